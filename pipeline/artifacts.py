@@ -1,0 +1,211 @@
+"""What travels along the edges of the graph: frozen dataclasses of arrays, nothing that computes.
+
+Conventions, everywhere in the project:
+
+* A photo is meant by its index in the collection, which is sorted by name. Indices never enter an item's
+  value: adding a photo shifts them, and must not spoil what is stored of the others.
+* Pixels are COLMAP's: the centre of the top-left pixel is (0.5, 0.5), x to the right, y down, always at the
+  original resolution of the upright photo (EXIF orientation applied).
+* `b_from_a` maps coordinates of a to coordinates of b; cameras look along +z, y points down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+"""float32 or float64; each field says which where it matters."""
+Ints = NDArray[np.integer]
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Exif:
+    """The few EXIF facts that matter; None where the file is silent or the value makes no sense."""
+
+    make: str | None = None
+    model: str | None = None
+    lens: str | None = None
+    focal_mm: float | None = None
+    focal_35mm: float | None = None
+    """Focal length of the 35 mm film equivalent, in millimetres."""
+    digital_zoom: float | None = None
+    latitude_deg: float | None = None
+    longitude_deg: float | None = None
+    altitude_m: float | None = None
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One readable photo file. Pixels are read on demand (pipeline.pixels), never carried."""
+
+    name: str
+    """Path below the photo folder, with forward slashes: the name users see, and the one in the COLMAP model."""
+    path: Path
+    content: str
+    """Hash of the file's bytes: the photo's identity in the store."""
+    width: int
+    height: int
+    """Size of the upright photo in pixels."""
+    orientation: int = 1
+    """EXIF orientation of the stored pixels, 1 to 8."""
+    exif: Exif = field(default_factory=Exif)
+    mask: Path | None = None
+    """Single-channel picture of any size; black hides. None: everything counts."""
+    mask_content: str = ""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The collection, sorted by name, and the files that are no part of it."""
+
+    photos: tuple[Photo, ...]
+    rejected: Mapping[str, str]
+    """Name to reason: what lay in the folder and could not be used."""
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> Photo:
+        return self.photos[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Key points of one photo with their descriptors."""
+
+    xy: Floats
+    """(n, 2) float32 pixels."""
+    scale: Floats
+    """(n,) float32, radius of the point in pixels."""
+    descriptors: NDArray[np.generic]
+    """(n, d); the extractor says which metric is meant. Plain SIFT-like uint8, or float16/32 rows of unit norm."""
+    rgb: Bytes
+    """(n, 3) colour of the photo at the point, sampled when the pixels were at hand."""
+    score: Floats
+    """(n,) float32, larger is better; rows are sorted by it, best first."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics by COLMAP's name and parameter order, e.g. SIMPLE_RADIAL (f, cx, cy, k)."""
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Cameras:
+    """Which photos are believed to share a camera, and what is known of it before any geometry."""
+
+    cameras: tuple[Camera, ...]
+    of_photo: Ints
+    """(photos,) index into cameras."""
+    focal_source: tuple[Literal["given", "exif", "guess"], ...]
+    """Per camera: given ones are held fixed, exif is a prior, a guess is the default field of view."""
+    grouping: Literal["given", "assumed"] = "assumed"
+    """Assumed groups (same body, lens and size) are a hypothesis for the mapper to test, given ones are a fact."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Sparse photo by photo similarity, rows i < j, best partners of each photo; larger is more alike."""
+
+    pairs: Ints
+    """(n, 2) int32 photo indices, i < j."""
+    similarity: Floats
+    """(n,) float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class SceneGraph:
+    """The pairs worth matching. `to_networkx` in retrieval.scene_graph gives the graph to compute with."""
+
+    pairs: Ints
+    """(n, 2) int32 photo indices, i < j, sorted."""
+    similarity: Floats
+    """(n,) float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairMatches:
+    """Correspondences between photos a and b, a before b in the collection."""
+
+    xy_a: Floats
+    xy_b: Floats
+    """(m, 2) float32 pixels."""
+    weight: Floats
+    """(m,) float32 in (0, 1]: how much the matcher believes in it."""
+    index_a: Ints | None = None
+    index_b: Ints | None = None
+    """(m,) int32 rows of the two photos' Features; None for matchers without key points."""
+    depth_a: Floats | None = None
+    depth_b: Floats | None = None
+    """(m,) float32, up to one common scale; from matchers that predict point maps."""
+
+
+@dataclass(frozen=True, eq=False)
+class LocalGeometry:
+    """What a pair's matches say about its geometry (a many-view network gives the same of k photos)."""
+
+    kind: Literal["general", "planar", "rotation", "none"]
+    """rotation and planar pairs give no trustworthy depth; none: no geometry explains the matches."""
+    inliers: Bools
+    """(m,) over the rows of the pair's PairMatches."""
+    cam_from_local: Floats
+    """(k, 3, 4) float64; the first is the identity, baselines have unit length (zero for pure rotation)."""
+    focals_px: Floats
+    """(k,) float64: the focal lengths under which cam_from_local was found."""
+    focal_known: bool
+    """False: focals_px were estimated from this pair alone."""
+    fundamental: Floats
+    """(3, 3) float64, x_b^T F x_a = 0 in pixels; valid whatever the focal lengths are. Zeros for rotation/none."""
+    angle_deg: float
+    """Median triangulation angle of the inliers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One connected reconstruction. Photos are meant by index; converts losslessly to a COLMAP model."""
+
+    cameras: tuple[Camera, ...]
+    photos: Ints
+    """(p,) int32 collection indices of the registered photos, ascending."""
+    camera_of_photo: Ints
+    """(p,) int32 index into cameras."""
+    cam_from_world: Floats
+    """(p, 3, 4) float64."""
+    xy: Floats
+    """(k, 2) float64 pixels: all key points of the registered photos, photo after photo."""
+    xy_start: Ints
+    """(p + 1,) int64: photo r (row in `photos`) owns rows xy_start[r]:xy_start[r+1] of xy."""
+    points: Floats
+    """(n, 3) float64 world."""
+    rgb: Bytes
+    """(n, 3)."""
+    error_px: Floats
+    """(n,) float64 mean reprojection error."""
+    obs_xy: Ints
+    """(m,) int64 row of xy seen, sorted by (obs_point, obs_xy): a track is a run of equal obs_point."""
+    obs_point: Ints
+    """(m,) int64 row of points."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Everything a mapper found: components, largest first, and why the other photos are in none."""
+
+    components: tuple[Scene, ...]
+    left_out: Mapping[int, str]
+    """Photo index to reason, for photos in no component."""
+    notes: tuple[str, ...] = ()
+    """Warnings for the user: weak bridges, undecided focal length, look-alike suspects."""

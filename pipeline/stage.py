@@ -1,0 +1,81 @@
+"""The stage contract: a frozen dataclass is a stage.
+
+Its fields are its configuration, its `__call__` signature is its wiring and its annotations are its ports:
+
+    @dataclass(frozen=True)
+    class MutualNearest:
+        grain: ClassVar[Grain] = Grain.PAIR
+        version: ClassVar[int] = 1          # raise it when results change: stored ones are then recomputed
+        max_ratio: Annotated[float, Within("(0, 1]")] = 0.8
+
+        def __call__(self, features: Sides[Features]) -> PairMatches: ...
+
+The parameter `features` reads the node called `features`. What it receives depends on both grains:
+
+    stage over   from a per-photo node   from a per-pair node   from a collection node
+    photos       T                       -                      T
+    pairs        Sides[T]                T                      T
+    groups       Members[T]              -                      T
+    collection   PerPhoto[T]             PerPair[T]             T
+
+The node `photos` is always there: T is Photo for photo and pair stages, and a collection stage may ask for the
+whole `Photos`. A pair stage runs over the edges of the node called `graph` without having to name it.
+A parameter annotated `Resources` is filled in by the engine and is no part of any key.
+
+A stage may also define `batch(self, items: Sequence[tuple[...]]) -> list[T]` (one tuple of arguments per item, in
+signature order, without Resources) with `item_bytes: ClassVar[int]`, an upper bound of the working memory of one
+item: the engine then picks the batch size from the budget and halves it when memory runs out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Grain(Enum):
+    """What one call of a stage sees."""
+
+    PHOTO = "photo"
+    PAIR = "pair"
+    GROUP = "group"
+    COLLECTION = "collection"
+
+
+class Sides(NamedTuple, Generic[T]):
+    """The two photos of a pair, a before b in the collection."""
+
+    a: T
+    b: T
+
+
+Members = Sequence[T]
+"""The k photos of a group, centre first."""
+
+
+class PerPhoto(Mapping[int, T]):
+    """Results of a per-photo node by photo index, loaded when asked for. Failed photos are absent."""
+
+
+class PerPair(Mapping[tuple[int, int], T]):
+    """Results of a per-pair node by (a, b), loaded when asked for. Failed pairs are absent."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the engine lends to a stage. Results must not depend on it beyond rounding on other devices."""
+
+    device: str
+    """cpu, cuda or cuda:i."""
+    threads: int
+    """How many threads the stage may use at most."""
+    ram_bytes: int
+    vram_bytes: int
+
+
+class StageError(Exception):
+    """An item cannot be processed, for a reason the user should read: one line, with the remedy."""
