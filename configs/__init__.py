@@ -1,0 +1,1 @@
+"""Presets, read as package resources."""

@@ -1,0 +1,1 @@
+"""Geometry and optimisation. Arrays in, arrays out."""

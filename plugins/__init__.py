@@ -1,0 +1,1 @@
+"""Adapters, one small module per implementation, grouped by slot. Reached through entry points only."""

@@ -1,0 +1,10 @@
+"""Installs the rooms at the repository's root as sub-packages of `unposed`, sub-folders included."""
+
+from setuptools import find_packages, setup
+
+ROOMS = ("configs", "optim", "pipeline", "plugins", "retrieval", "synthetic")
+found = find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")])
+setup(
+    packages=["unposed", *(f"unposed.{package}" for package in found)],
+    package_dir={"unposed": "unposed", **{f"unposed.{room}": room for room in ROOMS}},
+)
