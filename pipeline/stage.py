@@ -12,15 +12,23 @@ Its fields are its configuration, its `__call__` signature is its wiring and its
 
 The parameter `features` reads the node called `features`. What it receives depends on both grains:
 
-    stage over   from a per-photo node   from a per-pair node   from a collection node
-    photos       T                       -                      T
-    pairs        Sides[T]                T                      T
-    groups       Members[T]              -                      T
-    collection   PerPhoto[T]             PerPair[T]             T
+    stage over   from a per-photo node   from a per-pair node   from a group node   from a collection node
+    photos       T                       -                      -                   T
+    pairs        Sides[T]                T                      -                   T
+    groups       Members[T]              -                      T                   T
+    collection   PerPhoto[T]             PerPair[T]             PerGroup[T]         T
 
 The node `photos` is always there: T is Photo for photo and pair stages, and a collection stage may ask for the
-whole `Photos`. A pair stage runs over the edges of the node called `graph` without having to name it.
-A parameter annotated `Resources` is filled in by the engine and is no part of any key.
+whole `Photos` (without the rejected files). A pair stage runs over the edges of the node called `graph` without
+having to name it, a group stage over its stars: every photo with its best neighbours, at most `group_size` (a field
+or class variable, 8 if absent) photos together. A parameter annotated `Resources` is filled in by the engine and is
+no part of any key; a parameter with a default may be left without a node.
+
+What an item gives depends on nothing but the config and the inputs: not on names or indices of photos (a per-item
+stage must not look at `Photo.name`), not on chance beyond a field `seed`, not on the order of items. Arrays handed in
+are read-only. While stages run, BLAS, OpenMP and OpenCV are held to one thread each; libraries should be imported at
+the top of the plugin's module, so that they are there to be held. Raise StageError for what follows from the inputs:
+it is stored like a result. Any other exception loses the item for this run only.
 
 A stage may also define `batch(self, items: Sequence[tuple[...]]) -> list[T]` (one tuple of arguments per item, in
 signature order, without Resources) with `item_bytes: ClassVar[int]`, an upper bound of the working memory of one
@@ -63,6 +71,10 @@ class PerPhoto(Mapping[int, T]):
 
 class PerPair(Mapping[tuple[int, int], T]):
     """Results of a per-pair node by (a, b), loaded when asked for. Failed pairs are absent."""
+
+
+class PerGroup(Mapping[tuple[int, ...], T]):
+    """Results of a group node by its members, centre first, loaded when asked for. Failed groups are absent."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""What goes wrong for a reason the user can act on: one clear line with the remedy, and an exit code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UnposedError(Exception):
+    """Ends a run. The message is one line for the user; anything else that escapes is a bug of ours."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ConfigError(UnposedError):
+    """A preset, option, graph or plugin that cannot work."""
+
+
+class InputError(UnposedError):
+    """A folder or file that cannot be read, or an output folder that cannot be written."""
+
+
+class StoreError(UnposedError):
+    """The cache cannot be used: disk full, no permission, locked."""
+
+
+class NoReconstruction(UnposedError):
+    """Everything ran, but these photos give no model."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class Interrupted(UnposedError):
+    """Stopped by the user; finished items are stored and the same command resumes."""
+
+    exit_code: ClassVar[int] = 4

@@ -1,0 +1,176 @@
+"""The graph of a run: nodes from a preset, wired by parameter names and checked whole before any photo is read."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .artifacts import SceneGraph, Scenes
+from .config import build, did_you_mean
+from .errors import ConfigError
+from .ports import GRAIN_TABLE, GRAIN_TEXT, Port, Ports, fits, photos_port, port_text, read_ports
+from .presets import RESERVED
+from .registry import Registry
+from .slots import SLOTS, STAGE_SLOTS
+from .stage import Grain
+
+PHOTOS = "photos"
+EDGES = "graph"
+GROUP_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage in its place."""
+
+    name: str
+    plugin: str
+    """<slot>.<plugin>."""
+    stage: Any
+    """The configured instance; called with the values its ports ask for."""
+    ports: Ports
+    sources: Mapping[str, str]
+    """Parameter to the node it reads, in signature order; optional ones without a node are left out."""
+    edges: str | None
+    """The node whose edges a pair or group stage runs over."""
+    given: frozenset[str]
+    """Options the preset names; the others have their defaults."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The nodes this one needs, without `photos`."""
+        wired = (*self.sources.values(), *([self.edges] if self.edges else []))
+        return tuple(dict.fromkeys(source for source in wired if source != PHOTOS))
+
+    @property
+    def group_size(self) -> int:
+        """The most photos of one group."""
+        return int(getattr(self.stage, "group_size", GROUP_SIZE))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in an order in which they can run, the ones to compute, and the one that gives the result."""
+
+    nodes: Mapping[str, Node]
+    outputs: tuple[str, ...]
+    result: str | None
+    """The node whose Scenes are the reconstruction; None if the graph computes something else."""
+
+
+def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
+    """Checks everything that can be checked without photos; ConfigError names the node, option or cycle."""
+    declared = {name: value for name, value in preset.items() if name not in RESERVED}
+    if PHOTOS in declared:
+        raise ConfigError("photos: this node is always there and cannot be defined")
+    nodes = {name: _node(name, value, declared, registry) for name, value in declared.items()}
+    order = _sorted(nodes)
+    for node in nodes.values():
+        _check_edges(node, nodes)
+        for port in node.ports.inputs:
+            if port.name in node.sources:
+                _check_port(node, port, nodes)
+    result = _result(nodes, order)
+    outputs = _outputs(preset, nodes, result)
+    _check_used(nodes, order, outputs)
+    return Graph({name: nodes[name] for name in order}, outputs, result)
+
+
+def _node(name: str, value: object, declared: Iterable[str], registry: Registry) -> Node:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: expected {{use: plugin, ...options}}, got {value!r}")
+    options = dict(value)
+    use, renames = options.pop("use", None), options.pop("from", {})
+    if not isinstance(use, str):
+        raise ConfigError(f"{name}.use: expected the name of a plugin, got {use!r}")
+    if not (isinstance(renames, Mapping) and all(isinstance(v, str) for v in renames.values())):
+        raise ConfigError(f"{name}.from: expected a mapping of parameter to node, got {renames!r}")
+    head, dot, tail = use.partition(".")
+    slot, plugin = (head, tail) if dot else (name, use)
+    if slot not in STAGE_SLOTS:
+        hint = f"no such slot{did_you_mean(slot, STAGE_SLOTS)}" if dot else f"{name} is no slot: write slot.{use}"
+        if slot in SLOTS:
+            hint = f"{slot} is not a part of the graph"
+        raise ConfigError(f"{name}.use: {hint}")
+    cls = registry.find(slot, plugin)
+    ports = read_ports(cls)
+    runs_over_edges = ports.grain in (Grain.PAIR, Grain.GROUP)
+    parameters = {port.name for port in ports.inputs} | ({EDGES} if runs_over_edges else set())
+    for parameter in renames:
+        if parameter not in parameters:
+            raise ConfigError(f"{name}.from.{parameter}: no such parameter{did_you_mean(parameter, parameters)}")
+    known = {*declared, PHOTOS}
+    sources = {}
+    for port in ports.inputs:
+        source = renames.get(port.name, port.name)
+        if source in known:
+            sources[port.name] = source
+        elif not port.optional or port.name in renames:
+            raise ConfigError(f"{name}: needs a node {source!r}{did_you_mean(source, known)}")
+    edges = renames.get(EDGES, EDGES) if runs_over_edges else None
+    if edges is not None and edges not in declared:
+        raise ConfigError(f"{name}: runs over {GRAIN_TEXT[ports.grain]}, so it needs a node {edges!r} to list them")
+    stage: Any = build(cls, options, name)
+    return Node(name, f"{slot}.{plugin}", stage, ports, sources, edges, frozenset(options))
+
+
+def _sorted(nodes: Mapping[str, Node]) -> list[str]:
+    try:
+        return list(graphlib.TopologicalSorter({name: node.reads for name, node in nodes.items()}).static_order())
+    except graphlib.CycleError as error:
+        # graphlib names the cycle from the read node to its reader; users think along the arrow of reading.
+        raise ConfigError(f"the graph has a cycle: {' reads '.join(reversed(error.args[1]))}") from None
+
+
+def _check_edges(node: Node, nodes: Mapping[str, Node]) -> None:
+    if node.edges is None:
+        return
+    ports = nodes[node.edges].ports
+    if ports.grain is not Grain.COLLECTION or not fits(ports.result, SceneGraph):
+        gives = port_text(None, ports.result)
+        raise ConfigError(f"{node.name}: wants the edges of a SceneGraph, node {node.edges!r} gives {gives}")
+
+
+def _check_port(node: Node, port: Port, nodes: Mapping[str, Node]) -> None:
+    source, grain = node.sources[port.name], node.ports.grain
+    if source == PHOTOS:
+        container, item = photos_port(grain)
+    else:
+        other = nodes[source]
+        if other.ports.grain not in GRAIN_TABLE[grain]:
+            raise ConfigError(f"{node.name}: runs over {GRAIN_TEXT[grain]} and cannot read node {source!r}, "
+                              f"which runs over {GRAIN_TEXT[other.ports.grain]}")
+        if node.edges and other.edges and (node.edges, node.group_size) != (other.edges, other.group_size):
+            raise ConfigError(f"{node.name}: runs over other {GRAIN_TEXT[grain]} than node {source!r}")
+        container, item = GRAIN_TABLE[grain][other.ports.grain], other.ports.result
+    if port.container is not container or not fits(item, port.item):
+        raise ConfigError(f"{node.name}: wants {port}, node {source!r} gives {port_text(container, item)}")
+
+
+def _result(nodes: Mapping[str, Node], order: list[str]) -> str | None:
+    giving = [name for name in order if fits(nodes[name].ports.result, Scenes)]
+    return "fine" if "fine" in giving else giving[-1] if giving else None
+
+
+def _outputs(preset: Mapping[str, Any], nodes: Mapping[str, Node], result: str | None) -> tuple[str, ...]:
+    listed = preset.get("outputs", [])
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise ConfigError(f"outputs: expected a list of nodes, got {listed!r}")
+    for name in listed:
+        if name not in nodes:
+            raise ConfigError(f"outputs: no such node {name!r}{did_you_mean(name, nodes)}")
+    if not listed and result is None:
+        raise ConfigError("the graph gives nothing: it has neither a node that gives Scenes nor `outputs`")
+    return tuple(dict.fromkeys([*listed, *([result] if result else [])]))
+
+
+def _check_used(nodes: Mapping[str, Node], order: list[str], outputs: tuple[str, ...]) -> None:
+    used = set(outputs)
+    for name in reversed(order):
+        if name in used:
+            used.update(nodes[name].reads)
+    for name in nodes:
+        if name not in used:
+            raise ConfigError(f"{name}: no node reads it; remove it (`{name}: null`) or list it under `outputs`")

@@ -1,0 +1,81 @@
+"""Plugins by name: the entry-point group `unposed.plugins`, entries `<slot>.<plugin>`, imported when first used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from .config import did_you_mean
+from .errors import ConfigError
+from .ports import check_plugin
+from .slots import SLOTS
+
+GROUP = "unposed.plugins"
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One entry, known without importing it."""
+
+    slot: str
+    name: str
+    distribution: str
+    """Name and version of the distribution that brings it."""
+    target: str
+    """module:attribute."""
+    problem: str | None = None
+    """Why it cannot be used, as far as that shows without importing it."""
+
+
+class Registry:
+    """A table of plugins. `Registry()` holds what is installed; tests hand in entry points of their own."""
+
+    def __init__(self, entries: Iterable[EntryPoint] | None = None) -> None:
+        found = entry_points(group=GROUP) if entries is None else entries
+        # One distribution may be on the path twice (a checkout and its installation): the same entry is no duplicate.
+        self._entries = {(e.name, e.value, _distribution(e)): e for e in found}
+
+    def available(self) -> list[PluginInfo]:
+        """Every entry, sorted, broken names included with their problem; imports nothing."""
+        rows = []
+        for name, value, distribution in sorted(self._entries):
+            slot, _, plugin = name.partition(".")
+            rivals = [d for n, _, d in self._entries if n == name]
+            problem = None
+            if not plugin or slot not in SLOTS:
+                problem = f"{name!r} is not <slot>.<plugin>; slots are {', '.join(SLOTS)}"
+            elif len(rivals) > 1:
+                problem = f"brought by {' and '.join(sorted(rivals))}: uninstall one of them"
+            rows.append(PluginInfo(slot, plugin, distribution, value, problem))
+        return rows
+
+    def names(self, slot: str) -> list[str]:
+        """The plugins of a slot."""
+        return sorted({info.name for info in self.available() if info.slot == slot})
+
+    def find(self, slot: str, name: str) -> type:
+        """The plugin's class, imported and checked; ConfigError says whose fault it is."""
+        if slot not in SLOTS:
+            raise ConfigError(f"{slot}: no such slot{did_you_mean(slot, SLOTS)}")
+        rows = [info for info in self.available() if (info.slot, info.name) == (slot, name)]
+        if not rows:
+            raise ConfigError(f"{slot}: no such plugin {name!r}{did_you_mean(name, self.names(slot))}")
+        info = rows[0]
+        blame = f"plugin {slot}.{name} of {info.distribution}"
+        if info.problem:
+            raise ConfigError(f"{slot}.{name}: {info.problem}")
+        entry = self._entries[f"{slot}.{name}", info.target, info.distribution]
+        try:
+            cls = entry.load()
+        except Exception as error:  # a stranger's module may raise anything while it is imported
+            raise ConfigError(f"{blame} cannot be loaded: {type(error).__name__}: {error}") from error
+        try:
+            check_plugin(cls, slot)
+        except ConfigError as error:
+            raise ConfigError(f"{blame} is not fit: {info.target} {error}") from None
+        return cls  # type: ignore[no-any-return]
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
