@@ -1,0 +1,150 @@
+"""Descriptor matching: mutual nearest neighbours that are clearly better than the second best of either side.
+
+Similarities are cosines of unit rows, found by exact float32 matrix products, block by block: the full similarity
+matrix of two photos never exists. On the CPU numpy does it (its products are faster there than torch's), on other
+devices torch; both give the same matches up to rounding.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats32 = NDArray[np.float32]
+Indices = NDArray[np.int32]
+
+SIFT_CELLS, SIFT_ORIENTATIONS = 4, 8
+SIFT_LENGTH = SIFT_CELLS * SIFT_CELLS * SIFT_ORIENTATIONS
+
+# A block that stays in the cache makes the reductions after the product nearly free; a GPU wants large ones.
+_CPU_BLOCK_BYTES = 4 << 20
+_DEVICE_BLOCK_BYTES = 64 << 20
+
+
+class Matches(NamedTuple):
+    """Rows of a matched with rows of b, by ascending index_a. Every row occurs at most once."""
+
+    index_a: Indices
+    index_b: Indices
+    similarity: Floats32
+    """Cosine of the two descriptors."""
+    ratio: Floats32
+    """Distance over the distance of the next best candidate, of whichever side is closer to it; in [0, max_ratio)."""
+
+
+class _Nearest(NamedTuple):
+    """What one pass over the similarity matrix of a and b leaves behind."""
+
+    best_b: NDArray[np.intp]
+    """(na,) most similar row of b."""
+    best: Floats32
+    """(na,) its similarity."""
+    second: Floats32
+    """(na,) the next best similarity of the row; -inf if b has one row only."""
+    others: Floats32
+    """(nb,) best similarity of each row of b with those rows of a that prefer another; -inf if there is none."""
+
+
+def unit_rows(descriptors: NDArray[np.generic], dims: int = 0) -> Floats32:
+    """Descriptors (n, d) of any numeric type as float32 rows of unit length; rows that are zero or not finite become
+    zero, which matches nothing. `dims` > 0 keeps that many coefficients of SIFT's spectrum (d must be 128 then)."""
+    rows = descriptors.astype(np.float32)
+    rows[~np.isfinite(rows).all(axis=1)] = 0.0
+    if dims:
+        rows = rows @ sift_spectrum(dims)
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0.0)
+
+
+def mutual_nearest(
+    a: Floats32, b: Floats32, *, max_ratio: float = 0.85, min_similarity: float = 0.0, device: str = "cpu"
+) -> Matches:
+    """Pairs of unit rows (na, d), (nb, d) that are each other's nearest neighbour, where the distance is less than
+    `max_ratio` times the distance to the second best of the row and of the column, and the cosine is larger than
+    `min_similarity`. Ties are ambiguous and never match."""
+    if not len(a) or not len(b):
+        none = np.empty(0, np.float32)
+        return Matches(np.empty(0, np.int32), np.empty(0, np.int32), none, none)
+    near = _nearest_numpy(a, b) if device == "cpu" else _nearest_torch(a, b, device)
+
+    # Of the rows that prefer the same column only the best can win it; the runner-up competes with `others`.
+    order = np.lexsort((near.best, near.best_b))
+    column = near.best_b[order]
+    wins = np.append(column[1:] != column[:-1], True)
+    has_rival = np.append(False, ~wins[:-1])
+    rival = np.where(has_rival, np.roll(near.best[order], 1), np.float32(-np.inf))
+
+    winner, column = order[wins], column[wins]
+    best = near.best[winner]
+    second = np.maximum(np.maximum(near.second[winner], near.others[column]), rival[wins])
+    ratio = np.sqrt(_squared_distance(best) / np.maximum(_squared_distance(second), np.float32(1e-12)))
+    keep = np.flatnonzero((best > second) & (ratio < max_ratio) & (best > min_similarity))
+    keep = keep[np.argsort(winner[keep])]
+    return Matches(winner[keep].astype(np.int32), column[keep].astype(np.int32), best[keep], ratio[keep])
+
+
+def _squared_distance(cosine: Floats32) -> Floats32:
+    return np.maximum(2.0 - 2.0 * cosine, np.float32(0.0))
+
+
+def _nearest_numpy(a: Floats32, b: Floats32, block_bytes: int = _CPU_BLOCK_BYTES) -> _Nearest:
+    rows = max(1, block_bytes // (4 * len(b)))
+    best_b = np.empty(len(a), np.intp)
+    best, second = np.empty(len(a), np.float32), np.empty(len(a), np.float32)
+    others = np.full(len(b), -np.inf, np.float32)
+    buffer = np.empty((min(rows, len(a)), len(b)), np.float32)
+    for start in range(0, len(a), rows):
+        part = slice(start, min(start + rows, len(a)))
+        block = np.matmul(a[part], b.T, out=buffer[: part.stop - start])
+        row = np.arange(len(block))
+        best_b[part] = block.argmax(axis=1)
+        best[part] = block[row, best_b[part]]
+        block[row, best_b[part]] = -np.inf  # what is left is the competition of rows and columns alike
+        second[part] = block.max(axis=1)
+        np.maximum(others, block.max(axis=0), out=others)
+    return _Nearest(best_b, best, second, others)
+
+
+def _nearest_torch(a: Floats32, b: Floats32, device: str, block_bytes: int = _DEVICE_BLOCK_BYTES) -> _Nearest:
+    import torch  # costs seconds and hundreds of megabytes: only where a device asks for it
+
+    rows = max(1, block_bytes // (4 * len(b)))
+    left, right = torch.from_numpy(a).to(device), torch.from_numpy(b).to(device)
+    others = torch.full((len(b),), -torch.inf, device=device)
+    parts = []
+    for start in range(0, len(a), rows):
+        block = left[start : start + rows] @ right.T
+        best, best_b = block.max(dim=1)
+        block.scatter_(1, best_b[:, None], -torch.inf)
+        parts.append((best_b, best, block.amax(dim=1)))
+        others = torch.maximum(others, block.amax(dim=0))
+    best_b, best, second = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    return _Nearest(best_b, best, second, others.cpu().numpy())
+
+
+@lru_cache
+def sift_spectrum(dims: int) -> Floats32:
+    """(128, dims) orthonormal basis of the smoothest patterns of SIFT's 4 x 4 cells x 8 orientations: cosine
+    transform over the cells, Fourier transform over the orientations, slowest variations first.
+
+    Neighbouring bins of SIFT correlate, so these few coefficients hold nearly all of the distance between two
+    descriptors, as a learnt projection would, but the basis is the same for every collection: what was computed for
+    a pair stays valid when photos are added.
+    """
+    cell = np.arange(SIFT_CELLS)
+    cosine = np.cos(np.pi * np.outer(cell, cell + 0.5) / SIFT_CELLS) * np.sqrt(2.0 / SIFT_CELLS)
+    cosine[0] /= np.sqrt(2.0)
+
+    turn = 2.0 * np.pi * np.arange(SIFT_ORIENTATIONS) / SIFT_ORIENTATIONS
+    frequency = np.array([0, 1, 1, 2, 2, 3, 3, 4])
+    phase = np.array([0, 0, 1, 0, 1, 0, 1, 0]) * (np.pi / 2.0)
+    fourier = np.cos(np.outer(frequency, turn) - phase[:, None])
+    fourier /= np.linalg.norm(fourier, axis=1, keepdims=True)
+
+    patterns = np.einsum("ui,vj,wk->uvwijk", cosine, cosine, fourier).reshape(SIFT_LENGTH, SIFT_LENGTH)
+    variation = (cell[:, None, None] + cell[:, None] + frequency).ravel()
+    smoothest = np.argsort(variation, kind="stable")[:dims]
+    return np.ascontiguousarray(patterns[smoothest].T, dtype=np.float32)

@@ -1,0 +1,45 @@
+"""Mutual nearest neighbours with a ratio test, for any descriptors whose rows are compared by angle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from unposed.optim.matching import SIFT_LENGTH, mutual_nearest, unit_rows
+from unposed.pipeline.artifacts import Features, PairMatches
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, Resources, Sides, StageError
+
+
+@dataclass(frozen=True)
+class MutualNearest:
+    """Exact matching of two photos' descriptors."""
+
+    grain: ClassVar[Grain] = Grain.PAIR
+    version: ClassVar[int] = 1
+
+    max_ratio: Annotated[float, Within("(0, 1]")] = 0.85
+    """Distance to the best candidate over the distance to the second best must stay below this; 1: no such test."""
+    min_similarity: Annotated[float, Within("[-1, 1)")] = 0.0
+    """Smallest cosine between two descriptors that match."""
+    dims: Annotated[int, Within("[0, 128]")] = 64
+    """Coefficients of a SIFT descriptor's spectrum that are compared: half the work of all 128, which are a little
+    more selective. 0 compares descriptors as they are, of whatever length."""
+
+    def __call__(self, features: Sides[Features], resources: Resources) -> PairMatches:
+        if self.dims and features.a.descriptors.shape[1] != SIFT_LENGTH:
+            raise StageError(
+                f"these descriptors have {features.a.descriptors.shape[1]} entries, not SIFT's {SIFT_LENGTH}: "
+                "set dims to 0 to compare them whole"
+            )
+        rows_a, rows_b = (unit_rows(side.descriptors, self.dims) for side in features)
+        found = mutual_nearest(
+            rows_a, rows_b, max_ratio=self.max_ratio, min_similarity=self.min_similarity, device=resources.device
+        )
+        return PairMatches(
+            xy_a=features.a.xy[found.index_a],
+            xy_b=features.b.xy[found.index_b],
+            weight=1.0 - found.ratio,
+            index_a=found.index_a,
+            index_b=found.index_b,
+        )
