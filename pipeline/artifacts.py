@@ -37,6 +37,8 @@ class Exif:
     focal_35mm: float | None = None
     """Focal length of the 35 mm film equivalent, in millimetres."""
     digital_zoom: float | None = None
+    sensor_mm: float | None = None
+    """Longer side of the sensor, from the file's pixels per millimetre."""
     latitude_deg: float | None = None
     longitude_deg: float | None = None
     altitude_m: float | None = None
@@ -55,7 +57,7 @@ class Photo:
     height: int
     """Size of the upright photo in pixels."""
     orientation: int = 1
-    """EXIF orientation of the stored pixels, 1 to 8."""
+    """EXIF orientation, 1 to 8, still to be applied to what the decoder gives; pipeline.pixels does so."""
     exif: Exif = field(default_factory=Exif)
     mask: Path | None = None
     """Single-channel picture of any size; black hides. None: everything counts."""

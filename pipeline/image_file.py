@@ -1,0 +1,112 @@
+"""Opening picture files nobody vouches for: known formats only, header first, a bound on the size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL.ImageFile import ImageFile
+
+MAX_PIXELS = 2**28
+"""268 megapixels. The largest phone sensors have 200; beyond, decoding is a way to run out of memory."""
+
+MIN_SIDE = 16
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif", ".avif"})
+
+ADVICE = {
+    **dict.fromkeys((".gif", ".jp2", ".jxl", ".psd", ".exr", ".tga"), "this format is not read: convert it to PNG"),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"), "a video: extract its frames first"),
+    **dict.fromkeys(
+        (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef"),
+        "a raw photo: develop it to JPEG or TIFF first",
+    ),
+}
+"""What to tell about files that a user may well take for photos; all other suffixes are passed over in silence."""
+
+
+class UnreadableImage(Exception):
+    """Why a file is no photo: one line."""
+
+
+def _avif(fp: IO[bytes], name: str) -> ImageFile:
+    from PIL import AvifImagePlugin
+
+    return AvifImagePlugin.AvifImageFile(fp, name)
+
+
+def _heif(fp: IO[bytes], name: str) -> ImageFile:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise UnreadableImage("HEIC needs the package pillow-heif") from None
+    image: ImageFile = HeifImageFile(fp, name)  # type: ignore[no-untyped-call]
+    return image
+
+
+def _opener(head: bytes) -> Callable[[IO[bytes], str], ImageFile] | None:
+    """The class that reads a file that begins with these 32 bytes; the file's name has no say."""
+    # JPEG by its own class: phones append further pictures (depth, gain map) and Image.open would see several frames.
+    if head.startswith(b"\xff\xd8\xff"):
+        return JpegImagePlugin.JpegImageFile
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImagePlugin.PngImageFile
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return TiffImagePlugin.TiffImageFile
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    if head.startswith(b"BM"):
+        return BmpImagePlugin.BmpImageFile
+    if head[4:8] == b"ftyp":
+        return _avif if head[8:12] in (b"avif", b"avis") else _heif
+    return None
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[ImageFile]:
+    """The picture with its header read and no pixel decoded. Raises UnreadableImage, on entry only.
+
+    The formats' own classes are called, not Image.open: its guard against decompression bombs is one number for
+    the whole process, which warns about honest 100-megapixel photos and is not ours to change.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UnreadableImage(error.strerror or "cannot be opened") from None
+    with file:
+        head = file.read(32)
+        if not head:
+            raise UnreadableImage("empty file (0 bytes)")
+        opener = _opener(head)
+        if opener is None:
+            raise UnreadableImage("not a picture, whatever its name says: no known format begins like this")
+        file.seek(0)
+        try:
+            image = opener(file, str(path))
+        except UnreadableImage:
+            raise
+        except Exception as error:  # a decoder may raise anything on nonsense
+            raise UnreadableImage(f"damaged or cut off, its header cannot be read ({one_line(error)})") from None
+        with image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImage(
+                    f"{width} x {height} pixels: more than the {MAX_PIXELS / 1e6:.0f} megapixels that are read"
+                )
+            if min(width, height) < MIN_SIDE:
+                raise UnreadableImage(f"{width} x {height} pixels: too small for a photo")
+            yield image
+
+
+def frames(image: ImageFile) -> int:
+    """How many moments the file shows. Pages of a TIFF and side pictures of a HEIC are no moments: the first counts."""
+    animated = image.format in ("PNG", "WEBP", "AVIF")
+    return int(getattr(image, "n_frames", 1)) if animated else 1
+
+
+def one_line(error: BaseException) -> str:
+    """A foreign error message, fit to stand inside ours."""
+    return " ".join(str(error).split())[:120] or type(error).__name__
