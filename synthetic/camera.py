@@ -1,0 +1,128 @@
+"""Cameras of made-up photos: lenses with OpenCV distortion, poses, projection and viewing rays.
+
+Pixels are COLMAP's: the centre of the top-left pixel is (0.5, 0.5). Cameras look along +z with y down;
+the world's z points up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A camera body with its lens; photos that share one share their intrinsics."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    dist: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """OpenCV's k1, k2, p1, p2."""
+    make: str = ""
+    """Maker's name; empty leaves the photo without EXIF."""
+    model: str = ""
+    sensor_mm: float = 36.0
+    """Long side of the sensor, which turns the focal length into the millimetres that EXIF wants."""
+
+    @property
+    def K(self) -> Doubles:
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One photo to be taken."""
+
+    name: str
+    lens: Lens
+    cam_from_world: Doubles
+    """(3, 4) float64."""
+    exposure: float = 1.0
+    """Factor on the light that falls on the sensor."""
+    noise: float = 0.7
+    """Standard deviation of the sensor noise, in 8-bit levels."""
+    stored_sideways: bool = False
+    """Pixels are written turned by a quarter and EXIF says so, as cameras do when held upright."""
+
+    @property
+    def centre(self) -> Doubles:
+        """Position of the camera in the world."""
+        centre: Doubles = -self.cam_from_world[:, :3].T @ self.cam_from_world[:, 3]
+        return centre
+
+
+def simple_lens(width: int, height: int, field_of_view_deg: float, **more: str | float) -> Lens:
+    """A lens without distortion, its long side spanning the given angle, the axis through the middle."""
+    focal = max(width, height) / 2 / np.tan(np.radians(field_of_view_deg) / 2)
+    return Lens(width, height, focal, focal, width / 2, height / 2, **more)  # type: ignore[arg-type]
+
+
+def look_at(eye: ArrayLike, target: ArrayLike, roll_deg: float = 0.0) -> Doubles:
+    """cam_from_world (3, 4) of an upright camera at `eye` that has `target` on its axis, then rolled clockwise."""
+    eye, target = np.asarray(eye, float), np.asarray(target, float)
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    c, s = np.cos(np.radians(roll_deg)), np.sin(np.radians(roll_deg))
+    rotation = np.stack([c * right + s * down, c * down - s * right, forward])
+    return np.column_stack([rotation, -rotation @ eye])
+
+
+def distort(xy: Doubles, dist: tuple[float, float, float, float]) -> Doubles:
+    """Ideal image coordinates (2, n) on the plane z = 1 to distorted ones."""
+    k1, k2, p1, p2 = dist
+    x, y = xy
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * k2)
+    return np.stack(
+        [
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        ]
+    )
+
+
+def undistort(xy: Doubles, dist: tuple[float, float, float, float], steps: int = 6) -> Doubles:
+    """Inverse of `distort` by Newton's method; quadratic, so six steps reach rounding for any usable lens."""
+    k1, k2, p1, p2 = dist
+    ideal = xy.copy()
+    if not any(dist):
+        return ideal
+    for _ in range(steps):
+        x, y = ideal
+        r2 = x * x + y * y
+        radial, slope = 1 + r2 * (k1 + r2 * k2), 2 * (k1 + 2 * r2 * k2)
+        xx = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
+        xy_ = slope * x * y + 2 * p1 * x + 2 * p2 * y
+        yy = radial + slope * y * y + 6 * p1 * y + 2 * p2 * x
+        ex, ey = distort(ideal, dist) - xy
+        ideal -= np.stack([yy * ex - xy_ * ey, xx * ey - xy_ * ex]) / (xx * yy - xy_ * xy_)
+    return ideal
+
+
+def project(shot: Shot, points: ArrayLike) -> tuple[Doubles, Doubles]:
+    """World points (n, 3) to pixels (n, 2) and depths (n,); what lies behind the camera has depth <= 0."""
+    cam = np.asarray(points, float) @ shot.cam_from_world[:, :3].T + shot.cam_from_world[:, 3]
+    depth = cam[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        xy = distort((cam[:, :2] / depth[:, None]).T, shot.lens.dist)
+    lens = shot.lens
+    return np.column_stack([lens.fx * xy[0] + lens.cx, lens.fy * xy[1] + lens.cy]), depth
+
+
+def rays(shot: Shot, xy_px: ArrayLike) -> Doubles:
+    """Directions (3, n) in the world through pixels (n, 2), scaled so that a point's ray parameter is its depth."""
+    lens = shot.lens
+    u, v = np.asarray(xy_px, float).T
+    xy = undistort(np.stack([(u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy]), lens.dist)
+    directions: Doubles = shot.cam_from_world[:, :3].T @ np.vstack([xy, np.ones_like(xy[:1])])
+    return directions

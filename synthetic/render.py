@@ -1,0 +1,166 @@
+"""Takes the photos: tiles of rays, a hit each, texture, sun with shadows, sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .camera import Shot, project, rays
+from .texture import GAMMA, look_up
+from .world import Surface, World, hit, normals, texture_coordinates
+
+Floats = NDArray[np.floating]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+TILE = 48
+
+
+def render(world: World, shot: Shot, seed: int = 0, samples: int = 2) -> NDArray[np.uint8]:
+    """The photo (height, width, 3), sRGB-like; every pixel averages samples x samples rays."""
+    lens = shot.lens
+    picture = np.empty((lens.height, lens.width, 3), np.float32)
+    offsets = (np.arange(samples) + 0.5) / samples
+    for rows, columns in _tiles(lens.height, lens.width):
+        y = (np.arange(rows.start, rows.stop)[:, None] + offsets).ravel()
+        x = (np.arange(columns.start, columns.stop)[:, None] + offsets).ravel()
+        directions = rays(shot, np.column_stack([np.tile(x, len(y)), np.repeat(y, len(x))])).astype(np.float32)
+        light = _radiance(world, shot, directions, 1 / (samples * lens.fx))
+        blocks = light.reshape(len(y) // samples, samples, len(x) // samples, samples, 3)
+        picture[rows, columns] = blocks.mean(axis=(1, 3))
+    encoded = np.clip(picture * np.float32(shot.exposure), 0, 1) ** np.float32(1 / GAMMA) * 255
+    # The name is part of the seed: two photos from one place must not share their noise.
+    noise = np.random.default_rng([seed, *shot.name.encode()]).standard_normal(picture.shape, np.float32)
+    return np.clip(np.rint(encoded + np.float32(shot.noise) * noise), 0, 255).astype(np.uint8)
+
+
+def depth(world: World, shot: Shot) -> Doubles:
+    """Depth (height, width) along the camera's axis at pixel centres; inf where there is sky."""
+    lens = shot.lens
+    result = np.empty((lens.height, lens.width))
+    for rows, columns in _tiles(lens.height, lens.width):
+        y, x = np.mgrid[rows, columns] + 0.5
+        result[rows, columns] = cast(world, shot, np.column_stack([x.ravel(), y.ravel()])).reshape(x.shape)
+    return result
+
+
+def cast(world: World, shot: Shot, xy_px: ArrayLike) -> Doubles:
+    """Depths (n,) of what is seen at the pixels (n, 2); inf for sky."""
+    if not len(np.asarray(xy_px)):
+        return np.empty(0)
+    directions = rays(shot, xy_px)
+    return _first_hit(_in_cone(world.surfaces, shot.centre, directions), shot.centre, directions)[0].astype(float)
+
+
+def transfer(world: World, a: Shot, b: Shot, xy_a: ArrayLike) -> tuple[Doubles, NDArray[np.bool_]]:
+    """Where photo b sees what photo a sees at pixels (n, 2), and whether it does: in the frame and not hidden."""
+    depth_a = cast(world, a, xy_a)
+    seen = np.isfinite(depth_a)
+    points = a.centre + (rays(a, xy_a) * np.where(seen, depth_a, 1.0)).T
+    xy_b, depth_b = project(b, points)
+    seen &= (depth_b > 0) & ((xy_b >= 0) & (xy_b <= (b.lens.width, b.lens.height))).all(axis=1)
+    seen[seen] = cast(world, b, xy_b[seen]) > depth_b[seen] * (1 - 1e-4)
+    return xy_b, seen
+
+
+def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, height, TILE):
+        for left in range(0, width, TILE):
+            yield slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
+
+
+def _radiance(world: World, shot: Shot, directions: Floats, sample_angle: float) -> Floats:
+    """Linear light (n, 3) that arrives along the rays (3, n)."""
+    candidates = _in_cone(world.surfaces, shot.centre, directions)
+    t, which = _first_hit(candidates, shot.centre, directions)
+    light = _sky(world, directions)
+    facing = np.zeros_like(t)
+    albedo = np.zeros_like(light)
+    up = np.zeros_like(t)
+    to_sun = np.asarray(world.to_sun, t.dtype) / np.linalg.norm(world.to_sun).astype(t.dtype)
+    for index, surface in enumerate(candidates):
+        rows = np.flatnonzero(which == index)
+        if not len(rows):
+            continue
+        ray, far = directions[:, rows], t[rows]
+        point = _local(surface, shot.centre, t.dtype) + surface.local_from_world[:, :3].astype(t.dtype) @ (ray * far)
+        normal = normals(surface, point)
+        # The footprint is long across grazing surfaces; its geometric mean keeps detail without visible aliasing.
+        cosine = np.abs((normal * ray).sum(axis=0)) / np.sqrt((ray * ray).sum(axis=0))
+        footprint = far * (sample_angle * surface.texels_per_metre) / np.sqrt(np.maximum(cosine, 0.02))
+        albedo[rows] = look_up(surface.texture, *texture_coordinates(surface, point), footprint.astype(np.float32))
+        facing[rows] = to_sun @ normal
+        up[rows] = normal[2]
+    lit = np.flatnonzero((which >= 0) & (facing > 0))
+    facing[facing < 0] = 0
+    facing[lit] *= _sunlit(world.surfaces, shot.centre, directions[:, lit] * t[lit], to_sun)
+    met = which >= 0
+    # A surface that looks up sees the whole sky, one that looks sideways half of it.
+    shine = (0.75 + 0.25 * up)[:, None] * np.asarray(world.ambient) + facing[:, None] * np.asarray(world.sun)
+    light[met] = albedo[met] * shine[met]
+    return light
+
+
+def _sky(world: World, directions: Floats) -> Floats:
+    height = np.clip(directions[2] / np.sqrt((directions * directions).sum(axis=0)), 0, 1)[:, None]
+    low, high = np.asarray(world.horizon, np.float32), np.asarray(world.zenith, np.float32)
+    return (low + (high - low) * np.sqrt(height)).astype(directions.dtype)
+
+
+def _first_hit(surfaces: tuple[Surface, ...], origin: Doubles, directions: Floats) -> tuple[Floats, Ints]:
+    """Ray parameter of the nearest hit (inf: none) and the index of the surface met (-1: none)."""
+    best = np.full(directions.shape[1], np.inf, directions.dtype)
+    which = np.full(directions.shape[1], -1)
+    for index, surface in enumerate(surfaces):
+        turn = surface.local_from_world[:, :3].astype(directions.dtype)
+        t = hit(surface, _local(surface, origin, directions.dtype), turn @ directions)
+        nearer = t < best
+        np.copyto(best, t, where=nearer)
+        np.copyto(which, index, where=nearer)
+    return best, which
+
+
+def _sunlit(surfaces: tuple[Surface, ...], origin: Doubles, offsets: Floats, to_sun: Floats) -> NDArray[np.bool_]:
+    """Whether nothing stands between the sun and the points origin + offsets (3, n)."""
+    lit = np.ones(offsets.shape[1], bool)
+    if not len(lit):
+        return lit
+    middle = offsets.mean(axis=1)
+    spread = np.sqrt(((offsets - middle[:, None]) ** 2).sum(axis=0).max())
+    for surface in surfaces:
+        centre, radius = surface.ball
+        away = centre - (origin + middle)
+        along = away @ to_sun
+        if along < -radius - spread or away @ away - along * along > (radius + spread) ** 2:
+            continue
+        turn = surface.local_from_world[:, :3].astype(offsets.dtype)
+        start = _local(surface, origin, offsets.dtype) + turn @ offsets
+        lit &= ~np.isfinite(hit(surface, start, (turn @ to_sun)[:, None]))
+    return lit
+
+
+def _in_cone(surfaces: tuple[Surface, ...], origin: Doubles, directions: Floats) -> tuple[Surface, ...]:
+    """The surfaces that can meet any of the rays: theirs is a cone, the surfaces' hulls are balls."""
+    unit = directions / np.sqrt((directions * directions).sum(axis=0))
+    axis = unit.mean(axis=1)
+    axis /= np.linalg.norm(axis)
+    half_angle = np.arccos(np.clip((axis @ unit).min(), -1, 1)) + 1e-3
+    kept = []
+    for surface in surfaces:
+        centre, radius = surface.ball
+        distance = np.linalg.norm(centre - origin)
+        if surface.shape == "square" and _local(surface, origin, np.float64)[2] <= 0:
+            continue  # seen from behind
+        if distance > radius:
+            angle = np.arccos(np.clip(axis @ (centre - origin) / distance, -1, 1))
+            if angle > half_angle + np.arcsin(radius / distance):
+                continue
+        kept.append(surface)
+    return tuple(kept)
+
+
+def _local(surface: Surface, point: Doubles, dtype: np.dtype[np.floating] | type[np.float64]) -> Floats:
+    """A world point as (3, 1) in the surface's frame, subtracted in float64 so that far-off worlds stay sharp."""
+    local = surface.local_from_world[:, :3] @ point + surface.local_from_world[:, 3]
+    return local.astype(dtype)[:, None]
