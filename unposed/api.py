@@ -1,0 +1,79 @@
+"""What unposed can do, as functions: one per command of the command line.
+
+    import unposed
+    scene = unposed.reconstruct("photos/", "result/")
+    scene.export("splat", "splat/")
+
+Nothing here prints, and nothing is remembered between calls but what lies in the cache folder. The functions are
+there as `unposed.reconstruct` and so on, too, without the cost of loading them beforehand.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unposed.pipeline import presets
+from unposed.pipeline.config import Option, schema
+from unposed.pipeline.errors import ConfigError
+from unposed.pipeline.registry import PluginInfo, Registry
+from unposed.pipeline.store import Store, default_folder
+
+from .diagnosis import Diagnosis, diagnose
+from .new_plugin import write_plugin
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin, looked into: what it says of itself and what it can be told."""
+
+    info: PluginInfo
+    about: str
+    options: tuple[Option, ...]
+
+
+def list_plugins() -> list[PluginInfo]:
+    """Every plugin that is installed, ours and others', sound or not; none of them is imported."""
+    return Registry().available()
+
+
+def show_plugin(name: str) -> Plugin:
+    """One plugin by `slot.name`, or by its name alone where no other slot has the same."""
+    registry = Registry()
+    slot, dot, rest = name.partition(".")
+    if not dot:
+        slots = [info.slot for info in registry.available() if info.name == name]
+        if len(slots) != 1:
+            hint = f"give one of {', '.join(f'{s}.{name}' for s in slots)}" if slots else "see unposed plugins"
+            raise ConfigError(f"{name}: {'several plugins have' if slots else 'no plugin has'} this name; {hint}")
+        slot, rest = slots[0], name
+    cls = registry.find(slot, rest)
+    info = next(info for info in registry.available() if (info.slot, info.name) == (slot, rest))
+    return Plugin(info, inspect.getdoc(cls) or "", tuple(schema(cls)))
+
+
+def new_plugin(folder: str | Path) -> list[Path]:
+    """Begin a plugin distribution of one's own in a new folder; gives the files written."""
+    return write_plugin(Path(folder))
+
+
+def list_presets() -> list[tuple[str, str]]:
+    """Name and description of the presets that come along."""
+    return presets.list_presets()
+
+
+def show_preset(name: str | Path) -> dict[str, Any]:
+    """A preset, by name or file, with all that it inherits."""
+    return presets.read_preset(name)
+
+
+def open_cache(folder: str | Path | None = None) -> Store:
+    """The store of results in a folder, or in the user's cache folder: to list, prune or verify."""
+    return Store(default_folder() if folder is None else Path(folder))
+
+
+def doctor(cache: str | Path | None = None) -> Diagnosis:
+    """What this machine has, and what is amiss with it."""
+    return diagnose(default_folder() if cache is None else Path(cache))

@@ -1,0 +1,141 @@
+"""One function per command of the command line: call the Python API, print what it gives."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+from unposed import api
+from unposed.pipeline.errors import ConfigError
+from unposed.pipeline.store import Store
+
+from .show import count, paragraph, size, table
+
+
+def plugins(arguments: argparse.Namespace) -> int:
+    """`unposed plugins [list | show NAME | new DIR]`."""
+    if arguments.action == "list":
+        return _list_plugins(arguments.json)
+    if arguments.what is None:
+        needed = "the name of a plugin" if arguments.action == "show" else "a folder to make"
+        raise ConfigError(f"plugins {arguments.action}: give {needed}")
+    if arguments.action == "show":
+        return _show_plugin(arguments.what, arguments.json)
+    files = api.new_plugin(arguments.what)
+    print("\n".join(map(str, files)))
+    print(f"next: pip install -e {arguments.what} && unposed plugins")
+    return 0
+
+
+def _list_plugins(as_json: bool) -> int:
+    found = api.list_plugins()
+    if as_json:
+        return _print_json([asdict(info) for info in found])
+    print(table((f"{info.slot}.{info.name}", info.distribution, info.problem or info.target) for info in found))
+    return 0
+
+
+def _show_plugin(name: str, as_json: bool) -> int:
+    plugin = api.show_plugin(name)
+    if as_json:
+        options = [option._asdict() for option in plugin.options]
+        return _print_json({**asdict(plugin.info), "about": plugin.about, "options": options})
+    print(f"{plugin.info.slot}.{plugin.info.name}, from {plugin.info.distribution} ({plugin.info.target})\n")
+    print(paragraph(plugin.about))
+    for option in plugin.options:
+        print(f"\n  {option.name}: {option.type}, default {option.default}")
+        if option.doc:
+            print(paragraph(option.doc, indent="      "))
+    return 0
+
+
+def presets(arguments: argparse.Namespace) -> int:
+    """`unposed presets [list | show NAME]`."""
+    if arguments.action == "list":
+        found = api.list_presets()
+        if arguments.json:
+            return _print_json(dict(found))
+        print(table(found))
+        return 0
+    if arguments.name is None:
+        raise ConfigError("presets show: give the name of a preset")
+    preset = api.show_preset(arguments.name)
+    if arguments.json:
+        return _print_json(preset)
+    import yaml
+
+    print(yaml.safe_dump(preset, sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def cache(arguments: argparse.Namespace) -> int:
+    """`unposed cache [ls | prune | verify]`."""
+    with api.open_cache(arguments.cache) as store:
+        if arguments.action == "ls":
+            return _list_cache(store, arguments.json)
+        if arguments.action == "verify":
+            sound, damaged = store.verify()
+            done, text = {"sound": sound, "damaged": damaged}, f"{count(sound, 'result')} sound"
+            text += f", {damaged} damaged and dropped: the next run computes them again" if damaged else ""
+        else:
+            limits = {"keep_bytes": arguments.keep, "stage": arguments.stage}
+            if arguments.unused is not None:
+                limits["older_than"] = arguments.unused * 86400.0
+            if all(limit is None for limit in limits.values()):
+                raise ConfigError("cache prune: say what may go with --keep SIZE, --unused DAYS or --stage SLOT.PLUGIN")
+            removed, freed = store.prune(**limits)
+            done = {"removed": removed, "bytes": freed}
+            text = f"{count(removed, 'result')} removed, {size(freed)} freed"
+    if arguments.json:
+        return _print_json(done)
+    print(text)
+    return 0
+
+
+def _list_cache(store: Store, as_json: bool) -> int:
+    rows = store.ls()
+    if as_json:
+        return _print_json({"folder": str(store.folder), "stages": [row._asdict() for row in rows]})
+    print(f"{store.folder}: {size(sum(row.bytes for row in rows))}")
+    now = time.time()
+    lines = []
+    for row in rows:
+        failures = f"{row.failures} failed" if row.failures else ""
+        lines.append((row.stage, count(row.items, "result"), size(row.bytes), failures, _ago(now - row.last_used)))
+    print(table(lines, indent="  ") or "  nothing is stored")
+    return 0
+
+
+def _ago(seconds: float) -> str:
+    return "used today" if seconds < 86400 else f"used {count(int(seconds // 86400), 'day')} ago"
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """`unposed doctor`; exit code 2 if something has to be mended."""
+    diagnosis = api.doctor(arguments.cache)
+    if arguments.json:
+        _print_json({**diagnosis.facts, "problems": diagnosis.problems})
+    else:
+        facts = diagnosis.facts
+        gpus = [f"{gpu['name']}, {size(gpu['memory_bytes'])}" for gpu in facts["gpus"]]
+        held = facts["cache"]
+        rows = [
+            ("unposed", f"{facts['unposed']} on Python {facts['python']}, {facts['system']}"),
+            ("machine", f"{count(facts['cores'], 'core')}, {size(facts['memory_bytes'])} of memory, "
+                        f"{size(facts['memory_free_bytes'])} free"),
+            ("GPU", "; ".join(gpus) or "none that PyTorch can use"),
+            ("cache", f"{held['folder']}: {size(held['bytes'])}, {size(held['disk_free_bytes'])} free on that disk"),
+            ("libraries", ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())),
+            ("plugins", ", ".join(facts["plugins"]) or "none"),
+            *(("to mend", problem) for problem in diagnosis.problems),
+        ]
+        print(table(rows))
+    return 2 if diagnosis.problems else 0
+
+
+def _print_json(value: Any) -> int:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    return 0

@@ -1,0 +1,104 @@
+"""What this machine has and what is amiss with it, gathered without letting a broken part break the rest."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from unposed import __version__
+from unposed.pipeline.errors import UnposedError
+from unposed.pipeline.registry import Registry
+
+LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "faiss-cpu", "torch", "pillow")
+
+_TORCH_PROBE = """
+import json, torch
+devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+print(json.dumps([{"name": d.name, "memory_bytes": d.total_memory} for d in devices]))
+"""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Facts by name, plain enough for JSON, and what the user should mend, one line each."""
+
+    facts: dict[str, Any]
+    problems: tuple[str, ...]
+
+
+def diagnose(cache: Path) -> Diagnosis:
+    """Look at Python, libraries, GPUs, memory, plugins and the cache folder."""
+    libraries, missing = _libraries()
+    gpus, gpu_problems = _gpus()
+    cache_facts, cache_problems = _cache(cache)
+    plugins, plugin_problems = _plugins()
+    facts = {
+        "unposed": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **_machine(),
+        "libraries": libraries,
+        "gpus": gpus,
+        "cache": cache_facts,
+        "plugins": plugins,
+    }
+    return Diagnosis(facts, (*missing, *gpu_problems, *cache_problems, *plugin_problems))
+
+
+def _libraries() -> tuple[dict[str, str], list[str]]:
+    versions, missing = {}, []
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            missing.append(f"{name} is not installed: pip install {name}")
+    return versions, missing
+
+
+def _machine() -> dict[str, Any]:
+    import psutil
+
+    return {"cores": len(psutil.Process().cpu_affinity()), "memory_bytes": psutil.virtual_memory().total,
+            "memory_free_bytes": psutil.virtual_memory().available}
+
+
+def _gpus() -> tuple[list[dict[str, Any]], list[str]]:
+    """Asked of PyTorch in a process of its own: importing it is slow, and a bad driver can take a process down."""
+    asked = subprocess.run([sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, check=False)
+    if asked.returncode == 0:
+        return json.loads(asked.stdout.splitlines()[-1]), []
+    last = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
+    return [], [f"PyTorch does not start ({last}): networks and GPUs cannot be used"]
+
+
+def _cache(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    parent = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    facts = {"folder": str(folder), "bytes": held, "disk_free_bytes": shutil.disk_usage(parent).free}
+    try:
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        return facts, [f"the cache {folder} cannot be written ({error.strerror}): give another with --cache"]
+    return facts, []
+
+
+def _plugins() -> tuple[list[str], list[str]]:
+    registry, problems, sound = Registry(), [], []
+    for info in registry.available():
+        try:
+            if info.problem is None:
+                registry.find(info.slot, info.name)
+                sound.append(f"{info.slot}.{info.name}")
+            else:
+                problems.append(info.problem)
+        except UnposedError as error:
+            problems.append(str(error))
+    return sound, problems
