@@ -1,0 +1,131 @@
+"""Scenes as COLMAP models and back, in memory and on disk, with nothing lost.
+
+Ids in the model are indices plus one: an image has the id of its photo's place in the collection, a camera and a point
+that of their row, so that the models of several components agree on their images. Every camera has a trivial rig and
+every image a trivial frame. Rotations pass through quaternions, which rounds their last digits; all else is exact.
+
+pycolmap serves as the data model and file format here; it is imported late, because starting up must not wait for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .artifacts import Camera, Photos, Scene
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import pycolmap
+
+def to_colmap(scene: Scene, photos: Photos) -> pycolmap.Reconstruction:
+    """The scene as a COLMAP model whose images carry the photos' names."""
+    import pycolmap
+
+    model = pycolmap.Reconstruction()
+    for row, camera in enumerate(scene.cameras):
+        model.add_camera_with_trivial_rig(
+            pycolmap.Camera(
+                camera_id=row + 1,
+                model=camera.model,
+                width=camera.width,
+                height=camera.height,
+                params=list(camera.params),
+            )
+        )
+    keypoint_runs = pairwise(scene.xy_start.tolist())
+    for photo, camera_row, pose, (start, end) in zip(
+        scene.photos.tolist(), scene.camera_of_photo.tolist(), scene.cam_from_world, keypoint_runs, strict=True
+    ):
+        image = pycolmap.Image(
+            name=photos[photo].name, keypoints=scene.xy[start:end], camera_id=camera_row + 1, image_id=photo + 1
+        )
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pose))
+    _add_points(model, scene)
+    return model
+
+
+def _add_points(model: pycolmap.Reconstruction, scene: Scene) -> None:
+    import pycolmap
+
+    row_in_scene = np.searchsorted(scene.xy_start, scene.obs_xy, side="right") - 1
+    image_id = (scene.photos[row_in_scene] + 1).tolist()
+    keypoint = (scene.obs_xy - scene.xy_start[row_in_scene]).tolist()
+    elements = list(map(pycolmap.TrackElement, image_id, keypoint))
+    track_start = np.searchsorted(scene.obs_point, np.arange(len(scene.points) + 1)).tolist()
+    for row, (start, end) in enumerate(pairwise(track_start)):
+        point = pycolmap.Point3D()
+        point.xyz, point.color, point.error = scene.points[row], scene.rgb[row], scene.error_px[row]
+        point.track = pycolmap.Track(elements[start:end])
+        model.add_point3D_with_id(row + 1, point)
+
+
+def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> Scene:
+    """The registered images of a COLMAP model, its cameras and points, as a scene of the photos of those names.
+
+    Cameras and points come in the order of their ids. InputError if the model speaks of a photo that is not there.
+    """
+    index_of = {photo.name: index for index, photo in enumerate(photos.photos)}
+    images = [image for image in model.images.values() if image.has_pose]
+    unknown = sorted(image.name for image in images if image.name not in index_of)
+    if unknown:
+        raise InputError(f"the COLMAP model has an image {unknown[0]!r}, which is none of the {len(photos)} photos")
+    images.sort(key=lambda image: index_of[image.name])
+
+    cameras = sorted(model.cameras.items())
+    row_of_camera = {camera_id: row for row, (camera_id, _) in enumerate(cameras)}
+    keypoints = [_keypoints(image) for image in images]
+    xy_start = np.cumsum([0, *map(len, keypoints)], dtype=np.int64)
+    points = sorted(model.points3D.items())
+    obs_xy, obs_point = _observations([point for _, point in points], images, xy_start)
+    return Scene(
+        cameras=tuple(Camera(c.model.name, c.width, c.height, tuple(map(float, c.params))) for _, c in cameras),
+        photos=np.array([index_of[image.name] for image in images], np.int32),
+        camera_of_photo=np.array([row_of_camera[image.camera_id] for image in images], np.int32),
+        cam_from_world=np.array([image.cam_from_world().matrix() for image in images]).reshape(-1, 3, 4),
+        xy=np.concatenate([np.empty((0, 2)), *keypoints]),
+        xy_start=xy_start,
+        points=np.array([point.xyz for _, point in points]).reshape(-1, 3),
+        rgb=np.array([point.color for _, point in points], np.uint8).reshape(-1, 3),
+        error_px=np.array([point.error for _, point in points], np.float64),
+        obs_xy=obs_xy,
+        obs_point=obs_point,
+    )
+
+
+def _keypoints(image: pycolmap.Image) -> NDArray[np.float64]:
+    flat = chain.from_iterable((point.x(), point.y()) for point in image.points2D)
+    return np.fromiter(flat, np.float64, 2 * image.num_points2D()).reshape(-1, 2)
+
+
+def _observations(
+    points: Sequence[pycolmap.Point3D], images: Sequence[pycolmap.Image], xy_start: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of xy and of points, sorted by (point, xy)."""
+    start_of_image = {image.image_id: int(start) for image, start in zip(images, xy_start[:-1], strict=True)}
+    tracks = [
+        [start_of_image[element.image_id] + element.point2D_idx for element in point.track.elements] for point in points
+    ]
+    lengths = np.fromiter(map(len, tracks), np.int64, len(tracks))
+    obs_xy = np.fromiter(chain.from_iterable(tracks), np.int64, int(lengths.sum()))
+    obs_point = np.repeat(np.arange(len(points), dtype=np.int64), lengths)
+    order = np.lexsort((obs_xy, obs_point))
+    return obs_xy[order], obs_point[order]
+
+
+def write_components(scenes: Sequence[Scene], photos: Photos, folder: Path) -> list[Path]:
+    """Write folder/0, folder/1 ... as binary COLMAP models in the order given; what was in the folder is replaced."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    written = []
+    for number, scene in enumerate(scenes):
+        written.append(folder / str(number))
+        written[-1].mkdir(parents=True)
+        to_colmap(scene, photos).write_binary(written[-1])
+    return written

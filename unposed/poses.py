@@ -1,0 +1,190 @@
+"""Reading camera poses, from whatever describes them: gt.json, transforms.json or a COLMAP model.
+
+gt.json is {"images": {name: {"R_w2c", "t_w2c", "K", "width", "height"}}, "units": "m"}, of which only the pose is
+needed; its axes are COLMAP's. transforms.json is what radiance field programs read: camera to world, OpenGL axes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unposed.optim.similarity import Array, nearest_rotation
+from unposed.pipeline.errors import InputError
+
+MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a COLMAP model says about its points."""
+
+    points: int
+    observations: int
+    mean_track_length: float | None
+    mean_reprojection_px: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """The photos of a file or model whose pose is known."""
+
+    source: Path
+    names: tuple[str, ...]
+    cam_from_world: Array
+    """(n, 3, 4)."""
+    focal: Array
+    """(n,) mean focal length over the longer side of the photo; NaN where the file does not say."""
+    millimetres: float | None = None
+    """Length of one world unit; None where the file does not say, or says that it has no meaning."""
+    structure: Structure | None = None
+
+
+def read_poses(path: Path) -> list[Poses]:
+    """The poses in a file or folder: one for a JSON file, one per model for a folder of COLMAP models.
+
+    A folder may be a model, hold models, or hold a folder `sparse` that does; failing that, a transforms.json.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_file():
+        return [_read_json(path)]
+    models = _models_in(path) or _models_in(path / "sparse")
+    if models:
+        return [_read_colmap(model) for model in models]
+    if (path / "transforms.json").is_file():
+        return [_read_json(path / "transforms.json")]
+    raise InputError(f"{path}: neither a COLMAP model (cameras and images, .bin or .txt) nor a transforms.json in it")
+
+
+def _models_in(folder: Path) -> list[Path]:
+    if _is_model(folder):
+        return [folder]
+    return sorted(sub for sub in folder.iterdir() if _is_model(sub)) if folder.is_dir() else []
+
+
+def _is_model(folder: Path) -> bool:
+    return any(all((folder / f"{part}.{kind}").is_file() for part in ("cameras", "images")) for kind in ("bin", "txt"))
+
+
+def _read_colmap(folder: Path) -> Poses:
+    import pycolmap  # slow to import, and no other format needs it
+
+    try:
+        model = pycolmap.Reconstruction(folder)
+    except Exception as error:  # pycolmap raises many kinds, some of its own, for files cut short or of other content
+        raise InputError(f"{folder}: cannot be read as a COLMAP model: {_first_line(error)}") from error
+    images = [image for _, image in sorted(model.images.items()) if image.has_pose]
+    focal = [_focal(image.camera) for image in images]
+    observations = model.compute_num_observations()
+    structure = Structure(
+        points=model.num_points3D(),
+        observations=observations,
+        mean_track_length=model.compute_mean_track_length() if observations else None,
+        mean_reprojection_px=model.compute_mean_reprojection_error() if observations else None,
+    )
+    matrices = np.array([image.cam_from_world().matrix() for image in images]).reshape(-1, 3, 4)
+    return Poses(folder, tuple(image.name for image in images), matrices, np.array(focal, float), None, structure)
+
+
+def _focal(camera: Any) -> float:
+    focal = [camera.params[index] for index in camera.focal_length_idxs()]  # none for panoramas
+    return float(np.mean(focal)) / max(camera.width, camera.height) if focal else math.nan
+
+
+def _read_json(path: Path) -> Poses:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {_first_line(error)}") from error
+    try:
+        if isinstance(data, dict) and isinstance(data.get("images"), dict):
+            entries = list(_ground_truth_entries(data["images"]))
+            millimetres = MILLIMETRES.get(data.get("units", "m"))
+        elif isinstance(data, dict) and isinstance(data.get("frames"), list):
+            entries, millimetres = list(_transforms_entries(data)), None
+        else:
+            raise _Malformed('neither "images" (gt.json) nor "frames" (transforms.json) at the top')
+    except _Malformed as problem:
+        raise InputError(f"{path}: {problem}") from problem
+    names = tuple(name for name, _, _ in entries)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}: {twice!r} comes twice")
+    matrices = np.array([pose for _, pose, _ in entries]).reshape(-1, 3, 4)
+    return Poses(path, names, matrices, np.array([focal for _, _, focal in entries], float), millimetres)
+
+
+class _Malformed(Exception):
+    """What is wrong inside a JSON file; the reader adds which file."""
+
+
+def _ground_truth_entries(images: Mapping[str, Any]) -> Iterable[tuple[str, Array, float]]:
+    for name, entry in images.items():
+        if entry is None or (isinstance(entry, dict) and entry.get("R_w2c") is None):
+            continue  # listed, but nobody knows where it was taken from
+        if not isinstance(entry, dict):
+            raise _Malformed(f"{name}: expected an object with R_w2c and t_w2c")
+        rotation = _numbers(entry.get("R_w2c"), (3, 3), f"{name}: R_w2c")
+        translation = _numbers(entry.get("t_w2c"), (3,), f"{name}: t_w2c")
+        focal = math.nan
+        if entry.get("K") is not None:
+            k = _numbers(entry["K"], (3, 3), f"{name}: K")
+            focal = _over_longer_side((k[0, 0] + k[1, 1]) / 2, entry.get("width"), entry.get("height"), name)
+        yield name, np.c_[nearest_rotation(rotation), translation], focal
+
+
+def _transforms_entries(data: Mapping[str, Any]) -> Iterable[tuple[str, Array, float]]:
+    for frame in data["frames"]:
+        if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
+            raise _Malformed("a frame has no file_path")
+        name, intrinsics = frame["file_path"], {**data, **frame}  # a frame's own intrinsics go first
+        matrix = frame.get("transform_matrix")
+        rows = matrix[:3] if isinstance(matrix, list) else matrix  # with or without the row 0 0 0 1
+        world_from_gl = _numbers(rows, (3, 4), f"{name}: transform_matrix")
+        # OpenGL cameras look along -z with y up. A common scale of the axes is some exporters' habit: drop it.
+        world_from_cam = world_from_gl[:, :3] * [1.0, -1.0, -1.0]
+        if abs(np.linalg.det(world_from_cam)) == 0:
+            raise _Malformed(f"{name}: transform_matrix is singular")
+        rotation = nearest_rotation(world_from_cam).T
+        yield name, np.c_[rotation, -rotation @ world_from_gl[:, 3]], _transforms_focal(intrinsics, name)
+
+
+def _transforms_focal(intrinsics: Mapping[str, Any], name: str) -> float:
+    width, height = intrinsics.get("w"), intrinsics.get("h")
+    x, y, angle = (intrinsics.get(key) for key in ("fl_x", "fl_y", "camera_angle_x"))
+    if x is None and angle is not None and width:
+        half = float(_numbers(angle, (), f"{name}: camera_angle_x")) / 2
+        x = float(_numbers(width, (), f"{name}: w")) / 2 / math.tan(half) if 0 < half < math.pi / 2 else None
+    if x is None:
+        return math.nan
+    both = [float(_numbers(value, (), f"{name}: fl_{axis}")) for axis, value in zip("xy", (x, y), strict=True) if value]
+    return _over_longer_side(sum(both) / len(both), width, height, name) if both else math.nan
+
+
+def _over_longer_side(focal_px: float, width: Any, height: Any, name: str) -> float:
+    if not width or not height:
+        return math.nan
+    return float(focal_px / np.max(_numbers([width, height], (2,), f"{name}: picture size")))
+
+
+def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
+    try:
+        numbers = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.full((), np.nan)
+    if value is None or numbers.shape != shape or not np.isfinite(numbers).all():
+        kind = "a number" if shape == () else f"{' x '.join(map(str, shape))} numbers"
+        raise _Malformed(f"{where}: expected {kind}")
+    return numbers
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
