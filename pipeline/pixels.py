@@ -134,8 +134,6 @@ def _eight_bit_values(values: NDArray[np.generic]) -> Bytes:
     sensors are often stored in 16 bits unscaled; for fractions up to one, white is one."""
     deep = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     top = float(deep.max())
-    if values.dtype.kind == "f" and top <= 1.0:
-        white = 1.0
-    else:
-        white = 2.0 ** max(8, int(np.ceil(np.log2(top + 1.0)))) - 1.0
+    fractions = values.dtype.kind == "f" and top <= 1.0
+    white = 1.0 if fractions else 2.0 ** max(8, int(np.ceil(np.log2(top + 1.0)))) - 1.0
     return (np.clip(deep * np.float32(255.0 / white), 0.0, 255.0) + np.float32(0.5)).astype(np.uint8)
