@@ -11,7 +11,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from unposed.evaluate import evaluate_model, match_names
+from unposed.evaluation import evaluate_model, match_names
 from unposed.optim.similarity import nearest_rotation
 from unposed.pipeline.errors import InputError
 from unposed.poses import read_poses

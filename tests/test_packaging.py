@@ -1,0 +1,67 @@
+"""What gets installed is everything the checkout holds: checked on the list of packages, and on their data files."""
+
+from __future__ import annotations
+
+import runpy
+import tomllib
+from fnmatch import fnmatch
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def packaged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Every package that setup.py names, with its folder."""
+    said: dict[str, Any] = {}
+    monkeypatch.setattr("setuptools.setup", lambda **options: said.update(options))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    folders = {}
+    for name in said["packages"]:
+        known = max((p for p in said["package_dir"] if f"{name}.".startswith(f"{p}.")), key=len)
+        folders[name] = ROOT / said["package_dir"][known] / name[len(known) :].lstrip(".").replace(".", "/")
+    return folders
+
+
+def test_every_module_is_in_a_package(packaged: dict[str, Path]) -> None:
+    rooms = [ROOT / name.partition(".")[2] for name in packaged if name.count(".") == 1]
+    modules = {file for room in rooms for file in room.rglob("*.py")} | set((ROOT / "unposed").glob("*.py"))
+    installed = {file for folder in packaged.values() for file in folder.glob("*.py")}
+    assert modules == installed
+
+
+def test_every_data_file_is_installed_with_its_package(packaged: dict[str, Path]) -> None:
+    patterns: dict[str, list[str]] = PROJECT["tool"]["setuptools"]["package-data"]
+    for room in ("configs", "synthetic"):
+        folder = packaged[f"unposed.{room}"]
+        data = [f for f in folder.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")]
+        for file in data:
+            name = file.relative_to(folder).as_posix()
+            assert any(fnmatch(name, pattern) for pattern in patterns[f"unposed.{room}"]), name
+
+
+def test_every_room_is_linked_for_the_type_checkers(packaged: dict[str, Path]) -> None:
+    for name in packaged:
+        if name.count(".") == 1:
+            room = name.partition(".")[2]
+            assert (ROOT / "unposed" / room / "__init__.py").samefile(ROOT / room / "__init__.py")
+
+
+def test_declared_plugins_are_the_installed_ones() -> None:
+    declared = PROJECT["project"]["entry-points"]["unposed.plugins"]
+    installed = {e.name: e.value for e in entry_points(group="unposed.plugins") if e.dist and e.dist.name == "unposed"}
+    assert installed == declared, "run pip install -e . again: entry points are read when installing"
+
+
+def test_the_commands_of_the_readme_are_pinned_and_there() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [line for line in readme.splitlines() if line.startswith("python3 -m venv ")]
+    assert [command.rpartition("/")[2] for command in commands] == ["unposed demo", "pytest"]
+    assert all("-c constraints.txt" in command for command in commands)
+    assert "torch==" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
