@@ -34,7 +34,12 @@ class Port:
     name: str
     container: type | None
     item: Any
-    optional: bool
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def optional(self) -> bool:
+        """Whether the stage can do without."""
+        return self.default is not inspect.Parameter.empty
 
     def __str__(self) -> str:
         return port_text(self.container, self.item)
@@ -79,12 +84,11 @@ def read_ports(cls: type) -> Ports:
         if hint is Resources:
             lent.add(name)
             continue
-        optional = parameter.default is not inspect.Parameter.empty
-        if optional:
+        if parameter.default is not inspect.Parameter.empty:
             hint = reduce(or_, [t for t in _alternatives(hint) if t is not type(None)])
         origin, args = get_origin(hint), get_args(hint)
         known = origin in CONTAINERS and len(args) == 1
-        inputs.append(Port(name, origin if known else None, args[0] if known else hint, optional))
+        inputs.append(Port(name, origin if known else None, args[0] if known else hint, parameter.default))
     return Ports(grain, tuple(inputs), frozenset(lent), tuple(parameters), hints["return"])
 
 

@@ -47,7 +47,7 @@ class Quiet:
 
 
 class JsonLines:
-    """One JSON object per line: {"event": "begin" | "progress" | "end" | "note", ...}; progress at most ten a second."""
+    """One JSON object per line: {"event": "begin" | "progress" | "end" | "note", ...}; progress ten times a second."""
 
     def __init__(self, stream: TextIO | None = None, interval_s: float = 0.1) -> None:
         self._stream = sys.stderr if stream is None else stream

@@ -30,9 +30,9 @@ are read-only. While stages run, BLAS, OpenMP and OpenCV are held to one thread 
 the top of the plugin's module, so that they are there to be held. Raise StageError for what follows from the inputs:
 it is stored like a result. Any other exception loses the item for this run only.
 
-A stage may also define `batch(self, items: Sequence[tuple[...]]) -> list[T]` (one tuple of arguments per item, in
-signature order, without Resources) with `item_bytes: ClassVar[int]`, an upper bound of the working memory of one
-item: the engine then picks the batch size from the budget and halves it when memory runs out.
+A stage may also define `batch(self, items: Sequence[tuple[...]], resources: Resources) -> list[T]` (one tuple of
+arguments per item, in signature order, without Resources): the engine then picks the batch size from the budget and
+halves it when memory runs out. `item_bytes: ClassVar[int]` is an upper bound of the working memory of one item.
 """
 
 from __future__ import annotations

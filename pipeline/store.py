@@ -20,10 +20,12 @@ from typing import Any, NamedTuple
 
 from .codec import CodecError, decode, encode
 from .errors import StoreError
+from .recent import Recent
 
 FILE = "store.db"
 LAYOUT = 1
 BUSY_S = 60.0
+RECENT_BYTES = 64 << 20
 CHUNK = 500  # keys per statement; SQLite's oldest limit is 999
 TABLES = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -56,11 +58,16 @@ def default_folder() -> Path:
 
 
 class Store:
-    """Values by key. Usable from any thread; `report` hears, in one line each, what was damaged and replaced."""
+    """Values by key. Usable from any thread; `report` hears, in one line each, what was damaged and replaced.
 
-    def __init__(self, folder: Path, report: Callable[[str], None] = lambda message: None) -> None:
+    The values read last are kept in memory, up to `recent_bytes`.
+    """
+
+    def __init__(self, folder: Path, report: Callable[[str], None] = lambda message: None,
+                 recent_bytes: int = RECENT_BYTES) -> None:
         self.folder, self.path = Path(folder), Path(folder) / FILE
         self.report = report
+        self._recent = Recent(recent_bytes)
         self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
         self._used: set[str] = set()
         self._lock = threading.Lock()
@@ -84,6 +91,8 @@ class Store:
 
     def get(self, key: str, kind: Any) -> Any:
         """The value of type `kind`, or None if there is none; a damaged one is reported, dropped and is none."""
+        if (recent := self._recent.get(key)) is not None:
+            return recent
         row = self._first("SELECT checksum, size, data, stage FROM entry LEFT JOIN payload ON id = payload "
                           "WHERE key = ? AND failure IS NULL", key)
         if row is None:
@@ -97,6 +106,7 @@ class Store:
             self.report(f"a stored result of {stage} was damaged ({error}) and is computed again")
             self._drop([key])
             return None
+        self._recent.put(key, value, size)
         with self._lock:
             self._used.add(key)
         return value
@@ -113,7 +123,8 @@ class Store:
 
     def has(self, keys: Iterable[str]) -> dict[str, str | None]:
         """Of these keys the stored ones, each with None or the reason of its failure. Reads no values."""
-        keys, found = list(keys), {}
+        keys = list(keys)
+        found: dict[str, str | None] = {}
         with self._connection() as db:
             for start in range(0, len(keys), CHUNK):
                 part = keys[start:start + CHUNK]

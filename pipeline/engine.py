@@ -1,0 +1,81 @@
+"""Runs a graph: computes keys, reuses what is stored, computes the rest, item by item.
+
+It works backwards from the outputs. A value that is stored is not computed, and nothing it was made of is even looked
+at; so with everything stored only the result is read (and the scene graph, since the keys of pairs depend on which
+pairs there are). Values always go through the store: a stage never sees a value that was not written and read back,
+so a resumed run cannot differ from an undisturbed one, and the items of a node are never in memory together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .artifacts import Photos, Scenes
+from .errors import Interrupted
+from .executor import Executor, Local
+from .graph import Graph, Node
+from .progress import Progress, Quiet
+from .resources import machine
+from .runner import Failure, NodeReport, Runner
+from .stage import Resources
+from .store import Store
+from .threads import one_thread_each
+
+__all__ = ["Failure", "NodeReport", "Run", "run"]
+
+
+class Run:
+    """What a run has found. Values are loaded when asked for, and computed if need be, while the store is open."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    @property
+    def scenes(self) -> Scenes | None:
+        """The reconstruction; None if the graph computes something else."""
+        result = self._runner.graph.result
+        scenes: Scenes | None = self.value(result) if result else None
+        return scenes
+
+    def value(self, node: str) -> Any:
+        """The value of a node over the collection, else a lazy PerPhoto, PerPair or PerGroup of its items."""
+        with one_thread_each():
+            return self._runner.demand(node)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Items that gave nothing, node by node."""
+        return tuple(self._runner.failures())
+
+    @property
+    def nodes(self) -> Mapping[str, NodeReport]:
+        """Report by node, in the order of the graph."""
+        return {name: self._runner.report(name) for name in self._runner.graph.nodes}
+
+
+def run(graph: Graph, photos: Photos, store: Store, executor: Executor | None = None,
+        resources: Resources | None = None, progress: Progress | None = None, seed: int = 0) -> Run:
+    """Computes the outputs of the graph. `seed` goes to every stage with a field of that name that is not set.
+
+    Items that fail are recorded and left out. NoReconstruction if a stage over the collection gives up (StageError),
+    Interrupted after Ctrl-C (everything finished is stored).
+    """
+    runner = Runner(_seeded(graph, seed), photos, store, executor or Local(), resources or machine(),
+                    progress or Quiet())
+    try:
+        with runner.meter.running(), one_thread_each():
+            for node in graph.outputs:
+                runner.demand(node)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; everything finished is kept: run the same command again to resume") from None
+    return Run(runner)
+
+
+def _seeded(graph: Graph, seed: int) -> Graph:
+    def sown(node: Node) -> Node:
+        has_seed = "seed" in getattr(node.stage, "__dataclass_fields__", {})
+        return replace(node, stage=replace(node.stage, seed=seed)) if has_seed and "seed" not in node.given else node
+
+    return replace(graph, nodes={name: sown(node) for name, node in graph.nodes.items()})

@@ -1,0 +1,83 @@
+"""Keys of stored values: hashes of everything a value depends on, and of nothing else.
+
+A photo is its content (and its mask's); names, paths and indices of photos do not enter the keys of per-photo and
+per-pair values. A stage over the collection may see names, EXIF and indices, so they enter there. A file named by an
+option (weights, given intrinsics) is its content. Device, workers and the budget are no part of any key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from .artifacts import Photo, Photos
+from .errors import ConfigError
+from .graph import Node
+
+
+def digest(*parts: object) -> str:
+    """128 bits in hexadecimal of any JSON-like value."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def digest_all(keys: Iterable[object]) -> str:
+    """The same for a long sequence, without holding it."""
+    state = hashlib.blake2b(digest_size=16)
+    for key in keys:
+        state.update(json.dumps(key, separators=(",", ":")).encode() + b"\n")
+    return state.hexdigest()
+
+
+def photo_key(photo: Photo) -> str:
+    """What a per-item stage may see of a photo."""
+    return digest("photo", photo.content, photo.mask_content)
+
+
+def photos_key(photos: Photos) -> str:
+    """What a stage over the collection may see of the photos: all but where they lie."""
+    skipped = ("path", "mask")
+    return digest_all(
+        {f.name: _plain(getattr(photo, f.name), "photos") for f in dataclasses.fields(photo) if f.name not in skipped}
+        for photo in photos.photos)
+
+
+def stage_key(node: Node) -> str:
+    """Which code with which configuration."""
+    cls = type(node.stage)
+    config = {f.name: _plain(getattr(node.stage, f.name), f"{node.name}.{f.name}")
+              for f in dataclasses.fields(node.stage)}
+    return digest(f"{cls.__module__}:{cls.__qualname__}", getattr(cls, "version", 1), config)
+
+
+def _plain(value: Any, path: str) -> Any:
+    if isinstance(value, Path):
+        return ["file", _file_content(value, path)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return [[_plain(k, path), _plain(v, path)] for k, v in value.items()]
+    if isinstance(value, list | tuple):
+        return [_plain(each, path) for each in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ConfigError(f"{path}: a {type(value).__name__} cannot be a part of a stage's configuration")
+
+
+def _file_content(path: Path, option: str) -> str:
+    try:
+        state = path.stat()
+        return _hash_file(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"{option}: {path}: {error.strerror}") from error
+
+
+@lru_cache(maxsize=64)
+def _hash_file(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

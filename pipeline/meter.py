@@ -1,0 +1,81 @@
+"""What each node costs: wall and CPU time without that of the nodes it waits for, and the peak of memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+
+INTERVAL_S = 0.05
+
+
+@dataclass
+class Cost:
+    """What one node has cost so far."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+    """The process's largest resident memory while the node was worked on."""
+
+
+class Meter:
+    """A stack of nodes; what passes is charged to the one on top. Memory is sampled, as no system has it per phase."""
+
+    def __init__(self) -> None:
+        self.costs: dict[str, Cost] = defaultdict(Cost)
+        self._stack: list[str] = []
+        self._thread = threading.current_thread()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def running(self) -> Iterator[Meter]:
+        """Samples memory meanwhile."""
+        sampler = threading.Thread(target=self._sample, name="unposed-meter", daemon=True)
+        sampler.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            sampler.join()
+
+    @contextmanager
+    def charging(self, node: str) -> Iterator[None]:
+        """Charges the time until the end of the block to `node`, except for blocks within. A worker that has to
+        repair a damaged value is part of the node that needs it."""
+        if threading.current_thread() is not self._thread:
+            yield
+            return
+        self._charge()
+        self._stack.append(node)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._stack.pop()
+
+    def _charge(self) -> None:
+        wall, cpu, memory = time.perf_counter(), time.process_time(), self._process.memory_info().rss / 1e6
+        with self._lock:
+            if self._stack:
+                cost = self.costs[self._stack[-1]]
+                cost.wall_s += wall - self._wall
+                cost.cpu_s += cpu - self._cpu
+                cost.peak_mb = max(cost.peak_mb, memory)
+            self._wall, self._cpu = wall, cpu
+
+    def _sample(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            memory = self._process.memory_info().rss / 1e6
+            with self._lock:
+                if self._stack:
+                    cost = self.costs[self._stack[-1]]
+                    cost.peak_mb = max(cost.peak_mb, memory)

@@ -1,0 +1,59 @@
+"""What this machine can lend."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+from .errors import ConfigError
+from .stage import Resources
+
+RAM_SHARE = 0.7
+VRAM_SHARE = 0.85
+"""Head-room for what is not counted as an item's working memory."""
+
+
+def machine(device: str = "cpu", workers: int | None = None, ram_bytes: int | None = None,
+            vram_bytes: int | None = None) -> Resources:
+    """Resources of this machine, or the given ones. `device` may be `auto`: the first GPU if there is one."""
+    if device == "auto":
+        device = "cuda" if _driver_is_there() and _cuda_works() else "cpu"
+    elif device.startswith("cuda") and not _cuda_works():
+        raise ConfigError(f"{device}: PyTorch finds no GPU here; use --device cpu")
+    if vram_bytes is None:
+        vram_bytes = int(_free_vram(device) * VRAM_SHARE) if device.startswith("cuda") else 0
+    return Resources(device, workers or cores(), ram_bytes or int(_free_ram() * RAM_SHARE), vram_bytes)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _free_ram() -> int:
+    free: int = psutil.virtual_memory().available
+    try:  # a container's limit is not the machine's
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return max(0, min(free, limit - used))
+
+
+def _driver_is_there() -> bool:
+    """Cheaper than importing torch, which takes seconds."""
+    return os.name == "nt" or Path("/proc/driver/nvidia/version").exists() or Path("/dev/dxg").exists()
+
+
+def _cuda_works() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _free_vram(device: str) -> int:
+    import torch
+
+    return int(torch.cuda.mem_get_info(torch.device(device))[0])

@@ -1,0 +1,55 @@
+"""Holding libraries to one thread, so that sums are added in one order whatever the machine and the worker count."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from threadpoolctl import threadpool_limits
+
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+_held = threading.local()
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """While it lasts, BLAS, OpenMP and OpenCV use one thread per caller; what was set before comes back."""
+    # A library that is only loaded meanwhile reads the variables.
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    os.environ.update(dict.fromkeys(VARIABLES, "1"))
+    opencv = _opencv()
+    opencv_threads = opencv.getNumThreads() if opencv else None
+    try:
+        with threadpool_limits(1):
+            hold_this_thread()
+            yield
+    finally:
+        _held.__dict__.clear()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if opencv and opencv_threads is not None:
+            opencv.setNumThreads(opencv_threads)
+
+
+def hold_this_thread() -> None:
+    """The same for the calling thread (OpenMP counts per thread), and for libraries loaded since the last call."""
+    loaded = len(sys.modules)  # the cheap sign that a library may have come
+    if getattr(_held, "loaded", None) == loaded:
+        return
+    threadpool_limits(1)
+    if opencv := _opencv():
+        opencv.setNumThreads(1)
+    _held.loaded = loaded
+
+
+def _opencv() -> ModuleType | None:
+    module = sys.modules.get("cv2")
+    return module if hasattr(module, "setNumThreads") else None  # without: another thread is just importing it
