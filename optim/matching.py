@@ -51,12 +51,13 @@ class _Nearest(NamedTuple):
 def unit_rows(descriptors: NDArray[np.generic], dims: int = 0) -> Floats32:
     """Descriptors (n, d) of any numeric type as float32 rows of unit length; rows that are zero or not finite become
     zero, which matches nothing. `dims` > 0 keeps that many coefficients of SIFT's spectrum (d must be 128 then)."""
-    rows = descriptors.astype(np.float32)
+    rows: Floats32 = descriptors.astype(np.float32)
     rows[~np.isfinite(rows).all(axis=1)] = 0.0
     if dims:
         rows = rows @ sift_spectrum(dims)
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0.0)
+    np.divide(rows, length, out=rows, where=length > 0.0)
+    return rows
 
 
 def mutual_nearest(
@@ -87,7 +88,7 @@ def mutual_nearest(
 
 
 def _squared_distance(cosine: Floats32) -> Floats32:
-    return np.maximum(2.0 - 2.0 * cosine, np.float32(0.0))
+    return np.asarray(np.maximum(2.0 - 2.0 * cosine, np.float32(0.0)))
 
 
 def _nearest_numpy(a: Floats32, b: Floats32, block_bytes: int = _CPU_BLOCK_BYTES) -> _Nearest:
@@ -121,8 +122,8 @@ def _nearest_torch(a: Floats32, b: Floats32, device: str, block_bytes: int = _DE
         block.scatter_(1, best_b[:, None], -torch.inf)
         parts.append((best_b, best, block.amax(dim=1)))
         others = torch.maximum(others, block.amax(dim=0))
-    best_b, best, second = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    return _Nearest(best_b, best, second, others.cpu().numpy())
+    rows_of_a = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    return _Nearest(rows_of_a[0], rows_of_a[1], rows_of_a[2], others.cpu().numpy())
 
 
 @lru_cache

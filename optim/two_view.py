@@ -1,28 +1,37 @@
 """What the matches of two photos say about their geometry: epipolar geometry, a plane, a pure rotation, or nothing.
 
-Everything is decided by the fundamental matrix, which needs no intrinsics; focal lengths only serve the relative pose
-that is offered on top. Robust estimation is poselib's; sampling is seeded and led by the matches' weights.
+Everything is decided by the fundamental matrix and a homography, which need no intrinsics; focal lengths only serve
+the relative pose offered on top. Robust estimation is poselib's; it is seeded and led by the matches' weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import lgamma, log, sqrt
+from math import inf, lgamma, log
 from typing import Any, Literal
 
 import numpy as np
 import poselib
 from numpy.typing import NDArray
 
+from .epipolar import ray_angles
+from .pure_rotation import rotation_from_homography
+
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Size = tuple[int, int]
 Kind = Literal["general", "planar", "rotation", "none"]
 
 FOCAL_GUESS = 1.2
 """Focal length over the longer side when nothing is known: a field of view of 45 degrees."""
-_FOCAL_RANGE = 0.3, 12.0  # of the longer side: from a fisheye-like 118 degrees to a 5 degree telephoto lens
-_REFERENCE_SIDE = 1600  # key points of larger photos are as much less exact as the photo is larger ...
-_SMALLEST_SCALE = 0.6  # ... but those of small photos do not get better without end
+FOCAL_RANGE = 0.3, 12.0
+"""Focal lengths over the longer side that are believed: fields of view of 118 to 5 degrees."""
+
+_TURNING_FOCAL_RANGE = 0.4, 4.0  # beyond, a turning camera looks like one that slides along a wall
+_PLANE_ERROR = 2.0  # tolerances: a homography is held to both coordinates, epipolar geometry to one
+_PLANE_SHARE = 0.9  # with more of the inliers on one plane, too little sticks out to stand on
+_AMONG_MATCHES = {"min_iterations": 50, "max_iterations": 2000, "success_prob": 0.999, "progressive_sampling": True}
+_AMONG_INLIERS = {"min_iterations": 60, "max_iterations": 500, "success_prob": 0.999, "progressive_sampling": True}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,44 +47,142 @@ class TwoView:
     focals_px: Array
     """(2,) under which b_from_a was found."""
     angle_deg: float
-    """Median angle between the two rays of an inlier."""
-
-
-def tolerance_px(size: tuple[int, int]) -> float:
-    """How far a key point of a photo of this size may lie from where it belongs, for a tolerance of 1 at 1600 pixels."""
-    return max(max(size) / _REFERENCE_SIDE, _SMALLEST_SCALE)
+    """Median triangulation angle of the inliers."""
 
 
 def two_view_geometry(
     xy_a: NDArray[np.floating],
     xy_b: NDArray[np.floating],
     weight: NDArray[np.floating],
-    size_a: tuple[int, int],
-    size_b: tuple[int, int],
+    size_a: Size,
+    size_b: Size,
     *,
     focals_px: tuple[float, float] | None = None,
-    max_error: float = 1.5,
-    min_inliers: int = 15,
+    max_error_px: float = 1.5,
+    false_alarms: float = 1e-3,
+    min_inliers: int = 12,
     seed: int = 0,
 ) -> TwoView:
-    """Robust geometry of matches (m, 2), (m, 2) in pixels, tried in the order of their weight, largest first.
+    """Robust geometry of matches (m, 2), (m, 2) in pixels; those of larger weight are tried first.
 
-    With `focals_px` None, photos of equal size are taken to share their focal length, which is then estimated
-    from the pair; of photos of different size nothing but the default field of view is assumed. Inliers and
-    fundamental matrix do not depend on focal lengths at all. `max_error` is in pixels of a photo of 1600.
+    Without `focals_px`, photos of equal size are taken to share their focal length, which is then estimated from
+    the pair; of photos of different size only the default field of view is assumed. Neither inliers nor the
+    fundamental matrix depend on that. `max_error_px` is meant for photos of 1600 pixels (see `tolerance_scale`).
+    A geometry is accepted if fewer than `false_alarms` as good ones are to be expected among random matches.
     """
-    # Coordinates are counted from the centre in units of the tolerance: both photos then have the same noise,
-    # all thresholds are 1, and the numbers suit the solvers.
-    tolerance = np.array([max_error * tolerance_px(size_a), max_error * tolerance_px(size_b)])
     sizes = np.array([size_a, size_b], float)
-    a, b = ((xy - size / 2) / unit for xy, size, unit in zip((xy_a, xy_b), sizes, tolerance, strict=True))
+    # Coordinates count from the centre in units of the tolerance: both photos have the same noise then, every
+    # threshold is 1, and the numbers suit the solvers.
+    unit = max_error_px * np.array([tolerance_scale(size_a), tolerance_scale(size_b)])
     order = np.argsort(-weight, kind="stable")
+    a, b = (xy_a[order] - sizes[0] / 2.0) / unit[0], (xy_b[order] - sizes[1] / 2.0) / unit[1]
 
-    inliers = np.zeros(len(a), bool)
-    fundamental, inliers[order] = _fundamental(a[order], b[order], seed)
-    count = int(inliers.sum())
+    def result(kind: Kind, rows: Mask, fundamental: Array, pose: Array, focals: Array) -> TwoView:
+        inliers = np.zeros(len(order), bool)
+        inliers[order] = rows
+        angle = np.median(ray_angles(a[rows], b[rows], pose[:, :3], *focals)) if kind in ("general", "planar") else 0.0
+        return TwoView(kind, inliers, fundamental, pose, focals * unit, float(np.degrees(angle)))
+
+    def nothing() -> TwoView:
+        return result("none", np.zeros(len(order), bool), np.zeros((3, 3)), np.zeros((3, 4)), np.zeros(2))
+
+    if len(order) < max(min_inliers, 8):
+        return nothing()
+    fundamental, fits = _fundamental(a, b, seed)
     chance = max(line_probability(a), line_probability(b))
-    if count < min_inliers or log_false_alarms(len(a), count, 7, chance) > _SIGNIFICANT:
-        return TwoView("none", np.zeros(len(a), bool), np.zeros((3, 3)), np.zeros((3, 4)), np.zeros(2), 0.0)
-    ...
-    raise NotImplementedError
+    count, significant = int(fits.sum()), log(false_alarms)
+    if count < min_inliers or log_false_alarms(len(order), count, 7, chance) > significant:
+        return nothing()
+
+    shared = focals_px is None and size_a == size_b
+    longer = sizes.max(axis=1) / unit
+    guess = np.array(focals_px) / unit if focals_px else FOCAL_GUESS * longer
+    in_pixels = _from_pixels(sizes[1], unit[1]).T @ fundamental @ _from_pixels(sizes[0], unit[0])
+    in_pixels /= np.linalg.norm(in_pixels)
+
+    homography, flat = _homography(a[fits], b[fits], seed)
+    on_plane = np.flatnonzero(fits)[flat]
+    # Once the plane is given, two matches off it fix the epipoles: more of them must agree than chance would have.
+    parallax = log_false_alarms(len(order) - len(on_plane), count - len(on_plane), 2, chance)
+    if len(on_plane) < _PLANE_SHARE * count and parallax < significant:
+        found = _shared_focal_pose(a[fits], b[fits], longer[0], seed) if shared else None
+        pose, focals = found or (_relative_pose(a[fits], b[fits], guess, seed), guess)
+        return result("general", fits, in_pixels, pose, focals)
+
+    trials = _focal_trials(guess, 0.87, 1.15) if focals_px else _focal_trials(longer, *_TURNING_FOCAL_RANGE)
+    if shared:
+        trials = trials[trials[:, 0] == trials[:, 1]]
+    rotation, focals, error = rotation_from_homography(homography, a[on_plane], b[on_plane], trials)
+    if np.mean(error < _PLANE_ERROR) > _PLANE_SHARE:
+        turned = np.isin(np.arange(len(order)), on_plane)
+        return result("rotation", turned, np.zeros((3, 3)), np.column_stack([rotation, np.zeros(3)]), focals)
+    return result("planar", fits, in_pixels, _relative_pose(a[fits], b[fits], guess, seed), guess)
+
+
+def tolerance_scale(size: Size) -> float:
+    """How exact key points are, 1 for photos of 1600 pixels: larger photos are rarely sharper for their size, and
+    small ones not blurred without end."""
+    return max(max(size) / 1600.0, 0.6)
+
+
+def line_probability(xy: Array) -> float:
+    """Chance that a random point among points like these (n, 2) lies within 1 of a given line across them: strip over
+    area of the rectangle that has their covariance, so that a small object on a blank ground is no evidence."""
+    spread = np.cov(xy.T)
+    diagonal, area = np.sqrt(12.0 * np.trace(spread)), 12.0 * np.sqrt(max(float(np.linalg.det(spread)), 0.0))
+    return float(min(1.0, 2.0 * diagonal / area)) if area > 0.0 else 1.0
+
+
+def log_false_alarms(matches: int, inliers: int, sample: int, probability: float) -> float:
+    """Natural logarithm of how many models through `sample` matches with so many inliers are to be expected when
+    every other match fits by chance alone, with this probability (the bound of a-contrario estimation)."""
+    if inliers <= sample:
+        return inf
+    models = log(matches - sample) + _log_choose(matches, inliers) + _log_choose(inliers, sample)
+    return models + (inliers - sample) * log(probability)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+
+
+def _fundamental(a: Array, b: Array, seed: int) -> tuple[Array, Mask]:
+    matrix, info = poselib.estimate_fundamental(a, b, {**_AMONG_MATCHES, "max_epipolar_error": 1.0, "seed": seed}, {})
+    return np.asarray(matrix, float), np.array(info["inliers"], bool)
+
+
+def _homography(a: Array, b: Array, seed: int) -> tuple[Array, Mask]:
+    options = {**_AMONG_INLIERS, "max_reproj_error": _PLANE_ERROR, "seed": seed}
+    matrix, info = poselib.estimate_homography(a, b, options, {})
+    return np.asarray(matrix, float), np.array(info["inliers"], bool)
+
+
+def _relative_pose(a: Array, b: Array, focals: Array, seed: int) -> Array:
+    cameras = [{"model": "SIMPLE_PINHOLE", "width": 0, "height": 0, "params": [f, 0.0, 0.0]} for f in focals]
+    options = {**_AMONG_INLIERS, "max_epipolar_error": 1.0, "seed": seed}
+    pose, _ = poselib.estimate_relative_pose(a, b, *cameras, options, {})
+    return _unit_baseline(pose)
+
+
+def _shared_focal_pose(a: Array, b: Array, longer: float, seed: int) -> tuple[Array, Array] | None:
+    options = {**_AMONG_INLIERS, "max_epipolar_error": 1.0, "seed": seed}
+    pair, _ = poselib.estimate_shared_focal_relative_pose(a, b, np.zeros(2), options, {})
+    focal = pair.camera1.focal()
+    if not FOCAL_RANGE[0] * longer <= focal <= FOCAL_RANGE[1] * longer:
+        return None
+    return _unit_baseline(pair.pose), np.array([focal, focal])
+
+
+def _unit_baseline(pose: Any) -> Array:
+    rotation, translation = np.asarray(pose.R, float), np.asarray(pose.t, float)
+    return np.column_stack([rotation, translation / max(float(np.linalg.norm(translation)), 1e-12)])
+
+
+def _focal_trials(center: Array, low: float, high: float) -> Array:
+    """(169, 2) pairs of focal lengths around the center."""
+    ratios = np.geomspace(low, high, 13)
+    return np.stack(np.meshgrid(center[0] * ratios, center[1] * ratios), axis=-1).reshape(-1, 2)
+
+
+def _from_pixels(size: Array, unit: float) -> Array:
+    return np.array([[1.0, 0.0, -size[0] / 2.0], [0.0, 1.0, -size[1] / 2.0], [0.0, 0.0, unit]]) / unit
