@@ -1,0 +1,24 @@
+"""Every pair is matched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from unposed.pipeline.artifacts import Photos, SceneGraph
+from unposed.pipeline.stage import Grain
+from unposed.retrieval.scene_graph import all_pairs
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """The complete graph over the collection."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    def __call__(self, photos: Photos) -> SceneGraph:
+        pairs = all_pairs(len(photos))
+        return SceneGraph(pairs=pairs, similarity=np.ones(len(pairs), np.float32))

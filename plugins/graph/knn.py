@@ -1,0 +1,36 @@
+"""Each photo is matched with its most similar ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from unposed.pipeline.artifacts import Ranking, SceneGraph
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain
+from unposed.retrieval.scene_graph import nearest_pairs
+
+
+@dataclass(frozen=True)
+class NearestNeighbours:
+    """The best partners of every photo, and a spanning tree so that the ranking cuts nobody off."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    neighbours: Annotated[int, Within("[1, inf)")] = 20
+    """Partners per photo; a pair is kept if either side asks for it."""
+    min_similarity: Annotated[float, Within("[0, 1]")] = 0.012
+    """Pairs below are hopeless and only kept where nothing else connects a photo."""
+    all_below: Annotated[int, Within("[0, inf)")] = 16
+    """Up to this many photos all ranked pairs are matched, whatever their similarity."""
+
+    def __call__(self, retrieval: Ranking) -> SceneGraph:
+        kept = nearest_pairs(
+            retrieval.pairs,
+            retrieval.similarity,
+            neighbours=self.neighbours,
+            min_similarity=self.min_similarity,
+            all_below=self.all_below,
+        )
+        return SceneGraph(pairs=retrieval.pairs[kept], similarity=retrieval.similarity[kept])

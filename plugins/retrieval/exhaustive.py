@@ -1,0 +1,24 @@
+"""No ranking: every photo is as good a partner as any other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from unposed.pipeline.artifacts import Photos, Ranking
+from unposed.pipeline.stage import Grain
+from unposed.retrieval.scene_graph import all_pairs
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """All pairs, equally similar."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    def __call__(self, photos: Photos) -> Ranking:
+        pairs = all_pairs(len(photos))
+        return Ranking(pairs=pairs, similarity=np.ones(len(pairs), np.float32))

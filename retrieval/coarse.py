@@ -1,0 +1,63 @@
+"""A cheap look at all pairs of photos: how many of their few largest key points match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.optim.matching import mutual_nearest
+
+Rows = NDArray[np.float32]
+
+
+def largest_rows(scale: NDArray[np.floating], count: int) -> NDArray[np.intp]:
+    """Rows of the largest key points. Unlike the strongest, they are the same ones when the camera comes closer or
+    steps back, and few of them cover the photo."""
+    return np.argsort(-scale, kind="stable")[:count]
+
+
+def coarse_similarity(
+    load: Callable[[int], Rows],
+    photos: Sequence[int],
+    *,
+    rows: int,
+    max_ratio: float,
+    block: int,
+    threads: int = 1,
+    device: str = "cpu",
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """All pairs (n, 2) of the photos (ascending indices), and their mutual matches over `rows`, the number of key
+    points compared.
+
+    `load` gives a photo's unit descriptors, at most `rows` of them. No more than two blocks of photos are held at
+    a time.
+    """
+
+    def matches_of(a: int, left: dict[int, Rows], right: dict[int, Rows]) -> list[tuple[int, int, int]]:
+        return [
+            (a, b, len(mutual_nearest(left[a], right[b], max_ratio=max_ratio, device=device).index_a))
+            for b in right
+            if b > a
+        ]
+
+    found: list[tuple[int, int, int]] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for left, right in _block_pairs(load, photos, block):
+            for row in pool.map(lambda a, left=left, right=right: matches_of(a, left, right), left):
+                found += row
+    table = np.array(sorted(found), np.int32).reshape(-1, 3)
+    return table[:, :2], (table[:, 2] / rows).astype(np.float32)
+
+
+def _block_pairs(
+    load: Callable[[int], Rows], photos: Sequence[int], block: int
+) -> Iterator[tuple[dict[int, Rows], dict[int, Rows]]]:
+    starts = range(0, len(photos), block)
+    for i in starts:
+        left = {photo: load(photo) for photo in photos[i : i + block]}
+        yield left, left
+        for j in starts[i // block + 1 :]:
+            yield left, {photo: load(photo) for photo in photos[j : j + block]}
