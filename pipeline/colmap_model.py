@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,13 +119,16 @@ def _observations(
     return obs_xy[order], obs_point[order]
 
 
-def write_components(scenes: Sequence[Scene], photos: Photos, folder: Path) -> list[Path]:
-    """Write folder/0, folder/1 ... as binary COLMAP models in the order given; what was in the folder is replaced."""
+def write_components(
+    scenes: Sequence[Scene], photos: Photos, folder: Path, file_format: Literal["binary", "text"] = "binary"
+) -> list[Path]:
+    """Write folder/0, folder/1 ... as COLMAP models in the order given; what was in the folder is replaced."""
     if folder.exists():
         shutil.rmtree(folder)
     written = []
     for number, scene in enumerate(scenes):
         written.append(folder / str(number))
         written[-1].mkdir(parents=True)
-        to_colmap(scene, photos).write_binary(written[-1])
+        model = to_colmap(scene, photos)
+        (model.write_text if file_format == "text" else model.write_binary)(written[-1])
     return written

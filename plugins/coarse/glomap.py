@@ -1,0 +1,58 @@
+"""COLMAP's global mapper (GLOMAP): all rotations at once, then all positions, then bundle adjustment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
+
+import pycolmap
+
+from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+
+from .colmap_database import fill, scenes
+
+
+@dataclass(frozen=True)
+class Glomap:
+    """The global mapper with its defaults, after focal lengths that nobody knows were calibrated over all pairs."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    seed: int = 0
+
+    def __call__(
+        self,
+        photos: Photos,
+        cameras: Cameras,
+        features: PerPhoto[Features],
+        matching: PerPair[PairMatches],
+        verification: PerPair[LocalGeometry],
+    ) -> Scenes:
+        pycolmap.logging.minloglevel = 2
+        pycolmap.set_random_seed(self.seed)
+        # One thread: more of them sum in another order, and no two runs would be alike.
+        options = pycolmap.GlobalPipelineOptions(random_seed=self.seed, num_threads=1, image_path="")
+        # The wheel is built without CUDA and would only warn that it cannot do what these ask for.
+        options.mapper.global_positioning.use_gpu = options.mapper.bundle_adjustment.ceres.use_gpu = False
+        given = [source == "given" for source in cameras.focal_source]
+        if all(given):
+            adjustment = options.mapper.bundle_adjustment
+            adjustment.refine_focal_length = adjustment.refine_extra_params = False
+        manager = pycolmap.ReconstructionManager()
+        with TemporaryDirectory(prefix="unposed-glomap-") as folder:
+            # Calibration wants a file, the only reason why this database is not in memory.
+            path = Path(folder) / "database.db"
+            with pycolmap.Database.open(path) as database:
+                fill(database, photos, cameras, features, matching, verification)
+            if "guess" in cameras.focal_source:
+                pycolmap.calibrate_view_graph(path, pycolmap.ViewGraphCalibrationOptions(random_seed=self.seed))
+            with pycolmap.Database.open(path) as database:
+                pycolmap.GlobalPipeline(options, database, manager).run()
+        found = scenes(manager, photos, features, "COLMAP's global mapper")
+        if any(given) and not all(given):
+            return replace(found, notes=("the global mapper refines all focal lengths, also those given",))
+        return found

@@ -1,0 +1,21 @@
+"""COLMAP models, binary or text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from unposed.pipeline.artifacts import Photos, Scenes
+from unposed.pipeline.colmap_model import write_components
+
+
+@dataclass(frozen=True)
+class Colmap:
+    """Writes folder/sparse/0, folder/sparse/1 ..., largest component first."""
+
+    format: Literal["binary", "text"] = "binary"
+    """Text is for reading and for old programs; it is several times as large."""
+
+    def __call__(self, scenes: Scenes, photos: Photos, folder: Path) -> None:
+        write_components(scenes.components, photos, folder / "sparse", self.format)

@@ -1,0 +1,81 @@
+"""Points, and cameras as wire frames, for anything that shows point clouds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.pipeline.artifacts import Photos, Scene, Scenes
+
+VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
+EDGE = np.dtype([("vertex1", "<i4"), ("vertex2", "<i4")])
+PLY_TYPE = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
+
+FRUSTUM_EDGES = np.array([(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)])
+"""From the centre to the corners of the picture, and around it."""
+CAMERA_RGB = (255, 64, 32)
+FRUSTUM_SIZE = 0.02
+"""Depth of a frustum over the distance from the camera to the middle of what it sees."""
+
+
+@dataclass(frozen=True)
+class Ply:
+    """Writes folder/points-0.ply with colours, points-1.ply for the next component, and so on."""
+
+    cameras: bool = False
+    """Also write cameras-0.ply: every camera as a small pyramid of lines."""
+
+    def __call__(self, scenes: Scenes, photos: Photos, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, scene in enumerate(scenes.components):
+            write_ply(folder / f"points-{number}.ply", {"vertex": _vertices(scene.points, scene.rgb)})
+            if self.cameras:
+                write_ply(folder / f"cameras-{number}.ply", _frusta(scene))
+
+
+def write_ply(file: Path, elements: Mapping[str, NDArray[np.void]]) -> None:
+    """A binary PLY file of elements, each an array of records whose field names are the properties."""
+    header = ["ply", "format binary_little_endian 1.0"]
+    for name, rows in elements.items():
+        header.append(f"element {name} {len(rows)}")
+        fields = rows.dtype.descr
+        header += [f"property {PLY_TYPE[str(kind)]} {field}" for field, kind, *_ in fields]
+    head = "\n".join([*header, "end_header", ""]).encode("ascii")
+    file.write_bytes(head + b"".join(rows.tobytes() for rows in elements.values()))
+
+
+def _vertices(xyz: NDArray[np.floating], rgb: NDArray[np.integer]) -> NDArray[np.void]:
+    rows = np.empty(len(xyz), VERTEX)
+    for axis, name in enumerate(("x", "y", "z")):
+        rows[name] = xyz[:, axis]
+    for channel, name in enumerate(("red", "green", "blue")):
+        rows[name] = rgb[:, channel]
+    return rows
+
+
+def _frusta(scene: Scene) -> dict[str, NDArray[np.void]]:
+    """Five vertices and eight edges a camera."""
+    corners = [_picture_corners(scene, row) for row in range(len(scene.photos))]
+    xyz = np.concatenate([np.empty((0, 3)), *corners])
+    edges = np.empty(len(corners) * len(FRUSTUM_EDGES), EDGE)
+    ends = (5 * np.arange(len(corners))[:, None, None] + FRUSTUM_EDGES).reshape(-1, 2)
+    edges["vertex1"], edges["vertex2"] = ends.T
+    return {"vertex": _vertices(xyz, np.broadcast_to(np.array(CAMERA_RGB), xyz.shape)), "edge": edges}
+
+
+def _picture_corners(scene: Scene, row: int) -> NDArray[np.float64]:
+    """Centre of the camera and the corners of its picture at a depth that suits the scene, in the world."""
+    rotation, translation = scene.cam_from_world[row, :, :3], scene.cam_from_world[row, :, 3]
+    depths = scene.points @ rotation[2] + translation[2]
+    depth = FRUSTUM_SIZE * (float(np.median(np.abs(depths))) if len(depths) else 1.0)
+    camera = scene.cameras[scene.camera_of_photo[row]]
+    # Every perspective model's parameters begin with a focal length; half the picture over it is the slope of the pyramid's sides.
+    half = depth * np.array([camera.width, camera.height]) / (2 * camera.params[0])
+    in_camera = np.full((5, 3), depth)
+    in_camera[0], in_camera[1:, :2] = 0.0, half * [(-1, -1), (1, -1), (1, 1), (-1, 1)]
+    corners: NDArray[np.float64] = (in_camera - translation) @ rotation
+    return corners
