@@ -1,21 +1,21 @@
 """What the matches of two photos say about their geometry: epipolar geometry, a plane, a pure rotation, or nothing.
 
 Everything is decided by the fundamental matrix and a homography, which need no intrinsics; focal lengths only serve
-the relative pose offered on top. Robust estimation is poselib's; it is seeded and led by the matches' weights.
+the relative pose offered on top. Estimation is seeded and led by the matches' weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf, lgamma, log
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import poselib
 from numpy.typing import NDArray
 
 from .epipolar import ray_angles
 from .pure_rotation import rotation_from_homography
+from .robust_two_view import PLANE_ERROR, fundamental_matrix, homography, relative_pose, shared_focal_pose
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -28,10 +28,7 @@ FOCAL_RANGE = 0.3, 12.0
 """Focal lengths over the longer side that are believed: fields of view of 118 to 5 degrees."""
 
 _TURNING_FOCAL_RANGE = 0.4, 4.0  # beyond, a turning camera looks like one that slides along a wall
-_PLANE_ERROR = 2.0  # tolerances: a homography is held to both coordinates, epipolar geometry to one
 _PLANE_SHARE = 0.9  # with more of the inliers on one plane, too little sticks out to stand on
-_AMONG_MATCHES = {"min_iterations": 50, "max_iterations": 2000, "success_prob": 0.999, "progressive_sampling": True}
-_AMONG_INLIERS = {"min_iterations": 60, "max_iterations": 500, "success_prob": 0.999, "progressive_sampling": True}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +85,7 @@ def two_view_geometry(
 
     if len(order) < max(min_inliers, 8):
         return nothing()
-    fundamental, fits = _fundamental(a, b, seed)
+    fundamental, fits = fundamental_matrix(a, b, seed)
     chance = max(line_probability(a), line_probability(b))
     count, significant = int(fits.sum()), log(false_alarms)
     if count < min_inliers or log_false_alarms(len(order), count, 7, chance) > significant:
@@ -100,23 +97,23 @@ def two_view_geometry(
     in_pixels = _from_pixels(sizes[1], unit[1]).T @ fundamental @ _from_pixels(sizes[0], unit[0])
     in_pixels /= np.linalg.norm(in_pixels)
 
-    homography, flat = _homography(a[fits], b[fits], seed)
+    plane, flat = homography(a[fits], b[fits], seed)
     on_plane = np.flatnonzero(fits)[flat]
     # Once the plane is given, two matches off it fix the epipoles: more of them must agree than chance would have.
     parallax = log_false_alarms(len(order) - len(on_plane), count - len(on_plane), 2, chance)
     if len(on_plane) < _PLANE_SHARE * count and parallax < significant:
         found = _shared_focal_pose(a[fits], b[fits], longer[0], seed) if shared else None
-        pose, focals = found or (_relative_pose(a[fits], b[fits], guess, seed), guess)
+        pose, focals = found or (relative_pose(a[fits], b[fits], guess, seed), guess)
         return result("general", fits, in_pixels, pose, focals)
 
     trials = _focal_trials(guess, 0.87, 1.15) if focals_px else _focal_trials(longer, *_TURNING_FOCAL_RANGE)
     if shared:
         trials = trials[trials[:, 0] == trials[:, 1]]
-    rotation, focals, error = rotation_from_homography(homography, a[on_plane], b[on_plane], trials)
-    if np.mean(error < _PLANE_ERROR) > _PLANE_SHARE:
+    rotation, focals, error = rotation_from_homography(plane, a[on_plane], b[on_plane], trials)
+    if np.mean(error < PLANE_ERROR) > _PLANE_SHARE:
         turned = np.isin(np.arange(len(order)), on_plane)
         return result("rotation", turned, np.zeros((3, 3)), np.column_stack([rotation, np.zeros(3)]), focals)
-    return result("planar", fits, in_pixels, _relative_pose(a[fits], b[fits], guess, seed), guess)
+    return result("planar", fits, in_pixels, relative_pose(a[fits], b[fits], guess, seed), guess)
 
 
 def tolerance_scale(size: Size) -> float:
@@ -146,36 +143,11 @@ def _log_choose(n: int, k: int) -> float:
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
-def _fundamental(a: Array, b: Array, seed: int) -> tuple[Array, Mask]:
-    matrix, info = poselib.estimate_fundamental(a, b, {**_AMONG_MATCHES, "max_epipolar_error": 1.0, "seed": seed}, {})
-    return np.asarray(matrix, float), np.array(info["inliers"], bool)
-
-
-def _homography(a: Array, b: Array, seed: int) -> tuple[Array, Mask]:
-    options = {**_AMONG_INLIERS, "max_reproj_error": _PLANE_ERROR, "seed": seed}
-    matrix, info = poselib.estimate_homography(a, b, options, {})
-    return np.asarray(matrix, float), np.array(info["inliers"], bool)
-
-
-def _relative_pose(a: Array, b: Array, focals: Array, seed: int) -> Array:
-    cameras = [{"model": "SIMPLE_PINHOLE", "width": 0, "height": 0, "params": [f, 0.0, 0.0]} for f in focals]
-    options = {**_AMONG_INLIERS, "max_epipolar_error": 1.0, "seed": seed}
-    pose, _ = poselib.estimate_relative_pose(a, b, *cameras, options, {})
-    return _unit_baseline(pose)
-
-
 def _shared_focal_pose(a: Array, b: Array, longer: float, seed: int) -> tuple[Array, Array] | None:
-    options = {**_AMONG_INLIERS, "max_epipolar_error": 1.0, "seed": seed}
-    pair, _ = poselib.estimate_shared_focal_relative_pose(a, b, np.zeros(2), options, {})
-    focal = pair.camera1.focal()
+    pose, focal = shared_focal_pose(a, b, seed)
     if not FOCAL_RANGE[0] * longer <= focal <= FOCAL_RANGE[1] * longer:
         return None
-    return _unit_baseline(pair.pose), np.array([focal, focal])
-
-
-def _unit_baseline(pose: Any) -> Array:
-    rotation, translation = np.asarray(pose.R, float), np.asarray(pose.t, float)
-    return np.column_stack([rotation, translation / max(float(np.linalg.norm(translation)), 1e-12)])
+    return pose, np.array([focal, focal])
 
 
 def _focal_trials(center: Array, low: float, high: float) -> Array:
