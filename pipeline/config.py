@@ -1,7 +1,7 @@
 """Plain data from YAML becomes frozen dataclasses: exact types, no unknown keys, errors that name the option.
 
-    build(MutualNearest, {"max_ratio": "0.8x"}, "matching")
-    ConfigError: matching.max_ratio: expected float in (0, 1], got '0.8x'
+build(MutualNearest, {"max_ratio": "0.8x"}, "matching")
+ConfigError: matching.max_ratio: expected float in (0, 1], got '0.8x'
 """
 
 from __future__ import annotations
@@ -130,8 +130,9 @@ def type_text(hint: Any) -> str:
     """A type as messages and tables call it: `float in (0, 1]`, `int or none`, `a|b`."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return " and ".join([type_text(args[0]), *(f"in {a.interval}" for a in args[1:] if isinstance(a, Within))]
-                            ).replace(" and in ", " in ", 1)
+        return " and ".join(
+            [type_text(args[0]), *(f"in {a.interval}" for a in args[1:] if isinstance(a, Within))]
+        ).replace(" and in ", " in ", 1)
     if origin in (Union, types.UnionType):
         return " or ".join(type_text(option) for option in args)
     if origin is Literal:
@@ -178,9 +179,13 @@ def _field_docs(cls: type) -> dict[str, str]:
             continue
         body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
         for statement, following in itertools.pairwise(body):
-            if (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-                    and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-                    and isinstance(following.value.value, str)):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(statement.target, ast.Name)
+                and isinstance(following, ast.Expr)
+                and isinstance(following.value, ast.Constant)
+                and isinstance(following.value.value, str)
+            ):
                 docs[statement.target.id] = " ".join(following.value.value.split())
     return docs
 
@@ -195,13 +200,15 @@ class _Loader(yaml.SafeLoader):
                 continue
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key_node.value!r} is written twice", key_node.start_mark)
+                    None, None, f"key {key_node.value!r} is written twice", key_node.start_mark
+                )
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def read_yaml(text: str, where: str) -> Any:

@@ -55,15 +55,23 @@ class Run:
         return {name: self._runner.report(name) for name in self._runner.graph.nodes}
 
 
-def run(graph: Graph, photos: Photos, store: Store, executor: Executor | None = None,
-        resources: Resources | None = None, progress: Progress | None = None, seed: int = 0) -> Run:
+def run(
+    graph: Graph,
+    photos: Photos,
+    store: Store,
+    executor: Executor | None = None,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> Run:
     """Computes the outputs of the graph. `seed` goes to every stage with a field of that name that is not set.
 
     Items that fail are recorded and left out. NoReconstruction if a stage over the collection gives up (StageError),
     Interrupted after Ctrl-C (everything finished is stored).
     """
-    runner = Runner(_seeded(graph, seed), photos, store, executor or Local(), resources or machine(),
-                    progress or Quiet())
+    runner = Runner(
+        _seeded(graph, seed), photos, store, executor or Local(), resources or machine(), progress or Quiet()
+    )
     try:
         with runner.meter.running(), one_thread_each():
             for node in graph.outputs:

@@ -59,15 +59,15 @@ class Local:
         """See Executor."""
         width, size = plan(job.stage, resources)
         waiting = deque(job.items)
-        running: dict[Future[tuple[Outcomes, Exception | None]], list[Item]] = {}
+        running: dict[Future[tuple[Outcomes, Exception | None]], tuple[list[Item], int]] = {}
         with ThreadPoolExecutor(width, "unposed") as pool:
             while waiting or running:
                 while waiting and len(running) < width:
                     batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
                     lent = replace(resources, threads=1, ram_bytes=resources.ram_bytes // width)
-                    running[pool.submit(work, job, batch, lent)] = batch
+                    running[pool.submit(work, job, batch, lent)] = batch, width
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    batch = running.pop(future)
+                    batch, neighbours = running.pop(future)
                     outcomes, short_of_memory = future.result()
                     yield from outcomes.items()
                     if short_of_memory is None:
@@ -75,11 +75,11 @@ class Local:
                     _free_memory()
                     if len(batch) > 1:  # first smaller bites, then fewer mouths
                         size = min(size, len(batch) // 2)
-                    elif width > 1:
-                        width //= 2
-                    else:
+                    elif neighbours == 1:
                         yield batch[0], short_of_memory
                         continue
+                    elif neighbours == width:  # or else it is a victim of a crowd that has been halved already
+                        width //= 2
                     waiting.extendleft(item for item in reversed(batch) if item not in outcomes)
 
 

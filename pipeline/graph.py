@@ -67,7 +67,7 @@ def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
         raise ConfigError("photos: this node is always there and cannot be defined")
     nodes = {name: _node(name, value, declared, registry) for name, value in declared.items()}
     order = _sorted(nodes)
-    for node in nodes.values():
+    for node in (nodes[name] for name in order):
         _check_edges(node, nodes)
         for port in node.ports.inputs:
             if port.name in node.sources:
@@ -140,8 +140,10 @@ def _check_port(node: Node, port: Port, nodes: Mapping[str, Node]) -> None:
     else:
         other = nodes[source]
         if other.ports.grain not in GRAIN_TABLE[grain]:
-            raise ConfigError(f"{node.name}: runs over {GRAIN_TEXT[grain]} and cannot read node {source!r}, "
-                              f"which runs over {GRAIN_TEXT[other.ports.grain]}")
+            raise ConfigError(
+                f"{node.name}: runs over {GRAIN_TEXT[grain]} and cannot read node {source!r}, "
+                f"which runs over {GRAIN_TEXT[other.ports.grain]}"
+            )
         if node.edges and other.edges and (node.edges, node.group_size) != (other.edges, other.group_size):
             raise ConfigError(f"{node.name}: runs over other {GRAIN_TEXT[grain]} than node {source!r}")
         container, item = GRAIN_TABLE[grain][other.ports.grain], other.ports.result

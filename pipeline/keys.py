@@ -44,14 +44,16 @@ def photos_key(photos: Photos) -> str:
     skipped = ("path", "mask")
     return digest_all(
         {f.name: _plain(getattr(photo, f.name), "photos") for f in dataclasses.fields(photo) if f.name not in skipped}
-        for photo in photos.photos)
+        for photo in photos.photos
+    )
 
 
 def stage_key(node: Node) -> str:
     """Which code with which configuration."""
     cls = type(node.stage)
-    config = {f.name: _plain(getattr(node.stage, f.name), f"{node.name}.{f.name}")
-              for f in dataclasses.fields(node.stage)}
+    config = {
+        f.name: _plain(getattr(node.stage, f.name), f"{node.name}.{f.name}") for f in dataclasses.fields(node.stage)
+    }
     return digest(f"{cls.__module__}:{cls.__qualname__}", getattr(cls, "version", 1), config)
 
 

@@ -68,8 +68,10 @@ def fits(given: Any, wanted: Any) -> bool:
     if wanted in (Any, object):
         return True
     wanted_types = tuple(get_origin(t) or t for t in _alternatives(wanted))
-    return all(isinstance(origin := get_origin(t) or t, type) and issubclass(origin, wanted_types)
-               for t in _alternatives(given))
+    return all(
+        isinstance(origin := get_origin(t) or t, type) and issubclass(origin, wanted_types)
+        for t in _alternatives(given)
+    )
 
 
 def read_ports(cls: type) -> Ports:
@@ -118,8 +120,9 @@ def photos_port(grain: Grain) -> tuple[type | None, Any]:
 
 
 def _signature(cls: type) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
-    call = cls.__dict__.get("__call__") or next((b.__dict__["__call__"] for b in cls.__mro__[1:]
-                                                 if "__call__" in b.__dict__), None)
+    call = cls.__dict__.get("__call__") or next(
+        (b.__dict__["__call__"] for b in cls.__mro__[1:] if "__call__" in b.__dict__), None
+    )
     if call is None:
         raise ConfigError("has no `__call__`")
     parameters = dict(list(inspect.signature(call).parameters.items())[1:])

@@ -88,8 +88,14 @@ class Bars:
         from rich.progress import Progress as RichProgress
 
         self._bars = RichProgress(
-            TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(), TextColumn("[red]{task.fields[failures]}"), console=Console(stderr=True))
+            TextColumn("{task.description:<14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[red]{task.fields[failures]}"),
+            console=Console(stderr=True),
+        )
         self._tasks: dict[str, Any] = {}
         self._failed: dict[str, int] = {}
         self._bars.start()

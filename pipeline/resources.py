@@ -15,8 +15,9 @@ VRAM_SHARE = 0.85
 """Head-room for what is not counted as an item's working memory."""
 
 
-def machine(device: str = "cpu", workers: int | None = None, ram_bytes: int | None = None,
-            vram_bytes: int | None = None) -> Resources:
+def machine(
+    device: str = "cpu", workers: int | None = None, ram_bytes: int | None = None, vram_bytes: int | None = None
+) -> Resources:
     """Resources of this machine, or the given ones. `device` may be `auto`: the first GPU if there is one."""
     if device == "auto":
         device = "cuda" if _driver_is_there() and _cuda_works() else "cpu"

@@ -58,8 +58,9 @@ class Runner:
     be made. What is known of a key: stored (None), stored failure (its reason), crashed, or dropped.
     """
 
-    def __init__(self, graph: Graph, photos: Photos, store: Store, executor: Executor, resources: Resources,
-                 progress: Progress) -> None:
+    def __init__(
+        self, graph: Graph, photos: Photos, store: Store, executor: Executor, resources: Resources, progress: Progress
+    ) -> None:
         self.graph, self.store, self.executor, self.resources = graph, store, executor, resources
         self.photos = replace(photos, rejected={})  # what lies beside the photos must not change anything
         self.progress, self.meter = progress, Meter()
@@ -201,8 +202,13 @@ class Runner:
 
     def _compute_items(self, node: Node, items: list[Item]) -> None:
         name, keys = node.name, self.keys(node.name)
-        job = Job(node.stage, items, lambda item: self._arguments(node, item),
-                  lambda item, value: self._save(node, item, value), node.ports.lent)
+        job = Job(
+            node.stage,
+            items,
+            lambda item: self._arguments(node, item),
+            lambda item, value: self._save(node, item, value),
+            node.ports.lent,
+        )
         any_crashed = False
         with closing(self.executor.run(job, self.resources)) as outcomes:
             for item, error in outcomes:
@@ -252,7 +258,7 @@ class Runner:
     def _view(self, name: str) -> PhotoView[Any] | PairView[Any] | GroupView[Any]:
         grain, there = self.graph.nodes[name].ports.grain, self._there(name)
         if grain is Grain.PHOTO:
-            return PhotoView((i for i, in there), lambda i: self._value(name, (i,)))
+            return PhotoView((i for (i,) in there), lambda i: self._value(name, (i,)))
         if grain is Grain.PAIR:
             return PairView(((a, b) for a, b in there), lambda pair: self._value(name, pair))
         return GroupView(there, lambda members: self._value(name, members))
@@ -298,8 +304,16 @@ class Runner:
         failed = sum(bool(self._stored.get(key)) or key in self._crashed for key in keys.values())
         dropped = sum(key in self._dropped for key in keys.values())
         computed = self._computed[name]
-        return NodeReport(self.graph.nodes[name].plugin, computed, max(0, len(self._there(name)) - computed), failed,
-                          dropped, round(cost.wall_s, 4), round(cost.cpu_s, 4), round(cost.peak_mb, 1))
+        return NodeReport(
+            self.graph.nodes[name].plugin,
+            computed,
+            max(0, len(self._there(name)) - computed),
+            failed,
+            dropped,
+            round(cost.wall_s, 4),
+            round(cost.cpu_s, 4),
+            round(cost.peak_mb, 1),
+        )
 
 
 def _pairs(edges: SceneGraph) -> list[Item]:

@@ -63,8 +63,9 @@ class Store:
     The values read last are kept in memory, up to `recent_bytes`.
     """
 
-    def __init__(self, folder: Path, report: Callable[[str], None] = lambda message: None,
-                 recent_bytes: int = RECENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, report: Callable[[str], None] = lambda message: None, recent_bytes: int = RECENT_BYTES
+    ) -> None:
         self.folder, self.path = Path(folder), Path(folder) / FILE
         self.report = report
         self._recent = Recent(recent_bytes)
@@ -74,8 +75,9 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{self.folder}: the cache folder cannot be made ({error.strerror}); "
-                             "choose another with --cache") from error
+            raise StoreError(
+                f"{self.folder}: the cache folder cannot be made ({error.strerror}); choose another with --cache"
+            ) from error
         try:
             self._begin()
         except sqlite3.DatabaseError as error:
@@ -93,8 +95,11 @@ class Store:
         """The value of type `kind`, or None if there is none; a damaged one is reported, dropped and is none."""
         if (recent := self._recent.get(key)) is not None:
             return recent
-        row = self._first("SELECT checksum, size, data, stage FROM entry LEFT JOIN payload ON id = payload "
-                          "WHERE key = ? AND failure IS NULL", key)
+        row = self._first(
+            "SELECT checksum, size, data, stage FROM entry LEFT JOIN payload ON id = payload "
+            "WHERE key = ? AND failure IS NULL",
+            key,
+        )
         if row is None:
             return None
         checksum, size, data, stage = row
@@ -127,7 +132,7 @@ class Store:
         found: dict[str, str | None] = {}
         with self._connection() as db:
             for start in range(0, len(keys), CHUNK):
-                part = keys[start:start + CHUNK]
+                part = keys[start : start + CHUNK]
                 found.update(db.execute(f"SELECT key, failure FROM entry WHERE key IN ({_marks(part)})", part))
         with self._lock:
             self._used.update(found)
@@ -137,12 +142,15 @@ class Store:
         """What is stored, by stage, largest first."""
         self._mark_used()
         with self._connection() as db:
-            rows = db.execute("SELECT stage, count(*), count(failure), sum(size), max(used) FROM entry "
-                              "GROUP BY stage ORDER BY sum(size) DESC, stage").fetchall()
+            rows = db.execute(
+                "SELECT stage, count(*), count(failure), sum(size), max(used) FROM entry "
+                "GROUP BY stage ORDER BY sum(size) DESC, stage"
+            ).fetchall()
         return [StageUse(*row) for row in rows]
 
-    def prune(self, *, keep_bytes: int | None = None, older_than: float | None = None,
-              stage: str | None = None) -> tuple[int, int]:
+    def prune(
+        self, *, keep_bytes: int | None = None, older_than: float | None = None, stage: str | None = None
+    ) -> tuple[int, int]:
         """Removes entries and gives their number and bytes: those unused for `older_than` seconds, then the least
         recently used until `keep_bytes` are left; only of `stage` if one is named; that whole stage if nothing else."""
         self._mark_used()
@@ -159,7 +167,7 @@ class Store:
                 kept += size
         self._drop([key for key, _ in gone])
         with self._connection() as db:
-            db.execute("PRAGMA incremental_vacuum").fetchall()
+            db.executescript("PRAGMA incremental_vacuum")  # `execute` would take one step, that is, free one page
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return len(gone), sum(size for _, size in gone)
 
@@ -169,8 +177,9 @@ class Store:
             keys = [key for (key,) in db.execute("SELECT key FROM entry WHERE failure IS NULL")]
         bad = []
         for key in keys:
-            row = self._first("SELECT checksum, size, data FROM entry LEFT JOIN payload ON id = payload "
-                              "WHERE key = ?", key)
+            row = self._first(
+                "SELECT checksum, size, data FROM entry LEFT JOIN payload ON id = payload WHERE key = ?", key
+            )
             if row and (row[2] is None or len(row[2]) != row[1] or zlib.crc32(row[2]) != row[0]):
                 bad.append(key)
         self._drop(bad)
@@ -192,17 +201,20 @@ class Store:
             if old:  # another run was faster; the later one wins, they are equal
                 db.execute("DELETE FROM payload WHERE id = ?", old)
             row = db.execute("INSERT INTO payload (data) VALUES (?)", (data,)).lastrowid
-            db.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                       (key, stage, failure, zlib.crc32(data), len(data), now, now, row))
+            db.execute(
+                "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (key, stage, failure, zlib.crc32(data), len(data), now, now, row),
+            )
             db.execute("COMMIT")
 
     def _drop(self, keys: list[str]) -> None:
         with self._connection() as db:
             for start in range(0, len(keys), CHUNK):
-                part = keys[start:start + CHUNK]
+                part = keys[start : start + CHUNK]
                 db.execute("BEGIN IMMEDIATE")
-                db.execute("DELETE FROM payload WHERE id IN "
-                           f"(SELECT payload FROM entry WHERE key IN ({_marks(part)}))", part)
+                db.execute(
+                    f"DELETE FROM payload WHERE id IN (SELECT payload FROM entry WHERE key IN ({_marks(part)}))", part
+                )
                 db.execute(f"DELETE FROM entry WHERE key IN ({_marks(part)})", part)
                 db.execute("COMMIT")
 
@@ -213,7 +225,7 @@ class Store:
         with self._connection() as db:
             db.execute("BEGIN IMMEDIATE")
             for start in range(0, len(keys), CHUNK):
-                part = keys[start:start + CHUNK]
+                part = keys[start : start + CHUNK]
                 db.execute(f"UPDATE entry SET used = ? WHERE key IN ({_marks(part)})", (now, *part))
             db.execute("COMMIT")
 
@@ -254,8 +266,10 @@ class Store:
         try:
             (layout,) = db.execute("PRAGMA user_version").fetchone()
             if layout not in (0, LAYOUT):
-                raise StoreError(f"{self.path} was written by another version of unposed; choose another folder "
-                                 "with --cache, or delete it")
+                raise StoreError(
+                    f"{self.path} was written by another version of unposed; choose another folder "
+                    "with --cache, or delete it"
+                )
             if layout == 0:
                 db.executescript(TABLES)
             db.execute("SELECT count(*) FROM (SELECT 1 FROM entry LIMIT 1)").fetchone()
@@ -278,8 +292,10 @@ class Store:
     def _explain(self, error: sqlite3.Error) -> StoreError:
         text = str(error)
         if "full" in text or "disk I/O" in text:
-            return StoreError(f"{self.folder}: no room for the cache ({text}); what is stored stays valid: free some "
-                              "space (unposed cache prune) or choose another folder with --cache, and run again")
+            return StoreError(
+                f"{self.folder}: no room for the cache ({text}); what is stored stays valid: free some "
+                "space (unposed cache prune) or choose another folder with --cache, and run again"
+            )
         if _malformed(error):
             return StoreError(f"{self.path} is damaged ({text}); run again and it is replaced")
         if "locked" in text or "busy" in text:
@@ -293,5 +309,3 @@ def _malformed(error: sqlite3.Error) -> bool:
 
 def _marks(part: list[str]) -> str:
     return ",".join("?" * len(part))
-
-

@@ -1,0 +1,228 @@
+"""The engine on toy stages: what is computed, what is reused, what is read, and what a failure costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unposed.pipeline.engine import run
+from unposed.pipeline.errors import Interrupted, NoReconstruction
+from unposed.pipeline.graph import build_graph
+from unposed.pipeline.store import Store
+
+FOUR = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+ALL_OF_FOUR = {"features": 4, "graph": 1, "matching": 6, "coarse": 1, "fine": 1}
+
+
+@pytest.fixture
+def points(toys: Any, tmp_path: Path) -> Any:
+    """Runs the toys and gives the points of the result."""
+
+    def reconstruct(*names: str, **options: Any) -> Any:
+        with Store(tmp_path / "cache") as store:
+            preset = {node: {**value, **options.get(node, {})} for node, value in toys.PRESET.items()}
+            graph = build_graph(preset, toys.registry())
+            done = run(graph, toys.photos(*names), store, resources=toys.resources(), seed=options.get("seed", 0))
+            assert done.scenes is not None
+            return done.scenes.components[0].points
+
+    return reconstruct
+
+
+def test_a_second_run_computes_nothing(points: Any, calls: Any) -> None:
+    first = points(*FOUR)
+    assert calls.take() == ALL_OF_FOUR
+    np.testing.assert_array_equal(points(*FOUR), first)
+    assert calls.take() == {}
+
+
+def test_a_second_run_reads_only_the_pairs_and_the_result(points: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    points(*FOUR)
+    read: list[str] = []
+    original = Store.get
+
+    def get(self: Store, key: str, kind: Any) -> Any:
+        read.append(kind.__name__)
+        return original(self, key, kind)
+
+    monkeypatch.setattr(Store, "get", get)
+    points(*FOUR)
+    assert set(read) == {"SceneGraph", "Scenes"}
+
+
+def test_a_new_photo_costs_itself_and_its_pairs(points: Any, calls: Any) -> None:
+    points(*FOUR)
+    calls.take()
+    # Its name sorts first, so that the indices of all others move.
+    points("0.jpg", *FOUR)
+    assert calls.take() == {"features": 1, "graph": 1, "matching": 4, "coarse": 1, "fine": 1}
+
+
+def test_an_option_of_a_late_node_costs_only_that(points: Any, calls: Any) -> None:
+    first = points(*FOUR)
+    calls.take()
+    np.testing.assert_array_equal(points(*FOUR, fine={"gain": 4.0}), 2 * first)
+    assert calls.take() == {"fine": 1}
+    points(*FOUR, matching={"max_ratio": 0.5})
+    assert calls.take() == {"matching": 6, "coarse": 1, "fine": 1}
+
+
+def test_the_seed_is_config_where_it_is_not_set(points: Any, calls: Any) -> None:
+    first = points(*FOUR)
+    calls.take()
+    assert not np.array_equal(points(*FOUR, seed=1), first)
+    assert calls.take() == {"coarse": 1, "fine": 1}
+    np.testing.assert_array_equal(points(*FOUR, seed=1, coarse={"seed": 0}), first)
+    assert calls.take() == {}
+
+
+def test_a_renamed_photo_keeps_its_features_and_pairs(points: Any, calls: Any) -> None:
+    points(*FOUR)
+    calls.take()
+    points(*FOUR[:3], "d.jpg+renamed")
+    # The toy `coarse` asks for Photos, which have names; what follows from it is new as well.
+    assert calls.take() == {"coarse": 1, "fine": 1}
+
+
+def test_the_same_photo_twice_is_computed_once(points: Any, calls: Any) -> None:
+    points(*FOUR, "d.jpg+copy")
+    assert calls.take() == {"features": 4, "graph": 1, "matching": 7, "coarse": 1, "fine": 1}
+
+
+def test_what_lies_beside_the_photos_changes_nothing(toys: Any, tmp_path: Path, calls: Any) -> None:
+    toys.reconstruct(tmp_path / "cache", toys.photos(*FOUR))
+    calls.take()
+    toys.reconstruct(tmp_path / "cache", toys.photos(*FOUR, rejected={"notes.txt": "no picture"}))
+    assert calls.take() == {}
+
+
+def test_a_failed_photo_is_named_left_out_and_not_tried_again(toys: Any, tmp_path: Path, calls: Any) -> None:
+    for expected in ({"features": 4, "graph": 1, "matching": 3, "coarse": 1, "fine": 1}, {}):
+        with Store(tmp_path / "cache") as store:
+            preset = {**toys.PRESET, "features": {"use": "dots", "unreadable": ["b.jpg"]}}
+            done = run(build_graph(preset, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources())
+            assert [(f.node, f.photos, f.reason) for f in done.failures] == [("features", ("b.jpg",), "all black")]
+            assert done.nodes["features"].failed == 1
+            assert 1 not in done.value("features")
+            assert done.scenes is not None and len(done.scenes.components[0].points) == 3
+        assert calls.take() == expected
+
+
+def test_a_crashed_photo_is_tried_again_and_never_mistaken(
+    toys: Any, points: Any, calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toys.Dots, "crash", "b.jpg")
+    assert len(points(*FOUR)) == 3
+    calls.take()
+    assert len(points(*FOUR)) == 3
+    assert calls.take() == {"features": 1}  # what was made without it is reused
+    monkeypatch.setattr(toys.Dots, "crash", "")
+    assert len(points(*FOUR)) == 6
+    assert calls.take() == {"features": 1, "graph": 1, "matching": 3, "coarse": 1, "fine": 1}
+
+
+def test_a_crash_does_not_spoil_what_is_stored(
+    toys: Any, points: Any, calls: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = points(*FOUR)
+    with Store(tmp_path / "cache") as store:
+        store.prune(stage="features.dots")
+        store.prune(stage="fine.polish")
+    calls.take()
+    monkeypatch.setattr(toys.Dots, "crash", "b.jpg")
+    np.testing.assert_array_equal(points(*FOUR), first)
+    assert calls.take() == {"fine": 1}  # nobody needs the features
+
+
+def test_damage_is_reported_and_repaired(toys: Any, points: Any, calls: Any, tmp_path: Path) -> None:
+    first = points(*FOUR)
+    calls.take()
+    reports: list[str] = []
+    with Store(tmp_path / "cache", reports.append) as store:
+        with store._connection() as db:
+            db.execute(
+                "UPDATE payload SET data = zeroblob(length(data)) WHERE id IN (SELECT payload FROM entry "
+                "WHERE stage IN ('features.dots', 'graph.every', 'coarse.pile'))"
+            )
+        store.prune(stage="matching.nearest")
+        store.prune(stage="fine.polish")
+        # One worker, since two that find the same damage at the same time both repair it.
+        done = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources(1))
+        assert done.scenes is not None
+        np.testing.assert_array_equal(done.scenes.components[0].points, first)
+    assert calls.take() == ALL_OF_FOUR
+    assert len(reports) == 6 and all("damaged" in report for report in reports)
+
+
+def test_no_overlap_is_no_reconstruction(points: Any) -> None:
+    with pytest.raises(NoReconstruction, match=r"^fine: no photo overlaps another$"):
+        points("a.jpg")
+
+
+def test_workers_do_not_change_a_bit(toys: Any, tmp_path: Path) -> None:
+    names = [f"{i}.jpg" for i in range(6)]
+    results = [
+        toys.reconstruct(tmp_path / str(workers), toys.photos(*names), workers=workers, features={"count": 300})
+        for workers in (1, 2, 5)
+    ]
+    payloads = []
+    for workers, _ in zip((1, 2, 5), results, strict=True):
+        with Store(tmp_path / str(workers)) as store, store._connection() as db:
+            payloads.append(
+                db.execute("SELECT key, data FROM entry JOIN payload ON id = payload ORDER BY 1").fetchall()
+            )
+    assert payloads[0] == payloads[1] == payloads[2]
+    assert len(payloads[0]) == 6 + 1 + 15 + 1 + 1
+
+
+def test_interrupted_keeps_what_is_finished(
+    toys: Any, tmp_path: Path, calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CtrlC:
+        """Presses it after the third item."""
+
+        def __init__(self) -> None:
+            self.left = 3
+
+        def advance(self, node: str, failed: bool) -> None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+        def begin(self, node: str, total: int, reused: int) -> None: ...
+        def end(self, node: str, seconds: float) -> None: ...
+        def note(self, message: str) -> None: ...
+        def close(self) -> None: ...
+
+    collection = toys.photos(*(f"{i}.jpg" for i in range(8)))
+    graph = build_graph(toys.PRESET, toys.registry())
+    with Store(tmp_path / "cache") as store, pytest.raises(Interrupted):
+        run(graph, collection, store, resources=toys.resources(), progress=CtrlC())
+    begun = calls.take()["features"]
+    assert begun < 8
+    toys.reconstruct(tmp_path / "cache", collection)
+    assert calls.take()["features"] == 8 - begun
+
+
+def test_costs_and_counts_are_reported_per_node(toys: Any, tmp_path: Path) -> None:
+    with Store(tmp_path / "cache") as store:
+        done = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources())
+        assert {name: (n.computed, n.reused) for name, n in done.nodes.items()} == {
+            "features": (4, 0),
+            "graph": (1, 0),
+            "matching": (6, 0),
+            "coarse": (1, 0),
+            "fine": (1, 0),
+        }
+        assert all(n.wall_s > 0 and n.peak_mb > 1 for n in done.nodes.values())
+        again = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources())
+        assert {name: (n.computed, n.reused) for name, n in again.nodes.items()} == {
+            "features": (0, 4),
+            "graph": (0, 1),
+            "matching": (0, 6),
+            "coarse": (0, 1),
+            "fine": (0, 1),
+        }

@@ -1,0 +1,159 @@
+"""The local executor: every item once, failures alone, memory running out, threads held."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from unposed.pipeline.errors import StoreError
+from unposed.pipeline.executor import Item, Job, Local, is_out_of_memory, plan
+from unposed.pipeline.stage import Resources, StageError
+from unposed.pipeline.threads import one_thread_each
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Squares, one by one."""
+
+    fail: Callable[[int], None] = lambda number: None
+    seen: list[int] = field(default_factory=list)
+
+    def __call__(self, number: int) -> int:
+        self.seen.append(1)
+        self.fail(number)
+        return number**2
+
+
+@dataclass(frozen=True)
+class BatchSquares(Squares):
+    """Squares, many at a time, with memory for `most`."""
+
+    item_bytes: ClassVar[int] = GIB // 16
+    most: int = 1000
+
+    def batch(self, items: Sequence[tuple[int]], resources: Resources) -> list[int]:
+        self.seen.append(len(items))
+        if len(items) > self.most:
+            raise MemoryError
+        return [Squares(self.fail)(number) for (number,) in items]
+
+
+def run(stage: Any, count: int = 20, workers: int = 3, save: Callable[[Item, Any], None] | None = None) -> Any:
+    """Results and failures of a stage over the numbers up to count."""
+    results: dict[Item, Any] = {}
+    job = Job(
+        stage, [(i,) for i in range(count)], lambda item: {"number": item[0]}, save or results.__setitem__, frozenset()
+    )
+    outcomes = list(Local().run(job, Resources("cpu", workers, GIB, 0)))
+    assert len(outcomes) == len({item for item, _ in outcomes}) == count
+    return results, {item[0]: error for item, error in outcomes if error is not None}
+
+
+def refuse(*numbers: int) -> Callable[[int], None]:
+    """Raises for these."""
+
+    def fail(number: int) -> None:
+        if number in numbers:
+            raise StageError(f"{number} is not square")
+
+    return fail
+
+
+@pytest.mark.parametrize("kind", [Squares, BatchSquares])
+def test_one_bad_item_fails_alone(kind: type[Squares]) -> None:
+    results, failures = run(kind(refuse(3, 7)))
+    assert set(failures) == {3, 7} and all(isinstance(error, StageError) for error in failures.values())
+    assert results == {(i,): i**2 for i in range(20) if i not in (3, 7)}
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_batches_are_halved_until_they_fit(most: int) -> None:
+    stage = BatchSquares(most=most)
+    results, failures = run(stage, workers=1)
+    assert failures == {} and len(results) == 20
+    assert stage.seen[0] == 16  # what the budget allows
+    assert sum(size <= most for size in stage.seen) >= 20 // most
+    assert sum(size > most for size in stage.seen) <= 4
+
+
+def test_workers_are_halved_when_single_items_do_not_fit() -> None:
+    busy, most, lock = [0], [0], threading.Lock()
+
+    def crowded(number: int) -> None:
+        with lock:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+            full = busy[0] > 1
+        time.sleep(0.01)
+        with lock:
+            busy[0] -= 1
+        if full:
+            raise MemoryError
+
+    results, failures = run(Squares(crowded), workers=4)
+    assert failures == {} and len(results) == 20 and most[0] > 1
+
+
+def test_an_item_too_large_for_the_machine_fails_alone() -> None:
+    def huge(number: int) -> None:
+        if number == 5:
+            raise MemoryError
+
+    results, failures = run(Squares(huge))
+    assert set(failures) == {5} and len(results) == 19
+
+
+def test_a_full_store_ends_the_job() -> None:
+    def save(item: Item, value: object) -> None:
+        raise StoreError("full")
+
+    with pytest.raises(StoreError):
+        run(Squares(), save=save)
+
+
+def test_the_budget_decides_how_many_at_once() -> None:
+    class Large:
+        item_bytes = GIB
+
+    assert plan(Large(), Resources("cpu", 8, 3 * GIB, 0)) == (3, 1)
+    assert plan(Large(), Resources("cpu", 8, GIB // 2, 0)) == (1, 1)
+    assert plan(BatchSquares(), Resources("cpu", 2, GIB, 0)) == (2, 8)
+    assert plan(BatchSquares(), Resources("cuda", 8, GIB, GIB // 8)) == (1, 2)
+
+
+def test_closing_saves_what_is_in_work_and_starts_nothing_else() -> None:
+    results: dict[Item, Any] = {}
+    stage = Squares(lambda number: time.sleep(0.02))
+    job = Job(stage, [(i,) for i in range(50)], lambda item: {"number": item[0]}, results.__setitem__, frozenset())
+    with closing(Local().run(job, Resources("cpu", 2, GIB, 0))) as outcomes:
+        next(outcomes)
+    assert len(results) == len(stage.seen) <= 4
+
+
+def test_out_of_memory_is_known_without_importing_torch() -> None:
+    torch_error = type("OutOfMemoryError", (RuntimeError,), {"__module__": "torch"})
+    assert is_out_of_memory(torch_error("CUDA out of memory"))
+    assert is_out_of_memory(np._core._exceptions._ArrayMemoryError((1,), np.dtype(float)))  # type: ignore[attr-defined]
+    assert not is_out_of_memory(RuntimeError("CUDA error"))
+
+
+def test_libraries_have_one_thread_in_workers_and_their_own_afterwards() -> None:
+    def threads() -> list[int]:
+        np.ones((4, 4)) @ np.ones((4, 4))
+        return [library["num_threads"] for library in threadpool_info()]
+
+    before, seen = threads(), []
+    with one_thread_each():
+        run(Squares(lambda number: seen.append(threads())))
+    assert all(set(each) <= {1} for each in seen)
+    assert threads() == before
