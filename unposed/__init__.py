@@ -10,9 +10,35 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unposed.api import doctor, list_plugins, list_presets, new_plugin, open_cache, show_plugin, show_preset
+    from unposed.api import (
+        demo,
+        doctor,
+        evaluate,
+        export,
+        list_plugins,
+        list_presets,
+        load,
+        new_plugin,
+        open_cache,
+        reconstruct,
+        show_plugin,
+        show_preset,
+    )
 
-__all__ = ["doctor", "list_plugins", "list_presets", "new_plugin", "open_cache", "show_plugin", "show_preset"]
+__all__ = [
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "list_plugins",
+    "list_presets",
+    "load",
+    "new_plugin",
+    "open_cache",
+    "reconstruct",
+    "show_plugin",
+    "show_preset",
+]
 
 
 def __getattr__(name: str) -> Any:

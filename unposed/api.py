@@ -20,9 +20,31 @@ from unposed.pipeline.config import Option, schema
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.registry import PluginInfo, Registry
 from unposed.pipeline.store import Store, default_folder
+from unposed.synthetic.sample import sample_folder
 
 from .diagnosis import Diagnosis, diagnose
+from .evaluation import Evaluation, evaluate_model
 from .new_plugin import write_plugin
+from .reconstruction import Reconstruction, load, reconstruct
+
+__all__ = [
+    "Diagnosis",
+    "Evaluation",
+    "Plugin",
+    "Reconstruction",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "list_plugins",
+    "list_presets",
+    "load",
+    "new_plugin",
+    "open_cache",
+    "reconstruct",
+    "show_plugin",
+    "show_preset",
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +54,23 @@ class Plugin:
     info: PluginInfo
     about: str
     options: tuple[Option, ...]
+
+
+def export(out: str | Path, to: str, folder: str | Path, photos: str | Path | None = None) -> None:
+    """Write the finished reconstruction in `out` for another program; `to` is an export plugin."""
+    load(out, photos).export(to, folder)
+
+
+def evaluate(model: str | Path, gt: str | Path) -> Evaluation:
+    """Measure a model (OUT of reconstruct, a COLMAP folder or transforms.json) against known camera poses."""
+    return evaluate_model(Path(model), Path(gt))
+
+
+def demo(out: str | Path = "unposed-demo", **how: Any) -> tuple[Reconstruction, Evaluation]:
+    """Reconstruct the sample that comes along and measure the result; `how` are options of reconstruct."""
+    sample = sample_folder()
+    made = reconstruct(sample, out, **how)
+    return made, evaluate(out, sample / "gt.json")
 
 
 def list_plugins() -> list[PluginInfo]:

@@ -10,9 +10,69 @@ from typing import Any
 
 from unposed import api
 from unposed.pipeline.errors import ConfigError
+from unposed.pipeline.progress import progress_for
 from unposed.pipeline.store import Store
 
-from .show import count, paragraph, size, table
+from .show import count, paragraph, reconstruction_rows, size, table
+
+
+def reconstruct(arguments: argparse.Namespace) -> int:
+    """`unposed reconstruct PHOTOS -o OUT`."""
+    made = api.reconstruct(
+        arguments.photos,
+        arguments.out,
+        cameras=arguments.cameras,
+        masks=arguments.masks,
+        include=arguments.include,
+        exclude=arguments.exclude,
+        require=arguments.require,
+        **_how(arguments),
+    )
+    if arguments.json:
+        return _print_json(made.summary)
+    print(table(reconstruction_rows(made, arguments.preset)))
+    return 0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """`unposed demo`."""
+    made, verdict = api.demo(arguments.out, **_how(arguments))
+    if arguments.json:
+        return _print_json({"summary": made.summary, "evaluation": verdict.to_json()})
+    print(table(reconstruction_rows(made, arguments.preset)))
+    print("\nmeasured against the true cameras of the sample:")
+    print(table(verdict.table(), indent="  "))
+    return 0
+
+
+def _how(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "preset": arguments.preset,
+        "settings": arguments.settings,
+        "seed": arguments.seed,
+        "device": arguments.device,
+        "workers": arguments.workers,
+        "ram_bytes": arguments.ram,
+        "vram_bytes": arguments.vram,
+        "cache": arguments.cache,
+        "progress": progress_for(arguments.quiet, arguments.json),
+    }
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """`unposed export OUT --to FORMAT -o DIR`."""
+    api.export(arguments.out, arguments.to, arguments.folder, arguments.photos)
+    print(f"written to {arguments.folder}")
+    return 0
+
+
+def eval(arguments: argparse.Namespace) -> int:
+    """`unposed eval MODEL --gt GT`."""
+    verdict = api.evaluate(arguments.model, arguments.gt)
+    if arguments.json:
+        return _print_json(verdict.to_json())
+    print(table(verdict.table()))
+    return 0
 
 
 def plugins(arguments: argparse.Namespace) -> int:

@@ -13,9 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from unposed import __version__
 from unposed.pipeline.errors import UnposedError
 from unposed.pipeline.registry import Registry
+from unposed.pipeline.resources import cores
 
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "faiss-cpu", "torch", "pillow")
 
@@ -64,10 +67,8 @@ def _libraries() -> tuple[dict[str, str], list[str]]:
 
 
 def _machine() -> dict[str, Any]:
-    import psutil
-
-    return {"cores": len(psutil.Process().cpu_affinity()), "memory_bytes": psutil.virtual_memory().total,
-            "memory_free_bytes": psutil.virtual_memory().available}
+    memory = psutil.virtual_memory()
+    return {"cores": cores(), "memory_bytes": memory.total, "memory_free_bytes": memory.available}
 
 
 def _gpus() -> tuple[list[dict[str, Any]], list[str]]:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .reconstruction import Reconstruction
+
+NAMED = 5
+"""Photos that are named one by one when something is amiss with them; summary.json names all."""
 
 
 def table(rows: Iterable[Sequence[str]], indent: str = "") -> str:
@@ -39,3 +46,35 @@ def count(number: int, noun: str) -> str:
 def paragraph(text: str, indent: str = "") -> str:
     """Wrapped to a readable width."""
     return textwrap.fill(" ".join(text.split()), 100, initial_indent=indent, subsequent_indent=indent)
+
+
+def reconstruction_rows(made: Reconstruction, asked: str) -> list[tuple[str, str]]:
+    """What to know after a reconstruction, as rows for `table`; `asked` is the preset that was asked for."""
+    facts = made.summary
+    largest = facts["components"][0]
+    rows = [("photos", f"{facts['registered']} of {facts['found']} placed")]
+    if len(facts["components"]) > 1:
+        sizes = ", ".join(str(component["photos"]) for component in facts["components"])
+        rows.append(("models", f"{len(facts['components'])} that nothing connects, with {sizes} photos"))
+    points = str(largest["points"])
+    if largest["points"]:
+        points += f", each seen in {largest['mean_track_length']:.1f} photos"
+    rows.append(("points", points))
+    if largest["points"]:
+        rows.append(("error", f"{largest['mean_reprojection_px']:.2f} px from where a point is to where it was seen"))
+    memory = f", {size(facts['peak_mb'] * 1e6)} of memory" if facts["peak_mb"] else ""
+    rows.append(("time", duration(facts["wall_s"]) + memory))
+    rows.append(("preset", facts["preset"] + (", chosen by auto: it runs on any machine" if asked == "auto" else "")))
+    rows += [("left out", text) for text in _left_out(facts["photos"])]
+    rows += [("note", note) for note in facts["notes"]]
+    if made.folder:
+        rows.append(("result", f"{made.folder}/sparse/0 is a COLMAP model; {made.folder}/summary.json tells the rest"))
+    return rows
+
+
+def _left_out(photos: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Few photos by name, many by reason."""
+    reasons = {name: photo["reason"] for name, photo in photos.items() if "reason" in photo}
+    if len(reasons) <= NAMED:
+        return [f"{name}: {reason}" for name, reason in reasons.items()]
+    return [f"{count(n, 'photo')}: {reason}" for reason, n in Counter(reasons.values()).most_common(NAMED)]

@@ -1,0 +1,308 @@
+"""`unposed reconstruct` around stages that only pretend: what is written, printed, refused and resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pycolmap
+import pytest
+
+import unposed
+from unposed.cli import main
+from unposed.output import claimed
+from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
+
+Photos = Callable[..., Path]
+Capture = pytest.CaptureFixture[str]
+
+
+def summary(out: Path) -> dict:
+    return json.loads((out / "summary.json").read_text())
+
+
+def command(*argv: str | Path) -> list[str]:
+    return [sys.executable, "-m", "unposed", *map(str, argv)]
+
+
+def complaint(capsys: Capture, *argv: str | Path, code: int = 2) -> str:
+    """The one line with which a command fails, without our name in front."""
+    assert main([str(arg) for arg in argv]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("unposed: ")
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("unposed: ").rstrip()
+
+
+def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
+    folder, out = photos("a b.png", "ü/c.png", "d.png", "e.png", "f.png"), tmp_path / "out"
+    (folder / "text.jpg").write_text("no photo")
+    argv = ["reconstruct", str(folder), "-o", str(out), "--preset", toys, "--set", "fine.chunk=2", "--seed", "5"]
+    assert main([*argv, "--set", "fine.at_most=4"]) == 0
+    printed = capsys.readouterr().out
+    assert "4 of 6 placed" in printed
+    assert "text.jpg: not read" in printed
+    assert "2 that nothing connects, with 2, 2 photos" in printed
+
+    assert sorted(entry.name for entry in out.iterdir() if not entry.name.startswith(".")) == [
+        "run.log",
+        "sparse",
+        "summary.json",
+    ]
+    names = [
+        {image.name for image in pycolmap.Reconstruction(out / "sparse" / number).images.values()} for number in "01"
+    ]
+    assert names == [{"a b.png", "d.png"}, {"e.png", "f.png"}]
+    said = summary(out)
+    assert (said["found"], said["registered"], said["seed"]) == (6, 4, 5)
+    assert said["settings"]["fine"] == {"use": "fine.toy", "chunk": 2, "at_most": 4}
+    assert said["photos"]["a b.png"] == {"component": 0, "points": 5}
+    assert said["photos"]["e.png"]["component"] == 1
+    assert said["photos"]["ü/c.png"] == {"reason": "the toy is full"}
+    assert said["components"][0] == {
+        "model": "sparse/0",
+        "photos": 2,
+        "points": 5,
+        "observations": 10,
+        "mean_track_length": 2.0,
+        "mean_reprojection_px": 0.5,
+        "cameras": [
+            {"model": "SIMPLE_PINHOLE", "width": 64, "height": 48, "params": [100.0, 32.0, 24.0], "photos": 2}
+        ],
+    }
+    assert said["stages"]["features"]["computed"] == 5
+    assert said["versions"]["toys"] == "1.0"
+    assert "matching: 4 to do" in (out / "run.log").read_text()
+
+
+def test_a_photo_that_fails_is_named_and_the_others_go_on(toys: str, photos: Photos, tmp_path: Path) -> None:
+    photos("odd.png", width=80)
+    folder = photos("a.png", "b.png", "c.png")
+    made = unposed.reconstruct(folder, tmp_path / "out", preset=toys, settings={"features.dislike_width": 80})
+    assert made.summary["photos"]["odd.png"] == {"reason": "features: nothing to see in it"}
+    assert made.summary["registered"] == 3
+    assert made.summary["failures"] == [
+        {"node": "features", "reason": "nothing to see in it", "items": 1, "examples": [["odd.png"]]}
+    ]
+
+
+def test_an_older_result_is_replaced_whole(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder, out = photos("a.png", "b.png", "c.png", "d.png"), tmp_path / "out"
+    unposed.reconstruct(folder, out, preset=toys, settings={"fine.chunk": 2})
+    assert (out / "sparse" / "1").is_dir()
+    unposed.reconstruct(folder, out, preset=toys)
+    assert not (out / "sparse" / "1").exists()
+    assert len(summary(out)["components"]) == 1
+    assert not (out / ".new").exists()
+
+
+def test_the_second_run_computes_nothing(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder, out = photos("a.png", "b.png", "c.png"), tmp_path / "out"
+    first = unposed.reconstruct(folder, out, preset=toys)
+    second = unposed.reconstruct(folder, out, preset=toys)
+    assert sum(stage["computed"] for stage in first.summary["stages"].values()) == 8
+    assert sum(stage["computed"] for stage in second.summary["stages"].values()) == 0
+    assert second.summary["components"] == first.summary["components"]
+
+
+def test_without_a_folder_nothing_is_written(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder = photos("a.png", "b.png")
+    before = set(tmp_path.rglob("*"))
+    made = unposed.reconstruct(folder, preset=toys, cache=tmp_path / "elsewhere")
+    assert len(made.scenes.components[0].photos) == 2
+    assert {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before} == {"elsewhere"}
+
+
+def test_filters_and_camera_groups(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder = photos("a.png", "b.png", "c.png", "sub/d.png")
+    made = unposed.reconstruct(folder, preset=toys, exclude=["b*"], include=["*.png"], cameras="single")
+    assert [photo.name for photo in made.photos.photos] == ["a.png", "c.png", "sub/d.png"]
+    assert made.summary["settings"]["cameras"]["grouping"] == "single"
+
+
+def test_load_and_export(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
+    folder, out = photos("a.png", "b.png", "c.png"), tmp_path / "out"
+    made = unposed.reconstruct(folder, out, preset=toys, settings=["fine.at_most=2"])
+    again = unposed.load(out)
+    assert again.scenes.left_out == {2: "the toy is full"}
+    assert (again.scenes.components[0].points == made.scenes.components[0].points).all()
+
+    assert main(["export", str(out), "--to", "names", "-o", str(tmp_path / "names")]) == 0
+    assert (tmp_path / "names" / "names.txt").read_text() == "a.png\nb.png"
+    capsys.readouterr()
+    made.export("names", tmp_path / "more", separator=", ")
+    assert (tmp_path / "more" / "names.txt").read_text() == "a.png, b.png"
+    assert "is not empty" in complaint(capsys, "export", out, "--to", "names", "-o", tmp_path / "names")
+    assert "did you mean names?" in complaint(capsys, "export", out, "--to", "name", "-o", tmp_path / "x")
+    assert "no finished reconstruction" in complaint(capsys, "export", folder, "--to", "names", "-o", tmp_path / "x")
+
+
+# -- refusals: exit code 2, one line
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--preset", "clasic"], "clasic: no such preset"),
+        (["--preset", "nowhere.yaml"], "nowhere.yaml: no such preset file"),
+        (["--set", "matching.use=tyo"], "matching: no such plugin 'tyo'; did you mean toy?"),
+        (["--set", "matching.use=broken"], "plugin matching.broken of toys 1.0 cannot be loaded"),
+        (["--set", "matching.shar=0.5"], "matching.shar: no such option; did you mean share?"),
+        (["--set", "matching.share=0.8x"], "matching.share: expected float in (0, 1], got '0.8x'"),
+        (["--set", "matching.share=2"], "matching.share: expected float in (0, 1], got 2"),
+        (["--set", "match.share=1"], "match: no such node; did you mean matching?"),
+        (["--set", "matching.share"], "expected node.key=value"),
+        (["--set", "matching.from={features: matching}"], "the graph has a cycle: matching reads matching"),
+        (["--set", "fine.from={matching: graph}"], "fine: wants PerPair[PairMatches], node 'graph' gives SceneGraph"),
+        (["--exclude", "*"], "no photos"),
+        (["--include", "a.png"], "only one usable photo"),
+        (["--masks", "nowhere"], "no such mask folder"),
+    ],
+)
+def test_bad_settings(
+    more: list[str], reason: str, toys: str, photos: Photos, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out"
+    line = ["reconstruct", photos("a.png", "b.png"), "-o", out, *(["--preset", toys] if "--preset" not in more else [])]
+    assert reason in complaint(capsys, *line, *more)
+    assert not out.exists()
+
+
+def test_bad_photo_folders(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out"
+    folder = photos("one.png")
+    (tmp_path / "empty").mkdir()
+    for where, reason in {
+        tmp_path / "photo": f"no such photo folder: {tmp_path / 'photo'}: did you mean {folder}?",
+        tmp_path / "empty": "no photos in",
+        folder / "one.png": "is a file: give the folder that holds it",
+        folder: "only one usable photo",
+    }.items():
+        assert reason in complaint(capsys, "reconstruct", where, "-o", out, "--preset", toys)
+        assert not out.exists()
+
+
+def test_output_folders_that_cannot_be_used(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
+    folder = photos("a.png", "b.png")
+    (tmp_path / "file").write_text("")
+    run = ["reconstruct", folder, "--preset", toys, "-o"]
+    assert "cannot be written" in complaint(capsys, *run, tmp_path / "file")
+    assert "cannot be written" in complaint(capsys, *run, tmp_path / "file" / "below")
+    assert "holds other files (a.png)" in complaint(capsys, *run, folder)
+    assert sorted(entry.name for entry in folder.iterdir()) == ["a.png", "b.png"]
+
+
+def test_an_output_folder_in_use(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
+    folder, out = photos("a.png", "b.png"), tmp_path / "out"
+    with claimed(out):
+        assert "is in use by another run" in complaint(capsys, "reconstruct", folder, "-o", out, "--preset", toys)
+    assert main(["reconstruct", str(folder), "-o", str(out), "--preset", toys]) == 0
+
+
+# -- no reconstruction: exit code 3, and a summary that says why
+
+
+def test_nothing_placed(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
+    folder, out = photos("a.png", "b.png"), tmp_path / "out"
+    run = ["reconstruct", folder, "-o", out, "--preset", toys]
+    assert main([str(arg) for arg in run]) == 0
+    capsys.readouterr()
+    assert "none of the 2 photos could be placed" in complaint(capsys, *run, "--set", "fine.at_most=0", code=3)
+    assert summary(out)["registered"] == 0
+    assert not (out / "sparse").exists()
+
+
+def test_a_stage_gives_up(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out"
+    preset = tmp_path / "sorry.yaml"
+    preset.write_text(f"extends: {toys}\nfine: {{use: sorry}}\ncameras: null\n")
+    run = ["reconstruct", photos("a.png", "b.png"), "-o", out, "--preset", preset]
+    assert "fine: no two photos show the same thing" in complaint(capsys, *run, code=3)
+    assert summary(out)["gave_up"].startswith("fine: no two photos")
+    assert "stopped" not in (out / "run.log").read_text()
+
+
+def test_too_few_placed(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
+    folder, out = photos("a.png", "b.png", "c.png", "d.png"), tmp_path / "out"
+    run = ["reconstruct", folder, "-o", out, "--preset", toys, "--set", "fine.at_most=3", "--require"]
+    assert main([str(arg) for arg in [*run, "0.75"]]) == 0
+    capsys.readouterr()
+    assert "only 3 of 4 photos were placed, 80% are required" in complaint(capsys, *run, "0.8", code=3)
+    assert (out / "sparse" / "0").is_dir()
+    with pytest.raises(NoReconstruction):
+        unposed.reconstruct(folder, preset=toys, settings={"fine.at_most": 3}, require=1.0)
+
+
+def test_a_graph_without_a_reconstruction(toys: str, photos: Photos, tmp_path: Path) -> None:
+    preset = tmp_path / "half.yaml"
+    preset.write_text("features: {use: toy}\noutputs: [features]\n")
+    with pytest.raises(ConfigError, match="no node gives Scenes"):
+        unposed.reconstruct(photos("a.png", "b.png"), preset=preset)
+
+
+# -- several processes
+
+
+def test_two_runs_on_one_cache_at_once(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder = photos(*(f"{number}.png" for number in range(8)))
+    line = command("reconstruct", folder, "--preset", toys, "--set", "features.pause_s=0.05")
+    runs = [
+        subprocess.Popen(
+            [*line, "-o", str(tmp_path / f"out{n}")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in (0, 1)
+    ]
+    for run in runs:
+        _, errors = run.communicate(timeout=60)
+        assert (run.returncode, errors) == (0, "")
+    for file in ("cameras.bin", "images.bin", "points3D.bin"):
+        first, second = ((tmp_path / f"out{n}" / "sparse" / "0" / file).read_bytes() for n in (0, 1))
+        assert first == second
+
+
+def test_ctrl_c_leaves_what_is_finished_for_the_next_run(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder, out = photos(*(f"{number}.png" for number in range(12))), tmp_path / "out"
+    line = [*command("reconstruct", folder, "-o", out, "--preset", toys, "--workers", "1")]
+    line += ["--json", "--set", "features.pause_s=0.2"]
+    run = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    for event in run.stderr:
+        if '"progress", "node": "features"' in event:
+            break
+    run.send_signal(signal.SIGINT)
+    printed, errors = run.communicate(timeout=60)
+    assert run.returncode == 4
+    assert printed == ""
+    assert "resume" in errors.splitlines()[-1]
+    assert not (out / "summary.json").exists()
+    assert "stopped: interrupted" in (out / "run.log").read_text()
+
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    features = json.loads(done.stdout)["stages"]["features"]
+    assert features["computed"] + features["reused"] == 12
+    assert features["reused"] >= 1
+
+
+def test_a_killed_run_leaves_the_folder_usable(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder, out = photos("a.png", "b.png", "c.png"), tmp_path / "out"
+    line = command("reconstruct", folder, "-o", out, "--preset", toys, "--json", "--set", "features.pause_s=30")
+    run = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    for event in run.stderr:
+        if '"features"' in event:
+            break
+    with pytest.raises(InputError, match="in use"):
+        unposed.reconstruct(folder, out, preset=toys)
+    run.kill()
+    run.communicate(timeout=60)
+    made = unposed.reconstruct(folder, out, preset=toys)
+    assert made.summary["registered"] == 3
+    assert not (out / ".new").exists()

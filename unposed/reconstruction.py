@@ -1,0 +1,171 @@
+"""From a folder of photos to a reconstruction, and what one can do with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from unposed.pipeline.artifacts import Photos, Scenes
+from unposed.pipeline.colmap_model import from_colmap, write_components
+from unposed.pipeline.config import build
+from unposed.pipeline.engine import run
+from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
+from unposed.pipeline.graph import Graph, build_graph
+from unposed.pipeline.photos import scan
+from unposed.pipeline.presets import apply_settings, read_preset
+from unposed.pipeline.progress import Progress, Quiet
+from unposed.pipeline.registry import Registry
+from unposed.pipeline.resources import machine
+from unposed.pipeline.store import Store, default_folder
+
+from . import summary as facts
+from .output import claimed, publish
+from .run_log import RunLog
+
+AUTO = "classic"
+"""The preset that `auto` takes: it runs on any machine and downloads nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What came out, and of what."""
+
+    photos: Photos
+    scenes: Scenes
+    summary: Mapping[str, Any]
+    """The content of summary.json."""
+    folder: Path | None
+    """Where it was written, if anywhere."""
+
+    def export(self, to: str, folder: str | Path, **options: Any) -> None:
+        """Write it for another program: `to` is an export plugin, `options` are what that plugin can be told."""
+        plugin: Any = build(Registry().find("export", to), options, f"export.{to}")
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is not empty: give a new folder")
+        plugin(self.scenes, self.photos, folder)
+
+
+def reconstruct(
+    photos: str | Path,
+    out: str | Path | None = None,
+    *,
+    preset: str | Path = "auto",
+    settings: Iterable[str] | Mapping[str, Any] = (),
+    cameras: Literal["auto", "single", "folder", "image"] | None = None,
+    masks: str | Path | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    require: float = 0.0,
+    seed: int = 0,
+    device: str = "auto",
+    workers: int | None = None,
+    ram_bytes: int | None = None,
+    vram_bytes: int | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Find the cameras and 3D points of the photos in a folder, and write them to `out` if one is given.
+
+    settings: `node.key=value`, or a mapping of `node.key` to value, on top of the preset.
+    cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
+    require: share of the photos that must be placed, else NoReconstruction (what was found is written all the same).
+    device, workers, ram_bytes, vram_bytes: what may be used; no result depends on it.
+    cache: folder of stored results, by default the user's.
+    Raises ConfigError, InputError, NoReconstruction, Interrupted; each says in one line what to do.
+    """
+    started = facts.Clock.now()
+    name = AUTO if preset == "auto" else str(preset)
+    graph = _graph(name, settings, cameras)
+    resources = machine(device, workers, ram_bytes, vram_bytes)
+    store_folder = default_folder() if cache is None else Path(cache)
+    watcher = progress or Quiet()
+    found = scan(photos, include=include, exclude=exclude, masks=masks)
+
+    def compute(watched: Progress) -> Reconstruction:
+        gave_up, done, scenes = None, None, Scenes((), {})
+        with Store(store_folder, report=watched.note) as store:
+            try:
+                done = run(graph, found, store, resources=resources, progress=watched, seed=seed)
+                scenes = done.scenes or scenes
+            except NoReconstruction as error:
+                gave_up = str(error)
+            summary = {
+                **facts.origin(Path(photos), name, graph, seed, resources),
+                **facts.outcome(found, scenes, done, gave_up),
+                **started.elapsed(),
+            }
+        return Reconstruction(found, scenes, summary, None)
+
+    if out is None:
+        try:
+            made = compute(watcher)
+        finally:
+            watcher.close()
+    else:
+        out = Path(out)
+        with claimed(out) as new, RunLog(out / "run.log", watcher) as log:
+            made = replace(compute(log), folder=out)
+            _write(made, new)
+            publish(new, out)
+    _check(made, require)
+    return made
+
+
+def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
+    """What `reconstruct` has written to `out`. `photos` says where the photos are, if they have moved."""
+    import pycolmap
+
+    out = Path(out)
+    try:
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+        models = [out / component["model"] for component in summary["components"]]
+        folder, reasons = Path(photos or summary["photos_folder"]), summary["photos"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{out}: no finished reconstruction (summary.json) in it") from None
+    found = scan(folder)
+    try:
+        scenes = tuple(from_colmap(pycolmap.Reconstruction(model), found) for model in models)
+    except ValueError as error:
+        raise InputError(f"{out}: the models in it cannot be read: {error}") from error
+    placed = {index for scene in scenes for index in scene.photos.tolist()}
+    left_out = {
+        index: reasons.get(photo.name, {}).get("reason", "came later")
+        for index, photo in enumerate(found.photos)
+        if index not in placed
+    }
+    return Reconstruction(found, Scenes(scenes, left_out, tuple(summary["notes"])), summary, out)
+
+
+def _graph(preset: str, settings: Iterable[str] | Mapping[str, Any], cameras: str | None) -> Graph:
+    """The whole graph, checked before any photo is read."""
+    lines = [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
+    if cameras is not None:
+        lines.append(f"cameras.grouping={cameras}")
+    graph = build_graph(apply_settings(read_preset(preset), lines), Registry())
+    if graph.result is None:
+        raise ConfigError(f"{preset}: no node gives Scenes, so there would be no reconstruction")
+    return graph
+
+
+def _write(made: Reconstruction, folder: Path) -> None:
+    if made.scenes.components:
+        write_components(made.scenes.components, made.photos, folder / "sparse")
+    text = json.dumps(made.summary, indent=1, ensure_ascii=False)
+    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _check(made: Reconstruction, require: float) -> None:
+    where = f"; {made.folder}/summary.json says why, photo by photo" if made.folder else ""
+    found, registered = made.summary["found"], made.summary["registered"]
+    if made.summary["gave_up"]:
+        raise NoReconstruction(f"{made.summary['gave_up']}{where}")
+    if not made.scenes.components:
+        raise NoReconstruction(
+            f"none of the {found} photos could be placed: every spot has to be seen from two or more places{where}"
+        )
+    if registered < require * found:
+        raise NoReconstruction(f"only {registered} of {found} photos were placed, {require:.0%} are required{where}")

@@ -1,0 +1,164 @@
+"""OUT/summary.json: everything a run has to say of itself, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unposed import __version__
+from unposed.pipeline.artifacts import Photos, Scene, Scenes
+from unposed.pipeline.engine import Failure, NodeReport, Run
+from unposed.pipeline.graph import Graph
+from unposed.pipeline.registry import Registry
+from unposed.pipeline.stage import Resources
+
+LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "torch")
+"""Those whose version may change a result."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When something began, on the wall and on the processor."""
+
+    wall_s: float
+    cpu_s: float
+
+    @classmethod
+    def now(cls) -> Clock:
+        """Started."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def elapsed(self) -> dict[str, float]:
+        """How long ago that is."""
+        end = Clock.now()
+        return {"wall_s": round(end.wall_s - self.wall_s, 3), "cpu_s": round(end.cpu_s - self.cpu_s, 3)}
+
+
+def origin(folder: Path, preset: str, graph: Graph, seed: int, resources: Resources) -> dict[str, Any]:
+    """What was asked for, and what worked on it."""
+    return {
+        "format": 1,
+        "photos_folder": str(folder.resolve()),
+        "preset": preset,
+        "settings": settings(graph),
+        "seed": seed,
+        "device": resources.device,
+        "workers": resources.threads,
+        "versions": versions(graph),
+    }
+
+
+def outcome(photos: Photos, scenes: Scenes, run: Run | None, gave_up: str | None) -> dict[str, Any]:
+    """What came of it. Without a run, `gave_up` says why there is none."""
+    failed = run.failures if run else ()
+    nodes = stages(run.nodes) if run else {}
+    each = per_photo(photos, scenes, failed)
+    return {
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "found": len(each),
+        "registered": sum("component" in photo for photo in each.values()),
+        "components": components(scenes),
+        "gave_up": gave_up,
+        "notes": list(scenes.notes),
+        "failures": failures(failed),
+        "photos": each,
+        "stages": nodes,
+        "peak_mb": max((stage["peak_mb"] for stage in nodes.values()), default=None),
+    }
+
+
+def settings(graph: Graph) -> dict[str, dict[str, Any]]:
+    """Plugin and every option of each node, defaults included: what `--preset FILE` would need to do the same."""
+    return {
+        name: {"use": node.plugin, **{k: _plain(v) for k, v in dataclasses.asdict(node.stage).items()}}
+        for name, node in graph.nodes.items()
+    }
+
+
+def versions(graph: Graph) -> dict[str, str]:
+    """What computed it: our own version, others' plugins, and the libraries below."""
+    found = {"unposed": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    used = {node.plugin for node in graph.nodes.values()}
+    makers = {info.distribution for info in Registry().available() if f"{info.slot}.{info.name}" in used}
+    return found | dict(maker.rsplit(" ", 1) for maker in sorted(makers))
+
+
+def components(scenes: Scenes) -> list[dict[str, Any]]:
+    """Figures of each model, in the order of the folders sparse/0, sparse/1 ..."""
+    return [{"model": f"sparse/{number}", **_component(scene)} for number, scene in enumerate(scenes.components)]
+
+
+def per_photo(photos: Photos, scenes: Scenes, failures: tuple[Failure, ...]) -> dict[str, dict[str, Any]]:
+    """By name: the component that has the photo, or why none has."""
+    lost = {failure.photos[0]: f"{failure.node}: {failure.reason}" for failure in failures if len(failure.photos) == 1}
+    said: dict[str, dict[str, Any]] = {name: {"reason": f"not read: {why}"} for name, why in photos.rejected.items()}
+    for index, photo in enumerate(photos.photos):
+        reason = lost.get(photo.name) or scenes.left_out.get(index) or "nothing connects it with the others"
+        said[photo.name] = {"reason": reason}
+    for number, scene in enumerate(scenes.components):
+        seen = np.diff(np.searchsorted(np.sort(scene.obs_xy), scene.xy_start))
+        for row, index in enumerate(scene.photos.tolist()):
+            said[photos[index].name] = {"component": number, "points": int(seen[row])}
+    return dict(sorted(said.items()))
+
+
+def stages(nodes: Mapping[str, NodeReport]) -> dict[str, dict[str, Any]]:
+    """What each node did and cost."""
+    return {
+        name: {k: round(v, 4) if isinstance(v, float) else v for k, v in dataclasses.asdict(report).items()}
+        for name, report in nodes.items()
+    }
+
+
+def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
+    """Items that gave nothing, by node and reason: there may be many pairs, so a few of each are named."""
+    counted = Counter((failure.node, failure.reason) for failure in failed)
+    return [
+        {
+            "node": node,
+            "reason": reason,
+            "items": items,
+            "examples": [list(f.photos) for f in failed if (f.node, f.reason) == (node, reason)][:3],
+        }
+        for (node, reason), items in counted.most_common()
+    ]
+
+
+def _component(scene: Scene) -> dict[str, Any]:
+    observations, points = len(scene.obs_xy), len(scene.points)
+    length = np.bincount(scene.obs_point, minlength=points)
+    return {
+        "photos": len(scene.photos),
+        "points": points,
+        "observations": observations,
+        "mean_track_length": round(observations / points, 3) if points else None,
+        "mean_reprojection_px": round(float(np.average(scene.error_px, weights=length)), 4) if observations else None,
+        "cameras": [
+            {"model": c.model, "width": c.width, "height": c.height, "params": list(c.params), "photos": int(used)}
+            for c, used in zip(
+                scene.cameras, np.bincount(scene.camera_of_photo, minlength=len(scene.cameras)), strict=True
+            )
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
