@@ -47,7 +47,7 @@ class Shot:
     """(3, 4) float64."""
     exposure: float = 1.0
     """Factor on the light that falls on the sensor."""
-    noise: float = 0.7
+    noise: float = 0.5
     """Standard deviation of the sensor noise, in 8-bit levels."""
     stored_sideways: bool = False
     """Pixels are written turned by a quarter and EXIF says so, as cameras do when held upright."""

@@ -37,12 +37,13 @@ def sized(width_m: float, height_m: float, texels_per_metre: float) -> Shape:
 def cloud(shape: Shape, rng: Rng, slope: float = 1.2) -> Floats:
     """Noise of every scale, zero mean and unit variance; amplitude falls as frequency to the minus slope."""
     h, w = shape
-    frequency = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w))
+    frequency = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)).astype(np.float32)
     frequency[0, 0] = 1
-    spectrum = np.fft.rfft2(rng.standard_normal(shape)) * frequency**-slope
+    spectrum = np.fft.rfft2(rng.standard_normal(shape, np.float32)) * frequency**-slope
     spectrum[0, 0] = 0
-    picture = np.fft.irfft2(spectrum, shape)
-    return (picture / picture.std()).astype(np.float32)
+    picture: Floats = np.fft.irfft2(spectrum, shape).astype(np.float32)
+    picture /= picture.std()
+    return picture
 
 
 def plaster(shape: Shape, rng: Rng, colour: Colour = CREAM, contrast: float = 1.0) -> Floats:
@@ -50,7 +51,7 @@ def plaster(shape: Shape, rng: Rng, colour: Colour = CREAM, contrast: float = 1.
     tone = 0.055 * cloud(shape, rng, 1.3) + 0.035 * cloud(shape, rng, 0.6)
     chips = np.clip(cloud(shape, rng, 1.0) - 1.7, 0, 0.6) * -0.35
     tint = np.stack([0.01 * cloud(shape, rng, 1.5) for _ in range(3)], axis=-1)
-    return (np.asarray(colour) + contrast * (tint + (tone + chips)[..., None])).astype(np.float32)
+    return _float32(np.asarray(colour) + contrast * (tint + (tone + chips)[..., None]))
 
 
 def marble(shape: Shape, rng: Rng, colour: Colour = CREAM, vein: Colour = SLATE) -> Floats:
@@ -73,26 +74,29 @@ def blocks(
 ) -> Floats:
     """Bricks (offset 0.5) or tiles (offset 0) with joints, each of its own shade and with its own stains."""
     h, w = shape
-    y = (np.arange(h) + 0.5)[:, None] / h * rows
-    x = (np.arange(w) + 0.5) / w * columns + offset * (np.floor(y) % 2)
-    row, column = np.broadcast_arrays(np.floor(y).astype(int), np.floor(x).astype(int) % columns)
-    to_joint = np.minimum(_to_edge(y) * h / rows, _to_edge(x) * w / columns)
-    thickness = max(0.035 * min(h / rows, w / columns), 0.7)
+    y = (np.arange(h, dtype=np.float32) + np.float32(0.5))[:, None] * np.float32(rows / h)
+    x = (np.arange(w, dtype=np.float32) + np.float32(0.5)) * np.float32(columns / w)
+    row = np.floor(y).astype(int)
+    x = x + np.float32(offset) * (row % 2)
+    column = np.floor(x).astype(int) % columns
+    to_joint = np.minimum(_to_edge(y) * np.float32(h / rows), _to_edge(x) * np.float32(w / columns))
+    thickness = np.float32(max(0.03 * min(h / rows, w / columns), 0.7))
+    amount = np.clip(to_joint / thickness - np.float32(0.5), 0, 1)
     shade = 1 + variety * (rng.standard_normal((rows, columns, 1)) + 0.3 * rng.standard_normal((rows, columns, 3)))
-    grain = 0.065 * cloud(shape, rng, 1.0)
-    face = np.asarray(colour) * np.clip(shade, 0.55, 1.4)[row, column] + grain[..., None]
-    mortar = np.asarray(joint) + grain[..., None]
-    amount = np.clip((to_joint - thickness) / thickness + 0.5, 0, 1)[..., None]
-    return (mortar + amount * (face - mortar)).astype(np.float32)
+    faces = (np.asarray(colour) * np.clip(shade, 0.55, 1.4)).astype(np.float32)
+    sheet: Floats = faces[row, column]
+    _paint(sheet, 1 - amount, joint)
+    sheet += (np.float32(0.065) * cloud(shape, rng, 1.0))[..., None]
+    return sheet
 
 
 def planks(shape: Shape, rng: Rng, colour: Colour = OCHRE, rows: int = 6) -> Floats:
     """Boards with grain along the picture's width."""
     h, w = shape
     streaks = np.repeat(cloud((h, max(w // 16, 2)), rng, 0.9), 16, axis=1)[:, :w]
-    streaks = (streaks + np.roll(streaks, 5, axis=1) + np.roll(streaks, 11, axis=1)) / 3
+    smooth = (streaks + np.roll(streaks, 5, axis=1) + np.roll(streaks, 11, axis=1)) / 3
     wood = blocks(shape, rng, rows, 1, colour, INK, offset=0.0, variety=0.1)
-    return (wood + 0.1 * streaks[..., None]).astype(np.float32)
+    return _float32(wood + 0.1 * smooth[..., None])
 
 
 def poster(shape: Shape, rng: Rng, paper: Colour, inks: tuple[Colour, ...]) -> Floats:
@@ -123,11 +127,9 @@ def facade(shape: Shape, rng: Rng, floors: int, windows: int, wall: Colour = SAN
     bay = (h // floors, w // windows)
     if bay[0] * floors != h or bay[1] * windows != w:
         raise ValueError("floors and windows must divide the picture's sides")
-    rows = []
     one = _bay(bay, rng, wall)
-    for _ in range(floors):
-        rows.append(np.concatenate([one if repeat else _bay(bay, rng, wall) for _ in range(windows)], axis=1))
-    return np.concatenate(rows)
+    bays = [[one if repeat else _bay(bay, rng, wall) for _ in range(windows)] for _ in range(floors)]
+    return np.concatenate([np.concatenate(floor, axis=1) for floor in bays])
 
 
 def quilt(shape: Shape, rng: Rng, colours: tuple[Colour, ...]) -> Floats:
@@ -174,9 +176,13 @@ def _paint(sheet: Floats, amount: NDArray[np.generic], colour: Colour) -> None:
 
 
 def _mix(a: Colour, b: Colour, amount: NDArray[np.floating]) -> Floats:
-    return (np.asarray(a) + amount[..., None] * (np.asarray(b) - np.asarray(a))).astype(np.float32)
+    return _float32(np.asarray(a) + amount[..., None] * (np.asarray(b) - np.asarray(a)))
 
 
-def _to_edge(x: NDArray[np.floating]) -> NDArray[np.floating]:
+def _to_edge(x: Floats) -> Floats:
     """Distance to the nearest integer."""
-    return np.abs(x - np.rint(x))
+    return _float32(np.abs(x - np.rint(x)))
+
+
+def _float32(picture: NDArray[np.floating]) -> Floats:
+    return picture.astype(np.float32, copy=False)

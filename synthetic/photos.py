@@ -1,8 +1,9 @@
-"""Writes a scene as a user would have it, a folder of JPEGs, and beside it the truth."""
+"""Writes scenes to disk as a user would have them, folders of JPEGs, and beside them the truth."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,25 @@ from .scenes import Scene
 MAKE, MODEL, ORIENTATION, EXIF_IFD, FOCAL_MM, FOCAL_35MM = 271, 272, 274, 0x8769, 37386, 41989
 
 
+@dataclass(frozen=True)
+class PhotoSet:
+    """A scene on disk."""
+
+    scene: Scene
+    images: Path
+    """Folder of the photos."""
+    truth: Path
+    """Their gt.json."""
+
+
+def write_set(scene: Scene, folder: Path) -> PhotoSet:
+    """Write photos to folder/images and the truth to folder/gt.json."""
+    written = PhotoSet(scene, folder / "images", folder / "gt.json")
+    write_photos(scene, written.images)
+    write_truth(scene, written.truth)
+    return written
+
+
 def write_photos(scene: Scene, folder: Path, quality: int = 92) -> None:
     """Render every shot of the scene to folder/<name>, with EXIF where its lens has a maker."""
     for shot in scene.shots:
@@ -25,7 +45,7 @@ def write_photos(scene: Scene, folder: Path, quality: int = 92) -> None:
             exif[ORIENTATION] = 6
         path = folder / shot.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.ascontiguousarray(pixels)).save(path, "JPEG", quality=quality, exif=exif)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path, "JPEG", quality=quality, optimize=True, exif=exif)
 
 
 def write_truth(scene: Scene, file: Path) -> None:

@@ -32,7 +32,8 @@ def render(world: World, shot: Shot, seed: int = 0, samples: int = 2) -> NDArray
     encoded = np.clip(picture * np.float32(shot.exposure), 0, 1) ** np.float32(1 / GAMMA) * 255
     # The name is part of the seed: two photos from one place must not share their noise.
     noise = np.random.default_rng([seed, *shot.name.encode()]).standard_normal(picture.shape, np.float32)
-    return np.clip(np.rint(encoded + np.float32(shot.noise) * noise), 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(np.rint(encoded + np.float32(shot.noise) * noise), 0, 255).astype(np.uint8)
+    return levels
 
 
 def depth(world: World, shot: Shot) -> Doubles:
@@ -105,7 +106,8 @@ def _radiance(world: World, shot: Shot, directions: Floats, sample_angle: float)
 def _sky(world: World, directions: Floats) -> Floats:
     height = np.clip(directions[2] / np.sqrt((directions * directions).sum(axis=0)), 0, 1)[:, None]
     low, high = np.asarray(world.horizon, np.float32), np.asarray(world.zenith, np.float32)
-    return (low + (high - low) * np.sqrt(height)).astype(directions.dtype)
+    sky: Floats = (low + (high - low) * np.sqrt(height)).astype(directions.dtype)
+    return sky
 
 
 def _first_hit(surfaces: tuple[Surface, ...], origin: Doubles, directions: Floats) -> tuple[Floats, Ints]:

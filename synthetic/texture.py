@@ -62,7 +62,8 @@ def _bilinear(tex: Texture, u: Floats, v: Floats, level: NDArray[np.int64]) -> F
     x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
     right, down = (x - x0).astype(np.float32)[:, None], (y - y0).astype(np.float32)[:, None]
     upper, lower = start + y0 * width, start + y1 * width
-    top, bottom = tex.texels[upper + x0], tex.texels[lower + x0]
+    top: Floats = tex.texels[upper + x0]
+    bottom: Floats = tex.texels[lower + x0]
     top += right * (tex.texels[upper + x1] - top)
     bottom += right * (tex.texels[lower + x1] - bottom)
     top += down * (bottom - top)

@@ -88,7 +88,7 @@ def cylinder(foot: ArrayLike, radius: float, height: float, texture: Texture) ->
 def box(
     foot: ArrayLike, size: tuple[float, float, float], sides: Sequence[Texture], lid: Texture, turn_deg: float = 0.0
 ) -> tuple[Surface, ...]:
-    """Four sides (south, east, north, west; textures are used in turn), lid and bottom, above the centre of its foot."""
+    """Four sides (south, east, north, west; textures in turn), lid and bottom, above the centre of its foot."""
     c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
     x, y = np.array([c, s, 0]) * size[0], np.array([-s, c, 0]) * size[1]
     z = np.array([0, 0, size[2]])
@@ -135,4 +135,5 @@ def normals(surface: Surface, point: Floats) -> Floats:
     else:
         local = point * np.array([[1], [1], [surface.shape == "sphere"]], point.dtype)
     world: Floats = surface.local_from_world[:, :3].T.astype(point.dtype) @ local
-    return world / np.sqrt((world * world).sum(axis=0))
+    world /= np.sqrt((world * world).sum(axis=0))
+    return world

@@ -1,0 +1,35 @@
+"""The bundled sample: twenty photos of the courtyard with their truth.
+
+`python -m unposed.synthetic.sample [FOLDER]` makes them again, by default in place.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from .photos import write_photos, write_truth
+from .scenes import Scene, easy
+
+QUALITY = 89
+
+
+def sample_folder() -> Path:
+    """Where the sample lies: the photos and gt.json."""
+    return Path(str(files("unposed.synthetic") / "sample"))
+
+
+def sample_scene() -> Scene:
+    """What the photos show."""
+    return easy(photos=20, width=864)
+
+
+def make_sample(folder: Path) -> None:
+    scene = sample_scene()
+    write_photos(scene, folder, QUALITY)
+    write_truth(scene, folder / "gt.json")
+
+
+if __name__ == "__main__":
+    make_sample(Path(sys.argv[1]) if len(sys.argv) > 1 else sample_folder())

@@ -1,0 +1,28 @@
+"""Photos for every room's tests: rendered once per session, small, with the truth at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from unposed.synthetic.photos import PhotoSet, write_set
+from unposed.synthetic.scenes import SCENES
+
+
+@pytest.fixture(scope="session")
+def photo_set(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int, int], PhotoSet]:
+    """photo_set(scene name, photos, width in pixels): rendered at first use. Look, don't touch: tests share it."""
+
+    @cache
+    def make(name: str, photos: int, width: int) -> PhotoSet:
+        return write_set(SCENES[name](photos=photos, width=width), tmp_path_factory.mktemp(name))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def yard(photo_set: Callable[[str, int, int], PhotoSet]) -> PhotoSet:
+    """The ordinary case: 12 photos of 480 x 320 along most of a half circle, 18 degrees apart."""
+    return photo_set("easy", 12, 480)

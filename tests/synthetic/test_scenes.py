@@ -1,0 +1,114 @@
+"""Every named scene is what its name says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+
+from unposed.synthetic.camera import Shot
+from unposed.synthetic.render import cast, depth, render, transfer
+from unposed.synthetic.scenes import SCENES, Scene
+
+
+@cache
+def small(name: str) -> Scene:
+    return SCENES[name](photos=8, width=120)
+
+
+def grid(shot: Shot) -> np.ndarray:
+    x, y = np.meshgrid(np.arange(4.5, shot.lens.width, 8), np.arange(4.5, shot.lens.height, 8))
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+def shared(scene: Scene, a: int, b: int) -> float:
+    """Part of photo a's surfaces that photo b sees too."""
+    shots = scene.shots
+    xy = grid(shots[a])
+    xy = xy[np.isfinite(cast(scene.world, shots[a], xy))]
+    return float(transfer(scene.world, shots[a], shots[b], xy)[1].mean())
+
+
+@pytest.mark.parametrize("name", sorted(SCENES))
+def test_cameras_stand_free_and_look_at_something(name: str) -> None:
+    scene = small(name)
+    assert len({shot.name for shot in scene.shots}) == len(scene.shots) == 8
+    for shot in scene.shots:
+        seen = depth(scene.world, shot)
+        assert seen.min() > 0.5
+        assert np.isfinite(seen).mean() > (0.1 if name == "turntable" else 0.5)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(SCENES) - {"two_disjoint", "wide_baseline", "repeated_facade", "pure_rotation"})
+)
+def test_neighbours_share_much_of_what_they_see(name: str) -> None:
+    scene = small(name)
+    assert all(shared(scene, i, i + 1) > 0.3 for i in range(7))
+
+
+def test_scenes_are_reproducible_and_seeds_differ() -> None:
+    build: Callable[..., Scene] = SCENES["turntable"]
+    first, again, other = (build(photos=3, width=80, seed=seed) for seed in (1, 1, 2))
+    photos = [render(scene.world, scene.shots[1]) for scene in (first, again, other)]
+    np.testing.assert_array_equal(photos[0], photos[1])
+    assert (photos[0] != photos[2]).mean() > 0.05
+
+
+def test_the_two_disjoint_worlds_never_see_each_other() -> None:
+    scene = small("two_disjoint")
+    assert "".join(sorted(shot.name[0] for shot in scene.shots)) == "aaaabbbb"
+    assert shared(scene, 0, 1) > 0.3
+    assert shared(scene, 4, 5) > 0.3
+    assert all(shared(scene, i, j) == 0 for i in range(4) for j in range(4, 8))
+
+
+def test_pure_rotation_does_not_move() -> None:
+    centres = np.array([shot.centre for shot in small("pure_rotation").shots])
+    np.testing.assert_allclose(centres, centres[[0] * 8], atol=1e-12)
+
+
+def test_wide_baseline_is_wider_than_easy() -> None:
+    def step_deg(name: str) -> float:
+        a, b = (shot.cam_from_world[2, :3] for shot in small(name).shots[:2])
+        return float(np.degrees(np.arccos(a @ b)))
+
+    assert step_deg("wide_baseline") > 40 > 22 > step_deg("easy")
+
+
+def test_the_facade_has_one_picture_front_and_back() -> None:
+    scene = SCENES["repeated_facade"](photos=8, width=240)
+    front, *_ = (s for s in scene.world.surfaces if s.texture.width[0] == 2 * s.texture.height[0])
+    texels = front.texture.texels[: 512 * 1024].reshape(4, 128, 8, 128, 3)
+    assert (texels == texels[:1, :, :1]).all()
+    assert sum(s.texture is front.texture for s in scene.world.surfaces) == 2
+
+
+def test_the_planar_wall_is_one_plane() -> None:
+    assert len(small("planar_wall").world.surfaces) == 1
+
+
+def test_portraits_are_the_same_camera_turned() -> None:
+    first, second = (shot.lens for shot in small("portrait_landscape").shots[:2])
+    assert (second.width, second.height) == (first.height, first.width)
+    assert (second.cx, second.cy) == (first.height - first.cy, first.cx)
+    assert [shot.stored_sideways for shot in small("portrait_landscape").shots[:4]] == [False, False, False, True]
+
+
+def test_two_cameras_differ_in_everything() -> None:
+    a, b = (shot.lens for shot in small("two_cameras").shots[:2])
+    assert a.model != b.model
+    assert (a.width, a.dist) != (b.width, b.dist)
+    assert a.fx / a.width < 0.8 * b.fx / b.width
+
+
+def test_low_texture_has_no_detail_on_most_of_the_picture() -> None:
+    def blank(name: str) -> float:
+        scene = SCENES[name](photos=1, width=160)
+        grey = render(scene.world, scene.shots[0]).mean(axis=2)
+        cells = grey[:104, :160].reshape(13, 8, 20, 8)
+        return float((cells.std(axis=(1, 3)) < 3).mean())
+
+    assert blank("low_texture") > 0.5 > 0.3 > blank("easy")
