@@ -259,7 +259,7 @@ def test_a_photo_stage_cannot_read_pairs() -> None:
         grain: ClassVar[Grain] = Grain.PHOTO
 
         def __call__(self, matching: PairMatches) -> Features:
-        raise NotImplementedError
+            raise NotImplementedError
 
     entries: Any = [FakeEntry(name, cls) for name, cls in {**ENTRIES, "features.late": Late}.items()]
     with pytest.raises(ConfigError, match="late: runs over photos and cannot read node 'matching', which runs over "):
