@@ -73,7 +73,7 @@ def _picture_corners(scene: Scene, row: int) -> NDArray[np.float64]:
     depths = scene.points @ rotation[2] + translation[2]
     depth = FRUSTUM_SIZE * (float(np.median(np.abs(depths))) if len(depths) else 1.0)
     camera = scene.cameras[scene.camera_of_photo[row]]
-    # Every perspective model's parameters begin with a focal length; half the picture over it is the slope of the pyramid's sides.
+    # Parameters begin with a focal length; half the picture over it is the slope of the pyramid's sides.
     half = depth * np.array([camera.width, camera.height]) / (2 * camera.params[0])
     in_camera = np.full((5, 3), depth)
     in_camera[0], in_camera[1:, :2] = 0.0, half * [(-1, -1), (1, -1), (1, 1), (-1, 1)]
