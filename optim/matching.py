@@ -81,14 +81,15 @@ def mutual_nearest(
     winner, column = order[wins], column[wins]
     best = near.best[winner]
     second = np.maximum(np.maximum(near.second[winner], near.others[column]), rival[wins])
-    ratio = np.sqrt(_squared_distance(best) / np.maximum(_squared_distance(second), np.float32(1e-12)))
-    keep = np.flatnonzero((best > second) & (ratio < max_ratio) & (best > min_similarity))
+    ratio = np.sqrt(_squared_distance(best) / _squared_distance(second))
+    keep = np.flatnonzero((ratio < max_ratio) & (best > min_similarity))
     keep = keep[np.argsort(winner[keep])]
     return Matches(winner[keep].astype(np.int32), column[keep].astype(np.int32), best[keep], ratio[keep])
 
 
 def _squared_distance(cosine: Floats32) -> Floats32:
-    return np.asarray(np.maximum(2.0 - 2.0 * cosine, np.float32(0.0)))
+    # Cosines carry rounding of about 1e-6. Below that all are equal, or copies of a descriptor would not be ties.
+    return np.asarray(np.maximum(2.0 - 2.0 * cosine, np.float32(1e-5)))
 
 
 def _nearest_numpy(a: Floats32, b: Floats32, block_bytes: int = _CPU_BLOCK_BYTES) -> _Nearest:
