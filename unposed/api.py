@@ -24,7 +24,7 @@ from unposed.synthetic.sample import sample_folder
 
 from .diagnosis import Diagnosis, diagnose
 from .evaluation import Evaluation, evaluate_model
-from .new_plugin import write_plugin
+from .plugin_template import write_plugin
 from .reconstruction import Reconstruction, load, reconstruct
 
 __all__ = [

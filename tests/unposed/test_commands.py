@@ -1,0 +1,114 @@
+"""The commands that look around: plugins, presets, cache, doctor; and the Python functions behind all of them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import unposed
+import unposed.commands
+from unposed.cli import main, parser
+
+Capture = pytest.CaptureFixture[str]
+
+
+def printed(capsys: Capture, *argv: str | Path, code: int = 0) -> str:
+    assert main([str(arg) for arg in argv]) == code
+    return capsys.readouterr().out
+
+
+def complaint(capsys: Capture, *argv: str | Path) -> str:
+    assert main([str(arg) for arg in argv]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    return errors
+
+
+def test_every_command_has_a_function_and_every_function_is_within_reach() -> None:
+    verbs = next(action for action in parser()._actions if action.dest == "==SUPPRESS==" or action.choices)
+    assert verbs.choices
+    for verb in verbs.choices:
+        assert inspect.isfunction(getattr(unposed.commands, verb))
+    for name in unposed.__all__:
+        assert inspect.isfunction(getattr(unposed, name)), f"unposed.{name} is hidden by a module of that name"
+        assert getattr(unposed, name).__doc__
+    with pytest.raises(AttributeError, match="has no attribute 'recnstruct'"):
+        unposed.recnstruct  # noqa: B018
+
+
+def test_importing_unposed_is_free() -> None:
+    script = "import sys, unposed; print(sorted({'numpy', 'unposed.api', 'torch'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_plugins(toys: str, capsys: Capture) -> None:
+    rows = {line.split()[0]: line for line in printed(capsys, "plugins").splitlines()}
+    assert "toys 1.0" in rows["matching.toy"]
+    assert "unposed" in rows["features.sift"]
+    listed = json.loads(printed(capsys, "plugins", "list", "--json"))
+    sorry = {"slot": "fine", "name": "sorry", "distribution": "toys 1.0", "target": "toys:Sorry", "problem": None}
+    assert sorry in listed
+
+
+def test_one_plugin(toys: str, capsys: Capture) -> None:
+    shown = printed(capsys, "plugins", "show", "matching.toy")
+    assert "Every point with the one of the same number." in shown
+    assert "share: float in (0, 1], default 1.0" in shown
+    assert "Of the points that are matched." in shown
+    assert json.loads(printed(capsys, "plugins", "show", "sorry", "--json"))["options"] == []
+    assert "several plugins have this name; give one of cameras.toy" in complaint(capsys, "plugins", "show", "toy")
+    assert "no plugin has this name" in complaint(capsys, "plugins", "show", "tyo")
+    assert "plugin matching.broken of toys 1.0 cannot be loaded" in complaint(capsys, "plugins", "show", "broken")
+    assert "give the name of a plugin" in complaint(capsys, "plugins", "show")
+    assert "give a folder to make" in complaint(capsys, "plugins", "new")
+
+
+def test_presets(toys: str, capsys: Capture) -> None:
+    listed = dict(line.split(maxsplit=1) for line in printed(capsys, "presets").splitlines())
+    assert listed == json.loads(printed(capsys, "presets", "--json")) == dict(unposed.list_presets())
+    assert "classic" in listed
+    shown = printed(capsys, "presets", "show", toys)
+    assert "fine:\n  use: toy\n" in shown
+    assert json.loads(printed(capsys, "presets", "show", toys, "--json"))["matching"] == {"use": "toy"}
+    assert "no such preset" in complaint(capsys, "presets", "show", "nothing-of-the-kind")
+    assert "give the name of a preset" in complaint(capsys, "presets", "show")
+
+
+def test_cache(toys: str, photos: Callable[..., Path], tmp_path: Path, capsys: Capture) -> None:
+    cache = ["--cache", tmp_path / "cache"]
+    assert "nothing is stored" in printed(capsys, "cache", "ls", *cache)
+    unposed.reconstruct(photos("a.png", "b.png"), preset=toys, cache=tmp_path / "cache")
+    assert "features.toy  2 results" in printed(capsys, "cache", *cache)
+    assert json.loads(printed(capsys, "cache", "verify", "--json", *cache)) == {"sound": 6, "damaged": 0}
+    assert "2 results removed" in printed(capsys, "cache", "prune", "--stage", "features.toy", *cache)
+    assert "0 results removed" in printed(capsys, "cache", "prune", "--unused", "1", *cache)
+    assert "say what may go" in complaint(capsys, "cache", "prune", *cache)
+    assert "4 results removed" in printed(capsys, "cache", "prune", "--keep", "0", *cache)
+    assert "nothing is stored" in printed(capsys, "cache", "ls", *cache)
+
+
+def test_a_cache_that_cannot_be(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("")
+    assert "choose another with --cache" in complaint(capsys, "cache", "ls", "--cache", tmp_path / "file")
+
+
+def test_doctor(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = json.loads(printed(capsys, "doctor", "--json", "--cache", tmp_path / "cache"))
+    assert facts["problems"] == []
+    assert facts["cores"] >= 1
+    assert facts["cache"]["bytes"] == 0
+    assert "features.sift" in facts["plugins"]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_doctor_names_what_is_broken(toys: str, tmp_path: Path, capsys: Capture) -> None:
+    shown = printed(capsys, "doctor", "--cache", tmp_path / "cache", code=2)
+    assert "to mend" in shown
+    assert "plugin matching.broken of toys 1.0 cannot be loaded" in shown
