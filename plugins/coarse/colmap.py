@@ -32,7 +32,7 @@ class Colmap:
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
     ) -> Scenes:
-        pycolmap.logging.minloglevel = 2
+        pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
         pycolmap.set_random_seed(self.seed)
         given = {row + 1 for row, source in enumerate(cameras.focal_source) if source == "given"}
         options = pycolmap.IncrementalPipelineOptions(

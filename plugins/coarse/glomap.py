@@ -32,7 +32,7 @@ class Glomap:
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
     ) -> Scenes:
-        pycolmap.logging.minloglevel = 2
+        pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
         pycolmap.set_random_seed(self.seed)
         # One thread: more of them sum in another order, and no two runs would be alike.
         options = pycolmap.GlobalPipelineOptions(random_seed=self.seed, num_threads=1, image_path="")
