@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .similarity import nearest_rotation
+
 Array = NDArray[np.float64]
 
 _SAMPLE = 200  # points that choose the focal lengths; all of them judge the result
@@ -34,8 +36,7 @@ def rotation_from_homography(homography: Array, xy_a: Array, xy_b: Array, focals
 def _nearest_rotations(homography: Array, focals: Array) -> Array:
     intrinsics_a, intrinsics_b = (np.column_stack([f, f, np.ones(len(f))]) for f in focals.T)
     proper = homography * np.sign(np.linalg.det(homography))
-    left, _, right = np.linalg.svd(proper * intrinsics_a[:, None, :] / intrinsics_b[:, :, None])
-    return np.asarray(left @ right)
+    return nearest_rotation(proper * intrinsics_a[:, None, :] / intrinsics_b[:, :, None])
 
 
 def _transfer_errors(rotations: Array, focals: Array, xy_a: Array, xy_b: Array) -> Array:
