@@ -30,6 +30,11 @@ DENSE_LIMIT = 1500
 """Unknowns up to which a dense Cholesky beats the sparse factorisation."""
 
 
+CURVATURE_FLOOR = 0.5
+"""Least share of the Gauss-Newton curvature kept along a residual; the loss itself has none, or less, beyond its
+scale, and the normal equations must stay positive."""
+
+
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A reconstruction as plain arrays. Photos without a pose have NaN and no observations."""
@@ -105,9 +110,10 @@ def adjust(bundle: Bundle, options: Adjust, prior: Prior | None = None) -> tuple
     """The bundle at the minimum, and how it got there."""
     spread = _spread(bundle.models, options)
     cost = initial = _cost(bundle, options, prior)
-    damping, iteration = 1e-4, 0
+    damping, iterations = 1e-4, 0
     system = None
-    for iteration in range(1, options.max_iterations + 1):
+    while iterations < options.max_iterations:
+        iterations += 1
         system = system or _linearise(bundle, options, prior, spread)
         trial = _step(bundle, system, spread, damping)
         trial_cost = np.inf if trial is None else _cost(trial, options, prior)
@@ -121,7 +127,7 @@ def adjust(bundle: Bundle, options: Adjust, prior: Prior | None = None) -> tuple
             damping *= 8.0
             if damping > 1e8:
                 break
-    return bundle, Summary(initial, cost, iteration)
+    return bundle, Summary(initial, cost, iterations)
 
 
 def _cost(bundle: Bundle, options: Adjust, prior: Prior | None) -> float:
@@ -169,10 +175,20 @@ def _linearise(bundle: Bundle, options: Adjust, prior: Prior | None, spread: Arr
     pixels, by_y, by_k = project_with_jacobians(y, bundle.intrinsics[camera])
     residual = pixels - bundle.xy
     squared = np.einsum("mi,mi->m", residual, residual)
-    root = 1.0 / np.sqrt(1.0 + squared / options.loss_px**2)
+    s = squared / options.loss_px**2
+    root = 1.0 / np.sqrt(1.0 + s)
     root[camera_points(bundle)[:, 2] <= 1e-9] = 0.0  # a point behind the camera has no useful derivative
-    residual = residual * root[:, None]
-    by_y = by_y * root[:, None, None]
+    # Second-order correction of the robust loss (Triggs). Plain reweighting overrates the curvature along the
+    # residual, and its steps fall short; taken in full, the correction overshoots where many observations are outliers.
+    shrink = 1.0 - np.sqrt(np.maximum((1.0 - s) / (1.0 + s), CURVATURE_FLOOR))
+    direction = residual / np.sqrt(np.maximum(squared, 1e-300))[:, None]
+    residual = residual * (root / (1.0 - shrink))[:, None]
+
+    def robust(jacobian: Array) -> Array:
+        along = np.einsum("mi,mij->mj", direction, jacobian)
+        return root[:, None, None] * (jacobian - (shrink[:, None] * direction)[:, :, None] * along[:, None, :])
+
+    by_y, by_k = robust(by_y), robust(by_k)
 
     j_pose = np.empty((m, 2, 6))  # left perturbation: d y = omega x (R X) + d t
     j_pose[:, :, 0] = by_y[:, :, 2] * rotated[:, None, 1] - by_y[:, :, 1] * rotated[:, None, 2]
@@ -182,7 +198,7 @@ def _linearise(bundle: Bundle, options: Adjust, prior: Prior | None, spread: Arr
         j_pose[:, :, :3] = 0.0
     j_pose[:, :, 3:] = by_y
     j_point = by_y @ pose[:, :, :3]
-    j_intr = (by_k * root[:, None, None]) @ spread[camera]
+    j_intr = by_k @ spread[camera]
 
     starts = np.flatnonzero(np.diff(bundle.point, prepend=-1))
     if len(starts) != len(bundle.points):

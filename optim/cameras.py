@@ -99,8 +99,10 @@ def unproject(xy: Array, intrinsics: Array, iterations: int = 12) -> Array:
         determinant = a * d - b * c
         error = value - target
         with np.errstate(divide="ignore", invalid="ignore"):
-            n = n - np.stack([d * error[:, 0] - b * error[:, 1], a * error[:, 1] - c * error[:, 0]], 1) / (
-                determinant[:, None]
+            n = (
+                n
+                - np.stack([d * error[:, 0] - b * error[:, 1], a * error[:, 1] - c * error[:, 0]], 1)
+                / (determinant[:, None])
             )
     with np.errstate(invalid="ignore", over="ignore"):
         wrong = ~(np.linalg.norm(_distort(n, k) - target, axis=1) < 1e-9 * (1.0 + np.linalg.norm(target, axis=1)))

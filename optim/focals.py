@@ -1,0 +1,70 @@
+"""Focal lengths from fundamental matrices, before any reconstruction.
+
+A fundamental matrix constrains the two focal lengths: K_b^T F K_a must have two equal singular values. One pair says
+little, and nothing for some motions; all pairs together give a start from which a reconstruction can be tried.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from .tracks import Matches, Views
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+def calibrate(views: Views, matches: Matches, intrinsics: Array, camera_of: Index, known: NDArray[np.bool_]) -> Array:
+    """(cameras,) focal lengths; known ones are kept, those without evidence stay near their start in `intrinsics`.
+
+    The residual 1 - s2/s1 is bounded and goes to zero as focal lengths do, so the estimate errs to the short side for
+    long lenses: a start for a search, not an answer.
+    """
+    focal = intrinsics[:, 0].copy()
+    free = np.flatnonzero(~known)
+    strong = np.linalg.norm(matches.fundamental, axis=(1, 2)) > 0
+    if len(free) == 0 or not strong.any():
+        return focal
+    pairs = matches.pairs[strong]
+    cameras = camera_of[pairs]
+    centred = _centred(matches.fundamental[strong], intrinsics[cameras])
+    weight = np.sqrt(np.minimum(matches.count()[strong], 200) / 200.0)
+
+    def residuals(log_focal: Array) -> Array:
+        logs = np.log(focal)
+        logs[free] = log_focal
+        f = np.exp(logs[cameras])
+        scaled = centred.copy()
+        scaled[:, :2, :] *= f[:, 1, None, None]
+        scaled[:, :, :2] *= f[:, 0, None, None]
+        s = np.linalg.svd(scaled, compute_uv=False)
+        prior = 0.02 * (log_focal - np.log(focal[free]))
+        return np.concatenate([weight * (1.0 - s[:, 1] / s[:, 0]) / 0.05, prior])
+
+    start = np.log(focal[free])
+    tries = [least_squares(residuals, start + np.log(m), loss="cauchy", x_scale=0.1) for m in (0.8, 1.0, 1.6)]
+    found = min(tries, key=lambda result: float(result.cost))
+    focal[free] = np.exp(found.x)
+    return focal
+
+
+def shared_focal(matches: Matches, camera_of: Index, camera: int) -> float:
+    """Median of what the pairs within one camera suggest, weighed by their matches; NaN without any."""
+    inside = (camera_of[matches.pairs] == camera).all(axis=1) & np.isfinite(matches.focal_px)
+    if not inside.any():
+        return float("nan")
+    value, weight = matches.focal_px[inside], matches.count()[inside]
+    order = np.argsort(value)
+    cumulative = np.cumsum(weight[order])
+    return float(value[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+
+
+def _centred(fundamental: Array, intrinsics: Array) -> Array:
+    """(e, 3, 3) unit-norm fundamental matrices in coordinates around the principal points; intrinsics (e, 2, 8)."""
+    shift = np.tile(np.eye(3), (len(fundamental), 2, 1, 1))
+    shift[:, :, :2, 2] = intrinsics[:, :, 2:4]
+    centred = shift[:, 1].transpose(0, 2, 1) @ fundamental @ shift[:, 0]
+    out: Array = centred / np.linalg.norm(centred, axis=(1, 2), keepdims=True)
+    return out

@@ -1,0 +1,191 @@
+"""Which intrinsics to believe: whole drafts are made from several beliefs, and their cost decides.
+
+Long lenses, turntables and single walls hardly show their focal length in pairs of photos. What shows it is whether
+everything fits together, which a draft tells in a fraction of a second. The same test decides whether photos of equal
+size really came from one camera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import Prior
+from .draft import Draft, Intrinsics, draft
+from .focals import calibrate, shared_focal
+from .tracks import Matches, Views, join, spread_subset
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+GRID = (0.5, 0.75, 1.1, 1.6, 2.4, 3.6)
+"""Focal lengths by the long side of the photo, from 90 to 16 degrees of view; a draft finds its way to a
+neighbour's distance."""
+
+CLEAR_COST = 0.3
+"""Below it two arrivals at the same focal length settle the matter, above it takes three."""
+
+CORE_PHOTOS = 24
+"""Beliefs are tested on at most so many well-connected photos; the winner then serves the whole collection."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the search found."""
+
+    intrinsics: Intrinsics
+    cost: float
+    notes: tuple[str, ...]
+
+
+def find_intrinsics(
+    views: Views,
+    matches: Matches,
+    intrinsics: Intrinsics,
+    known: Bools,
+    *,
+    assumed_groups: bool,
+    unit_px: float,
+    seed: int = 0,
+) -> Verdict:
+    """The belief under which a core of the collection fits together best.
+
+    `known` (cameras,) marks focal lengths that are not to be searched; `assumed_groups` allows to give photos that
+    were grouped by size alone a camera each.
+    """
+    core = core_matches(matches, CORE_PHOTOS)
+    tracks = spread_subset(join(views, core.row_a, core.row_b), len(views), 80)
+
+    def attempt(belief: Intrinsics) -> Draft | None:
+        return _settled(lambda b: draft(views, core, tracks, b, unit_px=unit_px, seed=seed), belief)
+
+    start = starting_focals(views, core, intrinsics, known)
+    best = attempt(start) if known.all() else _search(attempt, start, known, views)
+    if best is None:
+        return Verdict(start, 1.0, ("no draft of the scene could be made",))
+    result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
+    notes: list[str] = []
+    shared = np.bincount(intrinsics.camera_of[best.posed], minlength=len(known))
+    if assumed_groups and (shared > 1).any() and best.cost > 0.2:
+        apart = split(result)
+        known_apart = known[intrinsics.camera_of]
+        single = calibrate(views, core, apart.rows, apart.camera_of, known_apart)
+        own = _best([attempt(apart), attempt(apart.with_focals(single))])
+        if own is not None and own.cost < 0.7 * best.cost:
+            notes.append("photos of equal size were not taken by one camera; each has its own")
+            result = apart.with_focals(np.where(_seen(own), own.focals, apart.rows[:, 0]))
+            best = own
+    if best.cost > 0.5:
+        notes.append("the focal length could not be determined well from these photos")
+    return Verdict(result, best.cost, tuple(notes))
+
+
+def starting_focals(views: Views, matches: Matches, intrinsics: Intrinsics, known: Bools) -> Intrinsics:
+    """Known focal lengths, else what pairs within a camera suggest, else what all fundamental matrices allow."""
+    focal = intrinsics.rows[:, 0].copy()
+    long_side = views.size.max(axis=1)
+    calibrated: Array | None = None
+    for camera in np.flatnonzero(~known):
+        value = shared_focal(matches, intrinsics.camera_of, int(camera))
+        if np.isnan(value):
+            if calibrated is None:
+                calibrated = calibrate(views, matches, intrinsics.rows, intrinsics.camera_of, known)
+            value = float(calibrated[camera])
+        side = float(long_side[intrinsics.camera_of == camera].max())
+        focal[camera] = np.clip(value, 0.4 * side, 5.0 * side)
+    return intrinsics.with_focals(focal)
+
+
+def split(intrinsics: Intrinsics) -> Intrinsics:
+    """The same belief with a camera per photo."""
+    camera_of = intrinsics.camera_of
+    prior = intrinsics.prior
+    return replace(
+        intrinsics,
+        models=tuple(intrinsics.models[k] for k in camera_of),
+        rows=intrinsics.rows[camera_of],
+        camera_of=np.arange(len(camera_of), dtype=np.int64),
+        prior=Prior(prior.mean[camera_of], prior.sigma[camera_of], prior.noise_px),
+    )
+
+
+def core_matches(matches: Matches, photos: int) -> Matches:
+    """The matches among a well-connected core: grown from the strongest pair by the photo with most matches into it."""
+    everyone = np.unique(matches.pairs)
+    if len(everyone) <= photos:
+        return matches
+    count = np.minimum(matches.count(), 500).astype(np.float64)
+    inside = np.zeros(int(everyone[-1]) + 1, bool)
+    inside[matches.pairs[int(np.argmax(count))]] = True
+    a, b = matches.pairs.T
+    for _ in range(photos - 2):
+        gain = np.bincount(b[inside[a]], weights=count[inside[a]], minlength=len(inside))
+        gain += np.bincount(a[inside[b]], weights=count[inside[b]], minlength=len(inside))
+        gain[inside] = 0.0
+        if not gain.any():
+            break
+        inside[int(np.argmax(gain))] = True
+    return matches.select(inside[a] & inside[b])
+
+
+def _search(
+    attempt: Callable[[Intrinsics], Draft | None], start: Intrinsics, known: Bools, views: Views
+) -> Draft | None:
+    """Drafts from starts further and further away, until the best one has been reached independently."""
+    side = np.array([views.size[start.camera_of == k].max(initial=1) for k in range(len(known))], float)
+    focal = start.rows[:, 0]
+    best: Draft | None = None
+    arrivals = 0
+    for base in (focal, focal / 1.4, focal * 1.4, *(side * ratio for ratio in GRID)):
+        found = attempt(start.with_focals(np.where(known, focal, base)))
+        if found is None:
+            continue
+        if best is None or found.cost < 0.95 * best.cost:
+            best, arrivals = found, 1
+        elif _same_place(best, found, known):
+            arrivals += 1
+        if arrivals >= (2 if best.cost < CLEAR_COST else 3):
+            break
+    return best
+
+
+def _same_place(a: Draft, b: Draft, known: Bools) -> bool:
+    """Whether two drafts found the same focal lengths, and fit about equally well."""
+    both = _seen(a) & _seen(b) & ~known
+    if not both.any() or max(a.cost, b.cost) > 1.1 * min(a.cost, b.cost):
+        return False
+    return bool(np.median(np.abs(np.log(a.focals[both] / b.focals[both]))) < 0.03)
+
+
+def _settled(attempt: Callable[[Intrinsics], Draft | None], belief: Intrinsics, rounds: int = 8) -> Draft | None:
+    """Repeats a draft from the focal lengths it found itself while that helps: poses of pairs estimated under better
+    focal lengths are better, and so is all that follows."""
+    best = attempt(belief)
+    for _ in range(rounds - 1):
+        if best is None:
+            break
+        moved = np.abs(np.log(best.focals / belief.rows[:, 0]))[_seen(best)].max(initial=0.0)
+        if moved < 0.05:
+            break
+        belief = belief.with_focals(np.where(_seen(best), best.focals, belief.rows[:, 0]))
+        again = attempt(belief)
+        if again is None or again.cost > 0.98 * best.cost:
+            return _best([best, again])
+        best = again
+    return best
+
+
+def _best(drafts: Iterable[Draft | None]) -> Draft | None:
+    found = [d for d in drafts if d is not None]
+    return min(found, key=lambda d: d.cost) if found else None
+
+
+def _seen(found: Draft) -> Bools:
+    """(cameras,) whose photos took part."""
+    out = np.zeros(len(found.bundle.models), bool)
+    out[found.bundle.camera_of[found.posed]] = True
+    return out

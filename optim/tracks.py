@@ -1,0 +1,130 @@
+"""Key points of many photos, the matches between them, and the tracks these form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """The key points of all photos, stacked photo after photo."""
+
+    xy: Array
+    """(k, 2) pixels."""
+    start: Index
+    """(photos + 1,): photo i owns rows start[i]:start[i + 1]."""
+    size: Index
+    """(photos, 2) width and height."""
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def photo_of(self, row: Index) -> Index:
+        return np.searchsorted(self.start, row, side="right") - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Verified matches of all pairs, stacked pair after pair."""
+
+    pairs: Index
+    """(e, 2) photos a < b."""
+    start: Index
+    """(e + 1,): pair i owns rows start[i]:start[i + 1] of row_a and row_b."""
+    row_a: Index
+    row_b: Index
+    """(m,) matched key points, rows of Views.xy."""
+    fundamental: Array
+    """(e, 3, 3)."""
+    focal_px: Array
+    """(e,) focal length that the pair alone suggests if both photos share a camera; NaN: no opinion."""
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def count(self) -> Index:
+        return np.diff(self.start)
+
+    def select(self, keep: NDArray[np.bool_], match_keep: NDArray[np.bool_] | None = None) -> Matches:
+        """The pairs `keep` (e,), and of these the matches `match_keep` (m,)."""
+        edge = np.repeat(np.arange(len(self)), self.count())
+        mask = keep[edge] if match_keep is None else keep[edge] & match_keep
+        count = np.bincount(edge[mask], minlength=len(self))[keep]
+        return Matches(
+            self.pairs[keep],
+            np.concatenate([[0], np.cumsum(count)]),
+            self.row_a[mask],
+            self.row_b[mask],
+            self.fundamental[keep],
+            self.focal_px[keep],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """Groups of key points believed to show one point of the world, at most one per photo; sorted by track."""
+
+    row: Index
+    """(m,) key points, rows of Views.xy."""
+    photo: Index
+    """(m,)."""
+    track: Index
+    """(m,) 0, 1, 2 ... without gaps."""
+
+    @property
+    def count(self) -> int:
+        return int(self.track[-1]) + 1 if len(self.track) else 0
+
+    def select(self, keep: NDArray[np.bool_], min_length: int = 2) -> Tracks:
+        """The observations `keep`, without tracks that become shorter than min_length; tracks are renumbered."""
+        length = np.bincount(self.track[keep], minlength=self.count)
+        keep = keep & (length[self.track] >= min_length)
+        _, track = np.unique(self.track[keep], return_inverse=True)
+        return Tracks(self.row[keep], self.photo[keep], track.astype(np.int64))
+
+
+def join(views: Views, row_a: Index, row_b: Index) -> Tracks:
+    """Connected components of the matches. Components that see a photo twice contradict themselves: their
+    observations in the photos seen twice are dropped, the rest stays."""
+    k = len(views.xy)
+    graph = coo_matrix((np.ones(len(row_a), bool), (row_a, row_b)), shape=(k, k))
+    _, label = connected_components(graph, directed=False)
+    row = np.unique(np.concatenate([row_a, row_b]))
+    photo = views.photo_of(row)
+    order = np.lexsort((photo, label[row]))
+    row, photo = row[order], photo[order]
+    track = label[row].astype(np.int64)
+    same = (track[1:] == track[:-1]) & (photo[1:] == photo[:-1])
+    twice = np.zeros(len(row), bool)
+    twice[1:] |= same
+    twice[:-1] |= same
+    _, track = np.unique(track, return_inverse=True)
+    return Tracks(row, photo, track.astype(np.int64)).select(~twice)
+
+
+def spread_subset(tracks: Tracks, photos: int, per_photo: int) -> Tracks:
+    """Long tracks first, until every photo has about per_photo of them: enough for poses at a fraction of the cost."""
+    length = np.bincount(tracks.track, minlength=tracks.count)
+    start = np.concatenate([[0], np.cumsum(length)])
+    have = np.zeros(photos, np.int64)
+    picked = np.zeros(tracks.count, bool)
+    # Greedy in blocks of equal length, so that it is one pass over lengths rather than over tracks: a block's tracks
+    # are taken where they serve a photo that still lacks some, counting only the photos that lacked them before.
+    for size in np.unique(length)[::-1]:
+        block = np.flatnonzero(length == size)
+        photo = tracks.photo[start[block][:, None] + np.arange(size)]
+        for chunk in np.array_split(np.arange(len(block)), max(1, len(block) // 64)):
+            useful = (have[photo[chunk]] < per_photo).any(axis=1)
+            picked[block[chunk][useful]] = True
+            np.add.at(have, photo[chunk][useful].ravel(), 1)
+        if (have >= per_photo).all():
+            break
+    return tracks.select(picked[tracks.track])
