@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,23 +33,21 @@ def coarse_similarity(
     """All pairs (n, 2) of the photos (ascending indices), and their mutual matches over `rows`, the number of key
     points compared.
 
-    `load` gives a photo's unit descriptors, at most `rows` of them. No more than two blocks of photos are held at
+    `load` gives a photo's unit descriptors, at most `rows` of them. No more than three blocks of photos are held at
     a time.
     """
 
-    def matches_of(a: int, left: dict[int, Rows], right: dict[int, Rows]) -> list[tuple[int, int, int]]:
-        return [
-            (a, b, len(mutual_nearest(left[a], right[b], max_ratio=max_ratio, device=device).index_a))
-            for b in right
-            if b > a
-        ]
+    def compare(a: int, left: dict[int, Rows], right: dict[int, Rows]) -> NDArray[np.int32]:
+        later = [b for b in right if b > a]
+        counts = [len(mutual_nearest(left[a], right[b], max_ratio=max_ratio, device=device).index_a) for b in later]
+        return np.column_stack([np.full(len(later), a), later, counts]).astype(np.int32)
 
-    found: list[tuple[int, int, int]] = []
+    tables = [np.empty((0, 3), np.int32)]
     with ThreadPoolExecutor(threads) as pool:
         for left, right in _block_pairs(load, photos, block):
-            for row in pool.map(lambda a, left=left, right=right: matches_of(a, left, right), left):
-                found += row
-    table = np.array(sorted(found), np.int32).reshape(-1, 3)
+            tables += pool.map(partial(compare, left=left, right=right), left)
+    table = np.concatenate(tables)
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
     return table[:, :2], (table[:, 2] / rows).astype(np.float32)
 
 
