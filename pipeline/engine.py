@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from .artifacts import Photos, Scenes
-from .errors import Interrupted
+from .errors import Interrupted, NoReconstruction
 from .executor import Executor, Local
 from .graph import Graph, Node
 from .progress import Progress, Quiet
@@ -76,6 +76,9 @@ def run(
         with runner.meter.running(), one_thread_each():
             for node in graph.outputs:
                 runner.demand(node)
+    except NoReconstruction as error:
+        error.run = Run(runner)
+        raise
     except KeyboardInterrupt:
         raise Interrupted("interrupted; everything finished is kept: run the same command again to resume") from None
     return Run(runner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class UnposedError(Exception):
@@ -27,6 +27,8 @@ class NoReconstruction(UnposedError):
     """Everything ran, but these photos give no model."""
 
     exit_code: ClassVar[int] = 3
+    run: Any = None
+    """The engine's Run as far as it came: which nodes ran, and which photos failed."""
 
 
 class Interrupted(UnposedError):

@@ -1,8 +1,8 @@
 """Keys of stored values: hashes of everything a value depends on, and of nothing else.
 
-A photo is its content (and its mask's); names, paths and indices of photos do not enter the keys of per-photo and
-per-pair values. A stage over the collection may see names, EXIF and indices, so they enter there. A file named by an
-option (weights, given intrinsics) is its content. Device, workers and the budget are no part of any key.
+A photo is its content, its mask's, and what was read from them; names, paths and indices of photos do not enter the
+keys of per-photo and per-pair values. A stage over the collection may see names and indices, so they enter there. A
+file named by an option (weights, given intrinsics) is its content. Device, workers and budget are no part of any key.
 """
 
 from __future__ import annotations
@@ -35,17 +35,13 @@ def digest_all(keys: Iterable[object]) -> str:
 
 
 def photo_key(photo: Photo) -> str:
-    """What a per-item stage may see of a photo."""
-    return digest("photo", photo.content, photo.mask_content)
+    """What a per-item stage may see of a photo: content, size, orientation, EXIF, mask."""
+    return digest("photo", _facts(photo, ("name", "path", "mask")))
 
 
 def photos_key(photos: Photos) -> str:
     """What a stage over the collection may see of the photos: all but where they lie."""
-    skipped = ("path", "mask")
-    return digest_all(
-        {f.name: _plain(getattr(photo, f.name), "photos") for f in dataclasses.fields(photo) if f.name not in skipped}
-        for photo in photos.photos
-    )
+    return digest_all(_facts(photo, ("path", "mask")) for photo in photos.photos)
 
 
 def stage_key(node: Node) -> str:
@@ -55,6 +51,12 @@ def stage_key(node: Node) -> str:
         f.name: _plain(getattr(node.stage, f.name), f"{node.name}.{f.name}") for f in dataclasses.fields(node.stage)
     }
     return digest(f"{cls.__module__}:{cls.__qualname__}", getattr(cls, "version", 1), config)
+
+
+def _facts(photo: Photo, skipped: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        f.name: _plain(getattr(photo, f.name), "photos") for f in dataclasses.fields(photo) if f.name not in skipped
+    }
 
 
 def _plain(value: Any, path: str) -> Any:

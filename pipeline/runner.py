@@ -19,6 +19,7 @@ from .ports import Port, fits
 from .progress import Progress
 from .stage import Grain, Resources, Sides, StageError
 from .store import Store
+from .threads import hold_this_thread
 from .views import GroupView, PairView, PhotoView
 
 WHOLE: Item = ()
@@ -190,6 +191,7 @@ class Runner:
         self.progress.end(name, self.meter.costs[name].wall_s - before)
 
     def _compute_whole(self, node: Node) -> None:
+        hold_this_thread()
         try:
             self._save(node, WHOLE, call(node.stage, self._arguments(node, WHOLE), node.ports.lent, self.resources))
         except StageError as error:

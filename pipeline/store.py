@@ -68,6 +68,7 @@ class Store:
     ) -> None:
         self.folder, self.path = Path(folder), Path(folder) / FILE
         self.report = report
+        self._suspect = self.path.with_name(f"{FILE}.suspect")
         self._recent = Recent(recent_bytes)
         self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
         self._used: set[str] = set()
@@ -79,6 +80,8 @@ class Store:
                 f"{self.folder}: the cache folder cannot be made ({error.strerror}); choose another with --cache"
             ) from error
         try:
+            if self._suspect.exists():
+                raise sqlite3.DatabaseError("an earlier run found it malformed")
             self._begin()
         except sqlite3.DatabaseError as error:
             if not _malformed(error):
@@ -284,6 +287,7 @@ class Store:
             for suffix in ("-wal", "-shm", ""):
                 with suppress(FileNotFoundError):
                     Path(f"{self.path}{suffix}").rename(f"{aside}{suffix}")
+            self._suspect.unlink(missing_ok=True)
             self._begin()
         except (OSError, sqlite3.Error) as second:
             raise StoreError(f"{self.path} is damaged ({error}) and cannot be replaced ({second})") from second
@@ -291,12 +295,15 @@ class Store:
 
     def _explain(self, error: sqlite3.Error) -> StoreError:
         text = str(error)
-        if "full" in text or "disk I/O" in text:
+        if "full" in text or "disk I/O" in text:  # the log's index cannot even be mapped on a full disk
             return StoreError(
                 f"{self.folder}: no room for the cache ({text}); what is stored stays valid: free some "
                 "space (unposed cache prune) or choose another folder with --cache, and run again"
             )
         if _malformed(error):
+            # Others may be reading it, and checking all of it takes long: so the next run begins by replacing it.
+            with suppress(OSError):
+                self._suspect.touch()
             return StoreError(f"{self.path} is damaged ({text}); run again and it is replaced")
         if "locked" in text or "busy" in text:
             return StoreError(f"{self.path}: another run has held it for {BUSY_S:.0f} s ({text}); run again")

@@ -226,3 +226,31 @@ def test_costs_and_counts_are_reported_per_node(toys: Any, tmp_path: Path) -> No
             "coarse": (0, 1),
             "fine": (0, 1),
         }
+
+
+def test_groups_are_a_photo_with_its_best_neighbours(toys: Any, tmp_path: Path, calls: Any) -> None:
+    preset = {
+        "features": {"use": "dots"},
+        "graph": {"use": "every"},
+        "verification": {"use": "stars"},
+        "coarse": {"use": "pile-groups"},
+    }
+    with Store(tmp_path / "cache") as store:
+        graph = build_graph(preset, toys.registry())
+        done = run(graph, toys.photos(*FOUR), store, resources=toys.resources())
+        assert done.scenes is not None
+        np.testing.assert_array_equal(done.scenes.components[0].points, [[i, 3, 3] for i in range(4)])
+        assert list(done.value("verification")) == [(0, 1, 2), (1, 0, 2), (2, 0, 1), (3, 0, 1)]
+        assert calls.take() == {"features": 4, "graph": 1, "verification": 4, "coarse": 1}
+        run(graph, toys.photos(*FOUR, "e.jpg"), store, resources=toys.resources())
+        assert calls.take() == {"features": 1, "graph": 1, "verification": 1, "coarse": 1}
+
+
+def test_giving_up_tells_how_far_it_came(toys: Any, tmp_path: Path) -> None:
+    preset = {**toys.PRESET, "features": {"use": "dots", "unreadable": ["a.jpg"]}}
+    graph = build_graph(preset, toys.registry())
+    with Store(tmp_path / "cache") as store:
+        with pytest.raises(NoReconstruction) as error:
+            run(graph, toys.photos("a.jpg", "b.jpg"), store, resources=toys.resources())
+        assert [failure.photos for failure in error.value.run.failures] == [("a.jpg",)]
+        assert error.value.run.nodes["coarse"].computed == 1

@@ -115,6 +115,25 @@ def test_a_database_cut_short_is_moved_aside_or_recomputed(tmp_path: Path, repor
     assert len(reports) == 1
 
 
+def test_a_database_found_malformed_on_the_way_is_replaced_by_the_next_run(tmp_path: Path, reports: list[str]) -> None:
+    with Store(tmp_path) as store:
+        for i in range(500):
+            store.put(str(i), graph(), stage="s")
+    whole = bytearray((tmp_path / "store.db").read_bytes())
+    for page in range(8, len(whole) // 4096):  # what is before holds the tables' definitions
+        whole[4096 * page : 4096 * page + 100] = b"\xff" * 100
+    with Store(tmp_path, reports.append) as store:
+        (tmp_path / "store.db").write_bytes(whole)
+        with pytest.raises(StoreError, match="run again and it is replaced"):
+            for i in range(500):
+                store.get(str(i), SceneGraph)
+    assert reports == []
+    with Store(tmp_path, reports.append) as store:
+        store.put("0", graph(), stage="s")
+        assert store.verify() == (1, 0)
+    assert len(reports) == 1 and "moved to" in reports[0]
+
+
 def test_a_database_of_another_layout_is_left_alone(tmp_path: Path) -> None:
     Store(tmp_path).close()
     db = sqlite3.connect(tmp_path / "store.db")

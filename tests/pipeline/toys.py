@@ -16,13 +16,23 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from unposed.pipeline.artifacts import Features, PairMatches, Photo, Photos, Scene, SceneGraph, Scenes
+from unposed.pipeline.artifacts import (
+    Features,
+    Floats,
+    LocalGeometry,
+    PairMatches,
+    Photo,
+    Photos,
+    Scene,
+    SceneGraph,
+    Scenes,
+)
 from unposed.pipeline.config import Within
 from unposed.pipeline.engine import Run, run
 from unposed.pipeline.executor import Local
 from unposed.pipeline.graph import build_graph
 from unposed.pipeline.registry import GROUP, Registry
-from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources, Sides, StageError
+from unposed.pipeline.stage import Grain, Members, PerGroup, PerPair, PerPhoto, Resources, Sides, StageError
 from unposed.pipeline.store import Store
 
 MODULE = "unposed_toys"
@@ -50,6 +60,24 @@ def photos(*names: str, rejected: dict[str, str] | None = None) -> Photos:
         for name, content in zip(sorted(names), contents, strict=True)
     ]
     return Photos(tuple(made), rejected or {})
+
+
+def scene_of(points: Floats) -> Scene:
+    """A scene of nothing but points."""
+    none, n = np.zeros(0, np.int64), len(points)
+    return Scene(
+        (),
+        none,
+        none,
+        np.zeros((0, 3, 4)),
+        np.zeros((0, 2)),
+        np.zeros(1, np.int64),
+        points,
+        np.zeros((n, 3), np.uint8),
+        np.zeros(n),
+        none,
+        none,
+    )
 
 
 @dataclass(frozen=True)
@@ -113,21 +141,32 @@ class Pile:
     def __call__(self, matching: PerPair[PairMatches], photos: Photos, resources: Resources) -> Scenes:
         log("coarse")
         points = np.array([[a, b, float(m.weight.sum())] for (a, b), m in matching.items()]).reshape(-1, 3) + self.seed
-        none, n = np.zeros(0, np.int64), len(points)
-        scene = Scene(
-            (),
-            none,
-            none,
-            np.zeros((0, 3, 4)),
-            np.zeros((0, 2)),
-            np.zeros(1, np.int64),
-            points,
-            np.zeros((n, 3), np.uint8),
-            np.zeros(n),
-            none,
-            none,
-        )
-        return Scenes((scene,), {}, tuple(photo.name for photo in photos.photos))
+        return Scenes((scene_of(points),), {}, tuple(photo.name for photo in photos.photos))
+
+
+@dataclass(frozen=True)
+class Stars:
+    """Per group: how many photos it has, and which comes first."""
+
+    grain: ClassVar[Grain] = Grain.GROUP
+    group_size: int = 3
+
+    def __call__(self, features: Members[Features], photos: Members[Photo]) -> LocalGeometry:
+        log("verification", *(photo.name for photo in photos))
+        k = len(features)
+        return LocalGeometry("none", np.zeros(0, bool), np.zeros((k, 3, 4)), np.ones(k), False, np.eye(3), 0.0)
+
+
+@dataclass(frozen=True)
+class PileGroups:
+    """One point per group."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+
+    def __call__(self, verification: PerGroup[LocalGeometry]) -> Scenes:
+        log("coarse")
+        points = [[members[0], len(members), len(local.focals_px)] for members, local in verification.items()]
+        return Scenes((scene_of(np.array(points, float).reshape(-1, 3)),), {})
 
 
 @dataclass(frozen=True)
@@ -142,7 +181,7 @@ class Polish:
         (scene,) = coarse.components
         if not len(scene.points):
             raise StageError("no photo overlaps another")
-        return Scenes((Scene(**{**vars(scene), "points": scene.points * self.gain}),), {}, coarse.notes)
+        return Scenes((scene_of(scene.points * self.gain),), {}, coarse.notes)
 
 
 def registry() -> Registry:
@@ -153,6 +192,8 @@ def registry() -> Registry:
         "matching.nearest": "Nearest",
         "coarse.pile": "Pile",
         "fine.polish": "Polish",
+        "verification.stars": "Stars",
+        "coarse.pile-groups": "PileGroups",
     }
     return Registry(EntryPoint(name, f"{MODULE}:{cls}", GROUP) for name, cls in names.items())
 

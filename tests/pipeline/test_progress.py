@@ -1,0 +1,62 @@
+"""Progress as JSON lines, as bars, and not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from unposed.pipeline.progress import Bars, JsonLines, Progress, Quiet, progress_for
+
+
+def watch(progress: Progress) -> None:
+    """A node of four items, one reused, one failing."""
+    progress.begin("matching", 4, 1)
+    progress.advance("matching", False)
+    progress.advance("matching", True)
+    progress.advance("matching", False)
+    progress.note("a stored result was damaged")
+    progress.end("matching", 1.23456)
+    progress.close()
+
+
+def test_json_lines() -> None:
+    stream = io.StringIO()
+    watch(JsonLines(stream, interval_s=0))
+    records = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [record["event"] for record in records] == ["begin", *["progress"] * 3, "note", "end"]
+    assert records[0] == {"event": "begin", "node": "matching", "total": 4, "reused": 1}
+    assert records[3] == {"event": "progress", "node": "matching", "done": 4, "total": 4, "failed": 1}
+    assert records[5] == {"event": "end", "node": "matching", "done": 4, "failed": 1, "seconds": 1.235}
+
+
+def test_json_lines_are_few_when_items_are_fast() -> None:
+    stream = io.StringIO()
+    progress = JsonLines(stream, interval_s=60)
+    progress.begin("features", 1000, 0)
+    for _ in range(1000):
+        progress.advance("features", False)
+    assert len(stream.getvalue().splitlines()) <= 2
+
+
+def test_bars_show_node_count_failures_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    watch(Bars())
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert all(text in output.err for text in ("matching", "3/3", "1 failed", "a stored result was damaged"))
+
+
+def test_quiet_still_tells_of_damage(capsys: pytest.CaptureFixture[str]) -> None:
+    watch(Quiet())
+    assert capsys.readouterr() == ("", "a stored result was damaged\n")
+
+
+def test_bars_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(progress_for(), Quiet)  # under pytest stderr is no terminal
+    assert isinstance(progress_for(as_json=True), JsonLines)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    bars = progress_for()
+    bars.close()
+    assert isinstance(bars, Bars)
+    assert isinstance(progress_for(quiet=True), Quiet)

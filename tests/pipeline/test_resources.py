@@ -1,0 +1,44 @@
+"""What the machine lends, and that importing the engine is cheap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from unposed.pipeline.errors import ConfigError
+from unposed.pipeline.resources import cores, machine
+from unposed.pipeline.stage import Resources
+
+
+def test_what_is_given_is_lent() -> None:
+    assert machine("cpu", 3, 1 << 30, 0) == Resources("cpu", 3, 1 << 30, 0)
+
+
+def test_the_rest_is_what_the_machine_has() -> None:
+    lent = machine()
+    assert lent.device == "cpu" and lent.threads == cores() >= 1 and lent.vram_bytes == 0
+    assert 1 << 27 < lent.ram_bytes < 1 << 45
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="use --device cpu"):
+        machine("cuda:1")
+    assert machine("auto").device == "cpu"
+
+
+def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unposed.pipeline.resources._driver_is_there", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1000, 2000))
+    assert machine("auto").vram_bytes == 850
+    assert machine("cuda:1", vram_bytes=7).device == "cuda:1"
+
+
+def test_importing_the_engine_imports_nothing_heavy() -> None:
+    heavy = ("torch", "scipy", "cv2", "pycolmap", "rich", "PIL", "networkx", "faiss", "poselib")
+    script = f"import sys, unposed.pipeline.engine; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
