@@ -140,13 +140,12 @@ def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
 
 def _component(scene: Scene) -> dict[str, Any]:
     observations, points = len(scene.obs_xy), len(scene.points)
-    length = np.bincount(scene.obs_point, minlength=points)
     return {
         "photos": len(scene.photos),
         "points": points,
         "observations": observations,
         "mean_track_length": round(observations / points, 3) if points else None,
-        "mean_reprojection_px": round(float(np.average(scene.error_px, weights=length)), 4) if observations else None,
+        "mean_reprojection_px": round(float(scene.error_px.mean()), 4) if points else None,
         "cameras": [
             {"model": c.model, "width": c.width, "height": c.height, "params": list(c.params), "photos": int(used)}
             for c, used in zip(
