@@ -72,12 +72,12 @@ def measured(command: Sequence[str], log: Path) -> Cost:
 
 
 def judged(model: Path, truth: Path) -> dict[str, Any]:
-    """The figures of `unposed eval`; those of an empty model where there is none."""
-    total = len(json.loads(truth.read_text())["images"])
-    if not any((model / "sparse").glob("*/images.bin")):
-        return {"registered": 0, "total": total, "AUC": {}}
+    """The figures of `unposed eval`; where it has nothing to judge, those of an empty model and the reason."""
     command = [sys.executable, "-m", "unposed", "eval", str(model), "--gt", str(truth), "--json"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        total = len(json.loads(truth.read_text())["images"])
+        return {"registered": 0, "total": total, "AUC": {}, "problem": answer.stderr.strip()}
     figures: dict[str, Any] = json.loads(answer.stdout)
     return figures
 

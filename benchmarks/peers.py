@@ -32,12 +32,16 @@ class Peer:
 
 
 PEERS = {
-    "colmap": Peer("stock, incremental, a camera per photo"),
-    "colmap-shared": Peer("stock, incremental, one camera where the photos share one", True, "colmap"),
-    "glomap": Peer("stock, global mapper after view graph calibration, a camera per photo", mapper="global"),
-    "tuned": Peer("incremental, photos not doubled, 4096 features, a camera per photo", first_octave=0, features=4096),
+    "stock": Peer("COLMAP's defaults, incremental, a camera per photo"),
+    "stock-shared": Peer("the same, one camera where the photos share one", shared=True, otherwise="stock"),
+    "stock-global": Peer("COLMAP's defaults, global mapper after calibration, a camera per photo", mapper="global"),
+    "tuned": Peer("COLMAP, photos not doubled, 4096 features, a camera per photo", first_octave=0, features=4096),
     "tuned-shared": Peer(
-        "the same, one camera where the photos share one", True, "tuned", first_octave=0, features=4096
+        "the same, one camera where the photos share one",
+        shared=True,
+        otherwise="tuned",
+        first_octave=0,
+        features=4096,
     ),
 }
 

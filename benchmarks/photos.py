@@ -1,6 +1,6 @@
 """Our presets and their peers side by side on sets of photos with known poses.
 
-    python benchmarks/photos.py DATA_DIR [--sets A,B] [--presets classic,fast] [--peers colmap,glomap|none]
+    python benchmarks/photos.py DATA_DIR [--sets A,B] [--presets classic,fast] [--peers stock,tuned|none]
                                 [--rounds N] [--seed N] [--json FILE] [--reuse FILE]
 
 A set is a folder of DATA_DIR with `images/` and gt.json, or ref_colmap.json where nobody measured poses: figures
@@ -27,7 +27,7 @@ from measure import Run, judged, last_line, measured, stages_of
 from peers import PEERS
 from table import report
 
-DEFAULT_PEERS = ("colmap", "colmap-shared", "glomap", "tuned-shared")
+DEFAULT_PEERS = ("stock", "stock-shared", "stock-global", "tuned-shared")
 LIBRARIES = ("unposed", "numpy", "opencv-python-headless", "poselib", "pycolmap")
 
 
@@ -66,6 +66,7 @@ def main() -> None:
                     _write(args.json, list(runs.values()))
     names = [photo_set.name for photo_set in sets]
     print(report(list(runs.values()), names, [*args.presets, *args.peers], standing))
+    print("\n" + "\n".join(f"- {name}: {PEERS[name].about}" for name in args.peers))
 
 
 def _run(photo_set: PhotoSet, runner: str, number: int, seed: int) -> Run:
@@ -95,7 +96,7 @@ def _run(photo_set: PhotoSet, runner: str, number: int, seed: int) -> Run:
             wall_s=cost.wall_s,
             peak_mb=cost.peak_mb,
             stages=stages_of(out),
-            problem=last_line(log) if cost.exit_code else "",
+            problem=last_line(log) if cost.exit_code else figures.get("problem", ""),
         )
 
 

@@ -41,28 +41,28 @@ def test_tables_of_reused_runs(data: Path, tmp_path: Path) -> None:
     """Medians over rounds, a stand-in where photos share no camera, ratios of CPU to the first runner's."""
     mapping = {"mapping": {"cpu_s": 7.5, "wall_s": 1.0}}
     runs = [
-        run_of("one", "colmap", cpu_s=10.0, ate_mm=8.0),
-        run_of("one", "colmap", round=1, seed=1, cpu_s=30.0, ate_mm=9.0),
-        run_of("one", "colmap", round=2, seed=2, cpu_s=20.0, ate_mm=100.0),
-        *(run_of("one", "colmap-shared", round=r, seed=r, cpu_s=5.0, registered=3, problem="died") for r in range(3)),
-        *(run_of("several", "colmap", round=r, seed=r, stages=mapping) for r in range(3)),
+        run_of("one", "stock", cpu_s=10.0, ate_mm=8.0),
+        run_of("one", "stock", round=1, seed=1, cpu_s=30.0, ate_mm=9.0),
+        run_of("one", "stock", round=2, seed=2, cpu_s=20.0, ate_mm=100.0),
+        *(run_of("one", "stock-shared", round=r, seed=r, cpu_s=5.0, registered=3, problem="died") for r in range(3)),
+        *(run_of("several", "stock", round=r, seed=r, stages=mapping) for r in range(3)),
     ]
     earlier, later = tmp_path / "earlier.json", tmp_path / "later.json"
     earlier.write_text(json.dumps({"runs": runs}))
-    options = ("--presets", "none", "--peers", "colmap,colmap-shared", "--rounds", 3, "--reuse", earlier)
+    options = ("--presets", "none", "--peers", "stock,stock-shared", "--rounds", 3, "--reuse", earlier)
     done = benchmark(data, *options, "--json", later)
     assert done.returncode == 0, done.stderr
     assert "no truth" not in done.stdout
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
     of_one, of_several, sums = rows[2:4], rows[6:8], rows[10:12]
-    assert of_one[0][:7] == ["colmap", "4/4", "50.0 / 70.0 / 80.0", "9.0 mm", "2.0 %", "20.0", "6.0"]
-    assert of_one[1][:2] == ["colmap-shared", "3/4"]
+    assert of_one[0][:7] == ["stock", "4/4", "50.0 / 70.0 / 80.0", "9.0 mm", "2.0 %", "20.0", "6.0"]
+    assert of_one[1][:2] == ["stock-shared", "3/4"]
     assert of_one[1][-1] == "died"
     assert of_several[0][1:] == of_several[1][1:], "without one camera, the per-photo run stands in"
     assert of_several[0][3] == "1.25 %"
     assert of_several[0][-1] == "mapping 7.5"
-    assert sums[0] == ["colmap", "8/8", "80.0", "30.0", "1.00", "300"]
-    assert sums[1] == ["colmap-shared", "7/8", "80.0", "15.0", "0.50", "300"]
+    assert sums[0] == ["stock", "8/8", "80.0", "30.0", "1.00", "300"]
+    assert sums[1] == ["stock-shared", "7/8", "80.0", "15.0", "0.50", "300"]
     kept = json.loads(later.read_text())
     assert len(kept["runs"]) == len(runs)
     assert kept["about"]["pycolmap"]
@@ -70,19 +70,19 @@ def test_tables_of_reused_runs(data: Path, tmp_path: Path) -> None:
 
 def test_sets_can_be_chosen(data: Path, tmp_path: Path) -> None:
     earlier = tmp_path / "earlier.json"
-    earlier.write_text(json.dumps({"runs": [run_of("several", "glomap")]}))
-    done = benchmark(data, "--sets", "several", "--presets", "none", "--peers", "glomap", "--reuse", earlier)
+    earlier.write_text(json.dumps({"runs": [run_of("several", "stock-global")]}))
+    done = benchmark(data, "--sets", "several", "--presets", "none", "--peers", "stock-global", "--reuse", earlier)
     assert done.returncode == 0, done.stderr
     assert "### one" not in done.stdout
 
 
 def test_mistakes_are_named(data: Path) -> None:
-    assert "no such peer: glomip (there are colmap" in benchmark(data, "--peers", "glomip").stderr
+    assert "no such peer: glomip (there are stock" in benchmark(data, "--peers", "glomip").stderr
     assert "no set with images/" in benchmark(data, "--sets", "nothing").stderr
 
 
 def measured(child: str, log: Path) -> dict[str, float]:
-    """What a lean parent measures of a child: a parent as heavy as this test run would be taken for the child's peak."""
+    """What a lean parent measures of a child: the memory of one as heavy as this test run would be taken for its."""
     parent = (
         "import dataclasses, json, pathlib, sys; from measure import measured\n"
         "cost = measured([sys.executable, '-c', sys.argv[1]], pathlib.Path(sys.argv[2]))\n"
