@@ -109,8 +109,7 @@ def reconstruct(
         out = Path(out)
         with claimed(out) as new, RunLog(out / "run.log", watcher) as log:
             made = replace(compute(log), folder=out)
-            _write(made, new)
-            publish(new, out)
+            _write(made, new, out)
     _check(made, require)
     return made
 
@@ -151,11 +150,18 @@ def _graph(preset: str, settings: Iterable[str] | Mapping[str, Any], cameras: st
     return graph
 
 
-def _write(made: Reconstruction, folder: Path) -> None:
-    if made.scenes.components:
-        write_components(made.scenes.components, made.photos, folder / "sparse")
-    text = json.dumps(made.summary, indent=1, ensure_ascii=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+def _write(made: Reconstruction, new: Path, out: Path) -> None:
+    """Aside first, so that a disk that fills up spoils nothing."""
+    try:
+        if made.scenes.components:
+            write_components(made.scenes.components, made.photos, new / "sparse")
+        text = json.dumps(made.summary, indent=1, ensure_ascii=False)
+        (new / "summary.json").write_text(text + "\n", encoding="utf-8")
+        publish(new, out)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror or error}); run again when it can: what was computed is kept"
+        ) from error
 
 
 def _check(made: Reconstruction, require: float) -> None:

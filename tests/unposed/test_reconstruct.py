@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -202,6 +203,25 @@ def test_an_output_folder_in_use(toys: str, photos: Photos, tmp_path: Path, caps
     with claimed(out):
         assert "is in use by another run" in complaint(capsys, "reconstruct", folder, "-o", out, "--preset", toys)
     assert main(["reconstruct", str(folder), "-o", str(out), "--preset", toys]) == 0
+
+
+def test_a_disk_that_fills_up_spoils_nothing(
+    toys: str, photos: Photos, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = photos("a.png", "b.png"), tmp_path / "out"
+    run = ["reconstruct", folder, "-o", out, "--preset", toys, "--seed"]
+    assert main([str(arg) for arg in [*run, 1]]) == 0
+    capsys.readouterr()
+
+    def full(scenes: object, photos: object, sparse: Path) -> None:
+        sparse.mkdir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("unposed.reconstruction.write_components", full)
+    assert "cannot be written (No space left on device); run again" in complaint(capsys, *run, 2)
+    assert summary(out)["seed"] == 1
+    assert pycolmap.Reconstruction(out / "sparse" / "0").num_images() == 2
+    assert not (out / ".new").exists()
 
 
 # -- no reconstruction: exit code 3, and a summary that says why
