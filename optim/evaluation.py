@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from .similarity import direction_angle_deg, fit_similarity, flatness, nearest_rotation, rotation_angle_deg
 
 Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 SHARE_THRESHOLDS_DEG = (1, 3, 5, 15)
 AREA_THRESHOLDS_DEG = (1, 3, 5, 10, 30)
@@ -113,20 +114,14 @@ def evaluate_poses(
     true_rotation, true_centre = rotation_and_centre(truth)
     rotation, centre = rotation_and_centre(np.where(registered[:, None, None], estimate, np.eye(3, 4)))
 
-    i, j = np.triu_indices(n, 1)
-    both = registered[i] & registered[j]
-    true_baseline, baseline = true_centre[i] - true_centre[j], centre[i] - centre[j]
-    distance = np.linalg.norm(true_baseline, axis=1)
+    # The turn from the estimated world to the true one that each camera suggests on its own; errors are disagreements.
+    turn = _transposed(true_rotation) @ rotation
+    both, rotation_deg, direction_deg, distance = _pair_errors(turn, true_centre, centre, registered)
     extent = float(distance.max(initial=0.0))
     directed = distance > SMALLEST_BASELINE * extent
-
-    turn = rotation[j] @ _transposed(rotation[i]) @ _transposed(true_rotation[j] @ _transposed(true_rotation[i]))
-    rotation_deg = np.where(both, rotation_angle_deg(turn), np.inf)
-    # Directions are compared as the second camera sees them: no alignment of the two worlds is needed.
-    direction_deg = direction_angle_deg(_seen_from(true_rotation[j], true_baseline), _seen_from(rotation[j], baseline))
     if unsigned:
         direction_deg = np.minimum(direction_deg, 180.0 - direction_deg)
-    direction_deg = np.where(both, direction_deg, np.inf)
+    rotation_deg, direction_deg = (np.where(both, angle, np.inf) for angle in (rotation_deg, direction_deg))
     worse_deg = np.where(directed, np.maximum(rotation_deg, direction_deg), rotation_deg)
 
     centre_error, rotation_error_deg = np.full(n, np.nan), np.full(n, np.nan)
@@ -134,18 +129,17 @@ def evaluate_poses(
     scale = None
     if registered.sum() >= 3:
         similarity = fit_similarity(centre[registered], true_centre[registered])
-        aligned_by, scale, turn = "centres", similarity.scale, similarity.rotation
+        aligned_by, scale, world_turn = "centres", similarity.scale, similarity.rotation
         centre_error[registered] = np.linalg.norm(similarity(centre[registered]) - true_centre[registered], axis=1)
         if flatness(centre[registered]) < FLATTEST:
             aligned_by = "orientations"
-            turn = nearest_rotation(np.sum(_transposed(true_rotation[registered]) @ rotation[registered], axis=0))
-        aligned = rotation[registered] @ turn.T
-        rotation_error_deg[registered] = rotation_angle_deg(aligned @ _transposed(true_rotation[registered]))
+            world_turn = nearest_rotation(turn[registered].sum(axis=0))
+        rotation_error_deg[registered] = rotation_angle_deg(turn[registered] @ world_turn.T)
 
     return PoseErrors(
         photos=n,
         registered=int(registered.sum()),
-        pairs=len(i),
+        pairs=len(distance),
         pairs_without_baseline=int((~directed).sum()),
         rra={t: _mean(rotation_deg < t) for t in SHARE_THRESHOLDS_DEG},
         rta={t: _mean(direction_deg[directed] < t) for t in SHARE_THRESHOLDS_DEG},
@@ -162,6 +156,25 @@ def evaluate_poses(
     )
 
 
+def _pair_errors(
+    turn: Array, true_centre: Array, centre: Array, registered: Bools
+) -> tuple[Bools, Array, Array, Array]:
+    """Of every pair: whether both are registered, error of rotation and direction in degrees, and true distance.
+
+    One camera at a time against all before it, so that memory stays at a few numbers per pair.
+    """
+    blocks: list[tuple[Bools, Array, Array, Array]] = [(np.zeros(0, bool), np.zeros(0), np.zeros(0), np.zeros(0))]
+    for k in range(1, len(turn)):
+        true_baseline, baseline = true_centre[:k] - true_centre[k], centre[:k] - centre[k]
+        # Camera k would see the estimated baseline where its own turn puts it.
+        direction_deg = direction_angle_deg(true_baseline, baseline @ turn[k].T)
+        rotation_deg = rotation_angle_deg(turn[k] @ _transposed(turn[:k]))
+        distance = np.linalg.norm(true_baseline, axis=1)
+        blocks.append((registered[:k] & registered[k], rotation_deg, direction_deg, distance))
+    both, rotation_deg, direction_deg, distance = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    return both, rotation_deg, direction_deg, distance
+
+
 def rotation_and_centre(cam_from_world: Array) -> tuple[Array, Array]:
     """Rotations (n, 3, 3), cleaned of rounding, and camera centres in the world (n, 3)."""
     rotation = nearest_rotation(cam_from_world[:, :, :3])
@@ -174,7 +187,7 @@ def area_under_curve(errors: Array, threshold: float) -> float | None:
     return _mean(np.clip(1.0 - errors / threshold, 0.0, 1.0))
 
 
-def _focal_error(true_focal: ArrayLike | None, focal: ArrayLike | None, registered: NDArray[np.bool_]) -> float | None:
+def _focal_error(true_focal: ArrayLike | None, focal: ArrayLike | None, registered: Bools) -> float | None:
     if true_focal is None or focal is None:
         return None
     true_focal, focal = np.asarray(true_focal, float), np.asarray(focal, float)

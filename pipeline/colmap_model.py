@@ -24,6 +24,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     import pycolmap
 
+
 def to_colmap(scene: Scene, photos: Photos) -> pycolmap.Reconstruction:
     """The scene as a COLMAP model whose images carry the photos' names."""
     import pycolmap

@@ -36,9 +36,7 @@ def fill(
         database.write_two_view_geometry(a + 1, b + 1, _two_view_geometry(geometry, matches, photos, a, b))
 
 
-def _write_photos(
-    database: pycolmap.Database, photos: Photos, cameras: Cameras, features: PerPhoto[Features]
-) -> None:
+def _write_photos(database: pycolmap.Database, photos: Photos, cameras: Cameras, features: PerPhoto[Features]) -> None:
     # An empty model knows how to make the rigs and frames of plain photos, which the database wants spelled out.
     model = pycolmap.Reconstruction()
     for row, camera in enumerate(cameras.cameras):
