@@ -130,9 +130,7 @@ def type_text(hint: Any) -> str:
     """A type as messages and tables call it: `float in (0, 1]`, `int or none`, `a|b`."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return " and ".join(
-            [type_text(args[0]), *(f"in {a.interval}" for a in args[1:] if isinstance(a, Within))]
-        ).replace(" and in ", " in ", 1)
+        return " in ".join([type_text(args[0]), *(a.interval for a in args[1:] if isinstance(a, Within))])
     if origin in (Union, types.UnionType):
         return " or ".join(type_text(option) for option in args)
     if origin is Literal:

@@ -24,6 +24,7 @@ GRAIN_TABLE: Mapping[Grain, Mapping[Grain, type | None]] = {
 """Container by grain of the stage, then of the node it reads; None is the bare value. The table of stage.py."""
 
 CONTAINERS = (Sides, Sequence, PerPhoto, PerPair, PerGroup)
+EXPORT = ("scenes", "photos", "folder")
 GRAIN_TEXT = {Grain.PHOTO: "photos", Grain.PAIR: "pairs", Grain.GROUP: "groups", Grain.COLLECTION: "the collection"}
 
 
@@ -96,15 +97,17 @@ def read_ports(cls: type) -> Ports:
 
 def check_plugin(cls: object, slot: str) -> None:
     """ConfigError (without the plugin's name) if this object cannot serve in the slot."""
-    parameters = getattr(cls, "__dataclass_params__", None)  # the only place where dataclasses say `frozen`
-    if not (isinstance(cls, type) and parameters and parameters.frozen):
+    options = getattr(cls, "__dataclass_params__", None)  # the only place where dataclasses say `frozen`
+    if not (isinstance(cls, type) and options and options.frozen):
         raise ConfigError("is no frozen dataclass")
     if slot == "executor":
         if not callable(getattr(cls, "run", None)):
             raise ConfigError("has no method `run`")
         return
     if slot == "export":
-        _signature(cls)
+        parameters, _ = _signature(cls)
+        if tuple(parameters) != EXPORT:
+            raise ConfigError(f"is called with ({', '.join(parameters)}), but an export with ({', '.join(EXPORT)})")
         return
     ports, wanted = read_ports(cls), SLOTS[slot]
     if ports.grain not in wanted.grains:

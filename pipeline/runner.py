@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .artifacts import Photos, SceneGraph
-from .errors import NoReconstruction
+from .errors import ConfigError, NoReconstruction
 from .executor import Executor, Item, Job, call
 from .graph import PHOTOS, Graph, Node
 from .keys import digest, digest_all, photo_key, photos_key, stage_key
@@ -91,6 +91,7 @@ class Runner:
             else:
                 assert node.edges is not None  # by the checks of the graph
                 edges: SceneGraph = self.demand(node.edges)
+                _check_pairs(edges, node.edges, len(self.photos))
                 self._items[name] = _pairs(edges) if node.ports.grain is Grain.PAIR else _stars(edges, node.group_size)
         return self._items[name]
 
@@ -182,7 +183,7 @@ class Runner:
     def _compute(self, node: Node, items: list[Item]) -> None:
         name, keys = node.name, self.keys(node.name)
         unique = list({keys[item]: item for item in items}.values())  # the same photo may be there twice
-        self.progress.begin(name, len(keys), len(keys) - len(items))
+        self.progress.begin(name, len(keys), len(keys) - len(unique))
         before = self.meter.costs[name].wall_s
         if self._is_whole(name):
             self._compute_whole(node)
@@ -254,7 +255,7 @@ class Runner:
             self.ensure(name, [item])
             value = self.store.get(key, kind)
         if value is None:
-            raise StageError(f"what {name} had stored is lost, and could not be made again")
+            raise LookupError(f"what {name} had stored is lost, and could not be made again")
         return value
 
     def _view(self, name: str) -> PhotoView[Any] | PairView[Any] | GroupView[Any]:
@@ -318,6 +319,13 @@ class Runner:
         )
 
 
+def _check_pairs(edges: SceneGraph, name: str, photos: int) -> None:
+    pairs = edges.pairs.reshape(-1, 2)
+    ordered = np.all((pairs[:, 0] >= 0) & (pairs[:, 0] < pairs[:, 1]) & (pairs[:, 1] < photos))
+    if not ordered or len(np.unique(pairs, axis=0)) != len(pairs):
+        raise ConfigError(f"{name}: its plugin gave pairs that are not distinct (i, j), i < j < {photos}")
+
+
 def _pairs(edges: SceneGraph) -> list[Item]:
     return [(a, b) for a, b in edges.pairs.tolist()]
 
@@ -333,4 +341,4 @@ def _stars(edges: SceneGraph, size: int) -> list[Item]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__

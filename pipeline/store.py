@@ -26,6 +26,7 @@ FILE = "store.db"
 LAYOUT = 1
 BUSY_S = 60.0
 RECENT_BYTES = 64 << 20
+LOG_PAGES = 8192  # 32 MB: the log is folded in, with an fsync, once per some dozens of photos
 CHUNK = 500  # keys per statement; SQLite's oldest limit is 999
 TABLES = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -259,6 +260,7 @@ class Store:
         try:
             db.execute("PRAGMA journal_mode = WAL").fetchone()
             db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}").fetchone()
         except sqlite3.Error:
             db.close()
             raise

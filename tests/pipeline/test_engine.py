@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unposed.pipeline.artifacts import SceneGraph
 from unposed.pipeline.engine import run
-from unposed.pipeline.errors import Interrupted, NoReconstruction
+from unposed.pipeline.errors import ConfigError, Interrupted, NoReconstruction
 from unposed.pipeline.graph import build_graph
 from unposed.pipeline.store import Store
 
@@ -244,6 +245,17 @@ def test_groups_are_a_photo_with_its_best_neighbours(toys: Any, tmp_path: Path, 
         assert calls.take() == {"features": 4, "graph": 1, "verification": 4, "coarse": 1}
         run(graph, toys.photos(*FOUR, "e.jpg"), store, resources=toys.resources())
         assert calls.take() == {"features": 1, "graph": 1, "verification": 1, "coarse": 1}
+
+
+@pytest.mark.parametrize("pairs", [[[1, 0]], [[0, 2]], [[0, 0]], [[-1, 1]], [[0, 1], [0, 1]]])
+def test_a_graph_with_impossible_pairs_is_the_plugins_fault(
+    toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: list[list[int]]
+) -> None:
+    graph = build_graph(toys.PRESET, toys.registry())
+    wrong = SceneGraph(np.array(pairs, np.int32), np.ones(len(pairs), np.float32))
+    monkeypatch.setattr(toys.Every, "__call__", lambda self, features: wrong)
+    with Store(tmp_path / "cache") as store, pytest.raises(ConfigError, match=r"^graph: its plugin gave pairs"):
+        run(graph, toys.photos("a.jpg", "b.jpg"), store, resources=toys.resources())
 
 
 def test_giving_up_tells_how_far_it_came(toys: Any, tmp_path: Path) -> None:

@@ -129,6 +129,15 @@ def test_an_unfit_plugin_is_refused_before_it_runs(site: Path, reason: str) -> N
     assert text.startswith(f"plugin features.x of acme 1.0 is not fit: {module}:X ") and reason in text
 
 
+def test_exports_and_executors_have_their_own_forms(site: Path) -> None:
+    source = f"{GOOD}\n@dataclass(frozen=True)\nclass X:\n    def __call__(self, scenes: int, where: str) -> None: ..."
+    registry = Registry(install(site, "acme", "acme_forms", source, export__x="X", executor__x="X"))
+    assert "is called with (scenes, where), but an export with (scenes, photos, folder)" in (
+        message(registry, "export", "x")
+    )
+    assert "has no method `run`" in message(registry, "executor", "x")
+
+
 def test_an_entry_outside_the_slots_is_shown_with_its_problem(site: Path) -> None:
     (info,) = Registry(install(site, "acme", "acme_odd", GOOD, feature__good="Good")).available()
     assert info.problem is not None and "is not <slot>.<plugin>" in info.problem
