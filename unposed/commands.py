@@ -30,7 +30,7 @@ def reconstruct(arguments: argparse.Namespace) -> int:
     )
     if arguments.json:
         return _print_json(made.summary)
-    print(table(reconstruction_rows(made, arguments.preset)))
+    print(table(reconstruction_rows(made.summary, arguments.out, arguments.preset)))
     return 0
 
 
@@ -39,7 +39,7 @@ def demo(arguments: argparse.Namespace) -> int:
     made, verdict = api.demo(arguments.out, **_how(arguments))
     if arguments.json:
         return _print_json({"summary": made.summary, "evaluation": verdict.to_json()})
-    print(table(reconstruction_rows(made, arguments.preset)))
+    print(table(reconstruction_rows(made.summary, arguments.out, arguments.preset)))
     print("\nmeasured against the true cameras of the sample:")
     print(table(verdict.table(), indent="  "))
     return 0

@@ -15,7 +15,6 @@ from typing import Any
 
 import psutil
 
-from unposed import __version__
 from unposed.pipeline.errors import UnposedError
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import cores
@@ -44,7 +43,7 @@ def diagnose(cache: Path) -> Diagnosis:
     cache_facts, cache_problems = _cache(cache)
     plugins, plugin_problems = _plugins()
     facts = {
-        "unposed": __version__,
+        "unposed": version("unposed"),
         "python": platform.python_version(),
         "system": platform.platform(),
         **_machine(),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
-
-from .reconstruction import Reconstruction
 
 NAMED = 5
 """Photos that are named one by one when something is amiss with them; summary.json names all."""
@@ -48,9 +47,8 @@ def paragraph(text: str, indent: str = "") -> str:
     return textwrap.fill(" ".join(text.split()), 100, initial_indent=indent, subsequent_indent=indent)
 
 
-def reconstruction_rows(made: Reconstruction, asked: str) -> list[tuple[str, str]]:
-    """What to know after a reconstruction, as rows for `table`; `asked` is the preset that was asked for."""
-    facts = made.summary
+def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list[tuple[str, str]]:
+    """What to know after a reconstruction, as rows for `table`, from what summary.json says; `asked` is the preset."""
     largest = facts["components"][0]
     rows = [("photos", f"{facts['registered']} of {facts['found']} placed")]
     if len(facts["components"]) > 1:
@@ -67,8 +65,7 @@ def reconstruction_rows(made: Reconstruction, asked: str) -> list[tuple[str, str
     rows.append(("preset", facts["preset"] + (", chosen by auto: it runs on any machine" if asked == "auto" else "")))
     rows += [("left out", text) for text in _left_out(facts["photos"])]
     rows += [("note", note) for note in facts["notes"]]
-    if made.folder:
-        rows.append(("result", f"{made.folder}/sparse/0 is a COLMAP model; {made.folder}/summary.json tells the rest"))
+    rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json tells the rest"))
     return rows
 
 

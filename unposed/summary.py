@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from unposed import __version__
 from unposed.pipeline.artifacts import Photos, Scene, Scenes
 from unposed.pipeline.engine import Failure, NodeReport, Run
 from unposed.pipeline.graph import Graph
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources
 
-LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "torch")
+LIBRARIES = ("unposed", "numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "torch")
 """Those whose version may change a result."""
 
 
@@ -85,8 +84,8 @@ def settings(graph: Graph) -> dict[str, dict[str, Any]]:
 
 
 def versions(graph: Graph) -> dict[str, str]:
-    """What computed it: our own version, others' plugins, and the libraries below."""
-    found = {"unposed": __version__, "python": platform.python_version()}
+    """What computed it: Python, the libraries above, and the distributions that the plugins come from."""
+    found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
             found[name] = version(name)
