@@ -30,7 +30,7 @@ DENSE_LIMIT = 1500
 """Unknowns up to which a dense Cholesky beats the sparse factorisation."""
 
 
-CURVATURE_FLOOR = 0.5
+CURVATURE_FLOOR = 0.6
 """Least share of the Gauss-Newton curvature kept along a residual; the loss itself has none, or less, beyond its
 scale, and the normal equations must stay positive."""
 
@@ -65,7 +65,7 @@ class Prior:
     mean: Array
     sigma: Array
     """(cameras, 8)."""
-    noise_px: float = 3.0
+    noise_px: float = 1.5
 
 
 @dataclass(frozen=True)

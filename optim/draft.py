@@ -7,7 +7,7 @@ counts of pairs do not see the difference, and an adjustment started from a wron
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from .bundle import Adjust, Bundle, Prior, adjust, camera_points, errors_px
+from .intrinsics import Intrinsics
 from .positioning import position
 from .relative import relative_poses
 from .rotations import average, residuals_deg
@@ -23,24 +24,6 @@ from .triangulation import keep_observations, rays_of, track_errors_px
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Intrinsics:
-    """A belief about all cameras of the collection."""
-
-    models: tuple[str, ...]
-    rows: Array
-    """(cameras, 8) as in optim.cameras."""
-    camera_of: Index
-    """(photos,)."""
-    prior: Prior
-
-    def with_focals(self, focal_px: Array) -> Intrinsics:
-        rows = self.rows.copy()
-        rows[:, 0] = focal_px
-        rows[:, 1] = focal_px * self.rows[:, 1] / self.rows[:, 0]
-        return replace(self, rows=rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,14 +8,14 @@ size really came from one camera.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import Prior
-from .draft import Draft, Intrinsics, draft
+from .draft import Draft, draft
 from .focals import calibrate, shared_focal
+from .intrinsics import Intrinsics
 from .tracks import Matches, Views, join, spread_subset
 
 Array = NDArray[np.float64]
@@ -71,7 +71,7 @@ def find_intrinsics(
     notes: list[str] = []
     shared = np.bincount(intrinsics.camera_of[best.posed], minlength=len(known))
     if assumed_groups and (shared > 1).any() and best.cost > 0.2:
-        apart = split(result)
+        apart = result.split()
         known_apart = known[intrinsics.camera_of]
         single = calibrate(views, core, apart.rows, apart.camera_of, known_apart)
         own = _best([attempt(apart), attempt(apart.with_focals(single))])
@@ -98,19 +98,6 @@ def starting_focals(views: Views, matches: Matches, intrinsics: Intrinsics, know
         side = float(long_side[intrinsics.camera_of == camera].max())
         focal[camera] = np.clip(value, 0.4 * side, 5.0 * side)
     return intrinsics.with_focals(focal)
-
-
-def split(intrinsics: Intrinsics) -> Intrinsics:
-    """The same belief with a camera per photo."""
-    camera_of = intrinsics.camera_of
-    prior = intrinsics.prior
-    return replace(
-        intrinsics,
-        models=tuple(intrinsics.models[k] for k in camera_of),
-        rows=intrinsics.rows[camera_of],
-        camera_of=np.arange(len(camera_of), dtype=np.int64),
-        prior=Prior(prior.mean[camera_of], prior.sigma[camera_of], prior.noise_px),
-    )
 
 
 def core_matches(matches: Matches, photos: int) -> Matches:

@@ -1,0 +1,99 @@
+"""What is believed of the cameras of a collection, and how firmly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import Prior
+from .cameras import CX, CY, FX, FY, K1, intrinsics_of
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+FocalSource = Literal["given", "exif", "guess"]
+
+EXIF_FOCAL_SIGMA = 0.05
+"""EXIF focal lengths are rounded, and change with focus; a twentieth covers nearly all of them."""
+
+PRINCIPAL_SIGMA = 0.02
+"""By the long side of the photo. Lenses sit within a percent or two of the centre; crops do not, and are rare."""
+
+DISTORTION_SIGMA = 0.1
+"""Of k1 and k2. Ordinary lenses stay within it; action cameras at three times as much show it so clearly that the
+prior hardly pulls."""
+
+TANGENTIAL_SIGMA = 0.01
+
+HELD = 1e-6
+"""Sigma of what must not move: small against every effect, large enough for the normal equations."""
+
+PHOTOS_FOR_PRINCIPAL = 5
+"""A principal point is only searched where so many photos share it: alone, a photo hides it in its rotation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Intrinsics:
+    """A belief about all cameras of the collection."""
+
+    models: tuple[str, ...]
+    rows: Array
+    """(cameras, 8) as in optim.cameras."""
+    camera_of: Index
+    """(photos,)."""
+    prior: Prior
+
+    def with_focals(self, focal_px: Array) -> Intrinsics:
+        """The same cameras with other focal lengths; fy keeps its ratio to fx."""
+        rows = self.rows.copy()
+        rows[:, FX] = focal_px
+        rows[:, FY] = focal_px * self.rows[:, FY] / self.rows[:, FX]
+        return replace(self, rows=rows)
+
+    def split(self) -> Intrinsics:
+        """The same belief with a camera per photo."""
+        camera_of, prior = self.camera_of, self.prior
+        return Intrinsics(
+            models=tuple(self.models[k] for k in camera_of),
+            rows=self.rows[camera_of],
+            camera_of=np.arange(len(camera_of), dtype=np.int64),
+            prior=Prior(prior.mean[camera_of], prior.sigma[camera_of], prior.noise_px),
+        )
+
+
+def hold_principal(prior: Prior, photos_per_camera: Index) -> Prior:
+    """The prior with the principal point held for cameras with few photos."""
+    sigma = prior.sigma.copy()
+    few = np.flatnonzero(photos_per_camera < PHOTOS_FOR_PRINCIPAL)
+    sigma[np.ix_(few, [CX, CY])] = HELD
+    return replace(prior, sigma=sigma)
+
+
+def believe(
+    models: Sequence[str],
+    params: Sequence[Sequence[float]],
+    sizes: Array,
+    sources: Sequence[FocalSource],
+    camera_of: Index,
+    noise_px: float,
+) -> Intrinsics:
+    """The belief before any geometry. Given cameras are held fixed in everything, EXIF ones near their focal length.
+
+    `sizes` (cameras, 2). `noise_px` as in Prior.
+    """
+    rows = np.array([intrinsics_of(model, p) for model, p in zip(models, params, strict=True)]).reshape(-1, 8)
+    long_side = sizes.max(axis=1)
+    sigma = np.empty_like(rows)
+    sigma[:, [FX, FY]] = np.inf
+    sigma[:, [CX, CY]] = PRINCIPAL_SIGMA * long_side[:, None]
+    sigma[:, K1 : K1 + 2] = DISTORTION_SIGMA
+    sigma[:, K1 + 2 :] = TANGENTIAL_SIGMA
+    for camera, source in enumerate(sources):
+        if source == "exif":
+            sigma[camera, [FX, FY]] = EXIF_FOCAL_SIGMA * rows[camera, FX]
+        if source == "given":
+            sigma[camera] = HELD
+    return Intrinsics(tuple(models), rows, camera_of, Prior(rows.copy(), sigma, noise_px))

@@ -1,0 +1,134 @@
+"""From a draft to the final reconstruction: all matches, all tracks, and an adjustment of everything.
+
+What decides accuracy at this end: tracks as long as the poses allow, a loss that hardly listens to outliers, and
+intrinsics that are free but not freer than the photos can tell (see bundle.Prior).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import Adjust, Bundle, Prior, Summary, adjust, errors_px
+from .intrinsics import hold_principal
+from .resection import register
+from .rotations import skew
+from .tracks import Matches, Views, join, spread_subset
+from .triangulation import keep_observations, rays_of, triangulate
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Refine:
+    """All lengths in units of the expected noise of a key point."""
+
+    max_error: float = 4.0
+    """Observations further from their point are none."""
+    loss: float = 0.5
+    """Scale of the Cauchy loss."""
+    min_angle_deg: float = 1.5
+    """Points seen under smaller angles are not kept: their depth is noise."""
+    subset_tracks: int = 200
+    """Tracks per photo for the first adjustment, which does most of the way."""
+    rounds: int = 2
+    """Adjustments of everything, each with newly made tracks."""
+    min_observations: int = 12
+    """Photos with fewer are let go."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    bundle: Bundle
+    summaries: tuple[Summary, ...]
+
+
+def refine(
+    views: Views,
+    matches: Matches,
+    start: Bundle,
+    prior: Prior,
+    candidates: Index,
+    options: Refine,
+    *,
+    unit_px: float,
+    seed: int = 0,
+) -> Refined:
+    """The final bundle. `start` gives cameras and poses; `candidates` are photos that may join by resection."""
+    bundle = start
+    prior = hold_principal(prior, np.bincount(start.camera_of, minlength=len(start.models)))
+    summaries = []
+    for turn in range(1 + options.rounds):
+        first = turn == 0
+        bundle = _retrack(views, matches, bundle, options, unit_px, options.subset_tracks if first else None)
+        if len(bundle.points) < 6:
+            break
+        bundle, summary = adjust(
+            bundle,
+            Adjust(
+                principal=True,
+                distortion=True,
+                loss_px=options.loss * unit_px,
+                max_iterations=40 if first else 12,
+                tolerance=1e-4 if first else 1e-5,
+            ),
+            prior,
+        )
+        summaries.append(summary)
+        bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * unit_px)
+        if first and len(candidates):
+            bundle = register(views, matches, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed)
+        else:
+            bundle = _without_weak_photos(bundle, options.min_observations)
+    return Refined(bundle, tuple(summaries))
+
+
+def _retrack(
+    views: Views, matches: Matches, bundle: Bundle, options: Refine, unit_px: float, per_photo: int | None
+) -> Bundle:
+    """Tracks from the matches that the current poses allow, triangulated."""
+    allowed = epipolar_errors_px(views, matches, bundle) < options.max_error * unit_px
+    tracks = join(views, matches.row_a[allowed], matches.row_b[allowed])
+    if per_photo is not None:
+        tracks = spread_subset(tracks, len(views), per_photo)
+    return triangulate(
+        views,
+        tracks,
+        bundle.models,
+        bundle.intrinsics,
+        bundle.camera_of,
+        bundle.cam_from_world,
+        max_error_px=options.max_error * unit_px,
+        min_angle_deg=options.min_angle_deg,
+    )
+
+
+def epipolar_errors_px(views: Views, matches: Matches, bundle: Bundle) -> Array:
+    """(m,) distance of each match from the epipolar geometry of the current poses; infinite without poses."""
+    edge = np.repeat(np.arange(len(matches)), matches.count())
+    a, b = matches.pairs[edge].T
+    rays_a = rays_of(views, matches.row_a, a, bundle.intrinsics, bundle.camera_of)
+    rays_b = rays_of(views, matches.row_b, b, bundle.intrinsics, bundle.camera_of)
+    pose_a, pose_b = bundle.cam_from_world[matches.pairs[:, 0]], bundle.cam_from_world[matches.pairs[:, 1]]
+    rotation = pose_b[:, :, :3] @ pose_a[:, :, :3].transpose(0, 2, 1)
+    baseline = pose_b[:, :, 3] - np.einsum("eij,ej->ei", rotation, pose_a[:, :, 3])
+    essential = (skew(baseline) @ rotation)[edge]
+    line_b = np.einsum("mij,mj->mi", essential, rays_a)
+    line_a = np.einsum("mji,mj->mi", essential, rays_b)
+    value = np.einsum("mi,mi->m", rays_b, line_b)
+    # First-order distance on the unit sphere, carried to pixels by the focal length.
+    slope = np.sqrt(np.einsum("mi,mi->m", line_a, line_a) + np.einsum("mi,mi->m", line_b, line_b) - 2.0 * value**2)
+    focal = bundle.intrinsics[bundle.camera_of[a], 0]
+    error = np.abs(value) / np.maximum(slope, 1e-12) * focal
+    return np.where(np.isfinite(error), error, np.inf)
+
+
+def _without_weak_photos(bundle: Bundle, min_observations: int) -> Bundle:
+    count = np.bincount(bundle.photo, minlength=len(bundle.cam_from_world))
+    weak = count < min_observations
+    poses = np.where(weak[:, None, None], np.nan, bundle.cam_from_world)
+    return keep_observations(replace(bundle, cam_from_world=poses), ~weak[bundle.photo])
