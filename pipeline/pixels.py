@@ -136,4 +136,5 @@ def _eight_bit_values(values: NDArray[np.generic]) -> Bytes:
     top = float(deep.max())
     fractions = values.dtype.kind == "f" and top <= 1.0
     white = 1.0 if fractions else 2.0 ** max(8, int(np.ceil(np.log2(top + 1.0)))) - 1.0
-    return (np.clip(deep * np.float32(255.0 / white), 0.0, 255.0) + np.float32(0.5)).astype(np.uint8)
+    eight: Bytes = (np.clip(deep * np.float32(255.0 / white), 0.0, 255.0) + np.float32(0.5)).astype(np.uint8)
+    return eight

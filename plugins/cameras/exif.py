@@ -1,0 +1,89 @@
+"""Cameras of a collection: which photos share one, and a first focal length for each, from EXIF where it is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from statistics import median
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+
+from unposed.pipeline.artifacts import Camera, Cameras, Photo, Photos
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain
+
+from .focal_prior import focal_px
+
+CameraModel = Literal[
+    "SIMPLE_PINHOLE",
+    "PINHOLE",
+    "SIMPLE_RADIAL",
+    "RADIAL",
+    "OPENCV",
+    "SIMPLE_RADIAL_FISHEYE",
+    "RADIAL_FISHEYE",
+    "OPENCV_FISHEYE",
+]
+_FOCALS_AND_DISTORTION: dict[CameraModel, tuple[int, int]] = {
+    "SIMPLE_PINHOLE": (1, 0),
+    "PINHOLE": (2, 0),
+    "SIMPLE_RADIAL": (1, 1),
+    "RADIAL": (1, 2),
+    "OPENCV": (2, 4),
+    "SIMPLE_RADIAL_FISHEYE": (1, 1),
+    "RADIAL_FISHEYE": (1, 2),
+    "OPENCV_FISHEYE": (2, 4),
+}
+
+
+@dataclass(frozen=True)
+class ExifCameras:
+    """Photos grouped into cameras.
+
+    grouping: `auto` puts photos of the same body, lens, focal length and size together, and photos without EXIF by
+    size alone - a hypothesis for the mapper to test. `single`, `folder` and `image` are the user's word.
+    Photos of different sizes never share a camera. Those of one body held upright and across are two cameras with
+    the same focal length and with nothing to tell which way the sensor was turned, so their principal points differ.
+    default_focal: focal length where EXIF is silent, in units of the longer side.
+    """
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    grouping: Literal["auto", "single", "folder", "image"] = "auto"
+    model: CameraModel = "SIMPLE_RADIAL"
+    default_focal: Annotated[float, Within("[0.2, 50]")] = 1.2
+
+    def __call__(self, photos: Photos) -> Cameras:
+        groups: dict[Hashable, int] = {}
+        of_photo = [groups.setdefault(self._key(photo), len(groups)) for photo in photos.photos]
+        members: list[list[Photo]] = [[] for _ in groups]
+        for photo, group in zip(photos.photos, of_photo, strict=True):
+            members[group].append(photo)
+        cameras, sources = zip(*(self._camera(group) for group in members), strict=True) if members else ((), ())
+        return Cameras(
+            cameras=cameras,
+            of_photo=np.array(of_photo, np.int32),
+            focal_source=sources,
+            grouping="assumed" if self.grouping == "auto" else "given",
+        )
+
+    def _key(self, photo: Photo) -> Hashable:
+        size = (photo.width, photo.height)
+        if self.grouping == "image":
+            return photo.name
+        if self.grouping == "folder":
+            return photo.name.rpartition("/")[0], size
+        if self.grouping == "single":
+            return size
+        exif = photo.exif
+        return exif.make, exif.model, exif.lens, exif.focal_mm, exif.focal_35mm, exif.digital_zoom, size
+
+    def _camera(self, photos: list[Photo]) -> tuple[Camera, Literal["exif", "guess"]]:
+        width, height = photos[0].width, photos[0].height
+        priors = [f for f in (focal_px(photo.exif, width, height) for photo in photos) if f is not None]
+        focal = median(priors) if priors else self.default_focal * max(width, height)
+        focals, distortion = _FOCALS_AND_DISTORTION[self.model]
+        params = (*[float(focal)] * focals, width / 2, height / 2, *[0.0] * distortion)
+        return Camera(self.model, width, height, params), "exif" if priors else "guess"
