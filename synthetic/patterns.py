@@ -48,7 +48,7 @@ def cloud(shape: Shape, rng: Rng, slope: float = 1.2) -> Floats:
 
 def plaster(shape: Shape, rng: Rng, colour: Colour = CREAM, contrast: float = 1.0) -> Floats:
     """A wall with stains, grain and chips; contrast near 0 gives the blank wall that nothing can be matched on."""
-    tone = 0.055 * cloud(shape, rng, 1.3) + 0.035 * cloud(shape, rng, 0.6)
+    tone = 0.07 * cloud(shape, rng, 1.3) + 0.035 * cloud(shape, rng, 0.6)
     chips = np.clip(cloud(shape, rng, 1.0) - 1.7, 0, 0.6) * -0.35
     tint = np.stack([0.01 * cloud(shape, rng, 1.5) for _ in range(3)], axis=-1)
     return _float32(np.asarray(colour) + contrast * (tint + (tone + chips)[..., None]))
@@ -58,7 +58,7 @@ def marble(shape: Shape, rng: Rng, colour: Colour = CREAM, vein: Colour = SLATE)
     """Veins along the contour lines of a cloud, over mottled stone."""
     lines = np.abs(np.sin(2.4 * cloud(shape, rng, 1.5)))
     fine = np.abs(np.sin(3.0 * cloud(shape, rng, 1.25)))
-    amount = np.clip(0.9 * np.exp(-9 * lines) + 0.45 * np.exp(-10 * fine) + 0.1 * cloud(shape, rng, 0.8), 0, 1)
+    amount = np.clip(0.9 * np.exp(-9 * lines) + 0.6 * np.exp(-10 * fine) + 0.1 * cloud(shape, rng, 0.8), 0, 1)
     return _mix(colour, vein, amount)
 
 

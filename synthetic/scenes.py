@@ -24,16 +24,17 @@ class Scene:
     seed: int = 0
 
 
-def easy(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
-    """Around the courtyard's still life, at most 18 degrees between neighbours: an arc if below 20 photos."""
+def easy(photos: int = 20, width: int = 640, seed: int = 0, widest_step_deg: float = 18.0) -> Scene:
+    """Once around the courtyard's still life, or along an arc where photos are too few for the widest step."""
     lens = simple_lens(width, width * 2 // 3, 62)
-    return Scene("easy", courtyard(seed), _ring(lens, photos, radius=4.3, height=(1.5, 2.3), target=(0, 0, 0.75)))
+    shots = _ring(lens, photos, 4.3, (1.5, 2.3), (0, 0, 0.75), widest_step_deg)
+    return Scene("easy", courtyard(seed), shots)
 
 
-def wide_baseline(photos: int = 8, width: int = 640, seed: int = 0) -> Scene:
-    """The courtyard from few places: 45 degrees between neighbours."""
+def wide_baseline(photos: int = 12, width: int = 640, seed: int = 0) -> Scene:
+    """The courtyard from few places: 30 degrees between neighbours."""
     lens = simple_lens(width, width * 2 // 3, 68)
-    return Scene("wide_baseline", courtyard(seed), _ring(lens, photos, 4.6, (1.6, 2.6), (0, 0, 0.7), 45))
+    return Scene("wide_baseline", courtyard(seed), _ring(lens, photos, 4.6, (1.6, 2.6), (0, 0, 0.7), 30))
 
 
 def two_disjoint(photos: int = 12, width: int = 640, seed: int = 0) -> Scene:
@@ -88,7 +89,7 @@ def repeated_facade(photos: int = 24, width: int = 640, seed: int = 0) -> Scene:
 def portrait_landscape(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
     """One camera, held upright for every other photo; half of those are stored sideways with an EXIF note."""
     lens = Lens(
-        width, width * 2 // 3, 0.86 * width, 0.86 * width, 0.507 * width, 0.328 * width, make="Oblique", model="Pivot 1"
+        width, width * 2 // 3, 0.86 * width, 0.86 * width, 0.503 * width, 0.331 * width, make="Oblique", model="Pivot 1"
     )
     # Turned by a quarter clockwise: what was right is down, so x of the new picture is height - y of the old.
     upright = replace(lens, width=lens.height, height=lens.width, cx=lens.height - lens.cy, cy=lens.cx)

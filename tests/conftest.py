@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from unposed.synthetic.photos import PhotoSet, write_set
-from unposed.synthetic.scenes import SCENES
+from unposed.synthetic.scenes import SCENES, easy
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +23,6 @@ def photo_set(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int, i
 
 
 @pytest.fixture(scope="session")
-def yard(photo_set: Callable[[str, int, int], PhotoSet]) -> PhotoSet:
-    """The ordinary case: 12 photos of 480 x 320 along most of a half circle, 18 degrees apart."""
-    return photo_set("easy", 12, 480)
+def yard(tmp_path_factory: pytest.TempPathFactory) -> PhotoSet:
+    """The ordinary case: 12 photos of 480 x 320 along a third of a circle, 11 degrees apart."""
+    return write_set(easy(photos=12, width=480, widest_step_deg=11), tmp_path_factory.mktemp("yard"))

@@ -33,9 +33,8 @@ def sampson_px(a: dict[str, Any], b: dict[str, Any], xy_a: np.ndarray, xy_b: np.
 
 
 def sift_matches(a: Path, b: Path) -> tuple[np.ndarray, np.ndarray]:
-    found = [
-        cv2.SIFT.create(2048).detectAndCompute(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), None) for path in (a, b)
-    ]
+    grey = [np.asarray(Image.open(path).convert("L")) for path in (a, b)]
+    found = [cv2.SIFT.create(2048).detectAndCompute(pixels, None) for pixels in grey]
     pairs = cv2.BFMatcher().knnMatch(found[0][1], found[1][1], k=2)
     good = [first for first, second in pairs if first.distance < 0.8 * second.distance]
     xy_a, xy_b = (np.array([point.pt for point in points]) for points, _ in found)
@@ -88,7 +87,7 @@ def test_a_scene_without_a_maker_has_no_exif(yard: PhotoSet) -> None:
 
 
 def test_sets_are_rendered_once(photo_set: Callable[[str, int, int], PhotoSet], yard: PhotoSet) -> None:
-    assert photo_set("easy", 12, 480) is yard
+    assert photo_set("turntable", 2, 80) is photo_set("turntable", 2, 80)
     assert sorted(path.name for path in yard.images.iterdir()) == [f"{i:04d}.jpg" for i in range(12)]
 
 
