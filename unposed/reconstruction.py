@@ -86,13 +86,13 @@ def reconstruct(
     found = scan(photos, include=include, exclude=exclude, masks=masks)
 
     def compute(watched: Progress) -> Reconstruction:
-        gave_up, done, scenes = None, None, Scenes((), {})
+        gave_up = None
         with Store(store_folder, report=watched.note) as store:
             try:
                 done = run(graph, found, store, resources=resources, progress=watched, seed=seed)
-                scenes = done.scenes or scenes
+                scenes = done.scenes or Scenes((), {})
             except NoReconstruction as error:
-                gave_up = str(error)
+                gave_up, done, scenes = str(error), error.run, Scenes((), {})
             summary = {
                 **facts.origin(Path(photos), name, graph, seed, resources),
                 **facts.outcome(found, scenes, done, gave_up),

@@ -56,11 +56,9 @@ def origin(folder: Path, preset: str, graph: Graph, seed: int, resources: Resour
     }
 
 
-def outcome(photos: Photos, scenes: Scenes, run: Run | None, gave_up: str | None) -> dict[str, Any]:
-    """What came of it. Without a run, `gave_up` says why there is none."""
-    failed = run.failures if run else ()
-    nodes = stages(run.nodes) if run else {}
-    each = per_photo(photos, scenes, failed)
+def outcome(photos: Photos, scenes: Scenes, run: Run, gave_up: str | None) -> dict[str, Any]:
+    """What came of it. `gave_up` says why there are no scenes; the run is then as far as it came."""
+    nodes, each = stages(run.nodes), per_photo(photos, scenes, run.failures)
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "found": len(each),
@@ -68,7 +66,7 @@ def outcome(photos: Photos, scenes: Scenes, run: Run | None, gave_up: str | None
         "components": components(scenes),
         "gave_up": gave_up,
         "notes": list(scenes.notes),
-        "failures": failures(failed),
+        "failures": failures(run.failures),
         "photos": each,
         "stages": nodes,
         "peak_mb": max((stage["peak_mb"] for stage in nodes.values()), default=None),

@@ -243,7 +243,9 @@ def test_a_stage_gives_up(toys: str, photos: Photos, tmp_path: Path, capsys: Cap
     preset.write_text(f"extends: {toys}\nfine: {{use: sorry}}\ncameras: null\n")
     run = ["reconstruct", photos("a.png", "b.png"), "-o", out, "--preset", preset]
     assert "fine: no two photos show the same thing" in complaint(capsys, *run, code=3)
-    assert summary(out)["gave_up"].startswith("fine: no two photos")
+    said = summary(out)
+    assert said["gave_up"].startswith("fine: no two photos")
+    assert said["stages"]["matching"]["computed"] == 1
     assert "stopped" not in (out / "run.log").read_text()
 
 
