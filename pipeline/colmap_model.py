@@ -9,7 +9,6 @@ pycolmap serves as the data model and file format here; it is imported late, bec
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from pathlib import Path
@@ -123,9 +122,7 @@ def _observations(
 def write_components(
     scenes: Sequence[Scene], photos: Photos, folder: Path, file_format: Literal["binary", "text"] = "binary"
 ) -> list[Path]:
-    """Write folder/0, folder/1 ... as COLMAP models in the order given; what was in the folder is replaced."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Write folder/0, folder/1 ... as COLMAP models in the order given. None of them may be there before."""
     written = []
     for number, scene in enumerate(scenes):
         written.append(folder / str(number))

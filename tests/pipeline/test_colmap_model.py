@@ -105,13 +105,20 @@ def test_the_model_says_what_the_scene_says() -> None:
     assert model.point3D(7).error == scene.error_px[6]
 
 
-def test_writing_replaces_older_components_and_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_scene_gives_the_same_bytes(tmp_path: Path) -> None:
     photos, scene = collection(8), make_scene(4, 8, 6, 40)
-    write_components([scene, make_scene(5, 8, 2, 5)], photos, tmp_path / "sparse")
-    first = {f.relative_to(tmp_path): f.read_bytes() for f in (tmp_path / "sparse" / "0").iterdir()}
-    write_components([scene], photos, tmp_path / "sparse")
-    again = {f.relative_to(tmp_path): f.read_bytes() for f in (tmp_path / "sparse").rglob("*") if f.is_file()}
-    assert again == first
+    once, again = (
+        {file.name: file.read_bytes() for file in write_components([scene], photos, tmp_path / name)[0].iterdir()}
+        for name in ("once", "again")
+    )
+    assert once == again
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    photos, scene = collection(3), make_scene(4, 3, 3, 5)
+    write_components([scene], photos, tmp_path)
+    with pytest.raises(FileExistsError):
+        write_components([scene], photos, tmp_path)
 
 
 def test_images_without_a_pose_stay_out_and_unknown_ones_are_named() -> None:
