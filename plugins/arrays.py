@@ -1,0 +1,176 @@
+"""Between the artifacts of the pipeline and the plain arrays of optim, for all mappers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.optim.bundle import Bundle, errors_px
+from unposed.optim.cameras import TIED, intrinsics_of, params_of
+from unposed.optim.intrinsics import Intrinsics, believe
+from unposed.optim.tracks import Matches, Views
+from unposed.pipeline.artifacts import (
+    Camera,
+    Cameras,
+    Features,
+    LocalGeometry,
+    PairMatches,
+    Photos,
+    Scene,
+)
+from unposed.pipeline.stage import PerPair, PerPhoto, StageError
+
+REFERENCE_SIDE_PX = 1600
+"""Key points are found on photos of at most about this size, and are as exact as its pixels."""
+
+
+def noise_unit_px(photos: Photos) -> float:
+    """Pixels of the original photos to which a key point is expected to be exact, give or take; the median photo's."""
+    sides = [max(photo.width, photo.height) for photo in photos.photos]
+    return float(np.median(np.maximum(np.array(sides) / REFERENCE_SIDE_PX, 1.0)))
+
+
+def views_of(photos: Photos, features: PerPhoto[Features]) -> Views:
+    """All key points; photos without features have none."""
+    xy = [features[i].xy if i in features else np.zeros((0, 2)) for i in range(len(photos))]
+    return Views(
+        xy=np.concatenate([np.zeros((0, 2)), *xy]).astype(np.float64),
+        start=np.cumsum([0, *map(len, xy)], dtype=np.int64),
+        size=np.array([(photo.width, photo.height) for photo in photos.photos], np.int64).reshape(-1, 2),
+    )
+
+
+def matches_of(views: Views, matching: PerPair[PairMatches], verification: PerPair[LocalGeometry]) -> Matches:
+    """The verified matches of all pairs that have a geometry."""
+    pairs, rows_a, rows_b, fundamental, focal = [], [], [], [], []
+    for (a, b), geometry in verification.items():
+        if geometry.kind == "none":
+            continue
+        pair = matching[a, b]
+        if pair.index_a is None or pair.index_b is None:
+            raise StageError("this mapper needs matches between key points: use a matcher that works on features")
+        pairs.append((a, b))
+        rows_a.append(pair.index_a[geometry.inliers] + views.start[a])
+        rows_b.append(pair.index_b[geometry.inliers] + views.start[b])
+        fundamental.append(geometry.fundamental)
+        tells = geometry.kind == "general" and not geometry.focal_known
+        focal.append(float(geometry.focals_px[0]) if tells else np.nan)
+    nothing = np.zeros(0, np.int64)
+    return Matches(
+        pairs=np.array(pairs, np.int64).reshape(-1, 2),
+        start=np.cumsum([0, *map(len, rows_a)], dtype=np.int64),
+        row_a=np.concatenate([nothing, *rows_a]).astype(np.int64),
+        row_b=np.concatenate([nothing, *rows_b]).astype(np.int64),
+        fundamental=np.array(fundamental, np.float64).reshape(-1, 3, 3),
+        focal_px=np.array(focal, np.float64),
+    )
+
+
+def belief_of(cameras: Cameras, noise_px: float) -> Intrinsics:
+    """What the cameras node says, as optim puts it."""
+    unknown = sorted({camera.model for camera in cameras.cameras} - set(TIED))
+    if unknown:
+        raise StageError(f"this mapper does not know the camera model {unknown[0]}; it knows {', '.join(TIED)}")
+    return believe(
+        [camera.model for camera in cameras.cameras],
+        [camera.params for camera in cameras.cameras],
+        np.array([(camera.width, camera.height) for camera in cameras.cameras], np.float64).reshape(-1, 2),
+        cameras.focal_source,
+        np.asarray(cameras.of_photo, np.int64),
+        noise_px,
+    )
+
+
+def scene_of(bundle: Bundle, views: Views, features: PerPhoto[Features]) -> Scene:
+    """The posed photos of a bundle, with all their key points, and its points with colours and errors."""
+    photos = np.flatnonzero(np.isfinite(bundle.cam_from_world[:, 0, 0]))
+    used, camera_of_photo = np.unique(bundle.camera_of[photos], return_inverse=True)
+    starts = views.start[photos]
+    counts = views.start[photos + 1] - starts
+    xy_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    row_in_scene = np.searchsorted(photos, bundle.photo)
+    obs_xy = bundle.row - starts[row_in_scene] + xy_start[row_in_scene]
+    order = np.lexsort((obs_xy, bundle.point))
+    colours = np.concatenate([np.zeros((0, 3), np.uint8), *(features[int(p)].rgb for p in photos)])
+    points = len(bundle.points)
+    return Scene(
+        cameras=tuple(_camera(bundle, int(k), views) for k in used),
+        photos=photos.astype(np.int32),
+        camera_of_photo=camera_of_photo.astype(np.int32),
+        cam_from_world=bundle.cam_from_world[photos],
+        xy=np.concatenate([np.zeros((0, 2)), *(views.xy[s : s + n] for s, n in zip(starts, counts, strict=True))]),
+        xy_start=xy_start,
+        points=bundle.points,
+        rgb=np.round(_mean_by_point(colours[obs_xy].astype(np.float64), bundle.point, points)).astype(np.uint8),
+        error_px=_mean_by_point(errors_px(bundle)[:, None], bundle.point, points)[:, 0],
+        obs_xy=obs_xy[order],
+        obs_point=bundle.point[order],
+    )
+
+
+def bundle_of(scene: Scene, views: Views, belief: Intrinsics) -> tuple[Bundle, Intrinsics]:
+    """Cameras and poses of a scene as a bundle without points, and the belief about its cameras.
+
+    Photos outside the scene get the scene's camera where their own has one photo inside, else their camera of before.
+    """
+    posed = np.full((len(views), 3, 4), np.nan)
+    posed[scene.photos] = scene.cam_from_world
+    k = len(belief.models)
+    group = belief.camera_of[scene.photos]
+    together = all(len(np.unique(scene.camera_of_photo[group == g])) == 1 for g in np.unique(group))
+    if not together:  # the mapper took assumed groups apart
+        belief, k = belief.split(), len(views)
+        group = np.asarray(scene.photos, np.int64)
+    rows = belief.rows.copy()
+    for g, camera in zip(group, scene.camera_of_photo, strict=True):
+        rows[g] = intrinsics_of(scene.cameras[camera].model, scene.cameras[camera].params)
+    models = list(belief.models)
+    for g, camera in zip(group, scene.camera_of_photo, strict=True):
+        models[g] = scene.cameras[camera].model
+    assert len(models) == k
+    nothing = np.zeros(0, np.int64)
+    return (
+        Bundle(
+            tuple(models),
+            rows,
+            belief.camera_of,
+            posed,
+            np.zeros((0, 3)),
+            np.zeros((0, 2)),
+            nothing,
+            nothing,
+            nothing,
+        ),
+        belief,
+    )
+
+
+def _camera(bundle: Bundle, camera: int, views: Views) -> Camera:
+    photo = int(np.flatnonzero(bundle.camera_of == camera)[0])
+    model = bundle.models[camera]
+    width, height = views.size[photo].tolist()
+    return Camera(model, width, height, params_of(model, bundle.intrinsics[camera]))
+
+
+def _mean_by_point(values: NDArray[np.float64], point: NDArray[np.int64], points: int) -> NDArray[np.float64]:
+    count = np.maximum(np.bincount(point, minlength=points), 1)
+    sums = [np.bincount(point, weights=column, minlength=points) for column in values.T]
+    return np.stack(sums, axis=1) / count[:, None]
+
+
+def reasons(photos: Photos, matches: Matches, features: PerPhoto[Features], placed: Sequence[int]) -> dict[int, str]:
+    """Why photos are in no component."""
+    partners = np.bincount(matches.pairs.ravel(), minlength=len(photos))
+    out = {}
+    for index in sorted(set(range(len(photos))) - set(placed)):
+        if index not in features:
+            out[index] = "no features could be taken from it"
+        elif not len(features[index].xy):
+            out[index] = "no key points found in it"
+        elif partners[index] == 0:
+            out[index] = "no other photo was found to overlap it"
+        else:
+            out[index] = f"its geometry with {partners[index]} overlapping photos did not agree with the rest"
+    return out

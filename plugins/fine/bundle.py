@@ -1,0 +1,74 @@
+"""Bundle adjustment of everything: all matches, all tracks, all photos that can join."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from unposed.optim.refine import Refine, refine
+from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+
+from ..arrays import belief_of, bundle_of, matches_of, noise_unit_px, reasons, scene_of, views_of
+
+PRIOR_NOISE = 1.5
+"""By the noise unit; see optim.bundle.Prior."""
+
+
+@dataclass(frozen=True)
+class BundleAdjustment:
+    """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
+    """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
+    loss_px: Annotated[float, Within("(0, inf)")] = 0.5
+    """Scale of the Cauchy loss, likewise."""
+    min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.5
+    """Points seen under smaller angles are dropped."""
+    rounds: Annotated[int, Within("[1, 20]")] = 2
+    seed: int = 0
+
+    def __call__(
+        self,
+        photos: Photos,
+        cameras: Cameras,
+        features: PerPhoto[Features],
+        matching: PerPair[PairMatches],
+        verification: PerPair[LocalGeometry],
+        coarse: Scenes,
+    ) -> Scenes:
+        views = views_of(photos, features)
+        matches = matches_of(views, matching, verification)
+        unit_px = noise_unit_px(photos)
+        options = Refine(
+            max_error=self.max_error_px, loss=self.loss_px, min_angle_deg=self.min_angle_deg, rounds=self.rounds
+        )
+        placed = np.zeros(len(photos), bool)
+        for scene in coarse.components:
+            placed[scene.photos] = True
+        scenes = []
+        for scene in coarse.components:
+            start, belief = bundle_of(scene, views, belief_of(cameras, PRIOR_NOISE * unit_px))
+            refined = refine(
+                views,
+                matches,
+                start,
+                belief.prior,
+                np.flatnonzero(~placed & np.isin(np.arange(len(photos)), list(features))),
+                options,
+                unit_px=unit_px,
+                seed=self.seed,
+            )
+            result = scene_of(refined.bundle, views, features)
+            if len(result.photos) >= 2:
+                scenes.append(result)
+                placed[result.photos] = True
+        scenes.sort(key=lambda s: -len(s.photos))
+        registered = [int(photo) for scene in scenes for photo in scene.photos]
+        return Scenes(tuple(scenes), reasons(photos, matches, features, registered), coarse.notes)
