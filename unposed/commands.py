@@ -184,8 +184,11 @@ def doctor(arguments: argparse.Namespace) -> int:
         held = facts["cache"]
         rows = [
             ("unposed", f"{facts['unposed']} on Python {facts['python']}, {facts['system']}"),
-            ("machine", f"{count(facts['cores'], 'core')}, {size(facts['memory_bytes'])} of memory, "
-                        f"{size(facts['memory_free_bytes'])} free"),
+            (
+                "machine",
+                f"{count(facts['cores'], 'core')}, {size(facts['memory_bytes'])} of memory, "
+                f"{size(facts['memory_free_bytes'])} free",
+            ),
             ("GPU", "; ".join(gpus) or "none that PyTorch can use"),
             ("cache", f"{held['folder']}: {size(held['bytes'])}, {size(held['disk_free_bytes'])} free on that disk"),
             ("libraries", ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())),

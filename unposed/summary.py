@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -58,7 +57,8 @@ def origin(folder: Path, preset: str, graph: Graph, seed: int, resources: Resour
 
 def outcome(photos: Photos, scenes: Scenes, run: Run, gave_up: str | None) -> dict[str, Any]:
     """What came of it. `gave_up` says why there are no scenes; the run is then as far as it came."""
-    nodes, each = stages(run.nodes), per_photo(photos, scenes, run.failures)
+    nodes = stages(run.nodes)
+    each = per_photo(photos, scenes, run.failures, gave_up or "nothing connects it with the others")
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "found": len(each),
@@ -99,12 +99,14 @@ def components(scenes: Scenes) -> list[dict[str, Any]]:
     return [{"model": f"sparse/{number}", **_component(scene)} for number, scene in enumerate(scenes.components)]
 
 
-def per_photo(photos: Photos, scenes: Scenes, failures: tuple[Failure, ...]) -> dict[str, dict[str, Any]]:
-    """By name: the component that has the photo, or why none has."""
+def per_photo(
+    photos: Photos, scenes: Scenes, failures: tuple[Failure, ...], otherwise: str
+) -> dict[str, dict[str, Any]]:
+    """By name: the component that has the photo, or why none has: `otherwise`, where nobody gave a reason."""
     lost = {failure.photos[0]: f"{failure.node}: {failure.reason}" for failure in failures if len(failure.photos) == 1}
     said: dict[str, dict[str, Any]] = {name: {"reason": f"not read: {why}"} for name, why in photos.rejected.items()}
     for index, photo in enumerate(photos.photos):
-        reason = lost.get(photo.name) or scenes.left_out.get(index) or "nothing connects it with the others"
+        reason = lost.get(photo.name) or scenes.left_out.get(index, otherwise)
         said[photo.name] = {"reason": reason}
     for number, scene in enumerate(scenes.components):
         seen = np.diff(np.searchsorted(np.sort(scene.obs_xy), scene.xy_start))
@@ -123,15 +125,12 @@ def stages(nodes: Mapping[str, NodeReport]) -> dict[str, dict[str, Any]]:
 
 def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
     """Items that gave nothing, by node and reason: there may be many pairs, so a few of each are named."""
-    counted = Counter((failure.node, failure.reason) for failure in failed)
+    alike: dict[tuple[str, str], list[Failure]] = {}
+    for failure in failed:
+        alike.setdefault((failure.node, failure.reason), []).append(failure)
     return [
-        {
-            "node": node,
-            "reason": reason,
-            "items": items,
-            "examples": [list(f.photos) for f in failed if (f.node, f.reason) == (node, reason)][:3],
-        }
-        for (node, reason), items in counted.most_common()
+        {"node": node, "reason": reason, "items": len(same), "examples": [list(each.photos) for each in same[:3]]}
+        for (node, reason), same in alike.items()
     ]
 
 

@@ -72,9 +72,7 @@ def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path
         "observations": 10,
         "mean_track_length": 2.0,
         "mean_reprojection_px": 0.5,
-        "cameras": [
-            {"model": "SIMPLE_PINHOLE", "width": 64, "height": 48, "params": [100.0, 32.0, 24.0], "photos": 2}
-        ],
+        "cameras": [{"model": "SIMPLE_PINHOLE", "width": 64, "height": 48, "params": [100.0, 32.0, 24.0], "photos": 2}],
     }
     assert said["stages"]["features"]["computed"] == 5
     assert said["versions"]["toys"] == "1.0"
@@ -165,9 +163,7 @@ def test_load_and_export(toys: str, photos: Photos, tmp_path: Path, capsys: Capt
         (["--masks", "nowhere"], "no such mask folder"),
     ],
 )
-def test_bad_settings(
-    more: list[str], reason: str, toys: str, photos: Photos, tmp_path: Path, capsys: Capture
-) -> None:
+def test_bad_settings(more: list[str], reason: str, toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "out"
     line = ["reconstruct", photos("a.png", "b.png"), "-o", out, *(["--preset", toys] if "--preset" not in more else [])]
     assert reason in complaint(capsys, *line, *more)
