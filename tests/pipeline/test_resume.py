@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -84,6 +85,30 @@ def test_two_runs_on_one_cache_at_once(tmp_path: Path) -> None:
     undisturbed = result(start(tmp_path / "undisturbed"))
     both = [start(tmp_path / "shared", sleep="0.002") for _ in range(2)]
     assert [result(process) for process in both] == [undisturbed, undisturbed]
+
+
+def test_a_full_disk_ends_with_one_line_and_room_lets_it_go_on(tmp_path: Path) -> None:
+    cache = tmp_path / "small"
+    cache.mkdir()
+    tmpfs = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(cache)]
+    if shutil.which("mount") is None or subprocess.run(tmpfs, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        command = [sys.executable, str(SCRIPT), str(cache), str(PHOTOS), str(WORKERS)]
+        full = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (
+            full.stderr.strip()
+            .splitlines()[-1]
+            .startswith(f"unposed.pipeline.errors.StoreError: {cache}: no room for the cache")
+        )
+        finished = stored(cache)
+        assert finished
+        subprocess.run(["mount", "-o", "remount,size=64m", str(cache)], check=True)
+        log = tmp_path / "calls.log"
+        assert result(start(cache, log)) == result(start(tmp_path / "undisturbed"))
+        assert begun(log).get("features", 0) == PHOTOS - finished["features.dots"]
+    finally:
+        subprocess.run(["umount", str(cache)], check=True)
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.1])
