@@ -219,7 +219,7 @@ def test_a_pure_rotation_is_written_as_one(world: tuple[np.ndarray, Inputs]) -> 
 @pytest.mark.parametrize("name", ["colmap", "glomap"])
 def test_presets_replace_mapping_alone(name: str) -> None:
     ours, peer = build_graph(read_preset("classic"), Registry()), build_graph(read_preset(name), Registry())
-    assert peer.nodes["coarse"].plugin == name
+    assert peer.nodes["coarse"].plugin == f"coarse.{name}"
     assert "fine" not in peer.nodes
     shared = set(ours.nodes) - {"coarse", "fine"}
     assert shared == set(peer.nodes) - {"coarse"}
