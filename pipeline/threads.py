@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
+
+from .resources import cores
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -18,10 +20,14 @@ _held = threading.local()
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """While it lasts, BLAS, OpenMP and OpenCV use one thread per caller; what was set before comes back."""
+    """While it lasts, BLAS, OpenMP and OpenCV use one thread per caller; what was set before comes back.
+
+    Libraries that were loaded meanwhile get all cores, as if they had been loaded afterwards.
+    """
     # A library that is only loaded meanwhile reads the variables.
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
+    known = {library.filepath for library in ThreadpoolController().lib_controllers}
     opencv = _opencv()
     opencv_threads = opencv.getNumThreads() if opencv else None
     try:
@@ -35,6 +41,9 @@ def one_thread_each() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        for library in ThreadpoolController().lib_controllers:
+            if library.filepath not in known:
+                library.set_num_threads(cores())
         if opencv and opencv_threads is not None:
             opencv.setNumThreads(opencv_threads)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -157,3 +159,16 @@ def test_libraries_have_one_thread_in_workers_and_their_own_afterwards() -> None
         run(Squares(lambda number: seen.append(threads())))
     assert all(set(each) <= {1} for each in seen)
     assert threads() == before
+
+
+def test_a_library_loaded_meanwhile_is_held_too_and_let_go() -> None:
+    script = """
+from threadpoolctl import threadpool_info
+from unposed.pipeline.resources import cores
+from unposed.pipeline.threads import one_thread_each
+with one_thread_each():
+    import numpy
+    assert {library["num_threads"] for library in threadpool_info()} == {1}
+assert {library["num_threads"] for library in threadpool_info()} == {cores()}
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
