@@ -10,6 +10,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from PIL.ImageFile import ImageFile
 
 from .artifacts import Exif
+from .image_file import quiet
 
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 """EXIF ResolutionUnit codes: inch, centimetre, millimetre, micrometre."""
@@ -19,10 +20,11 @@ def read_exif(image: ImageFile) -> tuple[Exif, int]:
     """The facts, and the orientation 1 to 8 still to be applied to what the decoder gives."""
     try:
         # The base class's getexif: PNG's own would decode the whole picture to find tags behind the pixels.
-        tags = Image.Image.getexif(image)
-        main: dict[int, Any] = dict(tags)
-        photo: dict[int, Any] = dict(tags.get_ifd(IFD.Exif))
-        gps: dict[int, Any] = dict(tags.get_ifd(IFD.GPSInfo))
+        with quiet():
+            tags = Image.Image.getexif(image)
+            main: dict[int, Any] = dict(tags)
+            photo: dict[int, Any] = dict(tags.get_ifd(IFD.Exif))
+            gps: dict[int, Any] = dict(tags.get_ifd(IFD.GPSInfo))
     except Exception:  # a damaged tag directory raises whatever it likes, and the picture is fine all the same
         return Exif(), 1
     latitude = _angle_deg(gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLatitudeRef), "NS", 90.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,9 @@ ADVICE = {
     ),
 }
 """What to tell about files that a user may well take for photos; all other suffixes are passed over in silence."""
+
+
+_FILTERS = threading.Lock()
 
 
 class UnreadableImage(Exception):
@@ -85,7 +90,8 @@ def open_image(path: Path) -> Iterator[ImageFile]:
             raise UnreadableImage("not a picture, whatever its name says: no known format begins like this")
         file.seek(0)
         try:
-            image = opener(file, str(path))
+            with quiet():
+                image = opener(file, str(path))
         except UnreadableImage:
             raise
         except Exception as error:  # a decoder may raise anything on nonsense
@@ -99,6 +105,14 @@ def open_image(path: Path) -> Iterator[ImageFile]:
             if min(width, height) < MIN_SIDE:
                 raise UnreadableImage(f"{width} x {height} pixels: too small for a photo")
             yield image
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings on the terminal about odd tags. Held under a lock, as the list of filters belongs to all threads."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def frames(image: ImageFile) -> int:
