@@ -32,7 +32,7 @@ it is stored like a result. Any other exception loses the item for this run only
 
 A stage may also define `batch(self, items: Sequence[tuple[...]], resources: Resources) -> list[T]` (one tuple of
 arguments per item, in signature order, without Resources): the engine then picks the batch size from the budget and
-halves it when memory runs out. `item_bytes: ClassVar[int]` is an upper bound of the working memory of one item.
+halves it when memory runs out. `item_bytes` (class variable or property) bounds the working memory of one item.
 """
 
 from __future__ import annotations
