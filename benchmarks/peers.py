@@ -33,11 +33,11 @@ class Peer:
 
 PEERS = {
     "stock": Peer("COLMAP's defaults, incremental, a camera per photo"),
-    "stock-shared": Peer("the same, one camera where the photos share one", shared=True, otherwise="stock"),
+    "stock-shared": Peer("stock, but one camera where the photos share one", shared=True, otherwise="stock"),
     "stock-global": Peer("COLMAP's defaults, global mapper after calibration, a camera per photo", mapper="global"),
     "tuned": Peer("COLMAP, photos not doubled, 4096 features, a camera per photo", first_octave=0, features=4096),
     "tuned-shared": Peer(
-        "the same, one camera where the photos share one",
+        "tuned, but one camera where the photos share one",
         shared=True,
         otherwise="tuned",
         first_octave=0,
