@@ -121,14 +121,13 @@ def poster(shape: Shape, rng: Rng, paper: Colour, inks: tuple[Colour, ...]) -> F
     return sheet
 
 
-def facade(shape: Shape, rng: Rng, floors: int, windows: int, wall: Colour = SAND, repeat: bool = True) -> Floats:
-    """Rows of windows in a wall. repeat: every bay is the same down to the stains, the trap for matchers."""
+def facade(shape: Shape, rng: Rng, floors: int, windows: int, wall: Colour = SAND) -> Floats:
+    """Rows of windows, all of one make, in a wall whose stains differ."""
     h, w = shape
     bay = (h // floors, w // windows)
     if bay[0] * floors != h or bay[1] * windows != w:
         raise ValueError("floors and windows must divide the picture's sides")
-    one = _bay(bay, rng, wall)
-    bays = [[one if repeat else _bay(bay, rng, wall) for _ in range(windows)] for _ in range(floors)]
+    bays = [[_bay(bay, rng, wall) for _ in range(windows)] for _ in range(floors)]
     return np.concatenate([np.concatenate(floor, axis=1) for floor in bays])
 
 

@@ -44,20 +44,22 @@ def courtyard(seed: int = 0) -> World:
     return World(tuple(surfaces))
 
 
-def building(seed: int = 0, at: float = 0.0, repeat: bool = True) -> World:
-    """A house 8 m wide on a meadow. repeat: its front and back are the same picture, and all windows in them."""
+def building(seed: int = 0, at: float = 0.0, look_alike: bool = True) -> World:
+    """A house 8 m wide on a square. look_alike: its front and back are the same picture."""
     rng = np.random.default_rng(seed)
-    front = texture(p.facade((512, 1024), rng, floors=4, windows=8, repeat=repeat))
+    front, back = (texture(p.facade((512, 1024), rng, floors=4, windows=8)) for _ in range(2))
     ends = [texture(p.blocks((512, 512), rng, 24, 12, colour, p.STONE)) for colour in (p.CLAY, p.SLATE)]
     roof = texture(p.plaster((256, 512), rng, p.STONE))
-    meadow = texture(p.plaster((1024, 1024), rng, p.MOSS, 1.6))
+    paving = texture(p.blocks((2048, 2048), rng, 36, 36, p.STONE, p.SAND, offset=0.0, variety=0.2))
     surfaces = (
-        rectangle((at - 16, 16, 0), (32, 0, 0), (0, -32, 0), meadow),
-        *box((at, 0, 0), (8, 5, 4), (front, ends[0], front, ends[1]), roof),
-        *crate(rng, (at - 2.6, -4.2, 0), 0.9, 20, 0),
-        *crate(rng, (at + 3.4, 4.4, 0), 1.1, 50, 1),
+        rectangle((at - 16, 16, 0), (32, 0, 0), (0, -32, 0), paving),
+        *box((at, 0, 0), (8, 5, 4), (front, ends[0], front if look_alike else back, ends[1]), roof),
+        *crate(rng, (at - 4.6, -3.4, 0), 1.1, 20, 0),
+        *crate(rng, (at + 5.2, -3.2, 0), 1.2, 65, 1),
+        *crate(rng, (at + 4.9, 3.5, 0), 1.2, 50, 2),
+        *crate(rng, (at - 5.3, 3.2, 0), 1.1, -30, 3),
         sphere((at + 2.4, -4.6, 0.5), 0.5, texture(p.marble((256, 512), rng, p.CREAM, p.BRICK))),
-        cylinder((at - 3.6, 4.2, 0), 0.3, 1.8, texture(p.quilt((512, 512), rng, (p.INK, p.OCHRE, p.CREAM)))),
+        cylinder((at - 2.6, 4.2, 0), 0.3, 1.8, texture(p.quilt((512, 512), rng, (p.INK, p.OCHRE, p.CREAM)))),
     )
     return World(surfaces)
 

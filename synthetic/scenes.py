@@ -43,7 +43,7 @@ def two_disjoint(photos: int = 12, width: int = 640, seed: int = 0) -> Scene:
     step, half = 15, photos // 2
     yard = _arc(lens, half, 4.3, (1.5, 2.2), (0, 0, 0.75), step * (half - 1))
     house = _arc(lens, photos - half, 10.0, (1.5, 2.2), (1000, 0, 1.5), step * (photos - half - 1))
-    world = World(courtyard(seed).surfaces + building(seed + 1, at=1000.0, repeat=False).surfaces)
+    world = World(courtyard(seed).surfaces + building(seed + 1, at=1000.0, look_alike=False).surfaces)
     shots = [
         replace(shot, name=f"{letter}{shot.name}")
         for letter, arc in zip("ab", (yard, house), strict=True)
@@ -78,7 +78,7 @@ def planar_wall(photos: int = 10, width: int = 640, seed: int = 0) -> Scene:
 
 
 def repeated_facade(photos: int = 24, width: int = 640, seed: int = 0) -> Scene:
-    """A building whose front and back, and every window in them, are the same; only what stands around differs.
+    """A building whose front and back are the same picture; its ends, and what stands around, differ.
 
     A reconstruction that trusts matches alone folds the back onto the front.
     """
