@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import cache
 
@@ -9,6 +10,11 @@ import pytest
 
 from unposed.synthetic.photos import PhotoSet, write_set
 from unposed.synthetic.scenes import SCENES, easy
+
+
+def pytest_configure() -> None:
+    """Where tests run in the background Ctrl-C is ignored, and what ignores it hands that on to its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
