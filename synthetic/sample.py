@@ -1,6 +1,7 @@
 """The bundled sample: twenty photos of the courtyard with their truth.
 
-`python -m unposed.synthetic.sample [FOLDER]` makes them again, by default in place.
+`python -m unposed.synthetic.sample [FOLDER]` makes them again, by default in place. The renderer is imported late:
+whoever only asks where the sample lies, as the command line does, should not wait for it.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .photos import write_photos, write_truth
-from .scenes import Scene, easy
+if TYPE_CHECKING:
+    from .scenes import Scene
 
 QUALITY = 89
 
@@ -22,10 +24,15 @@ def sample_folder() -> Path:
 
 def sample_scene() -> Scene:
     """What the photos show."""
+    from .scenes import easy
+
     return easy(photos=20, width=864)
 
 
 def make_sample(folder: Path) -> None:
+    """Render the photos into the folder and write gt.json beside them."""
+    from .photos import write_photos, write_truth
+
     scene = sample_scene()
     write_photos(scene, folder, QUALITY)
     write_truth(scene, folder / "gt.json")
