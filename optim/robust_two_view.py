@@ -39,8 +39,8 @@ def fundamental_matrix(a: Array, b: Array, seed: int) -> tuple[Array, Mask]:
     return np.asarray(refined, float), np.abs(sampson_errors(refined, a, b)) < 1.0
 
 
-def homography(a: Array, b: Array, seed: int) -> tuple[Array, Mask]:
-    """H with x_b ~ H x_a among matches that fit one epipolar geometry, and who lies on the plane."""
+def homography(a: Array, b: Array, seed: int) -> tuple[Array, Array]:
+    """H with x_b ~ H x_a among matches that fit one epipolar geometry, and how far off it everyone is."""
     options = {**_AMONG_INLIERS, "max_reproj_error": PLANE_ERROR, "seed": seed}
     some = _spread(len(a))
     estimate, _ = poselib.estimate_homography(a[some], b[some], options, {})
@@ -48,7 +48,7 @@ def homography(a: Array, b: Array, seed: int) -> tuple[Array, Mask]:
     seen = np.column_stack([a, np.ones(len(a))]) @ matrix.T
     with np.errstate(divide="ignore", invalid="ignore"):  # points that the plane sends to infinity are not on it
         error = np.linalg.norm(seen[:, :2] / seen[:, 2:] - b, axis=1)
-    return matrix, error < PLANE_ERROR
+    return matrix, np.asarray(np.nan_to_num(error, nan=np.inf))
 
 
 def relative_pose(a: Array, b: Array, focals: Array, seed: int) -> Array:

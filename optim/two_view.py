@@ -28,7 +28,8 @@ FOCAL_RANGE = 0.3, 12.0
 """Focal lengths over the longer side that are believed: fields of view of 118 to 5 degrees."""
 
 _TURNING_FOCAL_RANGE = 0.4, 4.0  # beyond, a turning camera looks like one that slides along a wall
-_PLANE_SHARE = 0.9  # with more of the inliers on one plane, too little sticks out to stand on
+_OFF_PLANE = 1.5 * PLANE_ERROR  # what is nearer may be noise
+_TURNED = 0.9  # of the points on the plane that a rotation must explain as well
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +98,11 @@ def two_view_geometry(
     in_pixels = _from_pixels(sizes[1], unit[1]).T @ fundamental @ _from_pixels(sizes[0], unit[0])
     in_pixels /= np.linalg.norm(in_pixels)
 
-    plane, flat = homography(a[fits], b[fits], seed)
-    on_plane = np.flatnonzero(fits)[flat]
+    plane, error = homography(a[fits], b[fits], seed)
+    on_plane = np.flatnonzero(fits)[error < PLANE_ERROR]
     # Once the plane is given, two matches off it fix the epipoles: more of them must agree than chance would have.
-    parallax = log_false_alarms(len(order) - len(on_plane), count - len(on_plane), 2, chance)
-    if len(on_plane) < _PLANE_SHARE * count and parallax < significant:
+    off_plane = int(np.sum(error > _OFF_PLANE))
+    if log_false_alarms(len(order) - len(on_plane), off_plane, 2, chance) < significant:
         found = _shared_focal_pose(a[fits], b[fits], longer[0], seed) if shared else None
         pose, focals = found or (relative_pose(a[fits], b[fits], guess, seed), guess)
         return result("general", fits, in_pixels, pose, focals)
@@ -110,7 +111,7 @@ def two_view_geometry(
     if shared:
         trials = trials[trials[:, 0] == trials[:, 1]]
     rotation, focals, error = rotation_from_homography(plane, a[on_plane], b[on_plane], trials)
-    if np.mean(error < PLANE_ERROR) > _PLANE_SHARE:
+    if np.mean(error < PLANE_ERROR) > _TURNED:
         turned = np.isin(np.arange(len(order)), on_plane)
         return result("rotation", turned, np.zeros((3, 3)), np.column_stack([rotation, np.zeros(3)]), focals)
     return result("planar", fits, in_pixels, relative_pose(a[fits], b[fits], guess, seed), guess)
