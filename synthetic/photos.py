@@ -38,7 +38,7 @@ def write_set(scene: Scene, folder: Path) -> PhotoSet:
 def write_photos(scene: Scene, folder: Path, quality: int = 92) -> None:
     """Render every shot of the scene to folder/<name>, with EXIF where its lens has a maker."""
     for shot in scene.shots:
-        pixels = render(scene.world, shot, scene.seed)
+        pixels = render(scene.world, shot)
         exif = _exif(shot.lens)
         if shot.stored_sideways:
             pixels = np.rot90(pixels)

@@ -16,12 +16,11 @@ from .world import World, box, cylinder, rectangle, sphere
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A world and the photos to take of it. The seed is that of the sensor noise."""
+    """A world and the photos to take of it."""
 
     name: str
     world: World
     shots: tuple[Shot, ...]
-    seed: int = 0
 
 
 def easy(photos: int = 20, width: int = 640, seed: int = 0, widest_step_deg: float = 18.0) -> Scene:

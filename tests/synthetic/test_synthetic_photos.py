@@ -78,7 +78,7 @@ def test_sideways_photos_turn_upright_by_their_exif(tmp_path: Path) -> None:
     with Image.open(write_set(scene, tmp_path).images / shot.name) as photo:
         assert photo.size == (160, 106)
         upright = np.asarray(ImageOps.exif_transpose(photo), float)
-    assert np.abs(upright - render(scene.world, shot, scene.seed)).mean() < 4
+    assert np.abs(upright - render(scene.world, shot)).mean() < 4
 
 
 def test_a_scene_without_a_maker_has_no_exif(yard: PhotoSet) -> None:
@@ -104,7 +104,7 @@ def test_the_bundled_sample_is_what_the_code_makes(bundled: Scene) -> None:
         assert truth[shot.name]["K"][0][2] == shot.lens.cx - 0.5
     shot = bundled.shots[7]
     with Image.open(sample_folder() / shot.name) as photo:
-        difference = np.asarray(photo, float) - render(bundled.world, shot, bundled.seed)
+        difference = np.asarray(photo, float) - render(bundled.world, shot)
     assert np.abs(difference).mean() < 5
     assert np.abs(difference.mean(axis=(0, 1))).max() < 0.2
     assert np.abs(cv2.blur(difference, (15, 15))).max() < 12
