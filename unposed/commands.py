@@ -104,7 +104,7 @@ def _show_plugin(name: str, as_json: bool) -> int:
         options = [option._asdict() for option in plugin.options]
         return _print_json({**asdict(plugin.info), "about": plugin.about, "options": options})
     print(f"{plugin.info.slot}.{plugin.info.name}, from {plugin.info.distribution} ({plugin.info.target})\n")
-    print(paragraph(plugin.about))
+    print(plugin.about)
     for option in plugin.options:
         print(f"\n  {option.name}: {option.type}, default {option.default}")
         if option.doc:

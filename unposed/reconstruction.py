@@ -108,8 +108,10 @@ def reconstruct(
     else:
         out = Path(out)
         with claimed(out) as new, RunLog(out / "run.log", watcher) as log:
+            log.write(f"{len(found)} photos in {photos}, preset {name}, seed {seed}")
             made = replace(compute(log), folder=out)
             _write(made, new, out)
+            log.write(made.summary["gave_up"] or f"{made.summary['registered']} of {made.summary['found']} placed")
     _check(made, require)
     return made
 
