@@ -66,6 +66,7 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     rows += [("left out", text) for text in _left_out(facts["photos"])]
     rows += [("note", note) for note in facts["notes"]]
     rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json tells the rest"))
+    rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     return rows
 
 
