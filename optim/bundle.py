@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.sparse import bsr_matrix, csr_matrix, hstack
+from scipy.sparse import csr_matrix, hstack, vstack
 from scipy.sparse.linalg import splu
 
+from .blocks import add_block_diagonal, block_diagonal, selection, sparse, sums
 from .cameras import TIED, project, project_with_jacobians
 from .rotations import exp_so3
 
@@ -29,10 +30,12 @@ Index = NDArray[np.int64]
 DENSE_LIMIT = 1500
 """Unknowns up to which a dense Cholesky beats the sparse factorisation."""
 
-
 CURVATURE_FLOOR = 0.6
 """Least share of the Gauss-Newton curvature kept along a residual; the loss itself has none, or less, beyond its
 scale, and the normal equations must stay positive."""
+
+NEAREST = 1e-9
+"""Depth up to which a point counts as behind the camera: it has no pixel, and pulls at nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +96,14 @@ class Summary:
 
 def camera_points(bundle: Bundle) -> Array:
     """(m, 3) observed points in the coordinates of the photo that sees them."""
-    pose = bundle.cam_from_world[bundle.photo]
-    return np.einsum("mij,mj->mi", pose[:, :, :3], bundle.points[bundle.point]) + pose[:, :, 3]
+    y: Array = _rotated_points(bundle) + bundle.cam_from_world[bundle.photo, :, 3]
+    return y
 
 
 def errors_px(bundle: Bundle) -> Array:
     """(m,) reprojection error; infinite for points behind their camera."""
     y = camera_points(bundle)
-    front = y[:, 2] > 1e-9
+    front = y[:, 2] > NEAREST
     y = np.where(front[:, None], y, 1.0)
     error = np.linalg.norm(project(y, bundle.intrinsics[bundle.camera_of[bundle.photo]]) - bundle.xy, axis=1)
     return np.where(front, error, np.inf)
@@ -147,7 +150,8 @@ def _spread(models: tuple[str, ...], options: Adjust) -> Array:
     for camera, model in enumerate(models):
         for column, tied in enumerate(TIED[model]):
             spread[camera, list(tied), column] = float(free[tied[0]])
-    return spread[:, :, spread.any((0, 1))]
+    used: Array = spread[:, :, spread.any((0, 1))]
+    return used
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,104 +170,97 @@ class _System:
 
 
 def _linearise(bundle: Bundle, options: Adjust, prior: Prior | None, spread: Array) -> _System:
-    m, c, k, q = len(bundle.xy), len(bundle.cam_from_world), len(spread), spread.shape[2]
-    pose = bundle.cam_from_world[bundle.photo]
-    rotated = np.einsum("mij,mj->mi", pose[:, :, :3], bundle.points[bundle.point])
-    y = rotated + pose[:, :, 3]
+    m, c, k = len(bundle.xy), len(bundle.cam_from_world), len(spread)
     camera = bundle.camera_of[bundle.photo]
-    y = np.where(y[:, 2:] > 1e-9, y, 1.0)
-    pixels, by_y, by_k = project_with_jacobians(y, bundle.intrinsics[camera])
-    residual = pixels - bundle.xy
-    squared = np.einsum("mi,mi->m", residual, residual)
-    s = squared / options.loss_px**2
-    root = 1.0 / np.sqrt(1.0 + s)
-    root[camera_points(bundle)[:, 2] <= 1e-9] = 0.0  # a point behind the camera has no useful derivative
-    # Second-order correction of the robust loss (Triggs). Plain reweighting overrates the curvature along the
-    # residual, and its steps fall short; taken in full, the correction overshoots where many observations are outliers.
-    shrink = 1.0 - np.sqrt(np.maximum((1.0 - s) / (1.0 + s), CURVATURE_FLOOR))
-    direction = residual / np.sqrt(np.maximum(squared, 1e-300))[:, None]
-    residual = residual * (root / (1.0 - shrink))[:, None]
-
-    def robust(jacobian: Array) -> Array:
-        along = np.einsum("mi,mij->mj", direction, jacobian)
-        return root[:, None, None] * (jacobian - (shrink[:, None] * direction)[:, :, None] * along[:, None, :])
-
-    by_y, by_k = robust(by_y), robust(by_k)
+    rotated = _rotated_points(bundle)
+    y = rotated + bundle.cam_from_world[bundle.photo, :, 3]
+    front = y[:, 2] > NEAREST
+    pixels, by_y, by_k = project_with_jacobians(np.where(front[:, None], y, 1.0), bundle.intrinsics[camera])
+    residual, by_y, by_k = _robust(pixels - bundle.xy, by_y, by_k, front, options.loss_px)
 
     j_pose = np.empty((m, 2, 6))  # left perturbation: d y = omega x (R X) + d t
-    j_pose[:, :, 0] = by_y[:, :, 2] * rotated[:, None, 1] - by_y[:, :, 1] * rotated[:, None, 2]
-    j_pose[:, :, 1] = by_y[:, :, 0] * rotated[:, None, 2] - by_y[:, :, 2] * rotated[:, None, 0]
-    j_pose[:, :, 2] = by_y[:, :, 1] * rotated[:, None, 0] - by_y[:, :, 0] * rotated[:, None, 1]
-    if not options.rotations:
-        j_pose[:, :, :3] = 0.0
+    j_pose[:, :, :3] = np.cross(rotated[:, None, :], by_y) if options.rotations else 0.0
     j_pose[:, :, 3:] = by_y
-    j_point = by_y @ pose[:, :, :3]
-    j_intr = by_k @ spread[camera]
+    j_point = by_y @ bundle.cam_from_world[bundle.photo, :, :3]
+    j_intrinsics = by_k @ spread[camera]
+    pose_t, point_t, intrinsics_t = (j.transpose(0, 2, 1) for j in (j_pose, j_point, j_intrinsics))
 
     starts = np.flatnonzero(np.diff(bundle.point, prepend=-1))
     if len(starts) != len(bundle.points):
         raise ValueError("observations must be sorted by point, and every point seen")
-    transposed = j_point.transpose(0, 2, 1)
     bounds = np.append(starts, m)
-    by_photo = csr_matrix((np.ones(m), (bundle.photo, np.arange(m))), shape=(c, m))
-    by_camera = csr_matrix((np.ones(m), (camera, np.arange(m))), shape=(k, m))
-    pose_t, intr_t = j_pose.transpose(0, 2, 1), j_intr.transpose(0, 2, 1)
-    h_intrinsics = (by_camera @ (intr_t @ j_intr).reshape(m, q * q)).reshape(k, q, q)
-    g_intrinsics = (by_camera @ np.einsum("mji,mj->mi", j_intr, residual)).reshape(k, q)
-    if prior is not None and q:
+    by_photo, by_camera = selection(bundle.photo, c), selection(camera, k)
+    h_intrinsics = sums(by_camera, intrinsics_t @ j_intrinsics)
+    g_intrinsics = sums(by_camera, np.einsum("mji,mj->mi", j_intrinsics, residual))
+    if prior is not None:
         weight = (prior.noise_px / prior.sigma) ** 2
         h_intrinsics = h_intrinsics + np.einsum("kiq,ki,kir->kqr", spread, weight, spread)
         g_intrinsics = g_intrinsics + np.einsum("kiq,ki->kq", spread, weight * (bundle.intrinsics - prior.mean))
-    mixed_rows = (by_photo @ (pose_t @ j_intr).reshape(m, 6 * q)).reshape(c, 6, q)
-    cross = [bsr_matrix((transposed @ j_pose, bundle.photo, bounds), shape=(3 * len(bundle.points), 6 * c)).tocsr()]
-    if q:
-        blocks = bsr_matrix((transposed @ j_intr, camera, bounds), shape=(3 * len(bundle.points), q * k))
-        cross.append(blocks.tocsr())
-        cross[1].sum_duplicates()
+    cross_intrinsics = sparse(point_t @ j_intrinsics, camera, bounds, k)
+    cross_intrinsics.sum_duplicates()  # photos of one camera
     return _System(
-        h_poses=(by_photo @ (pose_t @ j_pose).reshape(m, 36)).reshape(c, 6, 6),
+        h_poses=sums(by_photo, pose_t @ j_pose),
         h_intrinsics=h_intrinsics,
-        h_mixed=bsr_matrix((mixed_rows, bundle.camera_of, np.arange(c + 1)), shape=(6 * c, q * k)).tocsr()
-        if q
-        else csr_matrix((6 * c, 0)),
-        h_points=np.add.reduceat(transposed @ j_point, starts, axis=0),
-        g_poses=(by_photo @ np.einsum("mji,mj->mi", j_pose, residual)).reshape(c, 6),
+        h_mixed=sparse(sums(by_photo, pose_t @ j_intrinsics), bundle.camera_of, np.arange(c + 1), k),
+        h_points=np.add.reduceat(point_t @ j_point, starts, axis=0),
+        g_poses=sums(by_photo, np.einsum("mji,mj->mi", j_pose, residual)),
         g_intrinsics=g_intrinsics,
         g_points=np.add.reduceat(np.einsum("mji,mj->mi", j_point, residual), starts, axis=0),
-        cross=hstack(cross, format="csr"),
+        cross=hstack([sparse(point_t @ j_pose, bundle.photo, bounds, c), cross_intrinsics], format="csr"),
     )
+
+
+def _rotated_points(bundle: Bundle) -> Array:
+    """(m, 3) observed points in the axes of the photo that sees them, before its translation."""
+    rotated: Array = np.einsum("mij,mj->mi", bundle.cam_from_world[bundle.photo, :, :3], bundle.points[bundle.point])
+    return rotated
+
+
+def _robust(
+    residual: Array, by_y: Array, by_k: Array, front: NDArray[np.bool_], loss_px: float
+) -> tuple[Array, Array, Array]:
+    """Residuals (m, 2) and Jacobians (m, 2, *) whose plain least squares imitate the robust loss around here.
+
+    The second-order correction of Triggs. Plain reweighting overrates the curvature along the residual, and its steps
+    fall short; taken in full, the correction overshoots where many observations are outliers.
+    """
+    squared = np.einsum("mi,mi->m", residual, residual)
+    s = squared / loss_px**2
+    root = np.where(front, 1.0 / np.sqrt(1.0 + s), 0.0)
+    shrink = 1.0 - np.sqrt(np.maximum((1.0 - s) / (1.0 + s), CURVATURE_FLOOR))
+    direction = residual / np.sqrt(np.maximum(squared, 1e-300))[:, None]
+
+    def corrected(jacobian: Array) -> Array:
+        along = np.einsum("mi,mij->mj", direction, jacobian)
+        out: Array = root[:, None, None] * (jacobian - (shrink[:, None] * direction)[:, :, None] * along[:, None, :])
+        return out
+
+    return residual * (root / (1.0 - shrink))[:, None], corrected(by_y), corrected(by_k)
 
 
 def _step(bundle: Bundle, system: _System, spread: Array, damping: float) -> Bundle | None:
     """The state after one damped step, or None where the system cannot be solved."""
     c, k, q = len(bundle.cam_from_world), len(spread), spread.shape[2]
-    n = 6 * c + q * k
-    inverse_points = np.linalg.inv(_damped(system.h_points, damping))
-    blocks = bsr_matrix(
-        (inverse_points, np.arange(len(inverse_points)), np.arange(len(inverse_points) + 1)),
-        shape=(3 * len(inverse_points),) * 2,
-    ).tocsr()
-    weighted = blocks @ system.cross
+    inverse_points = np.asarray(np.linalg.inv(_damped(system.h_points, damping)), np.float64)
+    weighted = block_diagonal(inverse_points) @ system.cross
     reduced = -(system.cross.T @ weighted)
     rhs = weighted.T @ system.g_points.ravel() - np.concatenate([system.g_poses.ravel(), system.g_intrinsics.ravel()])
     poses, intrinsics = _damped(system.h_poses, damping), _damped(system.h_intrinsics, damping)
-    if n <= DENSE_LIMIT:
-        dense = reduced.toarray()
-        _add_diagonal_blocks(dense, poses, 0)
-        _add_diagonal_blocks(dense, intrinsics, 6 * c)
-        mixed = system.h_mixed.toarray()
-        dense[: 6 * c, 6 * c :] += mixed
-        dense[6 * c :, : 6 * c] += mixed.T
-        try:
-            solution = cho_solve(cho_factor(dense, check_finite=False), rhs, check_finite=False)
-        except LinAlgError:
-            return None
-    else:
-        pose_blocks = bsr_matrix((poses, np.arange(c), np.arange(c + 1)), shape=(6 * c, 6 * c)).tocsr()
-        rows = hstack([pose_blocks, system.h_mixed]).tocsr()
-        border = bsr_matrix((intrinsics, np.arange(k), np.arange(k + 1)), shape=(q * k, q * k)).tocsr() if q else None
-        full = rows if border is None else _stack(rows, hstack([system.h_mixed.T, border]).tocsr())
-        solution = splu((reduced + full).tocsc()).solve(rhs)
+    mixed = system.h_mixed
+    try:
+        if len(rhs) <= DENSE_LIMIT:
+            dense = reduced.toarray()
+            add_block_diagonal(dense, poses)
+            add_block_diagonal(dense, intrinsics, 6 * c)
+            dense[: 6 * c, 6 * c :] += mixed.toarray()
+            dense[6 * c :, : 6 * c] += mixed.toarray().T
+            solution: Array = cho_solve(cho_factor(dense, check_finite=False), rhs, check_finite=False)
+        else:
+            upper = hstack([block_diagonal(poses), mixed])
+            lower = hstack([mixed.T, block_diagonal(intrinsics)])
+            solution = splu((reduced + vstack([upper, lower])).tocsc()).solve(rhs)
+    except (LinAlgError, RuntimeError):  # not positive; exactly singular
+        return None
     if not np.isfinite(solution).all():
         return None
     back = system.g_points + (system.cross @ solution).reshape(-1, 3)
@@ -284,12 +281,6 @@ def _step(bundle: Bundle, system: _System, spread: Array, damping: float) -> Bun
     )
 
 
-def _stack(upper: csr_matrix, lower: csr_matrix) -> csr_matrix:
-    from scipy.sparse import vstack
-
-    return vstack([upper, lower], format="csr")
-
-
 def _damped(blocks: Array, damping: float) -> Array:
     """Blocks with their diagonal enlarged (Marquardt), and kept invertible where nothing is observed."""
     out = blocks.copy()
@@ -297,9 +288,3 @@ def _damped(blocks: Array, damping: float) -> Array:
     diagonal = blocks[:, i, i]
     out[:, i, i] += damping * diagonal + np.where(diagonal > 0, 1e-12 * diagonal, 1.0)
     return out
-
-
-def _add_diagonal_blocks(dense: Array, blocks: Array, offset: int) -> None:
-    n, size = blocks.shape[:2]
-    base = offset + size * np.arange(n)[:, None, None]
-    dense[base + np.arange(size)[:, None], base + np.arange(size)] += blocks

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import bsr_matrix, csr_matrix
 from scipy.sparse.linalg import splu
+
+from .blocks import add_block_diagonal, block_diagonal, selection, sparse, sums
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -75,7 +76,6 @@ def _descend(
     rays, camera, point = rays[order], camera[order], point[order]
     inverse_depth = np.ones(len(rays))
     damping = 1e-3
-    cost = np.inf
     state = (centres, points, inverse_depth)
     residual, weight, cost = _evaluate(rays, camera, point, *state, huber)
     for _ in range(max_iterations):
@@ -115,7 +115,7 @@ def _solve_step(
     weight: Array,
     damping: float,
 ) -> tuple[Array, Array, Array]:
-    c, p, m = len(centres), len(points), len(camera)
+    c, p = len(centres), len(points)
     offset = points[point] - centres[camera]
     wd = weight * inverse_depth
     # Inverse depth: one scalar per observation, eliminated in closed form. Damping is relative (Marquardt): the
@@ -133,26 +133,24 @@ def _solve_step(
     h_points = h_points + (damping * scale + 1e-12) * np.eye(3)
     inverse_points = np.linalg.inv(h_points)
 
-    by_camera = csr_matrix((np.ones(m), (camera, np.arange(m))), shape=(c, m))
-    h_cameras = (by_camera @ block.reshape(m, 9)).reshape(c, 3, 3)
-    g_cameras = -(by_camera @ gradient)
+    by_camera = selection(camera, c)
+    h_cameras = sums(by_camera, block)
+    g_cameras = -sums(by_camera, gradient)
     scale = np.trace(h_cameras, axis1=1, axis2=2)[:, None, None] / 3.0
     h_cameras = h_cameras + (damping * scale + 1e-12) * np.eye(3)
 
     # Cross blocks are -block; rows are points here because observations are sorted by point.
-    bounds = np.append(starts, m)
-    cross = bsr_matrix((-block, camera, bounds), shape=(3 * p, 3 * c))
-    weighted = bsr_matrix((inverse_points[point] @ -block, camera, bounds), shape=(3 * p, 3 * c))
+    bounds = np.append(starts, len(camera))
+    cross = sparse(-block, camera, bounds, c)
+    weighted = sparse(inverse_points[point] @ -block, camera, bounds, c)
     reduced = -(cross.T @ weighted)
     rhs = -(g_cameras.ravel() - cross.T @ np.einsum("pij,pj->pi", inverse_points, g_points).ravel())
     if c <= DENSE_LIMIT:
         dense = reduced.toarray()
-        rows = 3 * np.arange(c)[:, None, None] + np.arange(3)[:, None]
-        dense[rows, 3 * np.arange(c)[:, None, None] + np.arange(3)] += h_cameras
+        add_block_diagonal(dense, h_cameras)
         d_centres = cho_solve(cho_factor(dense, check_finite=False), rhs, check_finite=False)
     else:
-        diagonal = bsr_matrix((h_cameras, np.arange(c), np.arange(c + 1)), shape=(3 * c, 3 * c))
-        d_centres = splu((reduced + diagonal).tocsc()).solve(rhs)
+        d_centres = splu((reduced + block_diagonal(h_cameras)).tocsc()).solve(rhs)
     d_centres = d_centres.reshape(c, 3)
     back = g_points + (cross @ d_centres.ravel()).reshape(p, 3)
     d_points = -np.einsum("pij,pj->pi", inverse_points, back)
