@@ -67,8 +67,8 @@ class Intrinsics:
 def hold_principal(prior: Prior, photos_per_camera: Index) -> Prior:
     """The prior with the principal point held for cameras with few photos."""
     sigma = prior.sigma.copy()
-    few = np.flatnonzero(photos_per_camera < PHOTOS_FOR_PRINCIPAL)
-    sigma[np.ix_(few, [CX, CY])] = HELD
+    few = photos_per_camera < PHOTOS_FOR_PRINCIPAL
+    sigma[few, CX] = sigma[few, CY] = HELD
     return replace(prior, sigma=sigma)
 
 

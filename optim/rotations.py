@@ -1,9 +1,11 @@
-"""Rotations: the exponential map, angles, and averaging of relative rotations into absolute ones."""
+"""Rotations: the exponential map, and averaging of relative rotations into absolute ones."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .similarity import rotation_angle_deg
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -16,7 +18,8 @@ def exp_so3(omega: Array) -> Array:
     a = np.sinc(angle / np.pi)
     b = 0.5 * np.sinc(0.5 * angle / np.pi) ** 2
     cross = skew(omega)
-    return np.eye(3) + a[:, None, None] * cross + b[:, None, None] * (cross @ cross)
+    rotation: Array = np.eye(3) + a[:, None, None] * cross + b[:, None, None] * (cross @ cross)
+    return rotation
 
 
 def skew(v: Array) -> Array:
@@ -26,24 +29,10 @@ def skew(v: Array) -> Array:
     return out - out.transpose(0, 2, 1)
 
 
-def angle_deg(rotation: Array) -> Array:
-    """(n,) rotation angles; accurate for small ones, where the arc cosine of the trace is not."""
-    cosine = 0.5 * (np.trace(rotation, axis1=-2, axis2=-1) - 1.0)
-    axis = np.stack(
-        [
-            rotation[..., 2, 1] - rotation[..., 1, 2],
-            rotation[..., 0, 2] - rotation[..., 2, 0],
-            rotation[..., 1, 0] - rotation[..., 0, 1],
-        ],
-        axis=-1,
-    )
-    return np.degrees(np.arctan2(0.5 * np.linalg.norm(axis, axis=-1), cosine))
-
-
 def residuals_deg(pairs: Index, b_from_a: Array, cam_from_world: Array) -> Array:
     """(e,) angle by which each relative rotation disagrees with the absolute ones; NaN where a photo has none."""
     predicted = cam_from_world[pairs[:, 1]] @ cam_from_world[pairs[:, 0]].transpose(0, 2, 1)
-    return angle_deg(b_from_a @ predicted.transpose(0, 2, 1))
+    return rotation_angle_deg(b_from_a @ predicted.transpose(0, 2, 1))
 
 
 def average(photos: int, pairs: Index, b_from_a: Array, weight: Array, seed: int = 0) -> Array:
@@ -54,6 +43,7 @@ def average(photos: int, pairs: Index, b_from_a: Array, weight: Array, seed: int
     """
     import pycolmap
 
+    pycolmap.logging.minloglevel = 2  # it reports every filtering, also of nothing
     reconstruction = pycolmap.Reconstruction()
     camera = pycolmap.Camera(camera_id=1, model="SIMPLE_PINHOLE", width=2, height=2, params=[1.0, 1.0, 1.0])
     reconstruction.add_camera_with_trivial_rig(camera)
