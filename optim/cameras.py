@@ -83,7 +83,8 @@ def project_with_jacobians(y: Array, intrinsics: Array) -> tuple[Array, Array, A
 def unproject(xy: Array, intrinsics: Array, iterations: int = 12) -> Array:
     """Points (m, 2) on the plane z = 1 of the camera that project to pixels `xy`.
 
-    Newton on the distortion. Outside the range where it is one to one there is no answer: such rows are NaN.
+    Newton on the distortion. Outside the range around the centre where it is one to one there is no answer: such rows
+    are NaN.
     """
     k = np.broadcast_to(intrinsics, (len(xy), 8))
     target = (xy - k[:, [CX, CY]]) / k[:, [FX, FY]]
@@ -93,21 +94,26 @@ def unproject(xy: Array, intrinsics: Array, iterations: int = 12) -> Array:
     unit = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     plain = np.where(np.arange(8) < K1, unit, k)
     ones = np.ones((len(n), 1))
-    for _ in range(iterations):
-        value, by_y, _ = project_with_jacobians(np.concatenate([n, ones], axis=1), plain)
-        a, b, c, d = by_y[:, 0, 0], by_y[:, 0, 1], by_y[:, 1, 0], by_y[:, 1, 1]
-        determinant = a * d - b * c
-        error = value - target
-        with np.errstate(divide="ignore", invalid="ignore"):
-            n = (
-                n
-                - np.stack([d * error[:, 0] - b * error[:, 1], a * error[:, 1] - c * error[:, 0]], 1)
-                / (determinant[:, None])
-            )
-    with np.errstate(invalid="ignore", over="ignore"):
-        wrong = ~(np.linalg.norm(_distort(n, k) - target, axis=1) < 1e-9 * (1.0 + np.linalg.norm(target, axis=1)))
-    n[wrong] = np.nan
+    with np.errstate(all="ignore"):  # rows without an answer run away
+        for _ in range(iterations):
+            value, by_y, _ = project_with_jacobians(np.concatenate([n, ones], axis=1), plain)
+            a, b, d = by_y[:, 0, 0], by_y[:, 0, 1], by_y[:, 1, 1]  # symmetric
+            error = value - target
+            step = np.stack([d * error[:, 0] - b * error[:, 1], a * error[:, 1] - b * error[:, 0]], axis=1)
+            n = n - step / (a * d - b * b)[:, None]
+        missed = np.linalg.norm(_distort(n, k) - target, axis=1) / (1.0 + np.linalg.norm(target, axis=1))
+        good = (missed < 1e-9) & _one_to_one(n, k)
+    n[~good] = np.nan
     return n
+
+
+def _one_to_one(n: Array, k: Array) -> NDArray[np.bool_]:
+    """(m,) whether radii grow everywhere between the centre and the points `n` of the plane z = 1."""
+    # The slope 1 + 3 k1 s + 5 k2 s^2 over s = r^2 is a parabola: it is least at the point itself or at its vertex.
+    r2 = np.einsum("mi,mi->m", n, n)
+    vertex = np.where(k[:, K2] > 0.0, -0.3 * k[:, K1] / np.where(k[:, K2] > 0.0, k[:, K2], 1.0), 0.0)
+    slopes = [1.0 + s * (3.0 * k[:, K1] + s * 5.0 * k[:, K2]) for s in (r2, np.clip(vertex, 0.0, r2))]
+    return np.asarray(np.minimum(*slopes) > 0.0)
 
 
 def _distort(n: Array, k: Array) -> Array:

@@ -60,7 +60,8 @@ def refine(
 ) -> Refined:
     """The final bundle. `start` gives cameras and poses; `candidates` are photos that may join by resection."""
     bundle = start
-    prior = hold_principal(prior, np.bincount(start.camera_of, minlength=len(start.models)))
+    posed = np.isfinite(start.cam_from_world[:, 0, 0])
+    prior = hold_principal(prior, np.bincount(start.camera_of[posed], minlength=len(start.models)))
     summaries = []
     for turn in range(1 + options.rounds):
         first = turn == 0
@@ -121,9 +122,9 @@ def epipolar_errors_px(views: Views, matches: Matches, bundle: Bundle) -> Array:
     line_a = np.einsum("mji,mj->mi", essential, rays_b)
     value = np.einsum("mi,mi->m", rays_b, line_b)
     # First-order distance on the unit sphere, carried to pixels by the focal length.
-    slope = np.sqrt(np.einsum("mi,mi->m", line_a, line_a) + np.einsum("mi,mi->m", line_b, line_b) - 2.0 * value**2)
+    slope2 = np.einsum("mi,mi->m", line_a, line_a) + np.einsum("mi,mi->m", line_b, line_b) - 2.0 * value**2
     focal = bundle.intrinsics[bundle.camera_of[a], 0]
-    error = np.abs(value) / np.maximum(slope, 1e-12) * focal
+    error = np.abs(value) / np.sqrt(np.maximum(slope2, 1e-24)) * focal
     return np.where(np.isfinite(error), error, np.inf)
 
 

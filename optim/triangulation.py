@@ -27,7 +27,7 @@ def triangulate(
 ) -> Bundle:
     """The tracks that can be triangulated, with the observations that agree with their point.
 
-    Twice: all observations of posed photos first, then again without those that are off by more than twice the bound.
+    Three times: from all observations of posed photos, from those within twice the bound, from those within it.
     """
     posed = np.isfinite(cam_from_world[:, 0, 0])
     tracks = tracks.select(posed[tracks.photo])
@@ -36,11 +36,10 @@ def triangulate(
     if not seen.all():
         tracks, rays = _select(tracks, seen, rays)
     bundle = _linear(views, tracks, rays, models, intrinsics, camera_of, cam_from_world)
-    for bound in (2.0 * max_error_px, max_error_px):
-        good = errors_px(bundle) < bound
-        if bound == max_error_px:
-            good &= (angles_deg(bundle) >= min_angle_deg)[bundle.point]
-        tracks, rays = _select(tracks, good, rays)
+    for bound_px, angle_deg in ((2.0 * max_error_px, 0.0), (max_error_px, min_angle_deg)):
+        wide = np.asarray(angles_deg(bundle) >= angle_deg)
+        near = np.asarray(errors_px(bundle) < bound_px)
+        tracks, rays = _select(tracks, near & wide[bundle.point], rays)
         bundle = _linear(views, tracks, rays, models, intrinsics, camera_of, cam_from_world)
     return bundle
 
@@ -68,7 +67,8 @@ def rays_of(views: Views, row: Index, photo: Index, intrinsics: Array, camera_of
     """(m, 3) unit viewing rays of key points, in the coordinates of their photo."""
     plane = unproject(views.xy[row], intrinsics[camera_of[photo]])
     rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
-    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    return rays
 
 
 def angles_deg(bundle: Bundle) -> Array:

@@ -82,4 +82,5 @@ class Global:
 
 def _without(matches: Matches, component: Draft) -> Matches:
     """The matches between photos that the component has not placed."""
-    return matches.select(~component.posed[matches.pairs].any(axis=1))
+    outside = ~component.posed
+    return matches.select(outside[matches.pairs[:, 0]] & outside[matches.pairs[:, 1]])
