@@ -94,6 +94,15 @@ def test_the_module_runs_like_the_script() -> None:
     assert done.stdout.startswith("unposed ")
 
 
+def test_a_reader_that_leaves_is_no_mistake() -> None:
+    line = [sys.executable, "-m", "unposed", "plugins"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None and run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == ""
+    assert run.returncode == 0
+
+
 def test_a_bug_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def broken(_: argparse.Namespace) -> int:
         raise RuntimeError("two\nlines")
