@@ -1,5 +1,7 @@
 """The fast matcher against the definition, spelt out row by row."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -143,3 +145,12 @@ def test_all_coefficients_compare_like_the_descriptor_itself(rng):
     rows = rng.integers(0, 255, (30, 128)).astype(np.uint8)
     whole, turned = unit_rows(rows), unit_rows(rows, 128)
     np.testing.assert_allclose(turned @ turned.T, whole @ whole.T, atol=1e-5)
+
+
+def test_the_similarity_matrix_is_never_whole(rng):
+    a, b = (unit_rows(rng.normal(size=(6000, 8))) for _ in range(2))
+    tracemalloc.start()
+    mutual_nearest(a, b)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * len(a) * len(b) / 10

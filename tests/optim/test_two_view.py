@@ -78,9 +78,10 @@ def test_perfect_matches_give_the_perfect_answer(seed):
     assert np.linalg.norm(found.b_from_a[:, 3]) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("count", [400, 1600])
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_and_wrong_matches(seed):
-    pair = Pair(seed, noise_px=0.5, outliers=0.5)
+def test_noise_and_wrong_matches(seed, count):
+    pair = Pair(seed, noise_px=0.5, outliers=0.5, count=count)
     found = pair.solve()
     assert found.kind == "general"
     assert found.inliers[~pair.wrong].mean() > 0.95
@@ -97,8 +98,19 @@ def test_triangulation_angle_is_that_of_the_scene():
     assert near.angle_deg / far.angle_deg == pytest.approx(4.0, rel=0.25)
 
 
-def test_given_focal_lengths_are_used():
-    pair = Pair(1, noise_px=0.5, focals=(1700.0, 1100.0))
+def test_all_matches_refine_what_a_few_have_found():
+    """Sampling stops at some hundreds of matches; more of them must still make the answer better."""
+    few, many = (
+        np.array([Pair(seed, noise_px=1.0, count=count).solve().focals_px[0] for seed in range(12)])
+        for count in (200, 3200)
+    )
+    # 16 times the matches are good for a quarter of the deviation.
+    assert np.mean((many - FOCAL) ** 2) < np.mean((few - FOCAL) ** 2) / 4
+
+
+@pytest.mark.parametrize("count", [400, 1600])
+def test_given_focal_lengths_are_used(count):
+    pair = Pair(1, noise_px=0.5, focals=(1700.0, 1100.0), count=count)
     found = pair.solve(focals_px=pair.focals)
     np.testing.assert_allclose(found.focals_px, pair.focals)
     assert pair.rotation_error_deg(found) < 0.3
