@@ -168,9 +168,10 @@ class LocalGeometry:
     focals_px: Floats
     """(k,) float64: the focal lengths under which cam_from_local was found."""
     focal_known: bool
-    """False: focals_px were estimated from this pair alone."""
+    """False: focals_px were estimated from this pair alone, or are a guess where it does not tell them."""
     fundamental: Floats
-    """(3, 3) float64, x_b^T F x_a = 0 in pixels; valid whatever the focal lengths are. Zeros for rotation/none."""
+    """(3, 3) float64, x_b^T F x_a = 0 in pixels; valid whatever the focal lengths are. Zeros for rotation/none;
+    of a planar pair it is one of many that fit."""
     angle_deg: float
     """Median triangulation angle of the inliers."""
 
