@@ -32,7 +32,7 @@ def triangulate(
     posed = np.isfinite(cam_from_world[:, 0, 0])
     tracks = tracks.select(posed[tracks.photo])
     rays = rays_of(views, tracks.row, tracks.photo, intrinsics, camera_of)
-    seen = np.isfinite(rays).all(axis=1)
+    seen = np.asarray(np.isfinite(rays).all(axis=1))
     if not seen.all():
         tracks, rays = _select(tracks, seen, rays)
     bundle = _linear(views, tracks, rays, models, intrinsics, camera_of, cam_from_world)

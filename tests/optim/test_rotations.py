@@ -1,0 +1,83 @@
+"""Rotations against scipy, and averaging on rings of cameras whose truth is known."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from unposed.optim.rotations import average, exp_so3, residuals_deg, skew
+from unposed.optim.similarity import nearest_rotation, rotation_angle_deg
+
+
+@pytest.mark.parametrize("angle_rad", [0.0, 1e-300, 1e-12, 1e-6, 0.1, 2.0, np.pi - 1e-9, np.pi, 5.0])
+def test_the_exponential_map_is_that_of_scipy(angle_rad: float) -> None:
+    axes = np.random.default_rng(0).standard_normal((20, 3))
+    omega = angle_rad * axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    np.testing.assert_allclose(exp_so3(omega), Rotation.from_rotvec(omega).as_matrix(), rtol=0, atol=2e-15)
+
+
+@pytest.mark.parametrize("angle_deg", [0.0, 1e-10, 1e-5, 1.0, 90.0, 179.9, 180.0 - 1e-5, 180.0])
+def test_residuals_keep_their_digits(angle_deg: float) -> None:
+    base = Rotation.random(2, random_state=0)
+    disturbance = Rotation.from_rotvec(np.radians(angle_deg) * np.array([0.6, 0.0, 0.8]))
+    b_from_a = (disturbance * base[1] * base[0].inv()).as_matrix()
+    found = residuals_deg(np.array([[0, 1]]), b_from_a[None], base.as_matrix())
+    np.testing.assert_allclose(found, angle_deg, rtol=0, atol=1e-12 if angle_deg < 1 else 1e-6)
+
+
+def test_the_matrix_of_a_cross_product() -> None:
+    v, x = np.random.default_rng(1).standard_normal((2, 5, 3))
+    np.testing.assert_allclose(np.einsum("nij,nj->ni", skew(v), x), np.cross(v, x), atol=1e-15)
+
+
+def ring(noise_deg: float, outliers: float, seed: int, photos: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True rotations of cameras around an object, the pairs of up to five steps apart, and what these measure."""
+    rng = np.random.default_rng(seed)
+    truth = Rotation.from_euler("yx", np.column_stack([np.arange(photos) * 18.0, rng.uniform(-20, 20, photos)]), True)
+    pairs = np.array([(a, b) for a in range(photos) for b in range(a + 1, photos) if min(b - a, photos + a - b) <= 5])
+    noise = Rotation.from_rotvec(np.radians(noise_deg) * rng.standard_normal((len(pairs), 3)))
+    measured = noise * truth[pairs[:, 1]] * truth[pairs[:, 0]].inv()
+    wrong = rng.permutation(len(pairs))[: round(outliers * len(pairs))]
+    matrices = measured.as_matrix()
+    matrices[wrong] = Rotation.random(len(wrong), random_state=seed).as_matrix()
+    return truth.as_matrix(), pairs, matrices
+
+
+def errors_deg(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """After the one rotation that a world frame leaves open."""
+    turn = nearest_rotation(np.einsum("nji,njk->ik", found, truth))
+    return rotation_angle_deg(found @ turn @ truth.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("noise_deg", "outliers", "bound_deg"), [(0.0, 0.0, 1e-4), (0.5, 0.0, 0.6), (0.0, 0.2, 1e-2), (0.5, 0.2, 0.8)]
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_averaging_a_ring(noise_deg: float, outliers: float, bound_deg: float, seed: int) -> None:
+    truth, pairs, b_from_a = ring(noise_deg, outliers, seed)
+    found = average(len(truth), pairs, b_from_a, np.full(len(pairs), 100.0))
+    assert errors_deg(found, truth).max() < bound_deg
+    residuals = residuals_deg(pairs, b_from_a, found)
+    assert (residuals > 5.0).mean() == pytest.approx(outliers, abs=0.02)  # which is how wrong pairs are found out
+
+
+def test_pairs_with_many_matches_count_for_more() -> None:
+    """One pair of three disagrees with the other two: the light one has to give way."""
+    truth = np.stack([np.eye(3)] * 3)
+    pairs = np.array([[0, 1], [1, 2], [0, 2]])
+    b_from_a = np.stack([np.eye(3), np.eye(3), Rotation.from_euler("y", 3.0, True).as_matrix()])
+    light, heavy = (average(3, pairs, b_from_a, np.array([500.0, 500.0, w])) for w in (10.0, 500.0))
+    assert errors_deg(light, truth).max() < 0.3 < errors_deg(heavy, truth).max()
+
+
+def test_photos_without_a_pair_have_no_rotation() -> None:
+    truth, pairs, b_from_a = ring(0.0, 0.0, 0)
+    found = average(len(truth) + 2, pairs + 1, b_from_a, np.full(len(pairs), 100.0))
+    assert np.isnan(found[[0, -1]]).all()
+    assert errors_deg(found[1:-1], truth).max() < 1e-4
+    assert np.isnan(residuals_deg(np.array([[0, 1]]), np.eye(3)[None], found)).all()
+
+
+def test_the_same_input_gives_the_same_bits() -> None:
+    truth, pairs, b_from_a = ring(0.5, 0.2, 0)
+    first, second = (average(len(truth), pairs, b_from_a, np.full(len(pairs), 50.0)).tobytes() for _ in range(2))
+    assert first == second
