@@ -28,9 +28,9 @@ def claimed(out: Path) -> Iterator[Path]:
         strangers = sorted(entry.name for entry in out.iterdir())
         if strangers and MARK not in strangers:
             raise InputError(f"{out} holds other files ({strangers[0]}): give an empty or a new folder with -o")
+        (out / MARK).touch()
         lock = FileLock(out / ".lock", timeout=0)
         lock.acquire()
-        (out / MARK).touch()
     except Timeout:
         raise InputError(f"{out} is in use by another run: wait for it, or give another folder with -o") from None
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -79,39 +80,36 @@ def reconstruct(
     """
     started = facts.Clock.now()
     name = AUTO if preset == "auto" else str(preset)
-    graph = _graph(name, settings, cameras)
-    resources = machine(device, workers, ram_bytes, vram_bytes)
     store_folder = default_folder() if cache is None else Path(cache)
-    watcher = progress or Quiet()
-    found = scan(photos, include=include, exclude=exclude, masks=masks)
+    with closing(progress or Quiet()) as shown:
+        graph = _graph(name, settings, cameras)
+        resources = machine(device, workers, ram_bytes, vram_bytes)
+        found = scan(photos, include=include, exclude=exclude, masks=masks)
 
-    def compute(watched: Progress) -> Reconstruction:
-        gave_up = None
-        with Store(store_folder, report=watched.note) as store:
-            try:
-                done = run(graph, found, store, resources=resources, progress=watched, seed=seed)
-                scenes = done.scenes or Scenes((), {})
-            except NoReconstruction as error:
-                gave_up, done, scenes = str(error), error.run, Scenes((), {})
-            summary = {
-                **facts.origin(Path(photos), name, graph, seed, resources),
-                **facts.outcome(found, scenes, done, gave_up),
-                **started.elapsed(),
-            }
-        return Reconstruction(found, scenes, summary, None)
+        def compute(watcher: Progress) -> Reconstruction:
+            gave_up = None
+            with Store(store_folder, report=watcher.note) as store:
+                try:
+                    done = run(graph, found, store, resources=resources, progress=watcher, seed=seed)
+                    scenes = done.scenes or Scenes((), {})
+                except NoReconstruction as error:
+                    gave_up, done, scenes = str(error), error.run, Scenes((), {})
+                summary = {
+                    **facts.origin(Path(photos), name, graph, seed, resources),
+                    **facts.outcome(found, scenes, done, gave_up),
+                    **started.elapsed(),
+                }
+            return Reconstruction(found, scenes, summary, None)
 
-    if out is None:
-        try:
-            made = compute(watcher)
-        finally:
-            watcher.close()
-    else:
-        out = Path(out)
-        with claimed(out) as new, RunLog(out / "run.log", watcher) as log:
-            log.write(f"{len(found)} photos in {photos}, preset {name}, seed {seed}")
-            made = replace(compute(log), folder=out)
-            _write(made, new, out)
-            log.write(made.summary["gave_up"] or f"{made.summary['registered']} of {made.summary['found']} placed")
+        if out is None:
+            made = compute(shown)
+        else:
+            out = Path(out)
+            with claimed(out) as new, RunLog(out / "run.log", shown) as log:
+                log.write(f"{len(found)} photos in {photos}, preset {name}, seed {seed}")
+                made = replace(compute(log), folder=out)
+                _write(made, new, out)
+                log.write(made.summary["gave_up"] or f"{made.summary['registered']} of {made.summary['found']} placed")
     _check(made, require)
     return made
 

@@ -25,7 +25,6 @@ class RunLog:
     ) -> None:
         if error is not None:
             self.write(f"stopped: {error or type(error).__name__}")
-        self.close()
         self._stream.close()
 
     def write(self, line: str) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pycolmap
@@ -17,6 +18,7 @@ import unposed
 from unposed.cli import main
 from unposed.output import claimed
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
+from unposed.pipeline.progress import Quiet
 
 Photos = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -139,6 +141,20 @@ def test_load_and_export(toys: str, photos: Photos, tmp_path: Path, capsys: Capt
     assert "is not empty" in complaint(capsys, "export", out, "--to", "names", "-o", tmp_path / "names")
     assert "did you mean names?" in complaint(capsys, "export", out, "--to", "name", "-o", tmp_path / "x")
     assert "no finished reconstruction" in complaint(capsys, "export", folder, "--to", "names", "-o", tmp_path / "x")
+
+
+def test_progress_is_closed_whatever_happens(toys: str, photos: Photos, tmp_path: Path) -> None:
+    class Closing(Quiet):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    for folder, out in {photos("a.png", "b.png"): tmp_path / "out", tmp_path / "nowhere": None}.items():
+        progress = Closing()
+        with nullcontext() if out else pytest.raises(InputError):
+            unposed.reconstruct(folder, out, preset=toys, progress=progress)
+        assert progress.closed
 
 
 # -- refusals: exit code 2, one line
