@@ -186,7 +186,7 @@ def _linearise(bundle: Bundle, options: Adjust, prior: Prior | None, spread: Arr
     pose_t, point_t, intrinsics_t = (j.transpose(0, 2, 1) for j in (j_pose, j_point, j_intrinsics))
 
     starts = np.flatnonzero(np.diff(bundle.point, prepend=-1))
-    if len(starts) != len(bundle.points):
+    if not np.array_equal(bundle.point[starts], np.arange(len(bundle.points))):
         raise ValueError("observations must be sorted by point, and every point seen")
     bounds = np.append(starts, m)
     by_photo, by_camera = selection(bundle.photo, c), selection(camera, k)
