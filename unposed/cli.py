@@ -33,8 +33,8 @@ exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; gives its exit code."""
     arguments = parser().parse_args(argv)
-    command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
     try:
+        command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
         code = command(arguments)
         sys.stdout.flush()  # here, where a reader that has left can be told from a mistake
         return code
