@@ -73,9 +73,7 @@ def rays_of(views: Views, row: Index, photo: Index, intrinsics: Array, camera_of
 
 def angles_deg(bundle: Bundle) -> Array:
     """(points,) a bound on the widest angle between two rays of each point: twice the widest to their mean."""
-    rotation = bundle.cam_from_world[:, :, :3]
-    centres = -np.einsum("cji,cj->ci", rotation, bundle.cam_from_world[:, :, 3])
-    rays = bundle.points[bundle.point] - centres[bundle.photo]
+    rays = bundle.points[bundle.point] - _centres(bundle.cam_from_world)[bundle.photo]
     rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-300)
     starts = np.flatnonzero(np.diff(bundle.point, prepend=-1))
     mean = np.add.reduceat(rays, starts, axis=0) if len(starts) else np.zeros((0, 3))
@@ -120,8 +118,13 @@ def _linear(
     camera_of: Index,
     cam_from_world: Array,
 ) -> Bundle:
-    """Direct linear transform: the point of smallest summed squared distance (in sines) to the planes of its rays."""
+    """Direct linear transform, in coordinates where the cameras have a unit extent around the origin: what it
+    minimises depends on these, and its squares would not survive coordinates far from the origin."""
+    centres = _centres(cam_from_world[np.unique(tracks.photo)])
+    middle = centres.mean(axis=0) if len(centres) else np.zeros(3)
+    extent = float(np.linalg.norm(centres - middle, axis=1).max(initial=0.0)) or 1.0
     pose = cam_from_world[tracks.photo]
+    pose[:, :, 3] = (pose[:, :, 3] + pose[:, :, :3] @ middle) / extent
     rows = np.empty((len(rays), 2, 4))
     rows[:, 0] = rays[:, 0:1] * pose[:, 2] - rays[:, 2:3] * pose[:, 0]
     rows[:, 1] = rays[:, 1:2] * pose[:, 2] - rays[:, 2:3] * pose[:, 1]
@@ -130,7 +133,7 @@ def _linear(
         normal = np.add.reduceat(rows.transpose(0, 2, 1) @ rows, starts, axis=0)
         homogeneous = np.linalg.eigh(normal)[1][:, :, 0]
         w = homogeneous[:, 3:]
-        points = homogeneous[:, :3] / np.where(np.abs(w) < 1e-12, 1e-12, w)
+        points = middle + extent * homogeneous[:, :3] / np.where(np.abs(w) < 1e-12, 1e-12, w)
     else:
         points = np.zeros((0, 3))
     return Bundle(
@@ -144,3 +147,9 @@ def _linear(
         tracks.track,
         tracks.row,
     )
+
+
+def _centres(cam_from_world: Array) -> Array:
+    """(c, 3) where cameras stand in the world."""
+    centres: Array = -np.einsum("cji,cj->ci", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
+    return centres
