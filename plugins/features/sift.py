@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.pipeline.artifacts import Bools, Bytes, Features, Floats, Photo
+from unposed.pipeline.artifacts import Bytes, Features, Floats, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.pixels import photo_per_px, read_mask, read_rgb
 from unposed.pipeline.stage import Grain
+
+from .sampling import colours, visible
 
 CENTRE_PX = 0.25
 """From OpenCV's key point coordinates to ours. Its top-left pixel has its centre at (0, 0), ours at (0.5, 0.5); and
@@ -56,16 +58,11 @@ class Sift:
         if mask is None:
             points, raw = sift.detectAndCompute(grey, None)
         else:
-            found = [point for point in sift.detect(grey) if _visible(point.pt, grey, mask)]
-            strongest = sorted(found, key=lambda point: -point.response)[: self.max_keypoints]
-            points, raw = sift.compute(grey, strongest)
+            found = sorted(sift.detect(grey), key=lambda point: -point.response)
+            at = np.array([point.pt for point in found], np.float64).reshape(-1, 2) + CENTRE_PX
+            shown = np.flatnonzero(visible(mask, picture, at))[: self.max_keypoints]
+            points, raw = sift.compute(grey, [found[row] for row in shown])
         return _features(photos, picture, points, raw, self.max_keypoints)
-
-
-def _visible(xy: Sequence[float], grey: Bytes, mask: Bools) -> bool:
-    row = int((xy[1] + CENTRE_PX) / grey.shape[0] * mask.shape[0])
-    column = int((xy[0] + CENTRE_PX) / grey.shape[1] * mask.shape[1])
-    return bool(mask[min(row, mask.shape[0] - 1), min(column, mask.shape[1] - 1)])
 
 
 def _features(
@@ -78,13 +75,12 @@ def _features(
     score = (contrast * size)[kept]
     kept, score = kept[order := np.argsort(-score, kind="stable")], score[order]
     xy = np.stack([x, y], axis=1)[kept] + np.float32(CENTRE_PX)
-    column, row = np.minimum(xy.astype(np.int64), (picture.shape[1] - 1, picture.shape[0] - 1)).T
     factors = np.array(photo_per_px(photo, picture), np.float32)
     return Features(
         xy=xy * factors,
         scale=size[kept] * np.float32(0.5 * factors.mean()),  # OpenCV's size is a diameter
         descriptors=root_sift(raw[kept].astype(np.float32)),
-        rgb=picture[row, column],
+        rgb=colours(picture, xy),
         score=score,
     )
 

