@@ -30,6 +30,7 @@ class Collection:
         points: int = 400,
         sweep_deg: float = 90.0,
         distance: float = 6.0,
+        roll_deg: float = 3.0,
         model: str = "SIMPLE_RADIAL",
         lenses: Sequence[Sequence[float]] = ((1500.0, 800.0, 600.0, 0.0),),
         sizes: Sequence[tuple[int, int]] = (SIZE,),
@@ -51,7 +52,7 @@ class Collection:
 
         turn = np.radians(np.linspace(0.0, sweep_deg, photos, endpoint=sweep_deg < 360.0))
         centres = distance * np.column_stack([np.sin(turn), rng.uniform(-0.25, 0.15, photos), -np.cos(turn)])
-        self.cam_from_world = np.array([look_at_origin(c, rng.normal(0.0, 3.0)) for c in centres])
+        self.cam_from_world = np.array([look_at_origin(c, rng.normal(0.0, roll_deg)) for c in centres])
         shell = rng.standard_normal((points, 3))
         shell *= rng.uniform(0.6, 1.4, (points, 1)) / np.linalg.norm(shell, axis=1, keepdims=True)
         self.points = shell * [1.0, 0.7, 1.0]

@@ -1,0 +1,124 @@
+"""Which intrinsics make a collection fit together: found from afar, and photos of one size told apart."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unposed.optim.search import Verdict, core_matches, find_intrinsics, starting_focals
+from unposed.optim.tracks import Matches
+
+Make = Callable[..., Any]
+LONG = (6000.0, 800.0, 600.0, 0.0)
+WIDE, TELE = (1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0)
+
+
+def found_for(world: Any, factor: float = 1.0, matches: Matches | None = None, **options: Any) -> Verdict:
+    belief = world.belief(factor)
+    known = options.pop("known", np.zeros(len(belief.models), bool))
+    settings = {"assumed_groups": True, "unit_px": 1.0, **options}
+    return find_intrinsics(world.views, matches or world.matches, belief, known, **settings)
+
+
+def focal_errors_percent(world: Any, verdict: Verdict) -> np.ndarray:
+    """Per photo."""
+    found = verdict.intrinsics.rows[verdict.intrinsics.camera_of, 0]
+    return 100.0 * np.abs(found / world.photo_intrinsics[:, 0] - 1.0)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("pairs_tell", [True, False])
+def test_a_shared_focal_is_found_from_afar(collection: Make, factor: float, pairs_tell: bool) -> None:
+    world = collection(noise_px=0.5, wrong=0.03)
+    verdict = found_for(world, factor, world.matches if pairs_tell else world.without_fundamental())
+    assert focal_errors_percent(world, verdict).max() < 2.0
+    assert len(verdict.intrinsics.models) == 1  # truly shared, and left so
+    assert verdict.cost < 0.3
+    assert verdict.notes == ()
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0])
+def test_a_long_lens_and_a_turntable(collection: Make, factor: float) -> None:
+    """15 degrees of view. Believing in a wide lens is believing in another shape, which hardly shows in pairs."""
+    world = collection(noise_px=0.5, sweep_deg=360.0, photos=16, distance=25.0, lenses=(LONG,))
+    assert focal_errors_percent(world, found_for(world, factor)).max() < 5.0
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.4])
+def test_two_cameras_of_different_size(collection: Make, factor: float) -> None:
+    world = collection(noise_px=0.5, lenses=(WIDE, (1100.0, 500.0, 400.0, 0.0)), sizes=((1600, 1200), (1000, 800)))
+    verdict = found_for(world, factor)
+    assert focal_errors_percent(world, verdict).max() < 2.0
+    assert len(verdict.intrinsics.models) == 2
+
+
+def test_photos_of_one_size_but_two_lenses_are_told_apart(collection: Make) -> None:
+    world = collection(noise_px=0.5, lenses=(WIDE, TELE))
+    verdict = found_for(world)
+    assert len(verdict.intrinsics.models) == len(world.views)
+    assert focal_errors_percent(world, verdict).max() < 5.0
+    assert "not taken by one camera" in verdict.notes[0]
+
+
+def test_given_groups_are_a_fact(collection: Make) -> None:
+    verdict = found_for(collection(noise_px=0.5, photos=6, lenses=(WIDE, TELE)), assumed_groups=False)
+    assert len(verdict.intrinsics.models) == 1
+
+
+def test_a_known_focal_is_not_searched(collection: Make) -> None:
+    world = collection(noise_px=0.5, photos=6)
+    belief = world.belief(1.02, "given")
+    verdict = find_intrinsics(world.views, world.matches, belief, np.array([True]), assumed_groups=False, unit_px=1.0)
+    assert verdict.intrinsics.rows[0, 0] == pytest.approx(1530.0, rel=1e-6)
+
+
+def test_a_hopeless_collection_says_so(collection: Make) -> None:
+    world = collection(photos=4, wrong=1.0)
+    verdict = found_for(world)
+    assert verdict.cost == 1.0
+    assert "no draft" in verdict.notes[0]
+
+
+def test_cameras_outside_the_core_keep_their_start(collection: Make) -> None:
+    """Two photos of another size that match nothing."""
+    world = collection(noise_px=0.3, photos=9, lenses=(WIDE, WIDE, (900.0, 500.0, 400.0, 0.0)),
+                       sizes=((1600, 1200), (1600, 1200), (1000, 800)))  # fmt: skip
+    third = world.matches.pairs % 3 == 2
+    alone = world.matches.select(~third.any(axis=1))
+    small = int(world.camera_of[2])
+    verdict = found_for(world, 1.3, alone)
+    assert verdict.intrinsics.rows[small, 0] == pytest.approx(1.3 * 900.0)
+    assert verdict.intrinsics.rows[1 - small, 0] == pytest.approx(1500.0, rel=0.02)
+
+
+def test_the_start_is_what_pairs_suggest_within_reason(collection: Make) -> None:
+    world = collection(photos=5)
+    m = world.matches
+    for suggested, expected in ((1700.0, 1700.0), (1e5, 5.0 * 1600), (10.0, 0.4 * 1600)):
+        told = Matches(m.pairs, m.start, m.row_a, m.row_b, m.fundamental, np.full(len(m), suggested))
+        start = starting_focals(world.views, told, world.belief(1.2), np.array([False]))
+        assert start.rows[0, 0] == pytest.approx(expected)
+        kept = starting_focals(world.views, told, world.belief(1.2), np.array([True]))
+        assert kept.rows[0, 0] == pytest.approx(1800.0)
+
+
+def test_the_core_is_connected_and_strong(collection: Make) -> None:
+    world = collection(photos=16, sweep_deg=180.0)
+    m = world.matches
+    core = core_matches(m, 6)
+    photos = np.unique(core.pairs)
+    assert len(photos) == 6
+    strongest = m.pairs[np.argmax(np.minimum(m.count(), 500))]
+    assert np.isin(strongest, photos).all()
+    assert np.ptp(photos) < 12  # neighbours
+    inside = np.isin(m.pairs, photos).all(axis=1)
+    np.testing.assert_array_equal(core.pairs, m.pairs[inside])
+    assert core_matches(m, 16) is m
+
+
+def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
+    world = collection(noise_px=0.5, wrong=0.05, photos=6)
+    first, second = found_for(world), found_for(world)
+    assert first.intrinsics.rows.tobytes() == second.intrinsics.rows.tobytes()
+    assert first.cost == second.cost
