@@ -77,6 +77,7 @@ def test_the_minimum_is_that_of_ceres(collection: Callable[..., Any], seed: int)
     theirs = with_model(start, model)
 
     ours, summary = adjust(start, Adjust(distortion=True, loss_px=LOSS_PX, max_iterations=200, tolerance=1e-9))
+    assert summary.iterations <= 14  # plain reweighting takes 17 and more
     assert summary.final_cost == pytest.approx(cost(ours), rel=1e-12)
     assert cost(ours) < 0.9 * cost(start)
     assert cost(ours) == pytest.approx(cost(theirs), rel=1e-6)

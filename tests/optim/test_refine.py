@@ -108,7 +108,10 @@ def test_a_photo_with_garbage_matches_does_not_join(collection: Make) -> None:
         mine = m.pairs[edge, side] == 3
         rows[mine] = rng.integers(own.start, own.stop, mine.sum())
     garbage = Matches(m.pairs, m.start, row_a, row_b, m.fundamental, m.focal_px)
-    found = refined(world, started(world, without=(3,)), [3], garbage)
+    start = started(world, without=(3,))
+    joined = register(world.views, garbage, start, np.array([3]), max_error_px=4.0)
+    assert np.isnan(joined.cam_from_world[3]).all()
+    found = refined(world, start, [3], garbage)
     assert np.isnan(found.bundle.cam_from_world[3]).all()
     assert np.isfinite(np.delete(found.bundle.cam_from_world, 3, axis=0)).all()
 

@@ -1,12 +1,15 @@
 """Which intrinsics make a collection fit together: found from afar, and photos of one size told apart."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from unposed.optim.search import Verdict, core_matches, find_intrinsics, starting_focals
+from unposed.optim.draft import Draft
+from unposed.optim.intrinsics import Intrinsics
+from unposed.optim.search import Verdict, _settled, core_matches, find_intrinsics, starting_focals
 from unposed.optim.tracks import Matches
 
 Make = Callable[..., Any]
@@ -71,6 +74,23 @@ def test_a_known_focal_is_not_searched(collection: Make) -> None:
     belief = world.belief(1.02, "given")
     verdict = find_intrinsics(world.views, world.matches, belief, np.array([True]), assumed_groups=False, unit_px=1.0)
     assert verdict.intrinsics.rows[0, 0] == pytest.approx(1530.0, rel=1e-6)
+
+
+def test_drafts_are_repeated_from_what_they_found(collection: Make) -> None:
+    """A draft that only ever comes half of the way: repeating it arrives."""
+    world = collection(photos=3)
+    tried = []
+
+    def halfway(belief: Intrinsics) -> Draft:
+        focal = np.sqrt(belief.rows[:, 0] * 1500.0)
+        tried.append(focal[0])
+        bundle = replace(world.bundle(), intrinsics=belief.with_focals(focal).rows)
+        return Draft(bundle, np.zeros(0, np.int64), np.zeros(0), cost=float(abs(np.log(focal[0] / 1500.0))))
+
+    found = _settled(halfway, world.belief(3.0))
+    assert found is not None
+    assert found.focals[0] == min(tried) == pytest.approx(1500.0, rel=0.05)
+    assert len(tried) == 5  # 73, 32, 15, 7, 3.5 percent off: the last one moved less than a twentieth
 
 
 def test_a_hopeless_collection_says_so(collection: Make) -> None:
