@@ -20,10 +20,13 @@ from .positioning import position
 from .relative import relative_poses
 from .rotations import average, residuals_deg
 from .tracks import Matches, Tracks, Views
-from .triangulation import keep_observations, rays_of, track_errors_px
+from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+POINTS_FOR_A_POSE = 3
+"""Fewer leave it undetermined, and a photo that sees nothing is not placed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,9 @@ def draft(
     placed = _place(views, tracks, intrinsics, np.where(member[:, None, None], rotations, np.nan), seed)
     if placed is None:
         return None
-    bundle = _polish(placed, unit_px, intrinsics.prior)
+    bundle = without_weak_photos(_polish(placed, unit_px, intrinsics.prior), POINTS_FOR_A_POSE)
+    if np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() < 2:
+        return None
     error = np.minimum(track_errors_px(views, tracks, bundle, bound_px=6.0 * unit_px) / unit_px, 1e6) ** 2
     cost = (float((error / (1.0 + error)).sum()) + offered - len(error)) / offered
     return Draft(bundle, relative.edge[agrees], edge_residual, cost)

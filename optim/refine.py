@@ -6,7 +6,7 @@ intrinsics that are free but not freer than the photos can tell (see bundle.Prio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from .intrinsics import hold_principal
 from .resection import register
 from .rotations import skew
 from .tracks import Matches, Views, join, spread_subset
-from .triangulation import keep_observations, rays_of, triangulate
+from .triangulation import keep_observations, rays_of, triangulate, without_weak_photos
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -84,7 +84,7 @@ def refine(
         if first and len(candidates):
             bundle = register(views, matches, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed)
         else:
-            bundle = _without_weak_photos(bundle, options.min_observations)
+            bundle = without_weak_photos(bundle, options.min_observations)
     return Refined(bundle, tuple(summaries))
 
 
@@ -126,10 +126,3 @@ def epipolar_errors_px(views: Views, matches: Matches, bundle: Bundle) -> Array:
     focal = bundle.intrinsics[bundle.camera_of[a], 0]
     error = np.abs(value) / np.sqrt(np.maximum(slope2, 1e-24)) * focal
     return np.where(np.isfinite(error), error, np.inf)
-
-
-def _without_weak_photos(bundle: Bundle, min_observations: int) -> Bundle:
-    count = np.bincount(bundle.photo, minlength=len(bundle.cam_from_world))
-    weak = count < min_observations
-    poses = np.where(weak[:, None, None], np.nan, bundle.cam_from_world)
-    return keep_observations(replace(bundle, cam_from_world=poses), ~weak[bundle.photo])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,17 +92,21 @@ def keep_observations(bundle: Bundle, keep: Bools, min_length: int = 2) -> Bundl
     alive = length >= min_length
     keep = keep & alive[bundle.point]
     number = np.cumsum(alive) - 1
-    return Bundle(
-        bundle.models,
-        bundle.intrinsics,
-        bundle.camera_of,
-        bundle.cam_from_world,
-        bundle.points[alive],
-        bundle.xy[keep],
-        bundle.photo[keep],
-        number[bundle.point[keep]],
-        bundle.row[keep],
+    return replace(
+        bundle,
+        points=bundle.points[alive],
+        xy=bundle.xy[keep],
+        photo=bundle.photo[keep],
+        point=number[bundle.point[keep]],
+        row=bundle.row[keep],
     )
+
+
+def without_weak_photos(bundle: Bundle, min_observations: int) -> Bundle:
+    """The bundle without the poses and observations of photos that see fewer points."""
+    weak = np.bincount(bundle.photo, minlength=len(bundle.cam_from_world)) < min_observations
+    poses = np.where(weak[:, None, None], np.nan, bundle.cam_from_world)
+    return keep_observations(replace(bundle, cam_from_world=poses), ~weak[bundle.photo])
 
 
 def _select(tracks: Tracks, keep: Bools, rays: Array) -> tuple[Tracks, Array]:

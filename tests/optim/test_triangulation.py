@@ -9,7 +9,14 @@ import pytest
 
 from unposed.optim.bundle import Bundle, errors_px
 from unposed.optim.tracks import Tracks, Views, join
-from unposed.optim.triangulation import angles_deg, keep_observations, rays_of, track_errors_px, triangulate
+from unposed.optim.triangulation import (
+    angles_deg,
+    keep_observations,
+    rays_of,
+    track_errors_px,
+    triangulate,
+    without_weak_photos,
+)
 
 Make = Callable[..., Any]
 LENS = ((1500.0, 810.0, 590.0, -0.05),)
@@ -175,3 +182,17 @@ def test_dropping_observations_drops_points_seen_once(collection: Make) -> None:
     assert length.min() >= 2
     np.testing.assert_array_equal(kept.points, bundle.points[alive])
     np.testing.assert_array_equal(errors_px(kept), errors_px(bundle)[keep & alive[bundle.point]])
+
+
+def test_photos_that_see_little_lose_their_pose(collection: Make) -> None:
+    bundle = collection(photos=5).bundle()
+    own = np.flatnonzero(bundle.photo == 2)
+    keep = np.ones(len(bundle.xy), bool)
+    keep[own[7:]] = False
+    bundle = keep_observations(bundle, keep)
+    assert np.isfinite(without_weak_photos(bundle, 7).cam_from_world).all()
+    fewer = without_weak_photos(bundle, 8)
+    np.testing.assert_array_equal(np.isnan(fewer.cam_from_world[:, 0, 0]), np.arange(5) == 2)
+    assert 2 not in fewer.photo
+    assert len(fewer.xy) >= len(bundle.xy) - 14
+    assert np.isfinite(bundle.cam_from_world).all()
