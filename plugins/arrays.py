@@ -25,6 +25,9 @@ from unposed.pipeline.stage import PerPair, PerPhoto, StageError
 REFERENCE_SIDE_PX = 1600
 """Key points are found on photos of at most about this size, and are as exact as its pixels."""
 
+PRIOR_NOISE = 1.5
+"""By the noise unit; see optim.bundle.Prior."""
+
 
 def noise_unit_px(photos: Photos) -> float:
     """Pixels of the original photos to which a key point is expected to be exact, give or take; the median photo's."""
@@ -68,7 +71,7 @@ def matches_of(views: Views, matching: PerPair[PairMatches], verification: PerPa
     )
 
 
-def belief_of(cameras: Cameras, noise_px: float) -> Intrinsics:
+def belief_of(cameras: Cameras, unit_px: float) -> Intrinsics:
     """What the cameras node says, as optim puts it."""
     unknown = sorted({camera.model for camera in cameras.cameras} - set(TIED))
     if unknown:
@@ -79,7 +82,7 @@ def belief_of(cameras: Cameras, noise_px: float) -> Intrinsics:
         np.array([(camera.width, camera.height) for camera in cameras.cameras], np.float64).reshape(-1, 2),
         cameras.focal_source,
         np.asarray(cameras.of_photo, np.int64),
-        noise_px,
+        PRIOR_NOISE * unit_px,
     )
 
 
@@ -113,51 +116,32 @@ def scene_of(bundle: Bundle, views: Views, features: PerPhoto[Features]) -> Scen
 def bundle_of(scene: Scene, views: Views, belief: Intrinsics) -> tuple[Bundle, Intrinsics]:
     """Cameras and poses of a scene as a bundle without points, and the belief about its cameras.
 
-    Photos outside the scene get the scene's camera where their own has one photo inside, else their camera of before.
+    Photos outside the scene share the camera of their group with those inside, unless the scene took groups apart:
+    then theirs is the one of before.
     """
     posed = np.full((len(views), 3, 4), np.nan)
     posed[scene.photos] = scene.cam_from_world
-    k = len(belief.models)
     group = belief.camera_of[scene.photos]
-    together = all(len(np.unique(scene.camera_of_photo[group == g])) == 1 for g in np.unique(group))
-    if not together:  # the mapper took assumed groups apart
-        belief, k = belief.split(), len(views)
-        group = np.asarray(scene.photos, np.int64)
-    rows = belief.rows.copy()
-    for g, camera in zip(group, scene.camera_of_photo, strict=True):
-        rows[g] = intrinsics_of(scene.cameras[camera].model, scene.cameras[camera].params)
-    models = list(belief.models)
-    for g, camera in zip(group, scene.camera_of_photo, strict=True):
-        models[g] = scene.cameras[camera].model
-    assert len(models) == k
+    if any(len(np.unique(scene.camera_of_photo[group == g])) > 1 for g in np.unique(group)):
+        belief = belief.split()  # the mapper took assumed groups apart
+        group = belief.camera_of[scene.photos]
+    models, rows = list(belief.models), belief.rows.copy()
+    for own, index in zip(group, scene.camera_of_photo, strict=True):
+        camera = scene.cameras[index]
+        models[own], rows[own] = camera.model, intrinsics_of(camera.model, camera.params)
     nothing = np.zeros(0, np.int64)
-    return (
-        Bundle(
-            tuple(models),
-            rows,
-            belief.camera_of,
-            posed,
-            np.zeros((0, 3)),
-            np.zeros((0, 2)),
-            nothing,
-            nothing,
-            nothing,
-        ),
-        belief,
+    bundle = Bundle(
+        models=tuple(models),
+        intrinsics=rows,
+        camera_of=belief.camera_of,
+        cam_from_world=posed,
+        points=np.zeros((0, 3)),
+        xy=np.zeros((0, 2)),
+        photo=nothing,
+        point=nothing,
+        row=nothing,
     )
-
-
-def _camera(bundle: Bundle, camera: int, views: Views) -> Camera:
-    photo = int(np.flatnonzero(bundle.camera_of == camera)[0])
-    model = bundle.models[camera]
-    width, height = views.size[photo].tolist()
-    return Camera(model, width, height, params_of(model, bundle.intrinsics[camera]))
-
-
-def _mean_by_point(values: NDArray[np.float64], point: NDArray[np.int64], points: int) -> NDArray[np.float64]:
-    count = np.maximum(np.bincount(point, minlength=points), 1)
-    sums = [np.bincount(point, weights=column, minlength=points) for column in values.T]
-    return np.stack(sums, axis=1) / count[:, None]
+    return bundle, belief
 
 
 def reasons(photos: Photos, matches: Matches, features: PerPhoto[Features], placed: Sequence[int]) -> dict[int, str]:
@@ -172,5 +156,19 @@ def reasons(photos: Photos, matches: Matches, features: PerPhoto[Features], plac
         elif partners[index] == 0:
             out[index] = "no other photo was found to overlap it"
         else:
-            out[index] = f"its geometry with {partners[index]} overlapping photos did not agree with the rest"
+            others = "the photo that overlaps it" if partners[index] == 1 else f"{partners[index]} overlapping photos"
+            out[index] = f"its geometry with {others} did not agree with the rest"
     return out
+
+
+def _camera(bundle: Bundle, camera: int, views: Views) -> Camera:
+    photo = int(np.flatnonzero(bundle.camera_of == camera)[0])
+    model = bundle.models[camera]
+    width, height = views.size[photo].tolist()
+    return Camera(model, width, height, params_of(model, bundle.intrinsics[camera]))
+
+
+def _mean_by_point(values: NDArray[np.float64], point: NDArray[np.int64], points: int) -> NDArray[np.float64]:
+    count = np.maximum(np.bincount(point, minlength=points), 1)
+    sums = [np.bincount(point, weights=column, minlength=points) for column in values.T]
+    return np.stack(sums, axis=1) / count[:, None]

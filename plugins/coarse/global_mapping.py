@@ -16,9 +16,6 @@ from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
 from ..arrays import belief_of, matches_of, noise_unit_px, reasons, scene_of, views_of
 
-PRIOR_NOISE = 1.5
-"""By the noise unit; see optim.bundle.Prior."""
-
 
 @dataclass(frozen=True)
 class Global:
@@ -46,7 +43,7 @@ class Global:
         views = views_of(photos, features)
         matches = matches_of(views, matching, verification)
         unit_px = noise_unit_px(photos)
-        belief = belief_of(cameras, PRIOR_NOISE * unit_px)
+        belief = belief_of(cameras, unit_px)
         if len(matches) == 0:
             return Scenes((), reasons(photos, matches, features, ()))
         verdict = find_intrinsics(
@@ -75,6 +72,7 @@ class Global:
                 break
             found.append(component)
             rest = _without(rest, component)
+        found.sort(key=lambda component: -component.posed.sum())
         scenes = tuple(scene_of(component.bundle, views, features) for component in found)
         placed = [int(photo) for scene in scenes for photo in scene.photos]
         return Scenes(scenes, reasons(photos, matches, features, placed), verdict.notes)

@@ -14,9 +14,6 @@ from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
 from ..arrays import belief_of, bundle_of, matches_of, noise_unit_px, reasons, scene_of, views_of
 
-PRIOR_NOISE = 1.5
-"""By the noise unit; see optim.bundle.Prior."""
-
 
 @dataclass(frozen=True)
 class BundleAdjustment:
@@ -54,7 +51,7 @@ class BundleAdjustment:
             placed[scene.photos] = True
         scenes = []
         for scene in coarse.components:
-            start, belief = bundle_of(scene, views, belief_of(cameras, PRIOR_NOISE * unit_px))
+            start, belief = bundle_of(scene, views, belief_of(cameras, unit_px))
             refined = refine(
                 views,
                 matches,
