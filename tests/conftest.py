@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,3 +35,14 @@ def photo_set(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int, i
 def yard(tmp_path_factory: pytest.TempPathFactory) -> PhotoSet:
     """The ordinary case: 12 photos of 480 x 320 along a third of a circle, 11 degrees apart."""
     return write_set(easy(photos=12, width=480, widest_step_deg=11), tmp_path_factory.mktemp("yard"))
+
+
+@pytest.fixture(scope="session")
+def collection() -> Callable[..., Any]:
+    """The class Collection of made_up.py: a world without pixels. Test files cannot import their neighbours."""
+    spec = importlib.util.spec_from_file_location("unposed_made_up", Path(__file__).with_name("made_up.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made_up: Callable[..., Any] = module.Collection
+    return made_up

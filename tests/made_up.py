@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
-from unposed.optim.bundle import Bundle, Prior
+from unposed.optim.bundle import Bundle
 from unposed.optim.cameras import intrinsics_of, params_of, project
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
 from unposed.optim.intrinsics import FocalSource, Intrinsics, believe
@@ -168,13 +167,3 @@ def look_at_origin(centre: np.ndarray, roll_deg: float) -> np.ndarray:
 def calibration(intrinsics: np.ndarray) -> np.ndarray:
     fx, fy, cx, cy = intrinsics[:4]
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-
-
-def loose_prior(bundle: Bundle) -> Prior:
-    """One that believes nothing."""
-    return Prior(bundle.intrinsics.copy(), np.full_like(bundle.intrinsics, np.inf))
-
-
-@pytest.fixture(scope="session")
-def collection() -> type[Collection]:
-    return Collection
