@@ -43,9 +43,7 @@ def calibrate(views: Views, matches: Matches, intrinsics: Array, camera_of: Inde
         prior = 0.02 * (log_focal - np.log(focal[free]))
         return np.concatenate([weight * (1.0 - s[:, 1] / s[:, 0]) / 0.05, prior])
 
-    start = np.log(focal[free])
-    tries = [least_squares(residuals, start + np.log(m), loss="cauchy", x_scale=0.1) for m in (0.8, 1.0, 1.6)]
-    found = min(tries, key=lambda result: float(result.cost))
+    found = least_squares(residuals, np.log(focal[free]), loss="cauchy", x_scale=0.1, xtol=1e-3, ftol=1e-4)
     focal[free] = np.exp(found.x)
     return focal
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from unposed.pipeline.artifacts import Bytes, Features, Floats, Photo
 from unposed.pipeline.config import Within
@@ -27,20 +25,19 @@ DESCRIPTOR_UNIT = 512
 
 @dataclass(frozen=True)
 class Sift:
-    """At most `max_keypoints` per photo, found on photos reduced to `max_side_px`.
+    """At most `max_keypoints` per photo, the largest first, found on photos reduced to `max_side_px`.
 
-    The points of strongest contrast are taken, and sorted by contrast times size: the large ones are found again
-    from farther away, so that they serve best where only the first few hundred are matched.
-    The contrast threshold is low on purpose: textured photos fill up with strong points anyway, and plain ones
-    need the weak. OpenCV searches at twice the resolution it is given; beyond 1200 pixels that costs much CPU and
-    trades points that match over wide baselines for points that are located a little better.
+    Large points are found again from other distances and in other light: of equally many, they give half as many
+    matches again as those of strongest contrast do. For the same reason the photo is reduced: OpenCV searches at
+    twice the resolution it is given, and the finest points of a large photo cost most and match least.
+    The contrast threshold is low on purpose: textured photos fill up anyway, and plain ones need the weak points.
     """
 
     grain: ClassVar[Grain] = Grain.PHOTO
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
-    max_side_px: Annotated[int, Within("[64, 16384]")] = 1200
+    max_side_px: Annotated[int, Within("[64, 16384]")] = 800
     contrast_threshold: Annotated[float, Within("[0, 1]")] = 0.01
 
     @property
@@ -51,38 +48,26 @@ class Sift:
     def __call__(self, photos: Photo) -> Features:
         picture = read_rgb(photos, self.max_side_px)
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+        # All points are described before any is chosen: the scale space would be built twice to choose first.
+        points, raw = cv2.SIFT.create(0, 3, self.contrast_threshold, 10.0, 1.6).detectAndCompute(grey, None)
+        if not points or raw is None:
+            points, raw = [], np.zeros((0, 128), np.float32)
+        x, y, diameter = np.array([(*p.pt, p.size) for p in points], np.float32).reshape(-1, 3).T
+        xy = np.stack([x, y], axis=1) + np.float32(CENTRE_PX)
+        order = np.argsort(-diameter, kind="stable")
         mask = read_mask(photos)
-        # OpenCV chooses the strongest before it looks at a mask: with one, all are found and the choice is ours.
-        limit = self.max_keypoints if mask is None else 0
-        sift = cv2.SIFT.create(limit, 3, self.contrast_threshold, 10.0, 1.6)
-        if mask is None:
-            points, raw = sift.detectAndCompute(grey, None)
-        else:
-            found = sorted(sift.detect(grey), key=lambda point: -point.response)
-            at = np.array([point.pt for point in found], np.float64).reshape(-1, 2) + CENTRE_PX
-            shown = np.flatnonzero(visible(mask, picture, at))[: self.max_keypoints]
-            points, raw = sift.compute(grey, [found[row] for row in shown])
-        return _features(photos, picture, points, raw, self.max_keypoints)
-
-
-def _features(
-    photo: Photo, picture: Bytes, points: Sequence[cv2.KeyPoint], raw: NDArray[np.generic] | None, limit: int
-) -> Features:
-    if not points or raw is None:
-        points, raw = [], np.zeros((0, 128), np.float32)
-    x, y, size, contrast = np.array([(*p.pt, p.size, p.response) for p in points], np.float32).reshape(-1, 4).T
-    kept = np.argsort(-contrast, kind="stable")[:limit]  # OpenCV keeps more where the last ones are equally strong
-    score = (contrast * size)[kept]
-    kept, score = kept[order := np.argsort(-score, kind="stable")], score[order]
-    xy = np.stack([x, y], axis=1)[kept] + np.float32(CENTRE_PX)
-    factors = np.array(photo_per_px(photo, picture), np.float32)
-    return Features(
-        xy=xy * factors,
-        scale=size[kept] * np.float32(0.5 * factors.mean()),  # OpenCV's size is a diameter
-        descriptors=root_sift(raw[kept].astype(np.float32)),
-        rgb=colours(picture, xy),
-        score=score,
-    )
+        if mask is not None:
+            order = order[visible(mask, picture, xy[order])]
+        kept = order[: self.max_keypoints]
+        factors = np.array(photo_per_px(photos, picture), np.float32)
+        scale = diameter[kept] * np.float32(0.5 * factors.mean())
+        return Features(
+            xy=xy[kept] * factors,
+            scale=scale,
+            descriptors=root_sift(raw[kept].astype(np.float32)),
+            rgb=colours(picture, xy[kept]),
+            score=scale,
+        )
 
 
 def root_sift(descriptors: Floats) -> Bytes:
