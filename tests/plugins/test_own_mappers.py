@@ -1,0 +1,147 @@
+"""Our own mappers behind the contract, on made-up collections."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unposed.pipeline.artifacts import (
+    Camera,
+    Cameras,
+    Features,
+    LocalGeometry,
+    PairMatches,
+    Photo,
+    Photos,
+    Scene,
+    Scenes,
+)
+from unposed.plugins.coarse.global_mapping import Global
+from unposed.plugins.fine.bundle import BundleAdjustment
+
+Make = Callable[..., Any]
+Inputs = tuple[Photos, Cameras, dict[int, Features], dict[tuple[int, int], PairMatches], dict[tuple[int, int], Any]]
+
+
+def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> Inputs:
+    """What the stages before a mapper would give, of the pairs to keep."""
+    n = len(world.views)
+    photos = Photos(tuple(Photo(f"{i}.jpg", Path(), str(i), *world.size[i].tolist()) for i in range(n)), {})
+    sizes = world.size[world.first].tolist()
+    cameras = Cameras(
+        tuple(Camera("SIMPLE_RADIAL", w, h, (1.2 * max(w, h), w / 2, h / 2, 0.0)) for w, h in sizes),
+        world.camera_of.astype(np.int32),
+        ("guess",) * len(sizes),
+    )
+    features = {}
+    for i in range(n):
+        xy = world.views.xy[world.views.start[i] : world.views.start[i + 1]].astype(np.float32)
+        ones = np.ones(len(xy), np.float32)
+        features[i] = Features(xy, ones, np.zeros((len(xy), 1), np.uint8), np.zeros((len(xy), 3), np.uint8), ones)
+    matching, verification = {}, {}
+    for edge, (a, b) in enumerate(world.matches.pairs.tolist()):
+        if not keep(a, b):
+            continue
+        rows = slice(world.matches.start[edge], world.matches.start[edge + 1])
+        index_a = (world.matches.row_a[rows] - world.views.start[a]).astype(np.int32)
+        index_b = (world.matches.row_b[rows] - world.views.start[b]).astype(np.int32)
+        weight = np.ones(len(index_a), np.float32)
+        matching[a, b] = PairMatches(features[a].xy[index_a], features[b].xy[index_b], weight, index_a, index_b)
+        verification[a, b] = LocalGeometry(
+            kind="general",
+            inliers=np.ones(len(index_a), bool),
+            cam_from_local=np.stack([np.eye(3, 4)] * 2),
+            focals_px=np.full(2, 2000.0),
+            focal_known=True,
+            fundamental=world.matches.fundamental[edge],
+            angle_deg=10.0,
+        )
+    return photos, cameras, features, matching, verification
+
+
+def worst_deg(world: Any, scene: Scene) -> float:
+    poses = np.full((len(world.views), 3, 4), np.nan)
+    poses[scene.photos] = scene.cam_from_world
+    return float(np.nanmax(world.errors(poses).rotation_error_deg))
+
+
+def test_both_stages_place_everything(collection: Make) -> None:
+    world = collection(noise_px=0.5, wrong=0.03, points=600)
+    given = inputs(world)
+    coarse = Global()(*given)
+    fine = BundleAdjustment()(*given, coarse)
+    for scenes, bound_deg in ((coarse, 0.6), (fine, 0.3)):
+        (scene,) = scenes.components
+        np.testing.assert_array_equal(scene.photos, np.arange(10))
+        assert scenes.left_out == {}
+        assert worst_deg(world, scene) < bound_deg
+        assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.02)
+    assert len(fine.components[0].points) > len(coarse.components[0].points)
+    assert fine.notes == coarse.notes == ()
+
+
+def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
+    """Photos 0-3 and 4-8 are joined by no pair, and 9 by none at all."""
+    world = collection(noise_px=0.3, points=600)
+    given = inputs(world, keep=lambda a, b: b < 9 and (a < 4) == (b < 4))
+    coarse = Global()(*given)
+    fine = BundleAdjustment()(*given, coarse)
+    for scenes in (coarse, fine):
+        assert [scene.photos.tolist() for scene in scenes.components] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
+        assert scenes.left_out == {9: "no other photo was found to overlap it"}
+    assert len(Global(min_photos=5)(*given).components) == 1
+
+
+def test_a_photo_that_the_coarse_stage_left_out_joins(collection: Make) -> None:
+    world = collection(noise_px=0.3, points=600)
+    without = Global()(*inputs(world, keep=lambda a, b: 4 not in (a, b)))
+    assert list(without.left_out) == [4]
+    fine = BundleAdjustment()(*inputs(world), without)
+    assert fine.left_out == {}
+    assert worst_deg(world, fine.components[0]) < 0.3
+
+
+def test_nothing_in_common_gives_no_scene(collection: Make) -> None:
+    photos, cameras, features, _, _ = inputs(collection(photos=3))
+    coarse = Global()(photos, cameras, features, {}, {})
+    assert coarse.components == ()
+    assert set(coarse.left_out) == {0, 1, 2}
+    fine = BundleAdjustment()(photos, cameras, features, {}, {}, coarse)
+    assert fine.components == ()
+    assert fine.left_out == coarse.left_out
+
+
+def test_senseless_matches_give_no_scene(collection: Make) -> None:
+    scenes = Global()(*inputs(collection(photos=4, wrong=1.0)))
+    assert scenes.components == ()
+    assert all("did not agree" in reason for reason in scenes.left_out.values())
+
+
+def test_two_photos_make_a_scene(collection: Make) -> None:
+    world = collection(photos=2, sweep_deg=15.0, points=600, noise_px=0.3)
+    given = inputs(world)
+    fine = BundleAdjustment()(*given, Global()(*given))
+    assert [scene.photos.tolist() for scene in fine.components] == [[0, 1]]
+
+
+def test_larger_photos_allow_larger_errors(collection: Make) -> None:
+    """The same photos at thrice the size, noise included: the same poses."""
+    size, lens = (4800, 3600), (4500.0, 2400.0, 1800.0, 0.0)
+    small, large = collection(noise_px=0.5), collection(noise_px=1.5, sizes=(size,), lenses=(lens,))
+    found = [BundleAdjustment()(*given, Global()(*given)) for given in map(inputs, (small, large))]
+    a, b = (scenes.components[0] for scenes in found)
+    assert len(b.points) == pytest.approx(len(a.points), rel=0.02)
+    assert b.cameras[0].params[0] == pytest.approx(3.0 * a.cameras[0].params[0], rel=0.01)
+
+
+def test_given_cameras_are_not_touched(collection: Make) -> None:
+    world = collection(noise_px=0.3)
+    photos, cameras, *rest = inputs(world)
+    params = (1490.0, 803.0, 598.0, 0.001)
+    given = replace(cameras, cameras=(Camera("SIMPLE_RADIAL", 1600, 1200, params),), focal_source=("given",))
+    stages: tuple[Any, ...] = (photos, given, *rest)
+    fine: Scenes = BundleAdjustment()(*stages, Global()(*stages))
+    assert fine.components[0].cameras[0].params == pytest.approx(params, rel=1e-6, abs=1e-6)
