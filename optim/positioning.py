@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse.linalg import splu
 
 from .blocks import add_block_diagonal, block_diagonal, selection, sparse, sums
@@ -79,7 +79,11 @@ def _descend(
     state = (centres, points, inverse_depth)
     residual, weight, cost = _evaluate(rays, camera, point, *state, huber)
     for _ in range(max_iterations):
-        step = _solve_step(camera, point, *state, residual, weight, damping)
+        try:
+            step = _solve_step(camera, point, *state, residual, weight, damping)
+        except (LinAlgError, RuntimeError):  # not positive; exactly singular
+            damping *= 4.0
+            continue
         trial = (state[0] + step[0], state[1] + step[1], np.maximum(state[2] + step[2], 1e-6))
         new_residual, new_weight, new_cost = _evaluate(rays, camera, point, *trial, huber)
         if new_cost < cost:

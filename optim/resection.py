@@ -59,13 +59,13 @@ def register(
 
 def _seen_points(matches: Matches, point_of_row: Index, photo: int) -> tuple[Index, Index]:
     """Key points of the photo and the points their partners in posed photos belong to, without repetition."""
-    edge = np.repeat(np.arange(len(matches)), matches.count())
-    own, other = [], []
-    for side, mine, theirs in ((0, matches.row_a, matches.row_b), (1, matches.row_b, matches.row_a)):
-        at = matches.pairs[edge, side] == photo
-        own.append(mine[at])
-        other.append(point_of_row[theirs[at]])
-    row, point = np.concatenate(own), np.concatenate(other)
+    found = [np.zeros((0, 2), np.int64)]
+    for edge in np.flatnonzero((matches.pairs == photo).any(axis=1)):
+        rows = slice(matches.start[edge], matches.start[edge + 1])
+        mine, theirs = matches.row_a[rows], matches.row_b[rows]
+        if matches.pairs[edge, 1] == photo:
+            mine, theirs = theirs, mine
+        found.append(np.stack([mine, point_of_row[theirs]], axis=1))
+    row, point = np.unique(np.concatenate(found), axis=0).T
     known = point >= 0
-    unique = np.unique(np.stack([row[known], point[known]], axis=1), axis=0)
-    return unique[:, 0], unique[:, 1]
+    return row[known], point[known]

@@ -87,7 +87,7 @@ def find_intrinsics(
 def starting_focals(views: Views, matches: Matches, intrinsics: Intrinsics, known: Bools) -> Intrinsics:
     """Known focal lengths, else what pairs within a camera suggest, else what all fundamental matrices allow."""
     focal = intrinsics.rows[:, 0].copy()
-    long_side = views.size.max(axis=1)
+    side = _long_sides(views, intrinsics)
     calibrated: Array | None = None
     for camera in np.flatnonzero(~known):
         value = shared_focal(matches, intrinsics.camera_of, int(camera))
@@ -95,9 +95,15 @@ def starting_focals(views: Views, matches: Matches, intrinsics: Intrinsics, know
             if calibrated is None:
                 calibrated = calibrate(views, matches, intrinsics.rows, intrinsics.camera_of, known)
             value = float(calibrated[camera])
-        side = float(long_side[intrinsics.camera_of == camera].max())
-        focal[camera] = np.clip(value, 0.4 * side, 5.0 * side)
+        focal[camera] = np.clip(value, 0.4 * side[camera], 5.0 * side[camera])
     return intrinsics.with_focals(focal)
+
+
+def _long_sides(views: Views, intrinsics: Intrinsics) -> Array:
+    """(cameras,) pixels; 1 for cameras without photos."""
+    side = np.ones(len(intrinsics.models))
+    np.maximum.at(side, intrinsics.camera_of, views.size.max(axis=1))
+    return side
 
 
 def core_matches(matches: Matches, photos: int) -> Matches:
@@ -123,7 +129,7 @@ def _search(
     attempt: Callable[[Intrinsics], Draft | None], start: Intrinsics, known: Bools, views: Views
 ) -> Draft | None:
     """Drafts from starts further and further away, until the best one has been reached independently."""
-    side = np.array([views.size[start.camera_of == k].max(initial=1) for k in range(len(known))], float)
+    side = _long_sides(views, start)
     focal = start.rows[:, 0]
     best: Draft | None = None
     arrivals = 0

@@ -1,5 +1,7 @@
 """Centres and points from rays of known direction: exact where the rays are, and what noise and lies cost."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -94,4 +96,18 @@ def test_observations_come_in_any_order() -> None:
     world = Rays("ring")
     order = np.random.default_rng(0).permutation(len(world.rays))
     world.rays, world.camera, world.point = world.rays[order], world.camera[order], world.point[order]
+    assert world.error(world.solve()) < 1e-6
+
+
+def test_a_step_that_cannot_be_solved_is_taken_more_carefully(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve, calls = positioning.cho_factor, []
+
+    def moody(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) % 3 == 1:
+            raise positioning.LinAlgError
+        return solve(*args, **options)
+
+    monkeypatch.setattr(positioning, "cho_factor", moody)
+    world = Rays("ring")
     assert world.error(world.solve()) < 1e-6

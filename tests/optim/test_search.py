@@ -142,3 +142,18 @@ def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
     first, second = found_for(world), found_for(world)
     assert first.intrinsics.rows.tobytes() == second.intrinsics.rows.tobytes()
     assert first.cost == second.cost
+
+
+def test_a_camera_without_photos_is_no_obstacle(collection: Make) -> None:
+    world = collection(photos=3, points=100)
+    one = world.belief(1.2)
+    two = replace(
+        one,
+        models=one.models * 2,
+        rows=np.repeat(one.rows, 2, axis=0),
+        prior=replace(one.prior, mean=np.repeat(one.rows, 2, axis=0), sigma=np.repeat(one.prior.sigma, 2, axis=0)),
+    )
+    verdict = find_intrinsics(
+        world.views, world.matches, two, np.array([False, False]), assumed_groups=True, unit_px=1.0
+    )
+    assert verdict.intrinsics.rows[0, 0] == pytest.approx(1500.0, rel=0.01)
