@@ -145,7 +145,7 @@ def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
 
 
 def test_a_camera_without_photos_is_no_obstacle(collection: Make) -> None:
-    world = collection(photos=3, points=100)
+    world = collection(photos=5, sweep_deg=60.0)
     one = world.belief(1.2)
     two = replace(
         one,
