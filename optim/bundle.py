@@ -90,7 +90,8 @@ class Adjust:
 class Summary:
     initial_cost: float
     final_cost: float
-    """Sum over observations of loss_px**2 / 2 * log(1 + error**2 / loss_px**2), in square pixels, priors included."""
+    """Sum over observations of loss_px**2 / 2 * log(1 + error**2 / loss_px**2), in square pixels, priors included;
+    errors are divided by sigma where one is given."""
     iterations: int
 
 
@@ -109,17 +110,22 @@ def errors_px(bundle: Bundle) -> Array:
     return np.where(front, error, np.inf)
 
 
-def adjust(bundle: Bundle, options: Adjust, prior: Prior | None = None) -> tuple[Bundle, Summary]:
-    """The bundle at the minimum, and how it got there."""
+def adjust(
+    bundle: Bundle, options: Adjust, prior: Prior | None = None, sigma: Array | None = None
+) -> tuple[Bundle, Summary]:
+    """The bundle at the minimum, and how it got there.
+
+    `sigma` (m,) says how inexact each observation is, 1 being usual: errors count after division by it.
+    """
     spread = _spread(bundle.models, options)
-    cost = initial = _cost(bundle, options, prior)
+    cost = initial = _cost(bundle, options, prior, sigma)
     damping, iterations = 1e-4, 0
     system = None
     while iterations < options.max_iterations:
         iterations += 1
-        system = system or _linearise(bundle, options, prior, spread)
+        system = system or _linearise(bundle, options, prior, spread, sigma)
         trial = _step(bundle, system, spread, damping)
-        trial_cost = np.inf if trial is None else _cost(trial, options, prior)
+        trial_cost = np.inf if trial is None else _cost(trial, options, prior, sigma)
         if trial is not None and trial_cost < cost:
             gain = (cost - trial_cost) / cost
             bundle, cost, system = trial, trial_cost, None
@@ -133,8 +139,8 @@ def adjust(bundle: Bundle, options: Adjust, prior: Prior | None = None) -> tuple
     return bundle, Summary(initial, cost, iterations)
 
 
-def _cost(bundle: Bundle, options: Adjust, prior: Prior | None) -> float:
-    squared = np.minimum(errors_px(bundle), 1e6) ** 2
+def _cost(bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None = None) -> float:
+    squared = np.minimum(errors_px(bundle) if sigma is None else errors_px(bundle) / sigma, 1e6) ** 2
     scale = options.loss_px**2
     cost = 0.5 * scale * float(np.log1p(squared / scale).sum())
     if prior is not None:
@@ -169,14 +175,21 @@ class _System:
     """(3 points, unknowns) between points and the rest."""
 
 
-def _linearise(bundle: Bundle, options: Adjust, prior: Prior | None, spread: Array) -> _System:
+def _linearise(
+    bundle: Bundle, options: Adjust, prior: Prior | None, spread: Array, sigma: Array | None = None
+) -> _System:
     m, c, k = len(bundle.xy), len(bundle.cam_from_world), len(spread)
     camera = bundle.camera_of[bundle.photo]
     rotated = _rotated_points(bundle)
     y = rotated + bundle.cam_from_world[bundle.photo, :, 3]
     front = y[:, 2] > NEAREST
     pixels, by_y, by_k = project_with_jacobians(np.where(front[:, None], y, 1.0), bundle.intrinsics[camera])
-    residual, by_y, by_k = _robust(pixels - bundle.xy, by_y, by_k, front, options.loss_px)
+    residual = pixels - bundle.xy
+    if sigma is not None:
+        residual /= sigma[:, None]
+        by_y /= sigma[:, None, None]
+        by_k /= sigma[:, None, None]
+    residual, by_y, by_k = _robust(residual, by_y, by_k, front, options.loss_px)
 
     j_pose = np.empty((m, 2, 6))  # left perturbation: d y = omega x (R X) + d t
     j_pose[:, :, :3] = np.cross(rotated[:, None, :], by_y) if options.rotations else 0.0

@@ -67,6 +67,7 @@ def refine(
         first = turn == 0
         bundle = _retrack(views, matches, bundle, options, unit_px, options.subset_tracks if first else None)
         if len(bundle.points) < 6:
+            bundle = without_weak_photos(bundle, options.min_observations)
             break
         bundle, summary = adjust(
             bundle,
@@ -78,6 +79,7 @@ def refine(
                 tolerance=1e-4 if first else 1e-5,
             ),
             prior,
+            None if views.sigma is None else views.sigma[bundle.row],
         )
         summaries.append(summary)
         bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * unit_px)

@@ -23,6 +23,8 @@ class Views:
     """(photos + 1,): photo i owns rows start[i]:start[i + 1]."""
     size: Index
     """(photos, 2) width and height."""
+    sigma: Array | None = None
+    """(k,) how inexact each key point is, 1 being usual; None: all alike."""
 
     def __len__(self) -> int:
         return len(self.size)

@@ -37,7 +37,7 @@ class Sift:
     version: ClassVar[int] = 3
 
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
-    max_side_px: Annotated[int, Within("[64, 16384]")] = 800
+    max_side_px: Annotated[int, Within("[64, 16384]")] = 1000
     contrast_threshold: Annotated[float, Within("[0, 1]")] = 0.01
 
     @property

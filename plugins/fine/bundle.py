@@ -24,7 +24,7 @@ class BundleAdjustment:
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
-    loss_px: Annotated[float, Within("(0, inf)")] = 0.5
+    loss_px: Annotated[float, Within("(0, inf)")] = 0.3
     """Scale of the Cauchy loss, likewise."""
     min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.5
     """Points seen under smaller angles are dropped."""
