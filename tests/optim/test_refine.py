@@ -167,3 +167,11 @@ def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
     first, second = (refined(world, start, [2]).bundle for _ in range(2))
     assert first.cam_from_world.tobytes() == second.cam_from_world.tobytes()
     assert first.points.tobytes() == second.points.tobytes()
+
+
+def test_poses_that_nothing_supports_are_let_go(collection: Make) -> None:
+    world = collection(photos=4)
+    start = replace(world.bundle(), cam_from_world=world.cam_from_world[::-1, ::-1] * [[[1.0], [-1.0], [1.0]]])
+    found = refined(world, start)
+    assert np.isnan(found.bundle.cam_from_world).all()
+    assert len(found.bundle.points) == len(found.bundle.xy) == 0

@@ -145,3 +145,14 @@ def test_given_cameras_are_not_touched(collection: Make) -> None:
     stages: tuple[Any, ...] = (photos, given, *rest)
     fine: Scenes = BundleAdjustment()(*stages, Global()(*stages))
     assert fine.components[0].cameras[0].params == pytest.approx(params, rel=1e-6, abs=1e-6)
+
+
+def test_a_scene_that_nothing_supports_is_none(collection: Make) -> None:
+    world = collection(photos=4)
+    given = inputs(world)
+    coarse = Global()(*given)
+    (scene,) = coarse.components
+    mixed = replace(scene, cam_from_world=scene.cam_from_world[::-1, ::-1] * [[[1.0], [-1.0], [1.0]]])
+    fine = BundleAdjustment()(*given, replace(coarse, components=(mixed,)))
+    assert fine.components == ()
+    assert set(fine.left_out) == {0, 1, 2, 3}
