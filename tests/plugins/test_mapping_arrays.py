@@ -196,3 +196,12 @@ def test_every_photo_left_out_has_its_reason() -> None:
         3: "its geometry with 2 overlapping photos did not agree with the rest",
         5: "its geometry with the photo that overlaps it did not agree with the rest",
     }
+
+
+def test_small_key_points_count_as_exact_and_large_ones_less() -> None:
+    scales = np.array([1.0, 4.0, 4.0, 16.0, 400.0], np.float32)
+    features = {1: replace(features_of(np.zeros((5, 2))), scale=scales), 3: features_of(np.zeros((0, 2)))}
+    views = views_of(photos_of([(100, 100)] * 4), features)
+    assert views.sigma is not None
+    np.testing.assert_allclose(views.sigma, [0.5, 1.0, 1.0, 2.0, 3.0])
+    assert views_of(photos_of([(100, 100)]), {}).sigma is not None
