@@ -37,13 +37,16 @@ def noise_unit_px(photos: Photos) -> float:
 
 def views_of(photos: Photos, features: PerPhoto[Features]) -> Views:
     """All key points; photos without features have none."""
-    xy = [features[i].xy if i in features else np.zeros((0, 2)) for i in range(len(photos))]
-    scale = np.concatenate([np.zeros(0), *(features[i].scale for i in sorted(features))]).astype(np.float64)
+    xy, scale = [], [np.zeros(0)]
+    for index in range(len(photos)):
+        found = features[index] if index in features else None  # once: every look loads it
+        xy.append(np.zeros((0, 2)) if found is None else found.xy)
+        scale.append(np.zeros(0) if found is None else found.scale)
     return Views(
         xy=np.concatenate([np.zeros((0, 2)), *xy]).astype(np.float64),
         start=np.cumsum([0, *map(len, xy)], dtype=np.int64),
         size=np.array([(photo.width, photo.height) for photo in photos.photos], np.int64).reshape(-1, 2),
-        sigma=_relative_sigma(scale),
+        sigma=_relative_sigma(np.concatenate(scale).astype(np.float64)),
     )
 
 
