@@ -15,6 +15,7 @@ from unposed.pipeline.artifacts import (
     Camera,
     Cameras,
     Features,
+    Floats,
     LocalGeometry,
     PairMatches,
     Photos,
@@ -37,9 +38,10 @@ def noise_unit_px(photos: Photos) -> float:
 
 def views_of(photos: Photos, features: PerPhoto[Features]) -> Views:
     """All key points; photos without features have none."""
-    xy, scale = [], [np.zeros(0)]
+    xy: list[Floats] = []
+    scale: list[Floats] = [np.zeros(0)]
     for index in range(len(photos)):
-        found = features[index] if index in features else None  # once: every look loads it
+        found = features.get(index)  # once: every look loads it
         xy.append(np.zeros((0, 2)) if found is None else found.xy)
         scale.append(np.zeros(0) if found is None else found.scale)
     return Views(
