@@ -87,7 +87,8 @@ def draft(
     bundle = without_weak_photos(_polish(placed, unit_px, intrinsics.prior), POINTS_FOR_A_POSE)
     if np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() < 2:
         return None
-    error = np.minimum(track_errors_px(views, tracks, bundle, bound_px=6.0 * unit_px) / unit_px, 1e6) ** 2
+    noise = unit_px if views.sigma is None else unit_px * views.sigma[tracks.row]
+    error = np.minimum(track_errors_px(views, tracks, bundle, bound_px=6.0 * unit_px) / noise, 1e6) ** 2
     cost = (float((error / (1.0 + error)).sum()) + offered - len(error)) / offered
     return Draft(bundle, relative.edge[agrees], edge_residual, cost)
 
@@ -112,7 +113,7 @@ def _place(views: Views, tracks: Tracks, intrinsics: Intrinsics, rotations: Arra
     used, photo = np.unique(tracks.photo, return_inverse=True)
     if len(used) < 2:
         return None
-    found = position(world_rays, photo, tracks.track, len(used), tracks.count, seed=seed, starts=2)
+    found = position(world_rays, photo, tracks.track, len(used), tracks.count, seed=seed)
     poses = np.full((len(views), 3, 4), np.nan)
     poses[used, :, :3] = rotations[used]
     poses[used, :, 3] = -np.einsum("cij,cj->ci", rotations[used], found.centres)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Prior
-from .cameras import CX, CY, FX, FY, K1, intrinsics_of
+from .cameras import CX, CY, FX, FY, K1, TIED, intrinsics_of
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -93,7 +93,8 @@ def believe(
     sigma[:, K1 + 2 :] = TANGENTIAL_SIGMA
     for camera, source in enumerate(sources):
         if source == "exif":
-            sigma[camera, [FX, FY]] = EXIF_FOCAL_SIGMA * rows[camera, FX]
+            tied = (FX, FY) in TIED[models[camera]]  # then fy would count the same belief twice
+            sigma[camera, [FX] if tied else [FX, FY]] = EXIF_FOCAL_SIGMA * rows[camera, FX]
         if source == "given":
             sigma[camera] = HELD
     return Intrinsics(tuple(models), rows, camera_of, Prior(rows.copy(), sigma, noise_px))

@@ -46,10 +46,14 @@ def position(
     *,
     seed: int = 0,
     huber: float = 0.1,
-    starts: int = 2,
+    starts: int = 3,
+    good_cost: float = 2e-3,
     max_iterations: int = 100,
 ) -> Positions:
-    """Best of a few random starts. `rays` (m, 3), `camera` and `point` (m,) say who looks at what."""
+    """The first of a few random starts that ends at a good cost, else the best of them.
+
+    `rays` (m, 3); `camera` and `point` (m,) say who looks at what.
+    """
     rng = np.random.default_rng(seed)
     best: Positions | None = None
     for _ in range(starts):
@@ -64,6 +68,8 @@ def position(
         )
         if best is None or found.cost < best.cost:
             best = found
+        if best.cost < good_cost:
+            break
     assert best is not None
     return best
 
@@ -90,7 +96,7 @@ def _descend(
             gain = (cost - new_cost) / cost
             state, residual, weight, cost = trial, new_residual, new_weight, new_cost
             damping = max(damping / 3.0, 1e-9)
-            if gain < 1e-5:
+            if gain < 1e-4:
                 break
         else:
             damping *= 4.0

@@ -35,8 +35,8 @@ class Refine:
     """Points seen under smaller angles are not kept: their depth is noise."""
     subset_tracks: int = 200
     """Tracks per photo for the first adjustment, which does most of the way."""
-    rounds: int = 2
-    """Adjustments of everything, each with newly made tracks."""
+    rounds: int = 1
+    """Adjustments of everything, each with newly made tracks; more have not been seen to help."""
     min_observations: int = 12
     """Photos with fewer are let go."""
 
@@ -75,7 +75,7 @@ def refine(
                 principal=True,
                 distortion=True,
                 loss_px=options.loss * unit_px,
-                max_iterations=40 if first else 12,
+                max_iterations=40 if first else 6,
                 tolerance=1e-4 if first else 1e-5,
             ),
             prior,

@@ -33,7 +33,7 @@ def relative_poses(
     *,
     max_error_px: float,
     min_inliers: int = 15,
-    max_matches: int = 500,
+    max_matches: int = 200,
     seed: int = 0,
 ) -> RelativePoses:
     """Calibrated relative poses by poselib (LO-RANSAC) from matches that are mostly right already.

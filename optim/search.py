@@ -29,7 +29,7 @@ neighbour's distance."""
 CLEAR_COST = 0.3
 """Below it two arrivals at the same focal length settle the matter, above it takes three."""
 
-CORE_PHOTOS = 24
+CORE_PHOTOS = 16
 """Beliefs are tested on at most so many well-connected photos; the winner then serves the whole collection."""
 
 
@@ -70,7 +70,7 @@ def find_intrinsics(
     result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
     notes: list[str] = []
     shared = np.bincount(intrinsics.camera_of[best.posed], minlength=len(known))
-    if assumed_groups and (shared > 1).any() and best.cost > 0.2:
+    if assumed_groups and (shared > 1).any() and best.cost > CLEAR_COST:
         apart = result.split()
         known_apart = known[intrinsics.camera_of]
         single = calibrate(views, core, apart.rows, apart.camera_of, known_apart)

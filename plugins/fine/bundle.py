@@ -20,7 +20,7 @@ class BundleAdjustment:
     """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
@@ -28,7 +28,7 @@ class BundleAdjustment:
     """Scale of the Cauchy loss, likewise."""
     min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.5
     """Points seen under smaller angles are dropped."""
-    rounds: Annotated[int, Within("[1, 20]")] = 2
+    rounds: Annotated[int, Within("[1, 20]")] = 1
     seed: int = 0
 
     def __call__(

@@ -52,3 +52,10 @@ def test_few_photos_hold_the_principal_point() -> None:
     np.testing.assert_array_equal(held.sigma[:, 2:4], [[HELD] * 2, [1.0] * 2, [HELD] * 2])
     assert (np.delete(held.sigma, [2, 3], axis=1) == 1.0).all()
     assert (prior.sigma == 1.0).all()
+
+
+def test_a_tied_focal_length_is_believed_once() -> None:
+    belief = believe(
+        ["SIMPLE_RADIAL"], [(800, 300, 400, 0)], np.array([[600.0, 800.0]]), ["exif"], np.zeros(3, int), 1.0
+    )
+    assert belief.prior.sigma[0, 0] == 40.0 and np.isinf(belief.prior.sigma[0, 1])
