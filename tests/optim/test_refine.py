@@ -61,12 +61,11 @@ def test_noise_and_wrong_matches(collection: Make, wrong: float, seed: int) -> N
     truly = np.concatenate(world.point_of)[found.bundle.row]
     assert (truly < 0).mean() < 0.005  # key points that show nothing
     assert errors_px(found.bundle).max() < 4.0
-    assert len(found.summaries) == 3
 
 
 def test_every_round_has_its_adjustment(collection: Make) -> None:
     world = collection(photos=6, noise_px=0.3)
-    assert len(refined(world, started(world), rounds=1).summaries) == 2
+    assert len(refined(world, started(world), rounds=2).summaries) == 3
 
 
 @pytest.mark.parametrize("photos", [8, 4])
