@@ -16,7 +16,7 @@ from .intrinsics import hold_principal
 from .resection import register
 from .rotations import skew
 from .tracks import Matches, Views, join, spread_subset
-from .triangulation import keep_observations, rays_of, triangulate, without_weak_photos
+from .triangulation import join_points, keep_observations, rays_of, triangulate, without_weak_photos
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -35,6 +35,8 @@ class Refine:
     """Points seen under smaller angles are not kept: their depth is noise."""
     subset_tracks: int = 200
     """Tracks per photo for the first adjustment, which does most of the way."""
+    dependable_points: int = 40
+    """Photos that see so many points together with two others are placed by these alone."""
     rounds: int = 1
     """Adjustments of everything, each with newly made tracks; more have not been seen to help."""
     min_observations: int = 12
@@ -65,7 +67,8 @@ def refine(
     summaries = []
     for turn in range(1 + options.rounds):
         first = turn == 0
-        bundle = _retrack(views, matches, bundle, options, unit_px, options.subset_tracks if first else None)
+        tracked = _retrack(views, matches, bundle, options, unit_px, options.subset_tracks if first else None)
+        bundle = keep_observations(tracked, dependable(tracked, options.dependable_points))
         if len(bundle.points) < 6:
             bundle = without_weak_photos(bundle, options.min_observations)
             break
@@ -75,7 +78,7 @@ def refine(
                 principal=True,
                 distortion=True,
                 loss_px=options.loss * unit_px,
-                max_iterations=40 if first else 6,
+                max_iterations=40 if first else 8,
                 tolerance=1e-4 if first else 1e-5,
             ),
             prior,
@@ -87,7 +90,22 @@ def refine(
             bundle = register(views, matches, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed)
         else:
             bundle = without_weak_photos(bundle, options.min_observations)
+    everything = _retrack(views, matches, bundle, options, unit_px, None)
+    bundle = join_points(bundle, keep_observations(everything, ~np.isin(everything.row, bundle.row)))
     return Refined(bundle, tuple(summaries))
+
+
+def dependable(bundle: Bundle, enough: int) -> Bools:
+    """(m,) observations that may decide about cameras: those of points seen by three photos or more.
+
+    A wrong match between two photos goes unnoticed if it lies along the epipolar line, and pulls; a third photo gives
+    it away. Photos that see fewer than `enough` such points need their other points as well.
+    """
+    long = np.bincount(bundle.point, minlength=len(bundle.points)) >= 3
+    count = np.bincount(bundle.photo[long[bundle.point]], minlength=len(bundle.cam_from_world))
+    needed = long.copy()
+    needed[bundle.point[(count < enough)[bundle.photo]]] = True
+    return needed[bundle.point]
 
 
 def _retrack(

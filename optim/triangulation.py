@@ -102,6 +102,18 @@ def keep_observations(bundle: Bundle, keep: Bools, min_length: int = 2) -> Bundl
     )
 
 
+def join_points(bundle: Bundle, more: Bundle) -> Bundle:
+    """The bundle with the points and observations of another under the same cameras."""
+    return replace(
+        bundle,
+        points=np.concatenate([bundle.points, more.points]),
+        xy=np.concatenate([bundle.xy, more.xy]),
+        photo=np.concatenate([bundle.photo, more.photo]),
+        point=np.concatenate([bundle.point, more.point + len(bundle.points)]),
+        row=np.concatenate([bundle.row, more.row]),
+    )
+
+
 def without_weak_photos(bundle: Bundle, min_observations: int) -> Bundle:
     """The bundle without the poses and observations of photos that see fewer points."""
     weak = np.bincount(bundle.photo, minlength=len(bundle.cam_from_world)) < min_observations

@@ -9,7 +9,7 @@ import pytest
 
 from unposed.optim.bundle import Bundle, errors_px
 from unposed.optim.draft import draft
-from unposed.optim.refine import Refine, Refined, epipolar_errors_px, refine
+from unposed.optim.refine import Refine, Refined, dependable, epipolar_errors_px, refine
 from unposed.optim.resection import register
 from unposed.optim.tracks import Matches, join, spread_subset
 from unposed.optim.triangulation import keep_observations
@@ -174,3 +174,22 @@ def test_poses_that_nothing_supports_are_let_go(collection: Make) -> None:
     found = refined(world, start)
     assert np.isnan(found.bundle.cam_from_world).all()
     assert len(found.bundle.points) == len(found.bundle.xy) == 0
+
+
+def test_points_of_two_photos_decide_only_where_there_are_too_few_others() -> None:
+    row = np.arange(9)
+    bundle = Bundle(
+        models=("SIMPLE_PINHOLE",),
+        intrinsics=np.ones((1, 8)),
+        camera_of=np.zeros(4, np.int64),
+        cam_from_world=np.tile(np.eye(3, 4), (4, 1, 1)),
+        points=np.zeros((4, 3)),
+        xy=np.zeros((9, 2)),
+        photo=np.array([0, 1, 2, 0, 1, 2, 3, 0, 2]),
+        point=np.array([0, 0, 0, 1, 1, 2, 2, 3, 3]),
+        row=row,
+    )
+    # Point 0 is seen three times. Photo 3 sees but one point, shared with photo 2: that one is needed.
+    np.testing.assert_array_equal(dependable(bundle, 1), [1, 1, 1, 0, 0, 1, 1, 0, 0])
+    np.testing.assert_array_equal(dependable(bundle, 2), np.ones(9))
+    np.testing.assert_array_equal(dependable(bundle, 0), [1, 1, 1, 0, 0, 0, 0, 0, 0])
