@@ -19,7 +19,7 @@ from .intrinsics import Intrinsics
 from .positioning import position
 from .relative import relative_poses
 from .rotations import average, residuals_deg
-from .tracks import Matches, Tracks, Views
+from .tracks import Matches, Tracks, Views, join, spread_subset
 from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
 
 Array = NDArray[np.float64]
@@ -52,14 +52,19 @@ class Draft:
 def draft(
     views: Views,
     matches: Matches,
-    tracks: Tracks,
+    tracks: Tracks | None,
     intrinsics: Intrinsics,
     *,
     unit_px: float,
     max_edge_deg: float = 5.0,
+    tracks_per_photo: int = 150,
     seed: int = 0,
 ) -> Draft | None:
-    """The reconstruction of the largest consistent component, or None where there is none."""
+    """The reconstruction of the largest consistent component, or None where there is none.
+
+    Costs of drafts compare if they were offered the same `tracks`. Without any they are made, `tracks_per_photo`, from
+    the pairs that agree: a wall that looks like another one cannot spoil the tracks of both.
+    """
     models, rows, camera_of = intrinsics.models, intrinsics.rows, intrinsics.camera_of
     relative = relative_poses(views, matches, models, rows, camera_of, max_error_px=2.0 * unit_px, seed=seed)
     pairs = matches.pairs[relative.edge]
@@ -77,6 +82,9 @@ def draft(
     edge_residual = np.full(len(matches), np.nan)
     edge_residual[relative.edge] = residual
 
+    if tracks is None:
+        trusted = matches.select(np.isin(np.arange(len(matches)), relative.edge[agrees]))
+        tracks = spread_subset(join(views, trusted.row_a, trusted.row_b), len(views), tracks_per_photo)
     offered = len(tracks.row)
     tracks = tracks.select(member[tracks.photo])
     if tracks.count < 6:

@@ -29,6 +29,15 @@ neighbour's distance."""
 CLEAR_COST = 0.3
 """Below it two arrivals at the same focal length settle the matter, above it takes three."""
 
+TRACKS_PER_PHOTO = 80
+
+FALSE_PAIR_DEG = 30.0
+"""Pairs whose rotation is so far from the averaged ones show two different things that look alike: a wrong focal
+length alone does not turn a photo that far."""
+
+SAME_COST = 1.02
+"""Costs within this ratio are no evidence."""
+
 CORE_PHOTOS = 16
 """Beliefs are tested on at most so many well-connected photos; the winner then serves the whole collection."""
 
@@ -54,17 +63,24 @@ def find_intrinsics(
 ) -> Verdict:
     """The belief under which a core of the collection fits together best.
 
-    `known` (cameras,) marks focal lengths that are not to be searched; `assumed_groups` allows to give photos that
-    were grouped by size alone a camera each.
+    The core lies around the strongest pair; photos that no chain of pairs leads to have no say. `known`
+    (cameras,) marks focal lengths that are not to be searched; `assumed_groups` allows to give photos that were
+    grouped by size alone a camera each.
     """
     core = core_matches(matches, CORE_PHOTOS)
-    tracks = spread_subset(join(views, core.row_a, core.row_b), len(views), 80)
 
     def attempt(belief: Intrinsics) -> Draft | None:
         return _settled(lambda b: draft(views, core, tracks, b, unit_px=unit_px, seed=seed), belief)
 
+    tracks = spread_subset(join(views, core.row_a, core.row_b), len(views), TRACKS_PER_PHOTO)
     start = starting_focals(views, core, intrinsics, known)
-    best = attempt(start) if known.all() else _search(attempt, start, known, views)
+    best, clear = _search(attempt, start, known, views, intrinsics.rows[:, 0])
+    if best is not None and best.cost > CLEAR_COST and (best.edge_residual_deg > FALSE_PAIR_DEG).any():
+        # Look-alikes: their matches run through the tracks of everyone and drown what the cost has to say.
+        core = core.select(~(best.edge_residual_deg > FALSE_PAIR_DEG))
+        tracks = spread_subset(join(views, core.row_a, core.row_b), len(views), TRACKS_PER_PHOTO)
+        found_before = start.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
+        best, clear = _search(attempt, found_before, known, views, intrinsics.rows[:, 0])
     if best is None:
         return Verdict(start, 1.0, ("no draft of the scene could be made",))
     result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
@@ -78,8 +94,8 @@ def find_intrinsics(
         if own is not None and own.cost < 0.7 * best.cost:
             notes.append("photos of equal size were not taken by one camera; each has its own")
             result = apart.with_focals(np.where(_seen(own), own.focals, apart.rows[:, 0]))
-            best = own
-    if best.cost > 0.5:
+            best, clear = own, True
+    if not clear:
         notes.append("the focal length could not be determined well from these photos")
     return Verdict(result, best.cost, tuple(notes))
 
@@ -109,13 +125,13 @@ def _long_sides(views: Views, intrinsics: Intrinsics) -> Array:
 def core_matches(matches: Matches, photos: int) -> Matches:
     """The matches among a well-connected core: grown from the strongest pair by the photo with most matches into it."""
     everyone = np.unique(matches.pairs)
-    if len(everyone) <= photos:
+    if len(everyone) == 0:
         return matches
     count = np.minimum(matches.count(), 500).astype(np.float64)
     inside = np.zeros(int(everyone[-1]) + 1, bool)
     inside[matches.pairs[int(np.argmax(count))]] = True
     a, b = matches.pairs.T
-    for _ in range(photos - 2):
+    for _ in range(min(photos, len(everyone)) - 2):
         gain = np.bincount(b[inside[a]], weights=count[inside[a]], minlength=len(inside))
         gain += np.bincount(a[inside[b]], weights=count[inside[b]], minlength=len(inside))
         gain[inside] = 0.0
@@ -126,32 +142,50 @@ def core_matches(matches: Matches, photos: int) -> Matches:
 
 
 def _search(
-    attempt: Callable[[Intrinsics], Draft | None], start: Intrinsics, known: Bools, views: Views
-) -> Draft | None:
-    """Drafts from starts further and further away, until the best one has been reached independently."""
-    side = _long_sides(views, start)
+    attempt: Callable[[Intrinsics], Draft | None], start: Intrinsics, known: Bools, views: Views, usual: Array
+) -> tuple[Draft | None, bool]:
+    """Drafts from starts further and further away, until the best one has been reached independently.
+
+    Tells whether the photos decided. Where they did not, because drafts of quite different focal lengths fit equally
+    well, it is the one nearest to the `usual` focal lengths.
+    """
     focal = start.rows[:, 0]
+    if known.all():
+        return attempt(start), True
+    side = _long_sides(views, start)
+    found: list[Draft] = []
     best: Draft | None = None
     arrivals = 0
     for base in (focal, focal / 1.4, focal * 1.4, *(side * ratio for ratio in GRID)):
-        found = attempt(start.with_focals(np.where(known, focal, base)))
-        if found is None:
+        new = attempt(start.with_focals(np.where(known, focal, base)))
+        if new is None:
             continue
-        if best is None or found.cost < 0.95 * best.cost:
-            best, arrivals = found, 1
-        elif _same_place(best, found, known):
+        found.append(new)
+        if best is None or new.cost < 0.95 * best.cost:
+            best, arrivals = new, 1
+        elif _same_place(best, new, known):
             arrivals += 1
         if arrivals >= (2 if best.cost < CLEAR_COST else 3):
-            break
-    return best
+            return best, True
+    best = _best(found)
+    if best is None:
+        return None, False
+    equals = [d for d in found if d.cost < SAME_COST * best.cost]
+    spread = max(_distance(best, d, known) for d in equals)
+    if spread < np.log(1.2):
+        return best, True
+    return min(equals, key=lambda d: float(np.abs(np.log(d.focals / usual))[_seen(d) & ~known].mean())), False
 
 
 def _same_place(a: Draft, b: Draft, known: Bools) -> bool:
     """Whether two drafts found the same focal lengths, and fit about equally well."""
+    return max(a.cost, b.cost) <= 1.1 * min(a.cost, b.cost) and _distance(a, b, known) < 0.03
+
+
+def _distance(a: Draft, b: Draft, known: Bools) -> float:
+    """Median logarithm of the ratio of searched focal lengths; infinite for drafts with no such camera in common."""
     both = _seen(a) & _seen(b) & ~known
-    if not both.any() or max(a.cost, b.cost) > 1.1 * min(a.cost, b.cost):
-        return False
-    return bool(np.median(np.abs(np.log(a.focals[both] / b.focals[both]))) < 0.03)
+    return float(np.median(np.abs(np.log(a.focals[both] / b.focals[both])))) if both.any() else float("inf")
 
 
 def _settled(attempt: Callable[[Intrinsics], Draft | None], belief: Intrinsics, rounds: int = 8) -> Draft | None:

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.draft import Draft, draft
+from unposed.optim.draft import Draft, draft, largest_component
 from unposed.optim.search import find_intrinsics
-from unposed.optim.tracks import Matches, join, spread_subset
+from unposed.optim.tracks import Matches
 from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
@@ -22,7 +22,7 @@ class Global:
     """Averages rotations, finds positions, and adjusts a spread subset of the tracks, per connected component."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Poses need no more; the fine stage uses all."""
@@ -46,36 +46,45 @@ class Global:
         belief = belief_of(cameras, unit_px)
         if len(matches) == 0:
             return Scenes((), reasons(photos, matches, features, ()))
-        verdict = find_intrinsics(
-            views,
-            matches,
-            belief,
-            np.array([source != "guess" for source in cameras.focal_source]),
-            assumed_groups=cameras.grouping == "assumed",
-            unit_px=unit_px,
-            seed=self.seed,
-        )
+        known = np.array([source != "guess" for source in cameras.focal_source])
         found: list[Draft] = []
+        notes: dict[str, None] = {}  # a set that keeps its order
         rest = matches
         while len(rest):
-            tracks = spread_subset(join(views, rest.row_a, rest.row_b), len(views), self.tracks_per_photo)
+            # Every component has its own cameras, even where sizes are equal: each is searched for itself.
+            member = largest_component(len(views), rest.pairs, rest.count().astype(np.float64))
+            if found and member.sum() < self.min_photos:
+                break
+            inside = member[rest.pairs[:, 0]]
+            verdict = find_intrinsics(
+                views,
+                rest.select(inside),
+                belief,
+                known,
+                assumed_groups=cameras.grouping == "assumed",
+                unit_px=unit_px,
+                seed=self.seed,
+            )
             component = draft(
                 views,
-                rest,
-                tracks,
+                rest.select(inside),
+                None,
                 verdict.intrinsics,
                 unit_px=unit_px,
                 max_edge_deg=self.max_edge_deg,
+                tracks_per_photo=self.tracks_per_photo,
                 seed=self.seed,
             )
             if component is None or (found and component.posed.sum() < self.min_photos):
-                break
+                rest = rest.select(~inside)
+                continue
+            notes.update(dict.fromkeys(verdict.notes))
             found.append(component)
             rest = _without(rest, component)
         found.sort(key=lambda component: -component.posed.sum())
         scenes = tuple(scene_of(component.bundle, views, features) for component in found)
         placed = [int(photo) for scene in scenes for photo in scene.photos]
-        return Scenes(scenes, reasons(photos, matches, features, placed), verdict.notes)
+        return Scenes(scenes, reasons(photos, matches, features, placed), tuple(notes))
 
 
 def _without(matches: Matches, component: Draft) -> Matches:

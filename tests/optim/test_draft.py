@@ -124,6 +124,13 @@ def test_pairs_that_turn_the_wrong_way_are_put_aside(collection: Make) -> None:
     assert len(m) not in found.edges
     assert found.edge_residual_deg[-1] > 30.0
     assert np.nanmedian(found.edge_residual_deg[:-1]) < 1.0
+    own = draft(world.views, false, None, world.belief(), unit_px=1.0)
+    assert own is not None
+    assert own.posed.all()
+    assert not np.isin(
+        own.bundle.row, len(world.views.xy) - 1 - np.arange(len(xy))
+    ).any()  # seen by the false pair only
+    assert own.cost < found.cost  # tracks that mix two things are lost
 
 
 def test_the_larger_of_two_islands(collection: Make) -> None:

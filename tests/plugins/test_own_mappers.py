@@ -95,6 +95,18 @@ def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
     assert len(Global(min_photos=5)(*given).components) == 1
 
 
+def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
+    """Even and odd photos have nothing in common but their size; what holds for one group is not asked of the other."""
+    world = collection(
+        noise_px=0.3, points=600, photos=14, lenses=((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0))
+    )
+    given = inputs(world, keep=lambda a, b: a % 2 == b % 2)
+    fine = BundleAdjustment()(*given, Global()(*given))
+    focals = sorted(scene.cameras[0].params[0] for scene in fine.components)
+    assert focals == pytest.approx([1500.0, 2400.0], rel=0.02)
+    assert fine.notes == ()
+
+
 def test_a_photo_that_the_coarse_stage_left_out_joins(collection: Make) -> None:
     world = collection(noise_px=0.3, points=600)
     without = Global()(*inputs(world, keep=lambda a, b: 4 not in (a, b)))
