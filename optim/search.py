@@ -8,11 +8,12 @@ size really came from one camera.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .bundle import Adjust, adjust, errors_px
 from .draft import Draft, draft
 from .focals import calibrate, shared_focal
 from .intrinsics import Intrinsics
@@ -35,8 +36,12 @@ FALSE_PAIR_DEG = 30.0
 """Pairs whose rotation is so far from the averaged ones show two different things that look alike: a wrong focal
 length alone does not turn a photo that far."""
 
-SAME_COST = 1.02
+SAME_COST = 1.01
 """Costs within this ratio are no evidence."""
+
+LOOSER, APART = 0.9, 0.85
+"""What remains of the cost when photos of one camera get a camera each: over 0.97 where they did share one, about a
+half where they did not. First only the adjustment is given the freedom, then whole drafts are."""
 
 CORE_PHOTOS = 16
 """Beliefs are tested on at most so many well-connected photos; the winner then serves the whole collection."""
@@ -86,12 +91,12 @@ def find_intrinsics(
     result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
     notes: list[str] = []
     shared = np.bincount(intrinsics.camera_of[best.posed], minlength=len(known))
-    if assumed_groups and (shared > 1).any() and best.cost > CLEAR_COST:
-        apart = result.split()
+    apart = result.split()
+    if assumed_groups and (shared > 1).any() and _loosened(best, apart, unit_px) < LOOSER:
         known_apart = known[intrinsics.camera_of]
         single = calibrate(views, core, apart.rows, apart.camera_of, known_apart)
         own = _best([attempt(apart), attempt(apart.with_focals(single))])
-        if own is not None and own.cost < 0.7 * best.cost:
+        if own is not None and own.cost < APART * best.cost:
             notes.append("photos of equal size were not taken by one camera; each has its own")
             result = apart.with_focals(np.where(_seen(own), own.focals, apart.rows[:, 0]))
             best, clear = own, True
@@ -175,6 +180,17 @@ def _search(
     if spread < np.log(1.2):
         return best, True
     return min(equals, key=lambda d: float(np.abs(np.log(d.focals / usual))[_seen(d) & ~known].mean())), False
+
+
+def _loosened(found: Draft, apart: Intrinsics, unit_px: float) -> float:
+    """What remains of the cost of a draft's own observations after a short adjustment with a camera per photo."""
+    shared = found.bundle
+    free = replace(
+        shared, models=apart.models, intrinsics=shared.intrinsics[shared.camera_of], camera_of=apart.camera_of
+    )
+    free, _ = adjust(free, Adjust(distortion=True, loss_px=unit_px, max_iterations=5, tolerance=1e-3), apart.prior)
+    before, after = ((errors_px(bundle) / unit_px) ** 2 for bundle in (shared, free))
+    return float((after / (1.0 + after)).mean() / max(float((before / (1.0 + before)).mean()), 1e-12))
 
 
 def _same_place(a: Draft, b: Draft, known: Bools) -> bool:

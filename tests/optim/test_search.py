@@ -64,6 +64,15 @@ def test_photos_of_one_size_but_two_lenses_are_told_apart(collection: Make) -> N
     assert "not taken by one camera" in verdict.notes[0]
 
 
+def test_one_look_through_a_zoom_is_enough(collection: Make) -> None:
+    """Two of twelve photos were zoomed in: the rest fits so well that the cost of the whole is low."""
+    lenses = [TELE if photo in (3, 8) else WIDE for photo in range(12)]
+    world = collection(noise_px=0.3, photos=12, lenses=lenses)
+    verdict = found_for(world)
+    assert len(verdict.intrinsics.models) == 12
+    assert focal_errors_percent(world, verdict).max() < 3.0
+
+
 def test_given_groups_are_a_fact(collection: Make) -> None:
     verdict = found_for(collection(noise_px=0.5, photos=6, lenses=(WIDE, TELE)), assumed_groups=False)
     assert len(verdict.intrinsics.models) == 1
