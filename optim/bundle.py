@@ -27,8 +27,13 @@ from .rotations import exp_so3
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-DENSE_LIMIT = 1500
+DENSE_LIMIT = 3000
 """Unknowns up to which a dense Cholesky beats the sparse factorisation."""
+
+DENSE_SHARE = 0.1
+"""Share of entries between points and cameras from which on they are multiplied as a dense matrix."""
+
+DENSE_CHUNK_BYTES = 1 << 25
 
 CURVATURE_FLOOR = 0.6
 """Least share of the Gauss-Newton curvature kept along a residual; the loss itself has none, or less, beyond its
@@ -255,14 +260,13 @@ def _step(bundle: Bundle, system: _System, spread: Array, damping: float) -> Bun
     """The state after one damped step, or None where the system cannot be solved."""
     c, k, q = len(bundle.cam_from_world), len(spread), spread.shape[2]
     inverse_points = np.asarray(np.linalg.inv(_damped(system.h_points, damping)), np.float64)
-    weighted = block_diagonal(inverse_points) @ system.cross
-    reduced = -(system.cross.T @ weighted)
-    rhs = weighted.T @ system.g_points.ravel() - np.concatenate([system.g_poses.ravel(), system.g_intrinsics.ravel()])
+    moved = np.einsum("pij,pj->pi", inverse_points, system.g_points).ravel()
+    rhs = system.cross.T @ moved - np.concatenate([system.g_poses.ravel(), system.g_intrinsics.ravel()])
     poses, intrinsics = _damped(system.h_poses, damping), _damped(system.h_intrinsics, damping)
     mixed = system.h_mixed
     try:
         if len(rhs) <= DENSE_LIMIT:
-            dense = reduced.toarray()
+            dense = -_schur_term(system.cross, inverse_points)
             add_block_diagonal(dense, poses)
             add_block_diagonal(dense, intrinsics, 6 * c)
             dense[: 6 * c, 6 * c :] += mixed.toarray()
@@ -271,7 +275,8 @@ def _step(bundle: Bundle, system: _System, spread: Array, damping: float) -> Bun
         else:
             upper = hstack([block_diagonal(poses), mixed])
             lower = hstack([mixed.T, block_diagonal(intrinsics)])
-            solution = splu((reduced + vstack([upper, lower])).tocsc()).solve(rhs)
+            term = system.cross.T @ (block_diagonal(inverse_points) @ system.cross)
+            solution = splu((vstack([upper, lower]) - term).tocsc()).solve(rhs)
     except (LinAlgError, RuntimeError):  # not positive; exactly singular
         return None
     if not np.isfinite(solution).all():
@@ -292,6 +297,26 @@ def _step(bundle: Bundle, system: _System, spread: Array, damping: float) -> Bun
         intrinsics=intrinsics_new,
         points=bundle.points - np.einsum("pij,pj->pi", inverse_points, back),
     )
+
+
+def _schur_term(cross: csr_matrix, inverse_points: Array) -> Array:
+    """cross^T P^-1 cross as a dense matrix.
+
+    Sparse products are best where each point is seen by a few of many photos; where it is seen by a good part of them,
+    they spend their time on bookkeeping, and dense ones over chunks of points are several times faster.
+    """
+    rows, n = cross.shape
+    if cross.nnz < DENSE_SHARE * rows * n:
+        product: Array = (cross.T @ (block_diagonal(inverse_points) @ cross)).toarray()
+        return product
+    out = np.zeros((n, n))
+    root = np.linalg.cholesky(inverse_points).transpose(0, 2, 1)
+    step = max(1, DENSE_CHUNK_BYTES // (24 * n))
+    for begin in range(0, len(inverse_points), step):
+        part = cross[3 * begin : 3 * (begin + step)].toarray().reshape(-1, 3, n)
+        half = (root[begin : begin + step] @ part).reshape(-1, n)
+        out += half.T @ half
+    return out
 
 
 def _damped(blocks: Array, damping: float) -> Array:

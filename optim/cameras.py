@@ -100,7 +100,10 @@ def unproject(xy: Array, intrinsics: Array, iterations: int = 12) -> Array:
             a, b, d = by_y[:, 0, 0], by_y[:, 0, 1], by_y[:, 1, 1]  # symmetric
             error = value - target
             step = np.stack([d * error[:, 0] - b * error[:, 1], a * error[:, 1] - b * error[:, 0]], axis=1)
-            n = n - step / (a * d - b * b)[:, None]
+            step /= (a * d - b * b)[:, None]
+            n = n - step
+            if np.nanmax(np.abs(step), initial=0.0) < 1e-15:
+                break
         missed = np.linalg.norm(_distort(n, k) - target, axis=1) / (1.0 + np.linalg.norm(target, axis=1))
         good = (missed < 1e-9) & _one_to_one(n, k)
     n[~good] = np.nan

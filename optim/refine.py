@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+MATCH_CHUNK = 500_000
+"""Matches looked at together; bounds memory."""
+
 
 @dataclass(frozen=True)
 class Refine:
@@ -130,19 +133,24 @@ def _retrack(
 
 def epipolar_errors_px(views: Views, matches: Matches, bundle: Bundle) -> Array:
     """(m,) distance of each match from the epipolar geometry of the current poses; infinite without poses."""
-    edge = np.repeat(np.arange(len(matches)), matches.count())
-    a, b = matches.pairs[edge].T
-    rays_a = rays_of(views, matches.row_a, a, bundle.intrinsics, bundle.camera_of)
-    rays_b = rays_of(views, matches.row_b, b, bundle.intrinsics, bundle.camera_of)
+    rays = np.full((len(views.xy), 3), np.nan)
+    used = np.unique(np.concatenate([matches.row_a, matches.row_b]))  # a key point is in many matches
+    rays[used] = rays_of(views, used, views.photo_of(used), bundle.intrinsics, bundle.camera_of)
     pose_a, pose_b = bundle.cam_from_world[matches.pairs[:, 0]], bundle.cam_from_world[matches.pairs[:, 1]]
     rotation = pose_b[:, :, :3] @ pose_a[:, :, :3].transpose(0, 2, 1)
     baseline = pose_b[:, :, 3] - np.einsum("eij,ej->ei", rotation, pose_a[:, :, 3])
-    essential = (skew(baseline) @ rotation)[edge]
-    line_b = np.einsum("mij,mj->mi", essential, rays_a)
-    line_a = np.einsum("mji,mj->mi", essential, rays_b)
-    value = np.einsum("mi,mi->m", rays_b, line_b)
-    # First-order distance on the unit sphere, carried to pixels by the focal length.
-    slope2 = np.einsum("mi,mi->m", line_a, line_a) + np.einsum("mi,mi->m", line_b, line_b) - 2.0 * value**2
-    focal = bundle.intrinsics[bundle.camera_of[a], 0]
-    error = np.abs(value) / np.sqrt(np.maximum(slope2, 1e-24)) * focal
-    return np.where(np.isfinite(error), error, np.inf)
+    essential = skew(baseline) @ rotation
+    focal = bundle.intrinsics[bundle.camera_of[matches.pairs[:, 0]], 0]
+    edge = np.repeat(np.arange(len(matches)), matches.count())
+    out = np.empty(len(edge))
+    for begin in range(0, len(edge), MATCH_CHUNK):
+        part = slice(begin, begin + MATCH_CHUNK)
+        of, ray_a, ray_b = edge[part], rays[matches.row_a[part]], rays[matches.row_b[part]]
+        line_b = np.einsum("mij,mj->mi", essential[of], ray_a)
+        line_a = np.einsum("mji,mj->mi", essential[of], ray_b)
+        value = np.einsum("mi,mi->m", ray_b, line_b)
+        # First-order distance on the unit sphere, carried to pixels by the focal length.
+        slope2 = np.einsum("mi,mi->m", line_a, line_a) + np.einsum("mi,mi->m", line_b, line_b) - 2.0 * value**2
+        error = np.abs(value) / np.sqrt(np.maximum(slope2, 1e-24)) * focal[of]
+        out[part] = np.where(np.isfinite(error), error, np.inf)
+    return out

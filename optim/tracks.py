@@ -12,6 +12,9 @@ from scipy.sparse.csgraph import connected_components
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
+TRIANGLE_CHUNK = 200_000
+"""Matches looked at together; bounds the memory of their neighbourhoods."""
+
 
 @dataclass(frozen=True, eq=False)
 class Views:
@@ -94,22 +97,57 @@ class Tracks:
 
 
 def join(views: Views, row_a: Index, row_b: Index) -> Tracks:
-    """Connected components of the matches. Components that see a photo twice contradict themselves: their
-    observations in the photos seen twice are dropped, the rest stays."""
-    k = len(views.xy)
-    graph = coo_matrix((np.ones(len(row_a), bool), (row_a, row_b)), shape=(k, k))
-    _, label = connected_components(graph, directed=False)
+    """Connected components of the matches. Components that see a photo twice contradict themselves.
+
+    One wrong match merges two tracks, and a few per pair merge all of a large collection into one. It closes no
+    triangle with other matches, though, while those between three photos that see one point do. So components that
+    contradict themselves are joined anew from the matches in triangles; what then still sees a photo twice loses its
+    observations there.
+    """
+    track = _components(len(views.xy), row_a, row_b)
+    row, photo, twice = _members(views, track, row_a, row_b)
+    if twice.any():
+        doubtful = np.zeros(len(views.xy), bool)
+        doubtful[np.unique(track[row[twice]])] = True  # by label: there are no more labels than key points
+        kept = ~doubtful[track[row_a]]
+        at = np.flatnonzero(~kept)
+        kept[at] = _in_triangle(len(views.xy), row_a[at], row_b[at])
+        row_a, row_b = row_a[kept], row_b[kept]
+        track = _components(len(views.xy), row_a, row_b)
+        row, photo, twice = _members(views, track, row_a, row_b)
+    _, number = np.unique(track[row], return_inverse=True)
+    return Tracks(row, photo, number.astype(np.int64)).select(~twice)
+
+
+def _components(key_points: int, row_a: Index, row_b: Index) -> Index:
+    """(key points,) label of the component of each."""
+    graph = coo_matrix((np.ones(len(row_a), bool), (row_a, row_b)), shape=(key_points, key_points))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+
+
+def _members(views: Views, track: Index, row_a: Index, row_b: Index) -> tuple[Index, Index, NDArray[np.bool_]]:
+    """Matched key points by track and photo, their photos, and whether their track sees that photo twice."""
     row = np.unique(np.concatenate([row_a, row_b]))
     photo = views.photo_of(row)
-    order = np.lexsort((photo, label[row]))
+    order = np.lexsort((photo, track[row]))
     row, photo = row[order], photo[order]
-    track = label[row].astype(np.int64)
-    same = (track[1:] == track[:-1]) & (photo[1:] == photo[:-1])
+    same = (np.diff(track[row]) == 0) & (np.diff(photo) == 0)
     twice = np.zeros(len(row), bool)
     twice[1:] |= same
     twice[:-1] |= same
-    _, track = np.unique(track, return_inverse=True)
-    return Tracks(row, photo, track.astype(np.int64)).select(~twice)
+    return row, photo, twice
+
+
+def _in_triangle(key_points: int, row_a: Index, row_b: Index) -> NDArray[np.bool_]:
+    """(m,) whether both key points of a match are also matched with a common third one."""
+    near = coo_matrix((np.ones(len(row_a), np.int32), (row_a, row_b)), shape=(key_points, key_points)).tocsr()
+    near = near + near.T
+    out = np.zeros(len(row_a), bool)
+    for begin in range(0, len(row_a), TRIANGLE_CHUNK):
+        part = slice(begin, begin + TRIANGLE_CHUNK)
+        common = near[row_a[part]].multiply(near[row_b[part]])
+        out[part] = np.asarray(common.sum(axis=1)).ravel() > 0
+    return out
 
 
 def spread_subset(tracks: Tracks, photos: int, per_photo: int) -> Tracks:

@@ -20,7 +20,7 @@ class BundleAdjustment:
     """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
