@@ -30,6 +30,9 @@ neighbour's distance."""
 CLEAR_COST = 0.3
 """Below it two arrivals at the same focal length settle the matter, above it takes three."""
 
+POOR_COST = 0.45
+"""Photos that belong together end well below, with long lenses, blur and all."""
+
 TRACKS_PER_PHOTO = 80
 
 FALSE_PAIR_DEG = 30.0
@@ -82,7 +85,7 @@ def find_intrinsics(
     best, clear = _search(attempt, start, known, views, intrinsics.rows[:, 0])
     if best is not None and best.cost > CLEAR_COST and (best.edge_residual_deg > FALSE_PAIR_DEG).any():
         # Look-alikes: their matches run through the tracks of everyone and drown what the cost has to say.
-        core = core.select(~(best.edge_residual_deg > FALSE_PAIR_DEG))
+        core = core.select(best.edge_residual_deg <= FALSE_PAIR_DEG)
         tracks = spread_subset(join(views, core.row_a, core.row_b), len(views), TRACKS_PER_PHOTO)
         found_before = start.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
         best, clear = _search(attempt, found_before, known, views, intrinsics.rows[:, 0])
@@ -102,6 +105,8 @@ def find_intrinsics(
             best, clear = own, True
     if not clear:
         notes.append("the focal length could not be determined well from these photos")
+    if best.cost > POOR_COST:
+        notes.append("no cameras make the photos fit together well; crops and blur are the usual causes")
     return Verdict(result, best.cost, tuple(notes))
 
 
