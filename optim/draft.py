@@ -25,6 +25,10 @@ from .triangulation import keep_observations, rays_of, track_errors_px, without_
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
+FALSE_PAIR_DEG = 30.0
+"""Pairs whose rotation is so far from the averaged ones show two different things that look alike: a wrong focal
+length alone does not turn a photo that far. Those in between may be right about a photo that the average got wrong."""
+
 POINTS_FOR_A_POSE = 3
 """Fewer leave it undetermined, and a photo that sees nothing is not placed."""
 
@@ -63,7 +67,7 @@ def draft(
     """The reconstruction of the largest consistent component, or None where there is none.
 
     Costs of drafts compare if they were offered the same `tracks`. Without any they are made, `tracks_per_photo`, from
-    the pairs that agree: a wall that looks like another one cannot spoil the tracks of both.
+    the pairs that are not quite off: a wall that looks like another one cannot spoil the tracks of both.
     """
     models, rows, camera_of = intrinsics.models, intrinsics.rows, intrinsics.camera_of
     relative = relative_poses(views, matches, models, rows, camera_of, max_error_px=2.0 * unit_px, seed=seed)
@@ -83,7 +87,7 @@ def draft(
     edge_residual[relative.edge] = residual
 
     if tracks is None:
-        trusted = matches.select(np.isin(np.arange(len(matches)), relative.edge[agrees]))
+        trusted = matches.select(edge_residual <= FALSE_PAIR_DEG)
         tracks = spread_subset(join(views, trusted.row_a, trusted.row_b), len(views), tracks_per_photo)
     offered = len(tracks.row)
     tracks = tracks.select(member[tracks.photo])

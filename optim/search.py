@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Adjust, adjust, errors_px
-from .draft import Draft, draft
+from .draft import FALSE_PAIR_DEG, Draft, draft
 from .focals import calibrate, shared_focal
 from .intrinsics import Intrinsics
 from .tracks import Matches, Views, join, spread_subset
@@ -34,10 +34,6 @@ POOR_COST = 0.45
 """Photos that belong together end well below, with long lenses, blur and all."""
 
 TRACKS_PER_PHOTO = 80
-
-FALSE_PAIR_DEG = 30.0
-"""Pairs whose rotation is so far from the averaged ones show two different things that look alike: a wrong focal
-length alone does not turn a photo that far."""
 
 SAME_COST = 1.01
 """Costs within this ratio are no evidence."""
