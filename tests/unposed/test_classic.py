@@ -73,7 +73,7 @@ def test_the_second_run_computes_nothing(yard: PhotoSet, own_cache: Path, tmp_pa
 
 
 def test_another_mapping_option_computes_mapping_alone(yard: PhotoSet, own_cache: Path) -> None:
-    again = unposed.reconstruct(yard.images, cache=own_cache, settings={"fine.rounds": 1})
+    again = unposed.reconstruct(yard.images, cache=own_cache, settings={"fine.rounds": 2})
     assert computed(again) == {"fine": 1}
 
 
