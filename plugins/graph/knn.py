@@ -18,7 +18,7 @@ class NearestNeighbours:
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
-    neighbours: Annotated[int, Within("[1, inf)")] = 20
+    neighbours: Annotated[int, Within("[1, inf)")] = 12
     """Partners per photo; a pair is kept if either side asks for it."""
     min_similarity: Annotated[float, Within("[0, 1]")] = 0.012
     """Pairs below are hopeless and only kept where nothing else connects a photo."""
