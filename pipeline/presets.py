@@ -37,15 +37,22 @@ def list_presets(configs: Traversable | None = None) -> list[tuple[str, str]]:
 
 
 def apply_settings(preset: Mapping[str, Any], settings: Iterable[str]) -> Preset:
-    """A copy with `node.key=value` settings applied (values are YAML); `node.use=plugin` may add a node."""
+    """A copy with `node.key=value` settings applied (values are YAML); `node.use=plugin` may add a node.
+
+    `node=null` drops one, as in a file. It does not matter which setting comes first.
+    """
     layer: Preset = {}
+    dropped: Preset = {}
     for setting in settings:
         target, equals, value = setting.partition("=")
         node, dot, key = target.strip().partition(".")
-        if not (equals and dot and node and key):
-            raise ConfigError(f"{setting!r}: expected node.key=value, e.g. matching.max_ratio=0.8")
         if node in RESERVED:
             raise ConfigError(f"{setting!r}: {node!r} is no node")
+        if node and not dot and value.strip() == "null":
+            dropped[node] = None
+            continue
+        if not (equals and dot and node and key):
+            raise ConfigError(f"{setting!r}: expected node.key=value, e.g. matching.max_ratio=0.8, or node=null")
         inner = layer.setdefault(node, {})
         *parents, last = key.split(".")
         for parent in parents:
@@ -53,11 +60,13 @@ def apply_settings(preset: Mapping[str, Any], settings: Iterable[str]) -> Preset
             if not isinstance(inner, dict):
                 raise ConfigError(f"{setting!r}: {parent!r} is also set to a plain value")
         inner[last] = read_yaml(value, f"{target.strip()}=")
-    for node, options in layer.items():
-        if node not in preset and "use" not in options:
-            known = [name for name in preset if name not in RESERVED]
+    known = [name for name in preset if name not in RESERVED]
+    for node in (*layer, *dropped):
+        if node in layer and node in dropped:
+            raise ConfigError(f"{node}: dropped by {node}=null and set by another setting")
+        if node not in known and "use" not in layer.get(node, {}):
             raise ConfigError(f"{node}: no such node{did_you_mean(node, known)}")
-    return _merge(preset, layer)
+    return _merge(preset, layer | dropped)
 
 
 def _read(name: str, beside: Path | None, configs: Traversable, seen: tuple[str, ...]) -> Preset:

@@ -134,7 +134,12 @@ def _how(p: Parser) -> None:
     """Options of a run, whatever the photos are."""
     p.add_argument("--preset", default="auto", metavar="NAME|FILE", help="see unposed presets (default: %(default)s)")
     p.add_argument(
-        "--set", action="append", default=[], metavar="NODE.KEY=VALUE", dest="settings", help="change one setting"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE.KEY=VALUE",
+        dest="settings",
+        help="change one setting; NODE=null drops the node",
     )
     p.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda[:i]", help="default: %(default)s")
     p.add_argument("--workers", type=_positive, metavar="N", help="items in work at once (default: one per core)")

@@ -96,11 +96,27 @@ def test_a_setting_of_another_plugin_drops_the_options_of_the_old_one(configs: P
     assert apply_settings(preset, ["features.n=3", "features.use=orb"])["features"] == {"use": "orb", "n": 3}
 
 
+@pytest.mark.parametrize("settings", [["fine=null", "features.edge=3"], ["features.edge=3", " fine = null"]])
+def test_a_setting_drops_a_node(configs: Path, settings: list[str]) -> None:
+    changed = apply_settings(read_preset("classic", configs), settings)
+    assert "fine" not in changed
+    assert changed["features"]["edge"] == 3
+
+
+@pytest.mark.parametrize("settings", [["fine=null", "fine.rounds=3"], ["fine.use=other", "fine=null"]])
+def test_a_node_that_is_dropped_and_set(configs: Path, settings: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"^fine: dropped by fine=null and set by another setting$"):
+        apply_settings(read_preset("classic", configs), settings)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("matching.max_ratio", "expected node.key=value"),
         ("max_ratio=3", "expected node.key=value"),
+        ("fine=", "expected node.key=value"),
+        ("fine=3", "expected node.key=value, e.g. matching.max_ratio=0.8, or node=null"),
+        ("fein=null", "fein: no such node; did you mean fine?"),
         ("matchin.max_ratio=3", "matchin: no such node; did you mean matching?"),
         ("matching.max_ratio=[1", "not valid YAML"),
         ("outputs.x=1", "'outputs' is no node"),
