@@ -32,7 +32,7 @@ class Refine:
 
     max_error: float = 4.0
     """Observations further from their point are none."""
-    loss: float = 0.5
+    loss: float = 0.8
     """Scale of the Cauchy loss."""
     min_angle_deg: float = 1.5
     """Points seen under smaller angles are not kept: their depth is noise."""

@@ -20,11 +20,11 @@ class BundleAdjustment:
     """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
-    loss_px: Annotated[float, Within("(0, inf)")] = 0.3
+    loss_px: Annotated[float, Within("(0, inf)")] = 0.8
     """Scale of the Cauchy loss, likewise."""
     min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.5
     """Points seen under smaller angles are dropped."""
