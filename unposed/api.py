@@ -2,7 +2,7 @@
 
     import unposed
     scene = unposed.reconstruct("photos/", "result/")
-    scene.export("splat", "splat/")
+    scene.export("ply", "points/")
 
 Nothing here prints, and nothing is remembered between calls but what lies in the cache folder. The functions are
 there as `unposed.reconstruct` and so on, too, without the cost of loading them beforehand.
