@@ -134,5 +134,5 @@ def _check(root: Path, photos: Sequence[Photo], rejected: dict[str, str], filter
     elif photos:
         remedy = "at least two that overlap are needed"
     else:
-        remedy = f"expected files such as {', '.join(sorted(SUFFIXES)[:4])}"
+        remedy = f"expected files that end in {', '.join(sorted(SUFFIXES))}"
     raise InputError(f"{found} in {root}: {remedy}")

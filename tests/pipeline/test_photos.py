@@ -196,7 +196,7 @@ def test_no_such_folder_names_the_near_one(folder: Path) -> None:
 
 
 def test_too_few_photos(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no photos in .*expected files such as"):
+    with pytest.raises(InputError, match=r"no photos in .*expected files that end in .*\.jpg"):
         scan(tmp_path)
     save(tmp_path / "a.jpg")
     with pytest.raises(InputError, match=r"only one usable photo.*at least two"):
