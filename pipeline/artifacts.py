@@ -139,6 +139,23 @@ class SceneGraph:
 
 
 @dataclass(frozen=True, eq=False)
+class DepthGrid:
+    """What a network saw of one photo, looking at a pair: its depth, thinned out to a grid of the photo's pixels."""
+
+    origin_px: tuple[float, float]
+    """x and y of the sample depth[0, 0] in the original photo."""
+    step_px: tuple[float, float]
+    """Distance of neighbouring samples along x and y."""
+    depth: Floats
+    """(h, w) float32 along the optical axis, up to one scale, which is that of this side's match depths; float16 is
+    enough where the scale keeps it within 1e-3 and 1e4. Not a number or not positive: unknown."""
+    confidence: Floats
+    """(h, w) float32 or float16, positive; only ratios within one grid matter."""
+    focal_px: float
+    """The focal length, in pixels of the original photo, under which the network saw the depth."""
+
+
+@dataclass(frozen=True, eq=False)
 class PairMatches:
     """Correspondences between photos a and b, a before b in the collection."""
 
@@ -152,7 +169,10 @@ class PairMatches:
     """(m,) int32 rows of the two photos' Features; None for matchers without key points."""
     depth_a: Floats | None = None
     depth_b: Floats | None = None
-    """(m,) float32, up to one common scale; from matchers that predict point maps."""
+    """(m,) float32 depth of each match in front of its own camera, each side up to one scale of its own; from matchers
+    that predict point maps. Not a number or not positive: unknown."""
+    grids: tuple[DepthGrid, DepthGrid] | None = None
+    """Depth of all of a and all of b, from the same matchers."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unposed.pipeline.artifacts import Camera, Features, Photo, Scenes
+from unposed.pipeline.artifacts import Camera, DepthGrid, Features, PairMatches, Photo, Scenes
 from unposed.pipeline.codec import CodecError, decode, encode
 
 
@@ -107,6 +107,17 @@ def test_artifacts_of_ours_are_known_to_everyone() -> None:
     assert same(decode(encode(scenes), Scenes), scenes)
     photo = Photo("a b/ü.jpg", Path("/x/a b/ü.jpg"), "00", 4, 3)
     assert decode(encode(photo), Photo) == photo
+
+
+def test_pairs_with_depth_keep_their_precision_and_cost_no_more_than_their_arrays() -> None:
+    rng = np.random.default_rng(0)
+    grid = DepthGrid((4.5, 4.5), (8.0, 8.0), rng.random((48, 64), np.float32), rng.random((48, 64), np.float16), 900.0)
+    xy, depth = rng.random((7000, 2), np.float32), rng.random(7000).astype(np.float16)
+    pair = PairMatches(xy, xy, depth, depth_a=depth, depth_b=depth, grids=(grid, grid))
+    payload = encode(pair)
+    assert same(decode(payload, PairMatches), pair)
+    arrays = (xy, xy, depth, depth, depth, *[grid.depth, grid.confidence] * 2)
+    assert len(payload) < sum(array.nbytes for array in arrays) + 1000
 
 
 def test_numpy_scalars_become_plain_numbers() -> None:
