@@ -111,7 +111,8 @@ def test_artifacts_of_ours_are_known_to_everyone() -> None:
 
 def test_pairs_with_depth_keep_their_precision_and_cost_no_more_than_their_arrays() -> None:
     rng = np.random.default_rng(0)
-    grid = DepthGrid((4.5, 4.5), (8.0, 8.0), rng.random((48, 64), np.float32), rng.random((48, 64), np.float16), 900.0)
+    depths, confidences = rng.random((2, 48, 64), np.float32)
+    grid = DepthGrid((4.5, 4.5), (8.0, 8.0), depths, confidences.astype(np.float16), 900.0)
     xy, depth = rng.random((7000, 2), np.float32), rng.random(7000).astype(np.float16)
     pair = PairMatches(xy, xy, depth, depth_a=depth, depth_b=depth, grids=(grid, grid))
     payload = encode(pair)
