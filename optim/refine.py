@@ -7,6 +7,7 @@ intrinsics that are free but not freer than the photos can tell (see bundle.Prio
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,14 @@ class Refine:
     """Photos with fewer are let go."""
 
 
+class Solver(Protocol):
+    """A way to the minimum, as optim.bundle.adjust."""
+
+    def __call__(
+        self, bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None
+    ) -> tuple[Bundle, Summary]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Refined:
     bundle: Bundle
@@ -62,6 +71,7 @@ def refine(
     *,
     unit_px: float,
     seed: int = 0,
+    solver: Solver = adjust,
 ) -> Refined:
     """The final bundle. `start` gives cameras and poses; `candidates` are photos that may join by resection."""
     bundle = start
@@ -75,7 +85,7 @@ def refine(
         if len(bundle.points) < 6:
             bundle = without_weak_photos(bundle, options.min_observations)
             break
-        bundle, summary = adjust(
+        bundle, summary = solver(
             bundle,
             Adjust(
                 principal=True,

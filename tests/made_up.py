@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -147,6 +148,24 @@ class Collection:
             photo=photo,
             point=point.astype(np.int64),
             row=row,
+        )
+
+    def bundle_without(self, photo: int) -> Bundle:
+        """As if a photo had not been placed; points that only one other sees are gone."""
+        full = self.bundle()
+        seen = full.photo != photo
+        often = np.bincount(full.point[seen], minlength=len(full.points)) >= 2
+        seen &= often[full.point]
+        poses = full.cam_from_world.copy()
+        poses[photo] = np.nan
+        return replace(
+            full,
+            cam_from_world=poses,
+            points=full.points[often],
+            xy=full.xy[seen],
+            photo=full.photo[seen],
+            point=(np.cumsum(often) - 1)[full.point[seen]],
+            row=full.row[seen],
         )
 
     def errors(self, cam_from_world: np.ndarray) -> PoseErrors:

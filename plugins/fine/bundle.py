@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.refine import Refine, refine
+from unposed.optim.bundle import adjust
+from unposed.optim.refine import Refine, Solver, refine
 from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
@@ -21,6 +22,7 @@ class BundleAdjustment:
 
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 5
+    solver: ClassVar[Solver] = staticmethod(adjust)
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
@@ -61,6 +63,7 @@ class BundleAdjustment:
                 options,
                 unit_px=unit_px,
                 seed=self.seed,
+                solver=self.solver,
             )
             result = scene_of(refined.bundle, views, features)
             if len(result.photos) >= 2:

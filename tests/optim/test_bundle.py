@@ -140,17 +140,7 @@ def test_points_behind_a_camera_do_no_harm(collection: Make) -> None:
 
 def test_photos_without_a_pose_stay_without(collection: Make) -> None:
     world = collection(photos=6, points=100, noise_px=0.3)
-    full = world.bundle()
-    keep = full.photo != 2
-    often = np.bincount(full.point[keep], minlength=len(full.points)) >= 2
-    keep &= often[full.point]
-    poses = full.cam_from_world.copy()
-    poses[2] = np.nan
-    number = np.cumsum(often) - 1
-    start = Bundle(
-        full.models, full.intrinsics, full.camera_of, poses, full.points[often],
-        full.xy[keep], full.photo[keep], number[full.point[keep]], full.row[keep],
-    )  # fmt: skip
+    start = world.bundle_without(2)
     found, _ = adjust(start, Adjust(max_iterations=5))
     assert np.isnan(found.cam_from_world[2]).all()
     assert np.isfinite(np.delete(found.cam_from_world, 2, axis=0)).all()

@@ -21,6 +21,7 @@ from unposed.pipeline.artifacts import (
 )
 from unposed.plugins.coarse.global_mapping import Global
 from unposed.plugins.fine.bundle import BundleAdjustment
+from unposed.plugins.fine.ceres import Ceres
 
 Make = Callable[..., Any]
 Inputs = tuple[Photos, Cameras, dict[int, Features], dict[tuple[int, int], PairMatches], dict[tuple[int, int], Any]]
@@ -68,11 +69,12 @@ def worst_deg(world: Any, scene: Scene) -> float:
     return float(np.nanmax(world.errors(poses).rotation_error_deg))
 
 
-def test_both_stages_place_everything(collection: Make) -> None:
+@pytest.mark.parametrize("stage", [BundleAdjustment, Ceres])
+def test_both_stages_place_everything(collection: Make, stage: type[BundleAdjustment]) -> None:
     world = collection(noise_px=0.5, wrong=0.03, points=600)
     given = inputs(world)
     coarse = Global()(*given)
-    fine = BundleAdjustment()(*given, coarse)
+    fine = stage()(*given, coarse)
     for scenes in (coarse, fine):
         (scene,) = scenes.components
         np.testing.assert_array_equal(scene.photos, np.arange(10))

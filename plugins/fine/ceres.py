@@ -1,0 +1,20 @@
+"""The fine stage with Ceres as its solver: to check ours against, and to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unposed.optim.ceres import adjust_by_ceres
+from unposed.optim.refine import Solver
+
+from .bundle import BundleAdjustment
+
+
+@dataclass(frozen=True)
+class Ceres(BundleAdjustment):
+    """Bundle adjustment by Ceres through pycolmap, which takes all key points for equally exact, and has no priors:
+    intrinsics that the photos do not tell may end far off."""
+
+    version: ClassVar[int] = 1
+    solver: ClassVar[Solver] = staticmethod(adjust_by_ceres)
