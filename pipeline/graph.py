@@ -15,6 +15,7 @@ from .presets import RESERVED
 from .registry import Registry
 from .slots import SLOTS, STAGE_SLOTS
 from .stage import Grain
+from .weights import with_weights
 
 PHOTOS = "photos"
 EDGES = "graph"
@@ -112,7 +113,7 @@ def _node(name: str, value: object, declared: Iterable[str], registry: Registry)
     edges = renames.get(EDGES, EDGES) if runs_over_edges else None
     if edges is not None and edges not in declared:
         raise ConfigError(f"{name}: runs over {GRAIN_TEXT[ports.grain]}, so it needs a node {edges!r} to list them")
-    stage: Any = build(cls, options, name)
+    stage = with_weights(build(cls, options, name), name)
     return Node(name, f"{slot}.{plugin}", stage, ports, sources, edges, frozenset(options))
 
 

@@ -11,11 +11,11 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .artifacts import Photo, Photos
+from .content import content_hash
 from .errors import ConfigError
 from .graph import Node
 
@@ -75,13 +75,6 @@ def _plain(value: Any, path: str) -> Any:
 
 def _file_content(path: Path, option: str) -> str:
     try:
-        state = path.stat()
-        return _hash_file(path, state.st_size, state.st_mtime_ns)
+        return content_hash(path)
     except OSError as error:
         raise ConfigError(f"{option}: {path}: {error.strerror}") from error
-
-
-@lru_cache(maxsize=64)
-def _hash_file(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -11,12 +11,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from unposed.api import (
+        accept_weights,
         demo,
         doctor,
         evaluate,
         export,
+        get_weights,
         list_plugins,
         list_presets,
+        list_weights,
         load,
         new_plugin,
         open_cache,
@@ -26,12 +29,15 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "accept_weights",
     "demo",
     "doctor",
     "evaluate",
     "export",
+    "get_weights",
     "list_plugins",
     "list_presets",
+    "list_weights",
     "load",
     "new_plugin",
     "open_cache",

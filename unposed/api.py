@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unposed.pipeline import presets
+from unposed.pipeline import download, presets
+from unposed.pipeline.catalogue import CATALOGUE, Weights, entry
 from unposed.pipeline.config import Option, schema
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.registry import PluginInfo, Registry
 from unposed.pipeline.store import Store, default_folder
+from unposed.pipeline.weights import find_weights
 from unposed.synthetic.sample import sample_folder
 
 from .diagnosis import Diagnosis, diagnose
@@ -32,12 +34,16 @@ __all__ = [
     "Evaluation",
     "Plugin",
     "Reconstruction",
+    "Weights",
+    "accept_weights",
     "demo",
     "doctor",
     "evaluate",
     "export",
+    "get_weights",
     "list_plugins",
     "list_presets",
+    "list_weights",
     "load",
     "new_plugin",
     "open_cache",
@@ -106,6 +112,24 @@ def list_presets() -> list[tuple[str, str]]:
 def show_preset(name: str | Path) -> dict[str, Any]:
     """A preset, by name or file, with all that it inherits."""
     return presets.read_preset(name)
+
+
+def list_weights() -> list[tuple[Weights, Path | None]]:
+    """The published weights that are known by name, and where each is on this machine, if it is."""
+    return [(weights, find_weights(weights.file)) for weights in CATALOGUE]
+
+
+def accept_weights(name: str) -> Weights:
+    """Accept the licence of published weights (`terms` says which); it is remembered in the user's cache folder."""
+    weights = entry(name)
+    download.accept(weights)
+    return weights
+
+
+def get_weights(name: str, watch: download.Watcher = lambda done, total: None) -> Path:
+    """The file of published weights, fetched if this machine does not have it and the licence was accepted."""
+    weights = entry(name)
+    return find_weights(weights.file) or download.fetch(weights, watch)
 
 
 def open_cache(folder: str | Path | None = None) -> Store:

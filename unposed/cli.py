@@ -106,6 +106,7 @@ def parser() -> Parser:
     _demo(verb("demo", "reconstruct the bundled sample and say how accurate it was"))
     _plugins(verb("plugins", "list, explain or start plugins"))
     _presets(verb("presets", "list the presets, or print one with all that it inherits"))
+    _weights(verb("weights", "list, accept or fetch the published weights of networks"))
     _cache(verb("cache", "show, prune or verify what earlier runs stored"))
     doctor = verb("doctor", "say what this machine has, and what is amiss")
     doctor.add_argument("--cache", type=Path, metavar="DIR", help="default: the one reconstruct uses")
@@ -180,6 +181,13 @@ def _plugins(p: Parser) -> None:
 def _presets(p: Parser) -> None:
     p.add_argument("action", nargs="?", choices=("list", "show"), default="list")
     p.add_argument("name", nargs="?", metavar="NAME|FILE", help="show: the preset to print")
+    _json(p)
+
+
+def _weights(p: Parser) -> None:
+    p.add_argument("action", nargs="?", choices=("list", "get", "accept"), default="list")
+    p.add_argument("name", nargs="?", metavar="NAME", help="get, accept: which weights, see unposed weights list")
+    p.add_argument("--accept", action="store_true", help="get: the licence is known and accepted")
     _json(p)
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict
 from typing import Any
 
 from unposed import api
+from unposed.pipeline.catalogue import entry
+from unposed.pipeline.download import is_accepted
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.progress import progress_for
 from unposed.pipeline.store import Store
+from unposed.pipeline.weights import weight_folders
 
 from .show import count, paragraph, reconstruction_rows, size, table
 
@@ -129,6 +133,42 @@ def presets(arguments: argparse.Namespace) -> int:
 
     print(yaml.safe_dump(preset, sort_keys=False, allow_unicode=True), end="")
     return 0
+
+
+def weights(arguments: argparse.Namespace) -> int:
+    """`unposed weights [list | get NAME | accept NAME]`."""
+    if arguments.action == "list":
+        return _list_weights(arguments.json)
+    if arguments.name is None:
+        raise ConfigError(f"weights {arguments.action}: give a name, see unposed weights list")
+    chosen = entry(arguments.name)
+    print(chosen.terms, file=sys.stderr)
+    if arguments.accept or arguments.action == "accept":
+        api.accept_weights(chosen.name)
+    if arguments.action == "get":
+        path = api.get_weights(chosen.name, _byte_count if sys.stderr.isatty() else lambda done, total: None)
+        if arguments.json:
+            return _print_json({"name": chosen.name, "file": path})
+        print(path)
+        return 0
+    if arguments.json:
+        return _print_json({"name": chosen.name, "licence": chosen.licence})
+    print(f"accepted; next: unposed weights get {chosen.name}")
+    return 0
+
+
+def _list_weights(as_json: bool) -> int:
+    found = api.list_weights()
+    if as_json:
+        return _print_json([{**asdict(each), "path": path, "accepted": is_accepted(each)} for each, path in found])
+    print(table((each.name, each.licence, "here" if path else "not here", each.about) for each, path in found))
+    print(f"\nlooked for in {' and '.join(map(str, weight_folders()))}; none is fetched unasked")
+    return 0
+
+
+def _byte_count(done: int, total: int | None) -> None:
+    of = f" of {size(total)}" if total else ""
+    print(f"\r{size(done)}{of}   ", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def cache(arguments: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from unposed.pipeline.engine import Failure, NodeReport, Run
 from unposed.pipeline.graph import Graph
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources
+from unposed.pipeline.weights import weights_used
 
 LIBRARIES = ("unposed", "numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "torch")
 """Those whose version may change a result."""
@@ -52,6 +53,7 @@ def origin(folder: Path, preset: str, graph: Graph, seed: int, resources: Resour
         "device": resources.device,
         "workers": resources.threads,
         "versions": versions(graph),
+        "weights": weights_used({name: node.stage for name, node in graph.nodes.items()}),
     }
 
 

@@ -1,0 +1,78 @@
+"""`unposed weights`: nothing is fetched without terms printed and accepted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unposed import api
+from unposed.cli import main
+from unposed.pipeline import download
+from unposed.pipeline.catalogue import Weights
+from unposed.pipeline.errors import UnposedError
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of weights; whoever would download gets a file of this text instead."""
+
+    def no_network(url: str, file: Path, sha256: str | None, watch: download.Watcher) -> Path:
+        file.write_text(url)
+        watch(3, 3)
+        return file
+
+    monkeypatch.setenv("UNPOSED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("UNPOSED_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(download, "_fetch", no_network)
+    return tmp_path
+
+
+def test_the_list_says_what_is_here(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shelf / "aliked-n16.pth").touch()
+    assert main(["weights"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert "BSD-3-Clause  " in lines["aliked-n16"] and "  here  " in lines["aliked-n16"]
+    assert "CC BY-NC-SA 4.0" in lines["mast3r"] and "  not here  " in lines["mast3r"]
+    assert str(shelf) in lines["looked"]
+    assert main(["weights", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["aliked-n16"]["path"] == str(shelf / "aliked-n16.pth") and rows["mast3r"]["path"] is None
+
+
+def test_terms_first_then_the_file(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "get", "mast3r"]) == 2
+    said = capsys.readouterr().err
+    assert "licence: CC BY-NC-SA 4.0, https://" in said and "Non-commercial use only" in said
+    assert "accept it with `unposed weights accept mast3r`" in said.splitlines()[-1]
+    assert not list(shelf.glob("*.pth"))
+    assert main(["weights", "accept", "mast3r"]) == 0
+    assert "next: unposed weights get mast3r" in capsys.readouterr().out
+    assert main(["weights", "get", "mast3r"]) == 0
+    captured = capsys.readouterr()
+    assert Path(captured.out.strip()).parent == shelf and "CC BY-NC-SA 4.0" in captured.err
+
+
+def test_accepted_in_one_breath(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "get", "disk", "--accept", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "Apache-2.0" in captured.err
+    assert Path(json.loads(captured.out)["file"]).read_text().endswith("depth-save.pth")
+
+
+def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "get", "mast3"]) == 2
+    assert "no such weights; did you mean mast3r" in capsys.readouterr().err
+    assert main(["weights", "accept"]) == 2
+    assert "give a name, see unposed weights list" in capsys.readouterr().err
+
+
+def test_in_python() -> None:
+    heard: list[int] = []
+    with pytest.raises(UnposedError, match="accept it"):
+        api.get_weights("xfeat")
+    weights: Weights = api.accept_weights("xfeat")
+    path = api.get_weights("xfeat", lambda done, total: heard.append(done))
+    assert path.name == weights.file and heard == [3]
+    assert (weights, path) in api.list_weights()
