@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from unposed.synthetic.photos import PhotoSet, write_set
 from unposed.synthetic.scenes import SCENES, easy
@@ -46,3 +50,36 @@ def collection() -> Callable[..., Any]:
     spec.loader.exec_module(module)
     made_up: Callable[..., Any] = module.Collection
     return made_up
+
+
+REFERENCE = Path(os.environ.get("UNPOSED_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
+"""What the published MASt3R gave for small inputs; not a part of the repository."""
+
+
+@pytest.fixture(scope="session")
+def reference() -> Callable[[str], Any]:
+    """reference("fixtures/name.json"): the arrays of a .safetensors file, what a .json file says, or the path of another."""
+
+    def find(name: str) -> Any:
+        path = REFERENCE / name
+        if not path.exists():
+            pytest.skip(f"needs {name} of the reference's outputs: set UNPOSED_REFERENCE to their folder")
+        if path.suffix == ".safetensors":
+            return read_safetensors(path)
+        return json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else path
+
+    return find
+
+
+def read_safetensors(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a file: a table of contents in JSON, and then nothing but bytes."""
+    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
+    raw = path.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    contents: dict[str, Any] = json.loads(raw[8:start])
+    contents.pop("__metadata__", None)
+    arrays = {}
+    for name, entry in contents.items():
+        begin, end = entry["data_offsets"]
+        arrays[name] = np.frombuffer(raw[start + begin : start + end], kinds[entry["dtype"]]).reshape(entry["shape"])
+    return arrays
