@@ -58,7 +58,7 @@ REFERENCE = Path(os.environ.get("UNPOSED_REFERENCE", Path(__file__).parents[2] /
 
 @pytest.fixture(scope="session")
 def reference() -> Callable[[str], Any]:
-    """reference("fixtures/name.json"): the arrays of a .safetensors file, what a .json file says, or the path of another."""
+    """reference("fixtures/focal.json"): what a .json file says, the arrays of a .safetensors file, or else its path."""
 
     def find(name: str) -> Any:
         path = REFERENCE / name
