@@ -22,11 +22,16 @@ EXIF_FOCAL_SIGMA = 0.05
 PRINCIPAL_SIGMA = 0.02
 """By the long side of the photo. Lenses sit within a percent or two of the centre; crops do not, and are rare."""
 
-DISTORTION_SIGMA = 0.1
-"""Of k1 and k2. Ordinary lenses stay within it; action cameras at three times as much show it so clearly that the
-prior hardly pulls."""
+CORNER_SIGMA = 0.04
+"""Of each radial term: how far it moves a corner of the photo, by the corner's distance from the centre. Lenses are
+built to stay within a few percent, long ones and wide ones, so that the coefficients k of a long one may be large.
+Action cameras with several times as much show it so clearly that the prior hardly pulls."""
 
-TANGENTIAL_SIGMA = 0.01
+TANGENTIAL_SIGMA = 0.005
+"""Likewise, of the tangential terms."""
+
+DEGREE = (2, 4, 1, 1)
+"""Powers of the distance from the axis by which k1, k2, p1 and p2 change it relatively."""
 
 HELD = 1e-6
 """Sigma of what must not move: small against every effect, large enough for the normal equations."""
@@ -47,11 +52,14 @@ class Intrinsics:
     prior: Prior
 
     def with_focals(self, focal_px: Array) -> Intrinsics:
-        """The same cameras with other focal lengths; fy keeps its ratio to fx."""
-        rows = self.rows.copy()
+        """The same cameras with other focal lengths; fy keeps its ratio to fx, and the distortion its limit in the
+        photo's corner."""
+        rows, sigma = self.rows.copy(), self.prior.sigma.copy()
+        growth = focal_px / self.rows[:, FX]
         rows[:, FX] = focal_px
-        rows[:, FY] = focal_px * self.rows[:, FY] / self.rows[:, FX]
-        return replace(self, rows=rows)
+        rows[:, FY] *= growth
+        sigma[:, K1:] = np.maximum(sigma[:, K1:] * growth[:, None] ** DEGREE, HELD)
+        return replace(self, rows=rows, prior=replace(self.prior, sigma=sigma))
 
     def split(self) -> Intrinsics:
         """The same belief with a camera per photo."""
@@ -89,8 +97,9 @@ def believe(
     sigma = np.empty_like(rows)
     sigma[:, [FX, FY]] = np.inf
     sigma[:, [CX, CY]] = PRINCIPAL_SIGMA * long_side[:, None]
-    sigma[:, K1 : K1 + 2] = DISTORTION_SIGMA
-    sigma[:, K1 + 2 :] = TANGENTIAL_SIGMA
+    corner = 0.5 * np.linalg.norm(sizes, axis=1) / rows[:, FX]
+    sigma[:, K1:] = np.array([CORNER_SIGMA, CORNER_SIGMA, TANGENTIAL_SIGMA, TANGENTIAL_SIGMA])
+    sigma[:, K1:] /= corner[:, None] ** DEGREE
     for camera, source in enumerate(sources):
         if source == "exif":
             tied = (FX, FY) in TIED[models[camera]]  # then fy would count the same belief twice

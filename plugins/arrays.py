@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,80 +10,14 @@ from numpy.typing import NDArray
 from unposed.optim.bundle import Bundle, errors_px
 from unposed.optim.cameras import TIED, intrinsics_of, params_of
 from unposed.optim.intrinsics import Intrinsics, believe
-from unposed.optim.tracks import Matches, Views
-from unposed.pipeline.artifacts import (
-    Camera,
-    Cameras,
-    Features,
-    Floats,
-    LocalGeometry,
-    PairMatches,
-    Photos,
-    Scene,
-)
-from unposed.pipeline.stage import PerPair, PerPhoto, StageError
+from unposed.optim.tracks import Views
+from unposed.pipeline.artifacts import Bytes, Camera, Cameras, Photos, Scene
+from unposed.pipeline.stage import StageError
 
-REFERENCE_SIDE_PX = 1600
-"""Key points are found on photos of at most about this size, and are as exact as its pixels."""
+from .evidence import Evidence
 
 PRIOR_NOISE = 0.75
 """By the noise unit; see optim.bundle.Prior."""
-
-
-def noise_unit_px(photos: Photos) -> float:
-    """Pixels of the original photos to which a key point is expected to be exact, give or take; the median photo's."""
-    sides = [max(photo.width, photo.height) for photo in photos.photos]
-    return float(np.median(np.maximum(np.array(sides) / REFERENCE_SIDE_PX, 1.0)))
-
-
-def views_of(photos: Photos, features: PerPhoto[Features]) -> Views:
-    """All key points; photos without features have none."""
-    xy: list[Floats] = []
-    scale: list[Floats] = [np.zeros(0)]
-    for index in range(len(photos)):
-        found = features.get(index)  # once: every look loads it
-        xy.append(np.zeros((0, 2)) if found is None else found.xy)
-        scale.append(np.zeros(0) if found is None else found.scale)
-    return Views(
-        xy=np.concatenate([np.zeros((0, 2)), *xy]).astype(np.float64),
-        start=np.cumsum([0, *map(len, xy)], dtype=np.int64),
-        size=np.array([(photo.width, photo.height) for photo in photos.photos], np.int64).reshape(-1, 2),
-        sigma=_relative_sigma(np.concatenate(scale).astype(np.float64)),
-    )
-
-
-def _relative_sigma(scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The error of a key point grows like the square root of its size: seen in the residuals of photo sets from
-    churches to kitchens, over sizes from one to thirty pixels."""
-    if not len(scale):
-        return scale
-    return np.clip(np.sqrt(scale / np.median(scale)), 0.5, 3.0)
-
-
-def matches_of(views: Views, matching: PerPair[PairMatches], verification: PerPair[LocalGeometry]) -> Matches:
-    """The verified matches of all pairs that have a geometry."""
-    pairs, rows_a, rows_b, fundamental, focal = [], [], [], [], []
-    for (a, b), geometry in verification.items():
-        if geometry.kind == "none":
-            continue
-        pair = matching[a, b]
-        if pair.index_a is None or pair.index_b is None:
-            raise StageError("this mapper needs matches between key points: use a matcher that works on features")
-        pairs.append((a, b))
-        rows_a.append(pair.index_a[geometry.inliers] + views.start[a])
-        rows_b.append(pair.index_b[geometry.inliers] + views.start[b])
-        fundamental.append(geometry.fundamental)
-        tells = geometry.kind == "general" and not geometry.focal_known
-        focal.append(float(geometry.focals_px[0]) if tells else np.nan)
-    nothing = np.zeros(0, np.int64)
-    return Matches(
-        pairs=np.array(pairs, np.int64).reshape(-1, 2),
-        start=np.cumsum([0, *map(len, rows_a)], dtype=np.int64),
-        row_a=np.concatenate([nothing, *rows_a]).astype(np.int64),
-        row_b=np.concatenate([nothing, *rows_b]).astype(np.int64),
-        fundamental=np.array(fundamental, np.float64).reshape(-1, 3, 3),
-        focal_px=np.array(focal, np.float64),
-    )
 
 
 def belief_of(cameras: Cameras, unit_px: float) -> Intrinsics:
@@ -101,7 +35,7 @@ def belief_of(cameras: Cameras, unit_px: float) -> Intrinsics:
     )
 
 
-def scene_of(bundle: Bundle, views: Views, features: PerPhoto[Features]) -> Scene:
+def scene_of(bundle: Bundle, views: Views, rgb_of: Callable[[int], Bytes]) -> Scene:
     """The posed photos of a bundle, with all their key points, and its points with colours and errors."""
     photos = np.flatnonzero(np.isfinite(bundle.cam_from_world[:, 0, 0]))
     used, camera_of_photo = np.unique(bundle.camera_of[photos], return_inverse=True)
@@ -111,7 +45,7 @@ def scene_of(bundle: Bundle, views: Views, features: PerPhoto[Features]) -> Scen
     row_in_scene = np.searchsorted(photos, bundle.photo)
     obs_xy = bundle.row - starts[row_in_scene] + xy_start[row_in_scene]
     order = np.lexsort((obs_xy, bundle.point))
-    colours = np.concatenate([np.zeros((0, 3), np.uint8), *(features[int(p)].rgb for p in photos)])
+    colours = np.concatenate([np.zeros((0, 3), np.uint8), *(rgb_of(int(p)) for p in photos)])
     points = len(bundle.points)
     return Scene(
         cameras=tuple(_camera(bundle, int(k), views) for k in used),
@@ -156,18 +90,16 @@ def bundle_of(scene: Scene, views: Views, belief: Intrinsics) -> tuple[Bundle, I
         point=nothing,
         row=nothing,
     )
-    return bundle, belief
+    return bundle, belief.with_focals(rows[:, 0])
 
 
-def reasons(photos: Photos, matches: Matches, features: PerPhoto[Features], placed: Sequence[int]) -> dict[int, str]:
+def reasons(photos: Photos, evidence: Evidence, placed: Sequence[int]) -> dict[int, str]:
     """Why photos are in no component."""
-    partners = np.bincount(matches.pairs.ravel(), minlength=len(photos))
+    partners = np.bincount(evidence.matches.pairs.ravel(), minlength=len(photos))
     out = {}
     for index in sorted(set(range(len(photos))) - set(placed)):
-        if index not in features:
-            out[index] = "no features could be taken from it"
-        elif not len(features[index].xy):
-            out[index] = "no key points found in it"
+        if index in evidence.unusable:
+            out[index] = evidence.unusable[index]
         elif partners[index] == 0:
             out[index] = "no other photo was found to overlap it"
         else:

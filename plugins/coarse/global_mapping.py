@@ -14,7 +14,8 @@ from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMat
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
-from ..arrays import belief_of, matches_of, noise_unit_px, reasons, scene_of, views_of
+from ..arrays import belief_of, reasons, scene_of
+from ..evidence import evidence_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Global:
     """Averages rotations, finds positions, and adjusts a spread subset of the tracks, per connected component."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Poses need no more; the fine stage uses all."""
@@ -36,16 +37,15 @@ class Global:
         self,
         photos: Photos,
         cameras: Cameras,
-        features: PerPhoto[Features],
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
+        features: PerPhoto[Features] | None = None,
     ) -> Scenes:
-        views = views_of(photos, features)
-        matches = matches_of(views, matching, verification)
-        unit_px = noise_unit_px(photos)
+        evidence = evidence_of(photos, features, matching, verification)
+        views, matches, unit_px = evidence.views, evidence.matches, evidence.unit_px
         belief = belief_of(cameras, unit_px)
         if len(matches) == 0:
-            return Scenes((), reasons(photos, matches, features, ()))
+            return Scenes((), reasons(photos, evidence, ()))
         known = np.array([source != "guess" for source in cameras.focal_source])
         found: list[Draft] = []
         notes: dict[str, None] = {}  # a set that keeps its order
@@ -82,9 +82,9 @@ class Global:
             found.append(component)
             rest = _without(rest, component)
         found.sort(key=lambda component: -component.posed.sum())
-        scenes = tuple(scene_of(component.bundle, views, features) for component in found)
+        scenes = tuple(scene_of(component.bundle, views, evidence.rgb_of) for component in found)
         placed = [int(photo) for scene in scenes for photo in scene.photos]
-        return Scenes(scenes, reasons(photos, matches, features, placed), tuple(notes))
+        return Scenes(scenes, reasons(photos, evidence, placed), tuple(notes))
 
 
 def _without(matches: Matches, component: Draft) -> Matches:

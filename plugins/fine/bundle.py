@@ -13,7 +13,8 @@ from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMat
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
-from ..arrays import belief_of, bundle_of, matches_of, noise_unit_px, reasons, scene_of, views_of
+from ..arrays import belief_of, bundle_of, reasons, scene_of
+from ..evidence import evidence_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class BundleAdjustment:
     """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     solver: ClassVar[Solver] = staticmethod(adjust)
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
@@ -37,14 +38,13 @@ class BundleAdjustment:
         self,
         photos: Photos,
         cameras: Cameras,
-        features: PerPhoto[Features],
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
         coarse: Scenes,
+        features: PerPhoto[Features] | None = None,
     ) -> Scenes:
-        views = views_of(photos, features)
-        matches = matches_of(views, matching, verification)
-        unit_px = noise_unit_px(photos)
+        evidence = evidence_of(photos, features, matching, verification)
+        views, matches, unit_px = evidence.views, evidence.matches, evidence.unit_px
         options = Refine(
             max_error=self.max_error_px, loss=self.loss_px, min_angle_deg=self.min_angle_deg, rounds=self.rounds
         )
@@ -59,16 +59,16 @@ class BundleAdjustment:
                 matches,
                 start,
                 belief.prior,
-                np.flatnonzero(~placed & np.isin(np.arange(len(photos)), list(features))),
+                np.flatnonzero(~placed),
                 options,
                 unit_px=unit_px,
                 seed=self.seed,
                 solver=self.solver,
             )
-            result = scene_of(refined.bundle, views, features)
+            result = scene_of(refined.bundle, views, evidence.rgb_of)
             if len(result.photos) >= 2:
                 scenes.append(result)
                 placed[result.photos] = True
         scenes.sort(key=lambda s: -len(s.photos))
         registered = [int(photo) for scene in scenes for photo in scene.photos]
-        return Scenes(tuple(scenes), reasons(photos, matches, features, registered), coarse.notes)
+        return Scenes(tuple(scenes), reasons(photos, evidence, registered), coarse.notes)

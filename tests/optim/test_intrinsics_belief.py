@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from unposed.optim.bundle import Prior
-from unposed.optim.intrinsics import HELD, PHOTOS_FOR_PRINCIPAL, Intrinsics, believe, hold_principal
+from unposed.optim.cameras import project
+from unposed.optim.intrinsics import (
+    CORNER_SIGMA,
+    HELD,
+    PHOTOS_FOR_PRINCIPAL,
+    TANGENTIAL_SIGMA,
+    Intrinsics,
+    believe,
+    hold_principal,
+)
 
 
 @pytest.fixture
@@ -30,12 +39,31 @@ def test_given_cameras_are_held_exif_near_and_guesses_free(belief: Intrinsics) -
     assert belief.prior.noise_px == 1.5
 
 
-def test_other_focals_keep_the_ratio_and_leave_the_prior(belief: Intrinsics) -> None:
+def test_other_focals_keep_the_ratio_and_leave_the_prior_mean(belief: Intrinsics) -> None:
     other = belief.with_focals(np.array([1100.0, 400.0, 1500.0]))
     np.testing.assert_allclose(other.rows[:, :2], [[1100, 1111], [400, 440], [1500, 1500]])
     np.testing.assert_array_equal(other.rows[:, 2:], belief.rows[:, 2:])
-    assert other.prior is belief.prior
+    np.testing.assert_array_equal(other.prior.mean, belief.prior.mean)
+    np.testing.assert_array_equal(other.prior.sigma[:, :4], belief.prior.sigma[:, :4])
     assert belief.rows[0, 0] == 1000.0
+
+
+@pytest.mark.parametrize("focal_px", [400.0, 1000.0, 5000.0])
+def test_distortion_is_limited_in_the_corner_whatever_the_focal_length(focal_px: float) -> None:
+    """One sigma of a radial coefficient moves the corner of the photo by the same few percent of its radius."""
+    size = np.array([[1000.0, 800.0]])
+    belief = believe(["OPENCV"], [(900, 900, 500, 400, 0, 0, 0, 0)], size, ["guess"], np.zeros(1, int), 1.0)
+    belief = belief.with_focals(np.array([focal_px]))
+    corner = np.array([500.0, 400.0])
+    for term, sigma in enumerate(belief.prior.sigma[0, 4:]):
+        row = belief.rows[0].copy()
+        row[4 + term] = sigma
+        ray = np.array([[*corner / focal_px, 1.0]])
+        moved = np.linalg.norm(project(ray, row)[0] - row[2:4] - corner) / np.linalg.norm(corner)
+        if term < 2:
+            assert moved == pytest.approx(CORNER_SIGMA, rel=1e-9)
+        else:
+            assert 1.0 <= moved / TANGENTIAL_SIGMA <= 3.0
 
 
 def test_splitting_gives_every_photo_its_camera(belief: Intrinsics) -> None:
