@@ -1,0 +1,116 @@
+"""Pickles of plain arrays from elsewhere, read without trusting them.
+
+A pickle is a program. This reader knows only the few names by which NumPy writes arrays down, and gives them meanings
+of its own that build an array from its bytes and nothing else: whatever the file asks for, no function of another
+library is called.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PLAIN_KINDS = "biufc"
+"""Booleans and numbers: no objects, records or text."""
+
+
+def read_arrays(path: Path) -> Any:
+    """What the file holds: dictionaries, lists, tuples, strings, numbers and read-only arrays of numbers.
+
+    ValueError says in one line why it is refused; OSError if it cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            return _finished(_Arrays(file).load())
+        except MemoryError:
+            raise
+        except Exception as error:  # a hostile or torn pickle may fail in any way
+            raise ValueError(f"{path.name}: not a pickle of plain arrays: {error}") from error
+
+
+class _Arrays(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """Ours for what NumPy writes, nobody else's for anything."""
+        known = _MEANINGS.get((module.replace("numpy.core.", "numpy._core."), name))
+        if known is None:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return known
+
+
+class _Type:
+    """A data type of numbers; its state, set afterwards, may only tell the order of bytes."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.dtype: np.dtype[Any] = np.dtype(str(name))
+        if self.dtype.kind not in PLAIN_KINDS:
+            raise pickle.UnpicklingError(f"it holds an array of type {name}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """An array whose content arrives afterwards, as its state."""
+
+    value: NDArray[Any]
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, columns_first, content = state
+        self.value = np.frombuffer(content, kind.dtype).reshape(shape, order="F" if columns_first else "C")
+
+
+def _array(*_: object) -> _Array:
+    return _Array()
+
+
+def _array_of_buffer(content: Any, kind: _Type, shape: Any, order: str) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, kind, order == "F", content))
+    return array
+
+
+def _number(kind: _Type, content: bytes) -> Any:
+    return np.frombuffer(content, kind.dtype)[0]
+
+
+def _bytes_of_text(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it holds bytes written as {encoding}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """The way old protocols write them."""
+    return b""
+
+
+def _nothing(*_: object) -> None:
+    """numpy.ndarray is written as an argument, never to be called."""
+    raise pickle.UnpicklingError("it makes an array in an unusual way")
+
+
+_MEANINGS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy._core.multiarray", "_reconstruct"): _array,
+    ("numpy._core.multiarray", "scalar"): _number,
+    ("numpy._core.numeric", "_frombuffer"): _array_of_buffer,
+    ("numpy", "ndarray"): _nothing,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _bytes_of_text,
+    ("__builtin__", "bytes"): _no_bytes,
+}
+
+
+def _finished(value: Any) -> Any:
+    """With the arrays themselves in place of what held their content."""
+    if isinstance(value, _Array):
+        return value.value
+    if isinstance(value, dict):
+        return {_finished(key): _finished(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_finished, value))
+    return value
