@@ -1,12 +1,11 @@
-"""Key points and tracks from matches that have positions only, as dense matchers give them.
+"""Key points from matches that have positions only, as dense matchers give them.
 
 A dense matcher starts from positions on a lattice of one photo and finds each in the other, so the same lattice
 positions return in many pairs, while their answers fall anywhere, and often next to the start of something else.
-Joining whatever coincides therefore chains up everything, and components that see a photo twice would take nearly all
-matches with them. What is sound is the star: one position and all its answers in other photos, which show one point of
-the world. Every match goes to the star of that of its two ends which is matched with more photos, and a position that
-takes part in several stars becomes a key point in each. So components of the matches between these key points are the
-stars, none of them sees a photo twice, and no match is lost.
+Joining whatever coincides therefore chains up nearly everything into tracks that see photos twice. What is sound in
+these is the star: one position and all its answers in other photos, which show one point of the world. Every match goes
+to the star of that of its two ends which is matched with more photos, and a position that takes part in several stars
+becomes a key point in each. So no track between these key points sees a photo twice, and no match is lost.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -38,41 +39,56 @@ class KeyPoints:
 def key_points(
     photos: int, photo_a: Index, photo_b: Index, xy_a: Array, xy_b: Array, weight: Array, merge_px: float = 0.1
 ) -> KeyPoints:
-    """Stars from matches (m,) between photos; positions (m, 2) are the same if they round to the same `merge_px`."""
-    m = len(weight)
+    """Key points of matches (m,) between photos; positions (m, 2) are the same if they round to the same `merge_px`."""
     photo = np.stack([photo_a, photo_b])
-    xy = np.stack([xy_a, xy_b]).astype(np.float64).reshape(2, m, 2)
-    place = _numbered(photo.ravel(), np.round(xy.reshape(-1, 2) / merge_px).astype(np.int64)).reshape(2, m)
+    xy = np.concatenate([xy_a, xy_b]).astype(np.float64)
+    place = _numbered(photo.ravel(), np.round(xy / merge_px).astype(np.int64)).reshape(photo.shape)
+    doubtful = np.flatnonzero(_contradicts(photos, photo, place))
+    end = place.copy()
+    end[:, doubtful] = _stars(photos, photo[:, doubtful], place[:, doubtful], weight[doubtful]) + place.size
+    _, first, key_point = np.unique(end, return_index=True, return_inverse=True)
 
-    partners = np.unique(np.concatenate([place[0] * photos + photo_b, place[1] * photos + photo_a])) // photos
-    degree = np.bincount(partners, minlength=2 * m)
+    owner = photo.ravel()[first]
+    order = np.argsort(owner, kind="stable")
+    row = np.empty(len(order), np.int64)
+    row[order] = np.arange(len(order))
+    row_a, row_b = row[key_point.reshape(photo.shape)]
+    best = np.zeros(len(order))
+    np.maximum.at(best, row_a, weight)
+    np.maximum.at(best, row_b, weight)
+    start = np.searchsorted(owner[order], np.arange(photos + 1)).astype(np.int64)
+    return KeyPoints(xy[first][order], start, best, row_a, row_b)
+
+
+def _contradicts(photos: int, photo: Index, place: Index) -> NDArray[np.bool_]:
+    """(m,) whether the matches that hang together with each lead to two places in one photo."""
+    size = place.size
+    graph = coo_matrix((np.ones(place.shape[1], bool), (place[0], place[1])), shape=(size, size))
+    label = np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    used, first = np.unique(place, return_index=True)
+    member = np.sort(label[used] * photos + photo.ravel()[first])
+    wrong = np.zeros(size, bool)
+    wrong[member[1:][np.diff(member) == 0] // photos] = True
+    answer: NDArray[np.bool_] = wrong[label[place[0]]]
+    return answer
+
+
+def _stars(photos: int, photo: Index, place: Index, weight: Array) -> Index:
+    """(2, m) identities of the key points at both ends of each match."""
+    each = np.arange(len(weight))
+    count = int(place.max(initial=-1)) + 1
+    partners = np.unique(place * photos + photo[::-1]) // photos
+    degree = np.bincount(partners, minlength=count)
     head = (degree[place[1]] > degree[place[0]]).astype(np.int64)  # the side of each match that is the star's centre
-    each = np.arange(m)
     centre, answer_photo = place[head, each], photo[1 - head, each]
     # A centre with two answers in one photo keeps the better one; the other match stands alone.
     order = np.lexsort((-weight, answer_photo, centre))
     again = (np.diff(centre[order], prepend=-1) == 0) & (np.diff(answer_photo[order], prepend=-1) == 0)
-    star = centre
-    star[order[again]] = 2 * m + order[again]
-
-    # One key point per star for its centre, and one per match for the answer.
-    _, first, centre_row = np.unique(star, return_index=True, return_inverse=True)
-    owner = np.concatenate([photo[head, each][first], answer_photo])
-    order = np.argsort(owner, kind="stable")
-    row = np.empty(len(order), np.int64)
-    row[order] = np.arange(len(order))
-    best = np.zeros(len(first))
-    np.maximum.at(best, centre_row, weight)
-    ends = np.empty((2, m), np.int64)
-    ends[head, each] = row[centre_row]
-    ends[1 - head, each] = row[len(first) + each]
-    return KeyPoints(
-        xy=np.concatenate([xy[head, each][first], xy[1 - head, each]])[order],
-        start=np.searchsorted(owner[order], np.arange(photos + 1)).astype(np.int64),
-        weight=np.concatenate([best, weight])[order],
-        row_a=ends[0],
-        row_b=ends[1],
-    )
+    centre[order[again]] = count + order[again]
+    out = np.empty_like(place)
+    out[head, each] = centre
+    out[1 - head, each] = count + len(weight) + each
+    return out
 
 
 def _numbered(photo: Index, cell: Index) -> Index:

@@ -10,6 +10,7 @@ import pycolmap
 from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
+from ..evidence import evidence_of
 from .colmap_database import fill, scenes
 
 
@@ -28,12 +29,13 @@ class Colmap:
         self,
         photos: Photos,
         cameras: Cameras,
-        features: PerPhoto[Features],
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
+        features: PerPhoto[Features] | None = None,
     ) -> Scenes:
         pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
         pycolmap.set_random_seed(self.seed)
+        evidence = evidence_of(photos, features, matching, verification)
         given = {row + 1 for row, source in enumerate(cameras.focal_source) if source == "given"}
         options = pycolmap.IncrementalPipelineOptions(
             random_seed=self.seed,
@@ -44,6 +46,6 @@ class Colmap:
         )
         manager = pycolmap.ReconstructionManager()
         with pycolmap.Database.open(":memory:") as database:
-            fill(database, photos, cameras, features, matching, verification)
+            fill(database, photos, cameras, evidence, verification)
             pycolmap.IncrementalPipeline(options, database, manager).run()
-        return scenes(manager, photos, features, "COLMAP's incremental mapper")
+        return scenes(manager, photos, evidence, "COLMAP's incremental mapper")

@@ -1,16 +1,18 @@
-"""What COLMAP's mappers need and give: our features and verified pairs as its database, its models as our scenes."""
+"""What COLMAP's mappers need and give: our key points and verified pairs as its database, its models as our scenes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 import pycolmap
 
-from unposed.pipeline.artifacts import Cameras, Features, Floats, LocalGeometry, PairMatches, Photos, Scene, Scenes
+from unposed.pipeline.artifacts import Bytes, Cameras, Floats, LocalGeometry, Photos, Scene, Scenes
 from unposed.pipeline.colmap_model import from_colmap
-from unposed.pipeline.stage import PerPair, PerPhoto, StageError
+from unposed.pipeline.stage import PerPair
+
+from ..evidence import Evidence
 
 Configuration = pycolmap.TwoViewGeometryConfiguration
 
@@ -19,24 +21,23 @@ def fill(
     database: pycolmap.Database,
     photos: Photos,
     cameras: Cameras,
-    features: PerPhoto[Features],
-    matching: PerPair[PairMatches],
+    evidence: Evidence,
     verification: PerPair[LocalGeometry],
 ) -> None:
-    """Write cameras, photos with features, and verified pairs. Image ids are photo indices plus one."""
-    _write_photos(database, photos, cameras, features)
-    for (a, b), geometry in verification.items():
-        if geometry.kind == "none" or a not in features or b not in features:
+    """Write cameras, photos with key points, and verified pairs. Image ids are photo indices plus one."""
+    _write_photos(database, photos, cameras, evidence)
+    views, rows = evidence.views, evidence.matches
+    for edge, (a, b) in enumerate(rows.pairs.tolist()):
+        if a in evidence.unusable or b in evidence.unusable:
             continue
-        pair = matching[a, b]
-        if pair.index_a is None or pair.index_b is None:
-            raise StageError("COLMAP's mappers need matches between key points: use a matcher that works on features")
-        matches = np.stack([pair.index_a, pair.index_b], axis=1)[geometry.inliers].astype(np.uint32)
+        geometry, own = verification[a, b], slice(rows.start[edge], rows.start[edge + 1])
+        ends = [rows.row_a[own] - views.start[a], rows.row_b[own] - views.start[b]]
+        matches = np.stack(ends, axis=1).astype(np.uint32)
         database.write_matches(a + 1, b + 1, matches)
         database.write_two_view_geometry(a + 1, b + 1, _two_view_geometry(geometry, matches, photos, a, b))
 
 
-def _write_photos(database: pycolmap.Database, photos: Photos, cameras: Cameras, features: PerPhoto[Features]) -> None:
+def _write_photos(database: pycolmap.Database, photos: Photos, cameras: Cameras, evidence: Evidence) -> None:
     # An empty model knows how to make the rigs and frames of plain photos, which the database wants spelled out.
     model = pycolmap.Reconstruction()
     for row, camera in enumerate(cameras.cameras):
@@ -47,13 +48,16 @@ def _write_photos(database: pycolmap.Database, photos: Photos, cameras: Cameras,
         model.add_camera_with_trivial_rig(entry)
         database.write_camera(entry, use_camera_id=True)
         database.write_rig(model.rig(row + 1), use_rig_id=True)
-    for index in sorted(features):
+    views = evidence.views
+    for index in range(len(photos)):
+        if index in evidence.unusable:
+            continue
         camera_id = int(cameras.of_photo[index]) + 1
         image = pycolmap.Image(name=photos[index].name, camera_id=camera_id, image_id=index + 1)
         model.add_image_with_trivial_frame(image)
         database.write_frame(model.frame(index + 1), use_frame_id=True)
         database.write_image(model.image(index + 1), use_image_id=True)
-        database.write_keypoints(index + 1, np.asarray(features[index].xy, np.float32))
+        database.write_keypoints(index + 1, views.xy[views.start[index] : views.start[index + 1]].astype(np.float32))
 
 
 def _two_view_geometry(
@@ -81,20 +85,18 @@ def _calibration(focal_px: float, width: int, height: int) -> Floats:
     return np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1.0]])
 
 
-def scenes(
-    manager: pycolmap.ReconstructionManager, photos: Photos, features: PerPhoto[Features], mapper: str
-) -> Scenes:
+def scenes(manager: pycolmap.ReconstructionManager, photos: Photos, evidence: Evidence, mapper: str) -> Scenes:
     """The models found, largest first, their points coloured; photos in none of them are left out."""
     found = []
     for number in range(manager.size()):
         model = manager.get(number)
         model.update_point_3d_errors()
         scene = _without_unused_cameras(from_colmap(model, photos))
-        found.append(replace(scene, rgb=_colours(scene, features)))
+        found.append(replace(scene, rgb=_colours(scene, evidence.rgb_of)))
     found.sort(key=lambda scene: (-len(scene.photos), -len(scene.points)))
     placed = {int(index) for scene in found for index in scene.photos}
     left_out = {
-        index: f"{mapper} could not place it" if index in features else "it has no features"
+        index: evidence.unusable.get(index, f"{mapper} could not place it")
         for index in range(len(photos))
         if index not in placed
     }
@@ -107,9 +109,9 @@ def _without_unused_cameras(scene: Scene) -> Scene:
     return replace(scene, cameras=cameras, camera_of_photo=camera_of_photo.astype(np.int32))
 
 
-def _colours(scene: Scene, features: Mapping[int, Features]) -> np.ndarray:
+def _colours(scene: Scene, rgb_of: Callable[[int], Bytes]) -> np.ndarray:
     """Mean colour of a point's key points."""
-    of_keypoint = _stacked(features[int(index)].rgb for index in scene.photos)[scene.obs_xy].astype(np.float64)
+    of_keypoint = _stacked(rgb_of(int(index)) for index in scene.photos)[scene.obs_xy].astype(np.float64)
     times = np.bincount(scene.obs_point, minlength=len(scene.points))
     sums = [np.bincount(scene.obs_point, channel, minlength=len(scene.points)) for channel in of_keypoint.T]
     mean = np.stack(sums, axis=1) / np.maximum(times, 1)[:, None]

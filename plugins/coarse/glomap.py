@@ -12,6 +12,7 @@ import pycolmap
 from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
+from ..evidence import evidence_of
 from .colmap_database import fill, scenes
 
 
@@ -28,12 +29,13 @@ class Glomap:
         self,
         photos: Photos,
         cameras: Cameras,
-        features: PerPhoto[Features],
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
+        features: PerPhoto[Features] | None = None,
     ) -> Scenes:
         pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
         pycolmap.set_random_seed(self.seed)
+        evidence = evidence_of(photos, features, matching, verification)
         # One thread: more of them sum in another order, and no two runs would be alike.
         options = pycolmap.GlobalPipelineOptions(random_seed=self.seed, num_threads=1, image_path="")
         # The wheel is built without CUDA and would only warn that it cannot do what these ask for.
@@ -47,12 +49,12 @@ class Glomap:
             # Calibration wants a file, the only reason why this database is not in memory.
             path = Path(folder) / "database.db"
             with pycolmap.Database.open(path) as database:
-                fill(database, photos, cameras, features, matching, verification)
+                fill(database, photos, cameras, evidence, verification)
             if "guess" in cameras.focal_source:
                 pycolmap.calibrate_view_graph(path, pycolmap.ViewGraphCalibrationOptions(random_seed=self.seed))
             with pycolmap.Database.open(path) as database:
                 pycolmap.GlobalPipeline(options, database, manager).run()
-        found = scenes(manager, photos, features, "COLMAP's global mapper")
+        found = scenes(manager, photos, evidence, "COLMAP's global mapper")
         if any(given) and not all(given):
             return replace(found, notes=("the global mapper refines all focal lengths, also those given",))
         return found

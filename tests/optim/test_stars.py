@@ -55,6 +55,14 @@ def test_nearly_equal_positions_are_the_same() -> None:
     assert points.row_a[0] == points.row_a[1]
 
 
+def test_matches_of_true_key_points_are_joined_whole() -> None:
+    """Three photos that all see one point at one place each: three key points, not two stars."""
+    points = made(3, [(0, 1, 4, 4, 5, 5, 1.0), (0, 2, 4, 4, 6, 6, 1.0), (1, 2, 5, 5, 6, 6, 1.0)])
+    assert len(points.xy) == 3
+    np.testing.assert_array_equal(points.row_a, [0, 0, 1])
+    np.testing.assert_array_equal(points.row_b, [1, 2, 2])
+
+
 @given(st.lists(MATCH.filter(lambda match: match[0] < match[1]), max_size=30))
 def test_no_match_is_lost_and_no_track_sees_a_photo_twice(matches: list) -> None:
     points = made(4, matches)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pycolmap
@@ -13,8 +14,8 @@ from unposed.pipeline.artifacts import Camera, Cameras, Features, LocalGeometry,
 from unposed.pipeline.graph import build_graph
 from unposed.pipeline.presets import read_preset
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.stage import StageError
 from unposed.pipeline.views import PairView, PhotoView
+from unposed.plugins import evidence
 from unposed.plugins.coarse.colmap import Colmap
 from unposed.plugins.coarse.colmap_database import fill
 from unposed.plugins.coarse.glomap import Glomap
@@ -87,7 +88,7 @@ def world() -> tuple[np.ndarray, Inputs]:
 def mapped(mapper: Colmap | Glomap, inputs: Inputs) -> Scenes:
     photos, cameras, features, matching, verification = inputs
     views = PhotoView(features, features.__getitem__), PairView(matching, matching.__getitem__)
-    return mapper(photos, cameras, *views, PairView(verification, verification.__getitem__))
+    return mapper(photos, cameras, views[1], PairView(verification, verification.__getitem__), views[0])
 
 
 def only(inputs: Inputs, pairs: set[tuple[int, int]]) -> Inputs:
@@ -168,7 +169,7 @@ def test_photos_without_features_are_said_to_have_none(
     photos, cameras, features, matching, verification = world[1]
     fewer = {index: value for index, value in features.items() if index != 2}
     found = mapped(mapper, (photos, cameras, fewer, matching, verification))
-    assert found.left_out == {2: "it has no features"}
+    assert found.left_out == {2: "no features could be taken from it"}
     assert 2 not in found.components[0].photos
 
 
@@ -187,11 +188,15 @@ def test_the_global_mapper_says_that_it_refines_given_focal_lengths(world: tuple
     assert "also those given" in mapped(Glomap(), (photos, mixed, *rest)).notes[0]
 
 
-def test_matches_without_key_points_are_refused(world: tuple[np.ndarray, Inputs]) -> None:
-    photos, cameras, features, matching, verification = world[1]
+@MAPPERS
+def test_matches_without_key_points_will_do(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
+    truth, (photos, cameras, _, matching, verification) = world
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     dense = {pair: replace(matches, index_a=None, index_b=None) for pair, matches in matching.items()}
-    with pytest.raises(StageError, match="matcher that works on features"):
-        mapped(Colmap(), (photos, cameras, features, dense, verification))
+    views = PairView(dense, dense.__getitem__), PairView(verification, verification.__getitem__)
+    with patch.object(evidence, "read_rgb", lambda photo, side: picture):
+        (scene,) = mapper(photos, cameras, *views).components
+    assert evaluate_poses(truth, scene.cam_from_world).auc[1] > 0.9
 
 
 def test_a_pure_rotation_is_written_as_one(world: tuple[np.ndarray, Inputs]) -> None:
@@ -208,7 +213,8 @@ def test_a_pure_rotation_is_written_as_one(world: tuple[np.ndarray, Inputs]) -> 
     only_one = {(0, 1): rotation}
     with pycolmap.Database.open(":memory:") as database:
         views = PhotoView(features, features.__getitem__), PairView(matching, matching.__getitem__)
-        fill(database, photos, cameras, *views, PairView(only_one, only_one.__getitem__))
+        verified = PairView(only_one, only_one.__getitem__)
+        fill(database, photos, cameras, evidence.evidence_of(photos, *views, verified), verified)
         geometry = database.read_two_view_geometry(1, 2)
         assert len(database.read_matches(1, 2)) == int(rotation.inliers.sum())
     assert geometry.config == pycolmap.TwoViewGeometryConfiguration.PANORAMIC

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from unposed.optim.bundle import errors_px
 from unposed.optim.triangulation import keep_observations
 from unposed.pipeline.artifacts import Camera, Cameras, Features, LocalGeometry, PairMatches, Photo, Photos, Scene
 from unposed.pipeline.stage import StageError
-from unposed.plugins.arrays import belief_of, bundle_of, matches_of, noise_unit_px, reasons, scene_of, views_of
+from unposed.plugins.arrays import belief_of, bundle_of, reasons, scene_of
+from unposed.plugins.evidence import evidence_of, noise_unit_px, views_of
 
 Make = Callable[..., Any]
 
@@ -59,30 +61,72 @@ def test_key_points_are_stacked_and_photos_may_have_none() -> None:
 
 def test_inliers_of_pairs_with_a_geometry() -> None:
     photos = photos_of([(100, 100)] * 3)
-    views = views_of(photos, {i: features_of(np.zeros((4, 2))) for i in range(3)})
+    features = {i: features_of(np.zeros((4, 2))) for i in range(3)}
     matching = {(0, 1): matched([0, 1, 2], [3, 2, 1]), (0, 2): matched([1], [1]), (1, 2): matched([3, 0], [0, 3])}
     verification = {
         (0, 1): geometry([True, False, True], focal=900.0),
         (0, 2): geometry([False], "none"),
         (1, 2): geometry([True, True], "planar", focal=500.0),
     }
-    matches = matches_of(views, matching, verification)
+    matches = evidence_of(photos, features, matching, verification).matches
     np.testing.assert_array_equal(matches.pairs, [[0, 1], [1, 2]])
     np.testing.assert_array_equal(matches.start, [0, 2, 4])
     np.testing.assert_array_equal(matches.row_a, [0, 2, 7, 4])
     np.testing.assert_array_equal(matches.row_b, [7, 5, 8, 11])
     np.testing.assert_array_equal(matches.focal_px, [900.0, np.nan])  # a plane tells no focal length
     np.testing.assert_array_equal(matches.fundamental[:, 0, 0], [900.0, 500.0])
-    known = matches_of(views, matching, {(0, 1): geometry([True] * 3, known=True)})
-    assert np.isnan(known.focal_px).all()  # told by the user, not by the pair
-    assert len(matches_of(views, {}, {})) == 0
+    known = evidence_of(photos, features, matching, {(0, 1): geometry([True] * 3, known=True)})
+    assert np.isnan(known.matches.focal_px).all()  # told by the user, not by the pair
+    assert len(evidence_of(photos, features, {}, {}).matches) == 0
 
 
-def test_matches_without_key_points_are_refused() -> None:
-    views = views_of(photos_of([(9, 9)] * 2), {})
-    dense = replace(matched([0], [0]), index_a=None, index_b=None)
-    with pytest.raises(StageError, match="matcher that works on features"):
-        matches_of(views, {(0, 1): dense}, {(0, 1): geometry([True])})
+def test_key_point_indices_without_key_points_are_refused() -> None:
+    with pytest.raises(StageError, match="no node `features`"):
+        evidence_of(photos_of([(9, 9)] * 2), None, {(0, 1): matched([0], [0])}, {(0, 1): geometry([True])})
+
+
+def test_positions_become_key_points_with_the_colours_of_the_photo(tmp_path: Path) -> None:
+    """Position (4, 4) of the first photo is matched in both others; red grows by 4 per pixel to the right."""
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:, :, 0] = 4 * np.arange(64)
+    Image.fromarray(picture).save(tmp_path / "0.png")
+    photos = Photos(tuple(Photo(f"{i}.png", tmp_path / "0.png", str(i), 64, 64) for i in range(3)), {})
+    ones = np.ones(2, np.float32)
+    matching = {
+        (0, 1): PairMatches(np.array([[4.0, 4], [8, 4]]), np.array([[5.0, 5], [6, 6]]), ones),
+        (0, 2): PairMatches(np.array([[4.0, 4], [12, 4]]), np.array([[7.0, 7], [3, 3]]), ones),
+    }
+    verified = {(0, 1): geometry([True, True]), (0, 2): geometry([True, False])}
+    evidence = evidence_of(photos, None, matching, verified)
+    np.testing.assert_array_equal(evidence.views.start, [0, 2, 4, 5])
+    rows = evidence.matches
+    assert rows.row_a[0] == rows.row_a[2]
+    np.testing.assert_array_equal(evidence.views.xy[rows.row_a], [[4, 4], [8, 4], [4, 4]])
+    np.testing.assert_array_equal(evidence.views.xy[rows.row_b], [[5, 5], [6, 6], [7, 7]])
+    np.testing.assert_array_equal(evidence.rgb_of(0)[rows.row_a[:2], 0], [16, 32])
+    assert evidence.unusable == {}
+
+
+def test_the_noise_of_positions_is_told_by_the_epipolar_lines() -> None:
+    """Rows should be equal, as in a pair of photos side by side; they are off by about four pixels."""
+    rng = np.random.default_rng(0)
+    photos = photos_of([(6000, 4000)] * 2)
+    xy_a = rng.uniform(0, 4000, (2000, 2)).astype(np.float32)
+    xy_b = (xy_a + np.column_stack([np.full(2000, 50.0), rng.normal(0, 4.0, 2000)])).astype(np.float32)
+    sideways = np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]], float)
+    matching = {(0, 1): PairMatches(xy_a, xy_b, np.ones(2000, np.float32))}
+    verified = replace(geometry([True] * 2000), fundamental=sideways)
+    evidence = evidence_of(photos, None, matching, {(0, 1): verified})
+    assert evidence.unit_px == pytest.approx(2.0 * 4.0 / np.sqrt(2.0), rel=0.05)  # shared by both photos
+
+
+def test_positions_that_the_matcher_hardly_believes_count_as_inexact() -> None:
+    weight = np.array([0.9, 0.9, 0.9, 0.1], np.float32)
+    xy = np.arange(8, dtype=np.float32).reshape(4, 2)
+    photos = photos_of([(9, 9)] * 2)
+    evidence = evidence_of(photos, None, {(0, 1): PairMatches(xy, xy, weight)}, {(0, 1): geometry([True] * 4)})
+    assert evidence.views.sigma is not None
+    np.testing.assert_allclose(evidence.views.sigma[evidence.matches.row_a], [1, 1, 1, 3], rtol=1e-6)
 
 
 def cameras_of(model: str, *params: tuple[float, ...], of_photo: list[int]) -> Cameras:
@@ -119,7 +163,7 @@ def scene_and_bundle(world: Any) -> tuple[Scene, Any, Any]:
     poses[2] = np.nan
     bundle = replace(keep_observations(bundle, bundle.photo != 2), cam_from_world=poses)
     views = views_of(photos, features)
-    return scene_of(bundle, views, features), bundle, views
+    return scene_of(bundle, views, lambda index: features[index].rgb), bundle, views
 
 
 def test_a_scene_tells_what_the_bundle_told(world: Any) -> None:
@@ -185,10 +229,9 @@ def test_groups_that_the_mapper_took_apart_stay_apart(world: Any) -> None:
 def test_every_photo_left_out_has_its_reason() -> None:
     photos = photos_of([(100, 100)] * 6)
     features = {i: features_of(np.zeros((0 if i == 1 else 4, 2))) for i in range(1, 6)}
-    views = views_of(photos, features)
     pairs = {(3, 4): matched([0], [0]), (3, 5): matched([0], [0])}
-    matches = matches_of(views, pairs, {pair: geometry([True]) for pair in pairs})
-    told = reasons(photos, matches, features, [4])
+    evidence = evidence_of(photos, features, pairs, {pair: geometry([True]) for pair in pairs})
+    told = reasons(photos, evidence, [4])
     assert told == {
         0: "no features could be taken from it",
         1: "no key points found in it",

@@ -24,7 +24,7 @@ from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.fine.ceres import Ceres
 
 Make = Callable[..., Any]
-Inputs = tuple[Photos, Cameras, dict[int, Features], dict[tuple[int, int], PairMatches], dict[tuple[int, int], Any]]
+Inputs = dict[str, Any]
 
 
 def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> Inputs:
@@ -60,7 +60,8 @@ def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> 
             fundamental=world.matches.fundamental[edge],
             angle_deg=10.0,
         )
-    return photos, cameras, features, matching, verification
+    names = ("photos", "cameras", "features", "matching", "verification")
+    return dict(zip(names, (photos, cameras, features, matching, verification), strict=True))
 
 
 def worst_deg(world: Any, scene: Scene) -> float:
@@ -73,8 +74,8 @@ def worst_deg(world: Any, scene: Scene) -> float:
 def test_both_stages_place_everything(collection: Make, stage: type[BundleAdjustment]) -> None:
     world = collection(noise_px=0.5, wrong=0.03, points=600)
     given = inputs(world)
-    coarse = Global()(*given)
-    fine = stage()(*given, coarse)
+    coarse = Global()(**given)
+    fine = stage()(**given, coarse=coarse)
     for scenes in (coarse, fine):
         (scene,) = scenes.components
         np.testing.assert_array_equal(scene.photos, np.arange(10))
@@ -89,12 +90,12 @@ def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
     """Photos 0-3 and 4-8 are joined by no pair, and 9 by none at all."""
     world = collection(noise_px=0.3, points=600)
     given = inputs(world, keep=lambda a, b: b < 9 and (a < 4) == (b < 4))
-    coarse = Global()(*given)
-    fine = BundleAdjustment()(*given, coarse)
+    coarse = Global()(**given)
+    fine = BundleAdjustment()(**given, coarse=coarse)
     for scenes in (coarse, fine):
         assert [scene.photos.tolist() for scene in scenes.components] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
         assert scenes.left_out == {9: "no other photo was found to overlap it"}
-    assert len(Global(min_photos=5)(*given).components) == 1
+    assert len(Global(min_photos=5)(**given).components) == 1
 
 
 def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
@@ -103,7 +104,7 @@ def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
         noise_px=0.3, points=600, photos=14, lenses=((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0))
     )
     given = inputs(world, keep=lambda a, b: a % 2 == b % 2)
-    fine = BundleAdjustment()(*given, Global()(*given))
+    fine = BundleAdjustment()(**given, coarse=Global()(**given))
     focals = sorted(scene.cameras[0].params[0] for scene in fine.components)
     assert focals == pytest.approx([1500.0, 2400.0], rel=0.02)
     assert fine.notes == ()
@@ -111,25 +112,25 @@ def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
 
 def test_a_photo_that_the_coarse_stage_left_out_joins(collection: Make) -> None:
     world = collection(noise_px=0.3, points=600)
-    without = Global()(*inputs(world, keep=lambda a, b: 4 not in (a, b)))
+    without = Global()(**inputs(world, keep=lambda a, b: 4 not in (a, b)))
     assert list(without.left_out) == [4]
-    fine = BundleAdjustment()(*inputs(world), without)
+    fine = BundleAdjustment()(**inputs(world), coarse=without)
     assert fine.left_out == {}
     assert worst_deg(world, fine.components[0]) < 0.6
 
 
 def test_nothing_in_common_gives_no_scene(collection: Make) -> None:
-    photos, cameras, features, _, _ = inputs(collection(photos=3))
-    coarse = Global()(photos, cameras, features, {}, {})
+    given = inputs(collection(photos=3)) | {"matching": {}, "verification": {}}
+    coarse = Global()(**given)
     assert coarse.components == ()
     assert set(coarse.left_out) == {0, 1, 2}
-    fine = BundleAdjustment()(photos, cameras, features, {}, {}, coarse)
+    fine = BundleAdjustment()(**given, coarse=coarse)
     assert fine.components == ()
     assert fine.left_out == coarse.left_out
 
 
 def test_senseless_matches_give_no_scene(collection: Make) -> None:
-    scenes = Global()(*inputs(collection(photos=4, wrong=1.0)))
+    scenes = Global()(**inputs(collection(photos=4, wrong=1.0)))
     assert scenes.components == ()
     assert all("did not agree" in reason for reason in scenes.left_out.values())
 
@@ -137,7 +138,7 @@ def test_senseless_matches_give_no_scene(collection: Make) -> None:
 def test_two_photos_make_a_scene(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=15.0, points=600, noise_px=0.3)
     given = inputs(world)
-    fine = BundleAdjustment()(*given, Global()(*given))
+    fine = BundleAdjustment()(**given, coarse=Global()(**given))
     assert [scene.photos.tolist() for scene in fine.components] == [[0, 1]]
 
 
@@ -145,7 +146,7 @@ def test_larger_photos_allow_larger_errors(collection: Make) -> None:
     """The same photos at thrice the size, noise included: the same poses."""
     size, lens = (4800, 3600), (4500.0, 2400.0, 1800.0, 0.0)
     small, large = collection(noise_px=0.5), collection(noise_px=1.5, sizes=(size,), lenses=(lens,))
-    found = [BundleAdjustment()(*given, Global()(*given)) for given in map(inputs, (small, large))]
+    found = [BundleAdjustment()(**given, coarse=Global()(**given)) for given in map(inputs, (small, large))]
     a, b = (scenes.components[0] for scenes in found)
     assert len(b.points) == pytest.approx(len(a.points), rel=0.02)
     assert b.cameras[0].params[0] == pytest.approx(3.0 * a.cameras[0].params[0], rel=0.01)
@@ -153,20 +154,20 @@ def test_larger_photos_allow_larger_errors(collection: Make) -> None:
 
 def test_given_cameras_are_not_touched(collection: Make) -> None:
     world = collection(noise_px=0.3)
-    photos, cameras, *rest = inputs(world)
+    guessed = inputs(world)
     params = (1490.0, 803.0, 598.0, 0.001)
-    given = replace(cameras, cameras=(Camera("SIMPLE_RADIAL", 1600, 1200, params),), focal_source=("given",))
-    stages: tuple[Any, ...] = (photos, given, *rest)
-    fine: Scenes = BundleAdjustment()(*stages, Global()(*stages))
+    camera = Camera("SIMPLE_RADIAL", 1600, 1200, params)
+    given = guessed | {"cameras": replace(guessed["cameras"], cameras=(camera,), focal_source=("given",))}
+    fine: Scenes = BundleAdjustment()(**given, coarse=Global()(**given))
     assert fine.components[0].cameras[0].params == pytest.approx(params, rel=1e-6, abs=1e-6)
 
 
 def test_a_scene_that_nothing_supports_is_none(collection: Make) -> None:
     world = collection(photos=4)
     given = inputs(world)
-    coarse = Global()(*given)
+    coarse = Global()(**given)
     (scene,) = coarse.components
     mixed = replace(scene, cam_from_world=scene.cam_from_world[::-1, ::-1] * [[[1.0], [-1.0], [1.0]]])
-    fine = BundleAdjustment()(*given, replace(coarse, components=(mixed,)))
+    fine = BundleAdjustment()(**given, coarse=replace(coarse, components=(mixed,)))
     assert fine.components == ()
     assert set(fine.left_out) == {0, 1, 2, 3}
