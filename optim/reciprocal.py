@@ -1,0 +1,201 @@
+"""Reciprocal nearest neighbours between the pixels of two dense maps, of descriptors or of 3D points.
+
+From a sparse grid of seeds: from a pixel of one map to its nearest neighbour in the other and back, until nothing moves
+any more. What is reached so are pixels that are each other's nearest, of all pixels and not of the seeds alone.
+
+Pixels are meant by their row in the flattened map, y * width + x. Dense maps may be numpy arrays, or tensors on any
+device, where they stay: only rows of pixels come back. Searches are exhaustive and exact, the full table of
+similarities never exists, and no pixel is looked up twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Rows = NDArray[np.int64]
+Floats32 = NDArray[np.float32]
+Dense: TypeAlias = "NDArray[np.floating] | Tensor"
+
+ROUNDS = 10
+
+# Similarities stay in the cache of a core: they are read once, for the largest, and forgotten.
+_QUERIES, _TARGETS = 128, 2048
+_DEVICE_BLOCK_BYTES = 256 << 20
+
+
+class Lookup:
+    """The nearest neighbour of each pixel of one map in another map, found when it is first asked for."""
+
+    def __init__(self, search: Callable[[Rows], Rows], pixels: int) -> None:
+        self._search = search
+        self.answers: Rows = np.full(pixels, -1, np.int64)
+        """(pixels,) what is known so far; -1 for the rest."""
+
+    def __call__(self, rows: Rows) -> Rows:
+        unknown = np.unique(rows[self.answers[rows] < 0])
+        if len(unknown):
+            self.answers[unknown] = self._search(unknown)
+        return self.answers[rows]
+
+
+class Neighbours(NamedTuple):
+    """Nearest neighbours from a map to another and back."""
+
+    there: Lookup
+    back: Lookup
+
+    def swapped(self) -> Neighbours:
+        """The same, beginning with the other map; what is known is shared."""
+        return Neighbours(self.back, self.there)
+
+
+class Pairs(NamedTuple):
+    """Pixels of a with pixels of b."""
+
+    a: Rows
+    b: Rows
+
+
+def neighbours_by_descriptor(a: Dense, b: Dense) -> Neighbours:
+    """Of maps (height, width, d): the nearest is that of the largest dot product. Descriptors that are not finite are
+    as good as zero."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a.device.type == "cpu":
+        return _neighbours(_host_rows(a), _host_rows(b), lambda targets: lambda queries: most_similar(queries, targets))
+    return _neighbours_on_device(a, b, lambda queries, targets: (queries @ targets.T).argmax(dim=1))
+
+
+def neighbours_by_position(a: Dense, b: Dense) -> Neighbours:
+    """Of maps (height, width, 3) of points in one frame: the nearest is that of the smallest distance."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a.device.type == "cpu":
+        return _neighbours(_host_rows(a), _host_rows(b), _tree_search)
+
+    def closest(queries: Tensor, targets: Tensor) -> Tensor:
+        import torch
+
+        # Not by products: the squares of far points drown the distances of near ones.
+        return torch.cdist(queries, targets, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
+
+    return _neighbours_on_device(a, b, closest)
+
+
+def seed_grid(height: int, width: int, step: int) -> Rows:
+    """Every step-th pixel of every step-th row, beginning at the middle of the first step."""
+    y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step]
+    return np.asarray(y * width + x, np.int64).ravel()
+
+
+def reciprocal(neighbours: Neighbours, seeds: Rows, rounds: int = ROUNDS) -> Pairs:
+    """The pairs that seeds of the first map lead to, each once, sorted by a, then b. What still moves after so many
+    rounds is given up."""
+    a, b = seeds.copy(), np.full(len(seeds), -1, np.int64)
+    moving = np.arange(len(seeds))
+    for _ in range(rounds):
+        next_b = neighbours.there(a[moving])
+        next_a = neighbours.back(next_b)
+        rests = (next_b == b[moving]) | (next_a == a[moving])
+        a[moving], b[moving] = next_a, next_b
+        moving = moving[~rests]
+        if not len(moving):
+            break
+    at_rest = np.ones(len(seeds), np.bool_)
+    at_rest[moving] = False
+    found = np.unique(np.stack([a[at_rest], b[at_rest]], axis=1), axis=0)
+    return Pairs(found[:, 0], found[:, 1])
+
+
+def confirmed(neighbours: Neighbours, starts: Rows, width: int, tolerance_px: float) -> Pairs:
+    """Given pixels of the first map, `width` wide, with their nearest neighbours, where the way back ends less than
+    `tolerance_px` from the start (at it, if that is zero). Sorted, each once."""
+    b = neighbours.there(starts)
+    a = neighbours.back(b)
+    distance = np.hypot(a % width - starts % width, a // width - starts // width)
+    kept = distance < tolerance_px if tolerance_px > 0.0 else distance == 0.0
+    found = np.unique(np.stack([starts[kept], b[kept]], axis=1), axis=0)
+    return Pairs(found[:, 0], found[:, 1])
+
+
+def basins(neighbours: Neighbours) -> Rows:
+    """(pixels of a,) where one way there and back leads to from each pixel; -1 where nobody has gone yet."""
+    b = neighbours.there.answers
+    known = np.flatnonzero(b >= 0)
+    known = known[neighbours.back.answers[b[known]] >= 0]
+    out = np.full(len(b), -1, np.int64)
+    out[known] = neighbours.back.answers[b[known]]
+    return out
+
+
+def both_ways(neighbours: Neighbours, seeds_a: Rows, seeds_b: Rows) -> list[Pairs]:
+    """What seeds of a lead to, and what seeds of b lead to."""
+    back = reciprocal(neighbours.swapped(), seeds_b)
+    return [reciprocal(neighbours, seeds_a), Pairs(back.b, back.a)]
+
+
+def merged(runs: Sequence[Pairs]) -> tuple[Pairs, Rows]:
+    """All pairs of several runs, each once, sorted by a, then b; and the first run that had it."""
+    every = np.concatenate([np.stack([run.a, run.b], axis=1) for run in runs])
+    found, first = np.unique(every, axis=0, return_index=True)
+    return Pairs(found[:, 0], found[:, 1]), np.repeat(np.arange(len(runs)), [len(run.a) for run in runs])[first]
+
+
+def most_similar(queries: Floats32, targets: Floats32) -> Rows:
+    """(q,) the row of `targets` (n, d) with the largest dot product with each of `queries` (q, d)."""
+    best = np.full(len(queries), -np.inf, np.float32)
+    row = np.zeros(len(queries), np.int64)
+    buffer = np.empty((min(_QUERIES, len(queries)), _TARGETS), np.float32)
+    line = np.arange(len(buffer))
+    for start in range(0, len(targets), _TARGETS):
+        columns = targets[start : start + _TARGETS].T
+        for begin in range(0, len(queries), _QUERIES):
+            part = slice(begin, begin + _QUERIES)
+            some = queries[part]
+            block = np.matmul(some, columns, out=buffer[: len(some), : columns.shape[1]])
+            column = block.argmax(axis=1)
+            value = block[line[: len(some)], column]
+            better = value > best[part]
+            best[part][better] = value[better]
+            row[part][better] = column[better] + start
+    return row
+
+
+def _tree_search(targets: Floats32) -> Callable[[Floats32], Rows]:
+    from scipy.spatial import KDTree
+
+    tree = KDTree(targets)
+    return lambda queries: np.asarray(tree.query(queries)[1], np.int64)
+
+
+def _neighbours(a: Floats32, b: Floats32, prepare: Callable[[Floats32], Callable[[Floats32], Rows]]) -> Neighbours:
+    in_a, in_b = prepare(a), prepare(b)
+    return Neighbours(Lookup(lambda rows: in_b(a[rows]), len(a)), Lookup(lambda rows: in_a(b[rows]), len(b)))
+
+
+def _host_rows(dense: Dense) -> Floats32:
+    """A single value that is not a number would be everybody's nearest, so there are none."""
+    rows = np.ascontiguousarray(np.asarray(dense).reshape(-1, dense.shape[-1]), np.float32)
+    return np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, np.float32(0.0))
+
+
+def _neighbours_on_device(a: Tensor, b: Tensor, nearest: Callable[[Tensor, Tensor], Tensor]) -> Neighbours:
+    import torch  # costs seconds and hundreds of megabytes: only where a device asks for it
+
+    maps = [each.flatten(0, 1).float() for each in (a, b)]
+    maps = [torch.where(rows.isfinite().all(dim=1, keepdim=True), rows, 0.0) for rows in maps]
+
+    def lookup(queries: Tensor, targets: Tensor) -> Lookup:
+        size = max(1, _DEVICE_BLOCK_BYTES // (4 * len(targets)))
+
+        def search(rows: Rows) -> Rows:
+            chosen = queries[torch.from_numpy(rows).to(queries.device)]
+            blocks = [nearest(block, targets) for block in torch.split(chosen, size)]
+            return np.asarray(torch.cat(blocks).cpu())
+
+        return Lookup(search, len(queries))
+
+    return Neighbours(lookup(maps[0], maps[1]), lookup(maps[1], maps[0]))
