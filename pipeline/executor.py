@@ -91,7 +91,8 @@ def plan(stage: Any, resources: Resources) -> tuple[int, int]:
         return 1, max(1, min(MAX_BATCH, resources.vram_bytes // item_bytes))
     room = max(1, resources.ram_bytes // item_bytes)
     width = max(1, min(resources.threads, room))
-    return width, max(1, min(MAX_BATCH, room // width)) if batched else 1
+    most = min(MAX_BATCH, int(getattr(stage, "cpu_batch", MAX_BATCH)))
+    return width, max(1, min(most, room // width)) if batched else 1
 
 
 def work(job: Job, batch: Sequence[Item], resources: Resources) -> tuple[Outcomes, Exception | None]:

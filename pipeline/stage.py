@@ -32,7 +32,8 @@ it is stored like a result. Any other exception loses the item for this run only
 
 A stage may also define `batch(self, items: Sequence[tuple[...]], resources: Resources) -> list[T]` (one tuple of
 arguments per item, in signature order, without Resources): the engine then picks the batch size from the budget and
-halves it when memory runs out. `item_bytes` (class variable or property) bounds the working memory of one item.
+halves it when memory runs out. `item_bytes` (class variable or property) bounds the working memory of one item,
+`cpu_batch` the items of a batch on a CPU: 1 for networks, which gain nothing by it there and lose workers.
 """
 
 from __future__ import annotations

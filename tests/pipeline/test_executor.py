@@ -132,6 +132,12 @@ def test_the_budget_decides_how_many_at_once() -> None:
     assert plan(BatchSquares(), Resources("cpu", 2, GIB, 0)) == (2, 8)
     assert plan(BatchSquares(), Resources("cuda", 8, GIB, GIB // 8)) == (1, 2)
 
+    class Network(BatchSquares):
+        cpu_batch = 1
+
+    assert plan(Network(), Resources("cpu", 2, GIB, 0)) == (2, 1)
+    assert plan(Network(), Resources("cuda", 8, GIB, GIB // 8)) == (1, 2)
+
 
 def test_closing_saves_what_is_in_work_and_starts_nothing_else() -> None:
     results: dict[Item, Any] = {}
