@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from .tracks import Matches, Views
 
@@ -22,6 +21,8 @@ def calibrate(views: Views, matches: Matches, intrinsics: Array, camera_of: Inde
     The residual 1 - s2/s1 is bounded and goes to zero as focal lengths do, so the estimate errs to the short side for
     long lenses: a start for a search, not an answer.
     """
+    from scipy.optimize import least_squares  # takes longer to import than most calibrations
+
     focal = intrinsics[:, 0].copy()
     free = np.flatnonzero(~known)
     strong = np.linalg.norm(matches.fundamental, axis=(1, 2)) > 0

@@ -2,7 +2,8 @@
 
     scene = unposed.reconstruct("photos/", "result/")
 
-The functions live in unposed.api and are loaded when first used, so that importing unposed costs nothing.
+The functions live in unposed.api and are loaded when first used, so that importing unposed costs nothing, and
+reconstructing only what it needs itself.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("load", "reconstruct"):  # where api has them from, without all that it has besides
+        from unposed import reconstruction
+
+        return getattr(reconstruction, name)
     if name in __all__:
         from unposed import api
 

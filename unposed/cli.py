@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 from unposed import __version__
 from unposed.pipeline.errors import Interrupted, UnposedError
 
+from .process import settle
+
 EPILOG = """\
 examples:
   unposed demo                                  try it on the sample that comes along
@@ -33,6 +35,7 @@ exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; gives its exit code."""
     arguments = parser().parse_args(argv)
+    settle()
     try:
         command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
         code = command(arguments)

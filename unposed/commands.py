@@ -9,9 +9,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from unposed import api
+import unposed
 from unposed.pipeline.catalogue import entry
-from unposed.pipeline.download import is_accepted
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.progress import progress_for
 from unposed.pipeline.store import Store
@@ -22,7 +21,7 @@ from .show import count, paragraph, reconstruction_rows, size, table
 
 def reconstruct(arguments: argparse.Namespace) -> int:
     """`unposed reconstruct PHOTOS -o OUT`."""
-    made = api.reconstruct(
+    made = unposed.reconstruct(
         arguments.photos,
         arguments.out,
         cameras=arguments.cameras,
@@ -40,7 +39,7 @@ def reconstruct(arguments: argparse.Namespace) -> int:
 
 def demo(arguments: argparse.Namespace) -> int:
     """`unposed demo`."""
-    made, verdict = api.demo(arguments.out, **_how(arguments))
+    made, verdict = unposed.demo(arguments.out, **_how(arguments))
     if arguments.json:
         return _print_json({"summary": made.summary, "evaluation": verdict.to_json()})
     print(table(reconstruction_rows(made.summary, arguments.out, arguments.preset)))
@@ -65,14 +64,14 @@ def _how(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def export(arguments: argparse.Namespace) -> int:
     """`unposed export OUT --to FORMAT -o DIR`."""
-    api.export(arguments.out, arguments.to, arguments.folder, arguments.photos)
+    unposed.export(arguments.out, arguments.to, arguments.folder, arguments.photos)
     print(f"written to {arguments.folder}")
     return 0
 
 
 def eval(arguments: argparse.Namespace) -> int:
     """`unposed eval MODEL --gt GT`."""
-    verdict = api.evaluate(arguments.model, arguments.gt)
+    verdict = unposed.evaluate(arguments.model, arguments.gt)
     if arguments.json:
         return _print_json(verdict.to_json())
     print(table(verdict.table()))
@@ -88,14 +87,14 @@ def plugins(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"plugins {arguments.action}: give {needed}")
     if arguments.action == "show":
         return _show_plugin(arguments.what, arguments.json)
-    files = api.new_plugin(arguments.what)
+    files = unposed.new_plugin(arguments.what)
     print("\n".join(map(str, files)))
     print(f"next: pip install -e {arguments.what} && unposed plugins")
     return 0
 
 
 def _list_plugins(as_json: bool) -> int:
-    found = api.list_plugins()
+    found = unposed.list_plugins()
     if as_json:
         return _print_json([asdict(info) for info in found])
     print(table((f"{info.slot}.{info.name}", info.distribution, info.problem or info.target) for info in found))
@@ -103,7 +102,7 @@ def _list_plugins(as_json: bool) -> int:
 
 
 def _show_plugin(name: str, as_json: bool) -> int:
-    plugin = api.show_plugin(name)
+    plugin = unposed.show_plugin(name)
     if as_json:
         options = [option._asdict() for option in plugin.options]
         return _print_json({**asdict(plugin.info), "about": plugin.about, "options": options})
@@ -119,14 +118,14 @@ def _show_plugin(name: str, as_json: bool) -> int:
 def presets(arguments: argparse.Namespace) -> int:
     """`unposed presets [list | show NAME]`."""
     if arguments.action == "list":
-        found = api.list_presets()
+        found = unposed.list_presets()
         if arguments.json:
             return _print_json(dict(found))
         print(table(found))
         return 0
     if arguments.name is None:
         raise ConfigError("presets show: give the name of a preset")
-    preset = api.show_preset(arguments.name)
+    preset = unposed.show_preset(arguments.name)
     if arguments.json:
         return _print_json(preset)
     import yaml
@@ -144,9 +143,9 @@ def weights(arguments: argparse.Namespace) -> int:
     chosen = entry(arguments.name)
     print(chosen.terms, file=sys.stderr)
     if arguments.accept or arguments.action == "accept":
-        api.accept_weights(chosen.name)
+        unposed.accept_weights(chosen.name)
     if arguments.action == "get":
-        path = api.get_weights(chosen.name, _byte_count if sys.stderr.isatty() else lambda done, total: None)
+        path = unposed.get_weights(chosen.name, _byte_count if sys.stderr.isatty() else lambda done, total: None)
         if arguments.json:
             return _print_json({"name": chosen.name, "file": path})
         print(path)
@@ -158,7 +157,9 @@ def weights(arguments: argparse.Namespace) -> int:
 
 
 def _list_weights(as_json: bool) -> int:
-    found = api.list_weights()
+    from unposed.pipeline.download import is_accepted  # brings the network with it
+
+    found = unposed.list_weights()
     if as_json:
         return _print_json([{**asdict(each), "path": path, "accepted": is_accepted(each)} for each, path in found])
     print(table((each.name, each.licence, "here" if path else "not here", each.about) for each, path in found))
@@ -173,7 +174,7 @@ def _byte_count(done: int, total: int | None) -> None:
 
 def cache(arguments: argparse.Namespace) -> int:
     """`unposed cache [ls | prune | verify]`."""
-    with api.open_cache(arguments.cache) as store:
+    with unposed.open_cache(arguments.cache) as store:
         if arguments.action == "ls":
             return _list_cache(store, arguments.json)
         if arguments.action == "verify":
@@ -215,7 +216,7 @@ def _ago(seconds: float) -> str:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """`unposed doctor`; exit code 2 if something has to be mended."""
-    diagnosis = api.doctor(arguments.cache)
+    diagnosis = unposed.doctor(arguments.cache)
     if arguments.json:
         _print_json({**diagnosis.facts, "problems": diagnosis.problems})
     else:
