@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unposed.optim.cameras import TIED, intrinsics_of, params_of, project, project_with_jacobians, unproject
+from unposed.optim.cameras import TIED, fisheyes, intrinsics_of, params_of, project, project_with_jacobians, unproject
 
 PARAMS = {
     "SIMPLE_PINHOLE": (900.0, 500.0, 380.0),
@@ -14,6 +14,7 @@ PARAMS = {
     "SIMPLE_RADIAL": (900.0, 500.0, 380.0, -0.08),
     "RADIAL": (900.0, 500.0, 380.0, -0.12, 0.05),
     "OPENCV": (900.0, 930.0, 500.0, 380.0, -0.12, 0.05, 0.004, -0.003),
+    "OPENCV_FISHEYE": (600.0, 630.0, 500.0, 380.0, -0.05, 0.02, 0.004, -0.003),
 }
 LENS = intrinsics_of("OPENCV", PARAMS["OPENCV"])
 
@@ -33,11 +34,12 @@ def test_every_model_is_compared_with_colmap() -> None:
 def test_pixels_and_rays_are_those_of_colmap(model: str) -> None:
     camera = pycolmap.Camera(model=model, width=1000, height=760, params=PARAMS[model])
     row, y = intrinsics_of(model, PARAMS[model]), points()
-    xy = project(y, row)
+    eye = bool(fisheyes([model])[0])
+    xy = project(y, row, eye)
     np.testing.assert_allclose(xy, camera.img_from_cam(y), rtol=0, atol=1e-9)
-    np.testing.assert_allclose(unproject(xy, row), y[:, :2] / y[:, 2:], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(unproject(xy, row, eye), y[:, :2] / y[:, 2:], rtol=0, atol=1e-12)
     # COLMAP stops iterating a little earlier, at 1e-10 and less of the plane.
-    np.testing.assert_allclose(unproject(xy, row), camera.cam_from_img(xy), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(unproject(xy, row, eye), camera.cam_from_img(xy), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("model", TIED)
@@ -50,15 +52,16 @@ def test_too_few_parameters_are_an_error() -> None:
         intrinsics_of("RADIAL", (900.0, 500.0, 380.0))
 
 
-def test_jacobians_equal_central_differences() -> None:
+@pytest.mark.parametrize("eye", [False, True])
+def test_jacobians_equal_central_differences(eye: bool) -> None:
     y = points()
-    pixels, by_y, by_k = project_with_jacobians(y, LENS)
-    np.testing.assert_allclose(pixels, project(y, LENS), rtol=1e-14)
+    pixels, by_y, by_k = project_with_jacobians(y, LENS, eye)
+    np.testing.assert_allclose(pixels, project(y, LENS, eye), rtol=1e-14)
     for axis, step in enumerate(1e-6 * np.eye(3)):
-        slope = (project(y + step, LENS) - project(y - step, LENS)) / 2e-6
+        slope = (project(y + step, LENS, eye) - project(y - step, LENS, eye)) / 2e-6
         np.testing.assert_allclose(by_y[:, :, axis], slope, rtol=1e-6, atol=1e-5)
     for k, step in enumerate(np.diag([1e-3] * 4 + [1e-6] * 4)):
-        slope = (project(y, LENS + step) - project(y, LENS - step)) / (2.0 * step[k])
+        slope = (project(y, LENS + step, eye) - project(y, LENS - step, eye)) / (2.0 * step[k])
         np.testing.assert_allclose(by_k[:, :, k], slope, rtol=1e-6, atol=1e-5)
 
 
@@ -92,3 +95,38 @@ def test_a_ray_is_found_exactly_where_radii_grow(k1: float, k2: float, r: float)
         np.testing.assert_allclose(plane, [[0.6 * r, 0.8 * r]], atol=1e-7)
     elif slope.min() < -1e-3 and np.isfinite(plane).all():  # folded: only a nearer point may be the answer
         assert np.linalg.norm(plane) < r
+
+
+def wide_points() -> np.ndarray:
+    """From the axis itself to 85 degrees off it."""
+    angle = np.radians(np.concatenate([[0.0, 1e-9, 1e-5], np.linspace(1.0, 85.0, 50)]))
+    turn = np.linspace(0.0, 7.0, len(angle))
+    return np.stack([np.sin(angle) * np.cos(turn), np.sin(angle) * np.sin(turn), np.cos(angle)], axis=1)
+
+
+def test_a_fisheye_sees_nearly_sideways() -> None:
+    camera = pycolmap.Camera(model="OPENCV_FISHEYE", width=1000, height=760, params=PARAMS["OPENCV_FISHEYE"])
+    y, row = wide_points(), intrinsics_of("OPENCV_FISHEYE", PARAMS["OPENCV_FISHEYE"])
+    xy = project(y, row, True)
+    np.testing.assert_allclose(xy, camera.img_from_cam(y), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(unproject(xy, row, True), y[:, :2] / y[:, 2:], rtol=1e-11, atol=1e-13)
+    beyond = row[2:4] + 600.0 * np.array([[np.radians(100.0), 0.0], [50.0, 0.0]])
+    assert np.isnan(unproject(beyond, row, True)).all()
+
+
+def test_a_fisheye_is_smooth_on_its_axis() -> None:
+    row = intrinsics_of("OPENCV_FISHEYE", PARAMS["OPENCV_FISHEYE"])
+    _, by_y, by_k = project_with_jacobians(wide_points()[:3], row, True)
+    np.testing.assert_allclose(by_y[:, :, :2], np.tile(np.diag(row[:2]), (3, 1, 1)), rtol=1e-8, atol=1e-8)
+    assert np.isfinite(by_k).all()
+
+
+def test_plain_lenses_and_fisheyes_together() -> None:
+    y, eye = points(), np.arange(40) % 3 == 0
+    mixed = project_with_jacobians(y, LENS, eye)
+    for one, part in ((True, eye), (False, ~eye)):
+        for together, alone in zip(mixed, project_with_jacobians(y[part], LENS, one), strict=True):
+            np.testing.assert_allclose(together[part], alone, rtol=1e-14)
+    xy = mixed[0]
+    np.testing.assert_allclose(project(y, LENS, eye), xy, rtol=1e-14)
+    np.testing.assert_allclose(unproject(xy, LENS, eye), y[:, :2] / y[:, 2:], atol=1e-12)
