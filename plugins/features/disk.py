@@ -1,0 +1,76 @@
+"""DISK key points and descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import kornia.feature
+import torch
+from torch import Tensor
+
+from unposed.pipeline.artifacts import Features, Photo
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, Resources
+from unposed.pipeline.weights import WeightFile
+
+from ..learned.networks import filled, network, read_state
+from ..learned.pictures import Found, extract
+
+COARSEST = 16
+"""Pixels of the picture per pixel of the network's coarsest level."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """At most `max_keypoints` per photo, those of the highest score; a network of kornia. Needs published weights
+    (Apache-2.0), and better a GPU: its convolutions run at full resolution."""
+
+    grain: ClassVar[Grain] = Grain.PHOTO
+    version: ClassVar[int] = 1
+    cpu_batch: ClassVar[int] = 1
+
+    weights: Annotated[Path | None, WeightFile("depth-save.pth", "disk-depth.pth")] = None
+    """File of the parameters, where it is not to be found by its name."""
+    max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
+    max_side_px: Annotated[int, Within("[64, 16384]")] = 1024
+    """Larger photos are reduced to this."""
+    min_score: Annotated[float, Within("[0, inf)")] = 0.0
+    """Of a key point."""
+
+    @property
+    def item_bytes(self) -> int:
+        """Activations at full resolution."""
+        return 1600 * self.max_side_px**2
+
+    def __call__(self, photos: Photo, resources: Resources) -> Features:
+        return self.batch([(photos,)], resources)[0]
+
+    def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
+        """Photos of one size go through the network together."""
+        net = network(_build, self.weights, resources.device)
+        return extract(
+            [photo for (photo,) in items],
+            lambda pictures, limit: _detect(net, pictures, limit, self.min_score),
+            resources.device,
+            limit=self.max_keypoints,
+            max_side_px=self.max_side_px,
+        )
+
+
+def _build(weights: Path) -> kornia.feature.DISK:
+    return filled(kornia.feature.DISK(), read_state(weights, "extractor"), weights)
+
+
+@torch.inference_mode()
+def _detect(net: Any, pictures: Tensor, limit: int, min_score: float) -> list[Found]:
+    if max(pictures.shape[-2:]) <= COARSEST:  # its coarsest level would be one pixel, which it cannot normalise
+        nothing = Found(pictures.new_zeros(0, 2), pictures.new_zeros(0), pictures.new_zeros(0, net.desc_dim))
+        return [nothing] * len(pictures)
+    found = []
+    for each in net(pictures, n=limit, score_threshold=min_score, pad_if_not_divisible=True):
+        order = each.detection_scores.argsort(descending=True, stable=True)
+        found.append(Found(each.keypoints[order], each.detection_scores[order], each.descriptors[order]))
+    return found

@@ -1,0 +1,70 @@
+"""XFeat key points and descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import kornia.feature
+
+from unposed.pipeline.artifacts import Features, Photo
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, Resources
+from unposed.pipeline.weights import WeightFile
+
+from ..learned.networks import filled, network, read_state
+from ..learned.pictures import Found, extract
+
+MULTIPLE = 32
+"""Sides of the pictures the network takes. Photos are brought to them here, where both ways are known to the pixel."""
+
+
+@dataclass(frozen=True)
+class XFeat:
+    """At most `max_keypoints` per photo, those of the highest score; a light network of kornia. Needs published weights
+    (Apache-2.0). Key points lie on whole pixels."""
+
+    grain: ClassVar[Grain] = Grain.PHOTO
+    version: ClassVar[int] = 1
+    cpu_batch: ClassVar[int] = 1
+
+    weights: Annotated[Path | None, WeightFile("xfeat.pt")] = None
+    """File of the parameters, where it is not to be found by its name."""
+    max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
+    max_side_px: Annotated[int, Within("[64, 16384]")] = 1024
+    """Larger photos are reduced to this."""
+    min_score: Annotated[float, Within("[0, 1)")] = 0.05
+    """Of a key point."""
+
+    @property
+    def item_bytes(self) -> int:
+        """Activations at full resolution."""
+        return 200 * self.max_side_px**2
+
+    def __call__(self, photos: Photo, resources: Resources) -> Features:
+        return self.batch([(photos,)], resources)[0]
+
+    def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
+        """Photos of one size go through the network together."""
+        net = network(_build, self.weights, resources.device)
+
+        def detector(pictures: Any, limit: int) -> list[Found]:
+            found = net.detectAndCompute(pictures, top_k=limit, detection_threshold=self.min_score)
+            return [Found(each["keypoints"], each["scores"], each["descriptors"]) for each in found]
+
+        return extract(
+            [photo for (photo,) in items],
+            detector,
+            resources.device,
+            limit=self.max_keypoints,
+            max_side_px=self.max_side_px,
+            multiple=MULTIPLE,
+        )
+
+
+def _build(weights: Path) -> kornia.feature.XFeat:
+    net = kornia.feature.XFeat()
+    filled(net.net, read_state(weights), weights)
+    return net

@@ -1,0 +1,75 @@
+"""Networks from weight files: read without trusting them, built once, shared by all workers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from unposed.pipeline.errors import ConfigError
+
+Net = TypeVar("Net", bound=nn.Module)
+
+_building = threading.Lock()
+NAMED = 3
+"""Parameters that are named one by one when a file does not have what a network needs."""
+
+
+def network(build: Callable[..., nn.Module], weights: Path | None, device: str, *options: object) -> Any:
+    """`build(weights, *options)` for inference on the device; the same object as long as file and options are."""
+    assert weights is not None  # the engine fills weights in before a stage is called
+    state = weights.stat()
+    with _building:  # or else every worker would build one of its own
+        return _built(build, weights, (state.st_size, state.st_mtime_ns), device, *options)
+
+
+@lru_cache(maxsize=4)
+def _built(
+    build: Callable[..., nn.Module], weights: Path, state: tuple[int, int], device: str, *options: object
+) -> nn.Module:
+    return build(weights, *options).eval().requires_grad_(False).to(device)
+
+
+def read_state(path: Path, *inside: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, or of the first part of it that has one of the names `inside`.
+
+    Nothing in the file is executed. ConfigError if it holds anything else.
+    """
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever unpickling someone's file may raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error
+    for name in inside:
+        if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
+            state = state[name]
+    if not (isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values())):
+        raise ConfigError(f"{path}: holds no weights by name")
+    return dict(state)
+
+
+def filled(net: Net, state: Mapping[str, Tensor], path: Path, without: Collection[str] = ()) -> Net:
+    """The network with these parameters. ConfigError names what does not fit; `without` are names that need not be
+    there, since they are no parameters."""
+    wanted = net.state_dict()
+    missing = [name for name in wanted if name not in state and name not in without]
+    strange = [name for name in state if name not in wanted]
+    misshapen = [
+        f"{name} is {list(state[name].shape)} and not {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    problems = [
+        f"{what} {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
+        for what, names in (("it lacks", missing), ("it has", strange), ("", misshapen))
+        if names
+    ]
+    if problems:
+        raise ConfigError(f"{path}: weights of another network than {type(net).__name__}: {'; '.join(problems)}")
+    net.load_state_dict({**wanted, **state})
+    return net
