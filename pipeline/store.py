@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,6 +74,7 @@ class Store:
         self._recent = Recent(recent_bytes)
         self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
         self._used: set[str] = set()
+        self._damaged: Counter[str] = Counter()  # by stage; a thousand damaged values are not worth a thousand lines
         self._lock = threading.Lock()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +114,11 @@ class Store:
                 raise CodecError("checksum or length is wrong")
             value = decode(data, kind)
         except CodecError as error:
-            self.report(f"a stored result of {stage} was damaged ({error}) and is computed again")
+            with self._lock:
+                self._damaged[stage] += 1
+                first = self._damaged[stage] == 1
+            if first:
+                self.report(f"a stored result of {stage} was damaged ({error}) and is computed again")
             self._drop([key])
             return None
         self._recent.put(key, value, size)
@@ -191,6 +197,10 @@ class Store:
 
     def close(self) -> None:
         """Notes what was used and lets go of the file."""
+        for stage, count in self._damaged.items():
+            if count > 1:
+                self.report(f"in all, {count} stored results of {stage} were damaged and computed again")
+        self._damaged.clear()
         with suppress(StoreError):  # a full disk must not turn a finished run into a failed one
             self._mark_used()
         with suppress(Empty):

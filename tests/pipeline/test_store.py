@@ -85,6 +85,15 @@ def test_a_damaged_value_is_none_and_reported(store: Store, reports: list[str], 
     assert store.get("a", SceneGraph) is not None
 
 
+def test_much_damage_is_reported_in_two_lines(store: Store, reports: list[str]) -> None:
+    for key in "abc":
+        store.put(key, graph(), stage="graph.knn")
+    spoil(store, "DELETE FROM payload")
+    assert [store.get(key, SceneGraph) for key in "abc"] == [None] * 3
+    store.close()
+    assert len(reports) == 2 and "3 stored results of graph.knn" in reports[1]
+
+
 def test_verify_drops_exactly_what_is_damaged(store: Store) -> None:
     for key in "abc":
         store.put(key, graph(), stage="s")
