@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from unposed.optim.point_maps import canonical, focal_robust, focal_weiszfeld, plausible_focal
+from unposed.optim.canonical_maps import canonical, focal_robust, focal_weiszfeld, plausible_focal
 
 Arrays = dict[str, NDArray[Any]]
 SANE, SPOILT = ("0", "1", "3"), ("2", "4", "5")
