@@ -6,7 +6,8 @@
         weights: Annotated[Path | None, WeightFile("aliked-{model}.pth")] = None
 
 A stage's field that is annotated so holds an existing file by the time the stage is called, whether the user has named
-one or not; what enters the keys of its results is the file's content. `{model}` stands for another field of the stage.
+one or not; what enters the keys of its results is the file's content. `{model}` stands for another field of the stage,
+or a property.
 """
 
 from __future__ import annotations
@@ -33,7 +34,17 @@ class WeightFile:
 
     def names_for(self, stage: object) -> list[str]:
         """With the stage's other options filled in."""
-        return [name.format_map(vars(stage)) for name in self.names]
+        return [name.format_map(_Attributes(stage)) for name in self.names]
+
+
+class _Attributes(dict[str, Any]):
+    """Fields and properties by name."""
+
+    def __init__(self, stage: object) -> None:
+        self._stage = stage
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(self._stage, name)
 
 
 def weight_folders() -> list[Path]:
@@ -80,8 +91,8 @@ def _remedy(names: list[str], folder: Path | None, option: str) -> str:
     known = published(names)
     searched = [folder] if folder else weight_folders()
     missing = f"no {' or '.join(names)} in {' or '.join(map(str, searched))}"
-    get = f"run `unposed weights get {known.name}` ({known.licence}), " if known else ""
-    return f"{missing}: {get}put it there, or name the file with --set {option}=PATH"
+    get = f"run `unposed weights get {known.name}` ({known.licence}), or " if known else ""
+    return f"{missing}: {get}put the file there, or name it with --set {option}=PATH"
 
 
 def _weight_fields(cls: type) -> dict[str, WeightFile]:

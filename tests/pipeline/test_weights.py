@@ -29,9 +29,14 @@ class Network:
 
     grain: ClassVar[Grain] = Grain.PHOTO
     model: Literal["n16", "n32"] = "n16"
-    weights: Annotated[Path | None, WeightFile("aliked-{model}.pth", "{model}.safetensors")] = None
+    weights: Annotated[Path | None, WeightFile("aliked-{model}.pth", "{converted}")] = None
     """Of this model."""
     mean: Annotated[Path | None, WeightFile("mean-of-our-own.pt")] = Path("mean.pt")
+
+    @property
+    def converted(self) -> str:
+        """The name of a copy."""
+        return f"{self.model}.safetensors"
 
     def __call__(self, photos: Photo) -> Features:
         raise NotImplementedError
@@ -87,7 +92,7 @@ def test_what_is_missing_is_named_with_its_place_and_remedy(folders: Path) -> No
     assert said.startswith("features.weights: no aliked-n16.pth or n16.safetensors in ")
     assert str(folders / "shelf") in said and str(folders / "cache" / "weights") in said
     assert "`unposed weights get aliked-n16` (BSD-3-Clause)" in said
-    assert said.endswith("or name the file with --set features.weights=PATH")
+    assert said.endswith("or put the file there, or name it with --set features.weights=PATH")
     assert "\n" not in said
     with pytest.raises(ConfigError, match=r"^features\.weights: no such file: /nowhere/x\.pth$"):
         node(weights="/nowhere/x.pth")
@@ -98,7 +103,7 @@ def test_what_is_missing_is_named_with_its_place_and_remedy(folders: Path) -> No
 
 def test_unpublished_weights_have_no_download(folders: Path) -> None:
     (folders / "shelf/aliked-n16.pth").touch()
-    with pytest.raises(ConfigError, match=r"features\.mean: no mean-of-our-own\.pt in .*: put it there, or name"):
+    with pytest.raises(ConfigError, match=r"features\.mean: no mean-of-our-own\.pt in .*: put the file there, or name"):
         node(mean=None)
 
 

@@ -3,6 +3,7 @@ published weights find in real pictures is seen where they are at hand."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+import unposed
 from unposed.optim.matching import mutual_nearest, unit_rows
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.errors import ConfigError
@@ -251,3 +253,17 @@ def test_published_aliked_matches_the_next_photo(published: Path, yard: Any) -> 
     a, b = (Aliked(weights=published)(photo, CPU) for photo in photos)
     found = mutual_nearest(unit_rows(a.descriptors), unit_rows(b.descriptors), max_ratio=1.0, min_similarity=0.8)
     assert len(found.index_a) > 100
+
+
+def test_a_reconstruction_with_published_weights(published: Path, yard: Any, tmp_path: Path) -> None:
+    made = unposed.reconstruct(
+        yard.images,
+        tmp_path / "out",
+        preset="aliked",
+        settings={"features.weights": str(published), "features.max_keypoints": 1500},
+        cache=tmp_path / "cache",
+    )
+    assert made.summary["registered"] == 12
+    assert unposed.evaluate(tmp_path / "out", yard.truth).errors.auc[5] > 0.8
+    used = made.summary["weights"]["features.weights"]
+    assert used == {"file": str(published), "sha256": hashlib.sha256(published.read_bytes()).hexdigest()}

@@ -76,3 +76,25 @@ def test_in_python() -> None:
     path = api.get_weights("xfeat", lambda done, total: heard.append(done))
     assert path.name == weights.file and heard == [3]
     assert (weights, path) in api.list_weights()
+
+
+@pytest.mark.parametrize(
+    ("preset", "option", "name"),
+    [
+        ("aliked", "features.weights", "aliked-n16rot"),
+        ("aliked-lightglue", "matching.weights", "aliked-lightglue"),
+        ("disk", "features.weights", "disk"),
+        ("loftr", "matching.weights", "loftr-outdoor"),
+    ],
+)
+def test_a_preset_without_its_weights_says_how_to_get_them(
+    preset: str, option: str, name: str, shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before any photo is looked for."""
+    if preset == "aliked-lightglue":
+        (shelf / "aliked-n16rot.pth").touch()
+    assert main(["reconstruct", "/nowhere/photos", "-o", str(shelf / "out"), "--preset", preset]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"unposed: {option}: no ") and str(shelf) in line
+    assert f"unposed weights get {name}`" in line and line.endswith(f"--set {option}=PATH")
+    assert not (shelf / "out").exists()

@@ -1,0 +1,103 @@
+"""Matching by LightGlue: a network that looks at all key points of both photos, and at where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import kornia.feature
+import numpy as np
+import torch
+
+from unposed.optim.matching import unit_rows
+from unposed.pipeline.artifacts import Features, PairMatches, Photo
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, Resources, Sides, StageError
+from unposed.pipeline.weights import WeightFile
+
+from ..learned.networks import filled, network, read_state
+from ..learned.pictures import CENTRE_PX
+
+FILES = {"aliked": "aliked_lightglue.pth", "disk": "disk_lightglue.pth", "xfeat": "xfeat-lighterglue.pt"}
+
+
+@dataclass(frozen=True)
+class LightGlue:
+    """Fewer wrong matches than nearest neighbours, at hundreds of times their cost; a network of kornia. Needs
+    published weights (Apache-2.0), which belong to one kind of features."""
+
+    grain: ClassVar[Grain] = Grain.PAIR
+    version: ClassVar[int] = 1
+
+    trained_for: Literal["aliked", "disk", "xfeat"] = "aliked"
+    """The descriptors that the parameters were made for."""
+    weights: Annotated[Path | None, WeightFile("{file}")] = None
+    """File of the parameters, where it is not to be found by its name."""
+    min_score: Annotated[float, Within("[0, 1)")] = 0.1
+    """Of a match."""
+
+    @property
+    def file(self) -> str:
+        """As published."""
+        return FILES[self.trained_for]
+
+    @property
+    def item_bytes(self) -> int:
+        """Two similarity matrices and attention, for some thousands of key points."""
+        return 1 << 29
+
+    def __call__(self, features: Sides[Features], photos: Sides[Photo], resources: Resources) -> PairMatches:
+        net = network(_build, self.weights, resources.device, self.trained_for, self.min_score)
+        wanted = net.conf.input_dim
+        for side in features:
+            if side.descriptors.shape[1] != wanted:
+                raise StageError(
+                    f"these descriptors have {side.descriptors.shape[1]} entries, those of {self.trained_for} "
+                    f"{wanted}: set trained_for to the features that are used"
+                )
+        with torch.inference_mode():
+            found = net(
+                {
+                    f"image{number}": _side(points, photo, resources.device)
+                    for number, points, photo in zip((0, 1), features, photos, strict=True)
+                }
+            )
+        index_a, index_b = found["matches"][0].cpu().numpy().astype(np.int32).T
+        return PairMatches(
+            xy_a=features.a.xy[index_a],
+            xy_b=features.b.xy[index_b],
+            weight=found["scores"][0].float().cpu().numpy(),
+            index_a=index_a,
+            index_b=index_b,
+        )
+
+
+def _side(points: Features, photo: Photo, device: str) -> dict[str, Any]:
+    size = torch.tensor([[photo.width, photo.height]], dtype=torch.float32, device=device)
+    xy = points.xy - np.float32(CENTRE_PX)
+    return {
+        "keypoints": torch.from_numpy(xy).to(device)[None],
+        "descriptors": torch.from_numpy(unit_rows(points.descriptors)).to(device)[None],
+        "image_size": size,
+    }
+
+
+def _build(weights: Path, trained_for: str, min_score: float) -> kornia.feature.LightGlue:
+    settings = {**kornia.feature.LightGlue.features[trained_for], "weights": None, "filter_threshold": min_score}
+    make: Any = kornia.feature.LightGlue  # whose annotation does not know that None downloads nothing
+    net: kornia.feature.LightGlue = make(None, **settings)
+    state = {_present_name(name): value for name, value in read_state(weights).items()}
+    known = net.state_dict()
+    parameters = {name: value for name, value in state.items() if name in known}  # there may be more in the file
+    return filled(net, parameters, weights, without=("confidence_thresholds",))
+
+
+def _present_name(name: str) -> str:
+    """Published files have the names of an earlier version of the network."""
+    name = name.removeprefix("matcher.")
+    kind, _, rest = name.partition(".")
+    if kind in ("self_attn", "cross_attn"):
+        layer, _, rest = rest.partition(".")
+        return f"transformers.{layer}.{kind}.{rest}"
+    return name

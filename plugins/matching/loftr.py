@@ -1,0 +1,114 @@
+"""Matching by LoFTR, which needs no key points."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import cv2
+import kornia.feature
+import numpy as np
+import torch
+from kornia.feature.loftr.loftr import default_cfg
+from torch import Tensor
+
+from unposed.pipeline.artifacts import Bools, Bytes, PairMatches, Photo
+from unposed.pipeline.config import Within
+from unposed.pipeline.keys import photo_key
+from unposed.pipeline.pixels import photo_per_px, read_mask
+from unposed.pipeline.recent import Recent
+from unposed.pipeline.stage import Grain, Resources, Sides
+from unposed.pipeline.weights import WeightFile
+
+from ..features.sampling import visible
+from ..learned.networks import filled, network, read_state
+from ..learned.pictures import as_tensor, read_picture
+
+MULTIPLE = 8
+"""Sides of the pictures the network takes: whole cells of its coarse grid."""
+FILES = {"outdoor": "loftr_outdoor.ckpt", "indoor": "loftr_indoor_ds_new.ckpt"}
+BYTES_PER_PX = 160
+"""Of the maps that a photo becomes: 128 channels at half its size, 256 at an eighth, in float32."""
+
+_photos = Recent(1 << 29)
+"""Those seen last: pairs come sorted, so that one photo after the other is matched with many."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What becomes of a photo before it is matched."""
+
+    picture: Bytes
+    mask: Bools | None
+    maps: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Loftr:
+    """Matches between positions, also where there is no corner to be found; a network of kornia. Needs published
+    weights (Apache-2.0), and better a GPU. Reads no features, only the photos."""
+
+    grain: ClassVar[Grain] = Grain.PAIR
+    version: ClassVar[int] = 1
+
+    trained: Literal["outdoor", "indoor"] = "outdoor"
+    """On which photos."""
+    weights: Annotated[Path | None, WeightFile("{file}")] = None
+    """File of the parameters, where it is not to be found by its name."""
+    max_side_px: Annotated[int, Within("[64, 4096]")] = 832
+    """Larger photos are reduced to this, the size it was trained with. Memory grows with its fourth power."""
+    min_score: Annotated[float, Within("[0, 1)")] = 0.2
+    """Of a match."""
+
+    @property
+    def file(self) -> str:
+        """As published."""
+        return FILES[self.trained]
+
+    @property
+    def item_bytes(self) -> int:
+        """Maps of both photos, and the similarity of all their cells in some copies."""
+        pixels = self.max_side_px**2
+        return 8 * BYTES_PER_PX * pixels + 4 * 4 * (pixels // MULTIPLE**2) ** 2
+
+    def __call__(self, photos: Sides[Photo], resources: Resources) -> PairMatches:
+        net = network(_build, self.weights, resources.device, self.trained, self.min_score)
+        seen = [self._seen(net, photo, resources.device) for photo in photos]
+        with torch.inference_mode():
+            found = net({f"features{side}": each.maps for side, each in enumerate(seen)})
+        # Where the published parameters see a position is already ours: half a pixel from where kornia's others see it.
+        xy = [found[f"keypoints{side}"].float().cpu().numpy() for side in (0, 1)]
+        shown = [
+            visible(each.mask, each.picture, at) for each, at in zip(seen, xy, strict=True) if each.mask is not None
+        ]
+        kept = np.logical_and.reduce([np.ones(len(xy[0]), bool), *shown])
+        factors = [photo_per_px(photo, each.picture) for photo, each in zip(photos, seen, strict=True)]
+        return PairMatches(
+            xy_a=(xy[0][kept] * factors[0]).astype(np.float32),
+            xy_b=(xy[1][kept] * factors[1]).astype(np.float32),
+            weight=np.clip(found["confidence"].float().cpu().numpy()[kept], 1e-6, 1.0),
+        )
+
+    def _seen(self, net: Any, photo: Photo, device: str) -> _Seen:
+        """A photo as the network sees it, whatever it is matched with."""
+        assert self.weights is not None
+        name = (str(self.weights), self.weights.stat().st_mtime_ns, self.max_side_px, device, photo_key(photo))
+        known: _Seen | None = _photos.get(repr(name))
+        if known is None:
+            picture = read_picture(photo, self.max_side_px, MULTIPLE)
+            grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+            with torch.inference_mode():
+                maps = net.extract_features(as_tensor([grey], device))
+            known = _Seen(picture, read_mask(photo), maps)
+            _photos.put(repr(name), known, sum(each.nbytes for each in (picture, *maps.values())))
+        return known
+
+
+def _build(weights: Path, trained: str, min_score: float) -> kornia.feature.LoFTR:
+    config: dict[str, Any] = copy.deepcopy(default_cfg)
+    config["coarse"]["temp_bug_fix"] = trained == "indoor"
+    config["match_coarse"]["thr"] = min_score
+    state = {name.removeprefix("matcher."): value for name, value in read_state(weights, "state_dict").items()}
+    return filled(kornia.feature.LoFTR(None, config), state, weights)

@@ -1,0 +1,87 @@
+"""The matches of two matchers as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.pipeline.artifacts import Features, Floats, PairMatches
+from unposed.pipeline.stage import Grain, Sides, StageError
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What either of two nodes has matched.
+
+        matching: {use: merge, key_points: same, from: {first: nearest, second: glue}}
+
+    A match that both have counts once, with the higher weight. Depths are those of one node, as each has a scale of its
+    own: of the first that has any.
+    """
+
+    grain: ClassVar[Grain] = Grain.PAIR
+    version: ClassVar[int] = 1
+
+    key_points: Literal["none", "same", "stacked"] = "none"
+    """What the indices of key points mean. none: nothing, and they are dropped; mappers then go by positions. same:
+    both nodes match the same features; a key point keeps its best match. stacked: those of the second node come after
+    those of the first, as features.merge has them; the node of the first's features is wired to `first_features`."""
+
+    def __call__(
+        self, first: PairMatches, second: PairMatches, first_features: Sides[Features] | None = None
+    ) -> PairMatches:
+        index = _indices(first, second, self.key_points, first_features)
+        weight = np.concatenate([first.weight, second.weight])
+        xy_a, xy_b = (np.concatenate(each) for each in ((first.xy_a, second.xy_a), (first.xy_b, second.xy_b)))
+        best = np.argsort(-weight, kind="stable")
+        best = best[_firsts(np.concatenate([xy_a, xy_b], axis=1)[best])]
+        if index is not None and self.key_points == "same":
+            for side in index:
+                best = best[_firsts(side[best][:, None])]
+        kept, depths = np.sort(best), _depths(first, second)
+        return PairMatches(
+            xy_a=xy_a[kept],
+            xy_b=xy_b[kept],
+            weight=weight[kept],
+            index_a=None if index is None else index[0][kept],
+            index_b=None if index is None else index[1][kept],
+            depth_a=None if depths is None else depths[0][kept],
+            depth_b=None if depths is None else depths[1][kept],
+            grids=first.grids if first.grids is not None else second.grids,
+        )
+
+
+def _indices(
+    first: PairMatches, second: PairMatches, meaning: str, first_features: Sides[Features] | None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+    """Rows of the key points of both sides, all matches of the first node and then those of the second."""
+    if meaning == "none":
+        return None
+    if first.index_a is None or first.index_b is None or second.index_a is None or second.index_b is None:
+        raise StageError("one of the merged nodes matches positions and no key points: set key_points to none")
+    offset = [0, 0]
+    if meaning == "stacked":
+        if first_features is None:
+            raise StageError("stacked key points: wire first_features to the features that the first node matches")
+        offset = [len(side.xy) for side in first_features]
+    index_a = np.concatenate([first.index_a, second.index_a + offset[0]]).astype(np.int32)
+    index_b = np.concatenate([first.index_b, second.index_b + offset[1]]).astype(np.int32)
+    return index_a, index_b
+
+
+def _depths(first: PairMatches, second: PairMatches) -> tuple[Floats, Floats] | None:
+    """Depths of both sides for all matches of the first node and then those of the second; NaN is unknown."""
+    unknown = [np.full(len(node.weight), np.nan, np.float32) for node in (first, second)]
+    if first.depth_a is not None and first.depth_b is not None:
+        return np.concatenate([first.depth_a, unknown[1]]), np.concatenate([first.depth_b, unknown[1]])
+    if second.depth_a is not None and second.depth_b is not None:
+        return np.concatenate([unknown[0], second.depth_a]), np.concatenate([unknown[0], second.depth_b])
+    return None
+
+
+def _firsts(rows: NDArray[np.generic]) -> NDArray[np.intp]:
+    """Where each different row comes for the first time."""
+    return np.sort(np.unique(rows, axis=0, return_index=True)[1])
