@@ -22,11 +22,14 @@ BASE_CONFIDENCE = 0.999
 """Networks give 1 to pixels of which they know nothing."""
 
 
-def rays(points: Floats) -> tuple[Array, Array]:
-    """Of a point map (h, w, 3): (h * w, 2) pixels from the principal point, and x/z, y/z; zeros where there is none."""
+def rays(points: Floats, step: int = 1) -> tuple[Array, Array]:
+    """Of a point map (h, w, 3): (h * w, 2) pixels from the principal point, and x/z, y/z; zeros where there is none.
+
+    With a `step` the map holds the middle pixel of each block of so many by so many.
+    """
     height, width, _ = points.shape
-    y, x = np.mgrid[:height, :width]
-    offset = np.stack([x - width / 2, y - height / 2], axis=-1).reshape(-1, 2)
+    y, x = np.mgrid[:height, :width] * step + step // 2
+    offset = np.stack([x - step * width / 2, y - step * height / 2], axis=-1).reshape(-1, 2)
     with np.errstate(all="ignore"):
         ray = (points[..., :2].astype(np.float64) / points[..., 2:]).reshape(-1, 2)
     ray[~np.isfinite(ray).all(axis=1)] = 0.0
@@ -47,14 +50,14 @@ def focal_weiszfeld(points: Floats) -> float:
     return float(focal)
 
 
-def focal_robust(points: Floats, confidence: Floats | None = None) -> float:
-    """Focal length in pixels that most points of a map (h, w, 3) agree on, whatever the others say.
+def focal_robust(points: Floats, confidence: Floats | None = None, step: int = 1) -> float:
+    """Focal length in pixels that most points of a map (h, w, 3) agree on, whatever the others say; `step` as in rays.
 
     Every point has an opinion, |offset|^2 / (offset . ray), and on a logarithmic scale far too large and far too small
     ones are equally harmless. An error of a pixel in the offset moves it by 1 / |offset|, so these are compared in
     pixels, by a loss that lets go of what is far off. Not a number if no point has an opinion.
     """
-    offset, ray = rays(points)
+    offset, ray = rays(points, step)
     radius, along = np.linalg.norm(offset, axis=1), (offset * ray).sum(axis=1)
     told = (along > 0.0) & (radius > 0.5) & (points[..., 2].ravel() > 0.0)
     radius = radius[told]

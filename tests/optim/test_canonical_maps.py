@@ -61,6 +61,11 @@ def test_focal_where_confidence_is_right() -> None:
     assert focal_robust(points, np.where(wrong, 0.05, 5.0)) == pytest.approx(55.0, rel=1e-3)
 
 
+def test_focal_of_a_thinned_map() -> None:
+    points = a_map(55.0, np.random.default_rng(0).uniform(2, 5, (40, 64)))
+    assert focal_robust(points[2::4, 2::4], step=4) == pytest.approx(55.0, rel=1e-6)
+
+
 def test_maps_without_an_opinion() -> None:
     nothing = np.full((8, 8, 3), np.nan, np.float32)
     assert np.isnan(focal_robust(nothing))
