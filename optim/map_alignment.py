@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-APART = 0.9
+APART = 0.985
 """What remains of the misfit, at most, when photos that did not share their camera get one each."""
 
 LEAST_TRUST = 0.5

@@ -22,8 +22,9 @@ from unposed.pipeline.stage import PerPair, PerPhoto, StageError
 REFERENCE_SIDE_PX = 1600
 """Key points are found on photos of at most about this size, and are as exact as its pixels."""
 
-UNIT_OVER_NOISE = 2.0
-"""Key points of the reference size scatter by about half of their noise unit, and thresholds are made for that."""
+UNIT_OVER_NOISE = 3.0
+"""Noise units of dense matches by their scatter about the epipolar lines. That is what verification has left of it, and
+only its part across the lines; and it is noise, not outliers, up to several times as much."""
 
 COLOUR_SIDE_PX = 1024
 """Colours of points are read from photos of this size."""
@@ -44,6 +45,8 @@ class Evidence:
     """Photos that could not be matched with any other, and why."""
     rgb_of: Callable[[int], Bytes]
     """(n, 3) colours of the key points of a photo."""
+    dense: bool = False
+    """Key points were made of the positions of matches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +149,7 @@ def _of_positions(photos: Photos, verified: list[_Verified]) -> Evidence:
         return colours
 
     rows_a, rows_b = np.split(made.row_a, splits), np.split(made.row_b, splits)
-    return Evidence(views, _matches(verified, rows_a, rows_b), UNIT_OVER_NOISE * noise_px, {}, rgb_of)
+    return Evidence(views, _matches(verified, rows_a, rows_b), UNIT_OVER_NOISE * noise_px, {}, rgb_of, True)
 
 
 def _matches(verified: list[_Verified], rows_a: list[Index], rows_b: list[Index]) -> Matches:

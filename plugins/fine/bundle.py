@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
 
 from unposed.optim.bundle import adjust
+from unposed.optim.intrinsics import hold_principal
 from unposed.optim.refine import Refine, Solver, refine
 from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
@@ -15,6 +16,10 @@ from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
 from ..arrays import belief_of, bundle_of, reasons, scene_of
 from ..evidence import evidence_of
+
+DEPENDABLE_DENSE = 2000
+"""Points that a third photo confirms, per photo, from which on those between two photos have no say. Of dense matches
+most are between two photos, and what these tell is worth more than the few wrong ones cost."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +53,22 @@ class BundleAdjustment:
         options = Refine(
             max_error=self.max_error_px, loss=self.loss_px, min_angle_deg=self.min_angle_deg, rounds=self.rounds
         )
+        if evidence.dense:
+            options = replace(options, dependable_points=DEPENDABLE_DENSE)
         placed = np.zeros(len(photos), bool)
         for scene in coarse.components:
             placed[scene.photos] = True
         scenes = []
         for scene in coarse.components:
             start, belief = bundle_of(scene, views, belief_of(cameras, unit_px))
+            prior = belief.prior
+            if evidence.dense:  # it would follow what is systematic in the matches, and take the rotations along
+                prior = hold_principal(prior, np.zeros(len(belief.models), np.int64))
             refined = refine(
                 views,
                 matches,
                 start,
-                belief.prior,
+                prior,
                 np.flatnonzero(~placed),
                 options,
                 unit_px=unit_px,

@@ -117,7 +117,7 @@ def test_the_noise_of_positions_is_told_by_the_epipolar_lines() -> None:
     matching = {(0, 1): PairMatches(xy_a, xy_b, np.ones(2000, np.float32))}
     verified = replace(geometry([True] * 2000), fundamental=sideways)
     evidence = evidence_of(photos, None, matching, {(0, 1): verified})
-    assert evidence.unit_px == pytest.approx(2.0 * 4.0 / np.sqrt(2.0), rel=0.05)  # shared by both photos
+    assert evidence.unit_px == pytest.approx(3.0 * 4.0 / np.sqrt(2.0), rel=0.05)  # shared by both photos
 
 
 def test_positions_that_the_matcher_hardly_believes_count_as_inexact() -> None:
