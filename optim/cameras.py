@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Vector = Any
 """Array of numpy or tensor of torch, (m,)."""
+Vectors = Any
+"""Eight of them, or eight numbers."""
 
 FX, FY, CX, CY, K1, K2, P1, P2 = range(8)
 
@@ -87,7 +89,7 @@ def project_with_jacobians(y: Array, intrinsics: Array, fisheye: Bools | bool = 
 
 
 def distort(
-    u: Vector, v: Vector, k: Sequence[Vector], fisheye: Vector = False, tangential: bool = True, xp: Any = np
+    u: Vector, v: Vector, k: Vectors, fisheye: Vector = False, tangential: bool = True, xp: Any = np
 ) -> tuple[Vector, Vector]:
     """Where points (u, v) of the plane z = 1 are seen, on a plane as well; `k` are the eight intrinsics, numbers or
     vectors. Without `tangential`, p1 and p2 are taken for zero."""
@@ -100,7 +102,7 @@ def distort(
 
 
 def distort_with_derivatives(
-    u: Vector, v: Vector, k: Sequence[Vector], fisheye: Vector = False, tangential: bool = True, xp: Any = np
+    u: Vector, v: Vector, k: Vectors, fisheye: Vector = False, tangential: bool = True, xp: Any = np
 ) -> tuple[tuple[Vector, Vector], tuple[Vector, Vector, Vector], Callable[[int], tuple[Vector, Vector]]]:
     """As `distort`; then the symmetric derivative by (u, v), as its entries uu, uv and vv; then what gives the
     derivative by coefficient i of the four."""
@@ -132,7 +134,7 @@ def distort_with_derivatives(
 
 
 def _radial(
-    u: Vector, v: Vector, k: Sequence[Vector], fisheye: Vector, xp: Any, derive: bool
+    u: Vector, v: Vector, k: Vectors, fisheye: Vector, xp: Any, derive: bool
 ) -> tuple[Vector, Vector, tuple[Vector, Vector] | None]:
     """What points of the plane are stretched by, its derivative by u over u, and, where there are fisheyes, the angle
     from the axis and its ratio to the radius."""

@@ -1,4 +1,4 @@
-"""Bundle adjustment by Ceres through pycolmap: the cross-check of optim.bundle, and its peer in the benchmarks."""
+"""Bundle adjustment by Ceres through pycolmap: the cross-check of optim.adjustment, and its peer in the benchmarks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ from numpy.typing import NDArray
 from .bundle import Adjust, Bundle, Prior, Summary
 from .cameras import CX, CY, intrinsics_of, params_of
 from .intrinsics import HELD
+from .losses import CAUCHY, HUBER, SQUARES
 
 Array = NDArray[np.float64]
+
+LOSSES = {
+    CAUCHY: pycolmap.LossFunctionType.CAUCHY,
+    HUBER: pycolmap.LossFunctionType.HUBER,
+    SQUARES: pycolmap.LossFunctionType.TRIVIAL,
+}
 
 
 def adjust_by_ceres(
     bundle: Bundle, options: Adjust, prior: Prior | None = None, sigma: Array | None = None
 ) -> tuple[Bundle, Summary]:
-    """As optim.bundle.adjust, but that every observation is equally exact and intrinsics are free or fixed: COLMAP's
+    """As optim.adjustment.adjust, but all observations are equally exact and intrinsics are free or fixed: COLMAP's
     adjustment has no place for `sigma`, and of a `prior` it only heeds what is held, the principal point for all
-    cameras or none."""
+    cameras or none; nor does it tell the costs on the way."""
     del sigma
     model = _to_colmap(bundle)
     held = np.zeros_like(bundle.intrinsics, bool) if prior is None else prior.sigma <= HELD
@@ -32,7 +39,7 @@ def adjust_by_ceres(
         refine_extra_params=options.distortion,
         constant_rig_from_world_rotation=not options.rotations,
     )
-    settings.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    settings.ceres.loss_function_type = LOSSES[options.loss]
     settings.ceres.loss_function_scale = options.loss_px
     settings.ceres.solver_options.max_num_iterations = options.max_iterations
     settings.ceres.solver_options.function_tolerance = options.tolerance
@@ -46,7 +53,8 @@ def adjust_by_ceres(
     assert isinstance(solved, pycolmap.CeresBundleAdjustmentSummary)
     summary = solved.ceres_summary
     iterations = summary.num_successful_steps + summary.num_unsuccessful_steps
-    return _from_colmap(bundle, model), Summary(summary.initial_cost, summary.final_cost, iterations)
+    first, last = summary.initial_cost, summary.final_cost
+    return _from_colmap(bundle, model), Summary(first, last, iterations, (first, last))
 
 
 def _to_colmap(bundle: Bundle) -> pycolmap.Reconstruction:

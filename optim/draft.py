@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from .bundle import Adjust, Bundle, Prior, adjust, camera_points, errors_px
+from .adjustment import adjust
+from .bundle import Adjust, Bundle, Prior, camera_points, errors_px
 from .intrinsics import Intrinsics
 from .positioning import position
 from .relative import relative_poses
@@ -115,7 +116,7 @@ def largest_component(photos: int, pairs: Index, weight: Array) -> NDArray[np.bo
 
 
 def _place(views: Views, tracks: Tracks, intrinsics: Intrinsics, rotations: Array, seed: int) -> Bundle | None:
-    rays = rays_of(views, tracks.row, tracks.photo, intrinsics.rows, intrinsics.camera_of)
+    rays = rays_of(views, tracks.row, tracks.photo, intrinsics.models, intrinsics.rows, intrinsics.camera_of)
     seen = np.isfinite(rays).all(axis=1)
     if not seen.all():
         length = np.bincount(tracks.track[seen], minlength=tracks.count)

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import Adjust, Bundle, Prior, Summary, adjust, errors_px
+from .adjustment import adjust
+from .bundle import Adjust, Bundle, Prior, Summary, errors_px
 from .intrinsics import hold_principal
 from .resection import register
 from .rotations import skew
@@ -48,7 +49,7 @@ class Refine:
 
 
 class Solver(Protocol):
-    """A way to the minimum, as optim.bundle.adjust."""
+    """A way to the minimum, as optim.adjustment.adjust."""
 
     def __call__(
         self, bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None
@@ -145,7 +146,7 @@ def epipolar_errors_px(views: Views, matches: Matches, bundle: Bundle) -> Array:
     """(m,) distance of each match from the epipolar geometry of the current poses; infinite without poses."""
     rays = np.full((len(views.xy), 3), np.nan)
     used = np.unique(np.concatenate([matches.row_a, matches.row_b]))  # a key point is in many matches
-    rays[used] = rays_of(views, used, views.photo_of(used), bundle.intrinsics, bundle.camera_of)
+    rays[used] = rays_of(views, used, views.photo_of(used), bundle.models, bundle.intrinsics, bundle.camera_of)
     pose_a, pose_b = bundle.cam_from_world[matches.pairs[:, 0]], bundle.cam_from_world[matches.pairs[:, 1]]
     rotation = pose_b[:, :, :3] @ pose_a[:, :, :3].transpose(0, 2, 1)
     baseline = pose_b[:, :, 3] - np.einsum("eij,ej->ei", rotation, pose_a[:, :, 3])

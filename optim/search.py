@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import Adjust, adjust, errors_px
+from .adjustment import adjust
+from .bundle import Adjust, errors_px
 from .draft import FALSE_PAIR_DEG, Draft, draft
 from .focals import calibrate, shared_focal
 from .intrinsics import Intrinsics

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle, errors_px
-from .cameras import unproject
+from .cameras import fisheyes, unproject
 from .tracks import Tracks, Views
 
 Array = NDArray[np.float64]
@@ -33,7 +33,7 @@ def triangulate(
     """
     posed = np.isfinite(cam_from_world[:, 0, 0])
     tracks = tracks.select(posed[tracks.photo])
-    rays = rays_of(views, tracks.row, tracks.photo, intrinsics, camera_of)
+    rays = rays_of(views, tracks.row, tracks.photo, models, intrinsics, camera_of)
     seen = np.asarray(np.isfinite(rays).all(axis=1))
     if not seen.all():
         tracks, rays = _select(tracks, seen, rays)
@@ -52,7 +52,7 @@ def track_errors_px(views: Views, tracks: Tracks, cameras: Bundle, *, bound_px: 
     Unlike the bundle's own errors these cannot be made small by throwing observations away.
     """
     calibration = (cameras.models, cameras.intrinsics, cameras.camera_of, cameras.cam_from_world)
-    rays = rays_of(views, tracks.row, tracks.photo, cameras.intrinsics, cameras.camera_of)
+    rays = rays_of(views, tracks.row, tracks.photo, *calibration[:3])
     errors = np.full(len(tracks.row), np.inf)
     valid = np.isfinite(rays).all(axis=1) & np.isfinite(cameras.cam_from_world[tracks.photo, 0, 0])
     for _ in range(2):  # all observations, then those within the bound
@@ -65,9 +65,12 @@ def track_errors_px(views: Views, tracks: Tracks, cameras: Bundle, *, bound_px: 
     return errors
 
 
-def rays_of(views: Views, row: Index, photo: Index, intrinsics: Array, camera_of: Index) -> Array:
+def rays_of(
+    views: Views, row: Index, photo: Index, models: tuple[str, ...], intrinsics: Array, camera_of: Index
+) -> Array:
     """(m, 3) unit viewing rays of key points, in the coordinates of their photo."""
-    plane = unproject(views.xy[row], intrinsics[camera_of[photo]])
+    camera = camera_of[photo]
+    plane = unproject(views.xy[row], intrinsics[camera], fisheyes(models)[camera])
     rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     return rays

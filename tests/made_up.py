@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from unposed.optim.bundle import Bundle
-from unposed.optim.cameras import intrinsics_of, params_of, project
+from unposed.optim.cameras import FISHEYE, intrinsics_of, params_of, project
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
 from unposed.optim.intrinsics import FocalSource, Intrinsics, believe
 from unposed.optim.tracks import Matches, Views
@@ -61,7 +61,7 @@ class Collection:
         xy = []
         for photo, (pose, centre) in enumerate(zip(self.cam_from_world, centres, strict=True)):
             y = self.points @ pose[:, :3].T + pose[:, 3]
-            pixel = project(y, self.photo_intrinsics[photo])
+            pixel = project(y, self.photo_intrinsics[photo], model in FISHEYE)
             towards = (centre - self.points) / np.linalg.norm(centre - self.points, axis=1, keepdims=True)
             facing = np.sum(towards * self.points, axis=1) > 0.35 * np.linalg.norm(self.points, axis=1)
             inside = ((pixel > 0) & (pixel < self.size[photo])).all(axis=1)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.bundle import adjust
+from unposed.optim.adjustment import adjust
 from unposed.optim.intrinsics import hold_principal
 from unposed.optim.refine import Refine, Solver, refine
 from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
@@ -27,7 +27,7 @@ class BundleAdjustment:
     """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     solver: ClassVar[Solver] = staticmethod(adjust)
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0

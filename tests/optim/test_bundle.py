@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import unposed.optim.bundle as bundle_module
-from unposed.optim.bundle import Adjust, Bundle, Prior, adjust, camera_points, errors_px
+from unposed.optim import adjustment
+from unposed.optim.adjustment import adjust
+from unposed.optim.bundle import Adjust, Bundle, Prior, camera_points, errors_px
+from unposed.optim.losses import CAUCHY, HUBER, SQUARES, Loss, barron
 from unposed.optim.rotations import exp_so3
 
 Make = Callable[..., Any]
@@ -28,41 +30,61 @@ def disturbed(bundle: Bundle, size: float = 1.0, seed: int = 0) -> Bundle:
     return replace(bundle, cam_from_world=poses, intrinsics=lens, points=points)
 
 
-def step_by(bundle: Bundle, spread: np.ndarray, unknowns: np.ndarray) -> Bundle:
-    """The bundle moved along its unknowns: poses, intrinsics, points, as the normal equations number them."""
-    c, (k, _, q) = len(bundle.cam_from_world), spread.shape
-    pose, lens, point = np.split(unknowns, [6 * c, 6 * c + q * k])
-    pose = pose.reshape(c, 6)
-    moved = np.concatenate(
-        [exp_so3(pose[:, :3]) @ bundle.cam_from_world[:, :, :3], bundle.cam_from_world[:, :, 3:] + pose[:, 3:, None]], 2
-    )
-    intrinsics = bundle.intrinsics + np.einsum("kiq,kq->ki", spread, lens.reshape(k, q))
-    return replace(bundle, cam_from_world=moved, intrinsics=intrinsics, points=bundle.points + point.reshape(-1, 3))
+FISHEYE = (900.0, 920.0, 810.0, 590.0, -0.03, 0.02, 0.004, -0.002)
 
 
-@pytest.mark.parametrize(("model", "lens"), [("SIMPLE_RADIAL", (1500.0, 800.0, 600.0, -0.05)), ("OPENCV", OPENCV)])
+@pytest.mark.parametrize(
+    ("model", "lens"),
+    [
+        ("SIMPLE_RADIAL", (1500.0, 800.0, 600.0, -0.05)),
+        ("OPENCV", OPENCV),
+        ("OPENCV_FISHEYE", FISHEYE),
+    ],
+)
 @pytest.mark.parametrize("rotations", [True, False])
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("loss", [CAUCHY, HUBER, barron(-2.0), SQUARES], ids=lambda loss: loss.name)
 def test_the_gradient_is_that_of_the_cost(
-    collection: Make, model: str, lens: tuple[float, ...], rotations: bool
+    collection: Make, model: str, lens: tuple[float, ...], rotations: bool, grouped: bool, loss: Loss
 ) -> None:
-    """Far from the minimum, where the loss bends and the prior pulls."""
-    world = collection(photos=3, points=25, sweep_deg=30.0, model=model, lenses=(lens,), noise_px=1.0)
+    """Far from the minimum, where the loss bends and the prior pulls; with one camera, and with one per photo."""
+    cameras = 1 if grouped else 3
+    world = collection(photos=3, points=25, sweep_deg=30.0, model=model, lenses=(lens,) * cameras, grouped=grouped)
     bundle = disturbed(world.bundle(wrong=0.2), 0.05)
-    options = Adjust(principal=True, distortion=True, loss_px=2.0, rotations=rotations)
-    prior = Prior(bundle.intrinsics * 1.01 + 0.01, np.array([[30.0, 30, 9, 9, 0.1, 0.1, 0.01, 0.01]]))
-    spread = bundle_module._spread(bundle.models, options)
-    system = bundle_module._linearise(bundle, options, prior, spread)
-    gradient = np.concatenate([system.g_poses.ravel(), system.g_intrinsics.ravel(), system.g_points.ravel()])
-    for i, expected in enumerate(gradient):
-        unknowns = np.zeros(len(gradient))
-        intrinsic = 18 <= i < 18 + spread.shape[2]
-        unknowns[i] = 1e-7 if not intrinsic or np.abs(spread[0, 4:, i - 18]).any() else 1e-3
-        ahead, behind = (step_by(bundle, spread, s * unknowns) for s in (1, -1))
-        costs = [bundle_module._cost(b, options, prior) for b in (ahead, behind)]
-        slope = (costs[0] - costs[1]) / (2.0 * unknowns[i])
-        if i < 18 and i % 6 < 3 and not rotations:
-            slope = 0.0
-        assert expected == pytest.approx(slope, rel=1e-5, abs=1e-4 * np.abs(gradient).max() ** 0.5)
+    options = Adjust(principal=True, distortion=True, loss=loss, loss_px=2.0, rotations=rotations)
+    prior = Prior(bundle.intrinsics * 1.01 + 0.01, np.array([[30.0, 30, 9, 9, 0.1, 0.1, 0.01, 0.01]] * cameras))
+    task = adjustment._task(bundle, options, prior, np.linspace(0.5, 2.0, len(bundle.xy)))
+    parts = adjustment.structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
+    state = adjustment._state_of(bundle, task.sights)
+    system = task.system(state, parts)
+    gradients = (system.photo_gradient, system.camera_gradient, system.point_gradient)
+    scale = max(np.abs(g).max(initial=0.0) for g in gradients) ** 0.5
+    pose = 6 if rotations else 3
+    for kind, gradient in enumerate(gradients):
+        for at, expected in np.ndenumerate(gradient):
+            unknowns = [np.zeros_like(g) for g in gradients]
+            lens_unknown = at[1] if kind == 1 else at[1] - pose if kind == 0 else -1
+            is_pixels = lens_unknown >= 0 and not task.spread[0, 4:, lens_unknown].any()
+            unknowns[kind][at] = 1e-3 if is_pixels else 1e-7
+            there = adjustment.Step(*unknowns, 0.0)
+            back = adjustment.Step(*(-u for u in unknowns), 0.0)
+            costs = [task.cost(task.moved(state, s)) for s in (there, back)]
+            slope = (costs[0] - costs[1]) / (2.0 * unknowns[kind][at])
+            assert expected == pytest.approx(slope, rel=1e-5, abs=1e-4 * scale)
+
+
+def test_a_step_keeps_its_promise(collection: Make) -> None:
+    """Near the minimum the cost is what its linearisation says."""
+    world = collection(photos=6, points=150, noise_px=0.5)
+    bundle, _ = adjust(world.bundle(), Adjust(loss=SQUARES))
+    near = disturbed(bundle, 1e-5)
+    task = adjustment._task(near, Adjust(loss=SQUARES), None, None)
+    parts = adjustment.structure(task.sights, len(near.points), task.free.pose, task.free.lens)
+    state = adjustment._state_of(near, task.sights)
+    change = adjustment.step(task.sights, parts, task.system(state, parts), 1e-4)
+    gain = task.cost(state) - task.cost(task.moved(state, change))
+    assert gain > 0.0
+    assert change.promised == pytest.approx(gain, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +93,11 @@ def test_the_gradient_is_that_of_the_cost(
         {},
         {"lenses": ((1500.0, 800.0, 600.0, -0.05), (1100.0, 500.0, 400.0, 0.03)), "sizes": ((1600, 1200), (1000, 800))},
         {"model": "OPENCV", "lenses": (OPENCV,)},
+        {"model": "OPENCV_FISHEYE", "lenses": (FISHEYE,), "distance": 3.0},
         {"model": "PINHOLE", "lenses": (OPENCV[:4],)},
+        {"lenses": ((1500.0, 800.0, 600.0, -0.05), (1400.0, 790.0, 590.0, 0.03)) * 4, "grouped": False},
     ],
-    ids=["one camera", "two cameras", "OPENCV", "PINHOLE"],
+    ids=["one camera", "two cameras", "OPENCV", "OPENCV_FISHEYE", "PINHOLE", "a camera per photo"],
 )
 def test_perfect_observations_end_at_the_truth(collection: Make, options: dict[str, Any]) -> None:
     world = collection(photos=8, points=150, **options)
@@ -161,16 +185,45 @@ def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
 
 
-def test_large_problems_take_another_solver_to_the_same_place(
-    collection: Make, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("way", ["dense", "banded", "gradients"])
+def test_all_ways_of_solving_lead_to_the_same_place(
+    collection: Make, monkeypatch: pytest.MonkeyPatch, way: Any
 ) -> None:
     lenses = ((1500.0, 800.0, 600.0, -0.05), (1100.0, 500.0, 400.0, 0.03))
-    world = collection(photos=8, points=150, noise_px=0.5, lenses=lenses, sizes=((1600, 1200), (1000, 800)))
+    world = collection(photos=12, points=150, noise_px=0.5, lenses=lenses, sizes=((1600, 1200), (1000, 800)))
     start = disturbed(world.bundle(wrong=0.05), 0.2)
-    for options in (ALL, Adjust(focal=False, max_iterations=100, tolerance=1e-12)):
-        dense, dense_summary = adjust(start, options)
-        monkeypatch.setattr(bundle_module, "DENSE_LIMIT", 10)
-        sparse, sparse_summary = adjust(start, options)
+    plain = adjustment.structure
+
+    def told(*args: Any) -> Any:
+        found = plain(*args)
+        return replace(found, plan=replace(found.plan, way=way))
+
+    exact = {"max_iterations": 100, "tolerance": 1e-12}
+    for options in (Adjust(distortion=True, **exact), Adjust(focal=False, **exact)):
+        usual, usual_summary = adjust(start, options)
+        monkeypatch.setattr(adjustment, "structure", told)
+        found, summary = adjust(start, options)
         monkeypatch.undo()
-        assert sparse_summary.final_cost == pytest.approx(dense_summary.final_cost, rel=1e-9)
-        np.testing.assert_allclose(sparse.intrinsics, dense.intrinsics, rtol=1e-4, atol=1e-5)
+        assert summary.final_cost == pytest.approx(usual_summary.final_cost, rel=1e-9)
+        np.testing.assert_allclose(found.intrinsics, usual.intrinsics, rtol=1e-4, atol=1e-5)
+
+
+def test_the_costs_on_the_way(collection: Make) -> None:
+    _, summary = adjust(disturbed(collection(photos=6, points=100, noise_px=0.5).bundle(), 0.3), ALL)
+    assert summary.costs[0] == summary.initial_cost
+    assert summary.costs[-1] == summary.final_cost
+    assert (np.diff(summary.costs) < 0).all()
+    assert 3 <= len(summary.costs) <= summary.iterations + 1
+
+
+def test_a_photo_may_see_a_point_twice(collection: Make) -> None:
+    """Tracks avoid it, but nothing should break: the same as if the second sight came from a twin of the photo."""
+    world = collection(photos=6, points=100, noise_px=0.5)
+    start = world.bundle()
+    twice = np.sort(np.concatenate([np.arange(len(start.xy)), np.flatnonzero(start.photo == 2)]))
+    doubled = replace(start, **{name: getattr(start, name)[twice] for name in ("xy", "photo", "point", "row")})
+    weighed = np.where(start.photo == 2, 0.5**0.5, 1.0)
+    options = Adjust(loss=SQUARES, max_iterations=50, tolerance=1e-12)
+    a, b = adjust(doubled, options)[1], adjust(start, options, sigma=weighed)[1]
+    assert a.final_cost == pytest.approx(b.final_cost, rel=1e-9)
+    assert a.iterations == b.iterations

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.bundle import Adjust, Bundle, adjust, errors_px
+from unposed.optim.adjustment import adjust
+from unposed.optim.bundle import Adjust, Bundle, errors_px
 from unposed.optim.ceres import adjust_by_ceres
 from unposed.optim.intrinsics import HELD, hold_principal
 

@@ -167,7 +167,7 @@ def test_errors_of_what_cannot_be_seen_are_infinite(collection: Make) -> None:
 def test_rays_are_unit_and_point_at_their_points(collection: Make) -> None:
     world = collection(photos=4, lenses=LENS)
     truth = world.bundle()
-    rays = rays_of(world.views, truth.row, truth.photo, truth.intrinsics, truth.camera_of)
+    rays = rays_of(world.views, truth.row, truth.photo, truth.models, truth.intrinsics, truth.camera_of)
     poses = truth.cam_from_world[truth.photo]
     y = np.einsum("mij,mj->mi", poses[:, :, :3], truth.points[truth.point]) + poses[:, :, 3]
     np.testing.assert_allclose(rays, y / np.linalg.norm(y, axis=1, keepdims=True), atol=1e-10)

@@ -135,8 +135,8 @@ def cameras_of(model: str, *params: tuple[float, ...], of_photo: list[int]) -> C
 
 
 def test_unknown_camera_models_are_refused_by_name() -> None:
-    with pytest.raises(StageError, match=r"OPENCV_FISHEYE; it knows SIMPLE_PINHOLE, PINHOLE"):
-        belief_of(cameras_of("OPENCV_FISHEYE", (900.0,) * 8, of_photo=[0]), 1.0)
+    with pytest.raises(StageError, match=r"FULL_OPENCV; it knows SIMPLE_PINHOLE, PINHOLE"):
+        belief_of(cameras_of("FULL_OPENCV", (900.0,) * 12, of_photo=[0]), 1.0)
 
 
 def test_beliefs_are_as_soft_as_photos_are_large() -> None:
