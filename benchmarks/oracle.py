@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,8 @@ HARD = Noise(scale=20 / 8, photo_depth=3 / 1.5, pair_depth=5 / 2, focal=5 / 2, o
 class Oracle:
     """Truth and predictions of one scene. Pixels are the file's, in which the principal point is the middle."""
 
-    def __init__(self, file: Path, noise: Noise | None = None) -> None:
-        self.data = data = read_safetensors(file)
+    def __init__(self, data: dict[str, NDArray[Any]], noise: Noise | None = None) -> None:
+        self.data = data
         self.noise = noise = noise or Noise()
         self.pairs: NDArray[np.int64] = data["pairs"].astype(np.int64)
         self.depth = data["depth"].astype(np.float64)
@@ -67,7 +68,7 @@ class Oracle:
         rng = np.random.default_rng([noise.seed, k])
         seen = b
         if k in self.wrong:  # what it says of b is what it would say of another photo
-            partners = [c for c in range(a + 1, self.photos) if c != b and self._count(self.number[a, c]) >= 50]
+            partners = [c for first, c in self.number if first == a and c != b and self._count(a, c) >= 50]
             if partners:
                 seen = int(rng.choice(partners))
                 k = self.number[a, seen]
@@ -107,11 +108,12 @@ class Oracle:
             focal,
         )
 
-    def _count(self, k: int) -> int:
+    def _count(self, a: int, b: int) -> int:
+        k = self.number[a, b]
         return int(np.diff(self.data["match_offset"][k : k + 2])[0])
 
 
-def read_safetensors(file: Path) -> dict[str, NDArray[np.generic]]:
+def read_safetensors(file: Path) -> dict[str, NDArray[Any]]:
     """All tensors of a file: its length of header, its header in JSON, its data."""
     content = file.read_bytes()
     begin = 8 + int.from_bytes(content[:8], "little")
