@@ -46,6 +46,17 @@ def scan(
     return Photos(photos, rejected)
 
 
+def single_photos(*files: Path | str) -> Photos:
+    """These photos, in this order, under their own names. InputError names the first that cannot be used."""
+    photos = []
+    for file in map(Path, files):
+        outcome = _read(file.parent, file.name, None) if file.is_file() else "no such file"
+        if isinstance(outcome, str):
+            raise InputError(f"{file}: {outcome}")
+        photos.append(outcome)
+    return Photos(tuple(photos), {})
+
+
 def _folder(path: Path | str, what: str) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
