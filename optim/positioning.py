@@ -6,7 +6,7 @@ saturates at 1 for points behind the camera, and a distant point costs no more t
 problem be solved from poor starts, where a reprojection error would not converge.
 
 Levenberg-Marquardt with the inverse depths eliminated analytically, then the points, so that the system that is
-factorised has only 3 unknowns per camera. No step depends on thread timing: the same input gives the same bits.
+solved has only 3 unknowns per camera. No step depends on thread timing: the same input gives the same bits.
 """
 
 from __future__ import annotations
@@ -15,16 +15,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.sparse.linalg import splu
+from scipy.sparse import csr_matrix
 
-from .blocks import add_block_diagonal, block_diagonal, selection, sparse, sums
+from .blocks import selection
+from .linear import Arrow, Plan, plan, solve
+from .pairs import Pairs, within
+from .schur import inverse_roots, times, times_transposed
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-DENSE_LIMIT = 300
-"""Cameras up to which a dense Cholesky beats the sparse factorisation."""
+UPPER = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)
+"""Rows and columns of the six numbers that make up a symmetric matrix of three rows."""
+
+DIAGONAL = [0, 3, 5]
+FULL = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+"""Which of the six stand on the diagonal, and where."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,27 +80,60 @@ def position(
     return best
 
 
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What stays the same from step to step."""
+
+    rays: Array
+    """(3, m)."""
+    camera: Index
+    point: Index
+    huber: float
+    by_camera: csr_matrix
+    by_point: csr_matrix
+    """For sums over the observations of each."""
+    pairs: Pairs
+    """Cameras that see the same point."""
+    plan: Plan
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Components come first: rows as long as the problem keep the arithmetic fast."""
+
+    centres: Array
+    """(3, c)."""
+    points: Array
+    """(3, p)."""
+    inverse_depth: Array
+    """(m,)."""
+
+
 def _descend(
     rays: Array, camera: Index, point: Index, centres: Array, points: Array, huber: float, max_iterations: int
 ) -> Positions:
-    # Observations sorted by point: per-point sums become reduceat, several times faster than add.at.
-    order = np.argsort(point, kind="stable")
-    rays, camera, point = rays[order], camera[order], point[order]
-    inverse_depth = np.ones(len(rays))
+    pairs = within(point, camera)
+    other = pairs.row != pairs.column  # not so where a camera sees a point twice
+    problem = _Problem(
+        np.ascontiguousarray(rays.T),
+        camera,
+        point,
+        huber,
+        selection(camera, len(centres)),
+        selection(point, len(points)),
+        pairs,
+        plan(pairs.row[other], pairs.column[other], len(centres), 3, 0),
+    )
+    state = _State(np.ascontiguousarray(centres.T), np.ascontiguousarray(points.T), np.ones(len(rays)))
     damping = 1e-3
-    state = (centres, points, inverse_depth)
-    residual, weight, cost = _evaluate(rays, camera, point, *state, huber)
+    residual, weight, cost = _evaluate(problem, state)
     for _ in range(max_iterations):
-        try:
-            step = _solve_step(camera, point, *state, residual, weight, damping)
-        except (LinAlgError, RuntimeError):  # not positive; exactly singular
-            damping *= 4.0
-            continue
-        trial = (state[0] + step[0], state[1] + step[1], np.maximum(state[2] + step[2], 1e-6))
-        new_residual, new_weight, new_cost = _evaluate(rays, camera, point, *trial, huber)
-        if new_cost < cost:
-            gain = (cost - new_cost) / cost
-            state, residual, weight, cost = trial, new_residual, new_weight, new_cost
+        trial = _stepped(problem, state, residual, weight, damping)
+        if trial is not None:
+            trial_residual, trial_weight, trial_cost = _evaluate(problem, trial)
+        if trial is not None and trial_cost < cost:
+            gain = (cost - trial_cost) / cost
+            state, residual, weight, cost = trial, trial_residual, trial_weight, trial_cost
             damping = max(damping / 3.0, 1e-9)
             if gain < 1e-4:
                 break
@@ -102,68 +141,78 @@ def _descend(
             damping *= 4.0
             if damping > 1e6:
                 break
-    return Positions(state[0], state[1], float(cost))
+    return Positions(state.centres.T, state.points.T, float(cost))
 
 
-def _evaluate(
-    rays: Array, camera: Index, point: Index, centres: Array, points: Array, inverse_depth: Array, huber: float
-) -> tuple[Array, Array, float]:
-    residual = rays - inverse_depth[:, None] * (points[point] - centres[camera])
-    size = np.linalg.norm(residual, axis=1)
-    weight = np.where(size > huber, huber / np.maximum(size, 1e-12), 1.0)
-    cost = np.where(size > huber, huber * (size - 0.5 * huber), 0.5 * size**2).mean()
+def _evaluate(problem: _Problem, state: _State) -> tuple[Array, Array, float]:
+    """(3, m) residuals, their weights, and the mean robust cost."""
+    huber = problem.huber
+    residual = problem.rays - state.inverse_depth * _offsets(problem, state)
+    size = np.sqrt(_dot(residual, residual))
+    far = size > huber
+    weight = np.where(far, huber / np.maximum(size, 1e-12), 1.0)
+    cost = np.where(far, huber * (size - 0.5 * huber), 0.5 * size**2).mean()
     return residual, weight, float(cost)
 
 
-def _solve_step(
-    camera: Index,
-    point: Index,
-    centres: Array,
-    points: Array,
-    inverse_depth: Array,
-    residual: Array,
-    weight: Array,
-    damping: float,
-) -> tuple[Array, Array, Array]:
-    c, p = len(centres), len(points)
-    offset = points[point] - centres[camera]
-    wd = weight * inverse_depth
+def _stepped(problem: _Problem, state: _State, residual: Array, weight: Array, damping: float) -> _State | None:
+    """The state after one damped step, or None where the system cannot be solved."""
+    camera, point = problem.camera, problem.point
+    offset = _offsets(problem, state)
     # Inverse depth: one scalar per observation, eliminated in closed form. Damping is relative (Marquardt): the
     # depths of near and far points differ by orders of magnitude.
-    h_dd = weight * np.einsum("mi,mi->m", offset, offset) * (1.0 + damping) + 1e-12
-    g_d = -weight * np.einsum("mi,mi->m", offset, residual)
-    block = (wd * inverse_depth)[:, None, None] * np.eye(3)
-    block -= (wd**2 / h_dd)[:, None, None] * offset[:, :, None] * offset[:, None, :]
-    gradient = -wd[:, None] * (residual + offset * (g_d / h_dd)[:, None])
+    pull = weight * state.inverse_depth
+    h_depth = weight * _dot(offset, offset) * (1.0 + damping) + 1e-12
+    g_depth = -weight * _dot(offset, residual)
+    block = -(pull**2 / h_depth) * np.stack([offset[i] * offset[j] for i, j in UPPER])
+    block[DIAGONAL] += pull * state.inverse_depth
+    gradient = -pull * (residual + offset * (g_depth / h_depth))
 
-    starts = np.flatnonzero(np.diff(point, prepend=-1))
-    h_points = np.add.reduceat(block, starts, axis=0)
-    g_points = np.add.reduceat(gradient, starts, axis=0)
-    scale = np.trace(h_points, axis1=1, axis2=2)[:, None, None] / 3.0
-    h_points = h_points + (damping * scale + 1e-12) * np.eye(3)
-    inverse_points = np.linalg.inv(h_points)
+    # Between a point and a camera stands -block; `seen` has it in the coordinates in which points are uncorrelated.
+    root = inverse_roots(_damped(_sums(problem.by_point, block), damping))
+    seen = times(root.take(point, axis=1)[:, None], block[FULL])
+    point_pull = times(root, _sums(problem.by_point, gradient))
+    taken = np.stack([_dot(seen[:, i], seen[:, j]) for i, j in UPPER])
+    through = _dot(seen, point_pull.take(point, axis=1)[:, None])
+    cameras = _damped(_sums(problem.by_camera, block), damping) - _sums(problem.by_camera, taken)
+    right = _sums(problem.by_camera, gradient - through)
 
-    by_camera = selection(camera, c)
-    h_cameras = sums(by_camera, block)
-    g_cameras = -sums(by_camera, gradient)
-    scale = np.trace(h_cameras, axis1=1, axis2=2)[:, None, None] / 3.0
-    h_cameras = h_cameras + (damping * scale + 1e-12) * np.eye(3)
+    rows = np.ascontiguousarray(seen.transpose(2, 0, 1))
+    products = problem.pairs.products(rows, rows)
+    twice = problem.pairs.row == problem.pairs.column
+    diagonal = cameras[FULL].transpose(2, 0, 1)
+    np.subtract.at(diagonal, problem.pairs.row[twice], products[twice] + products[twice].transpose(0, 2, 1))
+    size = right.size
+    arrow = Arrow(diagonal, -products[~twice], np.zeros((size, 0)), np.zeros((0, 0)))
+    solution = solve(problem.plan, arrow, right.T.ravel())
+    if solution is None:
+        return None
+    d_centres = solution.reshape(-1, 3).T
+    carried = d_centres.take(camera, axis=1)
+    back = _sums(problem.by_point, _dot(seen.transpose(1, 0, 2), carried[:, None])) - point_pull
+    d_points = times_transposed(root, back)
+    moved = d_points.take(point, axis=1) - carried
+    d_depth = -(g_depth + pull * _dot(offset, moved)) / h_depth
+    return _State(state.centres + d_centres, state.points + d_points, np.maximum(state.inverse_depth + d_depth, 1e-6))
 
-    # Cross blocks are -block; rows are points here because observations are sorted by point.
-    bounds = np.append(starts, len(camera))
-    cross = sparse(-block, camera, bounds, c)
-    weighted = sparse(inverse_points[point] @ -block, camera, bounds, c)
-    reduced = -(cross.T @ weighted)
-    rhs = -(g_cameras.ravel() - cross.T @ np.einsum("pij,pj->pi", inverse_points, g_points).ravel())
-    if c <= DENSE_LIMIT:
-        dense = reduced.toarray()
-        add_block_diagonal(dense, h_cameras)
-        d_centres = cho_solve(cho_factor(dense, check_finite=False), rhs, check_finite=False)
-    else:
-        d_centres = splu((reduced + block_diagonal(h_cameras)).tocsc()).solve(rhs)
-    d_centres = d_centres.reshape(c, 3)
-    back = g_points + (cross @ d_centres.ravel()).reshape(p, 3)
-    d_points = -np.einsum("pij,pj->pi", inverse_points, back)
-    moved = d_points[point] - d_centres[camera]
-    d_depth = -(g_d + wd * np.einsum("mi,mi->m", offset, moved)) / h_dd
-    return d_centres, d_points, d_depth
+
+def _offsets(problem: _Problem, state: _State) -> Array:
+    return state.points.take(problem.point, axis=1) - state.centres.take(problem.camera, axis=1)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """Sums of products over the first of the axes, which is three long."""
+    product: Array = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return product
+
+
+def _sums(selected: csr_matrix, values: Array) -> Array:
+    """(k, n) sums of values (k, m)."""
+    return np.ascontiguousarray((selected @ np.ascontiguousarray(values.T)).T)
+
+
+def _damped(triangles: Array, damping: float) -> Array:
+    """Upper triangles (6, n) with more on their diagonal, and invertible where nothing is seen."""
+    out = triangles.copy()
+    out[DIAGONAL] += damping * triangles[DIAGONAL].mean(axis=0) + 1e-12
+    return out

@@ -94,10 +94,10 @@ def step(sights: Sights, parts: Structure, system: System, damping: float) -> St
     c, d = system.photo_gradient.shape
     k, q = system.camera_gradient.shape
     root = inverse_roots(damped_points(system.point, damping))
-    pull = _times(root, system.point_gradient)
+    pull = times(root, system.point_gradient)
     pull_rows = np.ascontiguousarray(pull.T)
     seen = _whitened(sights, system.cross, root)
-    lens = _times(root[:, None, parts.cameras.point], system.camera_cross.transpose(1, 2, 0)).transpose(2, 0, 1)
+    lens = times(root[:, None, parts.cameras.point], system.camera_cross.transpose(1, 2, 0)).transpose(2, 0, 1)
     lens = np.ascontiguousarray(lens)
     photo_own, photo_pull = _own(parts.photos, seen, pull_rows)
     camera_own, camera_pull = _own(parts.cameras, lens, pull_rows)
@@ -131,7 +131,7 @@ def step(sights: Sights, parts: Structure, system: System, damping: float) -> St
         return None
     photos, cameras = solution[: c * d].reshape(c, d), solution[c * d :].reshape(k, q)
     back = pull + _carried(parts.photos, seen, photos) + _carried(parts.cameras, lens, cameras)
-    points = -_times_transposed(root, back)
+    points = -times_transposed(root, back)
     # Of a damped step h against the gradient g the promise is h (damping D h - g) / 2.
     promised = 0.0
     for h, g, scale in (
@@ -182,7 +182,7 @@ def inverse_roots(point: Array) -> Array:
     return np.stack([x, yx, y, -(low_2 * x + low_3 * yx) * z, -low_3 * y * z, z])
 
 
-def _times(root: Array, w: Array) -> Array:
+def times(root: Array, w: Array) -> Array:
     """Lower triangular matrices (6, ...) times w (3, ...)."""
     out = np.empty_like(w)
     np.multiply(root[0], w[0], out=out[0])
@@ -194,7 +194,8 @@ def _times(root: Array, w: Array) -> Array:
     return out
 
 
-def _times_transposed(root: Array, w: Array) -> Array:
+def times_transposed(root: Array, w: Array) -> Array:
+    """Their transposes times w."""
     return np.stack([root[0] * w[0] + root[1] * w[1] + root[3] * w[2], root[2] * w[1] + root[4] * w[2], root[5] * w[2]])
 
 
@@ -203,7 +204,7 @@ def _whitened(sights: Sights, cross: Array, root: Array) -> Array:
     out = np.empty((cross.shape[2], 3, cross.shape[1]))
     for a, b in sights.chunks:
         part = slice(sights.bounds[a], sights.bounds[b])
-        out[part] = _times(root[:, None, sights.point[part]], cross[:, :, part]).transpose(2, 0, 1)
+        out[part] = times(root[:, None, sights.point[part]], cross[:, :, part]).transpose(2, 0, 1)
     return out
 
 

@@ -82,16 +82,6 @@ def test_the_same_input_gives_the_same_bits() -> None:
     assert first.centres.tobytes() != world.solve(seed=5).centres.tobytes()
 
 
-def test_large_collections_take_another_solver_to_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = Rays("grid", noise_deg=0.2, wrong=0.1)
-    dense = world.solve()
-    monkeypatch.setattr(positioning, "DENSE_LIMIT", 3)
-    sparse = world.solve()
-    assert sparse.cost == pytest.approx(dense.cost, rel=1e-4)
-    onto = fit_similarity(sparse.centres, dense.centres)(sparse.centres)
-    np.testing.assert_allclose(onto, dense.centres, atol=1e-3 * np.ptp(dense.centres))
-
-
 def test_observations_come_in_any_order() -> None:
     world = Rays("ring")
     order = np.random.default_rng(0).permutation(len(world.rays))
@@ -100,14 +90,21 @@ def test_observations_come_in_any_order() -> None:
 
 
 def test_a_step_that_cannot_be_solved_is_taken_more_carefully(monkeypatch: pytest.MonkeyPatch) -> None:
-    solve, calls = positioning.cho_factor, []
+    solve, calls = positioning.solve, []
 
-    def moody(*args: Any, **options: Any) -> Any:
+    def moody(*args: Any) -> Any:
         calls.append(1)
-        if len(calls) % 3 == 1:
-            raise positioning.LinAlgError
-        return solve(*args, **options)
+        return None if len(calls) % 3 == 1 else solve(*args)
 
-    monkeypatch.setattr(positioning, "cho_factor", moody)
+    monkeypatch.setattr(positioning, "solve", moody)
     world = Rays("ring")
+    assert world.error(world.solve()) < 1e-6
+
+
+def test_points_that_a_camera_sees_twice() -> None:
+    world = Rays("ring")
+    again = np.arange(0, len(world.rays), 7)
+    world.rays = np.concatenate([world.rays, world.rays[again]])
+    world.camera = np.concatenate([world.camera, world.camera[again]])
+    world.point = np.concatenate([world.point, world.point[again]])
     assert world.error(world.solve()) < 1e-6
