@@ -29,6 +29,19 @@ def adjust_by_ceres(
     adjustment has no place for `sigma`, and of a `prior` it only heeds what is held, the principal point for all
     cameras or none; nor does it tell the costs on the way."""
     del sigma
+    model, adjuster = prepared(bundle, options, prior)
+    solved = adjuster.solve()
+    assert isinstance(solved, pycolmap.CeresBundleAdjustmentSummary)
+    summary = solved.ceres_summary
+    iterations = summary.num_successful_steps + summary.num_unsuccessful_steps
+    first, last = summary.initial_cost, summary.final_cost
+    return _from_colmap(bundle, model), Summary(first, last, iterations, (first, last))
+
+
+def prepared(
+    bundle: Bundle, options: Adjust, prior: Prior | None = None
+) -> tuple[pycolmap.Reconstruction, pycolmap.BundleAdjuster]:
+    """The bundle as a model of COLMAP, and what adjusts it when its solve() is called."""
     model = _to_colmap(bundle)
     held = np.zeros_like(bundle.intrinsics, bool) if prior is None else prior.sigma <= HELD
     fixed = held.all(axis=1)
@@ -49,12 +62,7 @@ def adjust_by_ceres(
         config.add_image(image)
     for camera in np.flatnonzero(fixed):
         config.set_constant_cam_intrinsics(int(camera) + 1)
-    solved = pycolmap.create_default_ceres_bundle_adjuster(settings, config, model).solve()
-    assert isinstance(solved, pycolmap.CeresBundleAdjustmentSummary)
-    summary = solved.ceres_summary
-    iterations = summary.num_successful_steps + summary.num_unsuccessful_steps
-    first, last = summary.initial_cost, summary.final_cost
-    return _from_colmap(bundle, model), Summary(first, last, iterations, (first, last))
+    return model, pycolmap.create_default_ceres_bundle_adjuster(settings, config, model)
 
 
 def _to_colmap(bundle: Bundle) -> pycolmap.Reconstruction:
