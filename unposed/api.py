@@ -28,10 +28,12 @@ from .diagnosis import Diagnosis, diagnose
 from .evaluation import Evaluation, evaluate_model
 from .plugin_template import write_plugin
 from .reconstruction import Reconstruction, load, reconstruct
+from .two_photos import Pair, pairwise
 
 __all__ = [
     "Diagnosis",
     "Evaluation",
+    "Pair",
     "Plugin",
     "Reconstruction",
     "Weights",
@@ -47,6 +49,7 @@ __all__ = [
     "load",
     "new_plugin",
     "open_cache",
+    "pairwise",
     "reconstruct",
     "show_plugin",
     "show_preset",

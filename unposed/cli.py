@@ -104,6 +104,7 @@ def parser() -> Parser:
         return made
 
     _reconstruct(verb("reconstruct", "find the cameras and 3D points of a folder of photos"))
+    _pairwise(verb("pairwise", "match two photos, and find how their cameras stand to each other"))
     _export(verb("export", "write a finished reconstruction for another program"))
     _evaluate(verb("eval", "measure a model against known camera poses"))
     _demo(verb("demo", "reconstruct the bundled sample and say how accurate it was"))
@@ -132,6 +133,13 @@ def _reconstruct(p: Parser) -> None:
     p.add_argument(
         "--require", type=_fraction, default=0.0, metavar="FRACTION", help="exit 3 if fewer photos than that are placed"
     )
+
+
+def _pairwise(p: Parser) -> None:
+    p.add_argument("photo_a", type=Path, metavar="A", help="a photo")
+    p.add_argument("photo_b", type=Path, metavar="B", help="another one that shows a part of the same")
+    p.add_argument("-o", "--out", type=Path, required=True, help="folder for picture, facts, points and depth")
+    _how(p)
 
 
 def _how(p: Parser) -> None:

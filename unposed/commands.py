@@ -16,7 +16,7 @@ from unposed.pipeline.progress import progress_for
 from unposed.pipeline.store import Store
 from unposed.pipeline.weights import weight_folders
 
-from .show import count, paragraph, reconstruction_rows, size, table
+from .show import count, pair_rows, paragraph, reconstruction_rows, size, table
 
 
 def reconstruct(arguments: argparse.Namespace) -> int:
@@ -34,6 +34,15 @@ def reconstruct(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return _print_json(made.summary)
     print(table(reconstruction_rows(made.summary, arguments.out, arguments.preset)))
+    return 0
+
+
+def pairwise(arguments: argparse.Namespace) -> int:
+    """`unposed pairwise A B -o OUT`."""
+    found = unposed.pairwise(arguments.photo_a, arguments.photo_b, arguments.out, **_how(arguments))
+    if arguments.json:
+        return _print_json(found.facts())
+    print(table(pair_rows(found.facts(), arguments.out)))
     return 0
 
 

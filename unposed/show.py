@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from math import acos, degrees
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,20 @@ def _left_out(photos: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if len(reasons) <= NAMED:
         return [f"{name}: {reason}" for name, reason in reasons.items()]
     return [f"{count(n, 'photo')}: {reason}" for reason, n in Counter(reasons.values()).most_common(NAMED)]
+
+
+def pair_rows(facts: Mapping[str, Any], out: Path) -> list[tuple[str, str]]:
+    """What to know of two photos, as rows for `table`, from what pair.json says."""
+    trace = sum(facts["b_from_a"][i][i] for i in range(3))
+    turn_deg = degrees(acos(max(-1.0, min(1.0, (trace - 1.0) / 2.0))))
+    centre = [-sum(row[i] * row[3] for row in facts["b_from_a"]) for i in range(3)]
+    towards = ", ".join(f"{each:.3f}" for each in centre) if facts["kind"] != "rotation" else "the camera did not move"
+    return [
+        ("matches", f"{facts['inliers']} of {facts['matches']} verified"),
+        ("geometry", f"{facts['kind']}, rays meet at {facts['angle_deg']:.1f} degrees"),
+        ("focal lengths", " and ".join(f"{focal:.0f} px" for focal in facts["focals_px"])),
+        ("turned by", f"{turn_deg:.2f} degrees"),
+        ("second camera", f"{towards}, in the frame of the first"),
+        ("points", str(facts["points"])),
+        ("written to", str(out)),
+    ]

@@ -1,0 +1,215 @@
+"""Two photos: their matches, how one camera stands to the other, and the points that both show.
+
+The matcher and the verification of a preset, on two photos without a ranking or a mapper.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.optim.pair_cloud import PairPoints, in_space, on_plane, prediction_scales, triangulate_pair
+from unposed.optim.two_view import two_view_geometry
+from unposed.pipeline.artifacts import Bytes, DepthGrid, Floats, LocalGeometry, PairMatches, Photo, Photos
+from unposed.pipeline.engine import run
+from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
+from unposed.pipeline.graph import Graph, Node, build_graph
+from unposed.pipeline.photos import single_photos
+from unposed.pipeline.pixels import photo_per_px, read_rgb
+from unposed.pipeline.presets import RESERVED, apply_settings, read_preset
+from unposed.pipeline.progress import Progress, Quiet
+from unposed.pipeline.registry import Registry
+from unposed.pipeline.resources import machine
+from unposed.pipeline.store import Store, default_folder
+
+from .output import claimed, publish
+from .pair_files import write_pair
+from .reconstruction import AUTO
+
+Array = NDArray[np.float64]
+
+NODES = ("features", "matching", "verification")
+"""Slots of the nodes that two photos need."""
+GRID_PX = 2
+"""Depth of two photos is kept this fine, if the matcher has such an option: many pairs must be content with less."""
+COLOUR_SIDE_PX = 1600
+SURE = 0.5
+"""Predicted points count if their confidence is so much of the photo's median confidence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What two photos tell together. Photo a is where the world's axes are."""
+
+    photos: Photos
+    matches: PairMatches
+    geometry: LocalGeometry
+    """How the matches were verified."""
+    b_from_a: Floats
+    """(3, 4): where a stands to b, the baseline being one; zero if the camera only turned."""
+    focals_px: Floats
+    """(2,): of the matcher where it predicts them, else those under which the matches were verified."""
+    points: Floats
+    """(n, 3) in the frame of camera a: every predicted one, or the triangulated matches."""
+    rgb: Bytes
+    """(n, 3)."""
+    depths: tuple[DepthGrid, DepthGrid] | None
+    """Predicted depth of both photos in units of the baseline; None if the matcher predicts none."""
+
+    def facts(self) -> dict[str, Any]:
+        """What pair.json says."""
+        return {
+            "photos": [photo.name for photo in self.photos.photos],
+            "matches": len(self.matches.weight),
+            "inliers": int(np.count_nonzero(self.geometry.inliers)),
+            "kind": self.geometry.kind,
+            "angle_deg": round(self.geometry.angle_deg, 4),
+            "b_from_a": self.b_from_a.tolist(),
+            "focals_px": self.focals_px.tolist(),
+            "points": len(self.points),
+            "fundamental": self.geometry.fundamental.tolist(),
+        }
+
+
+def pairwise(
+    photo_a: str | Path,
+    photo_b: str | Path,
+    out: str | Path | None = None,
+    *,
+    preset: str | Path = "auto",
+    settings: Iterable[str] | Mapping[str, Any] = (),
+    seed: int = 0,
+    device: str = "auto",
+    workers: int | None = None,
+    ram_bytes: int | None = None,
+    vram_bytes: int | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Pair:
+    """Match two photos and find how their cameras stand to each other; the options are those of `reconstruct`.
+
+    `out`, if given, receives pair.json, matches.jpg, points.ply, and depth-a.npz and depth-b.npz from matchers that
+    predict depth. Raises NoReconstruction if no geometry explains the matches (what was found is written all the same).
+    """
+    lines = [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
+    graph = _graph(AUTO if preset == "auto" else str(preset), lines)
+    photos = single_photos(photo_a, photo_b)
+    if photos[0].content == photos[1].content:
+        raise InputError(f"{photo_a} and {photo_b} are the same photo")
+    resources = machine(device, workers, ram_bytes, vram_bytes)
+    with (
+        closing(progress or Quiet()) as shown,
+        Store(default_folder() if cache is None else Path(cache), report=shown.note) as store,
+    ):
+        done = run(graph, photos, store, resources=resources, progress=shown, seed=seed)
+        if failures := done.failures:
+            raise NoReconstruction(f"{' and '.join(failures[0].photos)}: {failures[0].reason}")
+        found = _pair(photos, done.value("matching")[0, 1], done.value("verification")[0, 1], seed)
+    if out is not None:
+        out = Path(out)
+        with claimed(out) as new:
+            write_pair(found, new)
+            publish(new, out)
+    if found.geometry.kind == "none":
+        matches = len(found.matches.weight)
+        raise NoReconstruction(f"no geometry explains the {matches} matches of {photo_a} and {photo_b}")
+    return found
+
+
+def _graph(name: str, settings: list[str]) -> Graph:
+    """The matcher and the verification of the preset, and what they read, over the only pair there is."""
+    preset = apply_settings(read_preset(name), settings)
+    kept: dict[str, Any] = {
+        node: options for node, options in preset.items() if node not in RESERVED and _slot(node, options) in NODES
+    }
+    for wanted in ("matching", "verification"):
+        if wanted not in kept:
+            raise ConfigError(f"{name}: has no node {wanted!r}, which two photos need")
+    kept["graph"] = {"use": "exhaustive"}
+    whole = build_graph({**kept, "outputs": list(kept)}, Registry())
+    nodes = {name: _finer(node) for name, node in whole.nodes.items()}
+    return Graph(nodes, ("matching", "verification"), None)
+
+
+def _slot(node: str, options: object) -> str:
+    use = str(options.get("use", "")) if isinstance(options, Mapping) else ""
+    return use.partition(".")[0] if "." in use else node
+
+
+def _finer(node: Node) -> Node:
+    stage: Any = node.stage
+    adjustable = any(each.name == "grid_px" for each in fields(stage)) and "grid_px" not in node.given
+    return replace(node, stage=replace(stage, grid_px=GRID_PX)) if adjustable else node
+
+
+def _pair(photos: Photos, matches: PairMatches, geometry: LocalGeometry, seed: int) -> Pair:
+    b_from_a, focals = (each.astype(np.float64) for each in (geometry.cam_from_local[1], geometry.focals_px))
+    if matches.grids is not None:
+        focals = np.array([grid.focal_px for grid in matches.grids])
+        if geometry.kind != "none" and not geometry.focal_known:
+            b_from_a = _pose(photos, matches, geometry, focals, seed)
+    pair = Pair(photos, matches, geometry, b_from_a, focals, np.zeros((0, 3)), np.zeros((0, 3), np.uint8), None)
+    if geometry.kind == "none":
+        return pair
+    sizes = [(photo.width, photo.height) for photo in photos.photos]
+    keep = geometry.inliers
+    xy = [matches.xy_a[keep].astype(np.float64), matches.xy_b[keep].astype(np.float64)]
+    planes = [on_plane(xy[i], focals[i], sizes[i]) for i in (0, 1)]
+    seen = triangulate_pair(planes[0], planes[1], b_from_a)
+    if matches.grids is not None and matches.depth_a is not None and matches.depth_b is not None:
+        depth_a, depth_b = (each[keep].astype(np.float64) for each in (matches.depth_a, matches.depth_b))
+        scales = prediction_scales(seen, depth_a, depth_b, b_from_a)
+        depths = tuple(replace(g, depth=g.depth * np.float32(s)) for g, s in zip(matches.grids, scales, strict=True))
+        return _with_predicted(replace(pair, depths=(depths[0], depths[1])))
+    return _with_triangulated(pair, seen, xy[0])
+
+
+def _pose(photos: Photos, matches: PairMatches, geometry: LocalGeometry, focals: Array, seed: int) -> Array:
+    """The relative pose under the focal lengths that the matcher predicts, by the verified matches."""
+    keep = geometry.inliers
+    found = two_view_geometry(
+        matches.xy_a[keep],
+        matches.xy_b[keep],
+        matches.weight[keep],
+        (photos[0].width, photos[0].height),
+        (photos[1].width, photos[1].height),
+        focals_px=(float(focals[0]), float(focals[1])),
+        seed=seed,
+    )
+    return geometry.cam_from_local[1].astype(np.float64) if found.kind == "none" else found.b_from_a
+
+
+def _with_triangulated(pair: Pair, seen: PairPoints, xy_a: Array) -> Pair:
+    there = np.isfinite(seen.depth_a)
+    points = in_space(seen.plane_a[there], seen.depth_a[there])
+    return replace(pair, points=points, rgb=_colours(pair.photos[0], xy_a[there]))
+
+
+def _with_predicted(pair: Pair) -> Pair:
+    assert pair.depths is not None
+    points, colours = [], []
+    for side, (photo, grid) in enumerate(zip(pair.photos.photos, pair.depths, strict=True)):
+        row, column = np.indices(grid.depth.shape).reshape(2, -1)
+        depth, confidence = grid.depth.ravel().astype(np.float64), grid.confidence.ravel()
+        good = np.isfinite(depth) & (depth > 0.0) & (confidence >= SURE * np.nanmedian(confidence))
+        xy: Array = np.array(grid.origin_px) + np.array(grid.step_px) * np.column_stack([column, row])[good]
+        xyz = in_space(on_plane(xy, grid.focal_px, (photo.width, photo.height)), depth[good])
+        points.append(xyz if side == 0 else (xyz - pair.b_from_a[:, 3]) @ pair.b_from_a[:, :3])
+        colours.append(_colours(photo, xy))
+    return replace(pair, points=np.concatenate(points), rgb=np.concatenate(colours))
+
+
+def _colours(photo: Photo, xy: Array) -> Bytes:
+    picture = read_rgb(photo, COLOUR_SIDE_PX)
+    column, row = np.clip(
+        (xy / photo_per_px(photo, picture)).astype(np.int64), 0, (picture.shape[1] - 1, picture.shape[0] - 1)
+    ).T
+    rgb: Bytes = picture[row, column]
+    return rgb
