@@ -33,7 +33,7 @@ def relative_poses(
     *,
     max_error_px: float,
     min_inliers: int = 15,
-    max_matches: int = 200,
+    max_matches: int = 150,
     seed: int = 0,
 ) -> RelativePoses:
     """Calibrated relative poses by poselib (LO-RANSAC) from matches that are mostly right already.
@@ -48,7 +48,7 @@ def relative_poses(
         {"model": model, "width": 1, "height": 1, "params": list(params_of(model, row))}
         for model, row in zip(models, intrinsics, strict=True)
     ]
-    ransac = {"max_epipolar_error": max_error_px, "min_iterations": 20, "max_iterations": 1000, "seed": seed}
+    ransac = {"max_epipolar_error": max_error_px, "min_iterations": 10, "max_iterations": 300, "seed": seed}
     edges, poses, weight = [], [], []
     count = matches.count()
     for edge, (a, b) in enumerate(matches.pairs.tolist()):

@@ -21,8 +21,8 @@ PLANE_ERROR = 2.0
 """Tolerance for homographies, which are held to both coordinates; epipolar geometry is held to one."""
 
 _PLENTY = 400
-_AMONG_MATCHES = {"min_iterations": 50, "max_iterations": 2000, "success_prob": 0.999, "progressive_sampling": True}
-_AMONG_INLIERS = {"min_iterations": 50, "max_iterations": 500, "success_prob": 0.999, "progressive_sampling": True}
+_AMONG_MATCHES = {"min_iterations": 50, "max_iterations": 1000, "success_prob": 0.999, "progressive_sampling": True}
+_AMONG_INLIERS = {"min_iterations": 20, "max_iterations": 500, "success_prob": 0.999, "progressive_sampling": True}
 _NO_SAMPLING = {"min_iterations": 0, "max_iterations": 1}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import cv2
 import numpy as np
 
-from unposed.pipeline.artifacts import Bytes, Features, Floats, Photo
+from unposed.pipeline.artifacts import Bools, Bytes, Features, Floats, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.pixels import photo_per_px, read_mask, read_rgb
 from unposed.pipeline.stage import Grain
@@ -22,8 +22,15 @@ its doubled picture, on which it searches, is shifted by a quarter of a pixel th
 DESCRIPTOR_UNIT = 512
 """Descriptors are round(512 * sqrt(d / sum(d))), at most 255: rows of norm 512, as near as bytes can be."""
 
-PLAIN = 500
+ENOUGH = 1000
 """A photo with fewer points has little to match with, and weak ones are better than none."""
+
+FAINTEST = 1 / 6
+"""Of the contrast threshold; what is fainter is noise."""
+
+EXTREMA_PER_POINT, CONTRAST_PER_EXTREMUM = 3, 3.75
+"""SIFT finds at all scales a third as many points, give or take a half, as there are local extrema at the finest one,
+where the differences of Gaussians are somewhat more than a quarter of the contrast that OpenCV speaks of."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +40,16 @@ class Sift:
     Large points are found again from other distances and in other light: of equally many, they give half as many
     matches again as those of strongest contrast do. For the same reason the photo is reduced: OpenCV searches at
     twice the resolution it is given, and the finest points of a large photo cost most and match least.
-    Weaker points than the contrast threshold lets through, half of OpenCV's own, match a little more often and are
-    located so much worse that the poses lose by them. Plain and faint photos, which have hardly any stronger ones, are
-    searched again for these.
+    Weaker points than the contrast threshold lets through match a little more often and are located so much worse that
+    the poses lose by them. It is lowered for plain and faint photos, which have hardly any stronger ones.
     """
 
     grain: ClassVar[Grain] = Grain.PHOTO
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
     max_side_px: Annotated[int, Within("[64, 16384]")] = 800
-    contrast_threshold: Annotated[float, Within("[0, 1]")] = 0.02
+    contrast_threshold: Annotated[float, Within("[0, 1]")] = 0.03
 
     @property
     def item_bytes(self) -> int:
@@ -53,17 +59,15 @@ class Sift:
     def __call__(self, photos: Photo) -> Features:
         picture = read_rgb(photos, self.max_side_px)
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+        mask = read_mask(photos)
         # All points are described before any is chosen: the scale space would be built twice to choose first.
-        for threshold in (self.contrast_threshold, self.contrast_threshold / 4):
-            points, raw = cv2.SIFT.create(0, 3, threshold, 10.0, 1.6).detectAndCompute(grey, None)
-            if len(points) >= min(PLAIN, self.max_keypoints):
-                break
+        sift = cv2.SIFT.create(0, 3, self._threshold(grey, mask), 10.0, 1.6)
+        points, raw = sift.detectAndCompute(grey, None)
         if not points or raw is None:
             points, raw = [], np.zeros((0, 128), np.float32)
         x, y, diameter = np.array([(*p.pt, p.size) for p in points], np.float32).reshape(-1, 3).T
         xy = np.stack([x, y], axis=1) + np.float32(CENTRE_PX)
         order = np.argsort(-diameter, kind="stable")
-        mask = read_mask(photos)
         if mask is not None:
             order = order[visible(mask, picture, xy[order])]
         kept = order[: self.max_keypoints]
@@ -76,6 +80,20 @@ class Sift:
             rgb=colours(picture, xy[kept]),
             score=scale,
         )
+
+    def _threshold(self, grey: Bytes, mask: Bools | None) -> float:
+        """The contrast that leaves enough points, or the one asked for if that leaves more."""
+        picture = grey.astype(np.float32) / np.float32(255)
+        differences = cv2.GaussianBlur(picture, (0, 0), 1.26) - cv2.GaussianBlur(picture, (0, 0), 1.0)
+        around = np.ones((3, 3), np.uint8)
+        extreme = (differences == cv2.dilate(differences, around)) | (differences == cv2.erode(differences, around))
+        if mask is not None:
+            size = grey.shape[1], grey.shape[0]
+            extreme &= cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        contrast = CONTRAST_PER_EXTREMUM * np.abs(differences[extreme])
+        wanted = EXTREMA_PER_POINT * min(ENOUGH, self.max_keypoints)
+        enough = float(np.partition(contrast, -wanted)[-wanted]) if len(contrast) >= wanted else 0.0
+        return min(max(enough, FAINTEST * self.contrast_threshold), self.contrast_threshold)
 
 
 def root_sift(descriptors: Floats) -> Bytes:

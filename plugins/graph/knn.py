@@ -16,13 +16,13 @@ class NearestNeighbours:
     """The best partners of every photo, and a spanning tree so that the ranking cuts nobody off."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     neighbours: Annotated[int, Within("[1, inf)")] = 12
     """Partners per photo; a pair is kept if either side asks for it."""
     min_similarity: Annotated[float, Within("[0, 1]")] = 0.012
     """Pairs below are hopeless and only kept where nothing else connects a photo."""
-    all_below: Annotated[int, Within("[0, inf)")] = 16
+    all_below: Annotated[int, Within("[0, inf)")] = 8
     """Up to this many photos all ranked pairs are matched, whatever their similarity."""
 
     def __call__(self, retrieval: Ranking) -> SceneGraph:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unposed.optim.matching import SIFT_LENGTH, mutual_nearest, unit_rows
 from unposed.pipeline.artifacts import Features, PairMatches
@@ -32,7 +36,7 @@ class MutualNearest:
                 f"these descriptors have {features.a.descriptors.shape[1]} entries, not SIFT's {SIFT_LENGTH}: "
                 "set dims to 0 to compare them whole"
             )
-        rows_a, rows_b = (unit_rows(side.descriptors, self.dims) for side in features)
+        rows_a, rows_b = (_rows(side, self.dims) for side in features)
         found = mutual_nearest(
             rows_a, rows_b, max_ratio=self.max_ratio, min_similarity=self.min_similarity, device=resources.device
         )
@@ -43,3 +47,9 @@ class MutualNearest:
             index_a=found.index_a,
             index_b=found.index_b,
         )
+
+
+@lru_cache(maxsize=32)
+def _rows(features: Features, dims: int) -> NDArray[np.float32]:
+    """A photo is matched with many others, most of them in a row."""
+    return unit_rows(features.descriptors, dims)

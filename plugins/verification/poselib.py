@@ -21,7 +21,7 @@ class PoseLib:
     """Keeps the matches that a fundamental matrix explains, and says what kind of scene and motion they show."""
 
     grain: ClassVar[Grain] = Grain.PAIR
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 1.5
     """Largest distance to the epipolar line, in a photo of 1600 pixels; larger photos allow more, smaller ones less."""
