@@ -1,0 +1,53 @@
+"""Learning visual words from a sample of a collection's descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from .words import Floats32
+
+Load = Callable[[int], NDArray[np.generic]]
+"""A photo's descriptors (n, d); n may be 0."""
+
+
+def sample_rows(load: Load, photos: Sequence[int], count: int, seed: int) -> NDArray[np.generic]:
+    """At most `count` descriptors, as evenly from the photos as these have them; photos are loaded one at a time.
+
+    ValueError if there is none at all. Rows that are not finite are left out.
+    """
+    rng = np.random.default_rng(seed)
+    share = -(-count // max(1, len(photos)))
+    chosen = photos if share > 1 else sorted(rng.choice(photos, count, replace=False).tolist())
+    parts = []
+    for photo in chosen:
+        rows = load(photo)
+        kept = rng.permutation(len(rows))[:share]  # also drawn where nothing is left out: one photo, one draw
+        parts.append(rows[np.sort(kept)])
+    filled = [part for part in parts if len(part)]
+    if not filled:
+        raise ValueError("no photo has a descriptor to learn visual words from")
+    return np.concatenate(filled)[:count]
+
+
+def train_codebook(
+    rows: NDArray[np.generic], words: int, *, iterations: int, seed: int, device: str = "cpu"
+) -> Floats32:
+    """Centroids (words, d) by k-means of rows (n, d); of distinct rows there may be fewer than words: then as many."""
+    points = np.ascontiguousarray(rows, np.float32)
+    if len(points) <= words:
+        return np.unique(points, axis=0)
+    clustering = faiss.Kmeans(
+        points.shape[1],
+        words,
+        niter=iterations,
+        seed=seed + 1,  # zero would be a seed of faiss's own
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(points),
+        gpu=device != "cpu" and faiss.get_num_gpus() > 0,
+    )
+    clustering.train(points)
+    return np.asarray(clustering.centroids, np.float32)

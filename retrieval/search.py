@@ -1,0 +1,132 @@
+"""The best partners of every photo by the match kernel, in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .asmk import Kernel, Signatures, aggregate, code_width
+from .inverted import Index, index_of, scores
+from .spool import Spool
+from .words import Codebook, nearest_words
+
+BATCH = 16
+"""Photos that are quantised together: enough rows for a product to be efficient."""
+INDEX_SHARE, QUERY_SHARE, SCORE_SHARE = 4, 4, 8
+"""Parts of the memory for the codes of the index, for those of the queries and for a block of scores."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How photos are compared."""
+
+    kernel: Kernel = field(default_factory=Kernel)
+    assigned: int = 5
+    """Words at which a descriptor of a query counts; in the index it counts at the nearest."""
+    partners: int = 100
+    """Best partners of each photo that are given."""
+
+
+def best_partners_by_words(
+    load: Callable[[int], NDArray[np.generic]],
+    photos: Sequence[int],
+    codebook: Codebook,
+    search: Search,
+    *,
+    limit_bytes: int,
+    threads: int = 1,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Pairs (n, 2) of photos with the smaller index first, sorted, and their similarity: the larger of the two scores,
+    of either as the query. Photos must be ascending; those without descriptors or without common words get no pair.
+
+    Descriptors are loaded once and quantised once. What does not fit into `limit_bytes` waits on the disk.
+    """
+    with TemporaryDirectory(prefix="unposed-") as name:
+        folder = Path(name)
+        database, queries = _all_signatures(load, photos, codebook, search, limit_bytes, threads, folder)
+        dims = codebook.centroids.shape[1]
+        limit = limit_bytes // INDEX_SHARE
+        index = index_of(database, len(photos), len(codebook), dims, search.kernel, limit_bytes=limit, folder=folder)
+        del database
+        block = max(1, limit_bytes // SCORE_SHARE // (8 * max(1, len(photos))) // threads)
+        parts = [(np.empty((0, 2), np.int64), np.empty(0))]
+        with ThreadPoolExecutor(threads) as pool:
+            best = partial(_best_of_block, index, queries, block=block, partners=search.partners)
+            parts += pool.map(best, range(0, len(photos), block))
+        del best, index, queries  # before their files are removed
+    pairs, similarity = _symmetric(np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts]))
+    return np.asarray(photos, np.int32)[pairs], similarity
+
+
+def _all_signatures(
+    load: Callable[[int], NDArray[np.generic]],
+    photos: Sequence[int],
+    codebook: Codebook,
+    search: Search,
+    limit_bytes: int,
+    threads: int,
+    folder: Path,
+) -> tuple[Signatures, Signatures]:
+    """Of all photos, as the index and as the queries have them."""
+
+    def describe(start: int) -> tuple[Signatures, Signatures]:
+        rows = [load(photo) for photo in photos[start : start + BATCH]]
+        photo = np.repeat(np.arange(start, start + len(rows)), [len(part) for part in rows])
+        filled = [part for part in rows if len(part)]
+        table = np.concatenate(filled) if filled else np.empty((0, codebook.centroids.shape[1]), np.float32)
+        words = nearest_words(codebook, table, search.assigned)
+        binary = search.kernel.binary
+        return (
+            aggregate(codebook, table, photo, words[:, :1], binary=binary),
+            aggregate(codebook, table, photo, words, binary=binary),
+        )
+
+    width = code_width(codebook.centroids.shape[1], search.kernel.binary)
+    none = Signatures(
+        np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, width), np.uint8 if search.kernel.binary else "f4")
+    )
+    spools = [
+        [Spool(limit_bytes // QUERY_SHARE, folder, f"{role}-{field}") for field in Signatures._fields]
+        for role in ("index", "query")
+    ]
+    with ThreadPoolExecutor(threads) as pool:
+        described: Iterator[tuple[Signatures, Signatures]] = pool.map(describe, range(0, len(photos), BATCH))
+        for both in ((none, none), *described):
+            for spool, signatures in zip(spools, both, strict=True):
+                for column, values in zip(spool, signatures, strict=True):
+                    column.append(values)
+    database, queries = (Signatures(*(column.table() for column in spool)) for spool in spools)
+    return database, queries
+
+
+def _best_of_block(
+    index: Index, queries: Signatures, start: int, block: int, partners: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(query, partner) and their score, for a block of photos against all."""
+    count = min(block, index.photos - start)
+    rows = slice(*np.searchsorted(queries.photo, [start, start + count]))
+    own = Signatures(queries.photo[rows] - start, queries.word[rows], queries.code[rows])
+    table = scores(index, own, count)
+    here = np.arange(count)
+    table[here, start + here] = 0.0  # nobody is his own partner
+    kept = min(partners, index.photos)
+    best = np.argpartition(table, index.photos - kept, axis=1)[:, index.photos - kept :]
+    score = np.take_along_axis(table, best, axis=1)
+    row, column = np.nonzero(score > 0.0)
+    return np.column_stack([start + row, best[row, column]]), score[row, column]
+
+
+def _symmetric(pairs: NDArray[np.int64], score: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Every pair once, the smaller photo first, with the larger of its scores."""
+    pairs = np.sort(pairs, axis=1)
+    order = np.lexsort((-score, pairs[:, 1], pairs[:, 0]))
+    pairs, score = pairs[order], score[order]
+    first = np.any(np.diff(pairs, axis=0, prepend=-1), axis=1)
+    return pairs[first], score[first].astype(np.float32)

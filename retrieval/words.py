@@ -1,0 +1,280 @@
+"""Visual words: the centroids nearest to each descriptor, exactly, at the price of a rough look.
+
+Comparing every descriptor with every word is nearly all the work of a retrieval. So it is done in bytes where the
+processor multiplies these several times faster than floats, or on a GPU, and only the few words that can be the nearest
+ones, for all that the rough look may be wrong, are measured in floats. What comes out does not depend on how the
+rough look was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+Floats32 = NDArray[np.float32]
+Indices = NDArray[np.int32]
+
+SPARE, MOST_SPARE = 7, 100
+"""Words measured in floats beyond those asked for: at first, and where more than these are in doubt, at most."""
+DEVIATIONS = 6.0
+"""By how many standard deviations of its error a rough score is thought to be wrong at most."""
+FLOAT_ERROR, TENSOR_ERROR = 2.0**-22, 2.0**-10
+"""Relative error of a factor: of float32, with what summing adds to it; of the tensor cores of a GPU."""
+WORTH_IMPORTING = 1 << 20
+"""Numbers in a codebook with which comparing bytes saves more than the second that importing torch takes."""
+BLOCK, TILE, GROUP = 256, 4096, 32
+"""Rows and words that are compared at a time, so that the scores stay in the cache; see _best_of_all."""
+DEVICE_SCORES = 1 << 28
+CHUNK = 1 << 20
+"""Numbers in the descriptors that are worked on at a time."""
+
+
+class Rough(NamedTuple):
+    """The best words of each row by a score that is (row . word - word . word / 2) but for an error."""
+
+    words: NDArray[np.intp]
+    score: Floats32
+    """(n, m) each, in no order."""
+    error: Floats32
+    """(n,) what a score of the row is thought to be wrong by at most."""
+
+
+Look = Callable[[Floats32, int], Rough]
+"""Rows, already moved by the codebook's centre, and how many words of each are wanted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """Visual words; `codebook_of` makes one."""
+
+    centroids: Floats32
+    """(words, d)."""
+    centre: Floats32
+    """(d,) mean of the centroids. Distances stay the same when everything is moved by it, and numbers get smaller."""
+    look: Look
+
+    def __len__(self) -> int:
+        return len(self.centroids)
+
+
+def codebook_of(centroids: NDArray[np.generic], device: str = "cpu") -> Codebook:
+    """Centroids (words, d), d > 0, ready to be searched. ValueError if they cannot be."""
+    if centroids.ndim != 2 or not centroids.size:
+        raise ValueError(f"a codebook is a table of words, one per row; this one has the shape {centroids.shape}")
+    rows = np.ascontiguousarray(centroids, np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError("the codebook has words that are not finite numbers")
+    centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    moved = rows - centre
+    if device != "cpu":
+        look = _by_device(moved, device)
+    elif rows.size >= WORTH_IMPORTING and _bytes_are_fast():
+        look = _by_bytes(moved)
+    else:
+        look = _by_floats(moved)
+    return Codebook(rows, centre, look)
+
+
+def nearest_words(codebook: Codebook, rows: NDArray[np.generic], count: int) -> Indices:
+    """(n, count) words by rising distance from rows (n, d); the smaller index first among equally near ones.
+
+    With fewer words than asked for, all of them. ValueError if the rows do not fit the codebook or are not finite.
+    """
+    rows, count = checked_rows(codebook, rows), min(count, len(codebook))
+    step = max(BLOCK, CHUNK // rows.shape[1])
+    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+    found = [_nearest(codebook, part, part - codebook.centre, count, SPARE) for part in parts]
+    return np.concatenate([np.empty((0, count), np.int32), *found])
+
+
+def _nearest(codebook: Codebook, rows: Floats32, moved: Floats32, count: int, spare: int) -> Indices:
+    if not len(rows):
+        return np.empty((0, count), np.int32)
+    if spare > MOST_SPARE:
+        return _exhaustively(codebook, rows, moved, count)
+    rough = codebook.look(moved, min(count + spare, len(codebook)))
+    distance = _distances(rows, codebook.centroids, rough.words)
+
+    # In doubt are rows of which a word left out might have been among the nearest, and those that show a larger error
+    # than they were thought to have.
+    exact = 0.5 * (np.einsum("ij,ij->i", moved, moved)[:, None] - distance)
+    doubt = (np.abs(exact - rough.score) > rough.error[:, None]).any(axis=1)
+    if rough.words.shape[1] < len(codebook):
+        ranked = np.partition(rough.score, (0, -count), axis=1)
+        doubt |= ranked[:, 0] >= ranked[:, -count] - 2.0 * rough.error
+    nearest = _by_distance(rough.words, distance, count)
+    nearest[doubt] = _nearest(codebook, rows[doubt], moved[doubt], count, 8 * spare)
+    return nearest
+
+
+def checked_rows(codebook: Codebook, rows: NDArray[np.generic]) -> Floats32:
+    """The rows as float32; ValueError if they do not fit the codebook or are not finite."""
+    if rows.ndim != 2 or rows.shape[1] != codebook.centroids.shape[1]:
+        raise ValueError(
+            f"the codebook is of {codebook.centroids.shape[1]} dimensions, the descriptors are of shape {rows.shape}"
+        )
+    floats: Floats32 = np.ascontiguousarray(rows, np.float32)
+    if not np.isfinite(floats).all():
+        raise ValueError("descriptors that are not finite numbers have no visual word")
+    return floats
+
+
+def _distances(rows: Floats32, centroids: Floats32, words: NDArray[np.intp]) -> Floats32:
+    """(n, m) squared distances, from the differences: near words are told apart by them, not by products."""
+    of_row = np.repeat(np.arange(len(rows)), words.shape[1])
+    of_word = words.ravel().astype(np.int64)
+    squared = np.empty(len(of_row), np.float32)
+    arrays = [faiss.swig_ptr(array) for array in (rows, of_row, centroids, of_word, squared)]
+    faiss.pairwise_indexed_L2sqr(rows.shape[1], len(of_row), *arrays)  # type: ignore[attr-defined]  # not in its stubs
+    return squared.reshape(words.shape)
+
+
+def _by_distance(words: NDArray[np.intp], distance: Floats32, count: int) -> Indices:
+    order = np.lexsort((words, distance), axis=1)[:, :count]
+    return np.take_along_axis(words, order, axis=1).astype(np.int32)
+
+
+def _exhaustively(codebook: Codebook, rows: Floats32, moved: Floats32, count: int) -> Indices:
+    """The slow way: products in float64, and whatever is within their reach measured."""
+    words = (codebook.centroids - codebook.centre).astype(np.float64)
+    half = 0.5 * np.einsum("ij,ij->i", words, words)
+    nearest = np.empty((len(rows), count), np.int32)
+    for i in range(len(rows)):
+        score = words @ moved[i] - half
+        bound = np.partition(score, -count)[-count]
+        near = np.flatnonzero(score >= bound - 1e-5 * np.abs(score).max())[None]
+        nearest[i] = _by_distance(near, _distances(rows[i : i + 1], codebook.centroids, near), count)
+    return nearest
+
+
+def _by_floats(moved: Floats32) -> Look:
+    half = 0.5 * np.einsum("ij,ij->i", moved, moved)
+    longest = float(np.sqrt(2.0 * half.max()))
+
+    def look(rows: Floats32, count: int) -> Rough:
+        def fill(own: slice, words: slice, table: Floats32) -> None:
+            np.subtract(rows[own] @ moved[words].T, half[words], out=table)
+
+        words, scores = _best_of_all(len(rows), len(moved), count, fill)
+        return Rough(words, scores, DEVIATIONS * FLOAT_ERROR * longest * (_lengths(rows) + longest))
+
+    return look
+
+
+def _by_bytes(moved: Floats32) -> Look:
+    import torch  # costs a second and 250 MB: only where the codebook is large
+
+    minus_half = torch.from_numpy(-0.5 * np.einsum("ij,ij->i", moved, moved))
+    whole_words, unit, lost = _as_bytes(moved)
+    columns, word_unit = torch.from_numpy(whole_words).T, torch.from_numpy(unit)
+    longest, largest_loss = float(_lengths(moved).max()), float(lost.max())
+
+    def look(rows: Floats32, count: int) -> Rough:
+        whole_rows, unit, lost = _as_bytes(rows)
+        left, row_unit = torch.from_numpy(whole_rows), torch.from_numpy(unit)[:, None]
+        buffer = torch.empty(BLOCK * TILE, dtype=torch.int32)
+
+        def fill(own: slice, words: slice, table: Floats32) -> None:
+            score = torch.from_numpy(table)
+            product = buffer[: score.numel()].view(score.shape)
+            score.copy_(torch._int_mm(left[own], columns[:, words], out=product))
+            torch.addcmul(minus_half[words], score.mul_(word_unit[words]), row_unit[own], out=score)
+
+        words, scores = _best_of_all(len(rows), len(moved), count, fill)
+        # What rounding takes from either side is no more parallel to the other than chance has it.
+        error = np.hypot(lost * longest, _lengths(rows) * largest_loss) * (DEVIATIONS / np.sqrt(rows.shape[1]))
+        return Rough(words, scores, error.astype(np.float32))
+
+    return look
+
+
+def _by_device(moved: Floats32, device: str) -> Look:
+    import torch
+
+    words = torch.from_numpy(moved).to(device)
+    half = 0.5 * (words * words).sum(dim=1)
+    longest = float(half.max().mul(2.0).sqrt())
+
+    def look(rows: Floats32, count: int) -> Rough:
+        step = max(1, DEVICE_SCORES // len(moved))
+        parts = []
+        for start in range(0, len(rows), step):
+            best = (torch.from_numpy(rows[start : start + step]).to(device) @ words.T - half).topk(count, dim=1)
+            parts.append((best.indices.cpu().numpy(), best.values.cpu().numpy()))
+        length = _lengths(rows)
+        error = DEVIATIONS * longest * (TENSOR_ERROR / np.sqrt(rows.shape[1]) * length + FLOAT_ERROR * longest)
+        words_found, score = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return Rough(words_found, score, error.astype(np.float32))
+
+    return look
+
+
+def _as_bytes(rows: Floats32) -> tuple[NDArray[np.int8], Floats32, Floats32]:
+    """Rows as whole numbers of -127 to 127, the unit of each, and how long what got lost is. Zeros fill the width
+    up to a multiple of 16."""
+    scale = np.maximum(np.maximum(rows.max(axis=1), -rows.min(axis=1)), np.float32(1e-30)) / np.float32(127.0)
+    whole = rows / scale[:, None]
+    np.rint(whole, out=whole)
+    table = np.zeros((len(rows), -(-rows.shape[1] // 16) * 16), np.int8)
+    table[:, : rows.shape[1]] = whole
+    whole *= scale[:, None]
+    whole -= rows
+    return table, scale, _lengths(whole)
+
+
+def _lengths(rows: Floats32) -> Floats32:
+    lengths: Floats32 = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return lengths
+
+
+def _best_of_all(
+    rows: int, words: int, count: int, fill: Callable[[slice, slice, Floats32], None]
+) -> tuple[NDArray[np.intp], Floats32]:
+    """The `count` words of largest score of each row, and these scores. `fill` puts the scores of some rows and some
+    words into a table.
+
+    They are within the groups of words whose largest members are the largest. So a tile of scores is reduced to the
+    maxima of its groups while it is in the cache, and few scores are looked at again.
+    """
+    width = min(TILE, -(-words // GROUP) * GROUP)
+    tiles, groups = -(-words // width), width // GROUP
+    table = np.full((tiles, BLOCK, width), -np.inf, np.float32)
+    parts = []
+    for start in range(0, rows, BLOCK):
+        block = slice(start, min(start + BLOCK, rows))
+        height = block.stop - start
+        largest = np.empty((height, tiles, groups), np.float32)
+        for k in range(tiles):
+            own = slice(k * width, min((k + 1) * width, words))
+            scores = table[k, :height]
+            fill(block, own, scores[:, : own.stop - own.start])
+            largest[:, k] = scores.reshape(height, GROUP, groups).max(axis=1)
+        tile, group = np.divmod(_top(largest.reshape(height, -1), count), groups)
+        place = (tile * BLOCK + np.arange(height)[:, None]) * width + group
+        members = place[:, None] + groups * np.arange(GROUP)[:, None]
+        inner = table.reshape(-1).take(members).reshape(height, -1)
+        best = _top(inner, count)
+        member, chosen = np.divmod(best, place.shape[1])
+        word = np.take_along_axis(tile * width + group, chosen, axis=1) + member * groups
+        parts.append((word, np.take_along_axis(inner, best, axis=1)))
+    found, score = zip(*parts, strict=True)
+    return np.concatenate(found), np.concatenate(score)
+
+
+def _top(table: Floats32, count: int) -> NDArray[np.intp]:
+    """Columns of the `count` largest numbers of each row, or of all if there are fewer."""
+    count = min(count, table.shape[1])
+    return np.argpartition(table, table.shape[1] - count, axis=1)[:, table.shape[1] - count :]
+
+
+def _bytes_are_fast() -> bool:
+    """Whether this processor has instructions for products of bytes."""
+    import torch
+
+    known = getattr(torch.cpu, "_is_vnni_supported", None)
+    return hasattr(torch, "_int_mm") and known is not None and bool(known())
