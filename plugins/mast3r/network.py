@@ -1,0 +1,146 @@
+"""The network: pictures to tokens, once per picture; the tokens of two pictures to what is seen of both.
+
+The encoder knows one picture at a time, so that its tokens may be kept. The decoders look at two, and everything they
+say is in the frame of the first one's camera.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .config import PATCH_PX, NetworkConfig
+from .heads import PointHead, Size
+from .transformer import NORM_EPS, DecoderBlock, EncoderBlock, Rotation, rotation
+
+
+class View(NamedTuple):
+    """What the network sees of a batch of pictures, or of one; float32."""
+
+    pts3d: Tensor
+    """(b, height, width, 3) in the frame of the first picture's camera."""
+    conf: Tensor
+    """(b, height, width), larger is surer."""
+    desc: Tensor | None
+    """(b, height, width, d) of unit norm; None where not asked for, or where the network has none."""
+    desc_conf: Tensor | None
+    """(b, height, width)."""
+
+
+class PatchEmbedding(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, PATCH_PX, stride=PATCH_PX)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.proj(images).flatten(2).transpose(1, 2)
+        return out
+
+
+class Network(nn.Module):
+    """Matrix products of the transformers are in the type of their parameters, all else is in float32."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        encoder, decoder, ratio = config.encoder, config.decoder, config.mlp_ratio
+        self.patch_embed = PatchEmbedding(encoder.width)
+        # In the files of all networks; it stands for hidden patches in training.
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
+        self.enc_blocks = nn.ModuleList(EncoderBlock(encoder, ratio) for _ in range(encoder.depth))
+        self.enc_norm = nn.LayerNorm(encoder.width, NORM_EPS)
+        self.decoder_embed = nn.Linear(encoder.width, decoder.width)
+        self.dec_blocks = nn.ModuleList(DecoderBlock(decoder, ratio) for _ in range(decoder.depth))
+        self.dec_blocks2 = nn.ModuleList(DecoderBlock(decoder, ratio) for _ in range(decoder.depth))
+        self.dec_norm = nn.LayerNorm(decoder.width, NORM_EPS)
+        if config.head != "none":
+            self.downstream_head1 = PointHead(config)
+            self.downstream_head2 = PointHead(config)
+        self._rotations: dict[tuple[Size, int, torch.device], Rotation] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the transformers' parameters and matrix products."""
+        return self.decoder_embed.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder_embed.weight.device
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> Tensor:
+        """(b, n, d) float32 of (b, 3, height, width) pictures in [-1, 1] whose sides are multiples of 16."""
+        size = _checked((images.shape[-2], images.shape[-1]))
+        here = self._rotation(size, self.config.encoder.width // self.config.encoder.heads)
+        with self._products():
+            x = self.patch_embed(images.to(self.device)).float()
+            for block in self.enc_blocks:
+                x = block(x, here)
+        out: Tensor = self.enc_norm(x)
+        return out
+
+    @torch.inference_mode()
+    def decode(
+        self, tokens_1: Tensor, tokens_2: Tensor, size_1: Size, size_2: Size, *, descriptors: bool = True
+    ) -> tuple[View, View]:
+        """What is seen of pictures 1 and of pictures 2, all in the frame of camera 1, from (b, n, d) tokens of each.
+
+        Sizes are (height, width) in pixels. Without `descriptors` a MASt3R saves an eighth of its work.
+        """
+        if self.config.head == "none":
+            raise ValueError("this network has no head for points: it gives tokens only")
+        outputs_1, outputs_2 = self.decoder_outputs(tokens_1, tokens_2, size_1, size_2)
+        read = self.config.levels_read
+        return (
+            self._view(self.downstream_head1, [outputs_1[level] for level in read], size_1, descriptors),
+            self._view(self.downstream_head2, [outputs_2[level] for level in read], size_2, descriptors),
+        )
+
+    @torch.inference_mode()
+    def decoder_outputs(
+        self, tokens_1: Tensor, tokens_2: Tensor, size_1: Size, size_2: Size
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Of either picture: the encoder's tokens, and then the output of every decoder block, the last one normed."""
+        width = self.config.decoder.width // self.config.decoder.heads
+        here, there = self._rotation(_checked(size_1), width), self._rotation(_checked(size_2), width)
+        outputs_1, outputs_2 = [tokens_1.to(self.device).float()], [tokens_2.to(self.device).float()]
+        with self._products():
+            one, two = self.decoder_embed(outputs_1[0]).float(), self.decoder_embed(outputs_2[0]).float()
+            for block_1, block_2 in zip(self.dec_blocks, self.dec_blocks2, strict=True):
+                one, two = block_1(one, two, here, there), block_2(two, one, there, here)
+                outputs_1.append(one)
+                outputs_2.append(two)
+        outputs_1[-1], outputs_2[-1] = self.dec_norm(one), self.dec_norm(two)
+        return outputs_1, outputs_2
+
+    def _view(self, head: PointHead, levels: list[Tensor], size: Size, descriptors: bool) -> View:
+        described = descriptors and self.config.descriptor_width > 0
+        # Maps at full resolution take 200 MB a picture: on a CPU nothing is gained by having several at once.
+        parts = [[level[i : i + 1] for level in levels] for i in range(len(levels[0]))]
+        views = [
+            View(*head.points(part, size), *(head.descriptors(part, size) if described else (None, None)))
+            for part in ([levels] if self.device.type != "cpu" else parts)
+        ]
+        return views[0] if len(views) == 1 else _together(views)
+
+    def _products(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _rotation(self, size: Size, head_width: int) -> Rotation:
+        """Made once for every size: photo collections have few."""
+        key = size, head_width, self.device
+        if key not in self._rotations:
+            self._rotations[key] = rotation(size, head_width, self.config.rope_base, self.device)
+        return self._rotations[key]
+
+
+def _checked(size: Size) -> Size:
+    if min(size) < PATCH_PX or size[0] % PATCH_PX or size[1] % PATCH_PX:
+        raise ValueError(f"pictures of {size[1]} x {size[0]} px: both sides must be multiples of {PATCH_PX}")
+    return size
+
+
+def _together(views: list[View]) -> View:
+    return View(*(None if parts[0] is None else torch.cat(parts) for parts in zip(*views, strict=True)))

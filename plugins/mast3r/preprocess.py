@@ -1,0 +1,87 @@
+"""Photos as the networks want them: reduced so that the longer side fits, cropped at the centre to whole patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from unposed.pipeline.artifacts import Bytes
+from unposed.pipeline.stage import StageError
+
+from .config import PATCH_PX
+
+SQUARE_PX = 224
+"""Networks for pictures of this size see a central square."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the pixels of a network's picture lie in the photo."""
+
+    size: tuple[int, int]
+    """Height and width of the picture."""
+    origin_px: tuple[float, float]
+    """Photo coordinates, x and y, of the centre of the picture's top-left pixel."""
+    step_px: tuple[float, float]
+    """Photo pixels per picture pixel, along x and y."""
+
+    def to_photo(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(..., 2) picture coordinates, whole numbers at the centres of pixels, to those of the photo, whose centres
+        are at halves."""
+        return np.asarray(xy, np.float64) * self.step_px + self.origin_px
+
+    def from_photo(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The way back."""
+        inside: NDArray[np.float64] = (np.asarray(xy, np.float64) - self.origin_px) / self.step_px
+        return inside
+
+
+def framed(photo: Bytes, size: int, *, squares: bool = False) -> tuple[Bytes, Frame]:
+    """An upright (h, w, 3) photo as a picture whose longer side is `size`, and where it lies in the photo.
+
+    Photos that become exactly square lose a quarter of their height, unless `squares` are welcome: the networks were
+    trained on 4:3 and wider. A size of 224 gives a central square.
+    """
+    height, width = photo.shape[:2]
+    reduced, box = layout(width, height, size, squares=squares)
+    longest = max(width, height)
+    filter_ = Image.Resampling.LANCZOS if longest > max(reduced) else Image.Resampling.BICUBIC
+    left, top, right, bottom = box
+    picture = Image.fromarray(photo).resize(reduced, filter_).crop(box)
+    step = width / reduced[0], height / reduced[1]
+    frame = Frame((bottom - top, right - left), ((left + 0.5) * step[0], (top + 0.5) * step[1]), step)
+    return np.asarray(picture), frame
+
+
+def layout(
+    width: int, height: int, size: int, *, squares: bool = False
+) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """Width and height to which a photo is resized, and what is cropped from it: left, top, right, bottom."""
+    longest, shortest = max(width, height), min(width, height)
+    target = round(size * longest / shortest) if size == SQUARE_PX else size
+    w, h = (round(side * target / longest) for side in (width, height))
+    x, y = w // 2, h // 2
+    if size == SQUARE_PX:
+        half_w = half_h = min(x, y)
+    else:
+        half_w, half_h = (2 * x // PATCH_PX * PATCH_PX // 2, 2 * y // PATCH_PX * PATCH_PX // 2)
+        if w == h and not squares:
+            half_h = 3 * half_w // 4
+    if not (half_w and half_h):
+        raise StageError(
+            f"a photo of {width} x {height} px is too narrow: reduced to {size} px, its shorter side has {min(w, h)} px, "
+            f"and {PATCH_PX} are needed"
+        )
+    return (w, h), (x - half_w, y - half_h, x + half_w, y + half_h)
+
+
+def as_images(pictures: Sequence[Bytes]) -> Tensor:
+    """(b, 3, h, w) float32 in [-1, 1] of (h, w, 3) pictures of one size."""
+    stacked = torch.from_numpy(np.stack(pictures)).movedim(-1, 1)
+    return (stacked.float() / 255.0 - 0.5) / 0.5

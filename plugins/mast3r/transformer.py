@@ -1,0 +1,124 @@
+"""The transformer blocks of the family: pre-norm attention with positions as rotations, and a two-layer perceptron.
+
+Names of modules are those of the published parameters.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import PATCH_PX, StackConfig
+
+NORM_EPS = 1e-6
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine of each token's angles, (n, 2, d/4) float32: the row turns half of a head's channels, the column the
+other half."""
+
+
+def rotation(size: tuple[int, int], head_width: int, base: float, device: torch.device) -> Rotation:
+    """For the tokens of a picture of `size` = (height, width) pixels, row by row."""
+    rows, columns = size[0] // PATCH_PX, size[1] // PATCH_PX
+    quarter = head_width // 4
+    frequency = base ** -(torch.arange(quarter, dtype=torch.float32, device=device) / quarter)
+    position = torch.cartesian_prod(
+        torch.arange(rows, dtype=torch.float32, device=device),
+        torch.arange(columns, dtype=torch.float32, device=device),
+    )
+    angle = position[:, :, None] * frequency
+    return angle.cos(), angle.sin()
+
+
+def rotated(x: Tensor, by: Rotation) -> Tensor:
+    """(b, heads, n, d) with channel k of each half turned against channel k + d/4 of the same half."""
+    cos, sin = by
+    first, second = x.unflatten(-1, (2, 2, -1)).unbind(-2)
+    turned = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-2)
+    return turned.flatten(-3).to(x.dtype)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(b, n, c) to (b, heads, n, c / heads)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Heads side by side again: (b, n, c)."""
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, here: Rotation) -> Tensor:
+        q, k, v = (_split(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
+        out: Tensor = self.proj(_attention(rotated(q, here), rotated(k, here), v))
+        return out
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.projq = nn.Linear(width, width)
+        self.projk = nn.Linear(width, width)
+        self.projv = nn.Linear(width, width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, memory: Tensor, here: Rotation, there: Rotation) -> Tensor:
+        q = rotated(_split(self.projq(x), self.heads), here)
+        k = rotated(_split(self.projk(memory), self.heads), there)
+        out: Tensor = self.proj(_attention(q, k, _split(self.projv(memory), self.heads)))
+        return out
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class EncoderBlock(nn.Module):
+    def __init__(self, stack: StackConfig, mlp_ratio: int) -> None:
+        super().__init__()
+        width = stack.width
+        self.norm1 = nn.LayerNorm(width, NORM_EPS)
+        self.attn = SelfAttention(width, stack.heads)
+        self.norm2 = nn.LayerNorm(width, NORM_EPS)
+        self.mlp = Mlp(width, mlp_ratio * width, width)
+
+    def forward(self, x: Tensor, here: Rotation) -> Tensor:
+        x = x + self.attn(self.norm1(x), here)
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class DecoderBlock(nn.Module):
+    def __init__(self, stack: StackConfig, mlp_ratio: int) -> None:
+        super().__init__()
+        width = stack.width
+        self.norm1 = nn.LayerNorm(width, NORM_EPS)
+        self.attn = SelfAttention(width, stack.heads)
+        self.cross_attn = CrossAttention(width, stack.heads)
+        self.norm2 = nn.LayerNorm(width, NORM_EPS)
+        self.norm3 = nn.LayerNorm(width, NORM_EPS)
+        self.mlp = Mlp(width, mlp_ratio * width, width)
+        self.norm_y = nn.LayerNorm(width, NORM_EPS)
+
+    def forward(self, x: Tensor, other: Tensor, here: Rotation, there: Rotation) -> Tensor:
+        """x after having looked at itself and at the other picture."""
+        x = x + self.attn(self.norm1(x), here)
+        x = x + self.cross_attn(self.norm2(x), self.norm_y(other), here, there)
+        out: Tensor = x + self.mlp(self.norm3(x))
+        return out
