@@ -95,6 +95,23 @@ class Features:
     """(n,) float32, larger is better; rows are sorted by it, best first."""
 
 
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """What the encoder of a network makes of one photo: a vector for every patch of a picture, which is the photo
+    reduced and cropped. For retrieval, and for networks that go on from here."""
+
+    values: Floats
+    """(rows, columns, d) float32, or float16 to save room."""
+    patch_px: int
+    """Side of a patch in pixels of the picture."""
+    origin_px: tuple[float, float]
+    """x and y of the centre of the picture's top-left pixel in the photo."""
+    step_px: tuple[float, float]
+    """Photo pixels per picture pixel, along x and y."""
+    encoder: str
+    """Hash of the weight file: tokens mean something only to the network they come from."""
+
+
 @dataclass(frozen=True)
 class Camera:
     """Intrinsics by COLMAP's name and parameter order, e.g. SIMPLE_RADIAL (f, cx, cy, k)."""
@@ -194,6 +211,18 @@ class LocalGeometry:
     of a planar pair it is one of many that fit."""
     angle_deg: float
     """Median triangulation angle of the inliers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Doubts:
+    """Verified pairs that are not to be believed: they contradict others, or show look-alikes."""
+
+    pairs: Ints
+    """(n, 2) int32 photo indices, i < j, sorted."""
+    reasons: tuple[str, ...]
+    """(n,) one line for each."""
+    notes: tuple[str, ...] = ()
+    """Warnings for the user, of all of them together."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ Size = tuple[int, int]
 
 def as_map(tokens: Tensor, size: Size) -> Tensor:
     """(b, n, c) to (b, c, rows, columns)."""
-    return tokens.transpose(1, 2).unflatten(2, (size[0] // PATCH_PX, size[1] // PATCH_PX))
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, size[0] // PATCH_PX, size[1] // PATCH_PX)
 
 
 def _doubled(x: Tensor) -> Tensor:
@@ -138,14 +138,15 @@ class PointHead(nn.Module):
         both = torch.cat((levels[0], levels[-1]), dim=-1)
         raw = F.pixel_shuffle(as_map(self.head_local_features(both), size), PATCH_PX)
         described = raw[:, :-1].movedim(1, -1)
-        unit = described / described.norm(dim=-1, keepdim=True)
+        unit = described / torch.linalg.vector_norm(described, dim=-1, keepdim=True)
         return unit, _confidence(raw[:, -1], self.config.descriptor_confidence_range)
 
 
 def _points(raw: Tensor) -> Tensor:
     """The length of a raw vector is the logarithm of one plus the distance."""
-    length = raw.norm(dim=-1, keepdim=True)
-    return raw / length.clamp(min=1e-8) * length.expm1()
+    length = torch.linalg.vector_norm(raw, dim=-1, keepdim=True)
+    points: Tensor = raw / length.clamp(min=1e-8) * length.expm1()
+    return points
 
 
 def _confidence(raw: Tensor, bounds: tuple[float, float]) -> Tensor:

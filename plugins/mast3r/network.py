@@ -143,4 +143,7 @@ def _checked(size: Size) -> Size:
 
 
 def _together(views: list[View]) -> View:
-    return View(*(None if parts[0] is None else torch.cat(parts) for parts in zip(*views, strict=True)))
+    points, confidence, described, certainty = zip(*views, strict=True)
+    if described[0] is None:
+        return View(torch.cat(points), torch.cat(confidence), None, None)
+    return View(torch.cat(points), torch.cat(confidence), torch.cat(described), torch.cat(certainty))

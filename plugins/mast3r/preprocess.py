@@ -75,7 +75,7 @@ def layout(
             half_h = 3 * half_w // 4
     if not (half_w and half_h):
         raise StageError(
-            f"a photo of {width} x {height} px is too narrow: reduced to {size} px, its shorter side has {min(w, h)} px, "
+            f"a photo of {width} x {height} px is too narrow: reduced to {size} px its shorter side has {min(w, h)}, "
             f"and {PATCH_PX} are needed"
         )
     return (w, h), (x - half_w, y - half_h, x + half_w, y + half_h)

@@ -34,14 +34,14 @@ def rotation(size: tuple[int, int], head_width: int, base: float, device: torch.
 def rotated(x: Tensor, by: Rotation) -> Tensor:
     """(b, heads, n, d) with channel k of each half turned against channel k + d/4 of the same half."""
     cos, sin = by
-    first, second = x.unflatten(-1, (2, 2, -1)).unbind(-2)
+    first, second = x.view(*x.shape[:-1], 2, 2, -1).unbind(-2)
     turned = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-2)
     return turned.flatten(-3).to(x.dtype)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
     """(b, n, c) to (b, heads, n, c / heads)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
