@@ -138,10 +138,11 @@ def both_ways(neighbours: Neighbours, seeds_a: Rows, seeds_b: Rows) -> list[Pair
 
 
 def merged(runs: Sequence[Pairs]) -> tuple[Pairs, Rows]:
-    """All pairs of several runs, each once, sorted by a, then b; and the first run that had it."""
+    """All pairs of several runs, each once, sorted by a, then b; and the row where each comes first when the runs are
+    put one after the other."""
     every = np.concatenate([np.stack([run.a, run.b], axis=1) for run in runs])
     found, first = np.unique(every, axis=0, return_index=True)
-    return Pairs(found[:, 0], found[:, 1]), np.repeat(np.arange(len(runs)), [len(run.a) for run in runs])[first]
+    return Pairs(found[:, 0], found[:, 1]), first
 
 
 def most_similar(queries: Floats32, targets: Floats32) -> Rows:

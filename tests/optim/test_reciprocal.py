@@ -72,14 +72,14 @@ def test_published_returns_to_given_pixels(published: Arrays, tolerance: int) ->
 @pytest.mark.parametrize("step", [8, 4])
 def test_published_merging_of_two_decodings(published: Arrays, step: int) -> None:
     seeds = seed_grid(*SIZE_A, step), seed_grid(*SIZE_B, step)
-    maps = (("A", "B", "q11", "q21"), ("A2", "B2", "q12", "q22"))
-    runs = [
-        run for a, b, _, _ in maps for run in both_ways(neighbours_by_descriptor(published[a], published[b]), *seeds)
-    ]
-    found, run = merged(runs)
+    runs, confidences = [], []
+    for a, b, trust_a, trust_b in (("A", "B", "q11", "q21"), ("A2", "B2", "q12", "q22")):
+        for run in both_ways(neighbours_by_descriptor(published[a], published[b]), *seeds):
+            runs.append(run)
+            confidences.append(np.sqrt(published[trust_a].ravel()[run.a] * published[trust_b].ravel()[run.b]))
+    found, first = merged(runs)
     assert_pairs(found, published, f"pair_S{step}")
-    each = [np.sqrt(published[qa].ravel()[found.a] * published[qb].ravel()[found.b]) for _, _, qa, qb in maps]
-    np.testing.assert_array_equal(np.choose(run // 2, each), published[f"pair_S{step}.conf"])
+    np.testing.assert_array_equal(np.concatenate(confidences)[first], published[f"pair_S{step}.conf"])
 
 
 def test_published_pairs_of_one_decoding(published: Arrays) -> None:
