@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .anchors import Anchors, Depths, add_anchors, anchor_cost, with_depths
 from .bundle import Adjust, Bundle, Prior, Summary
 from .cameras import fisheyes
 from .normal_equations import Sights, State, System, arrange, cost, normal_equations
@@ -26,18 +27,24 @@ FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e-10, 1e8
 
 
 def adjust(
-    bundle: Bundle, options: Adjust, prior: Prior | None = None, sigma: Array | None = None
+    bundle: Bundle,
+    options: Adjust,
+    prior: Prior | None = None,
+    sigma: Array | None = None,
+    anchors: Anchors | None = None,
+    depths: Depths | None = None,
 ) -> tuple[Bundle, Summary]:
     """The bundle at the minimum, and how it got there.
 
-    `sigma` (m,) says how inexact each observation is, 1 being usual: errors count after division by it.
+    `sigma` (m,) says how inexact each observation is, 1 being usual: errors count after division by it. Without
+    anchors the whole may drift, turn and grow a little, as nothing tells where it is.
     """
     runs = np.diff(bundle.point, prepend=-1)
     if (runs < 0).any() or (runs > 1).any() or runs.sum() != len(bundle.points):
         raise ValueError("observations must be sorted by point, and every point seen")
-    task = _task(bundle, options, prior, sigma)
+    task = task_of(bundle, options, prior, sigma, anchors, depths)
     parts = structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
-    state = _state_of(bundle, task.sights)
+    state = state_of(bundle, task.sights)
     costs = [task.cost(state)]
     damping, iterations = FIRST_DAMPING, 0
     system: System | None = None
@@ -61,7 +68,7 @@ def adjust(
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
+class Task:
     """What is minimised."""
 
     sights: Sights
@@ -69,6 +76,7 @@ class _Task:
     noise: Noise
     prior: Prior | None
     """Of the cameras that see something."""
+    anchors: Anchors | None
     spread: Array
     """(k, 8, q) intrinsics by unknowns."""
 
@@ -77,6 +85,8 @@ class _Task:
         if self.prior is not None:
             off = (state.intrinsics.T - self.prior.mean) / self.prior.sigma
             out += 0.5 * self.prior.noise_px**2 * float((off**2).sum())
+        if self.anchors is not None:
+            out += anchor_cost(self.anchors, self.sights, state)
         return out
 
     def system(self, state: State, parts: Structure) -> System:
@@ -87,6 +97,8 @@ class _Task:
             lens = system.lens()
             lens[0][:] += np.einsum("kiq,ki,kir->kqr", self.spread, weight, self.spread)
             lens[1][:] += np.einsum("kiq,ki->kq", self.spread, weight * off)
+        if self.anchors is not None:
+            add_anchors(system, self.anchors, self.sights, state)
         return system
 
     def moved(self, state: State, change: Step) -> State | None:
@@ -106,7 +118,15 @@ class _Task:
         return State(poses.reshape(12, -1), intrinsics, state.points + change.points)
 
 
-def _task(bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None) -> _Task:
+def task_of(
+    bundle: Bundle,
+    options: Adjust,
+    prior: Prior | None = None,
+    sigma: Array | None = None,
+    anchors: Anchors | None = None,
+    depths: Depths | None = None,
+) -> Task:
+    """What there is to do; arguments as of `adjust`."""
     sights = arrange(
         bundle.photo, bundle.point, bundle.camera_of, bundle.xy, fisheyes(bundle.models), len(bundle.points)
     )
@@ -121,10 +141,12 @@ def _task(bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | N
         spread = np.broadcast_to(prior.sigma, prior.mean.shape)
         prior = replace(prior, mean=prior.mean[sights.cameras], sigma=spread[sights.cameras])
     noise = Noise(options.loss, options.loss_px, None if sigma is None else 1.0 / sigma[sights.order])
-    return _Task(sights, free, noise, prior, free.spread(len(sights.cameras)))
+    if depths is not None:
+        noise = with_depths(noise, depths, sights)
+    return Task(sights, free, noise, prior, anchors, free.spread(len(sights.cameras)))
 
 
-def _state_of(bundle: Bundle, sights: Sights) -> State:
+def state_of(bundle: Bundle, sights: Sights) -> State:
     return State(
         poses=np.ascontiguousarray(bundle.cam_from_world[sights.photos].reshape(-1, 12).T),
         intrinsics=np.ascontiguousarray(bundle.intrinsics[sights.cameras].T),

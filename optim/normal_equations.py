@@ -131,7 +131,7 @@ def cost(sights: Sights, state: State, free: Freedom, noise: Noise) -> float:
         _, y = carry(state.poses[:, sights.photo[part]], state.points[:, sights.point[part]])
         k, fisheye = _lenses(sights, state, part)
         squared = squared_errors(y, sights.xy[:, part], k, fisheye, free, np)
-        total += float(count(squared, _noise(noise, part), np).sum())
+        total += float(count(squared, y[2], noise.part(part), np).sum())
     return total
 
 
@@ -156,22 +156,23 @@ def normal_equations(sights: Sights, state: State, free: Freedom, noise: Noise, 
             sights.camera[part],
             fisheye,
             free,
-            _noise(noise, part),
+            noise.part(part),
             np,
         )
         jacobian: Array = np.array(rows)
         along: Array = np.array([[*p, r[-1]] for p, r in zip(rows_by_point, rows, strict=True)])
         for i in range(a, b):
             own_part = slice(sights.bounds[i] - part.start, sights.bounds[i + 1] - part.start)
-            first, second = jacobian[0, :, own_part], jacobian[1, :, own_part]
-            np.dot(first, first.T, out=normal[i])
-            normal[i] += np.dot(second, second.T, out=scratch)
-        product = along[:, :3, None] * jacobian[:, None, :-1]
-        product = np.add(product[0], product[1], out=product[0])
+            np.dot(jacobian[0, :, own_part], jacobian[0, :, own_part].T, out=normal[i])
+            for row in jacobian[1:, :, own_part]:
+                normal[i] += np.dot(row, row.T, out=scratch)
+        product = along[0, :3, None] * jacobian[0, None, :-1]
+        for row, across in zip(jacobian[1:], along[1:], strict=True):
+            product += across[:3, None] * row[:-1]
         cross[:, :, part] = product[:, :d]
         if not own:
             camera_cross[part] = product[:, d:].reshape(3 * q, -1).T
-        terms = np.concatenate([along[0, j] * along[0, j:] + along[1, j] * along[1, j:] for j in range(3)])
+        terms = np.concatenate([sum(row[j] * row[j:] for row in along) for j in range(3)])
         by_point[part] = terms.T
     gathered = np.ascontiguousarray(np.asarray(sights.by_point @ by_point).T)
     views = np.zeros((0, 0)) if by_view is None else np.asarray(by_view @ camera_cross)
@@ -197,9 +198,3 @@ def _lenses(sights: Sights, state: State, part: slice) -> tuple[Vectors, bool | 
         return state.intrinsics[:, 0].tolist(), bool(sights.fisheye[0])
     camera = sights.camera[part]
     return state.intrinsics[:, camera], sights.fisheye[camera] if sights.fisheye.any() else False
-
-
-def _noise(noise: Noise, part: slice) -> Noise:
-    if noise.inverse_sigma is None:
-        return noise
-    return Noise(noise.loss, noise.scale_px, noise.inverse_sigma[part])

@@ -7,14 +7,14 @@ lines then keep both a processor's vector units and a GPU busy. `xp` is the libr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .cameras import CX, CY, FX, FY, K1, P1, TIED, Vector, Vectors, distort, distort_with_derivatives
-from .losses import Loss
+from .losses import CAUCHY, Loss
 
 Array = NDArray[np.float64]
 
@@ -80,6 +80,25 @@ class Noise:
     scale_px: float
     inverse_sigma: Vector | None
     """By how much the error of each observation is divided, as its inverse."""
+    log_depth: Vector | None = None
+    """Logarithm of the depth that an observation is believed to have. With it comes a second error, in depth."""
+    depth_weight: Vector | None = None
+    """Pixels that a relative error of the depth counts for; zero where nothing is believed."""
+    depth_scale_px: float = np.inf
+    """Scale of the Cauchy loss of errors in depth."""
+
+    def part(self, of: slice) -> Noise:
+        """For some of the observations."""
+
+        def some(v: Vector | None) -> Vector | None:
+            return None if v is None else v[of]
+
+        return replace(
+            self,
+            inverse_sigma=some(self.inverse_sigma),
+            log_depth=some(self.log_depth),
+            depth_weight=some(self.depth_weight),
+        )
 
 
 def carry(pose: Vector, x: Vector) -> tuple[list[Vector], list[Vector]]:
@@ -98,12 +117,24 @@ def squared_errors(y: Sequence[Vector], xy: Vector, k: Vectors, fisheye: Vector,
     return xp.where(front, dx * dx + dy * dy, xp.full_like(dx, np.inf))
 
 
-def count(squared: Vector, noise: Noise, xp: Any) -> Vector:
-    """(m,) what observations cost, from their squared errors in pixels."""
+def count(squared: Vector, z: Vector, noise: Noise, xp: Any) -> Vector:
+    """(m,) what observations cost, from their squared errors in pixels and their depths."""
     if noise.inverse_sigma is not None:
         squared = squared * noise.inverse_sigma**2
     squared = xp.where(squared < FURTHEST**2, squared, xp.full_like(squared, FURTHEST**2))
-    return 0.5 * noise.scale_px**2 * noise.loss.rho(squared / noise.scale_px**2, xp)
+    out = 0.5 * noise.scale_px**2 * noise.loss.rho(squared / noise.scale_px**2, xp)
+    if noise.log_depth is not None:
+        error = _depth_error(z, noise, xp) / noise.depth_scale_px
+        out = out + 0.5 * noise.depth_scale_px**2 * CAUCHY.rho(error * error, xp)
+    return out
+
+
+def _depth_error(z: Vector, noise: Noise, xp: Any) -> Vector:
+    """(m,) in pixels; none behind the camera."""
+    front = z > NEAREST
+    return noise.depth_weight * xp.where(
+        front, xp.log(xp.where(front, z, xp.ones_like(z))) - noise.log_depth, xp.zeros_like(z)
+    )
 
 
 def linearise(
@@ -117,8 +148,8 @@ def linearise(
     noise: Noise,
     xp: Any,
 ) -> tuple[list[list[Vector]], list[list[Vector]]]:
-    """The two weighted residuals of each observation: their derivatives by the unknowns of photo and camera followed
-    by the residual itself, and their derivatives by the point.
+    """The weighted residuals of each observation, two or, with a depth, three: their derivatives by the unknowns of
+    photo and camera followed by the residual itself, and their derivatives by the point.
 
     Plain least squares over them imitates the robust loss around here, with the second-order correction of Triggs.
     Plain reweighting overrates the curvature along the residual, and its steps fall short; taken in full, the
@@ -132,14 +163,14 @@ def linearise(
     dx, dy = k[FX] * du + (k[CX] - xy[0]), k[FY] * dv + (k[CY] - xy[1])
 
     (xx, xy_, yy), shrunk = _weights(dx, dy, front, noise, xp)
-    residual = (dx * shrunk, dy * shrunk)
+    residual = [dx * shrunk, dy * shrunk]
     # By the point in camera coordinates, through the weights.
     plane_x, plane_y = k[FX] * inverse_z, k[FY] * inverse_z
     columns = [(plane_x * uu, plane_y * uv), (plane_x * uv, plane_y * vv)]
     columns.append((-(columns[0][0] * u + columns[1][0] * v), -(columns[0][1] * u + columns[1][1] * v)))
     by_y = [[xx * a + xy_ * b for a, b in columns], [xy_ * a + yy * b for a, b in columns]]
 
-    lens: list[tuple[Vector, Vector]] = []
+    lens: list[list[Vector]] = []
     for parts in free.columns:
         along: Vector = 0.0
         across: Vector = 0.0
@@ -148,7 +179,15 @@ def linearise(
             if not isinstance(share, float):
                 share = xp.asarray(share)[camera]
             along, across = along + share * a, across + share * b
-        lens.append((xx * along + xy_ * across, xy_ * along + yy * across))
+        lens.append([xx * along + xy_ * across, xy_ * along + yy * across])
+    if noise.log_depth is not None:
+        error = _depth_error(y[2], noise, xp)
+        root = xp.sqrt(CAUCHY.slope((error / noise.depth_scale_px) ** 2, xp)[0])
+        nothing = xp.zeros_like(root)
+        residual.append(root * error)
+        by_y.append([nothing, nothing, xp.where(front, root * noise.depth_weight * inverse_z, nothing)])
+        for column in lens:
+            column.append(nothing)
 
     unknowns, points = [], []
     for row, (a, b, c) in enumerate(by_y):

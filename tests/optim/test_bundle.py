@@ -53,9 +53,9 @@ def test_the_gradient_is_that_of_the_cost(
     bundle = disturbed(world.bundle(wrong=0.2), 0.05)
     options = Adjust(principal=True, distortion=True, loss=loss, loss_px=2.0, rotations=rotations)
     prior = Prior(bundle.intrinsics * 1.01 + 0.01, np.array([[30.0, 30, 9, 9, 0.1, 0.1, 0.01, 0.01]] * cameras))
-    task = adjustment._task(bundle, options, prior, np.linspace(0.5, 2.0, len(bundle.xy)))
+    task = adjustment.task_of(bundle, options, prior, np.linspace(0.5, 2.0, len(bundle.xy)))
     parts = adjustment.structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
-    state = adjustment._state_of(bundle, task.sights)
+    state = adjustment.state_of(bundle, task.sights)
     system = task.system(state, parts)
     gradients = (system.photo_gradient, system.camera_gradient, system.point_gradient)
     scale = max(np.abs(g).max(initial=0.0) for g in gradients) ** 0.5
@@ -78,9 +78,9 @@ def test_a_step_keeps_its_promise(collection: Make) -> None:
     world = collection(photos=6, points=150, noise_px=0.5)
     bundle, _ = adjust(world.bundle(), Adjust(loss=SQUARES))
     near = disturbed(bundle, 1e-5)
-    task = adjustment._task(near, Adjust(loss=SQUARES), None, None)
+    task = adjustment.task_of(near, Adjust(loss=SQUARES))
     parts = adjustment.structure(task.sights, len(near.points), task.free.pose, task.free.lens)
-    state = adjustment._state_of(near, task.sights)
+    state = adjustment.state_of(near, task.sights)
     change = adjustment.step(task.sights, parts, task.system(state, parts), 1e-4)
     gain = task.cost(state) - task.cost(task.moved(state, change))
     assert gain > 0.0
