@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unposed.optim.epipolar import sampson_errors
 from unposed.optim.stars import key_points
 from unposed.optim.tracks import Matches, Views
-from unposed.pipeline.artifacts import Bytes, Features, Floats, LocalGeometry, PairMatches, Photos
+from unposed.pipeline.artifacts import Bytes, Doubts, Features, Floats, LocalGeometry, PairMatches, Photos
 from unposed.pipeline.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import PerPair, PerPhoto, StageError
 
@@ -67,10 +67,14 @@ def evidence_of(
     features: PerPhoto[Features] | None,
     matching: PerPair[PairMatches],
     verification: PerPair[LocalGeometry],
+    doubts: Doubts | None = None,
 ) -> Evidence:
-    """The verified matches of all pairs that have a geometry, and the key points they join."""
+    """The verified matches of all pairs that have a geometry and are not in doubt, and the key points they join."""
+    doubted = {(a, b) for a, b in doubts.pairs.tolist()} if doubts else set()
     verified = [
-        _verified(pair, matching[pair], geometry) for pair, geometry in verification.items() if geometry.kind != "none"
+        _verified(pair, matching[pair], geometry)
+        for pair, geometry in verification.items()
+        if geometry.kind != "none" and pair not in doubted
     ]
     indices = [each.index for each in verified if each.index is not None]
     if len(indices) < len(verified):

@@ -12,7 +12,7 @@ from unposed.optim.intrinsics import EXIF_FOCAL_SIGMA
 from unposed.optim.map_alignment import Aligned, align_maps
 from unposed.optim.tracks import join, spread_subset
 from unposed.optim.triangulation import triangulate
-from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
@@ -45,8 +45,9 @@ class Align:
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
         features: PerPhoto[Features] | None = None,
+        doubts: Doubts | None = None,
     ) -> Scenes:
-        evidence = evidence_of(photos, features, matching, verification)
+        evidence = evidence_of(photos, features, matching, verification, doubts)
         belief = belief_of(cameras, evidence.unit_px)
         maps = predicted_maps(evidence, matching, verification, self.matches_per_pair)
         if not len(maps.pairs):

@@ -10,7 +10,7 @@ import numpy as np
 from unposed.optim.draft import Draft, draft, largest_component
 from unposed.optim.search import find_intrinsics
 from unposed.optim.tracks import Matches
-from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
@@ -40,8 +40,9 @@ class Global:
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
         features: PerPhoto[Features] | None = None,
+        doubts: Doubts | None = None,
     ) -> Scenes:
-        evidence = evidence_of(photos, features, matching, verification)
+        evidence = evidence_of(photos, features, matching, verification, doubts)
         views, matches, unit_px = evidence.views, evidence.matches, evidence.unit_px
         belief = belief_of(cameras, unit_px)
         if len(matches) == 0:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pycolmap
 
-from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
 from ..evidence import evidence_of
@@ -32,10 +32,11 @@ class Glomap:
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
         features: PerPhoto[Features] | None = None,
+        doubts: Doubts | None = None,
     ) -> Scenes:
         pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
         pycolmap.set_random_seed(self.seed)
-        evidence = evidence_of(photos, features, matching, verification)
+        evidence = evidence_of(photos, features, matching, verification, doubts)
         # One thread: more of them sum in another order, and no two runs would be alike.
         options = pycolmap.GlobalPipelineOptions(random_seed=self.seed, num_threads=1, image_path="")
         # The wheel is built without CUDA and would only warn that it cannot do what these ask for.

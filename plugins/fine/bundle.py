@@ -10,7 +10,7 @@ import numpy as np
 from unposed.optim.adjustment import adjust
 from unposed.optim.intrinsics import hold_principal
 from unposed.optim.refine import Refine, Solver, refine
-from unposed.pipeline.artifacts import Cameras, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
@@ -47,8 +47,9 @@ class BundleAdjustment:
         verification: PerPair[LocalGeometry],
         coarse: Scenes,
         features: PerPhoto[Features] | None = None,
+        doubts: Doubts | None = None,
     ) -> Scenes:
-        evidence = evidence_of(photos, features, matching, verification)
+        evidence = evidence_of(photos, features, matching, verification, doubts)
         views, matches, unit_px = evidence.views, evidence.matches, evidence.unit_px
         options = Refine(
             max_error=self.max_error_px, loss=self.loss_px, min_angle_deg=self.min_angle_deg, rounds=self.rounds

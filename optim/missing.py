@@ -1,0 +1,120 @@
+"""What should have matched and did not: evidence that two photos show different things that look alike.
+
+Where two photos match well, what lies beside the matches should match as well, if it is in both photos at all. Key
+points that are known to be real, because they match in some photo, and lie where the other photo has real ones of its
+own, contradict the pair if nothing matches there. Single ones mean nothing, many patches full of them do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+from scipy.spatial import KDTree
+
+from .tracks import Matches, Views
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+CELLS = 16
+"""Patches along the longer side of a photo."""
+
+FEWEST = 3
+"""Real key points that a patch needs to have a say."""
+
+RANGE = 0.25
+"""Of the longer side: what is further from every match may have moved anywhere between the photos."""
+
+HARMLESS, DAMNING = 0.1, 0.3
+"""Share of contradicting patches times the rate of matching where there are matches. Wide baselines leave patches
+unmatched, too, but then they match thinly everywhere: without look-alikes the product stays below 0.18."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Patches:
+    """The real key points of one photo by patch, rows of patches of equal squares."""
+
+    side_px: float
+    size: Index
+    """(2,) width and height of the photo."""
+    start: int
+    """Its first row in Views.xy."""
+    of_point: Index
+    """(k,) the patch of each key point of the photo."""
+    real: Array
+    """(rows, columns) how many real ones are in each."""
+    centre: Array
+    """(rows * columns, 2) their mean position."""
+
+    def count(self, row: Index) -> Array:
+        """(rows, columns) how many of these rows of Views.xy are in each patch."""
+        return _counted(self.of_point[row - self.start], self.real.shape)
+
+
+def matched_points(views: Views, matches: Matches) -> NDArray[np.bool_]:
+    """(k,) which key points match in any photo, and are therefore real."""
+    return np.bincount(np.concatenate([matches.row_a, matches.row_b]), minlength=len(views.xy)) > 0
+
+
+def suspicion(views: Views, matches: Matches) -> Array:
+    """(e,) from 0, nothing is missing that should be there, to 1, the photos cannot show the same place."""
+    real = matched_points(views, matches)
+    patches = [_patches(views, photo, real) for photo in range(len(views))]
+    out = np.zeros(len(matches))
+    for edge, (a, b) in enumerate(matches.pairs.tolist()):
+        rows = slice(matches.start[edge], matches.start[edge + 1])
+        ends = ((patches[a], matches.row_a[rows]), (patches[b], matches.row_b[rows]))
+        hits = [patch.count(row) for patch, row in ends]
+        rate = min(hit.sum() / max(patch.real[hit > 0].sum(), 1.0) for (patch, _), hit in zip(ends, hits, strict=True))
+        if rate <= HARMLESS:
+            continue
+        share = min(
+            _contradicting(here, there, (hits_here, hits_there), views.xy[row_here], views.xy[row_there])
+            for ((here, row_here), (there, row_there)), (hits_here, hits_there) in (
+                (ends, hits),
+                (ends[::-1], hits[::-1]),
+            )
+        )
+        out[edge] = np.clip((share * rate - HARMLESS) / (DAMNING - HARMLESS), 0.0, 1.0)
+    return out
+
+
+def _patches(views: Views, photo: int, real: NDArray[np.bool_]) -> _Patches:
+    rows = slice(views.start[photo], views.start[photo + 1])
+    size = views.size[photo]
+    side_px = float(size.max()) / CELLS
+    columns, lines = np.ceil(size / side_px).astype(int).tolist()
+    column, line = np.clip(views.xy[rows] // side_px, 0, (columns - 1, lines - 1)).astype(np.int64).T
+    patch = line * columns + column
+    mine = real[rows]
+    count = _counted(patch[mine], (lines, columns))
+    sums = [np.bincount(patch[mine], weights=x, minlength=count.size) for x in views.xy[rows][mine].T]
+    centre = np.stack(sums, axis=1) / np.maximum(count.reshape(-1, 1), 1.0)
+    return _Patches(side_px, size, int(views.start[photo]), patch, count, centre)
+
+
+def _counted(patch: Index, shape: tuple[int, ...]) -> Array:
+    return np.bincount(patch, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
+
+
+def _contradicting(
+    here: _Patches, there: _Patches, hits: tuple[Array, Array] | list[Array], xy: Array, xy_there: Array
+) -> float:
+    """Share of the patches of one photo that contradict the pair, among those that the other photo should show."""
+    patch = np.flatnonzero(here.real.ravel() >= FEWEST)
+    if not len(patch) or not len(xy):
+        return 0.0
+    centre = here.centre[patch]
+    distance, near = KDTree(xy).query(centre, k=np.arange(1, min(8, len(xy)) + 1))
+    seen_at = centre + (xy_there - xy)[near].mean(axis=1)
+    shown = (distance[:, 0] < RANGE * here.size.max()) & ((seen_at > 0) & (seen_at < there.size)).all(axis=1)
+    missing = np.flatnonzero(shown & (hits[0].ravel()[patch] == 0))
+    if not len(missing):
+        return 0.0
+    around = [9.0 * uniform_filter(count, 3, mode="constant") for count in (there.real, hits[1])]
+    column, line = (seen_at[missing] // there.side_px).astype(np.int64).T
+    contradicts = (around[0][line, column] > FEWEST - 0.5) & (around[1][line, column] < 0.5)
+    return float(contradicts.sum()) / float(shown.sum())

@@ -1,0 +1,1 @@
+"""Adapters: which verified pairs are not to be believed."""
