@@ -18,6 +18,7 @@ of the miss, meet. What that changes is a force on every photo, constant between
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,12 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 LEAST_DEPTH_NOISE = 2e-3
+
+FIRST_LOSS, LAST_LOSS = 4.0, 2.0
+"""Misses, in units of the expected ones, from which on matches are trusted less: wide while the start is rough."""
+
+CHUNK = 128
+"""Pairs treated together."""
 
 SHAPES = 12.0
 """Errors of predicted depth are smooth: all matches of a pair share about so many independent ones, and together they
@@ -71,23 +78,39 @@ def align(
     the directions, at least, in radians.
     """
     placed, log_growth = start, np.zeros(len(start))
-    loss = 4.0
+    loss = FIRST_LOSS
     for turn in range(renewals):
         noise = _seen_noise(matched, placed, log_growth, angle_noise)
-        weighed = _weigh(matched, placed, log_growth, noise, loss)
-        system = System(moments_of(matched, weighed.weight), weighed.lean, matched.pairs, camera_of, focal_sigma)
+        moments, lean = [], []
+        for part in _parts(matched):
+            weighed = _weigh(part, placed, log_growth, noise, loss)
+            moments.append(moments_of(part, weighed.weight))
+            lean.append(weighed.lean)
+        system = System(np.concatenate(moments), np.concatenate(lean), matched.pairs, camera_of, focal_sigma)
         placed, log_growth = descend(system, placed, log_growth)
-        loss = max(2.0, loss / 1.5) if turn else loss
+        loss = max(LAST_LOSS, loss / 1.5) if turn else loss
     noise = _seen_noise(matched, placed, log_growth, angle_noise)
-    distance2 = _weigh(matched, placed, log_growth, noise, loss).distance2
+    distance2 = _distances2(matched, placed, log_growth, noise)
     total = np.maximum(matched.weight.sum(axis=1), 1e-300)
     return Alignment(placed, log_growth, (matched.weight / (1.0 + distance2 / 9.0)).sum(axis=1) / total, noise)
 
 
 def misfit(matched: MatchedPoints, result: Alignment, noise: Noise) -> float:
     """Mean over the matches of e^2 / (1 + e^2), e their misses by three times what the noise lets expect."""
-    distance2 = _weigh(matched, result.placed, result.log_growth, noise, 1.0).distance2 / 9.0
+    distance2 = _distances2(matched, result.placed, result.log_growth, noise) / 9.0
     return float((matched.weight * distance2 / (1.0 + distance2)).sum() / max(float(matched.weight.sum()), 1e-300))
+
+
+def _parts(matched: MatchedPoints) -> Iterator[MatchedPoints]:
+    """The pairs in chunks: what is computed of every match must not be held of all."""
+    for begin in range(0, len(matched.pairs), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        yield MatchedPoints(matched.pairs[part], matched.p[part], matched.q[part], matched.weight[part])
+
+
+def _distances2(matched: MatchedPoints, placed: Placed, log_growth: Array, noise: Noise) -> Array:
+    """(e, k) squared misses in units of the expected ones."""
+    return np.concatenate([_weigh(part, placed, log_growth, noise, LAST_LOSS).distance2 for part in _parts(matched)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +130,16 @@ def _world_points(points: Array, photo: Index, placed: Placed, log_growth: Array
 
 
 def _seen_noise(matched: MatchedPoints, placed: Placed, log_growth: Array, least_angle: float) -> Noise:
-    miss, (ray_a, far_a), (ray_b, far_b) = _misses(matched, placed, log_growth)
-    valid = matched.weight > 0
-    if not valid.any():
+    along, across = [np.zeros(0)], [np.zeros(0)]
+    for part in _parts(matched):
+        miss, (ray_a, far_a), (ray_b, far_b) = _misses(part, placed, log_growth)
+        share, valid = miss / np.hypot(far_a, far_b)[..., None], part.weight > 0
+        along.append(np.abs(np.einsum("eki,eki->ek", share, _rays(ray_a + ray_b)[0]))[valid])
+        # Across both rays depths play no part: this is the error of directions, at first mostly that of the start.
+        across.append(np.abs(np.einsum("eki,eki->ek", share, _rays(np.cross(ray_a, ray_b))[0]))[valid])
+    if not sum(map(len, along)):
         return Noise(LEAST_DEPTH_NOISE, least_angle)
-    share = miss / np.hypot(far_a, far_b)[..., None]
-    along = np.abs(np.einsum("eki,eki->ek", share, _rays(ray_a + ray_b)[0]))[valid]
-    # Across both rays depths play no part: this is the error of directions, at first mostly that of the start.
-    across = np.abs(np.einsum("eki,eki->ek", share, _rays(np.cross(ray_a, ray_b))[0]))[valid]
-    depth, angle = (1.4826 * float(np.median(each)) for each in (along, across))
+    depth, angle = (1.4826 * float(np.median(np.concatenate(each))) for each in (along, across))
     return Noise(max(depth, LEAST_DEPTH_NOISE), max(angle, least_angle))
 
 

@@ -65,8 +65,10 @@ def _contradicts(photos: int, photo: Index, place: Index) -> NDArray[np.bool_]:
     size = place.size
     graph = coo_matrix((np.ones(place.shape[1], bool), (place[0], place[1])), shape=(size, size))
     label = np.asarray(connected_components(graph, directed=False)[1], np.int64)
-    used, first = np.unique(place, return_index=True)
-    member = np.sort(label[used] * photos + photo.ravel()[first])
+    photo_of = np.full(size, -1)
+    photo_of[place] = photo
+    used = np.flatnonzero(photo_of >= 0)
+    member = np.sort(label[used] * photos + photo_of[used])
     wrong = np.zeros(size, bool)
     wrong[member[1:][np.diff(member) == 0] // photos] = True
     answer: NDArray[np.bool_] = wrong[label[place[0]]]
@@ -77,8 +79,8 @@ def _stars(photos: int, photo: Index, place: Index, weight: Array) -> Index:
     """(2, m) identities of the key points at both ends of each match."""
     each = np.arange(len(weight))
     count = int(place.max(initial=-1)) + 1
-    partners = np.unique(place * photos + photo[::-1]) // photos
-    degree = np.bincount(partners, minlength=count)
+    partners = np.sort((place * photos + photo[::-1]).ravel())
+    degree = np.bincount(partners[np.diff(partners, prepend=-1) > 0] // photos, minlength=count)
     head = (degree[place[1]] > degree[place[0]]).astype(np.int64)  # the side of each match that is the star's centre
     centre, answer_photo = place[head, each], photo[1 - head, each]
     # A centre with two answers in one photo keeps the better one; the other match stands alone.

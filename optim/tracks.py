@@ -127,7 +127,9 @@ def _components(key_points: int, row_a: Index, row_b: Index) -> Index:
 
 def _members(views: Views, track: Index, row_a: Index, row_b: Index) -> tuple[Index, Index, NDArray[np.bool_]]:
     """Matched key points by track and photo, their photos, and whether their track sees that photo twice."""
-    row = np.unique(np.concatenate([row_a, row_b]))
+    matched = np.zeros(len(views.xy), bool)
+    matched[row_a] = matched[row_b] = True
+    row = np.flatnonzero(matched)
     photo = views.photo_of(row)
     order = np.lexsort((photo, track[row]))
     row, photo = row[order], photo[order]
