@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import Distribution, EntryPoint, entry_points
 
 from .config import did_you_mean
 from .errors import ConfigError
@@ -34,7 +35,7 @@ class Registry:
     def __init__(self, entries: Iterable[EntryPoint] | None = None) -> None:
         found = entry_points(group=GROUP) if entries is None else entries
         # One distribution may be on the path twice (a checkout and its installation): the same entry is no duplicate.
-        self._entries = {(e.name, e.value, _distribution(e)): e for e in found}
+        self._entries = {(e.name, e.value, _described(e.dist)): e for e in found}
 
     def available(self) -> list[PluginInfo]:
         """Every entry, sorted, broken names included with their problem; imports nothing."""
@@ -77,5 +78,7 @@ class Registry:
         return cls  # type: ignore[no-any-return]
 
 
-def _distribution(entry: EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
+@lru_cache
+def _described(distribution: Distribution | None) -> str:
+    """Kept, as every look at a name or version parses all that a distribution says of itself."""
+    return f"{distribution.name} {distribution.version}" if distribution else "an unknown distribution"
