@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .losses import CAUCHY
-from .normal_equations import Sights, State, System
+from .normal_equations import Sights, State
 from .reprojection import Noise
 from .rotations import skew
 from .similarity import Similarity, fit_similarity, nearest_rotation
@@ -86,20 +86,16 @@ def anchor_cost(anchors: Anchors, sights: Sights, state: State) -> float:
     )
 
 
-def add_anchors(system: System, anchors: Anchors, sights: Sights, state: State) -> None:
-    """Adds their pull to the normal equations, and takes fixed poses out of them."""
-    pose = slice(0, system.pose)
+def anchor_terms(anchors: Anchors, sights: Sights, state: State, pose: int) -> tuple[Array, Array]:
+    """Their normal matrices (c, pose, pose) and gradients (c, pose); fixed poses are left to the caller."""
+    c = len(sights.photos)
+    matrix, gradient = np.zeros((c, pose, pose)), np.zeros((c, pose))
     for error, by_pose in _errors(anchors, sights, state):
         weight = anchors.noise_px**2 * CAUCHY.slope(_squares(error), np)[0]
-        jacobian = by_pose[:, :, -system.pose :]
-        system.photo[:, pose, pose] += np.einsum("c,cij,cik->cjk", weight, jacobian, jacobian)
-        system.photo_gradient[:, pose] += np.einsum("c,cij,ci->cj", weight, jacobian, error)
-    for i in np.flatnonzero(anchors.fixed[sights.photos]):
-        system.photo[i, pose] = 0.0
-        system.photo[i, :, pose] = 0.0
-        system.photo_gradient[i, pose] = 0.0
-        system.mixed[i, pose] = 0.0
-        system.cross[:, pose, sights.bounds[i] : sights.bounds[i + 1]] = 0.0
+        jacobian = by_pose[:, :, -pose:]
+        matrix += np.einsum("c,cij,cik->cjk", weight, jacobian, jacobian)
+        gradient += np.einsum("c,cij,ci->cj", weight, jacobian, error)
+    return matrix, gradient
 
 
 def _squares(error: Array) -> Array:

@@ -47,7 +47,7 @@ class Structure:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Changes of all unknowns, and how much less the linearised problem costs after them."""
+    """Changes of all unknowns."""
 
     photos: Array
     """(c, d)."""
@@ -55,7 +55,6 @@ class Step:
     """(k, q)."""
     points: Array
     """(3, p)."""
-    promised: float
 
 
 def structure(sights: Sights, points: int, pose: int, lens: int) -> Structure:
@@ -132,15 +131,7 @@ def step(sights: Sights, parts: Structure, system: System, damping: float) -> St
     photos, cameras = solution[: c * d].reshape(c, d), solution[c * d :].reshape(k, q)
     back = pull + _carried(parts.photos, seen, photos) + _carried(parts.cameras, lens, cameras)
     points = -times_transposed(root, back)
-    # Of a damped step h against the gradient g the promise is h (damping D h - g) / 2.
-    promised = 0.0
-    for h, g, scale in (
-        (photos, system.photo_gradient, _diagonal(system.photo)),
-        (cameras, system.camera_gradient, _diagonal(system.camera)),
-        (points, system.point_gradient, system.point[[0, 3, 5]]),
-    ):
-        promised += 0.5 * float((h * (damping * scale * h - g)).sum())
-    return Step(photos, cameras, points, promised)
+    return Step(photos, cameras, points)
 
 
 def damped(blocks: Array, damping: float) -> Array:
@@ -161,12 +152,6 @@ def damped_points(point: Array, damping: float) -> Array:
 def _grown(diagonal: Array, damping: float) -> Array:
     grown: Array = diagonal * (1.0 + damping) + np.where(diagonal > 0, 1e-12 * diagonal, 1.0)
     return grown
-
-
-def _diagonal(blocks: Array) -> Array:
-    i = np.arange(blocks.shape[1])
-    out: Array = blocks[:, i, i]
-    return out
 
 
 def inverse_roots(point: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.adjustment import Step, adjust, state_of, structure, task_of
+from unposed.optim.adjustment import OnProcessor, adjust, objective, state_of, structure
 from unposed.optim.anchors import Anchors, Depths, into_their_frame, no_anchors
 from unposed.optim.bundle import Adjust, Bundle, camera_points, errors_px
 from unposed.optim.rotations import exp_so3
@@ -54,10 +54,11 @@ def test_the_gradient_is_that_of_the_cost(collection: Make, rotations: bool) -> 
     depth = camera_points(bundle)[:, 2] * np.random.default_rng(0).lognormal(0.0, 0.2, len(bundle.xy))
     depth[::3] = np.nan
     depths = Depths(depth, np.linspace(0.02, 0.5, len(depth)))
-    task = task_of(bundle, Adjust(rotations=rotations), anchors=all_kinds(bundle), depths=depths)
+    task = objective(bundle, Adjust(rotations=rotations), anchors=all_kinds(bundle), depths=depths)
     parts = structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
     state = state_of(bundle, task.sights)
-    system = task.system(state, parts)
+    engine = OnProcessor(task, parts)
+    system = engine.linearised(state)
     gradients = (system.photo_gradient, system.camera_gradient, system.point_gradient)
     assert not gradients[0][1].any()
     scale = max(np.abs(g).max() for g in gradients) ** 0.5
@@ -67,7 +68,7 @@ def test_the_gradient_is_that_of_the_cost(collection: Make, rotations: bool) -> 
                 continue  # it is fixed
             unknowns = [np.zeros_like(g) for g in gradients]
             unknowns[kind][at] = 1e-3 if kind == 1 else 1e-6
-            costs = [task.cost(task.moved(state, Step(*(s * u for u in unknowns), 0.0))) for s in (1, -1)]
+            costs = [engine.cost(task.moved(state, *(s * u for u in unknowns))) for s in (1, -1)]
             slope = (costs[0] - costs[1]) / (2.0 * unknowns[kind][at])
             assert expected == pytest.approx(slope, rel=1e-4, abs=1e-4 * scale)
 
