@@ -41,9 +41,9 @@ def starts(total: int, window: int, overlap: float) -> list[int]:
 
 
 def window_size(photo: Size, longer_side: int) -> Size:
-    """A window of the photo's shape, as exactly as whole patches allow."""
-    height, width = (side * longer_side // max(photo) // PATCH * PATCH for side in photo)
-    return min(max(height, PATCH), photo[0]), min(max(width, PATCH), photo[1])
+    """A window of the photo's shape, as exactly as whole patches allow; smaller where the photo is."""
+    height, width = (max(1, min(side * longer_side // max(photo), side) // PATCH) * PATCH for side in photo)
+    return height, width
 
 
 def window_grid(photo: Size, longer_side: int, overlap: float) -> list[Box]:

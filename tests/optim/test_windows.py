@@ -37,8 +37,9 @@ def test_published_choices(published: dict[str, list[dict[str, Any]]], case: int
 
 
 def test_small_photos_are_one_window() -> None:
-    assert window_size((300, 400), 512) == (300, 400)
-    assert window_grid((300, 400), 512, 0.5) == [(0, 0, 400, 300)]
+    assert window_size((304, 400), 512) == (304, 400)
+    assert window_size((300, 400), 512) == (288, 400)
+    assert window_grid((304, 400), 512, 0.5) == [(0, 0, 400, 304)]
     assert window_size((40, 4000), 512) == (16, 512)  # at least a patch high
 
 

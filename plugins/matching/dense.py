@@ -1,0 +1,197 @@
+"""From what a pair network sees of two pictures to sparse matches with depth; everything dense stays on its device.
+
+The network decodes a pair of pictures twice, once with either as the first: what it sees is in the frame of the first
+one's camera, up to a scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unposed.optim.canonical_maps import focal_robust, plausible_focal
+from unposed.optim.reciprocal import Neighbours, Pairs, Rows, both_ways, merged, seed_grid
+from unposed.pipeline.artifacts import Bools, DepthGrid, Floats, PairMatches, Photo, Tokens
+from unposed.pipeline.content import content_hash
+from unposed.pipeline.pixels import read_mask
+from unposed.pipeline.stage import Sides, StageError
+
+from ..features.sampling import visible
+from ..mast3r.network import Network, View
+from ..mast3r.preprocess import Frame
+
+Array = NDArray[np.float64]
+
+FOCAL_STEP = 4
+"""Focal lengths are asked of every fourth pixel of every fourth row."""
+
+
+class Encoded(NamedTuple):
+    """A picture as the encoder left it."""
+
+    tokens: Tensor
+    """(n, d)."""
+    frame: Frame
+
+
+class Seen(NamedTuple):
+    """Pictures a and b: `b_in_a` is b in the frame of a."""
+
+    a_in_a: View
+    b_in_a: View
+    b_in_b: View
+    a_in_b: View
+
+
+class Found(NamedTuple):
+    """Pixels of a and of b, as rows of the flattened pictures, and how sure the network is of each; larger is surer."""
+
+    pairs: Pairs
+    confidence: Floats
+
+
+def encoded(tokens: Tokens, weights: Path | None) -> Encoded:
+    """The tokens of a photo, which must come from the encoder of the same weights."""
+    assert weights is not None  # the engine fills weights in before a stage is called
+    if tokens.encoder != content_hash(weights):
+        raise StageError(f"these tokens come from other weights than {weights}: give both nodes the same file")
+    rows, columns, width = tokens.values.shape
+    size = rows * tokens.patch_px, columns * tokens.patch_px
+    return Encoded(torch.tensor(tokens.values).reshape(-1, width), Frame(size, tokens.origin_px, tokens.step_px))
+
+
+def see(network: Network, pairs: Sequence[Sides[Encoded]], *, descriptors: bool = True) -> list[Seen]:
+    """Every pair from both sides. Pairs of the same sizes go through the network together, and where both sizes of a
+    pair are equal both directions do."""
+    seen: dict[int, Seen] = {}
+    sizes = [(pair.a.frame.size, pair.b.frame.size) for pair in pairs]
+    for size_a, size_b in sorted(set(sizes)):
+        rows = [i for i, each in enumerate(sizes) if each == (size_a, size_b)]
+        a = torch.stack([pairs[i].a.tokens for i in rows])
+        b = torch.stack([pairs[i].b.tokens for i in rows])
+        directions = [(a, b, size_a, size_b), (b, a, size_b, size_a)]
+        if size_a == size_b:
+            directions = [(torch.cat([a, b]), torch.cat([b, a]), size_a, size_b)]
+        views = [network.decode(*direction, descriptors=descriptors) for direction in directions]
+        first, second = ([item for view in column for item in _each(view)] for column in zip(*views, strict=True))
+        n = len(rows)
+        seen.update(zip(rows, map(Seen, first[:n], second[:n], first[n:], second[n:]), strict=True))
+    return [seen[i] for i in range(len(pairs))]
+
+
+def correspond(
+    seen: Seen,
+    neighbours: Callable[[View, View], Neighbours],
+    sureness: Callable[[View], Tensor],
+    step: int,
+) -> Found:
+    """Reciprocal neighbours in both decodings, from seeds in every step-th pixel of either picture. The confidence of a
+    match is that of the decoding which found it first."""
+    runs, confidences = [], []
+    for a, b in ((seen.a_in_a, seen.b_in_a), (seen.a_in_b, seen.b_in_b)):
+        seeds_a, seeds_b = (seed_grid(view.conf.shape[0], view.conf.shape[1], step) for view in (a, b))
+        for run in both_ways(neighbours(a, b), seeds_a, seeds_b):
+            runs.append(run)
+            confidences.append(np.sqrt(at(sureness(a), run.a) * at(sureness(b), run.b)))
+    pairs, first = merged(runs)
+    return Found(pairs, np.concatenate(confidences)[first])
+
+
+def at(values: Tensor, rows: Rows) -> Floats:
+    """Values of a map (h, w) or (h, w, d) at rows of the flattened picture, as an array."""
+    picked = values.flatten(0, 1)[torch.from_numpy(rows).to(values.device)]
+    return np.asarray(picked.float().cpu())
+
+
+def pair_matches(
+    seen: Seen, frames: Sides[Frame], photos: Sides[Photo], xy: Sides[Array], confidence: Floats, grid_px: int
+) -> PairMatches:
+    """Matches at pixels (m, 2) of the photos, with the depth that is seen there. Masked ones are dropped."""
+    shown = [_shown(photo) for photo in photos]
+    kept = np.flatnonzero(shown[0](xy.a) & shown[1](xy.b))
+    own = Sides(seen.a_in_a, seen.b_in_b)
+    depth = [_depth_at(own[side], frames[side], xy[side][kept]) for side in (0, 1)]
+    grids = [depth_grid(own[side], frames[side], shown[side], grid_px) for side in (0, 1)]
+    return PairMatches(
+        xy_a=xy.a[kept].astype(np.float32),
+        xy_b=xy.b[kept].astype(np.float32),
+        weight=bounded(confidence[kept]),
+        depth_a=depth[0],
+        depth_b=depth[1],
+        grids=(grids[0], grids[1]),
+    )
+
+
+def in_photos(found: Found, frames: Sides[Frame]) -> Sides[Array]:
+    """(m, 2), (m, 2) pixels of the photos where the correspondences are."""
+    a, b = (
+        frame.to_photo(np.stack([rows % frame.size[1], rows // frame.size[1]], axis=1))
+        for frame, rows in zip(frames, found.pairs, strict=True)
+    )
+    return Sides(a, b)
+
+
+def depth_grid(own: View, frame: Frame, shown: Callable[[Array], Bools], step: int) -> DepthGrid:
+    """The depth of a photo as seen by its own camera, of the middle pixel of each block of `step` by `step`."""
+    height, width = frame.size
+    rows = seed_grid(height, width, step)
+    xy = frame.to_photo(np.stack([rows % width, rows // width], axis=1))
+    shape = len(range(step // 2, height, step)), len(range(step // 2, width, step))
+    return DepthGrid(
+        origin_px=(float(xy[0, 0]), float(xy[0, 1])),
+        step_px=(step * frame.step_px[0], step * frame.step_px[1]),
+        depth=np.where(shown(xy), at(own.pts3d[..., 2], rows), np.float32(np.nan)).reshape(shape),
+        confidence=at(own.conf, rows).reshape(shape),
+        focal_px=focal_of(own) * (frame.step_px[0] + frame.step_px[1]) / 2.0,
+    )
+
+
+def focal_of(own: View) -> float:
+    """The focal length, in pixels of the picture, under which its points project to their pixels."""
+    height, width = own.conf.shape
+    first = FOCAL_STEP // 2
+    thin = (slice(first, None, FOCAL_STEP), slice(first, None, FOCAL_STEP))
+    points, confidence = (each[thin].float().cpu().numpy() for each in (own.pts3d, own.conf))
+    return plausible_focal(focal_robust(points, confidence, FOCAL_STEP), width, height)
+
+
+def bounded(confidence: Floats) -> Floats:
+    """From (0, inf) to weights in (0, 1], in the same order."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = 1.0 / (1.0 + 1.0 / confidence.astype(np.float32))
+    return np.asarray(np.clip(np.nan_to_num(weight), 1e-6, 1.0), np.float32)
+
+
+def _depth_at(own: View, frame: Frame, xy: Array) -> Floats:
+    """Of the nearest pixel."""
+    height, width = frame.size
+    x, y = np.clip(np.rint(frame.from_photo(xy)).astype(np.int64), 0, (width - 1, height - 1)).T
+    return at(own.pts3d[..., 2], y * width + x)
+
+
+def _shown(photo: Photo) -> Callable[[Array], Bools]:
+    """Whether the photo's mask shows pixels (n, 2)."""
+    mask = read_mask(photo)
+    if mask is None:
+        return lambda xy: np.ones(len(xy), np.bool_)
+    whole = np.broadcast_to(np.uint8(0), (photo.height, photo.width))
+    return lambda xy: visible(mask, whole, xy)
+
+
+def _each(view: View) -> list[View]:
+    """One by one, without the axis of the batch."""
+    return [
+        View(
+            view.pts3d[i],
+            view.conf[i],
+            None if view.desc is None else view.desc[i],
+            None if view.desc_conf is None else view.desc_conf[i],
+        )
+        for i in range(len(view.conf))
+    ]

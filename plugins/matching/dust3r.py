@@ -1,0 +1,78 @@
+"""Matching by DUSt3R, which describes no pixels: those match whose points fall on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from unposed.optim.reciprocal import Neighbours, Pairs, neighbours_by_position
+from unposed.pipeline.artifacts import PairMatches, Photo, Tokens
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, Resources, Sides
+from unposed.pipeline.weights import WeightFile
+
+from ..learned.networks import network
+from ..mast3r.checkpoint import load_network
+from ..mast3r.network import View
+from .dense import Found, Seen, at, correspond, encoded, in_photos, pair_matches, see
+
+ITEM_BYTES = 5 << 28
+"""Maps of two pictures of 512 px, seen from both sides, and what the heads need on the way."""
+
+
+@dataclass(frozen=True)
+class Dust3r:
+    """Reciprocal neighbours among the predicted points of all pixels, of DUSt3R or of any network of its family. Reads
+    the tokens of the same network. Needs published weights (non-commercial), and better a GPU."""
+
+    grain: ClassVar[Grain] = Grain.PAIR
+    version: ClassVar[int] = 1
+    cpu_batch: ClassVar[int] = 1
+    item_bytes: ClassVar[int] = ITEM_BYTES
+
+    weights: Annotated[Path | None, WeightFile("DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth")] = None
+    """File of the parameters, the same as for the tokens, where it is not to be found by its name."""
+    seed_px: Annotated[int, Within("[1, 64]")] = 8
+    """Matches are sought from so widely spaced pixels of the network's pictures."""
+    grid_px: Annotated[int, Within("[1, 16]")] = 8
+    """Depth is kept of so widely spaced pixels."""
+    max_gap: Annotated[float, Within("(0, inf)")] = 0.02
+    """Largest distance between two points that match, over the depth."""
+
+    def __call__(self, features: Sides[Tokens], photos: Sides[Photo], resources: Resources) -> PairMatches:
+        return self.batch([(features, photos)], resources)[0]
+
+    def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
+        """Pairs of the same sizes go through the network together."""
+        net = network(load_network, self.weights, resources.device)
+        pairs = [Sides(*(encoded(tokens, self.weights) for tokens in features)) for features, _ in items]
+        out = []
+        for (_, photos), pair, seen in zip(items, pairs, see(net, pairs, descriptors=False), strict=True):
+            frames = Sides(pair.a.frame, pair.b.frame)
+            found = _near(seen, correspond(seen, _neighbours, _certainty, self.seed_px), self.max_gap)
+            out.append(pair_matches(seen, frames, photos, in_photos(found, frames), found.confidence, self.grid_px))
+        return out
+
+
+def _near(seen: Seen, found: Found, max_gap: float) -> Found:
+    """Those whose points are near each other in one of the decodings: everything is reciprocal to something."""
+    a, b = found.pairs
+    near = np.zeros(len(a), np.bool_)
+    for one, other in ((seen.a_in_a, seen.b_in_a), (seen.b_in_b, seen.a_in_b)):
+        own, foreign = (a, b) if one is seen.a_in_a else (b, a)
+        points, others = at(one.pts3d, own), at(other.pts3d, foreign)
+        near |= np.linalg.norm(points - others, axis=1) < max_gap * np.linalg.norm(points, axis=1)
+    return Found(Pairs(a[near], b[near]), found.confidence[near])
+
+
+def _neighbours(a: View, b: View) -> Neighbours:
+    return neighbours_by_position(a.pts3d, b.pts3d)
+
+
+def _certainty(view: View) -> Tensor:
+    return view.conf

@@ -1,0 +1,124 @@
+"""Matching by MASt3R: a descriptor for every pixel, and the depth that it sees with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from unposed.optim.reciprocal import Neighbours, Pairs, Rows, merged, neighbours_by_descriptor
+from unposed.optim.windows import Box, choose_windows, window_size
+from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Tokens
+from unposed.pipeline.config import Within
+from unposed.pipeline.pixels import photo_per_px, read_rgb
+from unposed.pipeline.stage import Grain, Resources, Sides, StageError
+from unposed.pipeline.weights import WeightFile
+
+from ..learned.networks import network
+from ..mast3r.checkpoint import load_network
+from ..mast3r.network import Network, View
+from ..mast3r.preprocess import Frame, as_images
+from .dense import Array, Encoded, Found, correspond, encoded, in_photos, pair_matches, see
+
+WINDOWS_AT_ONCE = 4
+ITEM_BYTES = 5 << 28
+"""Maps of two pictures of 512 px, seen from both sides, and what the heads need on the way."""
+
+
+@dataclass(frozen=True)
+class Mast3r:
+    """Reciprocal neighbours among the descriptors of all pixels. Reads the tokens of features.mast3r, so that every
+    photo is encoded once. Needs published weights (non-commercial), and better a GPU."""
+
+    grain: ClassVar[Grain] = Grain.PAIR
+    version: ClassVar[int] = 1
+    cpu_batch: ClassVar[int] = 1
+
+    weights: Annotated[Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth")] = None
+    """File of the parameters, the same as for the tokens, where it is not to be found by its name."""
+    seed_px: Annotated[int, Within("[1, 64]")] = 8
+    """Matches are sought from so widely spaced pixels of the network's pictures."""
+    grid_px: Annotated[int, Within("[1, 16]")] = 8
+    """Depth is kept of so widely spaced pixels."""
+    max_side_px: Annotated[int | None, Within("[64, 8192]")] = None
+    """Matches are sought again in windows of photos reduced to this, in place of the tokens' resolution. That makes
+    them finer, and takes an encoding and a decoding per window."""
+
+    @property
+    def item_bytes(self) -> int:
+        """The same for all sizes, since what the network was trained on is not known before it is loaded."""
+        return ITEM_BYTES * (1 if self.max_side_px is None else WINDOWS_AT_ONCE)
+
+    def __call__(self, features: Sides[Tokens], photos: Sides[Photo], resources: Resources) -> PairMatches:
+        return self.batch([(features, photos)], resources)[0]
+
+    def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
+        """Pairs of the same sizes go through the network together."""
+        net = network(load_network, self.weights, resources.device)
+        if net.config.descriptor_width == 0:
+            raise StageError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
+        pairs = [Sides(*(encoded(tokens, self.weights) for tokens in features)) for features, _ in items]
+        out = []
+        for (_, photos), pair, seen in zip(items, pairs, see(net, pairs), strict=True):
+            frames = Sides(pair.a.frame, pair.b.frame)
+            found, where = correspond(seen, _neighbours, _certainty, self.seed_px), frames
+            if self.max_side_px is not None:
+                found, where = self._finer(net, photos, in_photos(found, frames)) or (found, where)
+            out.append(pair_matches(seen, frames, photos, in_photos(found, where), found.confidence, self.grid_px))
+        return out
+
+    def _finer(self, net: Network, photos: Sides[Photo], xy: Sides[Array]) -> tuple[Found, Sides[Frame]] | None:
+        """The matches again, in windows of larger pictures, and the frames of these; None if nothing is gained."""
+        pictures = [read_rgb(photo, self.max_side_px) for photo in photos]
+        frames = Sides(*(_whole(photo, picture) for photo, picture in zip(photos, pictures, strict=True)))
+        if max(*frames.a.size, *frames.b.size) <= net.config.picture_px:
+            return None
+        windows = [window_size(frame.size, net.config.picture_px) for frame in frames]
+        # A window is a box of pixels, whose edges lie at whole numbers.
+        coarse = [frame.from_photo(each) + 0.5 for frame, each in zip(frames, xy, strict=True)]
+        looks = choose_windows(coarse[0], coarse[1], frames.a.size, frames.b.size, windows[0], windows[1])
+        runs, confidences = [], []
+        for start in range(0, len(looks), WINDOWS_AT_ONCE):
+            some = looks[start : start + WINDOWS_AT_ONCE]
+            sides = [_encode(net, picture, [look[side] for look in some]) for side, picture in enumerate(pictures)]
+            for look, seen in zip(some, see(net, list(map(Sides, *sides))), strict=True):
+                found = correspond(seen, _neighbours, _certainty, self.seed_px)
+                a, b = (_rows_of_whole(found.pairs[i], look[i], frames[i].size[1]) for i in (0, 1))
+                runs.append(Pairs(a, b))
+                confidences.append(found.confidence)
+        if not runs:
+            return None
+        pairs, first = merged(runs)
+        return Found(pairs, np.concatenate(confidences)[first]), frames
+
+
+def _neighbours(a: View, b: View) -> Neighbours:
+    assert a.desc is not None and b.desc is not None
+    return neighbours_by_descriptor(a.desc, b.desc)
+
+
+def _certainty(view: View) -> Tensor:
+    assert view.desc_conf is not None
+    return view.desc_conf
+
+
+def _whole(photo: Photo, picture: Bytes) -> Frame:
+    x, y = photo_per_px(photo, picture)
+    return Frame((picture.shape[0], picture.shape[1]), (0.5 * x, 0.5 * y), (x, y))
+
+
+def _encode(net: Network, picture: Bytes, boxes: Sequence[Box]) -> list[Encoded]:
+    """Windows of one size."""
+    tokens = net.encode(as_images([picture[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes]))
+    frames = [Frame((y1 - y0, x1 - x0), (x0, y0), (1.0, 1.0)) for x0, y0, x1, y1 in boxes]
+    return list(map(Encoded, tokens, frames))
+
+
+def _rows_of_whole(rows: Rows, box: Box, width: int) -> Rows:
+    """From pixels of a window to those of the picture that it is cut from, both as rows of the flattened picture."""
+    y, x = np.divmod(rows, box[2] - box[0])
+    return np.asarray((y + box[1]) * width + x + box[0])
