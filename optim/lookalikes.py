@@ -2,8 +2,8 @@
 
 A wrong relation between two parts of a collection shows when something leads around: the rotations along a closed
 chain of pairs do not return to where they began. Which of its pairs is wrong, the chain does not say, and votes
-mislead: two equal fronts are joined by many strong pairs, and each corner of the building by a few. What is counted here
-are coincidences. All pairs that relate the same two places by the same turn are one claim, however many they are, and
+mislead: two equal fronts are joined by many strong pairs, and each corner of the building by a few. So coincidences are
+counted instead. All pairs that relate the same two places by the same turn are one claim, however many they are, and
 of several ways to believe the pairs the one is taken that leaves the fewest claims contradicted.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,8 @@ STRONGEST = 3
 """Pairs of a claim that are tried, one by one: not all of a claim need to be right or wrong together."""
 
 VETO, DOUBT = 0.4, 0.15
-"""Suspicion beyond which a pair joins nothing, and beyond which it is no wonder that it is contradicted."""
+"""Suspicion beyond which a pair joins nothing, where that is tried, and beyond which it is no wonder that a pair is
+contradicted."""
 
 NEIGHBOURS = 4
 """Photos are in one place if one is among so many strongest partners of the other."""
@@ -107,20 +108,19 @@ def fewest_coincidences(relations: Relations, trials: int = 200) -> Beliefs:
     Begins with trees of the strongest pairs in several senses of the word, then gives contradicted pairs the
     precedence, one after the other.
     """
-    plane, strength = relations.flat, relations.strength
-    weights = [
-        np.where(plane, FLAT**power, 1.0) * value
-        for value in (relations.share, relations.matches)
-        for power in (1, 2, 3)
+    strength = relations.strength
+    starts = [
+        _believe(relations, np.argsort(-weight * np.where(relations.flat, FLAT**power, 1.0), kind="stable"), veto)
+        for weight, power, veto in product((relations.share, relations.matches), (1, 2, 3), (VETO, 1.0))
     ]
-    best = min((_believe(relations, np.argsort(-weight, kind="stable")) for weight in weights), key=lambda b: b.cost)
+    best = min(starts, key=lambda beliefs: beliefs.cost)
     tried = set[bytes]()
     while len(tried) < trials:
         first = next((way for way in _other_ways(best, relations) if way.tobytes() not in tried), None)
         if first is None:
             break
         tried.add(first.tobytes())
-        new = _believe(relations, np.lexsort((-strength, ~first)))
+        new = _believe(relations, np.lexsort((-strength, ~first)), VETO)
         if new.cost < best.cost - GAIN:
             best = new
     return best
@@ -168,10 +168,10 @@ def _upwards(parent: Index, photo: int) -> list[int]:
     return way
 
 
-def _believe(relations: Relations, order: Index) -> Beliefs:
+def _believe(relations: Relations, order: Index, veto: float) -> Beliefs:
     """Rotations along a tree of the pairs in this order, then averaged over all that agree with it."""
     pairs, b_from_a, strength = relations.pairs, relations.b_from_a, relations.strength
-    rotations, parent, depth = _grown(relations, order)
+    rotations, parent, depth = _grown(relations, order, veto)
     bound = np.minimum(SLACK_DEG + STEP_DEG * _hops(pairs, parent, depth), WIDEST_DEG)
     closes = residuals_deg(pairs, b_from_a, rotations) <= bound
     rotations = _averaged(pairs[closes], b_from_a[closes], strength[closes], rotations)
@@ -184,12 +184,12 @@ def _believe(relations: Relations, order: Index) -> Beliefs:
     return Beliefs(residual, claim, parent, float(cost))
 
 
-def _grown(relations: Relations, order: Index) -> tuple[Array, Index, Index]:
+def _grown(relations: Relations, order: Index, veto: float) -> tuple[Array, Index, Index]:
     """Rotations along a forest made of the pairs in this order, and each photo's parent (itself for roots) and depth.
 
     A pair joins two trees, as Kruskal has it, unless suspects between these two would then be believed.
     """
-    pairs, b_from_a, suspect = relations.pairs, relations.b_from_a, relations.suspicion > VETO
+    pairs, b_from_a, suspect = relations.pairs, relations.b_from_a, relations.suspicion > veto
     rotations, label = np.tile(np.eye(3), (relations.photos, 1, 1)), np.arange(relations.photos)
     doubts, doubtful_turn = pairs[suspect], b_from_a[suspect]
     joined = []

@@ -108,7 +108,7 @@ def _contradicting(
     if not len(patch) or not len(xy):
         return 0.0
     centre = here.centre[patch]
-    distance, near = KDTree(xy).query(centre, k=np.arange(1, min(8, len(xy)) + 1))
+    distance, near = map(np.asarray, KDTree(xy).query(centre, k=list(range(1, min(8, len(xy)) + 1))))
     seen_at = centre + (xy_there - xy)[near].mean(axis=1)
     shown = (distance[:, 0] < RANGE * here.size.max()) & ((seen_at > 0) & (seen_at < there.size)).all(axis=1)
     missing = np.flatnonzero(shown & (hits[0].ravel()[patch] == 0))

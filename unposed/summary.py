@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unposed.pipeline.artifacts import Photos, Scene, Scenes
+from unposed.pipeline.artifacts import Doubts, Photos, Scene, Scenes
 from unposed.pipeline.engine import Failure, NodeReport, Run
 from unposed.pipeline.graph import Graph
 from unposed.pipeline.registry import Registry
@@ -60,6 +60,7 @@ def origin(folder: Path, preset: str, graph: Graph, seed: int, resources: Resour
 def outcome(photos: Photos, scenes: Scenes, run: Run, gave_up: str | None) -> dict[str, Any]:
     """What came of it. `gave_up` says why there are no scenes; the run is then as far as it came."""
     nodes = stages(run.nodes)
+    doubts = [] if gave_up else _doubts(run)
     each = per_photo(photos, scenes, run.failures, gave_up or "nothing connects it with the others")
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -67,7 +68,8 @@ def outcome(photos: Photos, scenes: Scenes, run: Run, gave_up: str | None) -> di
         "registered": sum("component" in photo for photo in each.values()),
         "components": components(scenes),
         "gave_up": gave_up,
-        "notes": list(scenes.notes),
+        "notes": [*scenes.notes, *(note for each in doubts for note in each.notes)],
+        "doubts": doubted_pairs(photos, doubts),
         "failures": failures(run.failures),
         "photos": each,
         "stages": nodes,
@@ -125,6 +127,15 @@ def stages(nodes: Mapping[str, NodeReport]) -> dict[str, dict[str, Any]]:
     }
 
 
+def doubted_pairs(photos: Photos, doubts: Iterable[Doubts]) -> list[dict[str, Any]]:
+    """Verified pairs that were not believed, and why."""
+    return [
+        {"photos": [photos[a].name, photos[b].name], "reason": reason}
+        for each in doubts
+        for (a, b), reason in zip(each.pairs.tolist(), each.reasons, strict=True)
+    ]
+
+
 def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
     """Items that gave nothing, by node and reason: there may be many pairs, so a few of each are named."""
     alike: dict[tuple[str, str], list[Failure]] = {}
@@ -134,6 +145,11 @@ def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
         {"node": node, "reason": reason, "items": len(same), "examples": [list(each.photos) for each in same[:3]]}
         for (node, reason), same in alike.items()
     ]
+
+
+def _doubts(run: Run) -> list[Doubts]:
+    """Of all nodes that give some."""
+    return [run.value(name) for name, report in run.nodes.items() if report.plugin.startswith("doubts.")]
 
 
 def _component(scene: Scene) -> dict[str, Any]:

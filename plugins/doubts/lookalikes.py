@@ -18,6 +18,9 @@ from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 from ..arrays import belief_of
 from ..evidence import Evidence, evidence_of
 
+DAMNED = 0.9
+"""Suspicion beyond which a pair is left out even if nothing contradicts it."""
+
 
 @dataclass(frozen=True)
 class LookAlikes:
@@ -46,7 +49,7 @@ class LookAlikes:
         flat = np.array([verification[a, b].kind == "planar" for a, b in evidence.matches.pairs.tolist()])
         relations = self._relations(evidence, cameras, flat)
         beliefs = fewest_coincidences(relations)
-        cut = relations.suspicion > VETO
+        cut = relations.suspicion > np.where(beliefs.claim == BELIEVED, DAMNED, VETO)
         claimed = np.flatnonzero(beliefs.claim >= 0)
         weight = np.bincount(beliefs.claim[claimed], relations.strength[claimed])
         strong = claimed[weight[beliefs.claim[claimed]] >= WORTH_A_TRIAL]  # a mapper can do without the others' help
@@ -95,10 +98,7 @@ def _notes(photos: Photos, relations: Relations, doubted: NDArray[np.int64]) -> 
     if not len(doubted):
         return ()
     a, b = relations.pairs[doubted[np.argmax(relations.matches[doubted])]].tolist()
-    many = (
-        f"{len(doubted)} pairs of photos match but show" if len(doubted) > 1 else "a pair of photos matches but shows"
-    )
     return (
-        f"{many} look-alikes rather than the same thing, and was left out: {photos[a].name} and {photos[b].name}, "
-        "for instance; summary.json lists all as doubts",
+        f"look-alikes: {len(doubted)} of {len(relations.pairs)} matching pairs cannot show the same place and were left "
+        f"out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them",
     )
