@@ -28,8 +28,9 @@ class Aliked:
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 
-    model: Literal["n16", "n16rot", "n32"] = "n16rot"
-    """n16rot was trained with rotated pictures, n32 takes twice the samples for a descriptor."""
+    model: Literal["n16", "n16rot", "n32"] = "n16"
+    """n16rot was trained with rotated pictures and is less precise where none are; photos are upright by their EXIF
+    orientation. n32 takes twice the samples for a descriptor."""
     weights: Annotated[Path | None, WeightFile("aliked-{model}.pth")] = None
     """File of that model's parameters, where it is not to be found by its name."""
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096

@@ -81,7 +81,7 @@ def test_in_python() -> None:
 @pytest.mark.parametrize(
     ("preset", "option", "name"),
     [
-        ("aliked", "features.weights", "aliked-n16rot"),
+        ("aliked", "features.weights", "aliked-n16"),
         ("aliked-lightglue", "matching.weights", "aliked-lightglue"),
         ("disk", "features.weights", "disk"),
         ("loftr", "matching.weights", "loftr-outdoor"),
@@ -92,7 +92,7 @@ def test_a_preset_without_its_weights_says_how_to_get_them(
 ) -> None:
     """Before any photo is looked for."""
     if preset == "aliked-lightglue":
-        (shelf / "aliked-n16rot.pth").touch()
+        (shelf / "aliked-n16.pth").touch()
     assert main(["reconstruct", "/nowhere/photos", "-o", str(shelf / "out"), "--preset", preset]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"unposed: {option}: no ") and str(shelf) in line
