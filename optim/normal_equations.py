@@ -27,8 +27,8 @@ class State:
     """(12, c) cam_from_world, row by row."""
     intrinsics: Array
     """(8, k)."""
-    points: Array
-    """(3, p) world."""
+    points: Vectors
+    """(3, p) world; where an engine of torch is at work, its tensor."""
 
 
 @dataclass(frozen=True, eq=False)

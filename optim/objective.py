@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .anchors import Anchors, Depths, anchor_cost, anchor_terms, with_depths
 from .bundle import Adjust, Bundle, Prior
-from .cameras import fisheyes
+from .cameras import Vectors, fisheyes
 from .normal_equations import Sights, State, arrange
 from .reprojection import Freedom, Noise, freedom_of
 from .rotations import exp_so3
@@ -72,7 +72,7 @@ class Objective:
             lenses_gradient = np.einsum("kiq,ki->kq", self.spread, weight * off)
         return Beliefs(poses, poses_gradient, held, lenses, lenses_gradient)
 
-    def moved(self, state: State, photos: Array, cameras: Array, points: Array) -> State | None:
+    def moved(self, state: State, photos: Array, cameras: Array, points: Vectors) -> State | None:
         """The state after changes of photos (c, d), of shared cameras (k, q) and of points (3, p), or None where there
         is no such camera."""
         pose, lens = np.split(photos, [self.free.pose], axis=1)

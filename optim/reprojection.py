@@ -6,7 +6,7 @@ lines then keep both a processor's vector units and a GPU busy. `xp` is the libr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ class Freedom:
 
     turns: bool
     """Whether photos may rotate; they always may move."""
-    columns: tuple[tuple[tuple[int, float | Array], ...], ...]
+    columns: tuple[tuple[tuple[int, float | Vector], ...], ...]
     """Per unknown of a camera: which intrinsics it sets, and how strongly, one number or one per camera."""
     tangential: bool
     """Whether any camera has tangential terms."""
@@ -89,15 +89,19 @@ class Noise:
 
     def part(self, of: slice) -> Noise:
         """For some of the observations."""
+        return self.each(lambda v: v[of])
 
-        def some(v: Vector | None) -> Vector | None:
-            return None if v is None else v[of]
+    def each(self, change: Callable[[Vector], Vector]) -> Noise:
+        """With every vector changed."""
+
+        def changed(v: Vector | None) -> Vector | None:
+            return None if v is None else change(v)
 
         return replace(
             self,
-            inverse_sigma=some(self.inverse_sigma),
-            log_depth=some(self.log_depth),
-            depth_weight=some(self.depth_weight),
+            inverse_sigma=changed(self.inverse_sigma),
+            log_depth=changed(self.log_depth),
+            depth_weight=changed(self.depth_weight),
         )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from .blocks import selection
+from .cameras import Vectors
 from .linear import Arrow, Plan, plan, solve
 from .normal_equations import Sights, System
 from .pairs import Pairs, between, in_order, within
@@ -142,29 +144,27 @@ def damped(blocks: Array, damping: float) -> Array:
     return out
 
 
-def damped_points(point: Array, damping: float) -> Array:
-    """Likewise of upper triangles (6, p)."""
-    out = point.copy()
-    out[[0, 3, 5]] = _grown(point[[0, 3, 5]], damping)
-    return out
+def damped_points(point: Vectors, damping: float, xp: Any = np) -> Vectors:
+    """Likewise of upper triangles (6, p), of numpy or torch."""
+    a, b, c, d, e, f = point
+    return xp.stack([_grown(a, damping, xp), b, c, _grown(d, damping, xp), e, _grown(f, damping, xp)])
 
 
-def _grown(diagonal: Array, damping: float) -> Array:
-    grown: Array = diagonal * (1.0 + damping) + np.where(diagonal > 0, 1e-12 * diagonal, 1.0)
-    return grown
+def _grown(diagonal: Vectors, damping: float, xp: Any = np) -> Vectors:
+    return diagonal * (1.0 + damping) + xp.where(diagonal > 0, 1e-12 * diagonal, xp.ones_like(diagonal))
 
 
-def inverse_roots(point: Array) -> Array:
+def inverse_roots(point: Vectors, xp: Any = np) -> Vectors:
     """(6, p) inverses of the lower Cholesky factors, row by row, of upper triangles (6, p)."""
     a, b, c, d, e, f = point
-    x = 1.0 / np.sqrt(a)
+    x = 1.0 / xp.sqrt(a)
     low_1, low_2 = b * x, c * x
     # What rounding may leave of a pivot must stay positive.
-    y = 1.0 / np.sqrt(np.maximum(d - low_1 * low_1, 1e-15 * d))
+    y = 1.0 / xp.sqrt(xp.maximum(d - low_1 * low_1, 1e-15 * d))
     low_3 = (e - low_2 * low_1) * y
-    z = 1.0 / np.sqrt(np.maximum(f - low_2 * low_2 - low_3 * low_3, 1e-15 * f))
+    z = 1.0 / xp.sqrt(xp.maximum(f - low_2 * low_2 - low_3 * low_3, 1e-15 * f))
     yx = -low_1 * x * y
-    return np.stack([x, yx, y, -(low_2 * x + low_3 * yx) * z, -low_3 * y * z, z])
+    return xp.stack([x, yx, y, -(low_2 * x + low_3 * yx) * z, -low_3 * y * z, z])
 
 
 def times(root: Array, w: Array) -> Array:
