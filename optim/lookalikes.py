@@ -16,8 +16,9 @@ from itertools import pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
+from scipy.sparse.csgraph import connected_components
 
+from .pair_graph import ranks, rooted
 from .rotations import residuals_deg
 from .similarity import nearest_rotation
 
@@ -208,20 +209,8 @@ def _grown(relations: Relations, order: Index, veto: float) -> tuple[Array, Inde
         rotations[moved] = rotations[moved] @ turn
         label[moved] = label[a]
         joined.append(row)
-    return rotations, *_rooted(relations.photos, pairs[joined])
-
-
-def _rooted(photos: int, tree: Index) -> tuple[Index, Index]:
-    """Parent (itself for roots) and depth of each photo in a forest."""
-    parent, depth = np.arange(photos), np.zeros(photos, np.int64)
-    graph = coo_array((np.ones(len(tree)), (tree[:, 0], tree[:, 1])), shape=(photos, photos)).tocsr()
-    _, label = connected_components(graph, directed=False)
-    for root in np.unique(label, return_index=True)[1].tolist():
-        order, before = breadth_first_order(graph, root, directed=False)
-        for child in order[1:].tolist():
-            parent[child] = before[child]
-            depth[child] = depth[before[child]] + 1
-    return parent, depth
+    parent, depth, _ = rooted(relations.photos, pairs[joined])
+    return rotations, parent, depth
 
 
 def _hops(pairs: Index, parent: Index, depth: Index) -> Index:
@@ -258,19 +247,10 @@ def _claims(relations: Relations, rotations: Array, false: Mask) -> Index:
     a, b = pairs[rows].T
     turn = rotations[b].transpose(0, 2, 1) @ relations.b_from_a[rows] @ rotations[a]
     near = np.eye(relations.photos, dtype=bool)
-    close = pairs[~false & (_rank(relations.photos, pairs, strength) < NEIGHBOURS)]
+    close = pairs[~false & (ranks(pairs, strength).min(axis=0) < NEIGHBOURS)]
     near[close[:, 0], close[:, 1]] = near[close[:, 1], close[:, 0]] = True
     turned, turned_back = turn.reshape(-1, 9), turn.transpose(0, 2, 1).reshape(-1, 9)
     along = near[np.ix_(a, a)] & near[np.ix_(b, b)] & (turned @ turned.T > _FALSE_TRACE)
     across = near[np.ix_(a, b)] & near[np.ix_(b, a)] & (turned @ turned_back.T > _FALSE_TRACE)
     claim[rows] = connected_components(coo_array(along | across), directed=False)[1]
     return claim
-
-
-def _rank(photos: int, pairs: Index, strength: Array) -> Index:
-    """(e,) how many stronger pairs one of the two photos has, whichever has fewer."""
-    photo = pairs.T.ravel()
-    order = np.lexsort((-np.tile(strength, 2), photo))
-    rank = np.empty(len(photo), np.int64)
-    rank[order] = np.arange(len(photo)) - np.searchsorted(photo[order], photo[order])
-    return np.minimum(rank[: len(pairs)], rank[len(pairs) :])

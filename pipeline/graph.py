@@ -66,7 +66,8 @@ def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
     declared = {name: value for name, value in preset.items() if name not in RESERVED}
     if PHOTOS in declared:
         raise ConfigError("photos: this node is always there and cannot be defined")
-    nodes = {name: _node(name, value, declared, registry) for name, value in declared.items()}
+    meant = {name: _like(name, value, declared) for name, value in declared.items()}
+    nodes = {name: _node(name, value, declared, registry) for name, value in meant.items()}
     order = _sorted(nodes)
     for node in (nodes[name] for name in order):
         _check_edges(node, nodes)
@@ -77,6 +78,30 @@ def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
     outputs = _outputs(preset, nodes, result)
     _check_used(nodes, order, outputs)
     return Graph({name: nodes[name] for name in order}, outputs, result)
+
+
+def _like(name: str, value: object, declared: Mapping[str, Any]) -> object:
+    """A node that is `like` another has its plugin, options and wiring, but for what it says itself.
+
+    So a pair stage can run over two scene graphs, `seed_matching: {like: matching, from: {graph: seed_graph}}`, and
+    what holds for the one holds for the other; pairs that both have are computed once, as their keys are equal.
+    """
+    if not isinstance(value, Mapping) or "like" not in value:
+        return value
+    own = {key: each for key, each in value.items() if key != "like"}
+    model, other = value["like"], declared.get(value["like"]) if isinstance(value["like"], str) else None
+    if not isinstance(other, Mapping):
+        raise ConfigError(f"{name}.like: no such node {model!r}{did_you_mean(str(model), declared)}")
+    if "use" in own:
+        raise ConfigError(f"{name}: has both `use` and `like`; options of another node hold for its plugin only")
+    if "like" in other:
+        raise ConfigError(f"{name}.like: {model} is itself like {other['like']!r}: name that one")
+    use, wiring = other.get("use"), (other.get("from", {}), own.get("from", {}))
+    if isinstance(use, str) and "." not in use:
+        own["use"] = f"{model}.{use}"  # the slot is that of the other's name
+    if all(isinstance(each, Mapping) for each in wiring) and any(wiring):
+        own["from"] = {**wiring[0], **wiring[1]}
+    return {**other, **own}
 
 
 def _node(name: str, value: object, declared: Iterable[str], registry: Registry) -> Node:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
+
+from unposed.optim.pair_graph import ranks, rooted
 
 if TYPE_CHECKING:
     import networkx
@@ -24,12 +27,7 @@ def all_pairs(photos: int) -> NDArray[np.int32]:
 
 def best_partners(pairs: Pairs, similarity: Similarity, count: int) -> Mask:
     """Pairs that are among the `count` best of at least one of their photos; equal ones by their order."""
-    photo = pairs.T.ravel()
-    order = np.lexsort((-np.tile(similarity, 2), photo))
-    first = np.searchsorted(photo[order], photo[order])
-    keep = np.empty(len(photo), bool)
-    keep[order] = np.arange(len(photo)) - first < count
-    return keep[: len(pairs)] | keep[len(pairs) :]
+    return np.asarray(ranks(pairs, similarity).min(axis=0) < count)
 
 
 def spanning_forest(pairs: Pairs, similarity: Similarity) -> Mask:
@@ -46,14 +44,161 @@ def spanning_forest(pairs: Pairs, similarity: Similarity) -> Mask:
 
 
 def nearest_pairs(
-    pairs: Pairs, similarity: Similarity, *, neighbours: int, min_similarity: float, all_below: int
+    pairs: Pairs,
+    similarity: Similarity,
+    *,
+    neighbours: int,
+    min_similarity: float,
+    all_below: int,
+    per_photo: float = np.inf,
 ) -> Mask:
-    """The pairs to match: the best partners of each photo unless they are hopeless, and always a spanning forest,
-    so that no photo is cut off by a similarity that fails for it. Every pair when there are few photos."""
-    if len(np.unique(pairs)) <= all_below:
+    """The pairs to match: the best partners of each photo unless they are hopeless, at most `per_photo` times as many
+    as there are photos, and beyond that budget only what connects.
+
+    Always a spanning forest, so that no photo is cut off by a similarity that fails for it, and a way around every
+    pair of it, as far as there is a hopeful one: nothing should hang by a single pair that may turn out wrong. Every
+    pair when there are few photos.
+    """
+    photos = len(np.unique(pairs))
+    if photos <= all_below:
         return np.ones(len(pairs), bool)
-    hopeful = best_partners(pairs, similarity, neighbours) & (similarity >= min_similarity)
-    return hopeful | spanning_forest(pairs, similarity)
+    hopeful = similarity >= min_similarity
+    kept = spanning_forest(pairs, similarity)
+    kept |= ways_around(pairs, similarity, kept, hopeful)
+    wanted = np.flatnonzero(best_partners(pairs, similarity, neighbours) & hopeful & ~kept)
+    budget = max(0, int(min(per_photo * photos, len(pairs))) - int(kept.sum()))
+    # Everybody's best partners come before anybody's next ones.
+    place = ranks(pairs, similarity).min(axis=0)[wanted]
+    kept[wanted[np.lexsort((-similarity[wanted], place))[:budget]]] = True
+    return kept
+
+
+def ways_around(pairs: Pairs, similarity: Similarity, kept: Mask, allowed: Mask) -> Mask:
+    """The most similar of the allowed pairs that leave, beside the kept ones, as few bridges as can be: pairs without
+    which something would come apart."""
+    extra = np.zeros(len(pairs), bool)
+    if not kept.any():
+        return extra
+    parent, depth, tree = rooted(int(pairs.max()) + 1, pairs[kept])
+    top = np.arange(len(parent))  # of the photos that are joined twice with a photo, the one nearest to the root
+
+    def find(photo: int) -> int:
+        while top[photo] != photo:
+            top[photo] = top[top[photo]]
+            photo = int(top[photo])
+        return photo
+
+    order = np.lexsort((-similarity, ~kept))
+    for row in order[(kept | allowed)[order]].tolist():
+        a, b = pairs[row].tolist()
+        if tree[a] != tree[b] or parent[a] == b or parent[b] == a:
+            continue  # a link of the forest is no way around itself
+        a, b = find(a), find(b)
+        extra[row] = a != b and not kept[row]
+        while a != b:
+            if depth[a] < depth[b]:
+                a, b = b, a
+            top[a] = parent[a]
+            a = find(a)
+    return extra
+
+
+def similarity_of(wanted: Pairs, pairs: Pairs, similarity: Similarity) -> NDArray[np.float32]:
+    """(n,) similarity of the wanted pairs, 0 where it is not among those given. Both are sorted."""
+    if not len(wanted) or not len(pairs):
+        return np.zeros(len(wanted), np.float32)
+    base = int(max(wanted.max(), pairs.max())) + 1
+    key, known = (p[:, 0].astype(np.int64) * base + p[:, 1] for p in (wanted, pairs))
+    at = np.minimum(np.searchsorted(known, key), len(known) - 1)
+    return np.where(known[at] == key, similarity[at], 0.0).astype(np.float32)
+
+
+def expanded_pairs(
+    photos: int,
+    ranked: Pairs,
+    similarity: Similarity,
+    tried: Pairs,
+    matches: NDArray[np.integer],
+    *,
+    neighbours: int,
+    per_photo: float,
+) -> Pairs:
+    """New pairs (n, 2), sorted: what to try next, now that `matches` (e,) were verified on the `tried` ones.
+
+    Every photo is given new candidates until, if all succeed, it has as many partners as it should. First come those
+    that a common partner vouches for, with the fewer matches of both; then the most similar ones. In all no more than
+    `per_photo` times as many pairs as photos are tried, the first candidates of all before anybody's second.
+    """
+    found = matches > 0
+    partners = np.bincount(tried[found].ravel(), minlength=photos)
+    link = coo_array((matches[found].astype(np.float64), tuple(tried[found].T)), shape=(photos, photos)).tocsr()
+    link = (link + link.T).tocsr()
+    vouched = _vouched(link)
+    candidates = np.concatenate([vouched[:, :2].astype(np.int64), ranked])
+    # Matches are whole numbers and similarity is below one: who is vouched for comes first.
+    score = np.concatenate([1.0 + vouched[:, 2], similarity / (1.0 + np.max(similarity, initial=0.0))])
+    base = np.int64(photos)
+    key = candidates[:, 0] * base + candidates[:, 1]
+    order = np.lexsort((-score, key))
+    first = order[np.diff(key[order], prepend=-1) != 0]  # a candidate counts by the better of its reasons
+    first = first[~np.isin(key[first], tried[:, 0].astype(np.int64) * base + tried[:, 1])]
+    candidates, score = candidates[first], score[first]
+    if not len(candidates):
+        return np.zeros((0, 2), np.int32)
+    place = ranks(candidates, score)
+    lacking = np.maximum(neighbours - partners, 0)
+    wanted = np.flatnonzero((place < lacking[candidates.T]).any(axis=0))
+    budget = max(0, int(per_photo * photos) - len(tried))
+    best = wanted[np.lexsort((-score[wanted], place[:, wanted].min(axis=0)))[:budget]]
+    return candidates[np.sort(best)].astype(np.int32)
+
+
+def _vouched(link: csr_array) -> NDArray[np.float64]:
+    """(n, 3) pairs without a link that have a common partner, and the best such partner's fewer matches."""
+    photos = link.shape[0]
+    rows = []
+    for a in range(photos):
+        partners = slice(link.indptr[a], link.indptr[a + 1])
+        best = np.zeros(photos)
+        for k, strength in zip(link.indices[partners].tolist(), link.data[partners].tolist(), strict=True):
+            next_ones = slice(link.indptr[k], link.indptr[k + 1])
+            others = link.indices[next_ones]
+            best[others] = np.maximum(best[others], np.minimum(link.data[next_ones], strength))
+        best[: a + 1] = 0.0
+        best[link.indices[partners]] = 0.0
+        b = np.flatnonzero(best)
+        rows.append(np.column_stack([np.full(len(b), a), b, best[b]]))
+    return np.concatenate([np.zeros((0, 3)), *rows])
+
+
+@dataclass(frozen=True)
+class WeakSpots:
+    """Where a scene graph comes apart, or would if one pair were wrong."""
+
+    parts: tuple[tuple[int, ...], ...]
+    """Photos that pairs connect, largest part first; lonely photos are none."""
+    bridges: tuple[tuple[int, int, int], ...]
+    """Pairs a, b that alone hold two parts together, and how many photos are in the smaller one; largest first."""
+
+
+def weak_spots(photos: int, pairs: Pairs) -> WeakSpots:
+    """Parts and bridges of the graph of these pairs."""
+    import networkx
+
+    graph = to_networkx(photos, pairs, np.zeros(len(pairs)))
+    parts = sorted((sorted(p) for p in networkx.connected_components(graph) if len(p) > 1), key=lambda p: (-len(p), p))
+    bridges = []
+    parent, depth, _ = rooted(photos, pairs)
+    below = np.ones(photos, np.int64)
+    for photo in np.argsort(-depth, kind="stable").tolist():
+        if parent[photo] != photo:
+            below[parent[photo]] += below[photo]
+    size = {photo: len(part) for part in parts for photo in part}
+    for a, b in networkx.bridges(graph):
+        child = a if parent[a] == b else b
+        smaller = min(int(below[child]), size[a] - int(below[child]))
+        bridges.append((min(a, b), max(a, b), smaller))
+    return WeakSpots(tuple(map(tuple, parts)), tuple(sorted(bridges, key=lambda bridge: (-bridge[2], bridge))))
 
 
 def to_networkx(photos: int, pairs: Pairs, similarity: Similarity) -> networkx.Graph[int]:

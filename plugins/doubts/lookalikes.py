@@ -99,6 +99,6 @@ def _notes(photos: Photos, relations: Relations, doubted: NDArray[np.int64]) -> 
         return ()
     a, b = relations.pairs[doubted[np.argmax(relations.matches[doubted])]].tolist()
     return (
-        f"look-alikes: {len(doubted)} of {len(relations.pairs)} matching pairs cannot show the same place and were left "
-        f"out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them",
+        f"look-alikes: {len(doubted)} of {len(relations.pairs)} matching pairs cannot show the same place and were "
+        f"left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them",
     )

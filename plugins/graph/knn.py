@@ -13,7 +13,7 @@ from unposed.retrieval.scene_graph import nearest_pairs
 
 @dataclass(frozen=True)
 class NearestNeighbours:
-    """The best partners of every photo, and a spanning tree so that the ranking cuts nobody off."""
+    """The best partners of every photo, and what it takes that nobody is cut off or hangs by a single pair."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 2
@@ -24,6 +24,8 @@ class NearestNeighbours:
     """Pairs below are hopeless and only kept where nothing else connects a photo."""
     all_below: Annotated[int, Within("[0, inf)")] = 8
     """Up to this many photos all ranked pairs are matched, whatever their similarity."""
+    pairs_per_photo: Annotated[float, Within("[1, inf)")] = 10.0
+    """Budget: so many times as many pairs as photos, except for those that hold the graph together."""
 
     def __call__(self, retrieval: Ranking) -> SceneGraph:
         kept = nearest_pairs(
@@ -32,5 +34,6 @@ class NearestNeighbours:
             neighbours=self.neighbours,
             min_similarity=self.min_similarity,
             all_below=self.all_below,
+            per_photo=self.pairs_per_photo,
         )
         return SceneGraph(pairs=retrieval.pairs[kept], similarity=retrieval.similarity[kept])

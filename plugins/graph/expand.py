@@ -1,0 +1,53 @@
+"""A second helping of pairs, where the first has shown which photos belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from unposed.pipeline.artifacts import LocalGeometry, Photos, Ranking, SceneGraph
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, PerPair
+from unposed.retrieval.scene_graph import expanded_pairs, similarity_of
+
+
+@dataclass(frozen=True)
+class Expand:
+    """The pairs of the seed graph that were verified, and new candidates in place of those that were not: partners of
+    partners first, then the next most similar photos."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    neighbours: Annotated[int, Within("[1, inf)")] = 12
+    """Verified partners that every photo should have."""
+    pairs_per_photo: Annotated[float, Within("[1, inf)")] = 10.0
+    """Budget of pairs tried, old and new, by the number of photos."""
+
+    def __call__(
+        self,
+        photos: Photos,
+        retrieval: Ranking,
+        seed_graph: SceneGraph,
+        seed_verification: PerPair[LocalGeometry],
+    ) -> SceneGraph:
+        tried = seed_graph.pairs
+        matches = np.zeros(len(tried), np.int64)
+        for row, (a, b) in enumerate(tried.tolist()):
+            geometry = seed_verification.get((a, b))
+            if geometry is not None and geometry.kind != "none":
+                matches[row] = geometry.inliers.sum()
+        new = expanded_pairs(
+            len(photos),
+            retrieval.pairs,
+            retrieval.similarity,
+            tried,
+            matches,
+            neighbours=self.neighbours,
+            per_photo=self.pairs_per_photo,
+        )
+        pairs = np.concatenate([tried[matches > 0], new])
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int32)
+        return SceneGraph(pairs, similarity_of(pairs, retrieval.pairs, retrieval.similarity))
