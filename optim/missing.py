@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 from scipy.spatial import KDTree
 
 from .tracks import Matches, Views
@@ -114,7 +113,15 @@ def _contradicting(
     missing = np.flatnonzero(shown & (hits[0].ravel()[patch] == 0))
     if not len(missing):
         return 0.0
-    around = [9.0 * uniform_filter(count, 3, mode="constant") for count in (there.real, hits[1])]
+    around = [_around(count) for count in (there.real, hits[1])]
     column, line = (seen_at[missing] // there.side_px).astype(np.int64).T
-    contradicts = (around[0][line, column] > FEWEST - 0.5) & (around[1][line, column] < 0.5)
+    contradicts = (around[0][line, column] >= FEWEST) & (around[1][line, column] == 0)
     return float(contradicts.sum()) / float(shown.sum())
+
+
+def _around(count: Array) -> Array:
+    """The sum over each patch and its eight neighbours."""
+    padded = np.pad(count, 1)
+    lines = padded[:-2] + padded[1:-1] + padded[2:]
+    summed: Array = lines[:, :-2] + lines[:, 1:-1] + lines[:, 2:]
+    return summed
