@@ -44,13 +44,13 @@ class Dust3r:
     max_gap: Annotated[float, Within("(0, inf)")] = 0.02
     """Largest distance between two points that match, over the depth."""
 
-    def __call__(self, features: Sides[Tokens], photos: Sides[Photo], resources: Resources) -> PairMatches:
-        return self.batch([(features, photos)], resources)[0]
+    def __call__(self, tokens: Sides[Tokens], photos: Sides[Photo], resources: Resources) -> PairMatches:
+        return self.batch([(tokens, photos)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
         """Pairs of the same sizes go through the network together."""
         net = network(load_network, self.weights, resources.device)
-        pairs = [Sides(*(encoded(tokens, self.weights) for tokens in features)) for features, _ in items]
+        pairs = [Sides(*(encoded(each, self.weights) for each in tokens)) for tokens, _ in items]
         out = []
         for (_, photos), pair, seen in zip(
             items, pairs, see(net, pairs, resources.device, descriptors=False), strict=True

@@ -53,15 +53,15 @@ class Mast3r:
         """The same for all sizes, since what the network was trained on is not known before it is loaded."""
         return ITEM_BYTES * (1 if self.max_side_px is None else WINDOWS_AT_ONCE)
 
-    def __call__(self, features: Sides[Tokens], photos: Sides[Photo], resources: Resources) -> PairMatches:
-        return self.batch([(features, photos)], resources)[0]
+    def __call__(self, tokens: Sides[Tokens], photos: Sides[Photo], resources: Resources) -> PairMatches:
+        return self.batch([(tokens, photos)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
         """Pairs of the same sizes go through the network together."""
         net = network(load_network, self.weights, resources.device)
         if net.config.descriptor_width == 0:
             raise StageError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
-        pairs = [Sides(*(encoded(tokens, self.weights) for tokens in features)) for features, _ in items]
+        pairs = [Sides(*(encoded(each, self.weights) for each in tokens)) for tokens, _ in items]
         out = []
         for (_, photos), pair, seen in zip(items, pairs, see(net, pairs, resources.device), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)
