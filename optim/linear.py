@@ -82,19 +82,24 @@ def solve(plan: Plan, arrow: Arrow, right: Array) -> Array | None:
     return solution if np.isfinite(solution).all() else None
 
 
-def _dense(plan: Plan, arrow: Arrow, right: Array) -> Array:
+def upper(plan: Plan, arrow: Arrow) -> Array:
+    """The matrix, blocks below the diagonal left out."""
     c, d, _ = arrow.diagonal.shape
-    n = c * d
-    whole = np.zeros((len(right), len(right)))
-    photos = whole[:n, :n].reshape(c, d, c, d) if n == len(right) else np.zeros((c, d, c, d))
+    n, whole = c * d, c * d + len(arrow.corner)
+    out = np.zeros((whole, whole))
+    photos = out.reshape(c, d, c, d) if n == whole else np.zeros((c, d, c, d))
     photos[np.arange(c), :, np.arange(c)] = arrow.diagonal
     photos[plan.row, :, plan.column] += arrow.off
-    if n < len(right):
-        whole[:n, :n] = photos.reshape(n, n)
-        whole[:n, n:] = arrow.border
-        whole[n:, n:] = arrow.corner
-    # Only the upper triangle is filled; its transpose is in the order that LAPACK works in.
-    factor = cho_factor(whole.T, lower=True, overwrite_a=True, check_finite=False)
+    if n < whole:
+        out[:n, :n] = photos.reshape(n, n)
+        out[:n, n:] = arrow.border
+        out[n:, n:] = arrow.corner
+    return out
+
+
+def _dense(plan: Plan, arrow: Arrow, right: Array) -> Array:
+    # The transpose of the upper triangle is in the order that LAPACK works in.
+    factor = cho_factor(upper(plan, arrow).T, lower=True, overwrite_a=True, check_finite=False)
     return np.asarray(cho_solve(factor, right, check_finite=False))
 
 

@@ -90,8 +90,24 @@ def structure(sights: Sights, points: int, pose: int, lens: int) -> Structure:
     )
 
 
-def step(sights: Sights, parts: Structure, system: System, damping: float) -> Step | None:
-    """Of Levenberg and Marquardt, or None where the system cannot be solved."""
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """The system of photos and cameras that remains when the points are eliminated."""
+
+    arrow: Arrow
+    right: Array
+    root: Array
+    """(6, p) inverse roots of the points."""
+    pull: Array
+    """(3, p) gradients of the points, in the coordinates in which they are uncorrelated."""
+    seen: Array
+    """(m, 3, d)."""
+    lens: Array
+    """(v, 3, q) derivatives between points and photos, or shared cameras, in these coordinates."""
+
+
+def reduced(sights: Sights, parts: Structure, system: System, damping: float) -> Reduced:
+    """Of the damped system."""
     c, d = system.photo_gradient.shape
     k, q = system.camera_gradient.shape
     root = inverse_roots(damped_points(system.point, damping))
@@ -103,7 +119,6 @@ def step(sights: Sights, parts: Structure, system: System, damping: float) -> St
     photo_own, photo_pull = _own(parts.photos, seen, pull_rows)
     camera_own, camera_pull = _own(parts.cameras, lens, pull_rows)
 
-    photo, camera = damped(system.photo, damping), damped(system.camera, damping)
     mixed = np.zeros((c, k, d, q))
     if k:
         mixed[np.arange(c), parts.camera_of] = system.mixed
@@ -113,27 +128,31 @@ def step(sights: Sights, parts: Structure, system: System, damping: float) -> St
     between_cameras = parts.camera_pairs.products(lens, lens)
     corner[i, j] = -between_cameras
     corner[j, i] = -between_cameras.transpose(0, 2, 1)
-    corner[np.arange(k), np.arange(k)] = camera - camera_own
+    corner[np.arange(k), np.arange(k)] = damped(system.camera, damping) - camera_own
     off = -parts.photo_pairs.products(seen, seen)
     twice = parts.photo_pairs.row == parts.photo_pairs.column  # photos that see a point more than once
     np.add.at(photo_own, parts.photo_pairs.row[twice], -off[twice] - off[twice].transpose(0, 2, 1))
     off[twice] = 0.0
     arrow = Arrow(
-        diagonal=photo - photo_own,
+        diagonal=damped(system.photo, damping) - photo_own,
         off=off,
         border=mixed.transpose(0, 2, 1, 3).reshape(c * d, k * q),
         corner=corner.transpose(0, 2, 1, 3).reshape(k * q, k * q),
     )
-    right = np.concatenate(
-        [(photo_pull - system.photo_gradient).ravel(), (camera_pull - system.camera_gradient).ravel()]
-    )
-    solution = solve(parts.plan, arrow, right)
+    right = [(photo_pull - system.photo_gradient).ravel(), (camera_pull - system.camera_gradient).ravel()]
+    return Reduced(arrow, np.concatenate(right), root, pull, seen, lens)
+
+
+def step(sights: Sights, parts: Structure, system: System, damping: float) -> Step | None:
+    """Of Levenberg and Marquardt, or None where the system cannot be solved."""
+    found = reduced(sights, parts, system, damping)
+    solution = solve(parts.plan, found.arrow, found.right)
     if solution is None:
         return None
-    photos, cameras = solution[: c * d].reshape(c, d), solution[c * d :].reshape(k, q)
-    back = pull + _carried(parts.photos, seen, photos) + _carried(parts.cameras, lens, cameras)
-    points = -times_transposed(root, back)
-    return Step(photos, cameras, points)
+    photos, cameras = np.split(solution, [system.photo_gradient.size])
+    photos, cameras = photos.reshape(system.photo_gradient.shape), cameras.reshape(system.camera_gradient.shape)
+    back = found.pull + _carried(parts.photos, found.seen, photos) + _carried(parts.cameras, found.lens, cameras)
+    return Step(photos, cameras, -times_transposed(found.root, back))
 
 
 def damped(blocks: Array, damping: float) -> Array:
