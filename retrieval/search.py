@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .asmk import Kernel, Signatures, aggregate, code_width
 from .inverted import Index, index_of, scores
+from .neighbours import unique_pairs
 from .spool import Spool
 from .words import Codebook, nearest_words
 
@@ -61,7 +62,7 @@ def best_partners_by_words(
             best = partial(_best_of_block, index, queries, block=block, partners=search.partners)
             parts += pool.map(best, range(0, len(photos), block))
         del best, index, queries  # before their files are removed
-    pairs, similarity = _symmetric(np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts]))
+    pairs, similarity = unique_pairs(np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts]))
     return np.asarray(photos, np.int32)[pairs], similarity
 
 
@@ -122,11 +123,3 @@ def _best_of_block(
     row, column = np.nonzero(score > 0.0)
     return np.column_stack([start + row, best[row, column]]), score[row, column]
 
-
-def _symmetric(pairs: NDArray[np.int64], score: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Every pair once, the smaller photo first, with the larger of its scores."""
-    pairs = np.sort(pairs, axis=1)
-    order = np.lexsort((-score, pairs[:, 1], pairs[:, 0]))
-    pairs, score = pairs[order], score[order]
-    first = np.any(np.diff(pairs, axis=0, prepend=-1), axis=1)
-    return pairs[first], score[first].astype(np.float32)

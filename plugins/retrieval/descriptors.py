@@ -1,0 +1,42 @@
+"""The descriptors of a collection as retrieval wants them: finite rows, all of one length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.pipeline.artifacts import Features
+from unposed.pipeline.stage import PerPhoto, StageError
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """Photos that have some, and how to get them."""
+
+    photos: list[int]
+    rows: int
+    """Descriptors of all photos together."""
+    load: Callable[[int], NDArray[np.generic]]
+
+
+def descriptors_of(features: PerPhoto[Features], most: int) -> Descriptors:
+    """The first `most` descriptors of every photo without those that are not finite, which say nothing. A photo may
+    have none; if none has any, or not all are of one length, StageError says so."""
+
+    def load(photo: int) -> NDArray[np.generic]:
+        rows = features[photo].descriptors[:most]
+        return rows if rows.dtype.kind in "biu" else rows[np.isfinite(rows).all(axis=1)]
+
+    shapes = {photo: load(photo).shape for photo in sorted(features)}
+    photos = [photo for photo, (count, _) in shapes.items() if count]
+    lengths = sorted({shapes[photo][1] for photo in photos})
+    if not photos:
+        raise StageError("no photo has descriptors: the ranking has nothing to compare; use retrieval.exhaustive")
+    if len(lengths) > 1:
+        raise StageError(f"the photos have descriptors of {lengths[0]} and of {lengths[-1]} dimensions")
+    if not lengths[0]:
+        raise StageError("these features have no descriptors: wire `features` to the node of an extractor")
+    return Descriptors(photos, sum(shapes[photo][0] for photo in photos), load)

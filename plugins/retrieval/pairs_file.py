@@ -1,0 +1,61 @@
+"""Ranking from a list that somebody has made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from unposed.pipeline.artifacts import Photos, Ranking
+from unposed.pipeline.config import did_you_mean
+from unposed.pipeline.stage import Grain, StageError
+from unposed.retrieval.neighbours import unique_pairs
+
+
+@dataclass(frozen=True)
+class PairsFile:
+    """The pairs of a text file: two names of photos per line, and a similarity in (0, 1] if there is one."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    file: Path
+    """Names are as below the photo folder, with spaces between them, or tabs where names have spaces. Lines that
+    begin with # and photos that are not in the collection are passed over."""
+
+    def __call__(self, photos: Photos) -> Ranking:
+        index = {photo.name: k for k, photo in enumerate(photos.photos)}
+        found, strangers = [], []
+        for a, b, similarity in self._lines():
+            if a in index and b in index:
+                found.append((index[a], index[b], similarity))
+            else:
+                strangers.append(b if a in index else a)
+        if not found:
+            hint = f": {strangers[0]!r} is none of them{did_you_mean(strangers[0], index)}" if strangers else ""
+            raise StageError(f"{self.file.name}: no pair of these photos{hint}")
+        table = np.array(found)
+        pairs, similarities = unique_pairs(table[:, :2].astype(np.int64), table[:, 2])
+        return Ranking(pairs=pairs, similarity=similarities)
+
+    def _lines(self) -> Iterator[tuple[str, str, float]]:
+        try:
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StageError(f"{self.file.name}: cannot be read: {error}") from error
+        for number, line in enumerate(lines, 1):
+            parts = [part.strip() for part in (line.split("\t") if "\t" in line else line.split())]
+            if not line.strip() or line.startswith("#"):
+                continue
+            try:
+                a, b, *rest = parts
+                similarity = float(rest[0]) if rest else 1.0
+                valid = len(rest) <= 1 and 0.0 < similarity <= 1.0
+            except ValueError:
+                valid = False
+            if not valid:
+                raise StageError(f"{self.file.name}:{number}: expected two names and perhaps a similarity in (0, 1]")
+            yield a, b, similarity

@@ -1,0 +1,40 @@
+"""Ranking by order: frames of a video, or photos taken while walking along."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from unposed.pipeline.artifacts import Photos, Ranking
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain
+from unposed.retrieval.neighbours import along_sequence
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Photos are partners of those before and after them, by name, numbers in names counting as numbers. Where the
+    camera comes back to a place, combine it with a ranking by looks: retrieval.union."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    window: Annotated[int, Within("[1, inf)")] = 10
+    """How many photos ahead."""
+    doubling: bool = False
+    """Partners are 1, 2, 4, 8 ... places ahead, `window` of them: far with few."""
+    closed: bool = False
+    """The last photo is followed by the first."""
+
+    def __call__(self, photos: Photos) -> Ranking:
+        order = sorted(range(len(photos)), key=lambda index: _natural(photos[index].name))
+        pairs, similarity = along_sequence(
+            order, min(self.window, len(photos)), doubling=self.doubling, closed=self.closed
+        )
+        return Ranking(pairs=pairs, similarity=similarity)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """frame2 before frame10."""
+    return [(int(digits or -1), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]

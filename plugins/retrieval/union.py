@@ -1,0 +1,31 @@
+"""Several rankings as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unposed.pipeline.artifacts import Ranking
+from unposed.pipeline.stage import Grain
+from unposed.retrieval.neighbours import interleaved
+
+
+@dataclass(frozen=True)
+class Union:
+    """The first choices of all rankings, then the second ones, and so on: their similarities cannot be compared, so one
+    over the place takes their stead. A sequence that comes back to places it has seen:
+
+        along: {use: retrieval.sequence}
+        alike: {use: retrieval.asmk}
+        retrieval: {use: union, from: {first: along, second: alike}}
+    """
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    def __call__(
+        self, first: Ranking, second: Ranking, third: Ranking | None = None, fourth: Ranking | None = None
+    ) -> Ranking:
+        rankings = [ranking for ranking in (first, second, third, fourth) if ranking is not None]
+        pairs, similarity = interleaved([(ranking.pairs, ranking.similarity) for ranking in rankings])
+        return Ranking(pairs=pairs, similarity=similarity)

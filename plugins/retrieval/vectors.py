@@ -1,0 +1,63 @@
+"""Ranking by one vector for each photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from unposed.pipeline.artifacts import Features, Ranking
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, PerPhoto, Resources
+from unposed.retrieval.global_vectors import nearest_vectors, power_mean, vlad
+
+from .asmk import codebook_for
+from .descriptors import descriptors_of
+
+
+@dataclass(frozen=True)
+class PowerMean:
+    """Similarity is the cosine of the photos' generalised means (GeM) of their descriptors: the cheapest look, good
+    for descriptors of networks that were trained for it."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    power: Annotated[float, Within("[1, 100]")] = 3.0
+    """1 is the plain mean; larger ones prefer what stands out."""
+    keypoints: Annotated[int, Within("[1, inf)")] = 4096
+    """How many descriptors of each photo count, best first."""
+    partners: Annotated[int, Within("[1, inf)")] = 100
+    """Partners of each photo that the ranking keeps, best first."""
+
+    def __call__(self, features: PerPhoto[Features]) -> Ranking:
+        usable = descriptors_of(features, self.keypoints)
+        vectors = np.stack([power_mean(usable.load(photo), self.power) for photo in usable.photos])
+        pairs, similarity = nearest_vectors(np.array(usable.photos), vectors, self.partners)
+        return Ranking(pairs=pairs, similarity=similarity)
+
+
+@dataclass(frozen=True)
+class Vlad:
+    """Similarity is the cosine of how the photos' descriptors deviate from few words, which are learnt from the
+    collection."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    words: Annotated[int, Within("[1, 1024]")] = 64
+    keypoints: Annotated[int, Within("[1, inf)")] = 4096
+    """How many descriptors of each photo count, best first."""
+    partners: Annotated[int, Within("[1, inf)")] = 100
+    """Partners of each photo that the ranking keeps, best first."""
+    iterations: Annotated[int, Within("[1, 1000]")] = 5
+    """Rounds of learning the words."""
+    seed: int = 0
+
+    def __call__(self, features: PerPhoto[Features], resources: Resources) -> Ranking:
+        usable = descriptors_of(features, self.keypoints)
+        codebook = codebook_for(usable, self.words, self.iterations, self.seed, resources.device)
+        vectors = np.stack([vlad(codebook, usable.load(photo)) for photo in usable.photos])
+        pairs, similarity = nearest_vectors(np.array(usable.photos), vectors, self.partners)
+        return Ranking(pairs=pairs, similarity=similarity)
