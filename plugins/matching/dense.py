@@ -66,9 +66,9 @@ def encoded(tokens: Tokens, weights: Path | None) -> Encoded:
     return Encoded(torch.tensor(tokens.values).reshape(-1, width), Frame(size, tokens.origin_px, tokens.step_px))
 
 
-def see(network: Network, pairs: Sequence[Sides[Encoded]], device: str, *, descriptors: bool = True) -> list[Seen]:
-    """Every pair from both sides. Pairs of the same sizes go through the network together, and on a GPU both directions
-    of a pair whose pictures are of one size do, too; a CPU gains nothing by that and loses its cache."""
+def see(network: Network, pairs: Sequence[Sides[Encoded]], *, descriptors: bool = True) -> list[Seen]:
+    """Every pair from both sides. Pairs of the same sizes go through the network together, and where both sizes of a
+    pair are equal both directions do."""
     seen: dict[int, Seen] = {}
     sizes = [(pair.a.frame.size, pair.b.frame.size) for pair in pairs]
     for size_a, size_b in sorted(set(sizes)):
@@ -76,7 +76,7 @@ def see(network: Network, pairs: Sequence[Sides[Encoded]], device: str, *, descr
         a = torch.stack([pairs[i].a.tokens for i in rows])
         b = torch.stack([pairs[i].b.tokens for i in rows])
         directions = [(a, b, size_a, size_b), (b, a, size_b, size_a)]
-        if size_a == size_b and device != "cpu":
+        if size_a == size_b:
             directions = [(torch.cat([a, b]), torch.cat([b, a]), size_a, size_b)]
         views = [network.decode(*direction, descriptors=descriptors) for direction in directions]
         first, second = ([item for view in column for item in _each(view)] for column in zip(*views, strict=True))

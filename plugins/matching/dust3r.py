@@ -52,9 +52,7 @@ class Dust3r:
         net = network(load_network, self.weights, resources.device)
         pairs = [Sides(*(encoded(each, self.weights) for each in tokens)) for tokens, _ in items]
         out = []
-        for (_, photos), pair, seen in zip(
-            items, pairs, see(net, pairs, resources.device, descriptors=False), strict=True
-        ):
+        for (_, photos), pair, seen in zip(items, pairs, see(net, pairs, descriptors=False), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)
             found = _near(seen, correspond(seen, _neighbours, _certainty, self.seed_px), self.max_gap)
             out.append(pair_matches(seen, frames, photos, in_photos(found, frames), found.confidence, self.grid_px))

@@ -63,17 +63,15 @@ class Mast3r:
             raise StageError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
         pairs = [Sides(*(encoded(each, self.weights) for each in tokens)) for tokens, _ in items]
         out = []
-        for (_, photos), pair, seen in zip(items, pairs, see(net, pairs, resources.device), strict=True):
+        for (_, photos), pair, seen in zip(items, pairs, see(net, pairs), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)
             found, where = correspond(seen, _neighbours, _certainty, self.seed_px), frames
             if self.max_side_px is not None:
-                found, where = self._finer(net, photos, in_photos(found, frames), resources.device) or (found, where)
+                found, where = self._finer(net, photos, in_photos(found, frames)) or (found, where)
             out.append(pair_matches(seen, frames, photos, in_photos(found, where), found.confidence, self.grid_px))
         return out
 
-    def _finer(
-        self, net: Network, photos: Sides[Photo], xy: Sides[Array], device: str
-    ) -> tuple[Found, Sides[Frame]] | None:
+    def _finer(self, net: Network, photos: Sides[Photo], xy: Sides[Array]) -> tuple[Found, Sides[Frame]] | None:
         """The matches again, in windows of larger pictures, and the frames of these; None if nothing is gained."""
         pictures = [read_rgb(photo, self.max_side_px) for photo in photos]
         frames = Sides(*(_whole(photo, picture) for photo, picture in zip(photos, pictures, strict=True)))
@@ -87,7 +85,7 @@ class Mast3r:
         for start in range(0, len(looks), WINDOWS_AT_ONCE):
             some = looks[start : start + WINDOWS_AT_ONCE]
             sides = [_encode(net, picture, [look[side] for look in some]) for side, picture in enumerate(pictures)]
-            for look, seen in zip(some, see(net, list(map(Sides, *sides)), device), strict=True):
+            for look, seen in zip(some, see(net, list(map(Sides, *sides))), strict=True):
                 found = correspond(seen, _neighbours, _certainty, self.seed_px)
                 a, b = (_rows_of_whole(found.pairs[i], look[i], frames[i].size[1]) for i in (0, 1))
                 runs.append(Pairs(a, b))
