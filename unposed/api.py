@@ -26,6 +26,7 @@ from unposed.synthetic.sample import sample_folder
 
 from .diagnosis import Diagnosis, diagnose
 from .evaluation import Evaluation, evaluate_model
+from .pairs import PairFacts, PairTable, pairs
 from .plugin_template import write_plugin
 from .reconstruction import Reconstruction, load, reconstruct
 from .two_photos import Pair, pairwise
@@ -34,6 +35,8 @@ __all__ = [
     "Diagnosis",
     "Evaluation",
     "Pair",
+    "PairFacts",
+    "PairTable",
     "Plugin",
     "Reconstruction",
     "Weights",
@@ -49,6 +52,7 @@ __all__ = [
     "load",
     "new_plugin",
     "open_cache",
+    "pairs",
     "pairwise",
     "reconstruct",
     "show_plugin",

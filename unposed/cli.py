@@ -104,6 +104,7 @@ def parser() -> Parser:
         return made
 
     _reconstruct(verb("reconstruct", "find the cameras and 3D points of a folder of photos"))
+    _pairs(verb("pairs", "list which photos are taken to see the same thing, and draw it"))
     _pairwise(verb("pairwise", "match two photos, and find how their cameras stand to each other"))
     _export(verb("export", "write a finished reconstruction for another program"))
     _evaluate(verb("eval", "measure a model against known camera poses"))
@@ -133,6 +134,16 @@ def _reconstruct(p: Parser) -> None:
     p.add_argument(
         "--require", type=_fraction, default=0.0, metavar="FRACTION", help="exit 3 if fewer photos than that are placed"
     )
+
+
+def _pairs(p: Parser) -> None:
+    p.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photos, searched with its sub-folders")
+    p.add_argument("-o", "--out", type=Path, metavar="DIR", help="draw the similarity matrix and the scene graph there")
+    p.add_argument("--why", nargs=2, metavar=("A", "B"), help="say why two photos are joined, or are not")
+    _how(p)
+    p.add_argument("--masks", type=Path, metavar="DIR", help="pictures named like the photos; black hides")
+    p.add_argument("--include", action="append", default=[], metavar="GLOB", help="only photos whose name matches")
+    p.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no photos whose name matches")
 
 
 def _pairwise(p: Parser) -> None:

@@ -16,7 +16,7 @@ from unposed.pipeline.progress import progress_for
 from unposed.pipeline.store import Store
 from unposed.pipeline.weights import weight_folders
 
-from .show import count, pair_rows, paragraph, reconstruction_rows, size, table
+from .show import count, pair_list, pair_rows, paragraph, reconstruction_rows, size, table
 
 
 def reconstruct(arguments: argparse.Namespace) -> int:
@@ -34,6 +34,27 @@ def reconstruct(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return _print_json(made.summary)
     print(table(reconstruction_rows(made.summary, arguments.out, arguments.preset)))
+    return 0
+
+
+def pairs(arguments: argparse.Namespace) -> int:
+    """`unposed pairs PHOTOS [-o DIR] [--why A B]`."""
+    found = unposed.pairs(
+        arguments.photos,
+        arguments.out,
+        masks=arguments.masks,
+        include=arguments.include,
+        exclude=arguments.exclude,
+        **_how(arguments),
+    )
+    if arguments.why:
+        lines = found.why(*arguments.why)
+        return _print_json(lines) if arguments.json else print("\n".join(lines)) or 0
+    if arguments.json:
+        return _print_json(found.to_json())
+    print(table(pair_list(found)))
+    if arguments.out:
+        print(f"drawn: {arguments.out}/similarity.png and {arguments.out}/graph.png")
     return 0
 
 

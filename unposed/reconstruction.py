@@ -82,7 +82,7 @@ def reconstruct(
     name = AUTO if preset == "auto" else str(preset)
     store_folder = default_folder() if cache is None else Path(cache)
     with closing(progress or Quiet()) as shown:
-        graph = _graph(name, settings, cameras)
+        graph = checked_graph(name, settings, cameras)
         resources = machine(device, workers, ram_bytes, vram_bytes)
         found = scan(photos, include=include, exclude=exclude, masks=masks)
 
@@ -139,7 +139,7 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     return Reconstruction(found, Scenes(scenes, left_out, tuple(summary["notes"])), summary, out)
 
 
-def _graph(preset: str, settings: Iterable[str] | Mapping[str, Any], cameras: str | None) -> Graph:
+def checked_graph(preset: str, settings: Iterable[str] | Mapping[str, Any], cameras: str | None = None) -> Graph:
     """The whole graph, checked before any photo is read."""
     lines = [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
     if cameras is not None:

@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import acos, degrees
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .pairs import PairTable
 
 NAMED = 5
 """Photos that are named one by one when something is amiss with them; summary.json names all."""
@@ -69,6 +72,19 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json tells the rest"))
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     return rows
+
+
+def pair_list(found: PairTable) -> list[tuple[str, ...]]:
+    """All pairs that were matched, the best first, as rows for `table`; then what else there is to say."""
+    matched = sorted((pair for pair in found.pairs if pair.chosen), key=lambda pair: (-pair.verified, pair.photos))
+    rows: list[tuple[str, ...]] = [("photo", "photo", "similarity", "matches", "verified", "geometry")]
+    for pair in matched:
+        alike = "-" if pair.similarity is None else f"{pair.similarity:.4f}"
+        rows.append((*pair.photos, alike, str(pair.matches), str(pair.verified), pair.verdict))
+    rows += [(*names[:2], "", "", "", f"copies of one file, {len(names)} in all") for names in found.same_file]
+    joined = {name for pair in found.pairs if pair.kind != "none" and not pair.doubt for name in pair.photos}
+    lonely = (photo.name for photo in found.photos.photos if photo.name not in joined)
+    return rows + [(name, "-", "", "", "", "joined with no other") for name in lonely]
 
 
 def _left_out(photos: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,0 +1,217 @@
+"""Which photos a preset takes to see the same thing, pair by pair, without reconstructing anything."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unposed.pipeline.artifacts import Doubts, LocalGeometry, Photos, Ranking, SceneGraph
+from unposed.pipeline.engine import Run, run
+from unposed.pipeline.errors import ConfigError, InputError
+from unposed.pipeline.graph import Graph
+from unposed.pipeline.photos import scan
+from unposed.pipeline.ports import fits
+from unposed.pipeline.progress import Progress, Quiet
+from unposed.pipeline.resources import machine
+from unposed.pipeline.stage import Grain
+from unposed.pipeline.store import Store, default_folder
+
+from .reconstruction import AUTO, checked_graph
+
+
+@dataclass(frozen=True)
+class PairFacts:
+    """What is known of two photos."""
+
+    photos: tuple[str, str]
+    similarity: float | None
+    """As the ranking has it; None: it is not in the ranking."""
+    chosen: bool
+    """Whether the scene graph has it, so that it was matched."""
+    matches: int = 0
+    verified: int = 0
+    """Matches that one geometry explains."""
+    kind: str = "none"
+    """general, planar, rotation, or none: no geometry."""
+    doubt: str = ""
+    """Why the pair is not believed all the same."""
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        if not self.chosen:
+            return "not matched"
+        if self.doubt:
+            return f"not believed: {self.doubt}"
+        return "no geometry" if self.kind == "none" else self.kind
+
+
+@dataclass(frozen=True, eq=False)
+class PairTable:
+    """All pairs that were ranked or matched, by name."""
+
+    photos: Photos
+    pairs: tuple[PairFacts, ...]
+    same_file: tuple[tuple[str, ...], ...]
+    """Photos that are copies of each other, byte by byte."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "photos": [photo.name for photo in self.photos.photos],
+            "rejected": dict(self.photos.rejected),
+            "same_file": [list(names) for names in self.same_file],
+            "pairs": [asdict(pair) | {"verdict": pair.verdict} for pair in self.pairs],
+        }
+
+    def between(self, a: str, b: str) -> PairFacts:
+        """The facts of two photos, in whichever order."""
+        for name in (a, b):
+            if name not in {photo.name for photo in self.photos.photos}:
+                raise InputError(f"{name}: no such photo; give names as the list has them")
+        if a == b:
+            raise InputError(f"{a}: give two different photos")
+        names = (min(a, b), max(a, b))
+        return next((pair for pair in self.pairs if pair.photos == names), PairFacts(names, None, False))
+
+    def why(self, a: str, b: str) -> list[str]:
+        """Why two photos are joined or not, line by line."""
+        pair = self.between(a, b)
+        lines = [f"similarity {pair.similarity:.4f}"] if pair.similarity is not None else ["not ranked: hardly alike"]
+        if pair.similarity is not None:
+            lines += [f"to {name}: {self._place(name, pair)}" for name in pair.photos]
+        if any({a, b} <= set(names) for names in self.same_file):
+            lines.append("copies of one file: a pair without a baseline, which says nothing of depth")
+        if not pair.chosen:
+            lines.append("the scene graph leaves it out, so it was not matched")
+        elif pair.kind == "none":
+            lines.append(f"{pair.matches} matches, but no geometry explains enough of them")
+        else:
+            lines.append(f"{pair.verified} of {pair.matches} matches verified, geometry: {pair.kind}")
+        if pair.doubt:
+            lines.append(f"not believed: {pair.doubt}")
+        if pair.kind == "none" or pair.doubt:
+            way = self._way(*pair.photos)
+            lines.append(f"joined by way of {' - '.join(way)}" if way else "nothing joins the two, by any way")
+        return lines
+
+    def _place(self, name: str, pair: PairFacts) -> str:
+        own = [each for each in self.pairs if name in each.photos and each.similarity is not None]
+        better = sum((each.similarity or 0.0) > (pair.similarity or 0.0) for each in own)
+        return f"the {better + 1}. most similar of {len(own)}"
+
+    def _way(self, a: str, b: str) -> list[str]:
+        """The shortest chain of verified pairs."""
+        partners: dict[str, list[str]] = {}
+        for pair in self.pairs:
+            if pair.kind != "none" and not pair.doubt:
+                for one, other in (pair.photos, pair.photos[::-1]):
+                    partners.setdefault(one, []).append(other)
+        before, queue = {a: a}, deque([a])
+        while queue and b not in before:
+            for other in partners.get(photo := queue.popleft(), []):
+                if other not in before:
+                    before[other] = photo
+                    queue.append(other)
+        way = [b] if b in before else []
+        while way and way[-1] != a:
+            way.append(before[way[-1]])
+        return way[::-1]
+
+
+def pairs(
+    photos: str | Path,
+    out: str | Path | None = None,
+    *,
+    preset: str | Path = "auto",
+    settings: Iterable[str] | Mapping[str, Any] = (),
+    masks: str | Path | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "auto",
+    workers: int | None = None,
+    ram_bytes: int | None = None,
+    vram_bytes: int | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> PairTable:
+    """Rank, match and verify the photos in a folder as `reconstruct` with this preset would.
+
+    With `out`, similarity.png and graph.png are drawn there, a matrix and the verified scene graph. What is computed
+    here need not be computed again by `reconstruct`.
+    """
+    name = AUTO if preset == "auto" else str(preset)
+    with closing(progress or Quiet()) as shown:
+        graph = checked_graph(name, settings)
+        wanted = tuple(node for node in (_last(graph, kind) for kind in STEPS) if node)
+        found = scan(photos, include=include, exclude=exclude, masks=masks)
+        with Store(default_folder() if cache is None else Path(cache), report=shown.note) as store:
+            resources = machine(device, workers, ram_bytes, vram_bytes)
+            done = run(replace(graph, outputs=wanted), found, store, resources=resources, progress=shown, seed=seed)
+            table = PairTable(found, _facts(graph, found, done), _copies(found))
+    if out is not None:
+        from .pictures import graph_picture, similarity_picture
+
+        try:
+            Path(out).mkdir(parents=True, exist_ok=True)
+            similarity_picture(table).save(Path(out) / "similarity.png")
+            graph_picture(table).save(Path(out) / "graph.png")
+        except OSError as error:
+            raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+    return table
+
+
+STEPS = (Ranking, SceneGraph, LocalGeometry, Doubts)
+"""What is asked of the preset."""
+
+
+def _last(graph: Graph, kind: type) -> str | None:
+    """The last node that gives this, of the pairs or the collection; the one a mapper would read."""
+    over = (Grain.COLLECTION, Grain.PAIR)
+    giving = [n for n, node in graph.nodes.items() if node.ports.grain in over and fits(node.ports.result, kind)]
+    return giving[-1] if giving else None
+
+
+def _facts(graph: Graph, photos: Photos, done: Run) -> tuple[PairFacts, ...]:
+    ranking, edges, verification, doubts = (
+        None if node is None else done.value(node) for node in (_last(graph, kind) for kind in STEPS)
+    )
+    if verification is None:
+        raise ConfigError("this preset has no stage that verifies pairs one by one, so there is nothing to list")
+    similarity = _by_pair(ranking.pairs, ranking.similarity) if ranking else {}
+    chosen = _by_pair(edges.pairs, edges.similarity) if edges else {}
+    reasons = _by_pair(doubts.pairs, doubts.reasons) if doubts else {}
+    facts = []
+    for a, b in sorted({*similarity, *chosen}):
+        geometry = verification.get((a, b))
+        alike = similarity.get((a, b))
+        facts.append(
+            PairFacts(
+                photos=(photos[a].name, photos[b].name),
+                similarity=None if alike is None else round(float(alike), 6),
+                chosen=(a, b) in chosen,
+                matches=0 if geometry is None else len(geometry.inliers),
+                verified=0 if geometry is None else int(np.sum(geometry.inliers)),
+                kind="none" if geometry is None else geometry.kind,
+                doubt=reasons.get((a, b), ""),
+            )
+        )
+    return tuple(facts)
+
+
+def _by_pair(pairs: Any, values: Iterable[Any]) -> dict[tuple[int, int], Any]:
+    return {(a, b): value for (a, b), value in zip(pairs.tolist(), values, strict=True)}
+
+
+def _copies(photos: Photos) -> tuple[tuple[str, ...], ...]:
+    names: dict[str, list[str]] = {}
+    for photo in photos.photos:
+        names.setdefault(photo.content, []).append(photo.name)
+    return tuple(tuple(same) for same in names.values() if len(same) > 1)

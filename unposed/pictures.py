@@ -1,0 +1,137 @@
+"""Pictures of a collection: how alike its photos are, and which of them belong together."""
+
+from __future__ import annotations
+
+import networkx
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from unposed.pipeline.errors import UnposedError
+from unposed.pipeline.photos import Photo
+from unposed.pipeline.pixels import read_rgb
+from unposed.pipeline.stage import StageError
+
+from .pairs import PairFacts, PairTable
+
+SIDE = 1000
+"""Pixels of a picture; drawn twice as large, and shrunk for smooth lines."""
+
+MOST_THUMBNAILS = 150
+"""Photos beyond that are dots."""
+
+PAPER, INK = (250, 249, 246), (40, 44, 52)
+VERIFIED, FLAT, DOUBTED, FAILED = (38, 110, 166), (122, 172, 208), (205, 61, 48), (226, 222, 214)
+"""Colours of pairs: general geometry; planar, or turned on the spot; not believed; matched in vain."""
+
+
+def similarity_picture(table: PairTable) -> Image.Image:
+    """A matrix, photo by photo in the order of their names: above the diagonal the similarity by the ranking, dark
+    being alike, below it the verified matches."""
+    index = {photo.name: row for row, photo in enumerate(table.photos.photos)}
+    photos = max(len(index), 1)
+    cell = max(1, SIDE // photos)
+    rows = np.array([(index[p.photos[0]], index[p.photos[1]]) for p in table.pairs], np.int64).reshape(-1, 2)
+    image = np.tile(np.array(PAPER, np.float64), (photos, photos, 1))
+    image[np.arange(photos), np.arange(photos)] = INK
+    if len(rows):
+        alike = np.array([pair.similarity or 0.0 for pair in table.pairs])
+        verified = np.array([0 if pair.doubt else pair.verified for pair in table.pairs], np.float64)
+        image[rows[:, 0], rows[:, 1]] = _shade(alike, INK)
+        image[rows[:, 1], rows[:, 0]] = _shade(verified, VERIFIED)
+        doubted = np.array([bool(pair.doubt) for pair in table.pairs])
+        image[rows[doubted, 1], rows[doubted, 0]] = DOUBTED
+    picture = Image.fromarray(image.round().astype(np.uint8)).resize((photos * cell,) * 2, Image.Resampling.NEAREST)
+    if max(picture.size) > SIDE:
+        picture.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
+    return picture
+
+
+def graph_picture(table: PairTable) -> Image.Image:
+    """The photos, near to those they share most with, and the pairs that were matched: blue ones verified, the thicker
+    the more matches, pale ones flat; red ones not believed; grey ones matched in vain."""
+    side = 2 * SIDE
+    picture = Image.new("RGB", (side, side), PAPER)
+    draw = ImageDraw.Draw(picture)
+    names = [photo.name for photo in table.photos.photos]
+    place = dict(zip(names, _laid_out(table, names) * 0.86 * side + 0.07 * side, strict=True))
+    chosen = sorted((pair for pair in table.pairs if pair.chosen), key=lambda pair: (_layer(pair), pair.verified))
+    most = max((pair.verified for pair in chosen), default=1) or 1
+    for pair in chosen:
+        width = 2 if pair.kind == "none" else round(2 + 10 * (pair.verified / most) ** 0.5)
+        ends = [tuple(place[name].tolist()) for name in pair.photos]
+        draw.line(ends, fill=(FAILED, DOUBTED, FLAT, VERIFIED)[_layer(pair)], width=width)
+    thumbnail = int(min(0.14, 0.55 / max(len(names), 1) ** 0.5) * side)
+    font = ImageFont.load_default(size=max(16, thumbnail // 8))
+    for photo in table.photos.photos:
+        x, y = place[photo.name]
+        small = _thumbnail(photo, thumbnail) if len(names) <= MOST_THUMBNAILS else None
+        if small is None:
+            draw.ellipse((x - 9, y - 9, x + 9, y + 9), fill=INK)
+            continue
+        corner = (round(x - small.width / 2), round(y - small.height / 2))
+        picture.paste(small, corner)
+        label = photo.name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+        where = (corner[0] + 4, corner[1] + 2)
+        draw.text(where, label, font=font, fill="white", stroke_width=3, stroke_fill=INK)
+    return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def _layer(pair: PairFacts) -> int:
+    """What is drawn later covers what was drawn before."""
+    if pair.kind == "none":
+        return 0
+    return 1 if pair.doubt else 3 if pair.kind == "general" else 2
+
+
+def _laid_out(table: PairTable, names: list[str]) -> NDArray[np.float64]:
+    """(photos, 2) in the unit square: parts side by side in rows, each by the springs between its photos."""
+    graph = networkx.Graph()
+    graph.add_nodes_from(names)
+    for pair in table.pairs:
+        if pair.kind != "none" and not pair.doubt:
+            graph.add_edge(*pair.photos, pull=float(pair.verified), length=1.0 / np.sqrt(1.0 + pair.verified))
+    parts = sorted(networkx.connected_components(graph), key=lambda part: (-len(part), min(part)))
+    boxes = _boxes([len(part) for part in parts])
+    where: dict[str, NDArray[np.float64]] = {}
+    for part, (left, top, size) in zip(parts, boxes, strict=True):
+        inner = graph.subgraph(sorted(part))
+        if len(part) <= MOST_THUMBNAILS:
+            layout = networkx.kamada_kawai_layout(inner, weight="length")
+        else:
+            layout = networkx.spring_layout(inner, weight="pull", seed=0, iterations=60)
+        points = np.array([layout[name] for name in layout])
+        spread = max(float(np.ptp(points, axis=0).max()), 1e-9)
+        points = (points - (points.max(axis=0) + points.min(axis=0)) / 2) / spread + 0.5
+        for name, point in zip(layout, points, strict=True):
+            where[name] = np.array([left, top]) + size * (0.08 + 0.84 * point)
+    return np.array([where[name] for name in names]).reshape(-1, 2)
+
+
+def _boxes(sizes: list[int]) -> list[tuple[float, float, float]]:
+    """Squares (left, top, side) in the unit square for parts of so many photos, the largest first: one above, and
+    below it in as many columns as it takes the others."""
+    if len(sizes) <= 1:
+        return [(0.0, 0.0, 1.0)] * len(sizes)
+    columns = int(np.ceil(np.sqrt(2.0 * (len(sizes) - 1))))
+    lines = -(-(len(sizes) - 1) // columns)
+    side = min(1.0 / columns, 0.5 / lines)
+    top = 1.0 - lines * side
+    below = [(i % columns * side, top + i // columns * side, side) for i in range(len(sizes) - 1)]
+    return [((1.0 - top) / 2, 0.0, top), *below]
+
+
+def _shade(value: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArray[np.float64]:
+    """(n, 3) from paper to a colour; not in proportion, as a few pairs are many times as alike as all others."""
+    strong = np.sqrt(value / max(float(np.quantile(value, 0.98)), 1e-9)).clip(0.0, 1.0)[:, None]
+    mixed: NDArray[np.float64] = (1.0 - strong) * np.array(PAPER) + strong * np.array(colour)
+    return mixed
+
+
+def _thumbnail(photo: Photo, side: int) -> Image.Image | None:
+    try:
+        small = Image.fromarray(read_rgb(photo, side))
+    except (OSError, UnposedError, StageError):  # it has moved, or cannot be decoded: then it is a dot
+        return None
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
