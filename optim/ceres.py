@@ -8,6 +8,7 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from .anchors import Anchors
 from .bundle import Adjust, Bundle, Prior, Summary
 from .cameras import CX, CY, intrinsics_of, params_of
 from .intrinsics import HELD
@@ -23,13 +24,17 @@ LOSSES = {
 
 
 def adjust_by_ceres(
-    bundle: Bundle, options: Adjust, prior: Prior | None = None, sigma: Array | None = None
+    bundle: Bundle,
+    options: Adjust,
+    prior: Prior | None = None,
+    sigma: Array | None = None,
+    anchors: Anchors | None = None,
 ) -> tuple[Bundle, Summary]:
     """As optim.adjustment.adjust, but all observations are equally exact and intrinsics are free or fixed: COLMAP's
     adjustment has no place for `sigma`, and of a `prior` it only heeds what is held, the principal point for all
-    cameras or none; nor does it tell the costs on the way."""
+    cameras or none, and of anchors only fixed poses; nor does it tell the costs on the way."""
     del sigma
-    model, adjuster = prepared(bundle, options, prior)
+    model, adjuster = prepared(bundle, options, prior, anchors)
     solved = adjuster.solve()
     assert isinstance(solved, pycolmap.CeresBundleAdjustmentSummary)
     summary = solved.ceres_summary
@@ -39,7 +44,7 @@ def adjust_by_ceres(
 
 
 def prepared(
-    bundle: Bundle, options: Adjust, prior: Prior | None = None
+    bundle: Bundle, options: Adjust, prior: Prior | None = None, anchors: Anchors | None = None
 ) -> tuple[pycolmap.Reconstruction, pycolmap.BundleAdjuster]:
     """The bundle as a model of COLMAP, and what adjusts it when its solve() is called."""
     model = _to_colmap(bundle)
@@ -58,8 +63,10 @@ def prepared(
     settings.ceres.solver_options.function_tolerance = options.tolerance
     settings.ceres.solver_options.num_threads = 1
     config = pycolmap.BundleAdjustmentConfig()
-    for image in model.images:
-        config.add_image(image)
+    for image_id, image in model.images.items():
+        config.add_image(image_id)
+        if anchors is not None and anchors.fixed[image_id - 1]:
+            config.set_constant_rig_from_world_pose(image.frame_id)
     for camera in np.flatnonzero(fixed):
         config.set_constant_cam_intrinsics(int(camera) + 1)
     return model, pycolmap.create_default_ceres_bundle_adjuster(settings, config, model)

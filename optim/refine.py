@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .adjustment import adjust
+from .anchors import Anchors
 from .bundle import Adjust, Bundle, Prior, Summary, errors_px
 from .intrinsics import hold_principal
 from .resection import register
@@ -52,7 +53,7 @@ class Solver(Protocol):
     """A way to the minimum, as optim.adjustment.adjust."""
 
     def __call__(
-        self, bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None
+        self, bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None, anchors: Anchors | None
     ) -> tuple[Bundle, Summary]: ...
 
 
@@ -73,8 +74,10 @@ def refine(
     unit_px: float,
     seed: int = 0,
     solver: Solver = adjust,
+    anchors: Anchors | None = None,
 ) -> Refined:
-    """The final bundle. `start` gives cameras and poses; `candidates` are photos that may join by resection."""
+    """The final bundle. `start` gives cameras and poses, in the frame of the anchors if there are any; `candidates` are
+    photos that may join by resection."""
     bundle = start
     posed = np.isfinite(start.cam_from_world[:, 0, 0])
     prior = hold_principal(prior, np.bincount(start.camera_of[posed], minlength=len(start.models)))
@@ -97,6 +100,7 @@ def refine(
             ),
             prior,
             None if views.sigma is None else views.sigma[bundle.row],
+            anchors,
         )
         summaries.append(summary)
         bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * unit_px)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.adjustment import adjust
+from unposed.optim.anchors import no_anchors
 from unposed.optim.bundle import Adjust, Bundle, errors_px
 from unposed.optim.ceres import adjust_by_ceres
 from unposed.optim.intrinsics import HELD, hold_principal
@@ -77,3 +78,19 @@ def test_ceres_holds_given_cameras_and_doubtful_principal_points(collection: Cal
     held, _ = adjust_by_ceres(start, options, hold_principal(prior, np.array([3, 3])))
     np.testing.assert_array_equal(held.intrinsics[:, 2:4], start.intrinsics[:, 2:4])
     assert held.intrinsics[1, 0] != start.intrinsics[1, 0]
+
+
+def test_ceres_leaves_fixed_poses(collection: Callable[..., Any]) -> None:
+    """And gets to the same place as ours around them."""
+    world = collection(photos=8, points=150, noise_px=0.5)
+    start = world.bundle()
+    start.points[:] += 0.05
+    anchors = replace(no_anchors(8), fixed=np.isin(np.arange(8), [1, 6]))
+    options = Adjust(loss_px=LOSS_PX, max_iterations=100, tolerance=1e-12)
+    theirs, _ = adjust_by_ceres(start, options, anchors=anchors)
+    np.testing.assert_allclose(
+        theirs.cam_from_world[anchors.fixed], start.cam_from_world[anchors.fixed], rtol=0, atol=1e-12
+    )
+    ours, _ = adjust(start, options, anchors=anchors)
+    assert cost(ours) == pytest.approx(cost(theirs), rel=1e-6)
+    np.testing.assert_allclose(ours.cam_from_world, theirs.cam_from_world, atol=1e-3)
