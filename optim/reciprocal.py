@@ -27,7 +27,7 @@ ROUNDS = 10
 
 # Similarities stay in the cache of a core: they are read once, for the largest, and forgotten.
 _QUERIES, _TARGETS = 128, 2048
-_DEVICE_BLOCK_BYTES = 256 << 20
+_DEVICE_BLOCK_BYTES = 64 << 20
 
 
 class Lookup:
