@@ -13,6 +13,8 @@ from .transformer import Mlp
 
 POINT_CHANNELS = 4
 """x, y, z and the confidence."""
+BAND = 32
+"""Rows of the full picture that are computed at a time on a CPU."""
 HIDDEN_FACTOR = 4
 """Width of the descriptor perceptron's hidden layer, in widths of its input."""
 
@@ -106,7 +108,26 @@ class Dpt(nn.Module):
     def forward(self, levels: Sequence[Tensor], size: Size) -> Tensor:
         """(b, 4, height, width) of four (b, n, c)."""
         maps = [step(as_map(level, size)) for step, level in zip(self.act_postprocess, levels, strict=True)]
-        out: Tensor = self.head(self.scratch(maps))
+        half: Tensor = self.head[0](self.scratch(maps))
+        if half.device.type != "cpu":
+            whole: Tensor = self.head[1:](half)
+            return whole
+        return torch.cat([self._band(half, top, min(top + BAND, size[0])) for top in range(0, size[0], BAND)], dim=2)
+
+    def _band(self, half: Tensor, top: int, bottom: int) -> Tensor:
+        """Rows top to bottom of what `head[1:]` makes of the map of half size. Whole maps of full size take 200 MB and
+        do not fit in any cache."""
+        height, last = half.shape[2], 2 * half.shape[2] - 1
+        # One row more on either side, for the 3x3 convolution, which sees zeros beyond the picture.
+        first, end = max(0, top - 1), min(last + 1, bottom + 1)
+        position = torch.arange(first, end, dtype=half.dtype) * ((height - 1) / last)
+        above = position.long().clamp(max=height - 1)
+        below = (above + 1).clamp(max=height - 1)
+        rows = torch.lerp(half[:, :, above], half[:, :, below], (position - above)[:, None])
+        band = F.interpolate(rows, size=(end - first, 2 * half.shape[3]), mode="bilinear", align_corners=True)
+        band = F.pad(band, (0, 0, first - (top - 1), (bottom + 1) - end))
+        convolved = F.conv2d(band, self.head[2].weight, self.head[2].bias, padding=(0, 1))
+        out: Tensor = self.head[4](F.relu(convolved, inplace=True))
         return out
 
 
@@ -137,9 +158,9 @@ class PointHead(nn.Module):
         """(b, height, width, d) of unit norm, and (b, height, width)."""
         both = torch.cat((levels[0], levels[-1]), dim=-1)
         raw = F.pixel_shuffle(as_map(self.head_local_features(both), size), PATCH_PX)
-        described = raw[:, :-1].movedim(1, -1)
-        unit = described / torch.linalg.vector_norm(described, dim=-1, keepdim=True)
-        return unit, _confidence(raw[:, -1], self.config.descriptor_confidence_range)
+        described = raw[:, :-1].movedim(1, -1).contiguous()
+        described /= torch.linalg.vector_norm(described, dim=-1, keepdim=True)
+        return described, _confidence(raw[:, -1], self.config.descriptor_confidence_range)
 
 
 def _points(raw: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ say is in the frame of the first one's camera.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -91,39 +93,48 @@ class Network(nn.Module):
         """
         if self.config.head == "none":
             raise ValueError("this network has no head for points: it gives tokens only")
-        outputs_1, outputs_2 = self.decoder_outputs(tokens_1, tokens_2, size_1, size_2)
+        if self.device.type != "cpu":
+            return self._decode(tokens_1, tokens_2, size_1, size_2, descriptors)
+        # Maps of one pair take hundreds of megabytes, and a CPU gains nothing by having several at once.
+        pairs = zip(tokens_1.split(1), tokens_2.split(1), strict=True)
+        views = [self._decode(one, two, size_1, size_2, descriptors) for one, two in pairs]
+        return views[0] if len(views) == 1 else (_together([v for v, _ in views]), _together([v for _, v in views]))
+
+    def _decode(
+        self, tokens_1: Tensor, tokens_2: Tensor, size_1: Size, size_2: Size, descriptors: bool
+    ) -> tuple[View, View]:
         read = self.config.levels_read
+        outputs_1, outputs_2 = self.decoder_outputs(tokens_1, tokens_2, size_1, size_2, read)
         return (
-            self._view(self.downstream_head1, [outputs_1[level] for level in read], size_1, descriptors),
-            self._view(self.downstream_head2, [outputs_2[level] for level in read], size_2, descriptors),
+            self._view(self.downstream_head1, outputs_1, size_1, descriptors),
+            self._view(self.downstream_head2, outputs_2, size_2, descriptors),
         )
 
     @torch.inference_mode()
     def decoder_outputs(
-        self, tokens_1: Tensor, tokens_2: Tensor, size_1: Size, size_2: Size
+        self, tokens_1: Tensor, tokens_2: Tensor, size_1: Size, size_2: Size, levels: Collection[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Of either picture: the encoder's tokens, and then the output of every decoder block, the last one normed."""
-        width = self.config.decoder.width // self.config.decoder.heads
+        """Of either picture, those of ascending `levels`: 0 is the encoder's tokens, l the output of decoder block l,
+        which is normed if it is the last."""
+        width, depth = self.config.decoder.width // self.config.decoder.heads, self.config.decoder.depth
         here, there = self._rotation(_checked(size_1), width), self._rotation(_checked(size_2), width)
-        outputs_1, outputs_2 = [tokens_1.to(self.device).float()], [tokens_2.to(self.device).float()]
+        tokens_1, tokens_2 = tokens_1.to(self.device).float(), tokens_2.to(self.device).float()
+        kept = [(tokens_1, tokens_2)] if 0 in levels else []
         with self._products():
-            one, two = self.decoder_embed(outputs_1[0]).float(), self.decoder_embed(outputs_2[0]).float()
-            for block_1, block_2 in zip(self.dec_blocks, self.dec_blocks2, strict=True):
+            one, two = self.decoder_embed(tokens_1).float(), self.decoder_embed(tokens_2).float()
+            for level, (block_1, block_2) in enumerate(zip(self.dec_blocks, self.dec_blocks2, strict=True), start=1):
                 one, two = block_1(one, two, here, there), block_2(two, one, there, here)
-                outputs_1.append(one)
-                outputs_2.append(two)
-        outputs_1[-1], outputs_2[-1] = self.dec_norm(one), self.dec_norm(two)
-        return outputs_1, outputs_2
+                if level in levels and level < depth:
+                    kept.append((one, two))
+        if depth in levels:
+            kept.append((self.dec_norm(one), self.dec_norm(two)))
+        return [pair[0] for pair in kept], [pair[1] for pair in kept]
 
     def _view(self, head: PointHead, levels: list[Tensor], size: Size, descriptors: bool) -> View:
-        described = descriptors and self.config.descriptor_width > 0
-        # Maps at full resolution take 200 MB a picture: on a CPU nothing is gained by having several at once.
-        parts = [[level[i : i + 1] for level in levels] for i in range(len(levels[0]))]
-        views = [
-            View(*head.points(part, size), *(head.descriptors(part, size) if described else (None, None)))
-            for part in ([levels] if self.device.type != "cpu" else parts)
-        ]
-        return views[0] if len(views) == 1 else _together(views)
+        with _tensor_cores(allowed=self.dtype != torch.float32):
+            points = head.points(levels, size)
+            described = descriptors and self.config.descriptor_width > 0
+            return View(*points, *(head.descriptors(levels, size) if described else (None, None)))
 
     def _products(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -134,6 +145,18 @@ class Network(nn.Module):
         if key not in self._rotations:
             self._rotations[key] = rotation(size, head_width, self.config.rope_base, self.device)
         return self._rotations[key]
+
+
+@contextmanager
+def _tensor_cores(*, allowed: bool) -> Iterator[None]:
+    """Whether GPUs may round the factors of float32 products to ten bits, which PyTorch lets convolutions do unasked."""
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, conv.allow_tf32
+    matmul.allow_tf32 = conv.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, conv.allow_tf32 = before
 
 
 def _checked(size: Size) -> Size:

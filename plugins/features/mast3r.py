@@ -1,0 +1,113 @@
+"""Tokens of MASt3R's encoder, and what its retrieval head makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from unposed.pipeline.artifacts import Features, Photo, Tokens
+from unposed.pipeline.config import Within
+from unposed.pipeline.content import content_hash
+from unposed.pipeline.pixels import photo_per_px, read_rgb
+from unposed.pipeline.stage import Grain, Resources, StageError
+from unposed.pipeline.weights import WeightFile
+
+from ..mast3r.config import PATCH_PX
+from ..mast3r.preprocess import SQUARE_PX, as_images, framed
+from ..mast3r.shared import Precision, shared_network, shared_retrieval_head
+from .sampling import colours
+
+BYTES_PER_PX = 400
+"""Of the encoder at work: a patch of 256 pixels has a hundred kilobytes of activations at a time."""
+THUMBNAIL_PX = 512
+SIZE_STEP = 64
+"""Of a square picture three quarters are kept, in whole patches."""
+
+
+@dataclass(frozen=True)
+class Mast3r:
+    """Every photo encoded once: its tokens serve the matching of all its pairs, and retrieval. The encoders of DUSt3R
+    and of all networks of the family do as well. Needs published weights (non-commercial), and better a GPU."""
+
+    grain: ClassVar[Grain] = Grain.PHOTO
+    version: ClassVar[int] = 1
+    cpu_batch: ClassVar[int] = 1
+
+    weights: Annotated[Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth")] = None
+    """File of the parameters, the same as for matching, where it is not to be found by its name."""
+    size_px: Annotated[int | None, Within("[64, 2048]")] = None
+    """Longer side of the picture the network sees; if not given, what it was trained on. 224 is square."""
+    keep: Literal["float16", "float32"] = "float16"
+    """How tokens are stored: 1.6 or 3.1 MB a photo. Those of a norm fit into float16 within its rounding."""
+    precision: Precision = "auto"
+    """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
+
+    def __post_init__(self) -> None:
+        if self.size_px is not None and self.size_px != SQUARE_PX and self.size_px % SIZE_STEP:
+            raise ValueError(f"size_px must be {SQUARE_PX} or a multiple of {SIZE_STEP}, got {self.size_px}")
+
+    @property
+    def item_bytes(self) -> int:
+        """Activations of one picture."""
+        return BYTES_PER_PX * (self.size_px or 512) ** 2
+
+    def __call__(self, photos: Photo, resources: Resources) -> Tokens:
+        return self.batch([(photos,)], resources)[0]
+
+    def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Tokens]:
+        """Photos whose pictures have one size are encoded together."""
+        net = shared_network(self.weights, resources.device, self.precision)
+        assert self.weights is not None  # a network has been loaded from it
+        encoder = content_hash(self.weights)
+        pictures = [framed(read_rgb(photo), self.size_px or net.config.picture_px) for (photo,) in items]
+        found: dict[int, Tokens] = {}
+        for size in sorted({frame.size for _, frame in pictures}):
+            rows = [i for i, (_, frame) in enumerate(pictures) if frame.size == size]
+            values = net.encode(as_images([pictures[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
+            for i, each in zip(rows, values, strict=True):
+                grid = each.reshape(size[0] // PATCH_PX, size[1] // PATCH_PX, -1).numpy()
+                frame = pictures[i][1]
+                found[i] = Tokens(grid, PATCH_PX, frame.origin_px, frame.step_px, encoder)
+        return [found[i] for i in range(len(items))]
+
+
+@dataclass(frozen=True)
+class Mast3rRetrieval:
+    """The tokens that tell photos apart, whitened, as local features for ASMK: what the retrieval head published with
+    MASt3R makes of its tokens. The key points are the centres of patches."""
+
+    grain: ClassVar[Grain] = Grain.PHOTO
+    version: ClassVar[int] = 1
+    item_bytes: ClassVar[int] = 1 << 26
+
+    weights: Annotated[
+        Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric_retrieval_trainingfree.pth")
+    ] = None
+    """File of the retrieval head, where it is not to be found by its name."""
+    max_keypoints: Annotated[int | None, Within("[1, 65536]")] = None
+    """Tokens kept of a photo, those of the largest norm; if not given, as many as the file says."""
+
+    def __call__(self, tokens: Tokens, photos: Photo, resources: Resources) -> Features:
+        head = shared_retrieval_head(self.weights)
+        rows, columns, width = tokens.values.shape
+        if head.width != width:
+            raise StageError(f"{self.weights}: a retrieval head for tokens of {head.width} numbers, these have {width}")
+        values = torch.from_numpy(tokens.values.astype(np.float32)).reshape(rows * columns, width)
+        with torch.inference_mode():
+            found = head(values, self.max_keypoints)
+        row, column = np.divmod(found.token.numpy(), columns)
+        centres = np.stack([column, row], axis=1) * tokens.patch_px + (tokens.patch_px - 1) / 2
+        xy = centres * tokens.step_px + tokens.origin_px
+        picture = read_rgb(photos, THUMBNAIL_PX)
+        return Features(
+            xy=xy.astype(np.float32),
+            scale=np.full(len(xy), tokens.patch_px / 2 * max(tokens.step_px), np.float32),
+            descriptors=found.vectors.numpy(),
+            rgb=colours(picture, xy / photo_per_px(photos, picture)),
+            score=found.attention.numpy(),
+        )

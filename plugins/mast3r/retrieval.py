@@ -1,0 +1,143 @@
+"""The retrieval head: from a photo's tokens to the few local features by which photos are compared.
+
+Whitening, an optional perceptron, and the tokens of largest norm. Its file has no network of its own: it goes with the
+encoder it was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unposed.pipeline.errors import ConfigError
+
+from .checkpoint import State, read_torch, tensors_of
+
+NORM_EPS = 1e-5
+FEATURES = 300
+"""Of a photo, where the file does not say."""
+
+
+class Whitening(NamedTuple):
+    """x goes to (x - mean) @ projection; in float64, since covariances have spread their eigenvalues widely."""
+
+    mean: Tensor
+    """(1, d)."""
+    projection: Tensor
+    """(d, d)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        mean, projection = self.mean.to(x.device), self.projection.to(x.device)
+        return ((x.double() - mean) @ projection).to(x.dtype)
+
+
+class Layer(NamedTuple):
+    """One linear map of the perceptron, with the norm that follows it."""
+
+    linear: tuple[Tensor, Tensor]
+    norm: tuple[Tensor, Tensor] | None
+
+
+class LocalFeatures(NamedTuple):
+    """Best first."""
+
+    vectors: Tensor
+    """(k, d)."""
+    attention: Tensor
+    """(k,) how much each matters, descending."""
+    token: Tensor
+    """(k,) which of the tokens it was."""
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalHead:
+    """Parameters, and what the file says of their use."""
+
+    width: int
+    """Of the tokens that go in."""
+    before: Whitening | None
+    layers: tuple[Layer, ...]
+    after: Whitening | None
+    residual: bool
+    """Whether the perceptron's result is added to what went in."""
+    features: float
+    """Tokens kept of a photo; a negative number is a fraction of them, -0.5 for half."""
+
+    def all_features(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, d) and their attention (n,), of (n, d) tokens."""
+        x = tokens.float() if self.before is None else self.before(tokens.float())
+        deep = x
+        for i, layer in enumerate(self.layers):
+            deep = F.linear(deep, *layer.linear)
+            if layer.norm is not None:
+                deep = F.layer_norm(deep, deep.shape[-1:], *layer.norm, eps=NORM_EPS)
+            if i + 1 < len(self.layers):
+                deep = F.gelu(deep)
+        x = x + deep if self.residual and self.layers else deep
+        attention = torch.linalg.vector_norm(x, dim=-1)
+        return (x if self.after is None else self.after(x)), attention
+
+    def __call__(self, tokens: Tensor, limit: int | None = None) -> LocalFeatures:
+        """The features of one photo, from (n, d) tokens; `limit` stands in for the file's own number."""
+        vectors, attention = self.all_features(tokens)
+        wanted = self.features if limit is None else limit
+        count = int(wanted) if wanted >= 0 else int(-wanted * len(tokens))
+        best, token = attention.topk(min(count, len(tokens)))
+        return LocalFeatures(vectors[token], best, token)
+
+
+def load_retrieval_head(path: Path) -> RetrievalHead:
+    """From a file as published; ConfigError says what is wrong with it."""
+    content = read_torch(path)
+    settings = content.get("args")
+    if not isinstance(settings, argparse.Namespace):
+        raise ConfigError(f"{path}: holds no settings of a retrieval head")
+    return head_from(tensors_of(content.get("model"), path), vars(settings), path)
+
+
+def head_from(state: State, settings: dict[str, Any], path: Path) -> RetrievalHead:
+    """ConfigError if there are parameters that it would not use, or too few."""
+    weights = settings.get("featweights", "l2norm")
+    if weights != "l2norm":
+        raise ConfigError(f"{path}: weighs features by {weights!r}, where 'l2norm' is meant")
+    used = [name for name in state if re.match(r"(prewhiten|postwhiten)\.[mp]$|projector\.\d+\.(weight|bias)$", name)]
+    if strange := [name for name in state if name not in used]:
+        raise ConfigError(f"{path}: no retrieval head: it has {', '.join(strange[:3])}")
+    try:
+        before, layers = _whitening(state, "prewhiten"), _layers(state)
+        return RetrievalHead(
+            width=len(before.projection) if before else layers[0].linear[0].shape[1],
+            before=before,
+            layers=layers,
+            after=_whitening(state, "postwhiten"),
+            residual=bool(settings.get("residual", False)),
+            features=float(settings.get("nfeat", FEATURES)),
+        )
+    except (KeyError, IndexError) as error:
+        raise ConfigError(f"{path}: no complete retrieval head: it lacks {error.args[0]}") from error
+
+
+def _whitening(state: State, name: str) -> Whitening | None:
+    if f"{name}.m" not in state and f"{name}.p" not in state:
+        return None
+    return Whitening(state[f"{name}.m"].double(), state[f"{name}.p"].double())
+
+
+def _layers(state: State) -> tuple[Layer, ...]:
+    """Matrices are the linear maps, vectors belong to the norm that follows."""
+    numbers = sorted({int(found[1]) for name in state if (found := re.match(r"projector\.(\d+)\.", name))})
+    layers: list[Layer] = []
+    for number in numbers:
+        pair = state[f"projector.{number}.weight"].float(), state[f"projector.{number}.bias"].float()
+        if pair[0].ndim == 2:
+            layers.append(Layer(pair, None))
+        else:
+            layers[-1] = Layer(layers[-1].linear, pair)
+    return tuple(layers)
