@@ -75,8 +75,9 @@ def key_frame_pairs(similarity: csr_array, key_frames: int, neighbours: int, sta
         partners = [best[:neighbours]]
         if not is_key[photo]:
             partners.append(best[is_key[best]][:1])
-        second += partners
-        first += [np.full(len(each), photo) for each in partners]
+        for each in partners:
+            first.append(np.full(len(each), photo))
+            second.append(each.astype(np.int64))
     return unique_pairs(np.concatenate(first), np.concatenate(second)), keys
 
 

@@ -150,7 +150,8 @@ def expanded_pairs(
     wanted = np.flatnonzero((place < lacking[candidates.T]).any(axis=0))
     budget = max(0, int(per_photo * photos) - len(tried))
     best = wanted[np.lexsort((-score[wanted], place[:, wanted].min(axis=0)))[:budget]]
-    return candidates[np.sort(best)].astype(np.int32)
+    new: NDArray[np.int32] = candidates[np.sort(best)].astype(np.int32)
+    return new
 
 
 def _vouched(link: csr_array) -> NDArray[np.float64]:

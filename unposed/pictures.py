@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from unposed.pipeline.artifacts import Photo
 from unposed.pipeline.errors import UnposedError
-from unposed.pipeline.photos import Photo
 from unposed.pipeline.pixels import read_rgb
 from unposed.pipeline.stage import StageError
 

@@ -8,18 +8,23 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.copies import same_picture
 from unposed.optim.focals import shared_focal
 from unposed.optim.lookalikes import BELIEVED, VETO, WORTH_A_TRIAL, Beliefs, Relations, fewest_coincidences
 from unposed.optim.missing import matched_points, suspicion
 from unposed.optim.relative import relative_poses
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+from unposed.retrieval.scene_graph import weak_spots
 
 from ..arrays import belief_of
 from ..evidence import Evidence, evidence_of
 
 DAMNED = 0.9
 """Suspicion beyond which a pair is left out even if nothing contradicts it."""
+
+FEW = 3
+"""Smaller parts of a collection are not worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     seed: int = 0
 
@@ -44,21 +49,26 @@ class LookAlikes:
         features: PerPhoto[Features] | None = None,
     ) -> Doubts:
         evidence = evidence_of(photos, features, matching, verification)
-        if len(evidence.matches) == 0:
-            return Doubts(np.zeros((0, 2), np.int32), ())
-        flat = np.array([verification[a, b].kind == "planar" for a, b in evidence.matches.pairs.tolist()])
-        relations = self._relations(evidence, cameras, flat)
+        kinds = np.array([verification[a, b].kind for a, b in evidence.matches.pairs.tolist()], dtype="U8")
+        copies = tuple(_notes_on_copies(photos, evidence, kinds == "rotation"))
+        relations = self._relations(evidence, cameras, kinds == "planar")
+        if not len(relations.pairs):
+            return Doubts(np.zeros((0, 2), np.int32), (), copies)
         beliefs = fewest_coincidences(relations)
         cut = relations.suspicion > np.where(beliefs.claim == BELIEVED, DAMNED, VETO)
         claimed = np.flatnonzero(beliefs.claim >= 0)
         weight = np.bincount(beliefs.claim[claimed], relations.strength[claimed])
-        strong = claimed[weight[beliefs.claim[claimed]] >= WORTH_A_TRIAL]  # a mapper can do without the others' help
-        cut[strong] = True
+        cut[claimed] |= weight[beliefs.claim[claimed]] >= WORTH_A_TRIAL  # mappers do without help with weaker ones
         doubted = np.flatnonzero(cut)
+        pairs = relations.pairs[doubted].astype(np.int32)
         return Doubts(
-            relations.pairs[doubted].astype(np.int32),
+            pairs,
             tuple(_reason(relations, beliefs, row) for row in doubted.tolist()),
-            _notes(photos, relations, doubted),
+            (
+                *_notes_on_look_alikes(photos, relations, doubted),
+                *_notes_on_weak_spots(photos, evidence, pairs),
+                *copies,
+            ),
         )
 
     def _relations(self, evidence: Evidence, cameras: Cameras, flat: NDArray[np.bool_]) -> Relations:
@@ -94,11 +104,37 @@ def _reason(relations: Relations, beliefs: Beliefs, row: int) -> str:
     return f"{differs}, and {turned}" if lacks and contradicted else differs if lacks else turned
 
 
-def _notes(photos: Photos, relations: Relations, doubted: NDArray[np.int64]) -> tuple[str, ...]:
+def _notes_on_look_alikes(photos: Photos, relations: Relations, doubted: NDArray[np.int64]) -> list[str]:
     if not len(doubted):
-        return ()
+        return []
     a, b = relations.pairs[doubted[np.argmax(relations.matches[doubted])]].tolist()
-    return (
+    return [
         f"look-alikes: {len(doubted)} of {len(relations.pairs)} matching pairs cannot show the same place and were "
-        f"left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them",
-    )
+        f"left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them"
+    ]
+
+
+def _notes_on_weak_spots(photos: Photos, evidence: Evidence, doubted: NDArray[np.int32]) -> list[str]:
+    believed = [pair for pair in evidence.matches.pairs.tolist() if pair not in doubted.tolist()]
+    weak = weak_spots(len(photos), np.array(believed, np.int64).reshape(-1, 2))
+    notes = [
+        f"{hanging} photos hang by the pair {photos[a].name} and {photos[b].name} alone: look whether the two show the "
+        "same place, or take a photo from between"
+        for a, b, hanging in weak.bridges
+        if hanging >= FEW
+    ]
+    sizes = [len(part) for part in weak.parts if len(part) >= FEW]
+    if len(sizes) > 1:
+        notes.append(f"no pair joins the parts of {', '.join(map(str, sizes))} photos: expect a model of each")
+    return notes
+
+
+def _notes_on_copies(photos: Photos, evidence: Evidence, turned: NDArray[np.bool_]) -> list[str]:
+    matches, xy, notes = evidence.matches, evidence.views.xy, []
+    for edge in np.flatnonzero(turned).tolist():
+        a, b = (photos[i] for i in matches.pairs[edge].tolist())
+        rows = slice(matches.start[edge], matches.start[edge + 1])
+        sizes = (a.width, a.height), (b.width, b.height)
+        if same_picture(xy[matches.row_a[rows]], xy[matches.row_b[rows]], *sizes):
+            notes.append(f"{a.name} and {b.name} are one picture: the pair has no baseline and no say in the geometry")
+    return notes
