@@ -79,6 +79,8 @@ def evidence_of(
     indices = [each.index for each in verified if each.index is not None]
     if len(indices) < len(verified):
         return _of_positions(photos, verified)
+    if features is None and not verified:
+        raise StageError("no two photos have matches that one geometry explains: do they show the same thing?")
     if features is None:
         raise StageError("these matches are between key points, and no node `features` tells where those are")
     views = views_of(photos, features)
