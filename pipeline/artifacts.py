@@ -133,6 +133,8 @@ class Cameras:
     """Per camera: given ones are held fixed, exif is a prior, a guess is the default field of view."""
     grouping: Literal["given", "assumed"] = "assumed"
     """Assumed groups (same body, lens and size) are a hypothesis for the mapper to test, given ones are a fact."""
+    cam_from_world: Floats | None = None
+    """(photos, 3, 4) float64 poses that are given and not to be changed; not a number for photos without."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unposed.optim.adjustment import adjust
+from unposed.optim.anchors import Anchors, into_their_frame, no_anchors
+from unposed.optim.bundle import Adjust, Bundle, Prior, Summary
 from unposed.optim.intrinsics import hold_principal
 from unposed.optim.refine import Refine, Solver, refine
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources
 
 from ..arrays import belief_of, bundle_of, reasons, scene_of
 from ..evidence import evidence_of
 
+Array = NDArray[np.float64]
+
 DEPENDABLE_DENSE = 2000
 """Points that a third photo confirms, per photo, from which on those between two photos have no say. Of dense matches
 most are between two photos, and what these tell is worth more than the few wrong ones cost."""
+
+WORTH_A_GPU = 100_000
+"""Observations from which on an adjustment goes to the GPU, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +36,7 @@ class BundleAdjustment:
     """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 7
-    solver: ClassVar[Solver] = staticmethod(adjust)
+    version: ClassVar[int] = 8
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
@@ -46,6 +54,7 @@ class BundleAdjustment:
         matching: PerPair[PairMatches],
         verification: PerPair[LocalGeometry],
         coarse: Scenes,
+        resources: Resources,
         features: PerPhoto[Features] | None = None,
         doubts: Doubts | None = None,
     ) -> Scenes:
@@ -59,12 +68,20 @@ class BundleAdjustment:
         placed = np.zeros(len(photos), bool)
         for scene in coarse.components:
             placed[scene.photos] = True
-        scenes = []
+        scenes, notes = [], list(coarse.notes)
         for scene in coarse.components:
             start, belief = bundle_of(scene, views, belief_of(cameras, unit_px))
             prior = belief.prior
             if evidence.dense:  # it would follow what is systematic in the matches, and take the rotations along
                 prior = hold_principal(prior, np.zeros(len(belief.models), np.int64))
+            anchors = anchors_of(cameras)
+            if anchors is not None and cameras.cam_from_world is not None:
+                placed_as_given = into_their_frame(start, anchors, np.asarray(cameras.cam_from_world, np.float64))
+                if placed_as_given is None:
+                    anchors = None
+                    notes.append("a component has fewer than two given positions, and stays in a frame of its own")
+                else:
+                    start = placed_as_given
             refined = refine(
                 views,
                 matches,
@@ -74,7 +91,8 @@ class BundleAdjustment:
                 options,
                 unit_px=unit_px,
                 seed=self.seed,
-                solver=self.solver,
+                solver=self.solver(resources.device),
+                anchors=anchors,
             )
             result = scene_of(refined.bundle, views, evidence.rgb_of)
             if len(result.photos) >= 2:
@@ -82,4 +100,26 @@ class BundleAdjustment:
                 placed[result.photos] = True
         scenes.sort(key=lambda s: -len(s.photos))
         registered = [int(photo) for scene in scenes for photo in scene.photos]
-        return Scenes(tuple(scenes), reasons(photos, evidence, registered), coarse.notes)
+        return Scenes(tuple(scenes), reasons(photos, evidence, registered), tuple(dict.fromkeys(notes)))
+
+    def solver(self, device: str) -> Solver:
+        """What adjusts."""
+        return adjust if device == "cpu" else partial(_on_gpu, device)
+
+
+def anchors_of(cameras: Cameras) -> Anchors | None:
+    """Given poses as fixed ones."""
+    if cameras.cam_from_world is None:
+        return None
+    fixed = np.asarray(np.isfinite(cameras.cam_from_world).all(axis=(1, 2)))
+    return replace(no_anchors(len(fixed)), fixed=fixed)
+
+
+def _on_gpu(
+    device: str, bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None, anchors: Anchors | None
+) -> tuple[Bundle, Summary]:
+    if len(bundle.xy) < WORTH_A_GPU:
+        return adjust(bundle, options, prior, sigma, anchors)
+    from unposed.optim.adjustment_torch import adjust_on  # torch takes a second to import
+
+    return adjust_on(device, bundle, options, prior, sigma, anchors)

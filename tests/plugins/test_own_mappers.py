@@ -19,11 +19,13 @@ from unposed.pipeline.artifacts import (
     Scene,
     Scenes,
 )
+from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import Global
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.fine.ceres import Ceres
 
 Make = Callable[..., Any]
+CPU = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
 Inputs = dict[str, Any]
 
 
@@ -75,7 +77,7 @@ def test_both_stages_place_everything(collection: Make, stage: type[BundleAdjust
     world = collection(noise_px=0.5, wrong=0.03, points=600)
     given = inputs(world)
     coarse = Global()(**given)
-    fine = stage()(**given, coarse=coarse)
+    fine = stage()(**given, resources=CPU, coarse=coarse)
     for scenes in (coarse, fine):
         (scene,) = scenes.components
         np.testing.assert_array_equal(scene.photos, np.arange(10))
@@ -91,7 +93,7 @@ def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
     world = collection(noise_px=0.3, points=600)
     given = inputs(world, keep=lambda a, b: b < 9 and (a < 4) == (b < 4))
     coarse = Global()(**given)
-    fine = BundleAdjustment()(**given, coarse=coarse)
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
     for scenes in (coarse, fine):
         assert [scene.photos.tolist() for scene in scenes.components] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
         assert scenes.left_out == {9: "no other photo was found to overlap it"}
@@ -104,7 +106,7 @@ def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
         noise_px=0.3, points=600, photos=14, lenses=((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0))
     )
     given = inputs(world, keep=lambda a, b: a % 2 == b % 2)
-    fine = BundleAdjustment()(**given, coarse=Global()(**given))
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
     focals = sorted(scene.cameras[0].params[0] for scene in fine.components)
     assert focals == pytest.approx([1500.0, 2400.0], rel=0.02)
     assert fine.notes == ()
@@ -114,7 +116,7 @@ def test_a_photo_that_the_coarse_stage_left_out_joins(collection: Make) -> None:
     world = collection(noise_px=0.3, points=600)
     without = Global()(**inputs(world, keep=lambda a, b: 4 not in (a, b)))
     assert list(without.left_out) == [4]
-    fine = BundleAdjustment()(**inputs(world), coarse=without)
+    fine = BundleAdjustment()(**inputs(world), resources=CPU, coarse=without)
     assert fine.left_out == {}
     assert worst_deg(world, fine.components[0]) < 0.6
 
@@ -124,7 +126,7 @@ def test_nothing_in_common_gives_no_scene(collection: Make) -> None:
     coarse = Global()(**given)
     assert coarse.components == ()
     assert set(coarse.left_out) == {0, 1, 2}
-    fine = BundleAdjustment()(**given, coarse=coarse)
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
     assert fine.components == ()
     assert fine.left_out == coarse.left_out
 
@@ -138,7 +140,7 @@ def test_senseless_matches_give_no_scene(collection: Make) -> None:
 def test_two_photos_make_a_scene(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=15.0, points=600, noise_px=0.3)
     given = inputs(world)
-    fine = BundleAdjustment()(**given, coarse=Global()(**given))
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
     assert [scene.photos.tolist() for scene in fine.components] == [[0, 1]]
 
 
@@ -146,7 +148,9 @@ def test_larger_photos_allow_larger_errors(collection: Make) -> None:
     """The same photos at thrice the size, noise included: the same poses."""
     size, lens = (4800, 3600), (4500.0, 2400.0, 1800.0, 0.0)
     small, large = collection(noise_px=0.5), collection(noise_px=1.5, sizes=(size,), lenses=(lens,))
-    found = [BundleAdjustment()(**given, coarse=Global()(**given)) for given in map(inputs, (small, large))]
+    found = [
+        BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given)) for given in map(inputs, (small, large))
+    ]
     a, b = (scenes.components[0] for scenes in found)
     assert len(b.points) == pytest.approx(len(a.points), rel=0.02)
     assert b.cameras[0].params[0] == pytest.approx(3.0 * a.cameras[0].params[0], rel=0.01)
@@ -158,8 +162,36 @@ def test_given_cameras_are_not_touched(collection: Make) -> None:
     params = (1490.0, 803.0, 598.0, 0.001)
     camera = Camera("SIMPLE_RADIAL", 1600, 1200, params)
     given = guessed | {"cameras": replace(guessed["cameras"], cameras=(camera,), focal_source=("given",))}
-    fine: Scenes = BundleAdjustment()(**given, coarse=Global()(**given))
+    fine: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
     assert fine.components[0].cameras[0].params == pytest.approx(params, rel=1e-6, abs=1e-6)
+
+
+def test_given_poses_are_kept_and_set_the_frame(collection: Make) -> None:
+    """Three of ten are known; the coarse scene lies anywhere."""
+    world = collection(noise_px=0.3, points=600)
+    known = np.where(np.isin(np.arange(10), [1, 5, 8])[:, None, None], world.cam_from_world, np.nan)
+    given = inputs(world)
+    given["cameras"] = replace(given["cameras"], cam_from_world=known)
+    for stage in (BundleAdjustment(), Ceres()):
+        scenes: Scenes = stage(**given, resources=CPU, coarse=Global()(**given))
+        (scene,) = scenes.components
+        assert scenes.notes == ()
+        np.testing.assert_allclose(scene.cam_from_world[[1, 5, 8]], known[[1, 5, 8]], rtol=0, atol=1e-12)
+        centres, truth = (
+            -np.einsum("cji,cj->ci", poses[:, :, :3], poses[:, :, 3])
+            for poses in (scene.cam_from_world, world.cam_from_world)
+        )
+        assert np.abs(centres - truth).max() < 0.05
+
+
+def test_one_given_pose_sets_no_frame(collection: Make) -> None:
+    world = collection(noise_px=0.3, points=600)
+    known = np.where((np.arange(10) == 4)[:, None, None], world.cam_from_world, np.nan)
+    given = inputs(world)
+    given["cameras"] = replace(given["cameras"], cam_from_world=known)
+    scenes: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    assert "stays in a frame of its own" in scenes.notes[0]
+    assert len(scenes.components[0].photos) == 10
 
 
 def test_a_scene_that_nothing_supports_is_none(collection: Make) -> None:
@@ -168,6 +200,6 @@ def test_a_scene_that_nothing_supports_is_none(collection: Make) -> None:
     coarse = Global()(**given)
     (scene,) = coarse.components
     mixed = replace(scene, cam_from_world=scene.cam_from_world[::-1, ::-1] * [[[1.0], [-1.0], [1.0]]])
-    fine = BundleAdjustment()(**given, coarse=replace(coarse, components=(mixed,)))
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=replace(coarse, components=(mixed,)))
     assert fine.components == ()
     assert set(fine.left_out) == {0, 1, 2, 3}
