@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +54,32 @@ def load_network(
 
     ConfigError says in one line what is wrong with a file, or with the device.
     """
-    state, arguments = read_checkpoint(path)
-    try:
-        config = config_from({name: tuple(value.shape) for name, value in state.items()}, arguments)
-        state = complete(state, config)
-        with torch.device("meta"):
-            network = Network(config)
-    except (UnknownArchitecture, TypeError) as error:
-        raise ConfigError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
-    _check_fit(network, state, path)
-    for module, parameters in _by_module(network):
-        for name in parameters:
-            key = f"{module}.{name}" if module else name
-            state[key] = state[key].to(device_of(device), _type_of(network, module, dtype))
-    network.load_state_dict(state, assign=True)
-    network.eval().requires_grad_(False)
+    network = network_of(*read_checkpoint(path), path, device_of(device), dtype)
     if compiled:
         for block in (*network.enc_blocks, *network.dec_blocks, *network.dec_blocks2):
             block.compile()
     return network
+
+
+def network_of(
+    state: State, arguments: Mapping[str, Any], path: Path, device: torch.device, dtype: torch.dtype
+) -> Network:
+    """The network with these parameters, which are not copied where device and type stay the same. `path` is for
+    messages."""
+    try:
+        config = config_from({name: tuple(value.shape) for name, value in state.items()}, arguments)
+        with torch.device("meta"):
+            network = Network(config)
+    except (UnknownArchitecture, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
+    full = complete(state, config)
+    _check_fit(network, full, path)
+    for name, value in full.items():
+        full[name] = value.to(device, _type_of(network, name, dtype))
+    network.load_state_dict(full, assign=True)
+    if device.type == "cuda":  # where tensor cores want channels last
+        network = network.to(memory_format=torch.channels_last)
+    return network.eval().requires_grad_(False)
 
 
 def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
@@ -176,16 +183,10 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _by_module(network: nn.Module) -> Iterable[tuple[str, list[str]]]:
-    """Every parameter by its module, those with two names under both."""
-    for name, module in network.named_modules(remove_duplicate=False):
-        yield name, [parameter for parameter, _ in module.named_parameters(recurse=False)]
-
-
-def _type_of(network: nn.Module, module: str, dtype: torch.dtype) -> torch.dtype:
+def _type_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
     """Lower precision is for matrix products of the transformers alone."""
-    product = isinstance(network.get_submodule(module), nn.Linear | nn.Conv2d)
-    return dtype if product and not module.startswith("downstream_head") else torch.float32
+    product = isinstance(network.get_submodule(name.rpartition(".")[0]), nn.Linear | nn.Conv2d)
+    return dtype if product and not name.startswith("downstream_head") else torch.float32
 
 
 def device_of(device: str) -> torch.device:

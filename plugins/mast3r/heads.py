@@ -126,7 +126,9 @@ class Dpt(nn.Module):
         rows = torch.lerp(half[:, :, above], half[:, :, below], (position - above)[:, None])
         band = F.interpolate(rows, size=(end - first, 2 * half.shape[3]), mode="bilinear", align_corners=True)
         band = F.pad(band, (0, 0, first - (top - 1), (bottom + 1) - end))
-        convolved = F.conv2d(band, self.head[2].weight, self.head[2].bias, padding=(0, 1))
+        convolve = self.head[2]
+        assert isinstance(convolve, nn.Conv2d)
+        convolved = F.conv2d(band, convolve.weight, convolve.bias, padding=(0, 1))
         out: Tensor = self.head[4](F.relu(convolved, inplace=True))
         return out
 

@@ -96,8 +96,8 @@ class Network(nn.Module):
         if self.device.type != "cpu":
             return self._decode(tokens_1, tokens_2, size_1, size_2, descriptors)
         # Maps of one pair take hundreds of megabytes, and a CPU gains nothing by having several at once.
-        pairs = zip(tokens_1.split(1), tokens_2.split(1), strict=True)
-        views = [self._decode(one, two, size_1, size_2, descriptors) for one, two in pairs]
+        pairs = zip(tokens_1, tokens_2, strict=True)
+        views = [self._decode(one[None], two[None], size_1, size_2, descriptors) for one, two in pairs]
         return views[0] if len(views) == 1 else (_together([v for v, _ in views]), _together([v for _, v in views]))
 
     def _decode(
@@ -149,7 +149,7 @@ class Network(nn.Module):
 
 @contextmanager
 def _tensor_cores(*, allowed: bool) -> Iterator[None]:
-    """Whether GPUs may round the factors of float32 products to ten bits, which PyTorch lets convolutions do unasked."""
+    """Whether GPUs may round factors of float32 products to ten bits, as PyTorch lets convolutions do unasked."""
     matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, conv.allow_tf32
     matmul.allow_tf32 = conv.allow_tf32 = allowed
