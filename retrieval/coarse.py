@@ -29,16 +29,19 @@ def coarse_similarity(
     block: int,
     threads: int = 1,
     device: str = "cpu",
+    shortlist: NDArray[np.integer] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """All pairs (n, 2) of the photos (ascending indices), and their mutual matches over `rows`, the number of key
-    points compared.
+    """All pairs (n, 2) of the photos (ascending indices), or those of the shortlist (n, 2; the smaller photo first),
+    and their mutual matches over `rows`, the number of key points compared.
 
     `load` gives a photo's unit descriptors, at most `rows` of them. No more than three blocks of photos are held at
     a time.
     """
 
+    chosen = None if shortlist is None else _partners_of(shortlist)
+
     def compare(a: int, left: dict[int, Rows], right: dict[int, Rows]) -> NDArray[np.int32]:
-        later = [b for b in right if b > a]
+        later = [b for b in right if b > a] if chosen is None else [b for b in chosen.get(a, ()) if b in right]
         counts = [len(mutual_nearest(left[a], right[b], max_ratio=max_ratio, device=device).index_a) for b in later]
         return np.column_stack([np.full(len(later), a), later, counts]).astype(np.int32)
 
@@ -49,6 +52,14 @@ def coarse_similarity(
     table = np.concatenate(tables)
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
     return table[:, :2], (table[:, 2] / rows).astype(np.float32)
+
+
+def _partners_of(pairs: NDArray[np.integer]) -> dict[int, list[int]]:
+    """The second photos of the pairs (n, 2) by their first."""
+    partners: dict[int, list[int]] = {}
+    for a, b in sorted(pairs.tolist()):
+        partners.setdefault(a, []).append(b)
+    return partners
 
 
 def _block_pairs(

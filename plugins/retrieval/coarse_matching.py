@@ -1,4 +1,4 @@
-"""Ranking by a coarse matching of all pairs: exact and simple, for collections of up to some hundreds of photos."""
+"""Ranking by a coarse matching: of all pairs in collections of up to some hundreds of photos, of likely ones beyond."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from unposed.pipeline.stage import Grain, PerPhoto, Resources
 from unposed.retrieval.coarse import coarse_similarity, largest_rows
 from unposed.retrieval.scene_graph import best_partners
 
+from .asmk import Asmk
+
 
 @dataclass(frozen=True)
 class CoarseMatching:
-    """Similarity is the share of a photo's largest key points that find a match in the other photo."""
+    """Similarity is the share of a photo's largest key points that find a match in the other photo.
+
+    To compare all pairs is the most reliable look there is, and up to some hundreds of photos a cheap one. Beyond, only
+    those pairs are compared that visual words suggest: the cost is then proportional to the number of photos.
+    """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     keypoints: Annotated[int, Within("[16, inf)")] = 512
     """How many key points of each photo are compared, the largest first."""
@@ -31,6 +37,12 @@ class CoarseMatching:
     """Coefficients of a SIFT descriptor's spectrum that are compared; other descriptors are compared whole."""
     partners: Annotated[int, Within("[1, inf)")] = 100
     """Partners of each photo that the ranking keeps, best first."""
+    all_below: Annotated[int, Within("[0, inf)")] = 300
+    """Up to this many photos all pairs are compared."""
+    shortlist: Annotated[int, Within("[1, inf)")] = 40
+    """Partners of each photo that visual words suggest where there are more photos."""
+    seed: int = 0
+    """Of the words, which are learnt from the collection."""
 
     def __call__(self, features: PerPhoto[Features], resources: Resources) -> Ranking:
         def load(photo: int) -> NDArray[np.float32]:
@@ -39,6 +51,9 @@ class CoarseMatching:
             return unit_rows(points.descriptors[largest_rows(points.scale, self.keypoints)], dims)
 
         photos = sorted(features)
+        shortlist = None
+        if len(photos) > self.all_below:
+            shortlist = Asmk(partners=self.shortlist, seed=self.seed)(features, resources).pairs
         photo_bytes = load(photos[0]).itemsize * self.keypoints * SIFT_LENGTH if photos else 1
         pairs, similarity = coarse_similarity(
             load,
@@ -48,6 +63,7 @@ class CoarseMatching:
             block=max(1, resources.ram_bytes // 8 // photo_bytes),
             threads=resources.threads,
             device=resources.device,
+            shortlist=shortlist,
         )
         kept = best_partners(pairs, similarity, self.partners)
         return Ranking(pairs=pairs[kept], similarity=similarity[kept])

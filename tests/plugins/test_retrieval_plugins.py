@@ -9,6 +9,7 @@ import pytest
 from unposed.pipeline.artifacts import Exif, Features, Photo, Photos, Ranking
 from unposed.pipeline.stage import Resources, StageError
 from unposed.plugins.retrieval.asmk import Asmk, AsmkOfMast3r, read_codebook, words_for
+from unposed.plugins.retrieval.coarse_matching import CoarseMatching
 from unposed.plugins.retrieval.gps import Gps
 from unposed.plugins.retrieval.pairs_file import PairsFile
 from unposed.plugins.retrieval.sequence import Sequence
@@ -101,6 +102,18 @@ def test_a_copy_is_the_most_similar(rank):
     features = walk(6)
     features[6] = features[2]
     assert in_order(rank(features))[0] == [2, 6]
+
+
+def test_a_large_collection_is_looked_through_by_words_first():
+    features = walk(30, dtype=np.uint8)
+    everything = CoarseMatching()(features, RESOURCES)
+    likely = CoarseMatching(all_below=10, shortlist=3)(features, RESOURCES)
+    known = {tuple(pair): value for pair, value in zip(everything.pairs.tolist(), everything.similarity, strict=True)}
+    assert all(
+        known[tuple(pair)] == value for pair, value in zip(likely.pairs.tolist(), likely.similarity, strict=True)
+    )
+    assert len(likely.pairs) <= 30 * 3
+    assert {(k, k + 1) for k in range(29)} <= {tuple(pair) for pair in likely.pairs.tolist()}
 
 
 def test_how_many_words_are_learnt():

@@ -57,6 +57,23 @@ def test_too_few_photos_give_no_pairs(photos, count):
     assert similarity.shape == (0,)
 
 
+def test_an_empty_shortlist(photos):
+    none = np.empty((0, 2), np.int32)
+    pairs, _ = coarse_similarity(photos.__getitem__, range(9), rows=30, max_ratio=0.8, block=4, shortlist=none)
+    assert pairs.shape == (0, 2)
+
+
+@pytest.mark.parametrize("block", [2, 100])
+def test_only_the_shortlist_is_compared(photos, block):
+    everything, similarity = coarse_similarity(photos.__getitem__, range(9), rows=30, max_ratio=0.8, block=block)
+    chosen = np.random.default_rng(0).permutation(len(everything))[:10]
+    pairs, some = coarse_similarity(
+        photos.__getitem__, range(9), rows=30, max_ratio=0.8, block=block, shortlist=everything[chosen]
+    )
+    np.testing.assert_array_equal(pairs, everything[np.sort(chosen)])
+    np.testing.assert_array_equal(some, similarity[np.sort(chosen)])
+
+
 def test_largest_rows():
     assert largest_rows(np.array([1.0, 5.0, 2.0, 5.0, 3.0]), 3).tolist() == [1, 3, 4]
     assert largest_rows(np.array([1.0]), 3).tolist() == [0]
