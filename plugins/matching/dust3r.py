@@ -16,9 +16,8 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides
 from unposed.pipeline.weights import WeightFile
 
-from ..learned.networks import network
-from ..mast3r.checkpoint import load_network
 from ..mast3r.network import View
+from ..mast3r.shared import Precision, shared_network
 from .dense import Found, Seen, at, correspond, encoded, in_photos, pair_matches, see
 
 ITEM_BYTES = 5 << 28
@@ -37,6 +36,8 @@ class Dust3r:
 
     weights: Annotated[Path | None, WeightFile("DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth")] = None
     """File of the parameters, the same as for the tokens, where it is not to be found by its name."""
+    precision: Precision = "auto"
+    """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
     seed_px: Annotated[int, Within("[1, 64]")] = 8
     """Matches are sought from so widely spaced pixels of the network's pictures."""
     grid_px: Annotated[int, Within("[1, 16]")] = 8
@@ -49,7 +50,7 @@ class Dust3r:
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
         """Pairs of the same sizes go through the network together."""
-        net = network(load_network, self.weights, resources.device)
+        net = shared_network(self.weights, resources.device, self.precision)
         pairs = [Sides(*(encoded(each, self.weights) for each in tokens)) for tokens, _ in items]
         out = []
         for (_, photos), pair, seen in zip(items, pairs, see(net, pairs, descriptors=False), strict=True):

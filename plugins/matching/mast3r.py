@@ -18,10 +18,9 @@ from unposed.pipeline.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import Grain, Resources, Sides, StageError
 from unposed.pipeline.weights import WeightFile
 
-from ..learned.networks import network
-from ..mast3r.checkpoint import load_network
 from ..mast3r.network import Network, View
 from ..mast3r.preprocess import Frame, as_images
+from ..mast3r.shared import Precision, shared_network
 from .dense import Array, Encoded, Found, correspond, encoded, in_photos, pair_matches, see
 
 WINDOWS_AT_ONCE = 4
@@ -40,6 +39,8 @@ class Mast3r:
 
     weights: Annotated[Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth")] = None
     """File of the parameters, the same as for the tokens, where it is not to be found by its name."""
+    precision: Precision = "auto"
+    """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
     seed_px: Annotated[int, Within("[1, 64]")] = 8
     """Matches are sought from so widely spaced pixels of the network's pictures."""
     grid_px: Annotated[int, Within("[1, 16]")] = 8
@@ -58,7 +59,7 @@ class Mast3r:
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
         """Pairs of the same sizes go through the network together."""
-        net = network(load_network, self.weights, resources.device)
+        net = shared_network(self.weights, resources.device, self.precision)
         if net.config.descriptor_width == 0:
             raise StageError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
         pairs = [Sides(*(encoded(each, self.weights) for each in tokens)) for tokens, _ in items]

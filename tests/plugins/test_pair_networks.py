@@ -98,8 +98,8 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def knowing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mast3r, "network", lambda *_: Knowing(in_one_frame=False))
-    monkeypatch.setattr(dust3r, "network", lambda *_: Knowing(in_one_frame=True))
+    monkeypatch.setattr(mast3r, "shared_network", lambda *_: Knowing(in_one_frame=False))
+    monkeypatch.setattr(dust3r, "shared_network", lambda *_: Knowing(in_one_frame=True))
 
 
 def photos_of(folder: Path, **options: Any) -> Sides[Photo]:
