@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Annotated, ClassVar, Literal
 
@@ -14,7 +15,9 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain
 
 from .focal_prior import focal_px
+from .given import given_cameras, given_poses
 
+Source = Literal["given", "exif", "guess"]
 CameraModel = Literal[
     "SIMPLE_PINHOLE",
     "PINHOLE",
@@ -46,27 +49,41 @@ class ExifCameras:
     Photos of different sizes never share a camera. Those of one body held upright and across are two cameras with
     the same focal length and with nothing to tell which way the sensor was turned, so their principal points differ.
     default_focal: focal length where EXIF is silent, in units of the longer side.
+    intrinsics, poses: files with what is known, and then held; see unposed/plugins/cameras/given.py for the formats.
+    Photos with the same intrinsics share a camera. The known poses give the result its frame and scale.
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
     model: CameraModel = "SIMPLE_RADIAL"
     default_focal: Annotated[float, Within("[0.2, 50]")] = 1.2
+    intrinsics: Path | None = None
+    poses: Path | None = None
 
     def __call__(self, photos: Photos) -> Cameras:
+        given = {} if self.intrinsics is None else given_cameras(self.intrinsics, photos)
         groups: dict[Hashable, int] = {}
-        of_photo = [groups.setdefault(self._key(photo), len(groups)) for photo in photos.photos]
-        members: list[list[Photo]] = [[] for _ in groups]
-        for photo, group in zip(photos.photos, of_photo, strict=True):
-            members[group].append(photo)
-        cameras, sources = zip(*(self._camera(group) for group in members), strict=True) if members else ((), ())
+        of_photo = [
+            groups.setdefault(given.get(i) or self._key(photo), len(groups)) for i, photo in enumerate(photos.photos)
+        ]
+        members: list[list[int]] = [[] for _ in groups]
+        for i, group in enumerate(of_photo):
+            members[group].append(i)
+        cameras: list[Camera] = []
+        sources: list[Source] = []
+        for indices in members:
+            known = given.get(indices[0])
+            camera, source = self._camera([photos[i] for i in indices])
+            cameras.append(known or camera)
+            sources.append("given" if known else source)
         return Cameras(
-            cameras=cameras,
+            cameras=tuple(cameras),
             of_photo=np.array(of_photo, np.int32),
-            focal_source=sources,
-            grouping="assumed" if self.grouping == "auto" else "given",
+            focal_source=tuple(sources),
+            grouping="assumed" if self.grouping == "auto" and len(given) < len(photos) else "given",
+            cam_from_world=None if self.poses is None else given_poses(self.poses, photos),
         )
 
     def _key(self, photo: Photo) -> Hashable:
@@ -80,7 +97,7 @@ class ExifCameras:
         exif = photo.exif
         return exif.make, exif.model, exif.lens, exif.focal_mm, exif.focal_35mm, exif.digital_zoom, size
 
-    def _camera(self, photos: list[Photo]) -> tuple[Camera, Literal["exif", "guess"]]:
+    def _camera(self, photos: list[Photo]) -> tuple[Camera, Source]:
         width, height = photos[0].width, photos[0].height
         priors = [f for f in (focal_px(photo.exif, width, height) for photo in photos) if f is not None]
         focal = median(priors) if priors else self.default_focal * max(width, height)

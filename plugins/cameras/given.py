@@ -1,0 +1,141 @@
+"""Intrinsics and poses that the user knows, from files.
+
+A JSON file says them photo by photo:
+
+    {"pixel_convention": "centre of top-left pixel is (0,0)",
+     "images": {"a/1.jpg": {"width": W, "height": H, "K": 3x3, "dist": [k1, k2, p1, p2], "R_w2c": 3x3, "t_w2c": [3]}}}
+
+Without pixel_convention the centre of the top-left pixel is (0.5, 0.5), as everywhere here. A cameras.txt of COLMAP
+says intrinsics by size: each camera is that of all photos of its size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.pipeline.artifacts import Camera, Photo, Photos
+from unposed.pipeline.stage import StageError
+
+Array = NDArray[np.float64]
+
+PARAMS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8, "OPENCV_FISHEYE": 8}
+
+
+def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
+    """By index of the photo, those that the file knows."""
+    text = _text(path)
+    if path.suffix.lower() == ".txt":
+        by_size = _colmap_cameras(text, path)
+        found = {i: by_size.get((photo.width, photo.height)) for i, photo in enumerate(photos.photos)}
+        cameras = {i: camera for i, camera in found.items() if camera is not None}
+    else:
+        images, shift = _images(text, path)
+        cameras = {
+            i: _camera(images[photo.name], photo, shift, path)
+            for i, photo in enumerate(photos.photos)
+            if photo.name in images and "K" in images[photo.name]
+        }
+    if not cameras and len(photos):
+        raise StageError(
+            f"{path}: knows the camera of none of the photos: neither their names nor their sizes are in it"
+        )
+    return cameras
+
+
+def given_poses(path: Path, photos: Photos) -> Array:
+    """(photos, 3, 4) cam_from_world, not a number for photos that the file does not know."""
+    images, _ = _images(_text(path), path)
+    out = np.full((len(photos), 3, 4), np.nan)
+    for i, photo in enumerate(photos.photos):
+        entry = images.get(photo.name, {})
+        if entry.get("R_w2c") is None or entry.get("t_w2c") is None:
+            continue
+        rotation = _numbers(entry["R_w2c"], (3, 3), f"{path}: {photo.name}: R_w2c")
+        if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0.0:
+            raise StageError(f"{path}: {photo.name}: R_w2c is no rotation")
+        u, _, vt = np.linalg.svd(rotation)
+        out[i, :, :3] = u @ vt
+        out[i, :, 3] = _numbers(entry["t_w2c"], (3,), f"{path}: {photo.name}: t_w2c")
+    if not np.isfinite(out).any() and len(photos):
+        raise StageError(f"{path}: knows the pose of none of the photos: their names are not in it")
+    return out
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise StageError(f"{path}: cannot be read: {error}") from error
+
+
+def _images(text: str, path: Path) -> tuple[Mapping[str, Any], float]:
+    """The entries by photo, and what is to be added to principal points."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StageError(f"{path}: is no JSON: {error}") from error
+    images = data.get("images") if isinstance(data, dict) else None
+    if not isinstance(images, dict) or not all(isinstance(entry, dict) for entry in images.values()):
+        raise StageError(f'{path}: expected {{"images": {{name: {{...}}}}}}')
+    convention = "".join(str(data.get("pixel_convention", "(0.5,0.5)")).split())
+    shifts = {"(0,0)": 0.5, "(0.5,0.5)": 0.0}
+    for corner, shift in shifts.items():
+        if corner in convention:
+            return images, shift
+    raise StageError(f"{path}: pixel_convention names neither (0,0) nor (0.5,0.5) for the centre of the first pixel")
+
+
+def _camera(entry: Mapping[str, Any], photo: Photo, shift: float, path: Path) -> Camera:
+    where = f"{path}: {photo.name}"
+    width, height = entry.get("width", photo.width), entry.get("height", photo.height)
+    if (width, height) != (photo.width, photo.height):
+        raise StageError(f"{where}: is {photo.width} x {photo.height}, and the file says {width} x {height}")
+    k = _numbers(entry["K"], (3, 3), f"{where}: K")
+    if k[0, 0] <= 0.0 or k[1, 1] <= 0.0 or k[0, 1] != 0.0 or list(k[2]) != [0.0, 0.0, 1.0]:
+        raise StageError(f"{where}: K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
+    distortion = np.asarray(entry.get("dist") or [], np.float64)
+    if len(distortion) > 4 and distortion[4:].any():
+        raise StageError(f"{where}: dist has more terms than k1, k2, p1, p2")
+    pinhole = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]) + shift, float(k[1, 2]) + shift)
+    if not distortion.any():
+        return Camera("PINHOLE", photo.width, photo.height, pinhole)
+    terms = tuple(float(v) for v in np.pad(distortion[:4], (0, 4 - len(distortion[:4]))))
+    return Camera("OPENCV", photo.width, photo.height, (*pinhole, *terms))
+
+
+def _colmap_cameras(text: str, path: Path) -> dict[tuple[int, int], Camera]:
+    out: dict[tuple[int, int], Camera] = {}
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            _, model, width, height, *params = line.split()
+            camera = Camera(model, int(width), int(height), tuple(map(float, params)))
+        except ValueError:
+            raise StageError(f"{path}: expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS..., got {line[:60]!r}") from None
+        if len(camera.params) != PARAMS.get(model):
+            known = ", ".join(f"{name} ({count})" for name, count in PARAMS.items())
+            raise StageError(f"{path}: {model} with {len(camera.params)} parameters is none of {known}")
+        if not np.isfinite(camera.params).all() or camera.params[0] <= 0.0:
+            raise StageError(f"{path}: the parameters of camera {line.split()[0]} are no camera's")
+        size = (camera.width, camera.height)
+        if out.get(size, camera) != camera:
+            raise StageError(f"{path}: two cameras of {width} x {height}: a JSON file can say whose is which")
+        out[size] = camera
+    return out
+
+
+def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        numbers = np.zeros(0)
+    if numbers.shape != shape or not np.isfinite(numbers).all():
+        raise StageError(f"{where}: expected {' x '.join(map(str, shape))} numbers")
+    return numbers

@@ -1,0 +1,126 @@
+"""Intrinsics and poses from files: what they mean, and what is said of bad ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unposed.pipeline.artifacts import Camera, Photo, Photos
+from unposed.pipeline.stage import StageError
+from unposed.plugins.cameras.exif import ExifCameras
+
+SIZES = {"a/1.jpg": (800, 600), "a/2.jpg": (800, 600), "b.png": (640, 480)}
+PHOTOS = Photos(tuple(Photo(name, Path(name), name, *size) for name, size in SIZES.items()), {})
+K = [[700.0, 0.0, 399.5], [0.0, 710.0, 299.5], [0.0, 0.0, 1.0]]
+TURN = [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+
+
+def write(path: Path, images: dict[str, Any], **more: Any) -> Path:
+    path.write_text(json.dumps({"images": images, **more}), encoding="utf-8")
+    return path
+
+
+def test_intrinsics_photo_by_photo(tmp_path: Path) -> None:
+    file = write(tmp_path / "k.json", {"a/1.jpg": {"K": K}, "b.png": {"K": K, "dist": [0.1, 0, 0.01]}, "other": {}})
+    cameras = ExifCameras(intrinsics=file)(PHOTOS)
+    assert cameras.of_photo.tolist() == [0, 1, 2]
+    assert cameras.focal_source == ("given", "guess", "given")
+    assert cameras.grouping == "assumed"
+    assert cameras.cameras[0] == Camera("PINHOLE", 800, 600, (700.0, 710.0, 399.5, 299.5))
+    assert cameras.cameras[2] == Camera("OPENCV", 640, 480, (700.0, 710.0, 399.5, 299.5, 0.1, 0.0, 0.01, 0.0))
+    assert cameras.cam_from_world is None
+
+
+def test_equal_intrinsics_are_one_camera(tmp_path: Path) -> None:
+    convention = "centre of top-left pixel is (0,0)"
+    file = write(tmp_path / "k.json", {p.name: {"K": K} for p in PHOTOS.photos}, pixel_convention=convention)
+    cameras = ExifCameras(intrinsics=file)(PHOTOS)
+    assert cameras.of_photo.tolist() == [0, 0, 1]
+    assert cameras.grouping == "given"
+    assert cameras.cameras[0].params == (700.0, 710.0, 400.0, 300.0)
+
+
+def test_intrinsics_by_size(tmp_path: Path) -> None:
+    file = tmp_path / "cameras.txt"
+    file.write_text("# Camera list\n1 SIMPLE_RADIAL 800 600 700 400 300 -0.1\n\n2 PINHOLE 99 99 1 1 1 1\n")
+    cameras = ExifCameras(intrinsics=file)(PHOTOS)
+    assert cameras.of_photo.tolist() == [0, 0, 1]
+    assert cameras.focal_source == ("given", "guess")
+    assert cameras.cameras[0] == Camera("SIMPLE_RADIAL", 800, 600, (700.0, 400.0, 300.0, -0.1))
+
+
+def test_poses(tmp_path: Path) -> None:
+    images = {"a/2.jpg": {"R_w2c": TURN, "t_w2c": [1, 2, 3]}, "b.png": {"R_w2c": None}}
+    poses = ExifCameras(poses=write(tmp_path / "p.json", images))(PHOTOS).cam_from_world
+    assert poses is not None
+    np.testing.assert_allclose(poses[1], np.column_stack([TURN, [1, 2, 3]]), atol=1e-15)
+    assert np.isnan(poses[[0, 2]]).all()
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"K": [1, 2, 3]}, "a/1.jpg: K: expected 3 x 3 numbers"),
+        ({"K": [["a"] * 3] * 3}, "K: expected 3 x 3 numbers"),
+        ({"K": [[-1, 0, 1], [0, 1, 1], [0, 0, 1]]}, r"K must be \[\[fx, 0, cx\]"),
+        ({"K": [[float("nan"), 0, 1], [0, 1, 1], [0, 0, 1]]}, "K: expected 3 x 3 numbers"),
+        ({"K": K, "width": 1600, "height": 1200}, "is 800 x 600, and the file says 1600 x 1200"),
+        ({"K": K, "dist": [0, 0, 0, 0, 0.3]}, "more terms than k1, k2, p1, p2"),
+        ({}, "knows the camera of none of the photos"),
+    ],
+)
+def test_bad_intrinsics_are_named(tmp_path: Path, entry: dict[str, Any], problem: str) -> None:
+    file = write(tmp_path / "k.json", {"a/1.jpg": entry})
+    with pytest.raises(StageError, match=problem):
+        ExifCameras(intrinsics=file)(PHOTOS)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1 PINHOLE 800 600 700 700 400\n", r"PINHOLE with 3 parameters is none of .*PINHOLE \(4\)"),
+        ("1 PINHOLE 800\n", "expected CAMERA_ID MODEL WIDTH HEIGHT"),
+        ("1 PINHOLE 800 600 nan 700 400 300\n", "are no camera's"),
+        ("1 SIMPLE_PINHOLE 8 6 7 4 3\n2 SIMPLE_PINHOLE 8 6 8 4 3\n", "two cameras of 8 x 6"),
+        ("1 SIMPLE_PINHOLE 8 6 7 4 3\n", "knows the camera of none of the photos"),
+    ],
+)
+def test_bad_lists_of_cameras_are_named(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "cameras.txt"
+    file.write_text(text)
+    with pytest.raises(StageError, match=problem):
+        ExifCameras(intrinsics=file)(PHOTOS)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"R_w2c": [[2, 0, 0], [0, 1, 0], [0, 0, 1]], "t_w2c": [0, 0, 0]}, "is no rotation"),
+        ({"R_w2c": [[-1, 0, 0], [0, 1, 0], [0, 0, 1]], "t_w2c": [0, 0, 0]}, "is no rotation"),
+        ({"R_w2c": TURN, "t_w2c": [0, 0]}, "t_w2c: expected 3 numbers"),
+        ({}, "knows the pose of none of the photos"),
+    ],
+)
+def test_bad_poses_are_named(tmp_path: Path, entry: dict[str, Any], problem: str) -> None:
+    with pytest.raises(StageError, match=problem):
+        ExifCameras(poses=write(tmp_path / "p.json", {"a/1.jpg": entry}))(PHOTOS)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "is no JSON"),
+        ("[1]", "expected {\"images\""),
+        ('{"images": {"a/1.jpg": 3}}', "expected {\"images\""),
+        ('{"images": {}, "pixel_convention": "as usual"}', "pixel_convention names neither"),
+    ],
+)  # fmt: skip
+def test_other_files_are_refused(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "k.json"
+    file.write_text(text)
+    with pytest.raises(StageError, match=problem):
+        ExifCameras(intrinsics=file)(PHOTOS)
+    with pytest.raises(StageError, match="cannot be read"):
+        ExifCameras(poses=tmp_path / "absent.json")(PHOTOS)
