@@ -80,7 +80,7 @@ def evidence_of(
     if len(indices) < len(verified):
         return _of_positions(photos, verified)
     if features is None and not verified:
-        raise StageError("no two photos have matches that one geometry explains: do they show the same thing?")
+        return _nothing(photos)
     if features is None:
         raise StageError("these matches are between key points, and no node `features` tells where those are")
     views = views_of(photos, features)
@@ -129,6 +129,12 @@ def noise_unit_px(photos: Photos) -> float:
     """The noise unit of key points that were found on photos of the reference size; the median photo's."""
     sides = [max(photo.width, photo.height) for photo in photos.photos]
     return float(np.median(np.maximum(np.array(sides) / REFERENCE_SIDE_PX, 1.0)))
+
+
+def _nothing(photos: Photos) -> Evidence:
+    """What is left if no two photos have anything in common."""
+    views = Views(np.zeros((0, 2)), np.zeros(len(photos) + 1, np.int64), _sizes(photos), np.zeros(0))
+    return Evidence(views, _matches([], [], []), noise_unit_px(photos), {}, lambda _: np.zeros((0, 3), np.uint8))
 
 
 def _of_positions(photos: Photos, verified: list[_Verified]) -> Evidence:

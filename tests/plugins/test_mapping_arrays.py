@@ -83,8 +83,15 @@ def test_inliers_of_pairs_with_a_geometry() -> None:
 def test_key_point_indices_without_key_points_are_refused() -> None:
     with pytest.raises(StageError, match="no node `features`"):
         evidence_of(photos_of([(9, 9)] * 2), None, {(0, 1): matched([0], [0])}, {(0, 1): geometry([True])})
-    with pytest.raises(StageError, match="no two photos have matches"):
-        evidence_of(photos_of([(9, 9)] * 2), None, {(0, 1): matched([0], [0])}, {(0, 1): geometry([True], "none")})
+
+
+def test_nothing_verified_and_no_key_points() -> None:
+    nothing = evidence_of(
+        photos_of([(9, 9)] * 2), None, {(0, 1): matched([0], [0])}, {(0, 1): geometry([True], "none")}
+    )
+    assert len(nothing.matches) == 0
+    np.testing.assert_array_equal(nothing.views.start, [0, 0, 0])
+    assert nothing.rgb_of(0).shape == (0, 3)
 
 
 def test_positions_become_key_points_with_the_colours_of_the_photo(tmp_path: Path) -> None:
