@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from .graph_average import Placed
 from .moments import SIZE, MatchedPoints, System, descend, maps_of, moments_of
+from .pair_similarity import LEAST_ERROR, PairSimilarities
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -71,13 +72,17 @@ def align(
     angle_noise: float,
     *,
     renewals: int = 6,
+    held: Index | int = 0,
 ) -> Alignment:
-    """Gauss-Newton from `start`. Photos of one camera share the growth of their focal length.
+    """Gauss-Newton from `start`. Photos of one camera share the growth of their focal length; those that are `held`
+    stay where they are, one in every connected component.
 
     `focal_sigma` (cameras,) is the relative error of the first focal lengths, 0 for known ones; `angle_noise` that of
     the directions, at least, in radians.
     """
     placed, log_growth = start, np.zeros(len(start))
+    stays = np.zeros(len(start), bool)
+    stays[held] = True
     loss = FIRST_LOSS
     for turn in range(renewals):
         noise = _seen_noise(matched, placed, log_growth, angle_noise)
@@ -86,13 +91,28 @@ def align(
             weighed = _weigh(part, placed, log_growth, noise, loss)
             moments.append(moments_of(part, weighed.weight))
             lean.append(weighed.lean)
-        system = System(np.concatenate(moments), np.concatenate(lean), matched.pairs, camera_of, focal_sigma)
+        system = System(np.concatenate(moments), np.concatenate(lean), matched.pairs, camera_of, focal_sigma, stays)
         placed, log_growth = descend(system, placed, log_growth)
         loss = max(LAST_LOSS, loss / 1.5) if turn else loss
     noise = _seen_noise(matched, placed, log_growth, angle_noise)
     distance2 = _distances2(matched, placed, log_growth, noise)
     total = np.maximum(matched.weight.sum(axis=1), 1e-300)
     return Alignment(placed, log_growth, (matched.weight / (1.0 + distance2 / 9.0)).sum(axis=1) / total, noise)
+
+
+def refine_pairs(matched: MatchedPoints, similar: PairSimilarities, angle_noise: float) -> PairSimilarities:
+    """The similarity of each pair for itself, by the same weights. All pairs together are one graph of which every pair
+    is a component."""
+    e = len(matched.pairs)
+    alone = MatchedPoints(np.arange(2 * e).reshape(e, 2), matched.p, matched.q, matched.weight)
+    scale, rotation, translation = np.ones(2 * e), np.tile(np.eye(3), (2 * e, 1, 1)), np.zeros((2 * e, 3))
+    scale[::2], rotation[::2], translation[::2] = similar.scale, similar.rotation, similar.translation
+    start = Placed(scale, rotation, translation)  # the world of each pair is the frame of its second photo
+    camera = np.zeros(2 * e, np.int64)
+    found = align(alone, start, camera, np.zeros(1), angle_noise, renewals=4, held=np.arange(1, 2 * e, 2))
+    support = found.trust * matched.weight.sum(axis=1)
+    first = (found.placed.scale[::2], found.placed.rotation[::2], found.placed.translation[::2])
+    return PairSimilarities(*first, support, np.full(e, LEAST_ERROR))
 
 
 def misfit(matched: MatchedPoints, result: Alignment, noise: Noise) -> float:
@@ -162,7 +182,10 @@ def _weigh(matched: MatchedPoints, placed: Placed, log_growth: Array, noise: Noi
     inverse = _inverse_symmetric(noise_a + noise_b)
     pull = np.einsum("ekij,ekj->eki", inverse, miss)
     distance2 = np.einsum("eki,eki->ek", miss, pull)
-    trust = matched.weight / (1.0 + distance2 / loss**2) ** 2
+    trust = 1.0 / (1.0 + distance2 / loss**2) ** 2
+    # A pair most of whose matches miss is wrong altogether, also where some of them happen to fit.
+    share = (matched.weight * trust).sum(axis=1) / np.maximum(matched.weight.sum(axis=1), 1e-300)
+    trust *= matched.weight * share[:, None] ** 2
     maps = maps_of(placed, log_growth)
     lean = np.stack(
         [

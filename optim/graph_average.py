@@ -117,7 +117,7 @@ def _along_tree(photos: int, pairs: Index, similar: PairSimilarities, weight: Ar
     return Placed(scale, rotation, translation)
 
 
-def robust_potentials(photos: int, pairs: Index, difference: Array, weight: Array, iterations: int = 12) -> Array:
+def robust_potentials(photos: int, pairs: Index, difference: Array, weight: Array, iterations: int = 30) -> Array:
     """(photos, d) values x with x[a] - x[b] near `difference` (e, d) for the pairs (a, b) that agree with the rest.
 
     Geman-McClure by reweighting, its scale narrowing from the largest errors to what most pairs keep to. The mean of
@@ -129,18 +129,16 @@ def robust_potentials(photos: int, pairs: Index, difference: Array, weight: Arra
         shape=(len(pairs), photos),
     ).tocsc()
     x = np.zeros((photos, difference.shape[1]))
-    error = np.linalg.norm(difference, axis=1)
-    width = float(error.max(initial=0.0))
-    share = weight / weight.max()
+    share, error, width = weight / weight.max(), np.zeros(len(pairs)), np.inf
     for _ in range(iterations):
-        narrow = 3.0 * _weighted_median(error, share)
-        width = max(0.5 * width, narrow, 1e-9)
         trusted = share / (1.0 + (error / width) ** 2) ** 2 + 1e-9 * share
         laplacian = (incidence.T @ incidence.multiply(trusted[:, None]).tocsc()).tocsc()
         x[1:] = splu(laplacian[1:, 1:]).solve((incidence.T @ (trusted[:, None] * difference))[1:])  # x[0] is held
         error = np.linalg.norm(x[a] - x[b] - difference, axis=1)
-        if width <= narrow * (1.0 + 1e-9):
+        narrower = max(0.5 * min(width, float(error.max())), 3.0 * _weighted_median(error, share), 1e-9)
+        if narrower > 0.9 * width:
             break
+        width = narrower
     return np.asarray(x - x.mean(axis=0))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from .alignment import Alignment, align, misfit
+from .alignment import Alignment, align, misfit, refine_pairs
 from .cameras import FX, unproject
 from .graph_average import Placed, place
 from .intrinsics import Intrinsics
@@ -23,6 +23,9 @@ Bools = NDArray[np.bool_]
 
 APART = 0.985
 """What remains of the misfit, at most, when photos that did not share their camera get one each."""
+
+ROUGH = 0.08
+"""Relative error of depths from which on similarities of pairs are first refined, as directions are better by far."""
 
 LEAST_TRUST = 0.5
 """By the median of all pairs: pairs that agree less with the result are not believed."""
@@ -70,6 +73,9 @@ def align_maps(
     number = np.zeros(len(sizes), np.int64)
     number[photos] = np.arange(len(photos))
     similar = similar.select(rows)
+    if np.median(similar.error) > ROUGH:
+        angle_noise = float(np.median(noise_px / start.rows[start.camera_of[photos], FX]))
+        similar = refine_pairs(points.select(rows, number), similar, angle_noise)
     placed = place(len(photos), number[maps.pairs[rows]], similar, similar.strength())
 
     def aligned(cameras: Intrinsics, sigma: Array, begin: Placed, renewals: int) -> tuple[MatchedPoints, Alignment]:

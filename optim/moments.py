@@ -63,6 +63,8 @@ class System:
     pairs: Index
     camera_of: Index
     focal_sigma: Array
+    held: NDArray[np.bool_]
+    """(photos,) who stays, and keeps its size: one in every connected component, which fixes the world."""
 
     @property
     def focal_weight(self) -> Array:
@@ -79,7 +81,7 @@ class System:
 def descend(system: System, placed: Placed, log_growth: Array) -> tuple[Placed, Array]:
     """A few steps of Gauss-Newton for fixed weights, each accepted only if the cost falls."""
     n, prior = len(placed), system.focal_weight
-    columns = _columns(n, system.camera_of, len(prior))
+    columns = _columns(system.held, system.camera_of, len(prior))
     of_prior = np.concatenate([np.zeros(columns.shape[1] - len(prior)), prior])
     moved = np.zeros((n, SIZE))
     cost = system.cost(placed, log_growth, moved)
@@ -105,14 +107,13 @@ def descend(system: System, placed: Placed, log_growth: Array) -> tuple[Placed, 
     return placed, log_growth
 
 
-def _columns(n: int, camera_of: Index, cameras: int) -> csr_matrix:
-    """(8 n, free): which of all unknowns are free. The first photo stays where it is and as large as it is, which fixes
-    the world; focal lengths belong to cameras."""
-    unknown = np.arange(n * SIZE).reshape(n, SIZE)
-    own = unknown[1:, : SIZE - 1].ravel()
+def _columns(held: NDArray[np.bool_], camera_of: Index, cameras: int) -> csr_matrix:
+    """(8 n, free): which of all unknowns are free; focal lengths belong to cameras."""
+    unknown = np.arange(len(held) * SIZE).reshape(-1, SIZE)
+    own = unknown[~held, : SIZE - 1].ravel()
     row = np.concatenate([own, unknown[:, -1]])
     column = np.concatenate([np.arange(len(own)), len(own) + camera_of])
-    return csr_matrix((np.ones(len(row)), (row, column)), shape=(n * SIZE, len(own) + cameras))
+    return csr_matrix((np.ones(len(row)), (row, column)), shape=(unknown.size, len(own) + cameras))
 
 
 def _of_camera(log_growth: Array, camera_of: Index, cameras: int) -> Array:

@@ -68,9 +68,13 @@ def _robust(x: Array, y: Array, weight: Array, seed: int) -> PairSimilarities:
     near = np.where(weight > 0, 1.0 / np.maximum(distance, 1e-12), 0.0)  # errors grow with the distance
     scale, rotation, translation = _best_guess(x, y, weight, near, seed)
     trusted = weight
-    for tolerance in (TOLERANCE, 0.5 * TOLERANCE, 0.5 * TOLERANCE):
+    for _ in range(3):
         error = _distances(x, y, scale, rotation, translation) * near
-        trusted = weight / (1.0 + (error / tolerance) ** 2) ** 2
+        # Five times what the better third keeps within: depths may be rough, and half of the matches wrong.
+        padded = np.sort(np.where(weight > 0, error, np.inf), axis=1)
+        usual = padded[np.arange(len(x)), (weight > 0).sum(axis=1) // 3]
+        usual = np.where(np.isfinite(usual), usual, 0.0)
+        trusted = weight / (1.0 + (error / np.maximum(5.0 * usual, 0.5 * TOLERANCE)[:, None]) ** 2) ** 2
         scale, rotation, translation = umeyama(x, y, trusted * near**2)
     error = _distances(x, y, scale, rotation, translation) * near
     total = trusted.sum(axis=1)
