@@ -128,6 +128,8 @@ def _reconstruct(p: Parser) -> None:
     p.add_argument("-o", "--out", type=Path, required=True, help="folder for the result; an older result is replaced")
     _how(p)
     p.add_argument("--cameras", choices=("auto", "single", "folder", "image"), help="which photos share one camera")
+    p.add_argument("--intrinsics", type=Path, metavar="FILE", help="known intrinsics: JSON or COLMAP's cameras.txt")
+    p.add_argument("--poses", type=Path, metavar="FILE", help="known poses, JSON; they set frame and scale")
     p.add_argument("--masks", type=Path, metavar="DIR", help="pictures named like the photos; black hides")
     p.add_argument("--include", action="append", default=[], metavar="GLOB", help="only photos whose name matches")
     p.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no photos whose name matches")

@@ -25,6 +25,8 @@ def reconstruct(arguments: argparse.Namespace) -> int:
         arguments.photos,
         arguments.out,
         cameras=arguments.cameras,
+        intrinsics=arguments.intrinsics,
+        poses=arguments.poses,
         masks=arguments.masks,
         include=arguments.include,
         exclude=arguments.exclude,

@@ -57,6 +57,8 @@ def reconstruct(
     preset: str | Path = "auto",
     settings: Iterable[str] | Mapping[str, Any] = (),
     cameras: Literal["auto", "single", "folder", "image"] | None = None,
+    intrinsics: str | Path | None = None,
+    poses: str | Path | None = None,
     masks: str | Path | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -73,6 +75,7 @@ def reconstruct(
 
     settings: `node.key=value`, or a mapping of `node.key` to value, on top of the preset.
     cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
+    intrinsics, poses: files with those that are known, and then held; short forms of `cameras.intrinsics` and so on.
     require: share of the photos that must be placed, else NoReconstruction (what was found is written all the same).
     device, workers, ram_bytes, vram_bytes: what may be used; no result depends on it.
     cache: folder of stored results, by default the user's.
@@ -82,7 +85,7 @@ def reconstruct(
     name = AUTO if preset == "auto" else str(preset)
     store_folder = default_folder() if cache is None else Path(cache)
     with closing(progress or Quiet()) as shown:
-        graph = checked_graph(name, settings, cameras)
+        graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
         resources = machine(device, workers, ram_bytes, vram_bytes)
         found = scan(photos, include=include, exclude=exclude, masks=masks)
 
@@ -139,11 +142,13 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     return Reconstruction(found, Scenes(scenes, left_out, tuple(summary["notes"])), summary, out)
 
 
-def checked_graph(preset: str, settings: Iterable[str] | Mapping[str, Any], cameras: str | None = None) -> Graph:
-    """The whole graph, checked before any photo is read."""
+def checked_graph(
+    preset: str, settings: Iterable[str] | Mapping[str, Any], cameras: Mapping[str, str | Path | None] | None = None
+) -> Graph:
+    """The whole graph, checked before any photo is read; `cameras` are settings of the node of that name, None is no
+    setting."""
     lines = [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
-    if cameras is not None:
-        lines.append(f"cameras.grouping={cameras}")
+    lines += [f"cameras.{key}={json.dumps(str(value))}" for key, value in (cameras or {}).items() if value is not None]
     graph = build_graph(apply_settings(read_preset(preset), lines), Registry())
     if graph.result is None:
         raise ConfigError(f"{preset}: no node gives Scenes, so there would be no reconstruction")

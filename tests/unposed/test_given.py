@@ -1,0 +1,40 @@
+"""What is known beforehand: intrinsics and poses by the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import unposed
+from unposed.cli import main
+from unposed.synthetic.photos import PhotoSet
+
+
+def test_known_intrinsics_and_poses_are_kept(yard: PhotoSet, tmp_path: Path) -> None:
+    """All intrinsics, and the poses of three photos of twelve."""
+    truth = json.loads(yard.truth.read_text())
+    names = sorted(truth["images"])
+    for name in set(names) - set(names[::5]):
+        truth["images"][name]["R_w2c"] = None
+    (tmp_path / "some poses.json").write_text(json.dumps(truth))
+    line = ["reconstruct", str(yard.images), "-o", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--quiet"]
+    line += ["--intrinsics", str(yard.truth), "--poses", str(tmp_path / "some poses.json")]
+    assert main(line) == 0
+    made = unposed.load(tmp_path / "out", yard.images)
+    (scene,) = made.scenes.components
+    assert len(scene.photos) == 12
+    (camera,) = scene.cameras
+    k = np.array(truth["images"][names[0]]["K"])
+    np.testing.assert_allclose(camera.params[:4], [k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5], atol=1e-5)
+    true = np.array([shot.cam_from_world for shot in sorted(yard.scene.shots, key=lambda shot: shot.name)])
+    np.testing.assert_allclose(scene.cam_from_world[::5], true[::5], atol=1e-12)
+    centres, expected = (-np.einsum("cji,cj->ci", p[:, :, :3], p[:, :, 3]) for p in (scene.cam_from_world, true))
+    extent = np.linalg.norm(expected - expected.mean(axis=0), axis=1).max()
+    assert np.abs(centres - expected).max() < 0.003 * extent
+
+
+def test_files_that_are_not_there(yard: PhotoSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["reconstruct", str(yard.images), "-o", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--quiet"]
+    assert main([*line, "--poses", "absent.json"]) == 2
+    assert "cameras.poses: absent.json: No such file" in capsys.readouterr().err
