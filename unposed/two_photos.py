@@ -23,7 +23,8 @@ from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
 from unposed.pipeline.graph import Graph, Node, build_graph
 from unposed.pipeline.photos import single_photos
 from unposed.pipeline.pixels import photo_per_px, read_rgb
-from unposed.pipeline.presets import RESERVED, apply_settings, read_preset
+from unposed.pipeline.ports import read_ports
+from unposed.pipeline.presets import apply_settings, read_preset
 from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
@@ -35,8 +36,8 @@ from .reconstruction import AUTO
 
 Array = NDArray[np.float64]
 
-NODES = ("features", "matching", "verification")
-"""Slots of the nodes that two photos need."""
+NODES = ("matching", "verification")
+"""What two photos need, and all that these read."""
 GRID_PX = 2
 """Depth of two photos is kept this fine, if the matcher has such an option: many pairs must be content with less."""
 COLOUR_SIDE_PX = 1600
@@ -61,7 +62,8 @@ class Pair:
     rgb: Bytes
     """(n, 3)."""
     depths: tuple[DepthGrid, DepthGrid] | None
-    """Predicted depth of both photos in units of the baseline; None if the matcher predicts none."""
+    """Predicted depth of both photos, in units of the baseline if there is a geometry and each in its own if not; None
+    if the matcher predicts none."""
 
     def facts(self) -> dict[str, Any]:
         """What pair.json says."""
@@ -125,22 +127,28 @@ def pairwise(
 
 def _graph(name: str, settings: list[str]) -> Graph:
     """The matcher and the verification of the preset, and what they read, over the only pair there is."""
-    preset = apply_settings(read_preset(name), settings)
-    kept: dict[str, Any] = {
-        node: options for node, options in preset.items() if node not in RESERVED and _slot(node, options) in NODES
-    }
-    for wanted in ("matching", "verification"):
-        if wanted not in kept:
-            raise ConfigError(f"{name}: has no node {wanted!r}, which two photos need")
-    kept["graph"] = {"use": "exhaustive"}
-    whole = build_graph({**kept, "outputs": list(kept)}, Registry())
-    nodes = {name: _finer(node) for name, node in whole.nodes.items()}
-    return Graph(nodes, ("matching", "verification"), None)
+    preset, registry = apply_settings(read_preset(name), settings), Registry()
+    kept: dict[str, Any] = {"graph": {"use": "exhaustive"}}
+    wanted = list(NODES)
+    while wanted:
+        node = wanted.pop()
+        if node not in preset and node in NODES:
+            raise ConfigError(f"{name}: has no node {node!r}, which two photos need")
+        if node in preset and node not in kept:
+            kept[node] = preset[node]
+            wanted += _reads(node, preset[node], registry)
+    whole = build_graph({**kept, "outputs": list(kept)}, registry)
+    return Graph({name: _finer(node) for name, node in whole.nodes.items()}, NODES, None)
 
 
-def _slot(node: str, options: object) -> str:
-    use = str(options.get("use", "")) if isinstance(options, Mapping) else ""
-    return use.partition(".")[0] if "." in use else node
+def _reads(node: str, options: Any, registry: Registry) -> list[str]:
+    """Names that a node of a preset reads; nothing if it is not as it should be, which is for build_graph to say."""
+    try:
+        slot, _, plugin = options["use"].rpartition(".")
+        ports = read_ports(registry.find(slot or node, plugin))
+        return [options.get("from", {}).get(port.name, port.name) for port in ports.inputs]
+    except (ConfigError, AttributeError, KeyError, TypeError):
+        return []
 
 
 def _finer(node: Node) -> Node:
@@ -155,7 +163,8 @@ def _pair(photos: Photos, matches: PairMatches, geometry: LocalGeometry, seed: i
         focals = np.array([grid.focal_px for grid in matches.grids])
         if geometry.kind != "none" and not geometry.focal_known:
             b_from_a = _pose(photos, matches, geometry, focals, seed)
-    pair = Pair(photos, matches, geometry, b_from_a, focals, np.zeros((0, 3)), np.zeros((0, 3), np.uint8), None)
+    nothing = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+    pair = Pair(photos, matches, geometry, b_from_a, focals, *nothing, depths=matches.grids)
     if geometry.kind == "none":
         return pair
     sizes = [(photo.width, photo.height) for photo in photos.photos]

@@ -1,0 +1,20 @@
+"""Tokens of DUSt3R's encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from unposed.pipeline.weights import WeightFile
+
+from .mast3r import Mast3r
+
+
+@dataclass(frozen=True)
+class Dust3r(Mast3r):
+    """Every photo encoded once, as by features.mast3r, for the matching of all its pairs by DUSt3R. Needs published
+    weights (non-commercial), and better a GPU."""
+
+    weights: Annotated[Path | None, WeightFile("DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth")] = None
+    """File of the parameters, the same as for matching, where it is not to be found by its name."""

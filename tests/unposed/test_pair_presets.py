@@ -1,0 +1,88 @@
+"""The presets mast3r and dust3r from photos to the end, with the smallest networks of the published layouts. These are
+not trained, so what they match is nonsense; that every stage does its part is what is seen here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import unposed
+from unposed.cli import main
+from unposed.pipeline.errors import NoReconstruction
+from unposed.synthetic.photos import PhotoSet
+
+PHOTOS = 4
+
+
+@pytest.fixture(scope="module")
+def photos(photo_set: Callable[[str, int, int], PhotoSet]) -> Path:
+    return photo_set("easy", PHOTOS, 192).images
+
+
+@pytest.fixture
+def mast3r(reference: Callable[[str], Path]) -> dict[str, Any]:
+    network = str(reference("fixtures/tiny_mast3r.pth"))
+    return {
+        "tokens.weights": network,
+        "matching.weights": network,
+        "appearance.weights": str(reference("fixtures/tiny_retrieval_trainingfree.pth")),
+        "retrieval.codebook": str(reference("fixtures/tiny_retrieval_codebook.pkl")),
+    }
+
+
+@pytest.fixture
+def dust3r(reference: Callable[[str], Path]) -> dict[str, Any]:
+    network = str(reference("fixtures/tiny_dust3r.pth"))
+    return {"tokens.weights": network, "matching.weights": network, "matching.max_gap": 1.0}
+
+
+@pytest.mark.parametrize("preset", ["mast3r", "dust3r"])
+def test_whole_preset(preset: str, photos: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    settings = request.getfixturevalue(preset)
+    out = tmp_path / "out"
+    try:
+        unposed.reconstruct(photos, out, preset=preset, settings=settings, cache=tmp_path / "cache")
+    except NoReconstruction as error:
+        assert "none of the 4 photos could be placed" in str(error)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["gave_up"] is None
+    stages = summary["stages"]
+    assert not any(stage["failed"] or stage["dropped"] for stage in stages.values())
+    assert all(stage["computed"] for stage in stages.values())
+    assert stages["tokens"]["computed"] == PHOTOS
+    assert stages["matching"]["computed"] == PHOTOS * (PHOTOS - 1) // 2
+    assert summary["weights"].keys() >= {"tokens.weights", "matching.weights"}
+
+
+@pytest.mark.parametrize("preset", ["mast3r", "dust3r"])
+def test_without_weights_one_line_says_what_to_do(
+    preset: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UNPOSED_WEIGHTS", str(tmp_path / "nothing"))
+    monkeypatch.setenv("UNPOSED_CACHE", str(tmp_path / "cache"))
+    assert main(["reconstruct", str(photos), "-o", str(tmp_path / "out"), "--preset", preset]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert ".weights: no " in said
+    assert f"unposed weights get {preset}` (CC BY-NC-SA 4.0)" in said
+
+
+def test_two_photos_with_depth(photos: Path, mast3r: dict[str, Any], tmp_path: Path) -> None:
+    """Nothing but the network is needed, and depth is kept finer than that of one pair among many."""
+    one, other = sorted(photos.iterdir())[:2]
+    network = {key: value for key, value in mast3r.items() if key in ("tokens.weights", "matching.weights")}
+    out = tmp_path / "out"
+    with suppress(NoReconstruction):  # untrained, it may find anything
+        unposed.pairwise(one, other, out, preset="mast3r", settings=network, cache=tmp_path / "cache")
+    assert json.loads((out / "pair.json").read_text())["matches"] > 10
+    for name in ("depth-a.npz", "depth-b.npz"):
+        with np.load(out / name) as depth:
+            assert depth["depth"].shape == depth["confidence"].shape == (16, 32)
+            assert depth["step_px"] == pytest.approx(2 * 192 / 64, rel=0.05)
+            assert depth["focal_px"] > 0
