@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from unposed.pipeline.errors import ConfigError
 
-from .config import NetworkConfig, UnknownArchitecture, config_from, parse_constructor
+from .config import UnknownArchitecture, config_from, parse_constructor
 from .network import Network
 
 State = dict[str, Tensor]
@@ -66,19 +66,19 @@ def network_of(
 ) -> Network:
     """The network with these parameters, which are not copied where device and type stay the same. `path` is for
     messages."""
+    full = complete(state)
     try:
-        config = config_from({name: tuple(value.shape) for name, value in state.items()}, arguments)
+        config = config_from({name: tuple(value.shape) for name, value in full.items()}, arguments)
         with torch.device("meta"):
             network = Network(config)
     except (UnknownArchitecture, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
-    full = complete(state, config)
     _check_fit(network, full, path)
     for name, value in full.items():
-        full[name] = value.to(device, _type_of(network, name, dtype))
+        # Convolutions on tensor cores want channels last.
+        order = torch.channels_last if device.type == "cuda" and value.ndim == 4 else torch.preserve_format
+        full[name] = value.to(device, _type_of(network, name, dtype), memory_format=order)
     network.load_state_dict(full, assign=True)
-    if device.type == "cuda":  # where tensor cores want channels last
-        network = network.to(memory_format=torch.channels_last)
     return network.eval().requires_grad_(False)
 
 
@@ -138,8 +138,8 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
     }
 
 
-def complete(state: Mapping[str, Tensor], config: NetworkConfig) -> State:
-    """With what files may leave out because it is a copy, and without what no head of ours reads.
+def complete(state: Mapping[str, Tensor]) -> State:
+    """With what files may leave out because it is a copy, and without what CroCo paints pictures with.
 
     The convolutions of each level go by two names; and before they are trained apart both decoders are the same.
     """
@@ -154,9 +154,7 @@ def complete(state: Mapping[str, Tensor], config: NetworkConfig) -> State:
         for name, value in state.items():
             if name.startswith("dec_blocks."):
                 full[name.replace("dec_blocks.", "dec_blocks2.", 1)] = value
-    if config.head == "none":
-        full = {name: value for name, value in full.items() if not name.startswith("prediction_head.")}
-    return full
+    return {name: value for name, value in full.items() if not name.startswith("prediction_head.")}
 
 
 def _check_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -1,0 +1,191 @@
+"""The networks against the outputs of the published ones: tiny models, and the real architecture with made-up weights.
+
+Tolerances are for float32 here against float32 there: errors of points and confidences relative, of tokens and unit
+descriptors absolute. `pytest -rP` prints what was reached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unposed.plugins.mast3r.checkpoint import load_network, network_of
+from unposed.plugins.mast3r.network import Network, View
+from unposed.plugins.mast3r.preprocess import as_images
+
+Arrays = dict[str, NDArray[Any]]
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def images(reference: Callable[[str], Arrays]) -> dict[str, Tensor]:
+    published = reference("fixtures/net_images.safetensors")
+    return {name: as_images([picture.copy()]) for name, picture in published.items()}
+
+
+@pytest.fixture(scope="module")
+def outputs(reference: Callable[[str], Arrays]) -> Arrays:
+    return reference("fixtures/tiny_mast3r_outputs.safetensors")
+
+
+@pytest.fixture(scope="module")
+def tiny(reference: Callable[[str], Path]) -> Network:
+    return load_network(reference("fixtures/tiny_mast3r.pth"))
+
+
+def size_of(image: Tensor) -> tuple[int, int]:
+    return image.shape[2], image.shape[3]
+
+
+def error(name: str, found: Tensor, wanted: NDArray[Any]) -> float:
+    ours, theirs = found.double().numpy(), wanted.astype(np.float64)
+    assert ours.shape == theirs.shape
+    if name == "pts3d":
+        return float((np.linalg.norm(ours - theirs, axis=-1) / np.linalg.norm(theirs, axis=-1)).max())
+    if name in ("conf", "desc_conf"):
+        return float((np.abs(ours - theirs) / np.abs(theirs)).max())
+    return float(np.abs(ours - theirs).max())
+
+
+def assert_views(views: tuple[View, View], published: Arrays, case: str, tolerance: float = TOLERANCE) -> None:
+    for number, view in enumerate(views, start=1):
+        for name, values in view._asdict().items():
+            if values is not None:
+                reached = error(name, values, published[f"{case}view{number}.{name}"])
+                print(f"{case}view{number}.{name}: {reached:.1e}")
+                assert reached < tolerance, name
+
+
+@pytest.mark.parametrize(
+    ("case", "first", "second"), [("land", "a", "b"), ("sizes", "a", "wide"), ("mixed", "tall", "a")]
+)
+def test_tokens_and_views_are_the_published_ones(
+    tiny: Network, images: dict[str, Tensor], outputs: Arrays, case: str, first: str, second: str
+) -> None:
+    one, two = tiny.encode(images[first]), tiny.encode(images[second])
+    assert error("tokens", one, outputs[f"{case}.enc1"]) < TOLERANCE / 10
+    assert error("tokens", two, outputs[f"{case}.enc2"]) < TOLERANCE / 10
+    assert_views(tiny.decode(one, two, size_of(images[first]), size_of(images[second])), outputs, f"{case}.")
+
+
+def test_every_decoder_block_is_the_published_one(tiny: Network, images: dict[str, Tensor], outputs: Arrays) -> None:
+    tokens, sizes = [tiny.encode(images[name]) for name in "ab"], [size_of(images[name]) for name in "ab"]
+    levels = range(1, tiny.config.decoder.depth + 1)
+    for side, found in enumerate(tiny.decoder_outputs(*tokens, *sizes, levels), start=1):
+        for level, values in zip(levels, found, strict=True):
+            assert error("tokens", values, outputs[f"land.dec{side}.{level}"]) < TOLERANCE / 5
+
+
+def test_portraits_stored_as_landscapes_in_training_are_portraits_here(
+    tiny: Network, images: dict[str, Tensor], outputs: Arrays
+) -> None:
+    """The published training code keeps a batch landscape, and lays what it sees of portraits on their side."""
+    for row, (first, second, upright) in enumerate([("a", "b", True), ("tall", "tall2", False)]):
+        tokens = tiny.encode(images[first]), tiny.encode(images[second])
+        views = tiny.decode(*tokens, size_of(images[first]), size_of(images[second]))
+        laid = [View(*(v if upright or v is None else v.transpose(1, 2) for v in view)) for view in views]
+        wanted = {name: values[row : row + 1] for name, values in outputs.items() if name.startswith("manyar")}
+        assert_views((laid[0], laid[1]), wanted, "manyar.")
+
+
+def test_dust3r_sees_the_same_without_descriptors(
+    reference: Callable[[str], Path], images: dict[str, Tensor], outputs: Arrays
+) -> None:
+    """Its file keeps the same parameters in float16, which holds them exactly."""
+    dust3r = load_network(reference("fixtures/tiny_dust3r.pth"))
+    assert (dust3r.config.head, dust3r.config.descriptor_width) == ("dpt", 0)
+    views = dust3r.decode(dust3r.encode(images["a"]), dust3r.encode(images["b"]), (48, 64), (48, 64))
+    assert views[0].desc is None and views[1].desc_conf is None
+    assert_views(views, outputs, "land.")
+
+
+def test_batches_give_what_single_pictures_give(tiny: Network, images: dict[str, Tensor], outputs: Arrays) -> None:
+    tokens = tiny.encode(torch.cat([images["a"], images["b"]]))
+    assert error("tokens", tokens[1:], outputs["land.enc2"]) < TOLERANCE / 10
+    both = tiny.decode(tokens, tokens.flip(0), (48, 64), (48, 64))
+    assert_views(tuple(View(*(v[:1] for v in view if v is not None)) for view in both), outputs, "land.")  # type: ignore[arg-type]
+    alone = tiny.decode(tokens[1:], tokens[:1], (48, 64), (48, 64), descriptors=False)
+    assert alone[0].desc is None
+    torch.testing.assert_close(alone[0].pts3d, both[0].pts3d[1:], rtol=1e-5, atol=1e-5)
+
+
+def test_pictures_of_several_bands(tiny: Network) -> None:
+    """The last convolutions run over bands of rows: the seams must not show."""
+    head = tiny.downstream_head1.dpt
+    half = torch.randn(1, 8, 64, 24, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        whole = head.head[1:](half)
+        bands = [head._band(half, top, min(top + 48, 128)) for top in range(0, 128, 48)]
+    torch.testing.assert_close(torch.cat(bands, dim=2), whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_lower_precision_stays_near(
+    reference: Callable[[str], Path], images: dict[str, Tensor], outputs: Arrays, dtype: torch.dtype
+) -> None:
+    low = load_network(reference("fixtures/tiny_mast3r.pth"), dtype=dtype)
+    assert low.dtype == dtype and low.downstream_head1.dpt.head[0].weight.dtype == torch.float32
+    tokens = low.encode(images["a"]), low.encode(images["b"])
+    assert tokens[0].dtype == torch.float32
+    view = low.decode(*tokens, (48, 64), (48, 64))[0]
+    steps = float(torch.finfo(dtype).eps)
+    assert error("tokens", tokens[0], outputs["land.enc1"]) < 8 * steps
+    reached = np.linalg.norm(view.pts3d.numpy() - outputs["land.view1.pts3d"], axis=-1)
+    typical = float(np.median(reached / np.linalg.norm(outputs["land.view1.pts3d"], axis=-1)))
+    print(f"{dtype}: median error of points {typical:.1e}")
+    assert 0 < typical < 8 * steps
+
+
+def hashed(name: str, shape: list[int]) -> Tensor:
+    """The fixture's parameters: a counter run through a hash, scaled to keep the size of what passes through."""
+    with np.errstate(over="ignore"):
+        key = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+        z = key + np.arange(1, math.prod(shape) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z ^= z >> np.uint64(shift)
+            z *= np.uint64(factor)
+        z ^= z >> np.uint64(31)
+    u = (z >> np.uint64(40)).astype(np.float64) / 2**23 - 1
+    if len(shape) > 1 and name != "mask_token":
+        u *= math.sqrt(3 / math.prod(shape[1:])) * (0.25 if name.endswith("dpt.head.4.weight") else 1.0)
+    elif name.endswith("weight"):
+        u = 1 + 0.2 * u
+    else:
+        u *= 0.1
+    return torch.from_numpy(u.astype(np.float32).reshape(shape))
+
+
+def test_the_real_architecture(reference: Callable[[str], Any]) -> None:
+    published: Arrays = reference("fixtures/full_mast3r_hashweights.safetensors")
+    shapes: dict[str, list[int]] = reference("mast3r_state_dict.json")
+    state = {name: hashed(name, shape) for name, shape in shapes.items() if ".layer_rn." not in name}
+    net = network_of(state, {}, Path("hashed"), torch.device("cpu"), torch.float32)
+    assert set(net.state_dict()) == set(shapes)
+    assert sum(value.numel() for value in net.parameters()) == 688_638_856
+    for name in (name for name in published if name.startswith("check.")):
+        np.testing.assert_array_equal(net.state_dict()[name[6:]].flatten()[:16], published[name])
+
+    images = [as_images([published[name].copy()]) for name in ("img1", "img2")]
+    tokens, sizes = [net.encode(image) for image in images], [size_of(image) for image in images]
+    for side, found in enumerate(tokens, start=1):
+        assert error("tokens", found, published[f"enc{side}"]) < TOLERANCE
+    for side, last in enumerate(net.decoder_outputs(*tokens, *sizes, [12]), start=1):
+        assert error("tokens", last[0], published[f"dec{side}.12"]) < TOLERANCE
+    assert_views(net.decode(*tokens, *sizes), published, "", tolerance=TOLERANCE)
