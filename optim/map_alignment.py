@@ -61,6 +61,8 @@ def align_maps(
     infinite for guesses; `noise_px` is the error of a match.
     `may_split`: photos that are believed to share a camera may turn out not to.
     """
+    if not len(maps.pairs):
+        return None
     depth, usable = canonical_depths(maps, sizes)
     weight = np.where((depth > 0).all(axis=1) & usable[:, None], maps.weight, 0.0)
     single = belief.split() if may_split else belief

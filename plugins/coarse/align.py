@@ -10,6 +10,7 @@ import numpy as np
 from unposed.optim.bundle import Bundle
 from unposed.optim.intrinsics import EXIF_FOCAL_SIGMA
 from unposed.optim.map_alignment import Aligned, align_maps
+from unposed.optim.search import starting_focals
 from unposed.optim.tracks import join, spread_subset
 from unposed.optim.triangulation import triangulate
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
@@ -49,10 +50,11 @@ class Align:
     ) -> Scenes:
         evidence = evidence_of(photos, features, matching, verification, doubts)
         belief = belief_of(cameras, evidence.unit_px)
+        sigma = np.array([SIGMA[source] for source in cameras.focal_source])
         maps = predicted_maps(evidence, matching, verification, self.matches_per_pair)
         if not len(maps.pairs):
+            belief = starting_focals(evidence.views, evidence.matches, belief, np.isfinite(sigma))
             maps = triangulated_maps(evidence, belief, self.matches_per_pair, self.seed)
-        sigma = np.array([SIGMA[source] for source in cameras.focal_source])
         found: list[Aligned] = []
         rest = np.ones(len(maps.pairs), bool)
         while rest.any():

@@ -1,0 +1,138 @@
+"""The aligner of point maps behind the contract: depths with and without grids, triangulated ones, and none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from unposed.pipeline.artifacts import (
+    Camera,
+    Cameras,
+    DepthGrid,
+    Features,
+    LocalGeometry,
+    PairMatches,
+    Photo,
+    Photos,
+    Scene,
+)
+from unposed.plugins import evidence
+from unposed.plugins.coarse.align import Align
+
+Make = Callable[..., Any]
+
+
+def inputs(world: Any, *, depth: bool, keep: Callable[[int, int], bool] = lambda a, b: True) -> dict[str, Any]:
+    """What the stages before a mapper would give; with depth by a dense matcher, else by one of key points."""
+    n = len(world.views)
+    photos = Photos(tuple(Photo(f"{i}.jpg", Path(), str(i), *world.size[i].tolist()) for i in range(n)), {})
+    width, height = world.size[0].tolist()
+    camera = Camera("SIMPLE_PINHOLE", width, height, (1.2 * width, width / 2, height / 2))
+    cameras = Cameras((camera,), np.zeros(n, np.int32), ("guess",))
+    start, features, matching, verification = world.views.start, {}, {}, {}
+    for i in range(n):
+        xy = world.views.xy[start[i] : start[i + 1]].astype(np.float32)
+        ones = np.ones(len(xy), np.float32)
+        features[i] = Features(xy, ones, np.zeros((len(xy), 1), np.uint8), np.zeros((len(xy), 3), np.uint8), ones)
+    rng = np.random.default_rng(0)
+    for edge, (a, b) in enumerate(world.matches.pairs.tolist()):
+        if not keep(a, b):
+            continue
+        rows = slice(*world.matches.start[edge : edge + 2])
+        index = world.matches.row_a[rows] - start[a], world.matches.row_b[rows] - start[b]
+        xy = [features[photo].xy[own] for photo, own in zip((a, b), index, strict=True)]
+        weight = np.ones(len(index[0]), np.float32)
+        if depth:
+            depths = [
+                scale * depth_of(world, photo, own)
+                for photo, own, scale in zip((a, b), index, np.exp(rng.standard_normal(2)), strict=True)
+            ]
+            matching[a, b] = PairMatches(xy[0], xy[1], weight, depth_a=depths[0], depth_b=depths[1])
+        else:
+            matching[a, b] = PairMatches(xy[0], xy[1], weight, *(own.astype(np.int32) for own in index))
+        verification[a, b] = LocalGeometry(
+            kind="general",
+            inliers=np.ones(len(weight), bool),
+            cam_from_local=np.stack([np.eye(3, 4)] * 2),
+            focals_px=np.full(2, 1500.0),
+            focal_known=False,
+            fundamental=world.matches.fundamental[edge],
+            angle_deg=10.0,
+        )
+    given = {"photos": photos, "cameras": cameras, "matching": matching, "verification": verification}
+    return given if depth else given | {"features": features}
+
+
+def depth_of(world: Any, photo: int, index: np.ndarray) -> np.ndarray:
+    """What a perfect network would see at key points of a photo; nothing where they show nothing."""
+    point = world.point_of[photo][index]
+    y = world.points[point] @ world.cam_from_world[photo, :, :3].T + world.cam_from_world[photo, :, 3]
+    return np.asarray(np.where(point >= 0, y[:, 2], np.nan))
+
+
+def worst_deg(world: Any, scene: Scene) -> float:
+    poses = np.full((len(world.views), 3, 4), np.nan)
+    poses[scene.photos] = scene.cam_from_world
+    return float(np.nanmax(world.errors(poses).rotation_error_deg))
+
+
+@pytest.fixture(autouse=True)
+def black() -> Any:
+    """Photos without a file are black."""
+    with patch.object(evidence, "read_rgb", lambda photo, side: np.zeros((60, 80, 3), np.uint8)):
+        yield
+
+
+def test_depths_of_matches_without_grids_will_do(collection: Make) -> None:
+    world = collection(noise_px=0.5, points=600, decoys=0)
+    scenes = Align()(**inputs(world, depth=True))
+    (scene,) = scenes.components
+    assert scene.photos.tolist() == list(range(10)) and scenes.left_out == {}
+    assert worst_deg(world, scene) < 0.3
+    assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.01)
+    assert len(scene.cameras) == 1
+    assert len(scene.points) > 100 and np.median(scene.error_px) < 1.0
+
+
+def test_pairs_without_depths_are_triangulated(collection: Make) -> None:
+    world = collection(noise_px=0.5, wrong=0.03, points=600)
+    scenes = Align()(**inputs(world, depth=False))
+    (scene,) = scenes.components
+    assert scene.photos.tolist() == list(range(10))
+    assert worst_deg(world, scene) < 2.0
+
+
+def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
+    world = collection(noise_px=0.3, points=600, decoys=0)
+    scenes = Align()(**inputs(world, depth=True, keep=lambda a, b: b < 9 and (a < 4) == (b < 4)))
+    assert [scene.photos.tolist() for scene in scenes.components] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
+    assert scenes.left_out == {9: "no other photo was found to overlap it"}
+    fewer = Align(min_photos=5)(**inputs(world, depth=True, keep=lambda a, b: b < 9 and (a < 4) == (b < 4)))
+    assert len(fewer.components) == 1
+
+
+def test_grids_bring_the_focal_length_along(collection: Make) -> None:
+    """Of two photos on their own the alignment hardly tells it; the network's word counts."""
+    world = collection(photos=2, sweep_deg=20.0, noise_px=0.3, points=600, decoys=0)
+    given = inputs(world, depth=True)
+    pair = given["matching"][0, 1]
+    rng = np.random.default_rng(0)
+    grids = tuple(
+        DepthGrid((50.0, 50.0), (100.0, 100.0), rng.uniform(5, 7, (12, 16)), np.ones((12, 16)), 1500.0) for _ in "ab"
+    )
+    given["matching"][0, 1] = PairMatches(
+        pair.xy_a, pair.xy_b, pair.weight, None, None, pair.depth_a, pair.depth_b, grids
+    )
+    (scene,) = Align()(**given).components
+    assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.05)
+
+
+def test_nothing_matched_is_no_scene(collection: Make) -> None:
+    given = inputs(collection(photos=3), depth=False) | {"matching": {}, "verification": {}}
+    scenes = Align()(**given)
+    assert scenes.components == () and set(scenes.left_out) == {0, 1, 2}
