@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .artifacts import SceneGraph, Scenes
@@ -77,7 +77,8 @@ def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
     result = _result(nodes, order)
     outputs = _outputs(preset, nodes, result)
     _check_used(nodes, order, outputs)
-    return Graph({name: nodes[name] for name in order}, outputs, result)
+    stages = with_weights({name: node.stage for name, node in nodes.items()})
+    return Graph({name: replace(nodes[name], stage=stages[name]) for name in order}, outputs, result)
 
 
 def _like(name: str, value: object, declared: Mapping[str, Any]) -> object:
@@ -138,8 +139,7 @@ def _node(name: str, value: object, declared: Iterable[str], registry: Registry)
     edges = renames.get(EDGES, EDGES) if runs_over_edges else None
     if edges is not None and edges not in declared:
         raise ConfigError(f"{name}: runs over {GRAIN_TEXT[ports.grain]}, so it needs a node {edges!r} to list them")
-    stage = with_weights(build(cls, options, name), name)
-    return Node(name, f"{slot}.{plugin}", stage, ports, sources, edges, frozenset(options))
+    return Node(name, f"{slot}.{plugin}", build(cls, options, name), ports, sources, edges, frozenset(options))
 
 
 def _sorted(nodes: Mapping[str, Node]) -> list[str]:

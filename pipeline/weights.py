@@ -59,11 +59,22 @@ def find_weights(*names: str) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def with_weights(stage: Any, node: str) -> Any:
-    """The stage with all its weight files in place; ConfigError says in one line how to get one that is missing."""
+def with_weights(stages: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages by node, with all their weight files in place; ConfigError says in one line how to get one that is
+    missing. A file that is named for one node serves the others that look for a file of the same name, too."""
+    named: dict[str, Path] = {}
+    for stage in stages.values():
+        for field, marker in _weight_fields(type(stage)).items():
+            if (given := getattr(stage, field)) is not None:
+                named |= {name: given for name in marker.names_for(stage) if name not in named}
+    return {node: _located(stage, node, named) for node, stage in stages.items()}
+
+
+def _located(stage: Any, node: str, named: Mapping[str, Path]) -> Any:
     located: dict[str, Path | None] = {}
     for field, marker in _weight_fields(type(stage)).items():
-        given, names = getattr(stage, field), marker.names_for(stage)
+        names = marker.names_for(stage)
+        given = getattr(stage, field) or next((named[name] for name in names if name in named), None)
         if given is None:
             located[field] = find_weights(*names)
         elif given.is_dir():

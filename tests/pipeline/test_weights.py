@@ -78,6 +78,21 @@ def test_the_option_then_the_users_shelf_then_the_cache(folders: Path) -> None:
     assert node(weights=str(named)).stage.mean == Path("mean.pt")
 
 
+def test_a_file_named_for_one_node_serves_others_that_look_for_the_same(folders: Path) -> None:
+    registry = Registry([EntryPoint("features.network", "unposed_test_weights:Network", GROUP)])
+    (folders / "cache/weights/aliked-n16.pth").touch()
+    (folders / "cache/weights/aliked-n32.pth").touch()
+    (folders / "mine").touch()
+    nodes = {
+        "first": {"use": "features.network"},
+        "second": {"use": "features.network", "weights": str(folders / "mine")},
+        "another": {"use": "features.network", "model": "n32"},
+    }
+    built = build_graph({**nodes, "outputs": list(nodes)}, registry).nodes
+    assert built["first"].stage.weights == built["second"].stage.weights == folders / "mine"
+    assert built["another"].stage.weights == folders / "cache/weights/aliked-n32.pth"
+
+
 def test_other_names_of_the_same_file_come_after_the_published_one(folders: Path) -> None:
     (folders / "cache/weights/n32.safetensors").touch()
     assert node(model="n32").stage.weights == folders / "cache/weights/n32.safetensors"
