@@ -166,12 +166,12 @@ def normal_equations(sights: Sights, state: State, free: Freedom, noise: Noise, 
             np.dot(jacobian[0, :, own_part], jacobian[0, :, own_part].T, out=normal[i])
             for row in jacobian[1:, :, own_part]:
                 normal[i] += np.dot(row, row.T, out=scratch)
-        product = along[0, :3, None] * jacobian[0, None, :-1]
+        np.multiply(along[0, :3, None], jacobian[0, :d], out=cross[:, :, part])
         for row, across in zip(jacobian[1:], along[1:], strict=True):
-            product += across[:3, None] * row[:-1]
-        cross[:, :, part] = product[:, :d]
+            cross[:, :, part] += across[:3, None] * row[:d]
         if not own:
-            camera_cross[part] = product[:, d:].reshape(3 * q, -1).T
+            product = sum(across[:3, None] * row[d:-1] for row, across in zip(jacobian, along, strict=True))
+            camera_cross[part] = np.reshape(product, (3 * q, -1)).T
         terms = np.concatenate([sum(row[j] * row[j:] for row in along) for j in range(3)])
         by_point[part] = terms.T
     gathered = np.ascontiguousarray(np.asarray(sights.by_point @ by_point).T)

@@ -115,17 +115,17 @@ def carry(pose: Vector, x: Vector) -> tuple[list[Vector], list[Vector]]:
 def squared_errors(y: Sequence[Vector], xy: Vector, k: Vectors, fisheye: Vector, free: Freedom, xp: Any) -> Vector:
     """(m,) squared distance in pixels of points in camera coordinates from where they were seen."""
     front = y[2] > NEAREST
-    inverse_z = 1.0 / xp.where(front, y[2], xp.ones_like(y[2]))
+    inverse_z = 1.0 / xp.where(front, y[2], 1.0)
     u, v = distort(y[0] * inverse_z, y[1] * inverse_z, k, fisheye, free.tangential, xp)
     dx, dy = k[FX] * u + (k[CX] - xy[0]), k[FY] * v + (k[CY] - xy[1])
-    return xp.where(front, dx * dx + dy * dy, xp.full_like(dx, np.inf))
+    return xp.where(front, dx * dx + dy * dy, np.inf)
 
 
 def count(squared: Vector, z: Vector, noise: Noise, xp: Any) -> Vector:
     """(m,) what observations cost, from their squared errors in pixels and their depths."""
     if noise.inverse_sigma is not None:
         squared = squared * noise.inverse_sigma**2
-    squared = xp.where(squared < FURTHEST**2, squared, xp.full_like(squared, FURTHEST**2))
+    squared = xp.where(squared < FURTHEST**2, squared, FURTHEST**2)
     out = 0.5 * noise.scale_px**2 * noise.loss.rho(squared / noise.scale_px**2, xp)
     if noise.log_depth is not None:
         error = _depth_error(z, noise, xp) / noise.depth_scale_px
@@ -136,9 +136,7 @@ def count(squared: Vector, z: Vector, noise: Noise, xp: Any) -> Vector:
 def _depth_error(z: Vector, noise: Noise, xp: Any) -> Vector:
     """(m,) in pixels; none behind the camera."""
     front = z > NEAREST
-    return noise.depth_weight * xp.where(
-        front, xp.log(xp.where(front, z, xp.ones_like(z))) - noise.log_depth, xp.zeros_like(z)
-    )
+    return noise.depth_weight * xp.where(front, xp.log(xp.where(front, z, 1.0)) - noise.log_depth, 0.0)
 
 
 def linearise(
@@ -161,7 +159,7 @@ def linearise(
     """
     turned, y = carry(pose, x)
     front = y[2] > NEAREST
-    inverse_z = 1.0 / xp.where(front, y[2], xp.ones_like(y[2]))
+    inverse_z = 1.0 / xp.where(front, y[2], 1.0)
     u, v = y[0] * inverse_z, y[1] * inverse_z
     (du, dv), (uu, uv, vv), by_coefficient = distort_with_derivatives(u, v, k, fisheye, free.tangential, xp)
     dx, dy = k[FX] * du + (k[CX] - xy[0]), k[FY] * dv + (k[CY] - xy[1])
@@ -211,7 +209,7 @@ def _weights(
     if noise.inverse_sigma is not None:
         s = s * noise.inverse_sigma**2
     weight, curvature = noise.loss.slope(s, xp)
-    root = xp.where(front, xp.sqrt(weight), xp.zeros_like(weight))
+    root = xp.where(front, xp.sqrt(weight), 0.0)
     if noise.inverse_sigma is not None:
         root = root * noise.inverse_sigma
     kept = xp.sqrt(xp.clip(curvature, CURVATURE_FLOOR, None))
