@@ -27,10 +27,8 @@ def photos(photo_set: Callable[[str, int, int], PhotoSet]) -> Path:
 
 @pytest.fixture
 def mast3r(reference: Callable[[str], Path]) -> dict[str, Any]:
-    network = str(reference("fixtures/tiny_mast3r.pth"))
     return {
-        "tokens.weights": network,
-        "matching.weights": network,
+        "tokens.weights": str(reference("fixtures/tiny_mast3r.pth")),  # which the matching takes, too
         "appearance.weights": str(reference("fixtures/tiny_retrieval_trainingfree.pth")),
         "retrieval.codebook": str(reference("fixtures/tiny_retrieval_codebook.pkl")),
     }
@@ -38,8 +36,7 @@ def mast3r(reference: Callable[[str], Path]) -> dict[str, Any]:
 
 @pytest.fixture
 def dust3r(reference: Callable[[str], Path]) -> dict[str, Any]:
-    network = str(reference("fixtures/tiny_dust3r.pth"))
-    return {"tokens.weights": network, "matching.weights": network, "matching.max_gap": 1.0}
+    return {"tokens.weights": str(reference("fixtures/tiny_dust3r.pth")), "matching.max_gap": 1.0}
 
 
 @pytest.mark.parametrize("preset", ["mast3r", "dust3r"])
@@ -76,7 +73,7 @@ def test_without_weights_one_line_says_what_to_do(
 def test_two_photos_with_depth(photos: Path, mast3r: dict[str, Any], tmp_path: Path) -> None:
     """Nothing but the network is needed, and depth is kept finer than that of one pair among many."""
     one, other = sorted(photos.iterdir())[:2]
-    network = {key: value for key, value in mast3r.items() if key in ("tokens.weights", "matching.weights")}
+    network = {"tokens.weights": mast3r["tokens.weights"]}
     out = tmp_path / "out"
     with suppress(NoReconstruction):  # untrained, it may find anything
         unposed.pairwise(one, other, out, preset="mast3r", settings=network, cache=tmp_path / "cache")
