@@ -34,9 +34,9 @@ SMALL = NetworkConfig(
     descriptor_width=3,
 )
 ARGUMENTS = (
-    "AsymmetricMASt3R(pos_embed='RoPE100', patch_embed_cls='ManyAR_PatchEmbed', img_size=(512, 512), landscape_only=True,"
-    " head_type='catmlp+dpt', depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf), enc_num_heads=2,"
-    " dec_num_heads=2, two_confs=True, desc_conf_mode=('exp', 0, inf))"
+    "AsymmetricMASt3R(pos_embed='RoPE100', patch_embed_cls='ManyAR_PatchEmbed', img_size=(512, 512),"
+    " landscape_only=True, head_type='catmlp+dpt', depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf),"
+    " enc_num_heads=2, dec_num_heads=2, two_confs=True, desc_conf_mode=('exp', 0, inf))"
 )
 
 
@@ -87,7 +87,7 @@ def test_the_other_name_of_a_level_will_do(tmp_path: Path, wanted: Tensor) -> No
 def test_one_decoder_stands_for_two_until_they_are_trained_apart(tmp_path: Path) -> None:
     state = {name: value for name, value in made_up().items() if not name.startswith("dec_blocks2")}
     network = load_network(save(tmp_path / "net.pth", state))
-    assert torch.equal(network.dec_blocks2[1].mlp.fc1.weight, state["dec_blocks.1.mlp.fc1.weight"])
+    assert torch.equal(network.state_dict()["dec_blocks2.1.mlp.fc1.weight"], state["dec_blocks.1.mlp.fc1.weight"])
 
 
 def test_linear_heads(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_named(
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.ones(3, 3), "fc.bias": torch.ones(3)}, tmp_path / "net.pth")
-    with pytest.raises(ConfigError, match="no network of the DUSt3R and MASt3R family: it lacks enc_norm.weight"):
+    with pytest.raises(ConfigError, match=r"no network of the DUSt3R and MASt3R family: it lacks enc_norm\.weight"):
         load_network(tmp_path / "net.pth")
 
 
@@ -185,7 +185,7 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, where: str) -> None:
     with pytest.raises(ConfigError, match="it asks for code to be run"):
         load_network(tmp_path / "trap.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(content))
-    with pytest.raises(ConfigError, match="plain.pth"):
+    with pytest.raises(ConfigError, match=r"plain\.pth"):
         load_network(tmp_path / "plain.pth")
     assert not mark.exists()
     torch.load(tmp_path / "trap.pth", weights_only=False)
@@ -206,10 +206,10 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, where: str) -> None:
     ],
 )
 def test_only_literals_are_read_from_the_constructor_call(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UnknownArchitecture, match="call|literal|arguments"):
+    with pytest.raises(UnknownArchitecture, match=r"call|literal|arguments"):
         parse_constructor(text)
     torch.save({"args": argparse.Namespace(model=text), "model": made_up()}, tmp_path / "net.pth")
-    with pytest.raises(ConfigError, match="net.pth"):
+    with pytest.raises(ConfigError, match=r"net\.pth"):
         read_checkpoint(tmp_path / "net.pth")
 
 
@@ -238,11 +238,11 @@ def test_confidence_of_descriptors_is_as_that_of_points_where_nothing_is_said() 
 def test_confidence_is_clipped_where_it_has_an_upper_bound(tmp_path: Path) -> None:
     state = made_up()
     state["downstream_head1.dpt.head.4.bias"] = torch.tensor([0.0, 0, 0, 50])
-    text = ARGUMENTS.replace("conf_mode=('exp', 1, inf), enc", "conf_mode=('exp', 1, 9), enc")
+    text = ARGUMENTS.replace(" conf_mode=('exp', 1, inf)", " conf_mode=('exp', 1, 9)")
     torch.save({"args": argparse.Namespace(model=text), "model": state}, tmp_path / "net.pth")
     network = load_network(tmp_path / "net.pth")
     tokens = network.encode(torch.zeros(1, 3, 32, 32))
-    assert network.decode(tokens, tokens, (32, 32), (32, 32))[0].conf.unique().tolist() == [9]
+    assert bool((network.decode(tokens, tokens, (32, 32), (32, 32))[0].conf == 9).all())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

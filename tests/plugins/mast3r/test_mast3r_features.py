@@ -29,7 +29,10 @@ from unposed.plugins.mast3r.retrieval import RetrievalHead, head_from, load_retr
 
 Arrays = dict[str, NDArray[Any]]
 CPU = Resources(device="cpu", threads=1, ram_bytes=1 << 31, vram_bytes=0)
-SETTINGS = {"prewhiten": {"nfeat": 7}, "projector": {"nfeat": -0.5, "residual": True, "hdims": "40_32"}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "prewhiten": {"nfeat": 7},
+    "projector": {"nfeat": -0.5, "residual": True, "hdims": "40_32"},
+}
 
 
 @pytest.fixture(scope="module")
