@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,9 @@ NEIGHBOURS = 4
 MOST_CLAIMED = 1500
 """Contradicted pairs that are sorted into claims, the strongest first."""
 
+MOST_PHOTOS = 1500
+"""Beyond, a dense matrix of all of them is too much to invert for one more point of view."""
+
 BELIEVED, IGNORED = -1, -2
 
 
@@ -107,24 +110,70 @@ def fewest_coincidences(relations: Relations, trials: int = 200) -> Beliefs:
     """The way to believe the pairs that leaves least to coincidence, as far as was tried.
 
     Begins with trees of the strongest pairs in several senses of the word, then gives contradicted pairs the
-    precedence, one after the other.
+    precedence, for as long as that helps.
     """
-    strength = relations.strength
-    starts = [
-        _believe(relations, np.argsort(-weight * np.where(relations.flat, FLAT**power, 1.0), kind="stable"), veto)
-        for weight, power, veto in product((relations.share, relations.matches), (1, 2, 3), (VETO, 1.0))
+    strength, needed = relations.strength, _needed(relations)
+    weights = [
+        np.where(relations.flat, FLAT**power, 1.0) * weight
+        for weight, power in product((relations.share, relations.matches), (1, 2, 3))
     ]
-    best = min(starts, key=lambda beliefs: beliefs.cost)
+    best = min(
+        (
+            _believe(relations, np.argsort(-weight, kind="stable"), veto)
+            for weight, veto in product((*weights, needed), (VETO, 1.0))
+        ),
+        key=lambda beliefs: beliefs.cost,
+    )
     tried = set[bytes]()
     while len(tried) < trials:
-        first = next((way for way in _other_ways(best, relations) if way.tobytes() not in tried), None)
+        ways = chain(_at_once(best, relations), _other_ways(best, relations))
+        first = next((way for way in ways if way.tobytes() not in tried), None)
         if first is None:
             break
         tried.add(first.tobytes())
-        new = _believe(relations, np.lexsort((-strength, ~first)), VETO)
-        if new.cost < best.cost - GAIN:
-            best = new
+        for weight in (strength, needed):
+            new = _believe(relations, np.lexsort((-weight, ~first)), VETO)
+            if new.cost < best.cost - GAIN:
+                best = new
     return best
+
+
+def _needed(relations: Relations) -> Array:
+    """(e,) how much the connection of its photos rests on each pair: 1 if there is no way around it, little where
+    many do the same. The few pairs at the corner of a building come before the many between two equal fronts."""
+    weight = relations.strength * (1.0 - relations.suspicion) + 1e-6
+    if relations.photos > MOST_PHOTOS:
+        return weight
+    a, b = relations.pairs.T
+    laplacian = np.zeros((relations.photos, relations.photos))
+    np.add.at(laplacian, (a, b), -weight)
+    laplacian += laplacian.T
+    laplacian[np.diag_indices(relations.photos)] = -laplacian.sum(axis=1)
+    inverse = np.linalg.pinv(laplacian, hermitian=True)
+    resistance: Array = inverse[a, a] + inverse[b, b] - 2.0 * inverse[a, b]
+    return weight * resistance
+
+
+def _at_once(beliefs: Beliefs, relations: Relations) -> Iterator[Mask]:
+    """Pairs to give precedence to: one of each of the two largest claims, since a wrong relation may cost two of the
+    right ones."""
+    claims = list(_largest_claims(beliefs, relations))[:2]
+    for several in product(*(rows[:STRONGEST] for rows in claims)) if len(claims) > 1 else ():
+        first = np.zeros(len(relations.pairs), bool)
+        first[list(several)] = True
+        yield first
+
+
+def _largest_claims(beliefs: Beliefs, relations: Relations) -> Iterator[list[int]]:
+    """The rows of each claim that is worth a trial, largest claim and strongest row first."""
+    strength = relations.strength
+    rows = np.flatnonzero(beliefs.claim >= 0)
+    rows = rows[np.argsort(-strength[rows], kind="stable")]
+    total = np.bincount(beliefs.claim[rows], weights=strength[rows])
+    for claim in np.argsort(-total, kind="stable"):
+        if total[claim] < WORTH_A_TRIAL:
+            return
+        yield rows[beliefs.claim[rows] == claim].tolist()
 
 
 def _other_ways(beliefs: Beliefs, relations: Relations) -> Iterator[Mask]:
@@ -134,17 +183,12 @@ def _other_ways(beliefs: Beliefs, relations: Relations) -> Iterator[Mask]:
     have given way already.
     """
     pairs, strength = relations.pairs, relations.strength
-    rows = np.flatnonzero(beliefs.claim >= 0)
-    rows = rows[np.argsort(-strength[rows], kind="stable")]
-    total = np.bincount(beliefs.claim[rows], weights=strength[rows])
     row_of = {pair: row for row, pair in enumerate(map(tuple, pairs.tolist()))}
     in_tree = (beliefs.parent[pairs] == pairs[:, ::-1]).any(axis=1)
-    for claim in np.argsort(-total, kind="stable"):
-        if total[claim] < WORTH_A_TRIAL:
-            return
-        for row in rows[beliefs.claim[rows] == claim][:STRONGEST].tolist():
-            chain = np.array([row_of[link] for link in _path(beliefs.parent, *pairs[row].tolist())], np.int64)
-            for weak in chain[np.argsort(-strength[chain], kind="stable")].tolist():
+    for rows in _largest_claims(beliefs, relations):
+        for row in rows[:STRONGEST]:
+            links = np.array([row_of[link] for link in _path(beliefs.parent, *pairs[row].tolist())], np.int64)
+            for weak in links[np.argsort(-strength[links], kind="stable")].tolist():
                 first = in_tree.copy()
                 first[row], first[weak] = True, False
                 yield first

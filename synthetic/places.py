@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -62,6 +63,41 @@ def building(seed: int = 0, at: float = 0.0, look_alike: bool = True) -> World:
         cylinder((at - 2.6, 4.2, 0), 0.3, 1.8, texture(p.quilt((512, 512), rng, (p.INK, p.OCHRE, p.CREAM)))),
     )
     return World(surfaces)
+
+
+def two_fronts(seed: int = 0) -> World:
+    """A hall 6 m wide on open ground. Its front and back are the same porch, of columns, steps and urns; its ends, and
+    what stands around, differ."""
+    rng = np.random.default_rng(seed)
+    ends = [texture(p.blocks((512, 512), rng, 20, 12, colour, p.STONE)) for colour in (p.CLAY, p.TEAL)]
+    wall = texture(p.facade((512, 1024), rng, floors=2, windows=4))
+    roof, stone = texture(p.plaster((256, 512), rng, p.STONE)), texture(p.marble((512, 512), rng, p.CREAM, p.SLATE))
+    shaft = texture(p.marble((512, 512), rng, p.CREAM, p.CLAY))
+    step = texture(p.planks((128, 512), rng))
+    porch = [
+        *box((0, -2.7, 0), (5.2, 1.4, 0.3), [step], stone),
+        *box((0, -3.0, 2.6), (5.2, 0.6, 0.4), [stone], roof),
+        *(cylinder((x, -3.0, 0.3), 0.17, 2.3, shaft) for x in (-2.3, -0.9, 0.9, 2.3)),
+        *(sphere((x, -3.9, 0.35), 0.35, texture(p.marble((256, 512), rng, p.OCHRE, p.INK))) for x in (-2.0, 2.0)),
+    ]
+    ground = texture(p.plaster((2048, 2048), rng, p.SAND, 1.4))
+    surfaces = (
+        rectangle((-13, 13, 0), (26, 0, 0), (0, -26, 0), ground),
+        *box((0, 0, 0), (6, 4.2, 3.4), (wall, ends[0], wall, ends[1]), roof),
+        *porch,
+        *turned_around(porch),
+        *crate(rng, (-4.4, -3.3, 0), 1.0, 15, 0),
+        *crate(rng, (4.3, -3.6, 0), 1.1, 50, 1),
+        *crate(rng, (4.6, 3.2, 0), 0.9, 70, 2),
+        *crate(rng, (-4.2, 3.9, 0), 1.1, -20, 3),
+    )
+    return World(surfaces)
+
+
+def turned_around(surfaces: list[Surface]) -> list[Surface]:
+    """The same, half a turn about the vertical axis further."""
+    half_turn = np.diag([-1.0, -1.0, 1.0])
+    return [replace(surface, world_from_local=half_turn @ surface.world_from_local) for surface in surfaces]
 
 
 def room(textures: list[Texture], side: float, height: float) -> list[Surface]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import patterns as p
 from .camera import Lens, Shot, look_at, simple_lens
-from .places import building, courtyard, crate, poster, poster_picture, room
+from .places import building, courtyard, crate, poster, poster_picture, room, two_fronts
 from .texture import texture
 from .world import World, box, cylinder, rectangle, sphere
 
@@ -85,6 +85,13 @@ def repeated_facade(photos: int = 24, width: int = 640, seed: int = 0) -> Scene:
     return Scene("repeated_facade", building(seed), _ring(lens, photos, 9.5, (1.6, 2.4), (0, 0, 1.4), 90))
 
 
+def symmetric(photos: int = 36, width: int = 640, seed: int = 0) -> Scene:
+    """A hall with two equal fronts in relief, seen from all around: half a turn maps it onto itself, but for its ends
+    and what stands around it."""
+    lens = simple_lens(width, width * 2 // 3, 64)
+    return Scene("symmetric", two_fronts(seed), _ring(lens, photos, 8.0, (1.6, 2.3), (0, 0, 1.2), 90))
+
+
 def portrait_landscape(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
     """One camera, held upright for every other photo; half of those are stored sideways with an EXIF note."""
     lens = Lens(
@@ -155,6 +162,7 @@ SCENES: Mapping[str, Callable[..., Scene]] = {
         pure_rotation,
         planar_wall,
         repeated_facade,
+        symmetric,
         portrait_landscape,
         two_cameras,
         turntable,

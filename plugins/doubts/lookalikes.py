@@ -36,7 +36,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     seed: int = 0
 
