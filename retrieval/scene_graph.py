@@ -184,21 +184,29 @@ class WeakSpots:
 
 def weak_spots(photos: int, pairs: Pairs) -> WeakSpots:
     """Parts and bridges of the graph of these pairs."""
-    import networkx
-
-    graph = to_networkx(photos, pairs, np.zeros(len(pairs)))
-    parts = sorted((sorted(p) for p in networkx.connected_components(graph) if len(p) > 1), key=lambda p: (-len(p), p))
-    bridges = []
-    parent, depth, _ = rooted(photos, pairs)
+    parent, depth, tree = rooted(photos, pairs)
+    a, b = np.asarray(pairs, np.int64).reshape(-1, 2).T
+    beside = (parent[a] != b) & (parent[b] != a)
+    # Each pair beside the tree marks both its ends with a number of its own. What is left below a photo when equal
+    # numbers cancel leads out of there; where nothing is left, only the tree does.
+    mark = np.random.default_rng(0).integers(1, 2**62, beside.sum())
+    leaving = np.zeros(photos, np.int64)
+    np.bitwise_xor.at(leaving, a[beside], mark)
+    np.bitwise_xor.at(leaving, b[beside], mark)
     below = np.ones(photos, np.int64)
-    for photo in np.argsort(-depth, kind="stable").tolist():
-        if parent[photo] != photo:
-            below[parent[photo]] += below[photo]
-    size = {photo: len(part) for part in parts for photo in part}
-    for a, b in networkx.bridges(graph):
-        child = a if parent[a] == b else b
-        smaller = min(int(below[child]), size[a] - int(below[child]))
-        bridges.append((min(a, b), max(a, b), smaller))
+    order = np.argsort(-depth, kind="stable").tolist()
+    children = [photo for photo in order if parent[photo] != photo]
+    for photo in children:
+        below[parent[photo]] += below[photo]
+        leaving[parent[photo]] ^= leaving[photo]
+    size = np.bincount(tree, minlength=photos)
+    members = [np.flatnonzero(tree == number).tolist() for number in np.flatnonzero(size > 1).tolist()]
+    parts = sorted(members, key=lambda part: (-len(part), part))
+    bridges = []
+    for photo in children:
+        if leaving[photo] == 0:
+            above, inside = int(parent[photo]), int(below[photo])
+            bridges.append((min(above, photo), max(above, photo), min(inside, int(size[tree[photo]]) - inside)))
     return WeakSpots(tuple(map(tuple, parts)), tuple(sorted(bridges, key=lambda bridge: (-bridge[2], bridge))))
 
 
