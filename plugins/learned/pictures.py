@@ -17,6 +17,8 @@ from ..features.sampling import colours, visible
 
 CENTRE_PX = 0.5
 """From coordinates that put the centre of the top-left pixel at (0, 0), as networks do, to ours."""
+WINDOW_PX = 5
+"""All these networks take for a key point what is best in a window of this side: that is how large one is."""
 MASKED_FACTOR = 4
 """Masked points are dropped afterwards, so that there must be more to choose from."""
 
@@ -78,7 +80,7 @@ def _features(photo: Photo, picture: Bytes, mask: Bools | None, found: Found, li
     factors = np.array(photo_per_px(photo, picture), np.float32)
     return Features(
         xy=xy[kept] * factors,
-        scale=np.full(len(kept), factors.mean(), np.float32),
+        scale=np.full(len(kept), WINDOW_PX / 2 * factors.mean(), np.float32),
         descriptors=found.descriptors.cpu().numpy()[kept].astype(np.float16),
         rgb=colours(picture, xy[kept]),
         score=found.score.float().cpu().numpy()[kept],

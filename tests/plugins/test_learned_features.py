@@ -132,7 +132,7 @@ def test_what_kornia_finds_in_the_photos_own_pixels(kind: Kind, net: nn.Module, 
         assert distance.min(axis=1).max() < 1e-3
         assert np.abs(descriptors[distance.argmin(axis=1)] - found.descriptors.astype(np.float32)).max() < 2e-3
         assert found.descriptors.dtype == np.float16 and found.descriptors.shape[1] == kind.length
-        assert np.all(np.diff(found.score) <= 0) and np.allclose(found.scale, factor)
+        assert np.all(np.diff(found.score) <= 0) and np.allclose(found.scale, 2.5 * factor)
         at = np.floor(found.xy / factor).astype(int)
         assert np.mean(found.rgb == seen[at[:, 1], at[:, 0]]) > 0.99  # but for points on the edge of a pixel
 
@@ -255,15 +255,18 @@ def test_published_aliked_matches_the_next_photo(published: Path, yard: Any) -> 
     assert len(found.index_a) > 100
 
 
-def test_a_reconstruction_with_published_weights(published: Path, yard: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("preset", "node"), [("aliked", "features"), ("sift-aliked", "aliked")])
+def test_a_reconstruction_with_published_weights(
+    published: Path, yard: Any, tmp_path: Path, preset: str, node: str
+) -> None:
     made = unposed.reconstruct(
         yard.images,
         tmp_path / "out",
-        preset="aliked",
-        settings={"features.weights": str(published), "features.max_keypoints": 1500},
+        preset=preset,
+        settings={f"{node}.weights": str(published), f"{node}.max_keypoints": 1500},
         cache=tmp_path / "cache",
     )
     assert made.summary["registered"] == 12
     assert unposed.evaluate(tmp_path / "out", yard.truth).errors.auc[5] > 0.8
-    used = made.summary["weights"]["features.weights"]
+    used = made.summary["weights"][f"{node}.weights"]
     assert used == {"file": str(published), "sha256": hashlib.sha256(published.read_bytes()).hexdigest()}

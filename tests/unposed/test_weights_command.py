@@ -84,6 +84,7 @@ def test_in_python() -> None:
         ("aliked", "features.weights", "aliked-n16"),
         ("aliked-lightglue", "matching.weights", "aliked-lightglue"),
         ("disk", "features.weights", "disk"),
+        ("sift-aliked", "aliked.weights", "aliked-n16"),
         ("loftr", "matching.weights", "loftr-outdoor"),
     ],
 )
