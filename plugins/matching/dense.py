@@ -19,8 +19,9 @@ from unposed.optim.canonical_maps import focal_robust, plausible_focal
 from unposed.optim.reciprocal import Neighbours, Pairs, Rows, both_ways, merged, seed_grid
 from unposed.pipeline.artifacts import Bools, DepthGrid, Floats, PairMatches, Photo, Tokens
 from unposed.pipeline.content import content_hash
+from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.pixels import read_mask
-from unposed.pipeline.stage import Sides, StageError
+from unposed.pipeline.stage import Sides
 
 from ..features.sampling import visible
 from ..mast3r.network import Network, View
@@ -60,7 +61,7 @@ def encoded(tokens: Tokens, weights: Path | None) -> Encoded:
     """The tokens of a photo, which must come from the encoder of the same weights."""
     assert weights is not None  # the engine fills weights in before a stage is called
     if tokens.encoder != content_hash(weights):
-        raise StageError(f"these tokens come from other weights than {weights}: give both nodes the same file")
+        raise ConfigError(f"the tokens come from other weights than {weights}: give both nodes the same file")
     rows, columns, width = tokens.values.shape
     size = rows * tokens.patch_px, columns * tokens.patch_px
     return Encoded(torch.tensor(tokens.values).reshape(-1, width), Frame(size, tokens.origin_px, tokens.step_px))

@@ -14,8 +14,9 @@ from unposed.optim.reciprocal import Neighbours, Pairs, Rows, merged, neighbours
 from unposed.optim.windows import Box, choose_windows, window_size
 from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
+from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.pixels import photo_per_px, read_rgb
-from unposed.pipeline.stage import Grain, Resources, Sides, StageError
+from unposed.pipeline.stage import Grain, Resources, Sides
 from unposed.pipeline.weights import WeightFile
 
 from ..mast3r.network import Network, View
@@ -61,7 +62,7 @@ class Mast3r:
         """Pairs of the same sizes go through the network together."""
         net = shared_network(self.weights, resources.device, self.precision)
         if net.config.descriptor_width == 0:
-            raise StageError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
+            raise ConfigError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
         pairs = [Sides(*(encoded(each, self.weights) for each in tokens)) for tokens, _ in items]
         out = []
         for (_, photos), pair, seen in zip(items, pairs, see(net, pairs), strict=True):

@@ -18,9 +18,10 @@ from torch import Tensor
 from unposed.pipeline.artifacts import DepthGrid, PairMatches, Photo, Tokens
 from unposed.pipeline.codec import encode
 from unposed.pipeline.content import content_hash
+from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.photos import scan, single_photos
 from unposed.pipeline.pixels import read_rgb
-from unposed.pipeline.stage import Resources, Sides, StageError
+from unposed.pipeline.stage import Resources, Sides
 from unposed.plugins.mast3r.checkpoint import load_network
 from unposed.plugins.mast3r.config import NetworkConfig
 from unposed.plugins.mast3r.network import View
@@ -187,7 +188,7 @@ def test_points_far_from_each_other_do_not_match(knowing: None, weights: Path, t
 
 def test_tokens_of_other_weights_are_refused(knowing: None, weights: Path, tmp_path: Path) -> None:
     strangers = Sides(coarse_tokens(0, "other"), coarse_tokens(1, "other"))
-    with pytest.raises(StageError, match="come from other weights than"):
+    with pytest.raises(ConfigError, match="come from other weights than"):
         mast3r.Mast3r(weights=weights)(strangers, photos_of(tmp_path), CPU)
 
 
@@ -239,7 +240,7 @@ def test_a_network_without_descriptors_is_told_apart(reference: Callable[[str], 
     file = reference("fixtures/tiny_dust3r.pth")
     photos = photos_of(tmp_path)
     tokens = Sides(*(tokens_of(photo, file) for photo in photos))
-    with pytest.raises(StageError, match="without descriptors: match with dust3r"):
+    with pytest.raises(ConfigError, match="without descriptors: match with dust3r"):
         mast3r.Mast3r(weights=file)(tokens, photos, CPU)
     found = dust3r.Dust3r(weights=file, seed_px=2, max_gap=10.0)(tokens, photos, CPU)
     assert len(found.weight) > 10

@@ -14,7 +14,7 @@ import pytest
 
 import unposed
 from unposed.cli import main
-from unposed.pipeline.errors import NoReconstruction
+from unposed.pipeline.errors import ConfigError, NoReconstruction
 from unposed.synthetic.photos import PhotoSet
 
 PHOTOS = 4
@@ -83,3 +83,15 @@ def test_two_photos_with_depth(photos: Path, mast3r: dict[str, Any], tmp_path: P
             assert depth["depth"].shape == depth["confidence"].shape == (16, 32)
             assert depth["step_px"] == pytest.approx(2 * 192 / 64, rel=0.05)
             assert depth["focal_px"] > 0
+
+
+def test_a_network_that_cannot_do_it_ends_the_run_in_one_line(
+    photos: Path, mast3r: dict[str, Any], dust3r: dict[str, Any], tmp_path: Path
+) -> None:
+    def run(**weights: str) -> None:
+        unposed.reconstruct(photos, preset="mast3r", settings={**mast3r, **weights}, cache=tmp_path / "cache")
+
+    with pytest.raises(ConfigError, match="without descriptors: match with dust3r"):
+        run(**{"tokens.weights": dust3r["tokens.weights"]})
+    with pytest.raises(ConfigError, match="the tokens come from other weights"):
+        run(**{"matching.weights": mast3r["tokens.weights"], "tokens.weights": dust3r["tokens.weights"]})
