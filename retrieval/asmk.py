@@ -54,7 +54,7 @@ def aggregate(
     descriptor = (order // max(1, words.shape[1])).astype(np.int32)
 
     code = np.zeros((len(first), code_width(rows.shape[1], binary)), np.uint8 if binary else np.float32)
-    step = max(1, CHUNK // 4 // rows.shape[1])
+    step = max(1, CHUNK // 2 // rows.shape[1])
     for start in range(0, len(first), step):
         part = slice(start, min(start + step, len(first)))
         edge = bounds[part.start : part.stop + 1]

@@ -76,7 +76,8 @@ class Asmk:
 class AsmkOfMast3r(Asmk):
     """The same with the words and the settings that were published with MASt3R, for its tokens."""
 
-    keypoints: Annotated[int, Within("[1, inf)")] = 300
+    keypoints: Annotated[int, Within("[1, inf)")] = 4096
+    """How many descriptors of each photo count, best first; the retrieval head keeps 300 of a photo."""
     codebook: Annotated[
         Path | None,
         WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric_retrieval_codebook.pkl"),
