@@ -149,7 +149,9 @@ def _retrack(
 def epipolar_errors_px(views: Views, matches: Matches, bundle: Bundle) -> Array:
     """(m,) distance of each match from the epipolar geometry of the current poses; infinite without poses."""
     rays = np.full((len(views.xy), 3), np.nan)
-    used = np.unique(np.concatenate([matches.row_a, matches.row_b]))  # a key point is in many matches
+    matched = np.zeros(len(views.xy), bool)  # a key point is in many matches
+    matched[matches.row_a] = matched[matches.row_b] = True
+    used = np.flatnonzero(matched)
     rays[used] = rays_of(views, used, views.photo_of(used), bundle.models, bundle.intrinsics, bundle.camera_of)
     pose_a, pose_b = bundle.cam_from_world[matches.pairs[:, 0]], bundle.cam_from_world[matches.pairs[:, 1]]
     rotation = pose_b[:, :, :3] @ pose_a[:, :, :3].transpose(0, 2, 1)

@@ -92,7 +92,7 @@ class Tracks:
         """The observations `keep`, without tracks that become shorter than min_length; tracks are renumbered."""
         length = np.bincount(self.track[keep], minlength=self.count)
         keep = keep & (length[self.track] >= min_length)
-        _, track = np.unique(self.track[keep], return_inverse=True)
+        track = np.cumsum(np.diff(self.track[keep], prepend=-1) > 0) - 1  # in order: no need to look for repetitions
         return Tracks(self.row[keep], self.photo[keep], track.astype(np.int64))
 
 

@@ -141,7 +141,7 @@ def _linear(
 ) -> Bundle:
     """Direct linear transform, in coordinates where the cameras have a unit extent around the origin: what it
     minimises depends on these, and its squares would not survive coordinates far from the origin."""
-    centres = _centres(cam_from_world[np.unique(tracks.photo)])
+    centres = _centres(cam_from_world[np.flatnonzero(np.bincount(tracks.photo))])
     middle = centres.mean(axis=0) if len(centres) else np.zeros(3)
     extent = float(np.linalg.norm(centres - middle, axis=1).max(initial=0.0)) or 1.0
     pose = cam_from_world[tracks.photo]
