@@ -30,10 +30,6 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 
-DRAFT = 1.5
-"""Least size of a JPEG that was decoded smaller, before it is reduced to the size asked for. What the decoder makes
-smaller itself is less sharp and less exact: key points found on it are off by a third more."""
-
 
 def read_rgb(photo: Photo, max_side: int | None = None) -> Bytes:
     """(h, w, 3) uint8, upright, its longer side at most max_side. Transparent parts are black."""
@@ -95,8 +91,7 @@ def _upright(photo: Photo, mode: Literal["RGB", "L"], max_side: int | None) -> I
     with _decoding("photo"), open_image(photo.path) as image:
         # JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the time and memory. The last row and column of such a
         # picture may stick out of the photo: `box` is where the photo ends, and resizing to it keeps borders exact.
-        enough = round(DRAFT * size[0]), round(DRAFT * size[1])
-        drafted = image.draft(mode, enough) if image.format == "JPEG" else None
+        drafted = image.draft(mode, size) if image.format == "JPEG" else None
         box = drafted[1] if drafted else (0, 0, *image.size)
         picture = _eight_bit(image)
         if size != picture.size or box[2:] != picture.size:
