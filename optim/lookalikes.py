@@ -106,7 +106,7 @@ class Beliefs:
     """How many coincidences it takes: contradicted claims, and suspects that are believed."""
 
 
-def fewest_coincidences(relations: Relations, trials: int = 200) -> Beliefs:
+def fewest_coincidences(relations: Relations, trials: int = 120) -> Beliefs:
     """The way to believe the pairs that leaves least to coincidence, as far as was tried.
 
     Begins with trees of the strongest pairs in several senses of the word, then gives contradicted pairs the
@@ -270,7 +270,7 @@ def _hops(pairs: Index, parent: Index, depth: Index) -> Index:
         hops += up_a.astype(np.int64) + up_b
 
 
-def _averaged(pairs: Index, b_from_a: Array, strength: Array, rotations: Array, sweeps: int = 30) -> Array:
+def _averaged(pairs: Index, b_from_a: Array, strength: Array, rotations: Array, sweeps: int = 12) -> Array:
     """Every photo takes the mean of what its neighbours say, again and again: plain, and close enough for verdicts."""
     weight = np.minimum(strength, CERTAIN)[:, None, None]
     for _ in range(sweeps):
