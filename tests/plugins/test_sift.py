@@ -12,7 +12,7 @@ from PIL import Image
 from unposed.pipeline.artifacts import Photo
 from unposed.pipeline.photos import scan
 from unposed.plugins.features.colmap_sift import ColmapSift
-from unposed.plugins.features.sift import DESCRIPTOR_UNIT, Sift, root_sift
+from unposed.plugins.features.sift import DESCRIPTOR_UNIT, ENOUGH, Sift, root_sift
 
 SIZE = 480
 Extractor = Sift | ColmapSift
@@ -178,3 +178,18 @@ def test_descriptors_of_both_are_of_one_kind(tmp_path: Path) -> None:
     assert same.sum() > 100
     assert (np.linalg.norm(shift, axis=1) < 1).mean() > 0.9
     assert np.abs(np.median(shift, axis=0)).max() < 0.05
+
+
+def test_a_faint_photo_is_searched_for_weaker_points(tmp_path: Path) -> None:
+    """A tenth of the contrast leaves hardly a point above the usual threshold, and yet most are found."""
+    pixels = textured().astype(np.float64)
+    faint = photo_of(tmp_path / "faint", 128 + (pixels - 128) / 10)
+    clear, found = Sift()(photo_of(tmp_path / "clear", pixels)), Sift()(faint)
+    assert len(found.xy) > 0.3 * min(ENOUGH, len(clear.xy))
+
+
+def test_weak_points_are_not_wanted_where_there_are_enough(tmp_path: Path) -> None:
+    photo = photo_of(tmp_path, textured())
+    usual, weaker = (Sift(max_keypoints=65536, contrast_threshold=contrast)(photo) for contrast in (0.03, 0.01))
+    assert len(usual.xy) > ENOUGH
+    assert len(weaker.xy) > len(usual.xy)

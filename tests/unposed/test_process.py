@@ -1,0 +1,24 @@
+"""What the command line does to its own process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+from unposed.process import settle
+settle()
+import numpy, threadpoolctl
+print(max(each["num_threads"] for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas"))
+"""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="with one core there is nothing to leave alone")
+@pytest.mark.parametrize(("said", "threads"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)], ids=["unsaid", "said"])
+def test_products_have_no_idle_threads_unless_the_user_wants_them(said: dict[str, str], threads: int) -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=plain | said, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == threads
