@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 Floats32 = NDArray[np.float32]
 Indices = NDArray[np.int32]
 
-SPARE, MOST_SPARE = 7, 100
+SPARE, MOST_SPARE = 11, 100
 """Words measured in floats beyond those asked for: at first, and where more than these are in doubt, at most."""
-DEVIATIONS = 6.0
+DEVIATIONS = 5.0
 """By how many standard deviations of its error a rough score is thought to be wrong at most."""
 FLOAT_ERROR, TENSOR_ERROR = 2.0**-22, 2.0**-10
 """Relative error of a factor: of float32, with what summing adds to it; of the tensor cores of a GPU."""
