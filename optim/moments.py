@@ -93,6 +93,8 @@ def descend(system: System, placed: Placed, log_growth: Array) -> tuple[Placed, 
         slope[-len(prior) :] += prior * _of_camera(log_growth, system.camera_of, len(prior))
         diagonal = hessian.diagonal()
         extra = of_prior + damping * diagonal + 1e-12 * diagonal.max()
+        if not diagonal.any():  # no match is trusted: nothing pulls
+            break
         step = (columns @ splu(hessian + _diagonal(extra)).solve(-slope)).reshape(n, SIZE)
         step *= min(1.0, 1.0 / max(float(np.abs(step[:, [0, 1, 2, 6, 7]]).max()), 1e-300))
         trial, growth = _moved(placed, log_growth, step)

@@ -161,6 +161,30 @@ def test_wrong_pairs_are_told_from_right_ones() -> None:
     assert errors.rotation_max_deg is not None and errors.rotation_max_deg < 0.5
 
 
+def test_without_a_trusted_match_everyone_stays() -> None:
+    made = world(photos=4, reach=2)
+    nothing = MatchedPoints(made.matched.pairs, made.matched.p, made.matched.q, np.zeros_like(made.matched.weight))
+    start = made.true_start()
+    found = align(nothing, start, np.arange(4), np.full(4, 0.05), 1e-3)
+    np.testing.assert_allclose(found.placed.rotation, start.rotation, atol=1e-9)
+    assert np.isfinite(found.placed.translation).all() and not found.trust.any()
+
+
+def test_a_camera_that_turns_on_the_spot() -> None:
+    """Predicted depths hold everything together where there is no parallax."""
+    pairs, rng = world(photos=5, reach=2).matched.pairs, np.random.default_rng(0)
+    points = rng.uniform((-1.0, -1.0, 4.0), (1.0, 1.0, 6.0), (60, 3))
+    turn = exp_so3(0.1 * rng.standard_normal((5, 3)))
+    seen = np.einsum("nij,kj->nki", turn, points)
+    matched = MatchedPoints(pairs, seen[pairs[:, 0]], seen[pairs[:, 1]], np.ones((len(pairs), 60)))
+    similar = pair_similarities(matched.p, matched.q, matched.weight)
+    found = align(matched, place(5, matched.pairs, similar, similar.strength()), np.arange(5), np.zeros(5), 1e-3)
+    placed = found.placed
+    relative = placed.rotation[0].T @ placed.rotation
+    np.testing.assert_allclose(relative, turn[0] @ turn.transpose(0, 2, 1), atol=1e-6)
+    np.testing.assert_allclose(placed.translation, np.tile(placed.translation[0], (5, 1)), atol=1e-6)
+
+
 def test_known_focal_lengths_stay() -> None:
     made = world(growth=np.full(8, 0.03))
     found, _ = aligned(made, started(made), sigma=0.0)
