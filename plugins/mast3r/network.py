@@ -7,7 +7,7 @@ say is in the frame of the first one's camera.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -136,8 +136,8 @@ class Network(nn.Module):
             described = descriptors and self.config.descriptor_width > 0
             return View(*points, *(head.descriptors(levels, size) if described else (None, None)))
 
-    def _products(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    def _products(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
 
     def _rotation(self, size: Size, head_width: int) -> Rotation:
         """Made once for every size: photo collections have few."""
