@@ -26,7 +26,7 @@ from unposed.synthetic.sample import sample_folder
 
 from .diagnosis import Diagnosis, diagnose
 from .evaluation import Evaluation, evaluate_model
-from .pairs import PairFacts, PairTable, pairs
+from .pair_table import PairFacts, PairTable, pairs
 from .plugin_template import write_plugin
 from .reconstruction import Reconstruction, load, reconstruct
 from .two_photos import Pair, pairwise

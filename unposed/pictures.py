@@ -12,7 +12,7 @@ from unposed.pipeline.errors import UnposedError
 from unposed.pipeline.pixels import read_rgb
 from unposed.pipeline.stage import StageError
 
-from .pairs import PairFacts, PairTable
+from .pair_table import PairFacts, PairTable
 
 SIDE = 1000
 """Pixels of a picture; drawn twice as large, and shrunk for smooth lines."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pairs import PairTable
+    from .pair_table import PairTable
 
 NAMED = 5
 """Photos that are named one by one when something is amiss with them; summary.json names all."""

@@ -172,6 +172,46 @@ def test_two_nodes_of_one_slot_wired_by_from() -> None:
     assert graph.nodes["matching"].sources == {"features": "features"}
 
 
+SEEDED: dict[str, Any] = {
+    "features": {"use": "features.dots", "count": 3},
+    "seed": {"use": "graph.chosen"},
+    "early": {"like": "matching", "from": {"graph": "seed"}},
+    "outputs": ["early"],
+}
+
+
+def test_a_node_like_another_over_other_pairs() -> None:
+    graph = check(**SEEDED)
+    assert graph.nodes["early"].plugin == graph.nodes["matching"].plugin == "matching.nearest"
+    assert (graph.nodes["early"].edges, graph.nodes["matching"].edges) == ("seed", "graph")
+    assert graph.nodes["early"].sources == graph.nodes["matching"].sources
+
+
+def test_a_node_like_another_keeps_its_options_and_wiring_but_for_its_own() -> None:
+    tokens = {"like": "features", "count": 7}
+    ranked = {"use": "rank", "from": {"features": "tokens"}}
+    graph = check(tokens=tokens, retrieval=ranked, again={"like": "retrieval"}, outputs=["again"])
+    assert (graph.nodes["tokens"].stage, graph.nodes["features"].stage) == (Dots(7), Dots(3))
+    assert graph.nodes["again"].sources == {"features": "tokens"}
+
+
+@pytest.mark.parametrize(
+    ("early", "complaint"),
+    [
+        ({"like": "matchin"}, "early.like: no such node 'matchin'; did you mean matching?"),
+        ({"like": 3}, "early.like: no such node 3"),
+        ({"like": "matching", "use": "matching.nearest"}, "early: has both `use` and `like`"),
+        ({"like": "later"}, "early.like: later is itself like 'matching': name that one"),
+        ({"like": "matching", "from": {"graph": "sed"}}, "needs a node 'sed' to list them"),
+        ({"like": "matching", "from": ["seed"]}, "early.from: expected a mapping"),
+    ],
+)
+def test_what_is_wrong_with_being_like_another(early: object, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(**{**SEEDED, "early": early, "later": {"like": "matching"}})
+    assert complaint in str(caught.value)
+
+
 def test_pairs_of_another_graph() -> None:
     graph = check(
         edges={"use": "graph.chosen"},

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unposed.retrieval.scene_graph import all_pairs, best_partners, nearest_pairs, spanning_forest, to_networkx
+from unposed.retrieval.scene_graph import (
+    all_pairs,
+    best_partners,
+    expanded_pairs,
+    nearest_pairs,
+    similarity_of,
+    spanning_forest,
+    to_networkx,
+    ways_around,
+    weak_spots,
+)
 
 
 @st.composite
@@ -80,3 +90,100 @@ def test_networkx_graph_has_all_photos_and_the_similarities():
     assert sorted(graph.nodes) == [0, 1, 2, 3]
     assert graph.edges[2, 0]["similarity"] == 0.5
     assert graph.number_of_edges() == 2
+
+
+def bridges(photos, pairs):
+    return set(networkx.bridges(to_networkx(photos, pairs, np.zeros(len(pairs)))))
+
+
+@given(rankings())
+def test_ways_around_leave_the_bridges_that_have_none(ranking):
+    photos, pairs, similarity = ranking
+    forest = spanning_forest(pairs, similarity)
+    extra = ways_around(pairs, similarity, forest, np.ones(len(pairs), bool))
+    assert not (extra & forest).any()
+    assert bridges(photos, pairs[forest | extra]) == bridges(photos, pairs)
+
+
+@given(rankings(), st.floats(0, 1))
+def test_ways_around_lead_over_allowed_pairs_and_none_is_idle(ranking, floor):
+    photos, pairs, similarity = ranking
+    kept = best_partners(pairs, similarity, 1) | spanning_forest(pairs, similarity)
+    allowed = similarity >= floor
+    extra = ways_around(pairs, similarity, kept, allowed)
+    assert allowed[extra].all()
+    assert bridges(photos, pairs[kept | extra]) == bridges(photos, pairs[kept | allowed])
+    assert extra.sum() <= len(bridges(photos, pairs[kept]))
+
+
+@given(rankings(), st.integers(1, 5), st.integers(1, 3))
+def test_the_budget_holds_but_for_what_connects(ranking, neighbours, per_photo):
+    photos, pairs, similarity = ranking
+    how = {"min_similarity": 0.0, "all_below": 0}
+    kept = nearest_pairs(pairs, similarity, neighbours=neighbours, per_photo=per_photo, **how)
+    unbounded = nearest_pairs(pairs, similarity, neighbours=neighbours, **how)
+    connecting = nearest_pairs(pairs, similarity, neighbours=neighbours, per_photo=0, **how)
+    assert connecting[kept | ~unbounded].sum() == connecting.sum() == (connecting & kept).sum()
+    assert not (kept & ~unbounded).any()
+    assert kept.sum() <= max(per_photo * photos, connecting.sum())
+    assert bridges(photos, pairs[connecting]) == bridges(photos, pairs)
+
+
+def test_similarity_of_pairs_that_may_be_missing():
+    pairs, similarity = np.array([[0, 1], [0, 3], [2, 3]]), np.array([0.5, 0.25, 1.0], np.float32)
+    assert similarity_of(np.array([[0, 3], [1, 2], [2, 3]]), pairs, similarity).tolist() == [0.25, 0.0, 1.0]
+    assert similarity_of(np.zeros((0, 2), int), pairs, similarity).tolist() == []
+    assert similarity_of(pairs, np.zeros((0, 2), int), np.zeros(0)).tolist() == [0.0, 0.0, 0.0]
+
+
+class TestExpansion:
+    """Five photos; 0-1 and 1-2 were verified, 0-3 was not."""
+
+    RANKED = all_pairs(5)
+    SIMILARITY = np.linspace(0.9, 0.0, 10)
+    TRIED = np.array([[0, 1], [0, 3], [1, 2]])
+
+    def expand(self, neighbours, per_photo=10.0, matches=(50, 0, 40)):
+        new = expanded_pairs(
+            5,
+            self.RANKED,
+            self.SIMILARITY,
+            self.TRIED,
+            np.array(matches),
+            neighbours=neighbours,
+            per_photo=per_photo,
+        )
+        return list(map(tuple, new.tolist()))
+
+    def test_partners_of_partners_come_first(self):
+        assert self.expand(neighbours=2)[0] == (0, 2)
+
+    def test_nothing_is_tried_again(self):
+        untried = set(map(tuple, self.RANKED.tolist())) - set(map(tuple, self.TRIED.tolist()))
+        assert set(self.expand(neighbours=4)) == untried
+
+    def test_who_has_enough_partners_is_left_alone(self):
+        new = self.expand(neighbours=1)
+        assert {photo for pair in new for photo in pair} >= {3, 4}
+        assert all(3 in pair or 4 in pair for pair in new)
+
+    def test_a_budget_counts_what_was_tried(self):
+        assert len(self.expand(neighbours=4, per_photo=1.0)) == 2
+        assert self.expand(neighbours=4, per_photo=0.5) == []
+
+    def test_without_any_success_the_ranking_decides(self):
+        assert (0, 2) in self.expand(neighbours=1, matches=(0, 0, 0))
+
+
+@given(rankings())
+def test_weak_spots_by_definition(ranking):
+    photos, pairs, _ = ranking
+    found = weak_spots(photos, pairs)
+    parts = [part for part in components(photos, pairs) if len(part) > 1]
+    assert sorted(map(list, found.parts)) == sorted(parts)
+    assert {(a, b) for a, b, _ in found.bridges} == {(min(p), max(p)) for p in bridges(photos, pairs)}
+    for a, b, smaller in found.bridges:
+        graph = to_networkx(photos, pairs, np.zeros(len(pairs)))
+        graph.remove_edge(a, b)
+        sides = [len(networkx.node_connected_component(graph, end)) for end in (a, b)]
+        assert smaller == min(sides)

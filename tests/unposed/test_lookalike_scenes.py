@@ -1,0 +1,28 @@
+"""Buildings whose front and back are the same, photographed from all around: the two must not be laid on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import unposed
+from unposed.synthetic.photos import PhotoSet
+
+
+@pytest.mark.parametrize(("scene", "photos", "width"), [("repeated_facade", 36, 512), ("symmetric", 36, 480)])
+def test_equal_fronts_stay_apart(
+    photo_set: Callable[[str, int, int], PhotoSet], tmp_path: Path, scene: str, photos: int, width: int
+) -> None:
+    album = photo_set(scene, photos, width)
+    made = unposed.reconstruct(album.images, tmp_path / "out", cache=tmp_path / "cache")
+    verdict = unposed.evaluate(tmp_path / "out", album.truth)
+    assert made.summary["registered"] == photos
+    assert verdict.errors.auc[5] > 0.97
+    assert any(note.startswith("look-alikes: ") for note in made.summary["notes"])
+    doubted = made.summary["doubts"]
+    assert len(doubted) > photos / 2
+    for each in doubted:
+        a, b = (int(Path(name).stem) for name in each["photos"])
+        assert 0.25 < (b - a) / photos < 0.75, "photos that look at the building from opposite sides"
