@@ -20,6 +20,7 @@ from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources
 
 from ..arrays import belief_of, bundle_of, reasons, scene_of
 from ..evidence import evidence_of
+from .positions import positions_m
 
 Array = NDArray[np.float64]
 
@@ -27,13 +28,20 @@ DEPENDABLE_DENSE = 2000
 """Points that a third photo confirms, per photo, from which on those between two photos have no say. Of dense matches
 most are between two photos, and what these tell is worth more than the few wrong ones cost."""
 
+HEIGHT_SIGMA = 3.0
+"""Heights by satellite are so much less exact than places, and those that are not even told so much less again."""
+
 WORTH_A_GPU = 100_000
 """Observations from which on an adjustment goes to the GPU, where there is one."""
 
 
 @dataclass(frozen=True)
 class BundleAdjustment:
-    """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection."""
+    """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection.
+
+    gps_sigma_m: how exact the positions in the photos' EXIF are, if they are to be heeded. The result is then in
+    metres, x to the east, y to the north, z up. Given poses go before them.
+    """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 8
@@ -45,6 +53,7 @@ class BundleAdjustment:
     min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.5
     """Points seen under smaller angles are dropped."""
     rounds: Annotated[int, Within("[1, 20]")] = 1
+    gps_sigma_m: Annotated[float | None, Within("(0, inf)")] = None
     seed: int = 0
 
     def __call__(
@@ -74,14 +83,15 @@ class BundleAdjustment:
             prior = belief.prior
             if evidence.dense:  # it would follow what is systematic in the matches, and take the rotations along
                 prior = hold_principal(prior, np.zeros(len(belief.models), np.int64))
-            anchors = anchors_of(cameras)
-            if anchors is not None and cameras.cam_from_world is not None:
-                placed_as_given = into_their_frame(start, anchors, np.asarray(cameras.cam_from_world, np.float64))
-                if placed_as_given is None:
+            anchors = anchors_of(cameras, photos, self.gps_sigma_m)
+            if anchors is not None:
+                given = start.cam_from_world if cameras.cam_from_world is None else cameras.cam_from_world
+                there = into_their_frame(start, anchors, np.asarray(given, np.float64))
+                if there is None:
                     anchors = None
-                    notes.append("a component has fewer than two given positions, and stays in a frame of its own")
+                    notes.append("a component has too few known positions, and stays in a frame of its own")
                 else:
-                    start = placed_as_given
+                    start = there
             refined = refine(
                 views,
                 matches,
@@ -107,12 +117,17 @@ class BundleAdjustment:
         return adjust if device == "cpu" else partial(_on_gpu, device)
 
 
-def anchors_of(cameras: Cameras) -> Anchors | None:
-    """Given poses as fixed ones."""
-    if cameras.cam_from_world is None:
+def anchors_of(cameras: Cameras, photos: Photos, gps_sigma_m: float | None) -> Anchors | None:
+    """Given poses as fixed ones, or else positions by satellite as a soft hold."""
+    nothing = no_anchors(len(photos))
+    if cameras.cam_from_world is not None:
+        return replace(nothing, fixed=np.asarray(np.isfinite(cameras.cam_from_world).all(axis=(1, 2))))
+    if gps_sigma_m is None:
         return None
-    fixed = np.asarray(np.isfinite(cameras.cam_from_world).all(axis=(1, 2)))
-    return replace(no_anchors(len(fixed)), fixed=fixed)
+    positions, height_known = positions_m(photos)
+    sigma = np.where(np.isfinite(positions), gps_sigma_m * np.array([1.0, 1.0, HEIGHT_SIGMA]), np.inf)
+    sigma[~height_known, 2] *= HEIGHT_SIGMA
+    return replace(nothing, centre=positions, centre_sigma=sigma)
 
 
 def _on_gpu(
