@@ -54,7 +54,10 @@ def load_network(
 
     ConfigError says in one line what is wrong with a file, or with the device.
     """
-    network = network_of(*read_checkpoint(path), path, device_of(device), dtype)
+    place = device_of(device)
+    # What is converted on the spot is better read than mapped: it could not be dropped piece by piece.
+    mapped = place.type != "cpu" or dtype == torch.float32
+    network = network_of(*read_checkpoint(path, mapped=mapped), path, place, dtype)
     if compiled:
         for block in (*network.enc_blocks, *network.dec_blocks, *network.dec_blocks2):
             block.compile()
@@ -65,8 +68,9 @@ def network_of(
     state: State, arguments: Mapping[str, Any], path: Path, device: torch.device, dtype: torch.dtype
 ) -> Network:
     """The network with these parameters, which are not copied where device and type stay the same. `path` is for
-    messages."""
+    messages. Empties `state`, so that what is converted may go piece by piece."""
     full = complete(state)
+    state.clear()
     try:
         config = config_from({name: tuple(value.shape) for name, value in full.items()}, arguments)
         with torch.device("meta"):
@@ -74,7 +78,8 @@ def network_of(
     except (UnknownArchitecture, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
     _check_fit(network, full, path)
-    for name, value in full.items():
+    for name in full:
+        value = full[name]
         # Convolutions on tensor cores want channels last.
         order = torch.channels_last if device.type == "cuda" and value.ndim == 4 else torch.preserve_format
         full[name] = value.to(device, _type_of(network, name, dtype), memory_format=order)
@@ -82,11 +87,11 @@ def network_of(
     return network.eval().requires_grad_(False)
 
 
-def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
+def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[State, dict[str, Any]]:
     """The parameters in a file, and the constructor's arguments, as far as the file has them."""
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    content = read_torch(path)
+    content = read_torch(path, mapped=mapped)
     arguments: dict[str, Any] = {}
     if isinstance(content.get("args"), argparse.Namespace):
         text = getattr(content["args"], "model", None)
@@ -100,11 +105,11 @@ def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
     return tensors_of(content.get("model", content), path), arguments
 
 
-def read_torch(path: Path) -> Mapping[str, Any]:
-    """The dictionary in a file of torch.save, its tensors mapped, not read; ConfigError if it holds anything live."""
+def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
+    """The dictionary in a file of torch.save, its tensors mapped or read; ConfigError if it holds anything live."""
     try:
         with torch.serialization.safe_globals(HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever unpickling someone's file may raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
