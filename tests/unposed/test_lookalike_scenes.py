@@ -19,7 +19,7 @@ def test_equal_fronts_stay_apart(
     made = unposed.reconstruct(album.images, tmp_path / "out", cache=tmp_path / "cache")
     verdict = unposed.evaluate(tmp_path / "out", album.truth)
     assert made.summary["registered"] == photos
-    assert verdict.errors.auc[5] > 0.97
+    assert verdict.errors.auc[5] > 0.9  # 0.48 with one front laid on the other
     assert any(note.startswith("look-alikes: ") for note in made.summary["notes"])
     doubted = made.summary["doubts"]
     assert len(doubted) > photos / 2
