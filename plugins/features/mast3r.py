@@ -43,7 +43,7 @@ class Mast3r:
     size_px: Annotated[int | None, Within("[64, 2048]")] = None
     """Longer side of the picture the network sees; if not given, what it was trained on. 224 is square."""
     keep: Literal["float16", "float32"] = "float16"
-    """How tokens are stored: 1.6 or 3.1 MB a photo. Those of a norm fit into float16 within its rounding."""
+    """How tokens are stored: 1.6 or 3.1 MB a photo of 512 x 384 px."""
     precision: Precision = "auto"
     """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
 
