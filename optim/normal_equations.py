@@ -56,6 +56,8 @@ class Sights:
     """Runs of photos to look at together."""
     by_point: csr_matrix
     """(p, m) for sums over the observations of each point."""
+    by_camera: csr_matrix
+    """(k, c) for sums over the photos of each camera."""
 
     @property
     def own(self) -> bool:
@@ -120,6 +122,7 @@ def arrange(photo: Index, point: Index, camera_of: Index, xy: Array, fisheye: ND
         fisheye=fisheye[cameras],
         chunks=chunks,
         by_point=selection(ordered, points),
+        by_camera=selection(camera_of, len(cameras)),
     )
 
 
@@ -176,14 +179,13 @@ def normal_equations(sights: Sights, state: State, free: Freedom, noise: Noise, 
         by_point[part] = terms.T
     gathered = np.ascontiguousarray(np.asarray(sights.by_point @ by_point).T)
     views = np.zeros((0, 0)) if by_view is None else np.asarray(by_view @ camera_cross)
-    cameras = selection(sights.camera_of, len(sights.cameras)) if not own else selection(np.zeros(0, np.int64), 0)
-    shared = normal if not own else normal[:0]
+    camera = np.zeros((0, 0, 1)) if own else sums(sights.by_camera, normal[:, d:-1, d:])
     return System(
         pose=free.pose,
         photo=np.ascontiguousarray(normal[:, :d, :d]),
         photo_gradient=np.ascontiguousarray(normal[:, :d, -1]),
-        camera=sums(cameras, shared[:, d:-1, d:-1]),
-        camera_gradient=sums(cameras, shared[:, d:-1, -1]),
+        camera=camera[:, :, :-1],
+        camera_gradient=camera[:, :, -1],
         mixed=normal[:, :d, d:-1],
         point=gathered[[0, 1, 2, 4, 5, 7]],
         point_gradient=gathered[[3, 6, 8]],
