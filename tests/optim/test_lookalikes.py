@@ -1,6 +1,8 @@
-"""Made-up walks around a building, of rotations alone: true pairs of neighbours, and false ones between equal fronts."""
+"""Made-up walks around a building, of rotations alone: true pairs of neighbours, false ones between equal fronts."""
 
 from __future__ import annotations
+
+from itertools import product
 
 import networkx
 import numpy as np
@@ -25,12 +27,10 @@ def walk(
     rows = [(i, (i + k) % photos, k * step * (1.0 + focal_error), 100.0 / k) for i in range(photos) for k in (1, 2)]
     true = len(rows)
     fronts = [np.flatnonzero(np.abs((heading - middle + 180) % 360 - 180) < 50) for middle in (90.0, 270.0)]
-    rows += [
-        (int(a), int(b), heading[b] - heading[a] - 180.0, false_matches / (1 + abs(heading[b] - heading[a] - 180) / step))
-        for a in fronts[0]
-        for b in fronts[1]
-        if false_matches and abs(heading[b] - heading[a] - 180) < 3.5 * step
-    ]
+    for a, b in product(*fronts) if false_matches else ():
+        apart = float(heading[b] - heading[a]) - 180.0
+        if abs(apart) < 3.5 * step:
+            rows.append((int(a), int(b), apart, false_matches / (1 + abs(apart) / step)))
     pairs = np.array([(a, b) for a, b, _, _ in rows])
     turn = np.radians([angle for _, _, angle, _ in rows])[:, None] * np.array([0.0, 1.0, 0.0])
     b_from_a = exp_so3(turn + np.radians(noise_deg) * rng.normal(size=(len(rows), 3)))
