@@ -82,7 +82,7 @@ def _ate(runs: Sequence[Run]) -> str:
 def _stages(runs: Sequence[Run]) -> str:
     names = [name for name in runs[0].stages if all(name in run.stages for run in runs)]
     seconds = {name: median(run.stages[name]["cpu_s"] for run in runs) for name in names}
-    return ", ".join(f"{name} {spent:.1f}" for name, spent in seconds.items())
+    return ", ".join(f"{name} {spent:.1f}" for name, spent in seconds.items() if spent >= 0.05)
 
 
 def _or_dash(value: float | None, text: Callable[[float], str]) -> str:
