@@ -32,7 +32,7 @@ SIGHTS = 8
 
 
 def problem(kind: str, photos: int, points: int, seed: int = 0) -> Bundle:
-    """Half a pixel of noise, and a start that is off by some pixels, a degree or so, and two percent in focal length."""
+    """Half a pixel of noise, and a start that is off by pixels, a degree or so, and two percent in focal length."""
     rng = np.random.default_rng(seed)
     turn = np.linspace(0.0, 2.0 * np.pi, photos, endpoint=False)
     radius = photos / 6.0
