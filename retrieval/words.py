@@ -25,7 +25,7 @@ DEVIATIONS = 5.0
 """By how many standard deviations of its error a rough score is thought to be wrong at most."""
 FLOAT_ERROR, TENSOR_ERROR = 2.0**-22, 2.0**-10
 """Relative error of a factor: of float32, with what summing adds to it; of the tensor cores of a GPU."""
-WORTH_IMPORTING = 1 << 20
+WORTH_IMPORTING = 1 << 19
 """Numbers in a codebook with which comparing bytes saves more than the second that importing torch takes."""
 BLOCK, TILE, GROUP = 256, 4096, 32
 """Rows and words that are compared at a time, so that the scores stay in the cache; see _best_of_all."""
