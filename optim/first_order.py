@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from .kinematic_tree import Tree
@@ -133,10 +134,15 @@ def align(matched: Matched, tree: Tree, phases: tuple[Phase, ...] = (COARSE, FIN
     for phase in phases:
         state, curve = run(problem, state, phase)
         losses += curve
+    return finish(problem, state, losses)
+
+
+def finish(problem: Problem, state: State, losses: list[float]) -> Aligned:
+    """What a state means."""
     with torch.no_grad():
         view = problem.view(state)
         points = problem.points(view)
-    n = len(matched.size)
+    n = len(view.rotation)
     bottom = np.broadcast_to([0.0, 0.0, 0.0, 1.0], (n, 1, 4))
     return Aligned(
         focal_px=view.focal.numpy(),
@@ -221,7 +227,7 @@ class Problem:
         self.seen_from, self.seen_row = index(matched.seen_from), index(matched.seen_row)
         self.seen, self.seen_weight = tensor(matched.seen), tensor(matched.seen_weight)
         self.levels = _levels(tree)
-        self.root = tree.root
+        self.root, self.edges = tree.root, tree.edges
 
     def start(self, shared: bool) -> State:
         n = len(self.size)
@@ -234,6 +240,22 @@ class Problem:
         identity[:, 3] = 1.0
         return State(identity, torch.zeros(n, 3), torch.zeros(n), log_focal, principal, self.start_depth)
 
+    def state_of(self, world_from_cam: Array, focal_px: Array, principal_px: Array, size: Array) -> State:
+        """The state of cameras (n, 3, 4) in a world where the depths of a photo are to be taken times its size."""
+        unit = size.min()
+        rotation, focal = world_from_cam[:, :, :3], torch.from_numpy(np.array(focal_px, np.float32))
+        principal = torch.from_numpy(np.array(principal_px, np.float32)) / self.size
+        log_size = torch.from_numpy(np.log(size / unit).astype(np.float32))
+        pivot = self._pivots(focal, principal, log_size.exp()).numpy()
+        place = world_from_cam[:, :, 3] / unit + np.einsum("nij,nj->ni", rotation, pivot)
+        turn, shift = rotation.copy(), place.copy()
+        for parent, child in self.edges:
+            turn[child] = rotation[parent].T @ rotation[child]
+            shift[child] = rotation[parent].T @ (place[child] - place[parent])
+        quaternion = torch.from_numpy(Rotation.from_matrix(turn).as_quat().astype(np.float32))
+        translation = torch.from_numpy(shift.astype(np.float32))
+        return State(quaternion, translation, log_size, focal.log(), principal, self.start_depth)
+
     def view(self, state: State) -> View:
         diagonal = self.size.norm(dim=1)
         focal = state.log_focal.exp().expand(len(diagonal))
@@ -241,17 +263,18 @@ class Problem:
         principal = state.principal.expand(len(diagonal), 2)
         size = state.log_size.exp()
         scale = 1.0 / size.min()
-        # The chain places the point in the middle of the photo at the typical depth; the camera stands before it. So a
-        # change of focal length or size turns about the scene, not about the camera.
-        middle = size * self.median * focal / self.start_focal
-        pivot = middle[:, None] * torch.cat(
-            [self.size / focal[:, None] * (0.5 - principal), torch.ones_like(focal)[:, None]], 1
-        )
+        pivot = self._pivots(focal, principal, size)
         rotation, place = self._chain(_rotations(state.rotation), state.translation)
         centre = scale * (place - torch.einsum("nij,nj->ni", rotation, pivot))
         spread = (self.median * size)[self.photo_of_depth]
-        depth = scale * (middle[self.photo_of_depth] + (state.depth - 1.0) * spread)
+        depth = scale * (pivot[self.photo_of_depth, 2] + (state.depth - 1.0) * spread)
         return View(focal, principal * self.size, rotation, centre, depth)
+
+    def _pivots(self, focal: Tensor, principal: Tensor, size: Tensor) -> Tensor:
+        """(n, 3) what the chain places, in the coordinates of the cameras: not these themselves, but what they see in
+        the middle, at the typical depth. So a change of focal length or size turns about the scene."""
+        ray = torch.cat([self.size / focal[:, None] * (0.5 - principal), torch.ones_like(focal)[:, None]], 1)
+        return (size * self.median * focal / self.start_focal)[:, None] * ray
 
     def points(self, view: View) -> Tensor:
         """(a, 3) anchored points in the world."""

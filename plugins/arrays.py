@@ -10,11 +10,17 @@ from numpy.typing import NDArray
 from unposed.optim.bundle import Bundle, errors_px
 from unposed.optim.cameras import TIED, intrinsics_of, params_of
 from unposed.optim.intrinsics import Intrinsics, believe
-from unposed.optim.tracks import Views
+from unposed.optim.tracks import Matches, Views, join, spread_subset
+from unposed.optim.triangulation import triangulate
 from unposed.pipeline.artifacts import Bytes, Camera, Cameras, Photos, Scene
 from unposed.pipeline.stage import StageError
 
 from .evidence import Evidence
+
+Array = NDArray[np.float64]
+
+SKETCH_ERROR = 6.0
+"""By the noise unit: poses from depths are not yet exact."""
 
 PRIOR_NOISE = 0.75
 """By the noise unit; see optim.bundle.Prior."""
@@ -93,6 +99,20 @@ def bundle_of(scene: Scene, views: Views, belief: Intrinsics) -> tuple[Bundle, I
     return bundle, belief.with_focals(rows[:, 0])
 
 
+def sketch(evidence: Evidence, matches: Matches, cameras: Intrinsics, cam_from_world: Array, per_photo: int) -> Bundle:
+    """Cameras and poses with a spread subset of the points that the matches show, so that there is something to see."""
+    return triangulate(
+        evidence.views,
+        spread_subset(join(evidence.views, matches.row_a, matches.row_b), len(evidence.views), per_photo),
+        cameras.models,
+        cameras.rows,
+        cameras.camera_of,
+        cam_from_world,
+        max_error_px=SKETCH_ERROR * evidence.unit_px,
+        min_angle_deg=0.5,
+    )
+
+
 def reasons(photos: Photos, evidence: Evidence, placed: Sequence[int]) -> dict[int, str]:
     """Why photos are in no component."""
     partners = np.bincount(evidence.matches.pairs.ravel(), minlength=len(photos))
@@ -115,7 +135,7 @@ def _camera(bundle: Bundle, camera: int, views: Views) -> Camera:
     return Camera(model, width, height, params_of(model, bundle.intrinsics[camera]))
 
 
-def _mean_by_point(values: NDArray[np.float64], point: NDArray[np.int64], points: int) -> NDArray[np.float64]:
+def _mean_by_point(values: Array, point: NDArray[np.int64], points: int) -> Array:
     count = np.maximum(np.bincount(point, minlength=points), 1)
     sums = [np.bincount(point, weights=column, minlength=points) for column in values.T]
     return np.stack(sums, axis=1) / count[:, None]

@@ -11,13 +11,11 @@ from unposed.optim.bundle import Bundle
 from unposed.optim.intrinsics import EXIF_FOCAL_SIGMA
 from unposed.optim.map_alignment import Aligned, align_maps
 from unposed.optim.search import starting_focals
-from unposed.optim.tracks import join, spread_subset
-from unposed.optim.triangulation import triangulate
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
-from ..arrays import belief_of, reasons, scene_of
+from ..arrays import belief_of, reasons, scene_of, sketch
 from ..depths import predicted_maps, triangulated_maps
 from ..evidence import UNIT_OVER_NOISE, Evidence, evidence_of
 
@@ -79,17 +77,7 @@ class Align:
         """The cameras, and points from the matches of pairs that agree with them."""
         believed = set(map(tuple, aligned.pairs[aligned.believed].tolist()))
         matches = evidence.matches.select(np.array([tuple(p) in believed for p in evidence.matches.pairs.tolist()]))
-        tracks = join(evidence.views, matches.row_a, matches.row_b)
-        return triangulate(
-            evidence.views,
-            spread_subset(tracks, len(evidence.views), self.tracks_per_photo),
-            aligned.intrinsics.models,
-            aligned.intrinsics.rows,
-            aligned.intrinsics.camera_of,
-            aligned.cam_from_world,
-            max_error_px=6.0 * evidence.unit_px,
-            min_angle_deg=0.5,
-        )
+        return sketch(evidence, matches, aligned.intrinsics, aligned.cam_from_world, self.tracks_per_photo)
 
 
 def _notes(found: list[Aligned]) -> tuple[str, ...]:

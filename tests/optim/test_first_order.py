@@ -210,6 +210,22 @@ def test_it_starts_with_all_cameras_in_one_place() -> None:
     np.testing.assert_allclose(problem.view(shared).focal, 300.0, rtol=1e-6)
 
 
+def test_the_state_of_given_cameras_is_theirs() -> None:
+    matched, truth = made_up()
+    problem = Problem(matched, Tree(2, [(2, 1), (2, 3), (1, 0), (3, 4)]))
+    rng = np.random.default_rng(1)
+    focal, size = rng.uniform(250.0, 350.0, 5), rng.uniform(1.0, 2.0, 5)
+    principal = rng.uniform(100.0, 180.0, (5, 2))
+    view = problem.view(problem.state_of(truth[:, :3], focal, principal, size))
+    np.testing.assert_allclose(view.rotation, truth[:, :3, :3], atol=1e-6)
+    np.testing.assert_allclose(view.centre * size.min(), truth[:, :3, 3], atol=1e-4)
+    np.testing.assert_allclose(view.focal, focal, rtol=1e-6)
+    np.testing.assert_allclose(view.principal, principal, rtol=1e-6)
+    middle = problem.median.numpy() * size * focal / 300.0  # depths stretch with the focal length, about the middle
+    spread = (problem.median * torch.from_numpy(size)).repeat_interleave(200) * (problem.start_depth - 1.0)
+    np.testing.assert_allclose(view.depth * size.min(), np.repeat(middle, 200) + spread.numpy(), rtol=1e-4)
+
+
 def test_no_match_at_all_is_no_harm() -> None:
     matched, _ = made_up(photos=2)
     nothing = np.zeros(0, np.int64)

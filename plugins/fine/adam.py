@@ -1,0 +1,65 @@
+"""The refinement of MASt3R-SfM as published: Adam, until matched points meet in the photos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from unposed.optim.first_order import FINE, Problem, finish, run
+from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+
+from ..arrays import belief_of, reasons, scene_of, sketch
+from ..evidence import evidence_of
+from ..first_order import chain_of
+
+
+@dataclass(frozen=True)
+class Adam:
+    """First order, on depths of anchors, without tracks: the yardstick of fine.bundle."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    iterations: Annotated[int, Within("[1, inf)")] = FINE.iterations
+    rate: Annotated[float, Within("(0, 1]")] = FINE.rate
+    principal: bool = FINE.principal
+    """Free as published, though nothing holds it: held, rotations are several times as exact where it is central."""
+    depth: bool = FINE.depth
+    """Whether the depths of the anchors move as well."""
+    tracks_per_photo: Annotated[int, Within("[20, inf)")] = 1000
+    """Points of the result, made of the matches when the cameras are found."""
+
+    def __call__(
+        self,
+        photos: Photos,
+        cameras: Cameras,
+        matching: PerPair[PairMatches],
+        verification: PerPair[LocalGeometry],
+        coarse: Scenes,
+        features: PerPhoto[Features] | None = None,
+        doubts: Doubts | None = None,
+    ) -> Scenes:
+        evidence = evidence_of(photos, features, matching, verification, doubts)
+        belief = belief_of(cameras, evidence.unit_px)
+        phase = replace(FINE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth)
+        scenes = []
+        for scene in coarse.components:
+            chain = chain_of(scene.photos.tolist(), evidence.matches.pairs, matching, verification)
+            problem = Problem(chain.matched, chain.tree)
+            start = problem.state_of(*chain.start(scene))
+            state, losses = run(problem, start, phase)
+            found = finish(problem, state, losses)
+            bundle = sketch(
+                evidence,
+                evidence.matches.select(np.asarray(np.isin(evidence.matches.pairs, scene.photos).all(axis=1))),
+                chain.intrinsics(found, belief),
+                chain.poses(found, len(photos)),
+                self.tracks_per_photo,
+            )
+            scenes.append(scene_of(bundle, evidence.views, evidence.rgb_of))
+        placed = [int(photo) for scene in scenes for photo in scene.photos]
+        return Scenes(tuple(scenes), reasons(photos, evidence, placed), coarse.notes)

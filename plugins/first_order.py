@@ -1,0 +1,204 @@
+"""Between the artifacts and the first-order aligner of optim, for its coarse and its fine stage.
+
+The aligner works at the resolution of the network: pixels whose grid of anchors is `SPACING` apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.optim.cameras import CX, CY, FX, intrinsics_of
+from unposed.optim.first_order import Aligned, Matched
+from unposed.optim.intrinsics import Intrinsics
+from unposed.optim.kinematic_tree import Tree, kinematic_tree
+from unposed.pipeline.artifacts import DepthGrid, Floats, LocalGeometry, PairMatches, Scene
+from unposed.pipeline.stage import PerPair, StageError
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+SPACING = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The grid of anchors of one photo."""
+
+    shape: tuple[int, int]
+    origin_px: Array
+    step_px: Array
+
+    def anchor(self, xy_px: Array) -> tuple[Index, Index]:
+        """Row and column of the anchors (m,) whose blocks hold pixels (m, 2)."""
+        at = np.floor((xy_px - self.origin_px) / self.step_px + 0.5).astype(np.int64)
+        column, row = np.clip(at, 0, (self.shape[1] - 1, self.shape[0] - 1)).T
+        return row, column
+
+    def to_network(self, xy_px: Array) -> Array:
+        return (xy_px - self.origin_px) / self.step_px * SPACING + SPACING / 2
+
+    def to_photo(self, xy: Array) -> Array:
+        return (xy - SPACING / 2) / SPACING * self.step_px + self.origin_px
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the photo per pixel of the network."""
+        return float(self.step_px.mean()) / SPACING
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """One connected component as the aligner wants it."""
+
+    photos: Index
+    frames: tuple[Frame, ...]
+    matched: Matched
+    tree: Tree
+
+    def poses(self, aligned: Aligned, photos: int) -> Array:
+        """(photos, 3, 4) cam_from_world of the collection; NaN for photos outside."""
+        out = np.full((photos, 3, 4), np.nan)
+        out[self.photos] = np.linalg.inv(aligned.world_from_cam.astype(np.float64))[:, :3]
+        return out
+
+    def start(self, scene: Scene) -> tuple[Array, Array, Array, Array]:
+        """Cameras of a scene of these photos as the network sees them: world_from_cam (n, 3, 4), focal lengths,
+        principal points, and how many units of the scene a unit of the depths is."""
+        rows = np.array([intrinsics_of(camera.model, camera.params) for camera in scene.cameras])[scene.camera_of_photo]
+        focal = rows[:, FX] / [frame.scale for frame in self.frames]
+        principal = [frame.to_network(row[[CX, CY]]) for frame, row in zip(self.frames, rows, strict=True)]
+        photo = np.searchsorted(scene.xy_start, scene.obs_xy, side="right") - 1
+        pose = scene.cam_from_world[photo]
+        z = np.einsum("mj,mj->m", pose[:, 2, :3], scene.points[scene.obs_point]) + pose[:, 2, 3]
+        size = np.ones(len(self.frames))
+        for own, frame in enumerate(self.frames):
+            row, column = frame.anchor(scene.xy[scene.obs_xy[photo == own]])
+            begin, end = self.matched.depth_start[own : own + 2]
+            said = self.matched.depth[begin:end].reshape(frame.shape)[row, column] * focal[own]
+            if len(said):  # the depth under another focal length is as many times as large
+                size[own] = np.median(z[photo == own] / said) * self.matched.focal_px[own]
+        turn = scene.cam_from_world[:, :, :3].transpose(0, 2, 1)
+        centre = -turn @ scene.cam_from_world[:, :, 3:]
+        return np.concatenate([turn, centre], axis=2), focal, np.array(principal), size
+
+    def intrinsics(self, aligned: Aligned, belief: Intrinsics) -> Intrinsics:
+        """The believed cameras, one per photo, with the focal lengths and principal points found."""
+        single = belief.split()
+        focal_px = single.rows[:, FX].copy()
+        for own, (photo, frame) in enumerate(zip(self.photos, self.frames, strict=True)):
+            focal_px[photo] = aligned.focal_px[own] * frame.scale
+        found = single.with_focals(focal_px)
+        for own, (photo, frame) in enumerate(zip(self.photos, self.frames, strict=True)):
+            found.rows[photo, [CX, CY]] = frame.to_photo(aligned.principal_px[own])
+        return found
+
+
+def chain_of(
+    photos: Sequence[int], pairs_of_all: Index, matching: PerPair[PairMatches], verification: PerPair[LocalGeometry]
+) -> Chain:
+    """The photos of one component, the matches of the pairs (e, 2) between them, and a tree to hang them on."""
+    number = {photo: own for own, photo in enumerate(photos)}
+    pairs = {
+        (number[a], number[b]): (_with_depth(matching[a, b]), verification[a, b].inliers)
+        for a, b in pairs_of_all.tolist()
+        if a in number and b in number
+    }
+    frames = _frames(pairs, len(photos))
+    fused = [_canonical(own, pairs) for own in range(len(photos))]
+    counts = np.zeros((len(photos), len(photos)))
+    photo, xy, anchor, offset, weight = [], [], [], [], []
+    start = np.cumsum([0, *(frame.shape[0] * frame.shape[1] for frame in frames)])
+    for (a, b), (pair, inliers) in pairs.items():
+        good = inliers & np.all([np.isfinite(depth) & (depth > 0) for depth in (pair.depth_a, pair.depth_b)], axis=0)
+        counts[a, b] = counts[b, a] = good.sum()
+        weight.append(pair.weight[good])
+        for own, xy_px, depth, grid in zip(
+            (a, b), (pair.xy_a, pair.xy_b), (pair.depth_a, pair.depth_b), pair.grids, strict=True
+        ):
+            row, column = frames[own].anchor(xy_px[good].astype(np.float64))
+            photo.append(np.full(len(row), own))
+            xy.append(frames[own].to_network(xy_px[good]))
+            anchor.append(start[own] + row * frames[own].shape[1] + column)
+            offset.append(depth[good] / np.maximum(grid.depth[row, column], 1e-9))
+    sides = np.repeat([[0, 1]], len(pairs), axis=0).ravel()
+    side_of = np.repeat(sides, [len(each) for each in photo])
+    nothing = np.zeros(0, np.int64)
+    matched = Matched(
+        size=np.array([frame.shape[::-1] for frame in frames]) * SPACING,
+        focal_px=np.array([focal / frame.scale for (_, _, focal), frame in zip(fused, frames, strict=True)]),
+        confidence=np.array([confidence for _, confidence, _ in fused]),
+        depth=np.concatenate([depth.ravel() for depth, _, _ in fused]),
+        depth_start=start,
+        photo=np.concatenate(photo),
+        xy=np.concatenate(xy),
+        anchor=np.concatenate(anchor),
+        offset=np.concatenate(offset),
+        row_a=np.flatnonzero(side_of == 0),
+        row_b=np.flatnonzero(side_of == 1),
+        weight=np.concatenate(weight),
+        seen_from=nothing,
+        seen_row=nothing,
+        seen=np.zeros((0, 3)),
+        seen_weight=np.zeros(0),
+    )
+    return Chain(np.array(photos), frames, matched, kinematic_tree(counts, np.diff(start)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A pair with all that the aligner needs of it."""
+
+    xy_a: Floats
+    xy_b: Floats
+    depth_a: Floats
+    depth_b: Floats
+    weight: Floats
+    grids: tuple[DepthGrid, DepthGrid]
+
+
+def _with_depth(pair: PairMatches) -> _Pair:
+    if pair.depth_a is None or pair.depth_b is None or pair.grids is None:
+        raise StageError("this aligner needs the depth maps of a matcher that predicts them, such as matching.mast3r")
+    return _Pair(pair.xy_a, pair.xy_b, pair.depth_a, pair.depth_b, pair.weight, pair.grids)
+
+
+Pairs = dict[tuple[int, int], tuple[_Pair, NDArray[np.bool_]]]
+
+
+def _grids(own: int, pairs: Pairs) -> list[DepthGrid]:
+    """What every pair of a photo predicts of it."""
+    return [pair.grids[ends.index(own)] for ends, (pair, _) in pairs.items() if own in ends]
+
+
+def _frames(pairs: Pairs, photos: int) -> tuple[Frame, ...]:
+    frames = []
+    for own in range(photos):
+        first, *others = _grids(own, pairs)
+        for other in others:
+            if (other.depth.shape, other.origin_px, other.step_px) != (
+                first.depth.shape,
+                first.origin_px,
+                first.step_px,
+            ):
+                raise StageError("this aligner wants all depth maps of a photo on one grid: use a single matcher")
+        height, width = first.depth.shape
+        frames.append(Frame((height, width), np.array(first.origin_px), np.array(first.step_px)))
+    return tuple(frames)
+
+
+def _canonical(own: int, pairs: Pairs) -> tuple[Array, float, float]:
+    """Mean depth by confidence, as published: the scales of the predictions are taken as they come. With the mean
+    confidence and the focal length in pixels of the photo."""
+    grids = _grids(own, pairs)
+    depth = np.stack([grid.depth for grid in grids]).astype(np.float64)
+    weight = np.stack([grid.confidence for grid in grids]).astype(np.float64)
+    usable = np.isfinite(depth) & (depth > 0)
+    weight = np.where(usable, weight, 0.0)
+    total = np.maximum(weight.sum(axis=0), 1e-12)
+    mean = (weight * np.where(usable, depth, 0.0)).sum(axis=0) / total
+    mean = np.where(mean > 0, mean, np.median(mean[mean > 0]) if (mean > 0).any() else 1.0)
+    return mean, float(((weight**2).sum(axis=0) / total).mean()), float(np.median([g.focal_px for g in grids]))

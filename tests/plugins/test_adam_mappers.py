@@ -1,0 +1,80 @@
+"""The published first-order stages behind the contract, on emulated predictions of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unposed.pipeline.artifacts import Scenes
+from unposed.pipeline.stage import StageError
+from unposed.plugins.coarse.adam import Adam as Coarse
+from unposed.plugins.coarse.align import Align
+from unposed.plugins.fine.adam import Adam as Fine
+
+Judge = Callable[[Scenes], dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[dict[str, Any], Judge]:
+    """What the stages before would give of six photos, and the errors of a result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+        from alignment import judged, stages_before
+        from emulation import made_up
+        from oracle import Oracle
+
+        oracle = Oracle(made_up(6, 1))
+        return stages_before(oracle), lambda scenes: judged(oracle, scenes)
+
+
+def test_first_space_then_photos(scene: tuple[dict[str, Any], Judge]) -> None:
+    given, judge = scene
+    coarse = Coarse()(**given)
+    first = judge(coarse)
+    assert first["placed"] == 6
+    assert first["rotation_deg"] < 2.0
+    second = judge(Fine(principal=False)(**given, coarse=coarse))
+    assert second["rotation_deg"] < 0.5 * first["rotation_deg"]
+    assert second["focal"] < 0.02
+
+
+def test_the_fine_stage_takes_any_scene_for_a_start(scene: tuple[dict[str, Any], Judge]) -> None:
+    """Where it already is at its best, it stays."""
+    given, judge = scene
+    aligned = Align()(**given)
+    still = judge(Fine(iterations=1)(**given, coarse=aligned))
+    assert still["rotation_deg"] == pytest.approx(judge(aligned)["rotation_deg"], abs=1e-3)
+    assert still["trajectory"] == pytest.approx(judge(aligned)["trajectory"], abs=1e-4)
+    refined = judge(Fine(principal=False, rate=0.003)(**given, coarse=aligned))
+    assert refined["rotation_deg"] < 0.3
+    assert refined["trajectory"] < 0.02
+
+
+def test_components_are_models_of_their_own(scene: tuple[dict[str, Any], Judge]) -> None:
+    given, _ = scene
+    apart = {pair: found for pair, found in given["verification"].items() if (pair[0] < 4) == (pair[1] < 4)}
+    scenes = Coarse(iterations=20)(**given | {"verification": apart})
+    assert [len(each.photos) for each in scenes.components] == [4, 2]
+    lonely = {pair: found for pair, found in apart.items() if pair[1] < 4}
+    scenes = Coarse(iterations=20)(**given | {"verification": lonely})
+    assert [len(each.photos) for each in scenes.components] == [4]
+    assert set(scenes.left_out) == {4, 5}
+
+
+def test_matches_without_depth_are_refused_in_one_line(scene: tuple[dict[str, Any], Judge]) -> None:
+    given, _ = scene
+    flat = {pair: replace(found, grids=None) for pair, found in given["matching"].items()}
+    with pytest.raises(StageError, match="depth maps of a matcher"):
+        Coarse()(**given | {"matching": flat})
+
+
+def test_nothing_in_common_gives_no_scene(scene: tuple[dict[str, Any], Judge]) -> None:
+    given, _ = scene
+    scenes = Coarse()(**given | {"matching": {}, "verification": {}})
+    assert scenes.components == ()
+    assert len(scenes.left_out) == 6
+    assert Fine()(**given | {"matching": {}, "verification": {}}, coarse=scenes).components == ()
