@@ -122,4 +122,3 @@ def _best_of_block(
     score = np.take_along_axis(table, best, axis=1)
     row, column = np.nonzero(score > 0.0)
     return np.column_stack([start + row, best[row, column]]), score[row, column]
-
