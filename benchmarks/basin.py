@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.alignment import align, refine_pairs
 from unposed.optim.evaluation import evaluate_poses
-from unposed.optim.graph_average import place
-from unposed.optim.moments import MatchedPoints
-from unposed.optim.pair_similarity import pair_similarities
+from unposed.optim.pointmaps.alignment import align, refine_pairs
+from unposed.optim.pointmaps.graph_average import place
+from unposed.optim.pointmaps.moments import MatchedPoints
+from unposed.optim.pointmaps.pair_similarity import pair_similarities
 from unposed.optim.rotations import exp_so3
 
 Array = NDArray[np.float64]

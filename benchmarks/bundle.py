@@ -18,10 +18,10 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from unposed.optim.adjustment import adjust
-from unposed.optim.bundle import Adjust, Bundle, errors_px
+from unposed.optim.bundle.adjust import adjust
+from unposed.optim.bundle.ceres import adjust_by_ceres, prepared
+from unposed.optim.bundle.problem import Adjust, Bundle, errors_px
 from unposed.optim.cameras import project
-from unposed.optim.ceres import adjust_by_ceres, prepared
 from unposed.optim.rotations import exp_so3
 
 Array = NDArray[np.float64]

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.bundle import Bundle, errors_px
+from unposed.optim.bundle.intrinsics import Intrinsics, believe
+from unposed.optim.bundle.problem import Bundle, errors_px
 from unposed.optim.cameras import TIED, intrinsics_of, params_of
-from unposed.optim.intrinsics import Intrinsics, believe
-from unposed.optim.tracks import Matches, Views, join, spread_subset
-from unposed.optim.triangulation import triangulate
+from unposed.optim.mapping.tracks import Matches, Views, join, spread_subset
+from unposed.optim.mapping.triangulation import triangulate
 from unposed.pipeline.artifacts import Bytes, Camera, Cameras, Photos, Scene
 from unposed.pipeline.stage import StageError
 
@@ -23,7 +23,7 @@ SKETCH_ERROR = 6.0
 """By the noise unit: poses from depths are not yet exact."""
 
 PRIOR_NOISE = 0.75
-"""By the noise unit; see optim.bundle.Prior."""
+"""By the noise unit; see optim.bundle.problem.Prior."""
 
 
 def belief_of(cameras: Cameras, unit_px: float) -> Intrinsics:

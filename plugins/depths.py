@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import unproject
-from unposed.optim.intrinsics import Intrinsics
-from unposed.optim.pair_maps import LATTICE, PairMaps, on_lattice, two_view_depths
-from unposed.optim.relative import relative_poses
+from unposed.optim.mapping.relative import relative_poses
+from unposed.optim.pointmaps.pair_maps import LATTICE, PairMaps, on_lattice, two_view_depths
 from unposed.pipeline.artifacts import DepthGrid, Floats, LocalGeometry, PairMatches
 from unposed.pipeline.stage import PerPair
 

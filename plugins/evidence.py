@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.epipolar import sampson_errors
-from unposed.optim.stars import key_points
-from unposed.optim.tracks import Matches, Views
+from unposed.optim.mapping.stars import key_points
+from unposed.optim.mapping.tracks import Matches, Views
+from unposed.optim.pair.epipolar import sampson_errors
 from unposed.pipeline.artifacts import Bytes, Doubts, Features, Floats, LocalGeometry, PairMatches, Photos
 from unposed.pipeline.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import PerPair, PerPhoto, StageError

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import CX, CY, FX, intrinsics_of
-from unposed.optim.first_order import Aligned, Matched
-from unposed.optim.intrinsics import Intrinsics
-from unposed.optim.kinematic_tree import Tree, kinematic_tree
+from unposed.optim.pointmaps.first_order import Aligned, Matched
+from unposed.optim.pointmaps.kinematic_tree import Tree, kinematic_tree
 from unposed.pipeline.artifacts import DepthGrid, Floats, LocalGeometry, PairMatches, Scene
 from unposed.pipeline.stage import PerPair, StageError
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.matching import mutual_nearest
+from unposed.optim.pair.matching import mutual_nearest
 
 Rows = NDArray[np.float32]
 

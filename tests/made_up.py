@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from unposed.optim.bundle import Bundle
+from unposed.optim.bundle.intrinsics import FocalSource, Intrinsics, believe
+from unposed.optim.bundle.problem import Bundle
 from unposed.optim.cameras import FISHEYE, intrinsics_of, params_of, project
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
-from unposed.optim.intrinsics import FocalSource, Intrinsics, believe
-from unposed.optim.tracks import Matches, Views
+from unposed.optim.mapping.tracks import Matches, Views
 
 SIZE = (1600, 1200)
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.pair_cloud import PairPoints, in_space, on_plane, prediction_scales, triangulate_pair
-from unposed.optim.two_view import two_view_geometry
+from unposed.optim.pair.two_view import two_view_geometry
+from unposed.optim.pointmaps.pair_cloud import PairPoints, in_space, on_plane, prediction_scales, triangulate_pair
 from unposed.pipeline.artifacts import Bytes, DepthGrid, Floats, LocalGeometry, PairMatches, Photo, Photos
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction

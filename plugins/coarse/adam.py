@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import networkx as nx
 import numpy as np
 
-from unposed.optim.first_order import COARSE, align
+from unposed.optim.pointmaps.first_order import COARSE, align
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto

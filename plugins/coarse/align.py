@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.bundle import Bundle
-from unposed.optim.intrinsics import EXIF_FOCAL_SIGMA
-from unposed.optim.map_alignment import Aligned, align_maps
-from unposed.optim.search import starting_focals
+from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA
+from unposed.optim.bundle.problem import Bundle
+from unposed.optim.mapping.search import starting_focals
+from unposed.optim.pointmaps.map_alignment import Aligned, align_maps
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.draft import Draft, draft, largest_component
-from unposed.optim.search import find_intrinsics
-from unposed.optim.tracks import Matches
+from unposed.optim.mapping.draft import Draft, draft, largest_component
+from unposed.optim.mapping.search import find_intrinsics
+from unposed.optim.mapping.tracks import Matches
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto

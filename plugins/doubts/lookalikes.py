@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.copies import same_picture
-from unposed.optim.focals import shared_focal
-from unposed.optim.lookalikes import BELIEVED, VETO, WORTH_A_TRIAL, Beliefs, Relations, fewest_coincidences
-from unposed.optim.missing import matched_points, suspicion
-from unposed.optim.relative import relative_poses
+from unposed.optim.mapping.focals import shared_focal
+from unposed.optim.mapping.lookalikes import BELIEVED, VETO, WORTH_A_TRIAL, Beliefs, Relations, fewest_coincidences
+from unposed.optim.mapping.missing import matched_points, suspicion
+from unposed.optim.mapping.relative import relative_poses
+from unposed.optim.pair.copies import same_picture
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 from unposed.retrieval.scene_graph import weak_spots

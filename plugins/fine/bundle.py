@@ -9,11 +9,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.adjustment import adjust
-from unposed.optim.anchors import Anchors, into_their_frame, no_anchors
-from unposed.optim.bundle import Adjust, Bundle, Prior, Summary
-from unposed.optim.intrinsics import hold_principal
-from unposed.optim.refine import Refine, Solver, refine
+from unposed.optim.bundle.adjust import adjust
+from unposed.optim.bundle.anchors import Anchors, into_their_frame, no_anchors
+from unposed.optim.bundle.intrinsics import hold_principal
+from unposed.optim.bundle.problem import Adjust, Bundle, Prior, Summary
+from unposed.optim.mapping.refine import Refine, Solver, refine
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources
@@ -135,6 +135,6 @@ def _on_gpu(
 ) -> tuple[Bundle, Summary]:
     if len(bundle.xy) < WORTH_A_GPU:
         return adjust(bundle, options, prior, sigma, anchors)
-    from unposed.optim.adjustment_torch import adjust_on  # torch takes a second to import
+    from unposed.optim.bundle.adjust_torch import adjust_on  # torch takes a second to import
 
     return adjust_on(device, bundle, options, prior, sigma, anchors)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unposed.optim.ceres import adjust_by_ceres
-from unposed.optim.refine import Solver
+from unposed.optim.bundle.ceres import adjust_by_ceres
+from unposed.optim.mapping.refine import Solver
 
 from .bundle import BundleAdjustment
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unposed.optim.canonical_maps import focal_robust, plausible_focal
-from unposed.optim.reciprocal import Neighbours, Pairs, Rows, both_ways, merged, seed_grid
+from unposed.optim.pair.reciprocal import Neighbours, Pairs, Rows, both_ways, merged, seed_grid
+from unposed.optim.pointmaps.canonical_maps import focal_robust, plausible_focal
 from unposed.pipeline.artifacts import Bools, DepthGrid, Floats, PairMatches, Photo, Tokens
 from unposed.pipeline.content import content_hash
 from unposed.pipeline.errors import ConfigError

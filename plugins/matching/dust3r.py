@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from torch import Tensor
 
-from unposed.optim.reciprocal import Neighbours, Pairs, neighbours_by_position
+from unposed.optim.pair.reciprocal import Neighbours, Pairs, neighbours_by_position
 from unposed.pipeline.artifacts import PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides

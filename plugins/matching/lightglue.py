@@ -10,7 +10,7 @@ import kornia.feature
 import numpy as np
 import torch
 
-from unposed.optim.matching import unit_rows
+from unposed.optim.pair.matching import unit_rows
 from unposed.pipeline.artifacts import Features, PairMatches, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides, StageError

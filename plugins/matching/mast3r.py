@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from torch import Tensor
 
-from unposed.optim.reciprocal import Neighbours, Pairs, Rows, merged, neighbours_by_descriptor
-from unposed.optim.windows import Box, choose_windows, window_size
+from unposed.optim.pair.reciprocal import Neighbours, Pairs, Rows, merged, neighbours_by_descriptor
+from unposed.optim.pair.windows import Box, choose_windows, window_size
 from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.matching import SIFT_LENGTH, mutual_nearest, unit_rows
+from unposed.optim.pair.matching import SIFT_LENGTH, mutual_nearest, unit_rows
 from unposed.pipeline.artifacts import Features, PairMatches
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides, StageError

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.matching import SIFT_LENGTH, unit_rows
+from unposed.optim.pair.matching import SIFT_LENGTH, unit_rows
 from unposed.pipeline.artifacts import Features, Ranking
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto, Resources

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.two_view import two_view_geometry
+from unposed.optim.pair.two_view import two_view_geometry
 from unposed.pipeline.artifacts import LocalGeometry, PairMatches, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Sides

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 import unposed
-from unposed.optim.matching import mutual_nearest, unit_rows
+from unposed.optim.pair.matching import mutual_nearest, unit_rows
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.photos import scan

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unposed.optim.bundle import errors_px
-from unposed.optim.triangulation import keep_observations
+from unposed.optim.bundle.problem import errors_px
+from unposed.optim.mapping.triangulation import keep_observations
 from unposed.pipeline.artifacts import Camera, Cameras, Features, LocalGeometry, PairMatches, Photo, Photos, Scene
 from unposed.pipeline.stage import StageError
 from unposed.plugins.arrays import belief_of, bundle_of, reasons, scene_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unposed.optim.epipolar import cross_matrix, sampson_errors
+from unposed.optim.pair.epipolar import cross_matrix, sampson_errors
 from unposed.optim.similarity import rotation_angle_deg
 from unposed.pipeline.artifacts import Exif, Features, PairMatches, Photo, Photos, Ranking
 from unposed.pipeline.photos import scan

@@ -5,7 +5,7 @@ import weakref
 import numpy as np
 import pytest
 
-from unposed.optim.matching import mutual_nearest, unit_rows
+from unposed.optim.pair.matching import mutual_nearest, unit_rows
 from unposed.retrieval.coarse import coarse_similarity, largest_rows
 
 

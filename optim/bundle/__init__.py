@@ -1,0 +1,1 @@
+"""Bundle adjustment: cameras, poses and points that minimise a robust reprojection error."""

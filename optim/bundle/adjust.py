@@ -1,0 +1,112 @@
+"""Bundle adjustment: poses, points and intrinsics that minimise a robust reprojection error.
+
+Levenberg-Marquardt; the points are eliminated (Schur complement), so that the system that is solved has six unknowns
+per photo and a few per camera. Everything is float64: reprojection errors are differences of numbers ten thousand
+times larger, and the normal equations square that. Sums run in a fixed order, so equal input gives equal bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .anchors import Anchors, Depths
+from .normal_equations import State, System, cost, normal_equations
+from .objective import Objective, bundle_of, objective, state_of
+from .problem import Adjust, Bundle, Prior, Summary
+from .schur import Structure, step, structure
+
+Array = NDArray[np.float64]
+Linear = TypeVar("Linear")
+
+FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e-10, 1e8
+
+
+def adjust(
+    bundle: Bundle,
+    options: Adjust,
+    prior: Prior | None = None,
+    sigma: Array | None = None,
+    anchors: Anchors | None = None,
+    depths: Depths | None = None,
+) -> tuple[Bundle, Summary]:
+    """The bundle at the minimum, and how it got there.
+
+    `sigma` (m,) says how inexact each observation is, 1 being usual: errors count after division by it. Without
+    anchors the whole may drift, turn and grow a little, as nothing tells where it is.
+    """
+    task = objective(bundle, options, prior, sigma, anchors, depths)
+    parts = structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
+    state, summary = descend(OnProcessor(task, parts), state_of(bundle, task.sights), options)
+    return bundle_of(bundle, task.sights, state), summary
+
+
+class Engine(Protocol[Linear]):
+    """What Levenberg-Marquardt needs of a problem."""
+
+    def cost(self, state: State) -> float: ...
+
+    def linearised(self, state: State) -> Linear: ...
+
+    def moved(self, state: State, linear: Linear, damping: float) -> State | None:
+        """The state after one damped step, or None where there is none."""
+
+
+def descend(engine: Engine[Linear], state: State, options: Adjust) -> tuple[State, Summary]:
+    """From a state to the minimum next to it."""
+    costs = [engine.cost(state)]
+    damping, iterations = FIRST_DAMPING, 0
+    linear: Linear | None = None
+    while iterations < options.max_iterations:
+        iterations += 1
+        if linear is None:
+            linear = engine.linearised(state)
+        trial = engine.moved(state, linear, damping)
+        trial_cost = np.inf if trial is None else engine.cost(trial)
+        if trial is not None and trial_cost < costs[-1]:
+            state, linear = trial, None
+            costs.append(trial_cost)
+            damping = max(damping / 5.0, LEAST_DAMPING)
+            if costs[-2] - costs[-1] < options.tolerance * costs[-2]:
+                break
+        else:
+            damping *= 8.0
+            if damping > MOST_DAMPING:
+                break
+    return state, Summary(costs[0], costs[-1], iterations, tuple(costs))
+
+
+@dataclass(frozen=True, eq=False)
+class OnProcessor:
+    """The engine for processors."""
+
+    task: Objective
+    parts: Structure
+
+    def cost(self, state: State) -> float:
+        return cost(self.task.sights, state, self.task.free, self.task.noise) + self.task.beliefs_cost(state)
+
+    def linearised(self, state: State) -> System:
+        task = self.task
+        system = normal_equations(task.sights, state, task.free, task.noise, self.parts.by_view)
+        beliefs, pose = task.beliefs(state), slice(0, task.free.pose)
+        system.photo[:, pose, pose] += beliefs.poses
+        system.photo_gradient[:, pose] += beliefs.poses_gradient
+        if task.free.lens:
+            matrix, gradient = system.lens()
+            matrix[:] += beliefs.lenses
+            gradient[:] += beliefs.lenses_gradient
+        for i in np.flatnonzero(beliefs.held):
+            system.photo[i, pose] = 0.0
+            system.photo[i, :, pose] = 0.0
+            system.photo_gradient[i, pose] = 0.0
+            system.mixed[i, pose] = 0.0
+            system.cross[:, pose, task.sights.bounds[i] : task.sights.bounds[i + 1]] = 0.0
+        return system
+
+    def moved(self, state: State, linear: System, damping: float) -> State | None:
+        change = step(self.task.sights, self.parts, linear, damping)
+        return None if change is None else self.task.moved(state, change.photos, change.cameras, change.points)

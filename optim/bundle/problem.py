@@ -1,0 +1,102 @@
+"""A reconstruction as plain arrays, what is believed of its cameras, and how it is to be adjusted.
+
+Intrinsics carry Gaussian priors. Photos of a turntable or of one wall leave focal length, principal point and
+distortion nearly undetermined together; least squares then explains tiny systematic errors of the key points by
+absurd lenses. `Prior.noise_px` is deliberately far larger than the scatter of the key points: such errors do not
+average out, however many there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cameras import fisheyes, project
+from .losses import CAUCHY, Loss
+from .reprojection import NEAREST, carry
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A reconstruction as plain arrays. Photos without a pose have NaN and no observations."""
+
+    models: tuple[str, ...]
+    """COLMAP model name per camera."""
+    intrinsics: Array
+    """(cameras, 8) as in optim.cameras."""
+    camera_of: Index
+    """(photos,) camera of each photo."""
+    cam_from_world: Array
+    """(photos, 3, 4)."""
+    points: Array
+    """(points, 3) world."""
+    xy: Array
+    """(m, 2) observed pixels; observations are sorted by point."""
+    photo: Index
+    point: Index
+    """(m,) who sees what."""
+    row: Index
+    """(m,) key point of the observation, a row of the collection's stacked key points."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What is believed of the intrinsics before looking: Gaussians around `mean`; infinite sigma believes nothing."""
+
+    mean: Array
+    sigma: Array
+    """(cameras, 8)."""
+    noise_px: float = 1.5
+
+
+@dataclass(frozen=True)
+class Adjust:
+    """What may move, and how to get there."""
+
+    focal: bool = True
+    principal: bool = False
+    distortion: bool = False
+    rotations: bool = True
+    loss: Loss = CAUCHY
+    loss_px: float = 0.5
+    """Scale of the loss: errors well beyond it hardly pull."""
+    max_iterations: int = 30
+    tolerance: float = 1e-5
+    """Stops when an accepted step lowers the cost by less than this share."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    initial_cost: float
+    final_cost: float
+    """Sum over observations of loss_px**2 / 2 * rho(error**2 / loss_px**2), in square pixels, priors included;
+    errors are divided by sigma where one is given."""
+    iterations: int
+    """Steps tried."""
+    costs: tuple[float, ...]
+    """Before the first step, and after each one that was taken."""
+
+
+def camera_points(bundle: Bundle) -> Array:
+    """(m, 3) observed points in the coordinates of the photo that sees them."""
+    return np.stack(_carried(bundle), axis=1)
+
+
+def errors_px(bundle: Bundle) -> Array:
+    """(m,) reprojection error; infinite for points behind their camera."""
+    y = np.stack(_carried(bundle), axis=1)
+    front = y[:, 2] > NEAREST
+    y = np.where(front[:, None], y, 1.0)
+    camera = bundle.camera_of[bundle.photo]
+    offset = project(y, bundle.intrinsics[camera], fisheyes(bundle.models)[camera]) - bundle.xy
+    return np.where(front, np.hypot(offset[:, 0], offset[:, 1]), np.inf)
+
+
+def _carried(bundle: Bundle) -> list[Array]:
+    poses = np.ascontiguousarray(bundle.cam_from_world.reshape(-1, 12).T)
+    return carry(poses[:, bundle.photo], bundle.points.T[:, bundle.point])[1]

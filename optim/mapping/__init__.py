@@ -1,0 +1,1 @@
+"""From the matches of all pairs to one scene: intrinsics, rotations, positions, tracks, points."""

@@ -1,0 +1,173 @@
+"""From a draft to the final reconstruction: all matches, all tracks, and an adjustment of everything.
+
+What decides accuracy at this end: tracks as long as the poses allow, a loss that hardly listens to outliers, and
+intrinsics that are free but not freer than the photos can tell (see bundle.Prior).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.adjust import adjust
+from ..bundle.anchors import Anchors
+from ..bundle.intrinsics import hold_principal
+from ..bundle.problem import Adjust, Bundle, Prior, Summary, errors_px
+from ..rotations import skew
+from .resection import register
+from .tracks import Matches, Views, join, spread_subset
+from .triangulation import join_points, keep_observations, rays_of, triangulate, without_weak_photos
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+MATCH_CHUNK = 500_000
+"""Matches looked at together; bounds memory."""
+
+
+@dataclass(frozen=True)
+class Refine:
+    """All lengths in units of the expected noise of a key point."""
+
+    max_error: float = 4.0
+    """Observations further from their point are none."""
+    loss: float = 0.8
+    """Scale of the Cauchy loss."""
+    min_angle_deg: float = 1.5
+    """Points seen under smaller angles are not kept: their depth is noise."""
+    subset_tracks: int = 200
+    """Tracks per photo for the first adjustment, which does most of the way."""
+    dependable_points: int = 40
+    """Photos that see so many points together with two others are placed by these alone."""
+    rounds: int = 1
+    """Adjustments of everything, each with newly made tracks; more have not been seen to help."""
+    min_observations: int = 12
+    """Photos with fewer are let go."""
+
+
+class Solver(Protocol):
+    """A way to the minimum, as optim.bundle.adjust.adjust."""
+
+    def __call__(
+        self, bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None, anchors: Anchors | None
+    ) -> tuple[Bundle, Summary]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    bundle: Bundle
+    summaries: tuple[Summary, ...]
+
+
+def refine(
+    views: Views,
+    matches: Matches,
+    start: Bundle,
+    prior: Prior,
+    candidates: Index,
+    options: Refine,
+    *,
+    unit_px: float,
+    seed: int = 0,
+    solver: Solver = adjust,
+    anchors: Anchors | None = None,
+) -> Refined:
+    """The final bundle. `start` gives cameras and poses, in the frame of the anchors if there are any; `candidates` are
+    photos that may join by resection."""
+    bundle = start
+    posed = np.isfinite(start.cam_from_world[:, 0, 0])
+    prior = hold_principal(prior, np.bincount(start.camera_of[posed], minlength=len(start.models)))
+    summaries = []
+    for turn in range(1 + options.rounds):
+        first = turn == 0
+        tracked = _retrack(views, matches, bundle, options, unit_px, options.subset_tracks if first else None)
+        bundle = keep_observations(tracked, dependable(tracked, options.dependable_points))
+        if len(bundle.points) < 6:
+            bundle = without_weak_photos(bundle, options.min_observations)
+            break
+        bundle, summary = solver(
+            bundle,
+            Adjust(
+                principal=True,
+                distortion=True,
+                loss_px=options.loss * unit_px,
+                max_iterations=40 if first else 8,
+                tolerance=1e-4 if first else 1e-5,
+            ),
+            prior,
+            None if views.sigma is None else views.sigma[bundle.row],
+            anchors,
+        )
+        summaries.append(summary)
+        bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * unit_px)
+        if first and len(candidates):
+            bundle = register(views, matches, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed)
+        else:
+            bundle = without_weak_photos(bundle, options.min_observations)
+    everything = _retrack(views, matches, bundle, options, unit_px, None)
+    bundle = join_points(bundle, keep_observations(everything, ~np.isin(everything.row, bundle.row)))
+    return Refined(bundle, tuple(summaries))
+
+
+def dependable(bundle: Bundle, enough: int) -> Bools:
+    """(m,) observations that may decide about cameras: those of points seen by three photos or more.
+
+    A wrong match between two photos goes unnoticed if it lies along the epipolar line, and pulls; a third photo gives
+    it away. Photos that see fewer than `enough` such points need their other points as well.
+    """
+    long = np.bincount(bundle.point, minlength=len(bundle.points)) >= 3
+    count = np.bincount(bundle.photo[long[bundle.point]], minlength=len(bundle.cam_from_world))
+    needed = long.copy()
+    needed[bundle.point[(count < enough)[bundle.photo]]] = True
+    return needed[bundle.point]
+
+
+def _retrack(
+    views: Views, matches: Matches, bundle: Bundle, options: Refine, unit_px: float, per_photo: int | None
+) -> Bundle:
+    """Tracks from the matches that the current poses allow, triangulated."""
+    allowed = epipolar_errors_px(views, matches, bundle) < options.max_error * unit_px
+    tracks = join(views, matches.row_a[allowed], matches.row_b[allowed])
+    if per_photo is not None:
+        tracks = spread_subset(tracks, len(views), per_photo)
+    return triangulate(
+        views,
+        tracks,
+        bundle.models,
+        bundle.intrinsics,
+        bundle.camera_of,
+        bundle.cam_from_world,
+        max_error_px=options.max_error * unit_px,
+        min_angle_deg=options.min_angle_deg,
+    )
+
+
+def epipolar_errors_px(views: Views, matches: Matches, bundle: Bundle) -> Array:
+    """(m,) distance of each match from the epipolar geometry of the current poses; infinite without poses."""
+    rays = np.full((len(views.xy), 3), np.nan)
+    matched = np.zeros(len(views.xy), bool)  # a key point is in many matches
+    matched[matches.row_a] = matched[matches.row_b] = True
+    used = np.flatnonzero(matched)
+    rays[used] = rays_of(views, used, views.photo_of(used), bundle.models, bundle.intrinsics, bundle.camera_of)
+    pose_a, pose_b = bundle.cam_from_world[matches.pairs[:, 0]], bundle.cam_from_world[matches.pairs[:, 1]]
+    rotation = pose_b[:, :, :3] @ pose_a[:, :, :3].transpose(0, 2, 1)
+    baseline = pose_b[:, :, 3] - np.einsum("eij,ej->ei", rotation, pose_a[:, :, 3])
+    essential = skew(baseline) @ rotation
+    focal = bundle.intrinsics[bundle.camera_of[matches.pairs[:, 0]], 0]
+    edge = np.repeat(np.arange(len(matches)), matches.count())
+    out = np.empty(len(edge))
+    for begin in range(0, len(edge), MATCH_CHUNK):
+        part = slice(begin, begin + MATCH_CHUNK)
+        of, ray_a, ray_b = edge[part], rays[matches.row_a[part]], rays[matches.row_b[part]]
+        line_b = np.einsum("mij,mj->mi", essential[of], ray_a)
+        line_a = np.einsum("mji,mj->mi", essential[of], ray_b)
+        value = np.einsum("mi,mi->m", ray_b, line_b)
+        # First-order distance on the unit sphere, carried to pixels by the focal length.
+        slope2 = np.einsum("mi,mi->m", line_a, line_a) + np.einsum("mi,mi->m", line_b, line_b) - 2.0 * value**2
+        error = np.abs(value) / np.sqrt(np.maximum(slope2, 1e-24)) * focal[of]
+        out[part] = np.where(np.isfinite(error), error, np.inf)
+    return out

@@ -1,0 +1,236 @@
+"""Which intrinsics to believe: whole drafts are made from several beliefs, and their cost decides.
+
+Long lenses, turntables and single walls hardly show their focal length in pairs of photos. What shows it is whether
+everything fits together, which a draft tells in a fraction of a second. The same test decides whether photos of equal
+size really came from one camera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.adjust import adjust
+from ..bundle.intrinsics import Intrinsics
+from ..bundle.problem import Adjust, errors_px
+from .draft import FALSE_PAIR_DEG, Draft, draft
+from .focals import calibrate, shared_focal
+from .tracks import Matches, Views, join, spread_subset
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+GRID = (0.5, 0.75, 1.1, 1.6, 2.4, 3.6)
+"""Focal lengths by the long side of the photo, from 90 to 16 degrees of view; a draft finds its way to a
+neighbour's distance."""
+
+CLEAR_COST = 0.3
+"""Below it two arrivals at the same focal length settle the matter, above it takes three."""
+
+POOR_COST = 0.45
+"""Photos that belong together end well below, with long lenses, blur and all."""
+
+TRACKS_PER_PHOTO = 80
+
+SAME_COST = 1.01
+"""Costs within this ratio are no evidence."""
+
+LOOSER, APART = 0.9, 0.85
+"""What remains of the cost when photos of one camera get a camera each: over 0.97 where they did share one, about a
+half where they did not. First only the adjustment is given the freedom, then whole drafts are."""
+
+CORE_PHOTOS = 16
+"""Beliefs are tested on at most so many well-connected photos; the winner then serves the whole collection."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the search found."""
+
+    intrinsics: Intrinsics
+    cost: float
+    notes: tuple[str, ...]
+
+
+def find_intrinsics(
+    views: Views,
+    matches: Matches,
+    intrinsics: Intrinsics,
+    known: Bools,
+    *,
+    assumed_groups: bool,
+    unit_px: float,
+    seed: int = 0,
+) -> Verdict:
+    """The belief under which a core of the collection fits together best.
+
+    The core lies around the strongest pair; photos that no chain of pairs leads to have no say. `known`
+    (cameras,) marks focal lengths that are not to be searched; `assumed_groups` allows to give photos that were
+    grouped by size alone a camera each.
+    """
+    core = core_matches(matches, CORE_PHOTOS)
+
+    def attempt(belief: Intrinsics) -> Draft | None:
+        return _settled(lambda b: draft(views, core, tracks, b, unit_px=unit_px, seed=seed), belief)
+
+    tracks = spread_subset(join(views, core.row_a, core.row_b), len(views), TRACKS_PER_PHOTO)
+    start = starting_focals(views, core, intrinsics, known)
+    best, clear = _search(attempt, start, known, views, intrinsics.rows[:, 0])
+    if best is not None and best.cost > CLEAR_COST and (best.edge_residual_deg > FALSE_PAIR_DEG).any():
+        # Look-alikes: their matches run through the tracks of everyone and drown what the cost has to say.
+        core = core.select(best.edge_residual_deg <= FALSE_PAIR_DEG)
+        tracks = spread_subset(join(views, core.row_a, core.row_b), len(views), TRACKS_PER_PHOTO)
+        found_before = start.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
+        best, clear = _search(attempt, found_before, known, views, intrinsics.rows[:, 0])
+    if best is None:
+        return Verdict(start, 1.0, ("no draft of the scene could be made",))
+    result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
+    notes: list[str] = []
+    shared = np.bincount(intrinsics.camera_of[best.posed], minlength=len(known))
+    apart = result.split()
+    if assumed_groups and (shared > 1).any() and _loosened(best, apart, unit_px) < LOOSER:
+        known_apart = known[intrinsics.camera_of]
+        single = calibrate(views, core, apart.rows, apart.camera_of, known_apart)
+        own = _best([attempt(apart), attempt(apart.with_focals(single))])
+        if own is not None and own.cost < APART * best.cost:
+            notes.append("photos of equal size were not taken by one camera; each has its own")
+            result = apart.with_focals(np.where(_seen(own), own.focals, apart.rows[:, 0]))
+            best, clear = own, True
+    if not clear:
+        notes.append("the focal length could not be determined well from these photos")
+    if best.cost > POOR_COST:
+        notes.append("no cameras make the photos fit together well; crops and blur are the usual causes")
+    return Verdict(result, best.cost, tuple(notes))
+
+
+def starting_focals(views: Views, matches: Matches, intrinsics: Intrinsics, known: Bools) -> Intrinsics:
+    """Known focal lengths, else what pairs within a camera suggest, else what all fundamental matrices allow."""
+    focal = intrinsics.rows[:, 0].copy()
+    side = _long_sides(views, intrinsics)
+    calibrated: Array | None = None
+    for camera in np.flatnonzero(~known):
+        value = shared_focal(matches, intrinsics.camera_of, int(camera))
+        if np.isnan(value):
+            if calibrated is None:
+                calibrated = calibrate(views, matches, intrinsics.rows, intrinsics.camera_of, known)
+            value = float(calibrated[camera])
+        focal[camera] = np.clip(value, 0.4 * side[camera], 5.0 * side[camera])
+    return intrinsics.with_focals(focal)
+
+
+def _long_sides(views: Views, intrinsics: Intrinsics) -> Array:
+    """(cameras,) pixels; 1 for cameras without photos."""
+    side = np.ones(len(intrinsics.models))
+    np.maximum.at(side, intrinsics.camera_of, views.size.max(axis=1))
+    return side
+
+
+def core_matches(matches: Matches, photos: int) -> Matches:
+    """The matches among a well-connected core: grown from the strongest pair by the photo with most matches into it."""
+    everyone = np.unique(matches.pairs)
+    if len(everyone) == 0:
+        return matches
+    count = np.minimum(matches.count(), 500).astype(np.float64)
+    inside = np.zeros(int(everyone[-1]) + 1, bool)
+    inside[matches.pairs[int(np.argmax(count))]] = True
+    a, b = matches.pairs.T
+    for _ in range(min(photos, len(everyone)) - 2):
+        gain = np.bincount(b[inside[a]], weights=count[inside[a]], minlength=len(inside))
+        gain += np.bincount(a[inside[b]], weights=count[inside[b]], minlength=len(inside))
+        gain[inside] = 0.0
+        if not gain.any():
+            break
+        inside[int(np.argmax(gain))] = True
+    return matches.select(inside[a] & inside[b])
+
+
+def _search(
+    attempt: Callable[[Intrinsics], Draft | None], start: Intrinsics, known: Bools, views: Views, usual: Array
+) -> tuple[Draft | None, bool]:
+    """Drafts from starts further and further away, until the best one has been reached independently.
+
+    Tells whether the photos decided. Where they did not, because drafts of quite different focal lengths fit equally
+    well, it is the one nearest to the `usual` focal lengths.
+    """
+    focal = start.rows[:, 0]
+    if known.all():
+        return attempt(start), True
+    side = _long_sides(views, start)
+    found: list[Draft] = []
+    best: Draft | None = None
+    arrivals = 0
+    for base in (focal, focal / 1.4, focal * 1.4, *(side * ratio for ratio in GRID)):
+        new = attempt(start.with_focals(np.where(known, focal, base)))
+        if new is None:
+            continue
+        found.append(new)
+        if best is None or new.cost < 0.95 * best.cost:
+            best, arrivals = new, 1
+        elif _same_place(best, new, known):
+            arrivals += 1
+        if arrivals >= (2 if best.cost < CLEAR_COST else 3):
+            return best, True
+    best = _best(found)
+    if best is None:
+        return None, False
+    equals = [d for d in found if d.cost < SAME_COST * best.cost]
+    spread = max(_distance(best, d, known) for d in equals)
+    if spread < np.log(1.2):
+        return best, True
+    return min(equals, key=lambda d: float(np.abs(np.log(d.focals / usual))[_seen(d) & ~known].mean())), False
+
+
+def _loosened(found: Draft, apart: Intrinsics, unit_px: float) -> float:
+    """What remains of the cost of a draft's own observations after a short adjustment with a camera per photo."""
+    shared = found.bundle
+    free = replace(
+        shared, models=apart.models, intrinsics=shared.intrinsics[shared.camera_of], camera_of=apart.camera_of
+    )
+    free, _ = adjust(free, Adjust(distortion=True, loss_px=unit_px, max_iterations=5, tolerance=1e-3), apart.prior)
+    before, after = ((errors_px(bundle) / unit_px) ** 2 for bundle in (shared, free))
+    return float((after / (1.0 + after)).mean() / max(float((before / (1.0 + before)).mean()), 1e-12))
+
+
+def _same_place(a: Draft, b: Draft, known: Bools) -> bool:
+    """Whether two drafts found the same focal lengths, and fit about equally well."""
+    return max(a.cost, b.cost) <= 1.1 * min(a.cost, b.cost) and _distance(a, b, known) < 0.03
+
+
+def _distance(a: Draft, b: Draft, known: Bools) -> float:
+    """Median logarithm of the ratio of searched focal lengths; infinite for drafts with no such camera in common."""
+    both = _seen(a) & _seen(b) & ~known
+    return float(np.median(np.abs(np.log(a.focals[both] / b.focals[both])))) if both.any() else float("inf")
+
+
+def _settled(attempt: Callable[[Intrinsics], Draft | None], belief: Intrinsics, rounds: int = 8) -> Draft | None:
+    """Repeats a draft from the focal lengths it found itself while that helps: poses of pairs estimated under better
+    focal lengths are better, and so is all that follows."""
+    best = attempt(belief)
+    for _ in range(rounds - 1):
+        if best is None:
+            break
+        moved = np.abs(np.log(best.focals / belief.rows[:, 0]))[_seen(best)].max(initial=0.0)
+        if moved < 0.05:
+            break
+        belief = belief.with_focals(np.where(_seen(best), best.focals, belief.rows[:, 0]))
+        again = attempt(belief)
+        if again is None or again.cost > 0.98 * best.cost:
+            return _best([best, again])
+        best = again
+    return best
+
+
+def _best(drafts: Iterable[Draft | None]) -> Draft | None:
+    found = [d for d in drafts if d is not None]
+    return min(found, key=lambda d: d.cost) if found else None
+
+
+def _seen(found: Draft) -> Bools:
+    """(cameras,) whose photos took part."""
+    out = np.zeros(len(found.bundle.models), bool)
+    out[found.bundle.camera_of[found.posed]] = True
+    return out

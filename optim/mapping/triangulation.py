@@ -1,0 +1,176 @@
+"""Points from tracks and known poses, all tracks at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.problem import Bundle, errors_px
+from ..cameras import fisheyes, unproject
+from .tracks import Tracks, Views
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+def triangulate(
+    views: Views,
+    tracks: Tracks,
+    models: tuple[str, ...],
+    intrinsics: Array,
+    camera_of: Index,
+    cam_from_world: Array,
+    *,
+    max_error_px: float,
+    min_angle_deg: float,
+) -> Bundle:
+    """The tracks that can be triangulated, with the observations that agree with their point.
+
+    Three times: from all observations of posed photos, from those within twice the bound, from those within it.
+    """
+    posed = np.isfinite(cam_from_world[:, 0, 0])
+    tracks = tracks.select(posed[tracks.photo])
+    rays = rays_of(views, tracks.row, tracks.photo, models, intrinsics, camera_of)
+    seen = np.asarray(np.isfinite(rays).all(axis=1))
+    if not seen.all():
+        tracks, rays = _select(tracks, seen, rays)
+    bundle = _linear(views, tracks, rays, models, intrinsics, camera_of, cam_from_world)
+    for bound_px, angle_deg in ((2.0 * max_error_px, 0.0), (max_error_px, min_angle_deg)):
+        wide = np.asarray(angles_deg(bundle) >= angle_deg)
+        near = np.asarray(errors_px(bundle) < bound_px)
+        tracks, rays = _select(tracks, near & wide[bundle.point], rays)
+        bundle = _linear(views, tracks, rays, models, intrinsics, camera_of, cam_from_world)
+    return bundle
+
+
+def track_errors_px(views: Views, tracks: Tracks, cameras: Bundle, *, bound_px: float) -> Array:
+    """(m,) error of every observation against the best point of its track under the cameras of a bundle.
+
+    Unlike the bundle's own errors these cannot be made small by throwing observations away.
+    """
+    calibration = (cameras.models, cameras.intrinsics, cameras.camera_of, cameras.cam_from_world)
+    rays = rays_of(views, tracks.row, tracks.photo, *calibration[:3])
+    errors = np.full(len(tracks.row), np.inf)
+    valid = np.isfinite(rays).all(axis=1) & np.isfinite(cameras.cam_from_world[tracks.photo, 0, 0])
+    for _ in range(2):  # all observations, then those within the bound
+        valid &= (np.bincount(tracks.track[valid], minlength=tracks.count) >= 2)[tracks.track]
+        if not valid.any():
+            break
+        bundle = _linear(views, tracks.select(valid), rays[valid], *calibration)
+        errors[valid] = errors_px(bundle)
+        valid = valid & (errors < bound_px)
+    return errors
+
+
+def rays_of(
+    views: Views, row: Index, photo: Index, models: tuple[str, ...], intrinsics: Array, camera_of: Index
+) -> Array:
+    """(m, 3) unit viewing rays of key points, in the coordinates of their photo."""
+    camera = camera_of[photo]
+    plane = unproject(views.xy[row], intrinsics[camera], fisheyes(models)[camera])
+    rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    return rays
+
+
+def angles_deg(bundle: Bundle) -> Array:
+    """(points,) a bound on the widest angle between two rays of each point: twice the widest to their mean."""
+    rays = bundle.points[bundle.point] - _centres(bundle.cam_from_world)[bundle.photo]
+    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-300)
+    starts = np.flatnonzero(np.diff(bundle.point, prepend=-1))
+    mean = np.add.reduceat(rays, starts, axis=0) if len(starts) else np.zeros((0, 3))
+    mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-300)
+    # The chord, not the cosine: the cosine of a small angle has lost half its digits.
+    chord = np.linalg.norm(rays - mean[bundle.point], axis=1)
+    widest = np.maximum.reduceat(chord, starts) if len(starts) else np.zeros(0)
+    return np.degrees(4.0 * np.arcsin(np.clip(0.5 * widest, 0.0, 1.0)))
+
+
+def keep_observations(bundle: Bundle, keep: Bools, min_length: int = 2) -> Bundle:
+    """The bundle with the observations `keep` only, without points seen fewer than min_length times."""
+    length = np.bincount(bundle.point[keep], minlength=len(bundle.points))
+    alive = length >= min_length
+    keep = keep & alive[bundle.point]
+    number = np.cumsum(alive) - 1
+    return replace(
+        bundle,
+        points=bundle.points[alive],
+        xy=bundle.xy[keep],
+        photo=bundle.photo[keep],
+        point=number[bundle.point[keep]],
+        row=bundle.row[keep],
+    )
+
+
+def join_points(bundle: Bundle, more: Bundle) -> Bundle:
+    """The bundle with the points and observations of another under the same cameras."""
+    return replace(
+        bundle,
+        points=np.concatenate([bundle.points, more.points]),
+        xy=np.concatenate([bundle.xy, more.xy]),
+        photo=np.concatenate([bundle.photo, more.photo]),
+        point=np.concatenate([bundle.point, more.point + len(bundle.points)]),
+        row=np.concatenate([bundle.row, more.row]),
+    )
+
+
+def without_weak_photos(bundle: Bundle, min_observations: int) -> Bundle:
+    """The bundle without the poses and observations of photos that see fewer points."""
+    weak = np.bincount(bundle.photo, minlength=len(bundle.cam_from_world)) < min_observations
+    poses = np.where(weak[:, None, None], np.nan, bundle.cam_from_world)
+    return keep_observations(replace(bundle, cam_from_world=poses), ~weak[bundle.photo])
+
+
+def _select(tracks: Tracks, keep: Bools, rays: Array) -> tuple[Tracks, Array]:
+    length = np.bincount(tracks.track[keep], minlength=tracks.count)
+    keep = keep & (length[tracks.track] >= 2)
+    return tracks.select(keep), rays[keep]
+
+
+def _linear(
+    views: Views,
+    tracks: Tracks,
+    rays: Array,
+    models: tuple[str, ...],
+    intrinsics: Array,
+    camera_of: Index,
+    cam_from_world: Array,
+) -> Bundle:
+    """Direct linear transform, in coordinates where the cameras have a unit extent around the origin: what it
+    minimises depends on these, and its squares would not survive coordinates far from the origin."""
+    centres = _centres(cam_from_world[np.flatnonzero(np.bincount(tracks.photo))])
+    middle = centres.mean(axis=0) if len(centres) else np.zeros(3)
+    extent = float(np.linalg.norm(centres - middle, axis=1).max(initial=0.0)) or 1.0
+    pose = cam_from_world[tracks.photo]
+    pose[:, :, 3] = (pose[:, :, 3] + pose[:, :, :3] @ middle) / extent
+    rows = np.empty((len(rays), 2, 4))
+    rows[:, 0] = rays[:, 0:1] * pose[:, 2] - rays[:, 2:3] * pose[:, 0]
+    rows[:, 1] = rays[:, 1:2] * pose[:, 2] - rays[:, 2:3] * pose[:, 1]
+    starts = np.flatnonzero(np.diff(tracks.track, prepend=-1))
+    if len(starts):
+        normal = np.add.reduceat(rows.transpose(0, 2, 1) @ rows, starts, axis=0)
+        homogeneous = np.linalg.eigh(normal)[1][:, :, 0]
+        w = homogeneous[:, 3:]
+        points = middle + extent * homogeneous[:, :3] / np.where(np.abs(w) < 1e-12, 1e-12, w)
+    else:
+        points = np.zeros((0, 3))
+    return Bundle(
+        models,
+        intrinsics,
+        camera_of,
+        cam_from_world,
+        points,
+        views.xy[tracks.row],
+        tracks.photo,
+        tracks.track,
+        tracks.row,
+    )
+
+
+def _centres(cam_from_world: Array) -> Array:
+    """(c, 3) where cameras stand in the world."""
+    centres: Array = -np.einsum("cji,cj->ci", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
+    return centres

@@ -1,0 +1,1 @@
+"""From the depths that networks predict for pairs to one scene."""

@@ -1,0 +1,165 @@
+"""From similarities between pairs of photos to one per photo: spanning tree, then robust averages, outliers and all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+from scipy.sparse.linalg import splu
+
+from ..rotations import exp_so3
+from ..similarity import rotation_angle_deg
+from .pair_similarity import PairSimilarities
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+CYCLE_DEG = 5.0
+CYCLE_LOG_SCALE = 0.2
+"""Three pairs in a ring should come back to where they began; what misses it by so much counts half."""
+
+MAX_TRIANGLES = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """World from camera, as a similarity: X = scale R x + t."""
+
+    scale: Array
+    rotation: Array
+    translation: Array
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+
+def place(photos: int, pairs: Index, similar: PairSimilarities, weight: Array) -> Placed:
+    """Similarities of all photos of a connected graph of pairs (e, 2), i < j; the world is that of the root's camera,
+    up to its scale."""
+    weight = weight * cycle_consistency(photos, pairs, similar) ** 2 + 1e-12 * weight
+    placed = _along_tree(photos, pairs, similar, weight)
+    a, b = pairs.T
+    rotation = placed.rotation
+    for _ in range(8):
+        # In the world's axes, to first order: the turn of a minus that of b makes up for what their pair misses.
+        missed = _log_so3(rotation[b] @ similar.rotation @ rotation[a].transpose(0, 2, 1))
+        turn = robust_potentials(photos, pairs, missed, weight)
+        rotation = exp_so3(turn) @ rotation
+        if np.abs(turn).max(initial=0.0) < 1e-4:
+            break
+    size = placed.scale
+    log_scale = (
+        np.log(size)
+        + robust_potentials(photos, pairs, (np.log(similar.scale) - np.log(size[a] / size[b]))[:, None], weight)[:, 0]
+    )
+    scale = np.exp(log_scale - log_scale.mean())
+    offset = scale[b, None] * np.einsum("eij,ej->ei", rotation[b], similar.translation)
+    start = placed.translation
+    unit = np.median(np.linalg.norm(offset, axis=1))
+    moved = robust_potentials(photos, pairs, (offset - (start[a] - start[b])) / max(unit, 1e-300), weight)
+    return Placed(scale, rotation, start + unit * moved)
+
+
+def cycle_consistency(photos: int, pairs: Index, similar: PairSimilarities) -> Array:
+    """(e,) how well the triangles of each pair close, from 0 to 1; a half for pairs in none."""
+    ab, bc, ac = _triangles(photos, pairs)
+    loop = similar.rotation[ac].transpose(0, 2, 1) @ similar.rotation[bc] @ similar.rotation[ab]
+    angle = rotation_angle_deg(loop)
+    growth = np.log(similar.scale[ab] * similar.scale[bc] / similar.scale[ac])
+    good = 1.0 / (1.0 + (angle / CYCLE_DEG) ** 2 + (growth / CYCLE_LOG_SCALE) ** 2)
+    edges = np.concatenate([ab, bc, ac])
+    total = np.bincount(edges, np.tile(good, 3), len(pairs))
+    count = np.bincount(edges, minlength=len(pairs))
+    return np.asarray((total + 0.5) / (count + 1.0))
+
+
+def _triangles(photos: int, pairs: Index) -> tuple[Index, Index, Index]:
+    """Rows of the pairs (a, b), (b, c), (a, c) of every triangle a < b < c."""
+    order = np.argsort(pairs[:, 0], kind="stable")
+    start = np.searchsorted(pairs[order, 0], np.arange(photos + 1))
+    # Every pair (a, b) with every pair (b, c) that goes on from it.
+    onward = np.diff(start)[pairs[:, 1]]
+    if onward.sum() > MAX_TRIANGLES:
+        onward = np.minimum(onward, max(1, MAX_TRIANGLES // len(pairs)))
+    first = np.repeat(np.arange(len(pairs)), onward)
+    step = np.arange(len(first)) - np.repeat(np.cumsum(onward) - onward, onward)
+    second = order[start[pairs[first, 1]] + step]
+    code = pairs[:, 0] * photos + pairs[:, 1]
+    by_code = np.argsort(code)
+    wanted = pairs[first, 0] * photos + pairs[second, 1]
+    at = np.minimum(np.searchsorted(code[by_code], wanted), len(pairs) - 1)
+    third = by_code[at]
+    closed = code[third] == wanted
+    return first[closed], second[closed], third[closed]
+
+
+def _along_tree(photos: int, pairs: Index, similar: PairSimilarities, weight: Array) -> Placed:
+    """Similarities along the spanning tree of the heaviest pairs, from the photo with most weight around it."""
+    a, b = pairs.T
+    cost = 1.0 / np.maximum(weight, 1e-300)  # the tree of least cost is the one of heaviest pairs
+    tree = minimum_spanning_tree(csr_matrix((cost, (a, b)), shape=(photos, photos)))
+    total = np.bincount(a, weight, photos) + np.bincount(b, weight, photos)
+    order, parent = breadth_first_order(tree, int(np.argmax(total)), directed=False)
+    edge_of = csr_matrix((np.arange(1, len(pairs) + 1), (a, b)), shape=(photos, photos))
+    scale, rotation, translation = np.ones(photos), np.tile(np.eye(3), (photos, 1, 1)), np.zeros((photos, 3))
+    for photo in order[1:]:
+        up = parent[photo]
+        edge = int(edge_of[photo, up] or edge_of[up, photo]) - 1
+        s, r, t = similar.scale[edge], similar.rotation[edge], similar.translation[edge]
+        if a[edge] != photo:  # the pair leads from the parent to the photo: take it backwards
+            s, r, t = 1.0 / s, r.T, -(r.T @ t) / s
+        scale[photo] = scale[up] * s
+        rotation[photo] = rotation[up] @ r
+        translation[photo] = translation[up] + scale[up] * rotation[up] @ t
+    return Placed(scale, rotation, translation)
+
+
+def robust_potentials(photos: int, pairs: Index, difference: Array, weight: Array, iterations: int = 30) -> Array:
+    """(photos, d) values x with x[a] - x[b] near `difference` (e, d) for the pairs (a, b) that agree with the rest.
+
+    Geman-McClure by reweighting, its scale narrowing from the largest errors to what most pairs keep to. The mean of
+    the values is zero.
+    """
+    a, b = pairs.T
+    incidence = coo_matrix(
+        (np.tile([1.0, -1.0], len(pairs)), (np.repeat(np.arange(len(pairs)), 2), pairs.ravel())),
+        shape=(len(pairs), photos),
+    ).tocsc()
+    x = np.zeros((photos, difference.shape[1]))
+    share, error, width = weight / weight.max(), np.zeros(len(pairs)), np.inf
+    for _ in range(iterations):
+        trusted = share / (1.0 + (error / width) ** 2) ** 2 + 1e-9 * share
+        laplacian = (incidence.T @ incidence.multiply(trusted[:, None]).tocsc()).tocsc()
+        x[1:] = splu(laplacian[1:, 1:]).solve((incidence.T @ (trusted[:, None] * difference))[1:])  # x[0] is held
+        error = np.linalg.norm(x[a] - x[b] - difference, axis=1)
+        narrower = max(0.5 * min(width, float(error.max())), 3.0 * _weighted_median(error, share), 1e-9)
+        if narrower > 0.9 * width:
+            break
+        width = narrower
+    return np.asarray(x - x.mean(axis=0))
+
+
+def _weighted_median(value: Array, weight: Array) -> float:
+    order = np.argsort(value)
+    cumulative = np.cumsum(weight[order])
+    return float(value[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+
+
+def _log_so3(rotation: Array) -> Array:
+    """(n, 3) rotation vectors of (n, 3, 3)."""
+    angle = np.radians(rotation_angle_deg(rotation))
+    axis = np.stack(
+        [
+            rotation[:, 2, 1] - rotation[:, 1, 2],
+            rotation[:, 0, 2] - rotation[:, 2, 0],
+            rotation[:, 1, 0] - rotation[:, 0, 1],
+        ],
+        axis=1,
+    )
+    # Near a half turn the skew part vanishes; such pairs are outliers, and only their size matters.
+    length = np.linalg.norm(axis, axis=1)
+    out: Array = axis * (angle / np.where(length > 1e-12, length, 1.0))[:, None]
+    return np.where((length <= 1e-12)[:, None], angle[:, None] * np.array([1.0, 0.0, 0.0]), out)

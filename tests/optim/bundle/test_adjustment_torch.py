@@ -1,0 +1,87 @@
+"""Bundle adjustment by torch goes the same way as without."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unposed.optim.bundle import torch_layout, torch_schur
+from unposed.optim.bundle.adjust import OnProcessor, adjust, objective, state_of, structure
+from unposed.optim.bundle.adjust_torch import OnDevice, adjust_on
+from unposed.optim.bundle.anchors import Depths, no_anchors
+from unposed.optim.bundle.losses import HUBER, SQUARES, barron
+from unposed.optim.bundle.problem import Adjust, Prior, camera_points
+from unposed.optim.bundle.schur import step
+from unposed.optim.bundle.torch_schur import Reduced
+
+Make = Callable[..., Any]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TWO = {"lenses": ((1500.0, 800.0, 600.0, -0.05), (1100.0, 500.0, 400.0, 0.03)), "sizes": ((1600, 1200), (1000, 800))}
+OPENCV = (1500.0, 1520.0, 810.0, 590.0, -0.05, 0.02, 0.001, -0.002)
+WORLDS = {
+    "one camera": {},
+    "two cameras": TWO,
+    "a camera per photo": {"lenses": ((1500.0, 800.0, 600.0, -0.05),) * 8, "grouped": False},
+    "OPENCV": {"model": "OPENCV", "lenses": (OPENCV,)},
+    "OPENCV_FISHEYE": {"model": "OPENCV_FISHEYE", "lenses": (OPENCV,)},
+}
+OPTIONS = {
+    "usual": Adjust(distortion=True),
+    "everything": Adjust(principal=True, distortion=True, loss=HUBER),
+    "frozen lenses": Adjust(focal=False, loss=barron(-2.0)),
+    "frozen rotations": Adjust(rotations=False, loss=SQUARES),
+}
+
+
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_step_is_the_same(
+    collection: Make, monkeypatch: pytest.MonkeyPatch, world: dict[str, Any], options: Adjust
+) -> None:
+    """With all that may pull on it, in pieces, and solved to the end."""
+    monkeypatch.setattr(torch_layout, "CHUNK", 100)
+    monkeypatch.setattr(torch_schur, "PRECISION", 1e-12)
+    monkeypatch.setattr(torch_schur, "MOST_ROUNDS", 2000)
+    made = collection(photos=8, points=60, noise_px=1.0, **world)
+    bundle = made.bundle(wrong=0.05)
+    sigma = np.linspace(0.5, 2.0, len(bundle.xy))
+    prior = Prior(bundle.intrinsics * 1.01, np.full(bundle.intrinsics.shape, 0.5))
+    depths = Depths(1.1 * camera_points(bundle)[:, 2], np.full(len(bundle.xy), 0.1))
+    centre = -np.einsum("cji,cj->ci", bundle.cam_from_world[:, :, :3], bundle.cam_from_world[:, :, 3])
+    anchors = replace(no_anchors(8), fixed=np.arange(8) == 2, centre=centre + 0.1, centre_sigma=np.full((8, 3), 0.1))
+    task = objective(bundle, options, prior, sigma, anchors, depths)
+    state = state_of(bundle, task.sights)
+    parts = structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
+    own = OnProcessor(task, parts)
+    there = OnDevice(task, torch.device(DEVICE), len(bundle.points))
+    sent = replace(state, points=there.layout.sent(state.points))
+    assert there.cost(sent) == pytest.approx(own.cost(state), rel=1e-12)
+    system, linear = own.linearised(state), there.linearised(sent)
+    for name in ("photo", "photo_gradient", "camera", "camera_gradient", "mixed", "point", "point_gradient"):
+        expected, found = getattr(system, name), getattr(linear, name).cpu().numpy()
+        assert found.size == expected.size
+        if found.size:
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+    expected_step = step(task.sights, parts, system, 1e-3)
+    assert expected_step is not None
+    photos, cameras = Reduced(there.layout, linear, 1e-3).solve()
+    np.testing.assert_allclose(photos.cpu().numpy(), expected_step.photos, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(cameras.cpu().numpy(), expected_step.cameras, rtol=1e-5, atol=1e-8)
+    points = Reduced(there.layout, linear, 1e-3).points(photos, cameras)
+    np.testing.assert_allclose(points.cpu().numpy(), expected_step.points, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("world", [{}, TWO], ids=["one camera", "two cameras"])
+def test_the_minimum_is_the_same(collection: Make, world: dict[str, Any]) -> None:
+    bundle = collection(photos=20, points=400, noise_px=0.5, **world).bundle(wrong=0.02, wrong_px=20.0)
+    options = Adjust(distortion=True, loss_px=1.0, max_iterations=200, tolerance=1e-10)
+    found, summary = adjust_on(DEVICE, bundle, options)
+    expected, expected_summary = adjust(bundle, options)
+    assert summary.initial_cost == pytest.approx(expected_summary.initial_cost, rel=1e-12)
+    assert summary.final_cost == pytest.approx(expected_summary.final_cost, rel=1e-7)
+    np.testing.assert_allclose(found.intrinsics, expected.intrinsics, rtol=1e-3, atol=1e-4)
+    again, _ = adjust_on(DEVICE, bundle, options)
+    assert again.points.tobytes() == found.points.tobytes()

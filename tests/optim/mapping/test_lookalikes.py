@@ -1,0 +1,125 @@
+"""Made-up walks around a building, of rotations alone: true pairs of neighbours, false ones between equal fronts."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import networkx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unposed.optim.mapping.lookalikes import BELIEVED, Beliefs, Relations, fewest_coincidences
+from unposed.optim.mapping.pair_graph import ranks, rooted
+from unposed.optim.pair.copies import same_picture
+from unposed.optim.rotations import exp_so3
+
+
+def walk(
+    photos: int = 24, false_matches: float = 150.0, noise_deg: float = 0.5, focal_error: float = 0.0, seed: int = 0
+) -> tuple[Relations, np.ndarray]:
+    """Once around, with pairs of up to two places apart; and which pairs are true. Every photo of the front is also
+    matched with those of the back that see it alike."""
+    rng = np.random.default_rng(seed)
+    step = 360.0 / photos
+    heading = np.arange(photos) * step
+    rows = [(i, (i + k) % photos, k * step * (1.0 + focal_error), 100.0 / k) for i in range(photos) for k in (1, 2)]
+    true = len(rows)
+    fronts = [np.flatnonzero(np.abs((heading - middle + 180) % 360 - 180) < 50) for middle in (90.0, 270.0)]
+    for a, b in product(*fronts) if false_matches else ():
+        apart = float(heading[b] - heading[a]) - 180.0
+        if abs(apart) < 3.5 * step:
+            rows.append((int(a), int(b), apart, false_matches / (1 + abs(apart) / step)))
+    pairs = np.array([(a, b) for a, b, _, _ in rows])
+    turn = np.radians([angle for _, _, angle, _ in rows])[:, None] * np.array([0.0, 1.0, 0.0])
+    b_from_a = exp_so3(turn + np.radians(noise_deg) * rng.normal(size=(len(rows), 3)))
+    swapped = pairs[:, 0] > pairs[:, 1]
+    pairs[swapped] = pairs[swapped, ::-1]
+    b_from_a[swapped] = b_from_a[swapped].transpose(0, 2, 1)
+    matches = np.array([strength for *_, strength in rows])
+    nothing = np.zeros(len(rows))
+    return (
+        Relations(photos, pairs, b_from_a, matches, matches / 1000.0, nothing > 0, nothing),
+        np.arange(len(rows)) < true,
+    )
+
+
+def believed(beliefs: Beliefs) -> np.ndarray:
+    return np.asarray(beliefs.claim == BELIEVED)
+
+
+@pytest.mark.parametrize("false_matches", [40.0, 60.0])
+@pytest.mark.parametrize("seed", range(2))
+def test_many_pairs_between_two_fronts_do_not_outvote_the_corners(false_matches: float, seed: int) -> None:
+    relations, true = walk(false_matches=false_matches, seed=seed)
+    corner = relations.strength[(relations.pairs < 12).any(axis=1) & (relations.pairs >= 12).any(axis=1) & true]
+    assert relations.strength[~true].sum() > 1.5 * corner.sum()
+    beliefs = fewest_coincidences(relations)
+    np.testing.assert_array_equal(believed(beliefs), true)
+    assert len(np.unique(beliefs.claim[~true])) == 1  # however many pairs, it is one claim
+    assert beliefs.cost == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_flat_look_alike_that_is_stronger_than_anything_true() -> None:
+    relations, true = walk(false_matches=190.0)
+    relations.flat[~true] = True
+    np.testing.assert_array_equal(believed(fewest_coincidences(relations)), true)
+
+
+def test_nothing_is_amiss_with_an_ordinary_walk() -> None:
+    relations, _ = walk(false_matches=0.0)
+    beliefs = fewest_coincidences(relations)
+    assert believed(beliefs).all()
+    assert beliefs.cost == 0.0
+
+
+def test_a_ring_that_does_not_quite_close_is_no_contradiction() -> None:
+    """A focal length that is wrong by a fifth turns every pair too far."""
+    relations, _ = walk(false_matches=0.0, focal_error=0.2)
+    assert believed(fewest_coincidences(relations)).all()
+
+
+def test_single_false_pairs_are_contradicted_and_cost_little() -> None:
+    relations, _ = walk(false_matches=0.0)
+    far = Relations(
+        relations.photos,
+        np.vstack([relations.pairs, [[3, 15], [5, 20]]]),
+        np.concatenate([relations.b_from_a, exp_so3(np.array([[1.0, 0.2, 0.0], [0.0, 0.3, 1.9]]))]),
+        np.append(relations.matches, [20.0, 25.0]),
+        np.append(relations.share, [0.02, 0.02]),
+        np.append(relations.flat, [False, False]),
+        np.append(relations.suspicion, [0.0, 0.0]),
+    )
+    beliefs = fewest_coincidences(far)
+    assert np.flatnonzero(~believed(beliefs)).tolist() == [len(far.pairs) - 2, len(far.pairs) - 1]
+    assert beliefs.cost < 0.2
+
+
+@given(st.integers(2, 12), st.data())
+def test_rooted_forests(photos: int, data: st.DataObject) -> None:
+    possible = [(i, j) for i in range(photos) for j in range(i + 1, photos)]
+    pairs = np.array(data.draw(st.lists(st.sampled_from(possible), unique=True)), int).reshape(-1, 2)
+    parent, depth, tree = rooted(photos, pairs)
+    graph = networkx.Graph(map(tuple, pairs.tolist()))
+    graph.add_nodes_from(range(photos))
+    for photo in range(photos):
+        assert photo == parent[photo] or graph.has_edge(photo, int(parent[photo]))
+        assert depth[photo] == (0 if parent[photo] == photo else depth[parent[photo]] + 1)
+    parts = {frozenset(part) for part in networkx.connected_components(graph)}
+    assert {frozenset(np.flatnonzero(tree == t).tolist()) for t in np.unique(tree)} == parts
+
+
+def test_ranks_count_the_stronger_pairs_of_either_photo() -> None:
+    found = ranks(np.array([[0, 1], [0, 2], [1, 2]]), np.array([5.0, 7.0, 6.0]))
+    assert found.tolist() == [[1, 0, 0], [1, 0, 1]]
+
+
+def test_one_picture_twice_whatever_its_size() -> None:
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(0, (800, 600), (60, 2))
+    half = xy / 2 + rng.normal(0, 0.2, xy.shape)
+    assert same_picture(xy, xy, (800, 600), (800, 600))
+    assert same_picture(xy, half, (800, 600), (400, 300))
+    assert not same_picture(xy, xy + 3.0, (800, 600), (800, 600))  # another photo, from the same tripod
+    assert not same_picture(xy[:10], xy[:10], (800, 600), (800, 600))
