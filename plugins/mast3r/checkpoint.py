@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,14 @@ def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[State, dict[str
     return tensors_of(content.get("model", content), path), arguments
 
 
+_ALLOWING = threading.Lock()
+"""What may be unpickled is a setting of the whole process: a thread that is done would take it from one that is not."""
+
+
 def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
     """The dictionary in a file of torch.save, its tensors mapped or read; ConfigError if it holds anything live."""
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with _ALLOWING, torch.serialization.safe_globals(HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever unpickling someone's file may raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__

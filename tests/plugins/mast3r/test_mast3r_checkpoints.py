@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unposed.pipeline.errors import ConfigError
-from unposed.plugins.mast3r.checkpoint import load_network, network_of, read_checkpoint
+from unposed.plugins.mast3r.checkpoint import load_network, network_of, read_checkpoint, read_torch
 from unposed.plugins.mast3r.config import (
     DptConfig,
     NetworkConfig,
@@ -68,6 +69,13 @@ def test_the_published_layout(tmp_path: Path, wanted: Tensor) -> None:
     network = load_network(save(tmp_path / "net.pth", made_up(), epoch=3))
     assert network.config == SMALL
     torch.testing.assert_close(seen(network), wanted, rtol=0, atol=0)
+
+
+def test_several_threads_may_read_at_once(tmp_path: Path) -> None:
+    torch.save({"args": argparse.Namespace(model="x"), "model": {"w": torch.ones(2)}}, tmp_path / "a.pth")
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda _: read_torch(tmp_path / "a.pth"), range(200)))
+    assert all(content["args"].model == "x" for content in read)
 
 
 def test_safetensors_with_its_settings(tmp_path: Path, wanted: Tensor) -> None:
