@@ -22,7 +22,7 @@ from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Grain
 from unposed.pipeline.store import Store, default_folder
 
-from .reconstruction import AUTO, checked_graph
+from .reconstruction import checked_graph, chosen_preset
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,12 @@ def pairs(
     With `out`, similarity.png and graph.png are drawn there, a matrix and the verified scene graph. What is computed
     here need not be computed again by `reconstruct`.
     """
-    name = AUTO if preset == "auto" else str(preset)
+    resources = machine(device, workers, ram_bytes, vram_bytes)
     with closing(progress or Quiet()) as shown:
-        graph = checked_graph(name, settings)
+        graph = checked_graph(chosen_preset(preset, resources.device), settings)
         wanted = tuple(node for node in (_last(graph, kind) for kind in STEPS) if node)
         found = scan(photos, include=include, exclude=exclude, masks=masks)
         with Store(default_folder() if cache is None else Path(cache), report=shown.note) as store:
-            resources = machine(device, workers, ram_bytes, vram_bytes)
             done = run(replace(graph, outputs=wanted), found, store, resources=resources, progress=shown, seed=seed)
             table = PairTable(found, _facts(graph, found, done), _copies(found))
     if out is not None:

@@ -26,8 +26,11 @@ from . import summary as facts
 from .output import claimed, publish
 from .run_log import RunLog
 
-AUTO = "classic"
-"""The preset that `auto` takes: it runs on any machine and downloads nothing."""
+ANYWHERE = "classic"
+"""The preset that runs on any machine and downloads nothing."""
+
+WITH_GPU = "mast3r"
+"""The preset that `auto` takes where a GPU is, and its weights have been put where they are found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +85,11 @@ def reconstruct(
     Raises ConfigError, InputError, NoReconstruction, Interrupted; each says in one line what to do.
     """
     started = facts.Clock.now()
-    name = AUTO if preset == "auto" else str(preset)
+    resources = machine(device, workers, ram_bytes, vram_bytes)
+    name = chosen_preset(preset, resources.device)
     store_folder = default_folder() if cache is None else Path(cache)
     with closing(progress or Quiet()) as shown:
         graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
-        resources = machine(device, workers, ram_bytes, vram_bytes)
         found = scan(photos, include=include, exclude=exclude, masks=masks)
 
         def compute(watcher: Progress) -> Reconstruction:
@@ -140,6 +143,19 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
         if index not in placed
     }
     return Reconstruction(found, Scenes(scenes, left_out, tuple(summary["notes"])), summary, out)
+
+
+def chosen_preset(preset: str | Path, device: str) -> str:
+    """The name of the preset, `auto` resolved for this machine."""
+    if preset != "auto":
+        return str(preset)
+    if not device.startswith("cuda"):
+        return ANYWHERE
+    try:
+        checked_graph(WITH_GPU, ())
+    except ConfigError:  # no weights
+        return ANYWHERE
+    return WITH_GPU
 
 
 def checked_graph(

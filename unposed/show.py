@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 NAMED = 5
 """Photos that are named one by one when something is amiss with them; summary.json names all."""
 
+WHY = {"classic": "it runs on any machine", "mast3r": "a GPU and its weights are here"}
+"""What made `auto` take a preset."""
+
 
 def table(rows: Iterable[Sequence[str]], indent: str = "") -> str:
     """Columns side by side, as wide as they need to be; the last one is free to be long."""
@@ -66,7 +69,7 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
         rows.append(("error", f"{largest['mean_reprojection_px']:.2f} px from where a point is to where it was seen"))
     memory = f", {size(facts['peak_mb'] * 1e6)} of memory" if facts["peak_mb"] else ""
     rows.append(("time", duration(facts["wall_s"]) + memory))
-    rows.append(("preset", facts["preset"] + (", chosen by auto: it runs on any machine" if asked == "auto" else "")))
+    rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY[facts['preset']]}" if asked == "auto" else "")))
     rows += [("left out", text) for text in _left_out(facts["photos"])]
     rows += [("note", note) for note in facts["notes"]]
     rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json tells the rest"))

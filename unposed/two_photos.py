@@ -32,7 +32,7 @@ from unposed.pipeline.store import Store, default_folder
 
 from .output import claimed, publish
 from .pair_files import write_pair
-from .reconstruction import AUTO
+from .reconstruction import chosen_preset
 
 Array = NDArray[np.float64]
 
@@ -101,11 +101,11 @@ def pairwise(
     predict depth. Raises NoReconstruction if no geometry explains the matches (what was found is written all the same).
     """
     lines = [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
-    graph = _graph(AUTO if preset == "auto" else str(preset), lines)
+    resources = machine(device, workers, ram_bytes, vram_bytes)
+    graph = _graph(chosen_preset(preset, resources.device), lines)
     photos = single_photos(photo_a, photo_b)
     if photos[0].content == photos[1].content:
         raise InputError(f"{photo_a} and {photo_b} are the same photo")
-    resources = machine(device, workers, ram_bytes, vram_bytes)
     with (
         closing(progress or Quiet()) as shown,
         Store(default_folder() if cache is None else Path(cache), report=shown.note) as store,

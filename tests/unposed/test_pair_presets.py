@@ -15,6 +15,7 @@ import pytest
 import unposed
 from unposed.cli import main
 from unposed.pipeline.errors import ConfigError, NoReconstruction
+from unposed.reconstruction import chosen_preset
 from unposed.synthetic.photos import PhotoSet
 
 PHOTOS = 4
@@ -95,3 +96,23 @@ def test_a_network_that_cannot_do_it_ends_the_run_in_one_line(
         run(**{"tokens.weights": dust3r["tokens.weights"]})
     with pytest.raises(ConfigError, match="the tokens come from other weights"):
         run(**{"matching.weights": mast3r["tokens.weights"], "tokens.weights": dust3r["tokens.weights"]})
+
+
+def test_auto_takes_the_networks_where_a_gpu_and_weights_are(
+    reference: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNPOSED_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setenv("UNPOSED_WEIGHTS", str(folder))
+    assert chosen_preset("auto", "cuda") == "classic"
+    published = {
+        ".pth": "tiny_mast3r.pth",
+        "_retrieval_trainingfree.pth": "tiny_retrieval_trainingfree.pth",
+        "_retrieval_codebook.pkl": "tiny_retrieval_codebook.pkl",
+    }
+    for ending, tiny in published.items():
+        (folder / f"MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric{ending}").symlink_to(reference(f"fixtures/{tiny}"))
+    assert chosen_preset("auto", "cuda") == "mast3r"
+    assert chosen_preset("auto", "cpu") == "classic"
+    assert chosen_preset("aliked", "cuda") == "aliked"
