@@ -253,7 +253,10 @@ class Store:
         try:
             db = self._idle.get_nowait()
         except Empty:
-            db = self._connect()
+            try:
+                db = self._connect()
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
         try:
             yield db
         except sqlite3.Error as error:
@@ -268,7 +271,6 @@ class Store:
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            db.execute("PRAGMA journal_mode = WAL").fetchone()
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}").fetchone()
         except sqlite3.Error:
@@ -287,6 +289,7 @@ class Store:
                 )
             if layout == 0:
                 db.executescript(TABLES)
+            _log_ahead(db)
             db.execute("SELECT count(*) FROM (SELECT 1 FROM entry LIMIT 1)").fetchone()
             db.execute("SELECT count(*) FROM (SELECT 1 FROM payload LIMIT 1)").fetchone()
         finally:
@@ -324,6 +327,22 @@ class Store:
 
 def _malformed(error: sqlite3.Error) -> bool:
     return any(word in str(error) for word in ("malformed", "not a database", "no such table", "no such column"))
+
+
+def _log_ahead(db: sqlite3.Connection) -> None:
+    """Write-ahead logging, which the file keeps for all later connections.
+
+    SQLite does not wait by itself for this switch: where another run is just beginning the same file, it fails at once.
+    """
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _marks(part: list[str]) -> str:

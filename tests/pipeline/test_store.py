@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -242,6 +243,20 @@ with Store(Path(sys.argv[1])) as store:
         assert store.verify() == (100, 0)
         with store._connection() as db:
             assert db.execute("SELECT count(*) FROM payload").fetchone() == (100,)
+
+
+def test_a_file_that_another_run_is_just_beginning(tmp_path: Path) -> None:
+    """SQLite's own waiting leaves out the switch to write-ahead logging: it failed here at once."""
+    Store(tmp_path).close()
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA journal_mode = DELETE").fetchone()
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.3, other.close)
+    timer.start()
+    with Store(tmp_path) as store:
+        assert not timer.is_alive()
+        assert store.has(["a"]) == {}
+    timer.join()
 
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
