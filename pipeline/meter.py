@@ -62,6 +62,12 @@ class Meter:
             self._charge()
             self._stack.pop()
 
+    def spent_s(self, node: str) -> float:
+        """Wall time that `node` has cost by now, the block it is in included."""
+        if threading.current_thread() is self._thread:
+            self._charge()
+        return self.costs[node].wall_s
+
     def _charge(self) -> None:
         wall, cpu, memory = time.perf_counter(), time.process_time(), self._process.memory_info().rss / 1e6
         with self._lock:

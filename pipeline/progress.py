@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 
@@ -76,7 +77,8 @@ class JsonLines:
         pass
 
     def _write(self, **record: Any) -> None:
-        print(json.dumps(record), file=self._stream, flush=True)
+        with suppress(BrokenPipeError):  # the work goes on when whoever listened has left
+            print(json.dumps(record), file=self._stream, flush=True)
 
 
 class Bars:

@@ -184,12 +184,12 @@ class Runner:
         name, keys = node.name, self.keys(node.name)
         unique = list({keys[item]: item for item in items}.values())  # the same photo may be there twice
         self.progress.begin(name, len(keys), len(keys) - len(unique))
-        before = self.meter.costs[name].wall_s
+        before = self.meter.spent_s(name)
         if self._is_whole(name):
             self._compute_whole(node)
         else:
             self._compute_items(node, unique)
-        self.progress.end(name, self.meter.costs[name].wall_s - before)
+        self.progress.end(name, self.meter.spent_s(name) - before)
 
     def _compute_whole(self, node: Node) -> None:
         hold_this_thread()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from unposed.pipeline.artifacts import SceneGraph
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, Interrupted, NoReconstruction
 from unposed.pipeline.graph import build_graph
+from unposed.pipeline.progress import Quiet
 from unposed.pipeline.store import Store
 
 FOUR = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
@@ -227,6 +228,21 @@ def test_costs_and_counts_are_reported_per_node(toys: Any, tmp_path: Path) -> No
             "coarse": (0, 1),
             "fine": (0, 1),
         }
+
+
+def test_whoever_watches_hears_how_long_each_node_took(toys: Any, tmp_path: Path) -> None:
+    class Listener(Quiet):
+        heard: ClassVar[dict[str, float]] = {}
+
+        def end(self, node: str, seconds: float) -> None:
+            self.heard[node] = seconds
+
+    with Store(tmp_path / "cache") as store:
+        graph = build_graph(toys.PRESET, toys.registry())
+        done = run(graph, toys.photos(*FOUR), store, resources=toys.resources(), progress=Listener())
+    assert Listener.heard.keys() == done.nodes.keys()
+    for name, seconds in Listener.heard.items():
+        assert 0.0 < seconds <= done.nodes[name].wall_s + 1e-4  # which is rounded
 
 
 def test_groups_are_a_photo_with_its_best_neighbours(toys: Any, tmp_path: Path, calls: Any) -> None:

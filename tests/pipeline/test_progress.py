@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 
@@ -38,6 +39,15 @@ def test_json_lines_are_few_when_items_are_fast() -> None:
     for _ in range(1000):
         progress.advance("features", False)
     assert len(stream.getvalue().splitlines()) <= 2
+
+
+def test_json_lines_outlive_their_reader() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8", closefd=False) as stream:
+        watch(JsonLines(stream, interval_s=0))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # what was not written must have somewhere to go
+    os.close(writer)
 
 
 def test_bars_show_node_count_failures_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
