@@ -7,6 +7,8 @@ A JSON file says them photo by photo:
 
 Without pixel_convention the centre of the top-left pixel is (0.5, 0.5), as everywhere here. A cameras.txt of COLMAP
 says intrinsics by size: each camera is that of all photos of its size.
+
+A file that is not as it should be is the user's mistake (InputError), not a trait of the photos: it ends the run.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.pipeline.artifacts import Camera, Photo, Photos
-from unposed.pipeline.stage import StageError
+from unposed.pipeline.errors import InputError
 
 Array = NDArray[np.float64]
 
@@ -42,7 +44,7 @@ def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
             if photo.name in images and "K" in images[photo.name]
         }
     if not cameras and len(photos):
-        raise StageError(
+        raise InputError(
             f"{path}: knows the camera of none of the photos: neither their names nor their sizes are in it"
         )
     return cameras
@@ -58,12 +60,12 @@ def given_poses(path: Path, photos: Photos) -> Array:
             continue
         rotation = _numbers(entry["R_w2c"], (3, 3), f"{path}: {photo.name}: R_w2c")
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0.0:
-            raise StageError(f"{path}: {photo.name}: R_w2c is no rotation")
+            raise InputError(f"{path}: {photo.name}: R_w2c is no rotation")
         u, _, vt = np.linalg.svd(rotation)
         out[i, :, :3] = u @ vt
         out[i, :, 3] = _numbers(entry["t_w2c"], (3,), f"{path}: {photo.name}: t_w2c")
     if not np.isfinite(out).any() and len(photos):
-        raise StageError(f"{path}: knows the pose of none of the photos: their names are not in it")
+        raise InputError(f"{path}: knows the pose of none of the photos: their names are not in it")
     return out
 
 
@@ -71,7 +73,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise StageError(f"{path}: cannot be read: {error}") from error
+        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def _images(text: str, path: Path) -> tuple[Mapping[str, Any], float]:
@@ -79,29 +81,29 @@ def _images(text: str, path: Path) -> tuple[Mapping[str, Any], float]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise StageError(f"{path}: is no JSON: {error}") from error
+        raise InputError(f"{path}: is no JSON: {error}") from error
     images = data.get("images") if isinstance(data, dict) else None
     if not isinstance(images, dict) or not all(isinstance(entry, dict) for entry in images.values()):
-        raise StageError(f'{path}: expected {{"images": {{name: {{...}}}}}}')
+        raise InputError(f'{path}: expected {{"images": {{name: {{...}}}}}}')
     convention = "".join(str(data.get("pixel_convention", "(0.5,0.5)")).split())
     shifts = {"(0,0)": 0.5, "(0.5,0.5)": 0.0}
     for corner, shift in shifts.items():
         if corner in convention:
             return images, shift
-    raise StageError(f"{path}: pixel_convention names neither (0,0) nor (0.5,0.5) for the centre of the first pixel")
+    raise InputError(f"{path}: pixel_convention names neither (0,0) nor (0.5,0.5) for the centre of the first pixel")
 
 
 def _camera(entry: Mapping[str, Any], photo: Photo, shift: float, path: Path) -> Camera:
     where = f"{path}: {photo.name}"
     width, height = entry.get("width", photo.width), entry.get("height", photo.height)
     if (width, height) != (photo.width, photo.height):
-        raise StageError(f"{where}: is {photo.width} x {photo.height}, and the file says {width} x {height}")
+        raise InputError(f"{where}: is {photo.width} x {photo.height}, and the file says {width} x {height}")
     k = _numbers(entry["K"], (3, 3), f"{where}: K")
     if k[0, 0] <= 0.0 or k[1, 1] <= 0.0 or k[0, 1] != 0.0 or list(k[2]) != [0.0, 0.0, 1.0]:
-        raise StageError(f"{where}: K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
+        raise InputError(f"{where}: K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
     distortion = np.asarray(entry.get("dist") or [], np.float64)
     if len(distortion) > 4 and distortion[4:].any():
-        raise StageError(f"{where}: dist has more terms than k1, k2, p1, p2")
+        raise InputError(f"{where}: dist has more terms than k1, k2, p1, p2")
     pinhole = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]) + shift, float(k[1, 2]) + shift)
     if not distortion.any():
         return Camera("PINHOLE", photo.width, photo.height, pinhole)
@@ -118,15 +120,15 @@ def _colmap_cameras(text: str, path: Path) -> dict[tuple[int, int], Camera]:
             _, model, width, height, *params = line.split()
             camera = Camera(model, int(width), int(height), tuple(map(float, params)))
         except ValueError:
-            raise StageError(f"{path}: expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS..., got {line[:60]!r}") from None
+            raise InputError(f"{path}: expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS..., got {line[:60]!r}") from None
         if len(camera.params) != PARAMS.get(model):
             known = ", ".join(f"{name} ({count})" for name, count in PARAMS.items())
-            raise StageError(f"{path}: {model} with {len(camera.params)} parameters is none of {known}")
+            raise InputError(f"{path}: {model} with {len(camera.params)} parameters is none of {known}")
         if not np.isfinite(camera.params).all() or camera.params[0] <= 0.0:
-            raise StageError(f"{path}: the parameters of camera {line.split()[0]} are no camera's")
+            raise InputError(f"{path}: the parameters of camera {line.split()[0]} are no camera's")
         size = (camera.width, camera.height)
         if out.get(size, camera) != camera:
-            raise StageError(f"{path}: two cameras of {width} x {height}: a JSON file can say whose is which")
+            raise InputError(f"{path}: two cameras of {width} x {height}: a JSON file can say whose is which")
         out[size] = camera
     return out
 
@@ -137,5 +139,5 @@ def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
     except (TypeError, ValueError):
         numbers = np.zeros(0)
     if numbers.shape != shape or not np.isfinite(numbers).all():
-        raise StageError(f"{where}: expected {' x '.join(map(str, shape))} numbers")
+        raise InputError(f"{where}: expected {' x '.join(map(str, shape))} numbers")
     return numbers

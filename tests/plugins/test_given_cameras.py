@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unposed.pipeline.artifacts import Camera, Photo, Photos
-from unposed.pipeline.stage import StageError
+from unposed.pipeline.errors import InputError
 from unposed.plugins.cameras.exif import ExifCameras
 
 SIZES = {"a/1.jpg": (800, 600), "a/2.jpg": (800, 600), "b.png": (640, 480)}
@@ -73,7 +73,7 @@ def test_poses(tmp_path: Path) -> None:
 )
 def test_bad_intrinsics_are_named(tmp_path: Path, entry: dict[str, Any], problem: str) -> None:
     file = write(tmp_path / "k.json", {"a/1.jpg": entry})
-    with pytest.raises(StageError, match=problem):
+    with pytest.raises(InputError, match=problem):
         ExifCameras(intrinsics=file)(PHOTOS)
 
 
@@ -90,7 +90,7 @@ def test_bad_intrinsics_are_named(tmp_path: Path, entry: dict[str, Any], problem
 def test_bad_lists_of_cameras_are_named(tmp_path: Path, text: str, problem: str) -> None:
     file = tmp_path / "cameras.txt"
     file.write_text(text)
-    with pytest.raises(StageError, match=problem):
+    with pytest.raises(InputError, match=problem):
         ExifCameras(intrinsics=file)(PHOTOS)
 
 
@@ -104,7 +104,7 @@ def test_bad_lists_of_cameras_are_named(tmp_path: Path, text: str, problem: str)
     ],
 )
 def test_bad_poses_are_named(tmp_path: Path, entry: dict[str, Any], problem: str) -> None:
-    with pytest.raises(StageError, match=problem):
+    with pytest.raises(InputError, match=problem):
         ExifCameras(poses=write(tmp_path / "p.json", {"a/1.jpg": entry}))(PHOTOS)
 
 
@@ -120,7 +120,7 @@ def test_bad_poses_are_named(tmp_path: Path, entry: dict[str, Any], problem: str
 def test_other_files_are_refused(tmp_path: Path, text: str, problem: str) -> None:
     file = tmp_path / "k.json"
     file.write_text(text)
-    with pytest.raises(StageError, match=problem):
+    with pytest.raises(InputError, match=problem):
         ExifCameras(intrinsics=file)(PHOTOS)
-    with pytest.raises(StageError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         ExifCameras(poses=tmp_path / "absent.json")(PHOTOS)

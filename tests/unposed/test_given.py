@@ -38,3 +38,13 @@ def test_files_that_are_not_there(yard: PhotoSet, tmp_path: Path, capsys: pytest
     line = ["reconstruct", str(yard.images), "-o", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--quiet"]
     assert main([*line, "--poses", "absent.json"]) == 2
     assert "cameras.poses: absent.json: No such file" in capsys.readouterr().err
+
+
+def test_a_file_of_something_else_is_bad_input(
+    yard: PhotoSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "k.json").write_text("hello")
+    line = ["reconstruct", str(yard.images), "-o", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--quiet"]
+    assert main([*line, "--intrinsics", str(tmp_path / "k.json")]) == 2
+    assert "k.json: is no JSON" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "summary.json").exists()
