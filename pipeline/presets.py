@@ -90,7 +90,8 @@ def _read(name: str, beside: Path | None, configs: Traversable, seen: tuple[str,
     if not isinstance(base, str):
         raise ConfigError(f"{name}: extends: expected the name of a preset, got {base!r}")
     inherited = _read(base, beside, configs, (*seen, identity))
-    return _merge({key: value for key, value in inherited.items() if key != "about"}, preset)
+    about = {"about": preset["about"]} if "about" in preset else {}  # its own or none, and first, for those who read it
+    return about | _merge({key: value for key, value in inherited.items() if key != "about"}, preset)
 
 
 def _shipped(configs: Traversable) -> dict[str, Traversable]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from unposed.pipeline import download, presets
 from unposed.pipeline.catalogue import CATALOGUE, Weights, entry
-from unposed.pipeline.config import Option, schema
+from unposed.pipeline.config import Option, did_you_mean, schema
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.registry import PluginInfo, Registry
 from unposed.pipeline.store import Store, default_folder
@@ -98,8 +98,9 @@ def show_plugin(name: str) -> Plugin:
     if not dot:
         slots = [info.slot for info in registry.available() if info.name == name]
         if len(slots) != 1:
-            hint = f"give one of {', '.join(f'{s}.{name}' for s in slots)}" if slots else "see unposed plugins"
-            raise ConfigError(f"{name}: {'several plugins have' if slots else 'no plugin has'} this name; {hint}")
+            if not slots:
+                raise ConfigError(f"{name}: no such plugin{did_you_mean(name, {i.name for i in registry.available()})}")
+            raise ConfigError(f"{name}: several plugins have this name: {', '.join(f'{s}.{name}' for s in slots)}")
         slot, rest = slots[0], name
     cls = registry.find(slot, rest)
     info = next(info for info in registry.available() if (info.slot, info.name) == (slot, rest))

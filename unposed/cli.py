@@ -79,6 +79,14 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown argument {unknown[0]!r}" + (f", did you mean {near[0]}?" if near else ""))
         return known, unknown
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse, with the nearest choice instead of all of them, if one is near."""
+        near = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1)
+        if near and value not in (action.choices or ()):
+            what = "command" if action.metavar == "COMMAND" else action.dest
+            raise argparse.ArgumentError(None, f"no such {what}: {str(value)!r}, did you mean {near[0]}?")
+        super()._check_value(action, value)
+
     def error(self, message: str) -> NoReturn:
         """One line to stderr, exit code 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unposed.pipeline.artifacts import Doubts, LocalGeometry, Photos, Ranking, SceneGraph
+from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.engine import Run, run
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import Graph
@@ -72,13 +73,14 @@ class PairTable:
 
     def between(self, a: str, b: str) -> PairFacts:
         """The facts of two photos, in whichever order."""
+        names = {photo.name for photo in self.photos.photos}
         for name in (a, b):
-            if name not in {photo.name for photo in self.photos.photos}:
-                raise InputError(f"{name}: no such photo; give names as the list has them")
+            if name not in names:
+                raise InputError(f"{name}: no such photo{did_you_mean(name, names)}")
         if a == b:
             raise InputError(f"{a}: give two different photos")
-        names = (min(a, b), max(a, b))
-        return next((pair for pair in self.pairs if pair.photos == names), PairFacts(names, None, False))
+        both = (min(a, b), max(a, b))
+        return next((pair for pair in self.pairs if pair.photos == both), PairFacts(both, None, False))
 
     def why(self, a: str, b: str) -> list[str]:
         """Why two photos are joined or not, line by line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -25,11 +26,13 @@ class RunLog:
     ) -> None:
         if error is not None:
             self.write(f"stopped: {error or type(error).__name__}")
-        self._stream.close()
+        with suppress(OSError):
+            self._stream.close()
 
     def write(self, line: str) -> None:
         """A line for the file alone."""
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), " ".join(line.split()), file=self._stream)
+        with suppress(OSError):  # a full disk: the result's own writing will tell, and the log is not worth the run
+            print(time.strftime("%Y-%m-%d %H:%M:%S"), " ".join(line.split()), file=self._stream)
 
     def begin(self, node: str, total: int, reused: int) -> None:
         self._failed = 0

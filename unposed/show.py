@@ -71,7 +71,9 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     rows.append(("time", duration(facts["wall_s"]) + memory))
     rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY[facts['preset']]}" if asked == "auto" else "")))
     rows += [("left out", text) for text in _left_out(facts["photos"])]
-    rows += [("note", note) for note in facts["notes"]]
+    rows += [("note", note) for note in facts["notes"][:NAMED]]
+    if (more := len(facts["notes"]) - NAMED) > 0:
+        rows.append(("note", f"{count(more, 'note')} more in summary.json"))
     rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json tells the rest"))
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     return rows
@@ -95,7 +97,10 @@ def _left_out(photos: Mapping[str, Mapping[str, Any]]) -> list[str]:
     reasons = {name: photo["reason"] for name, photo in photos.items() if "reason" in photo}
     if len(reasons) <= NAMED:
         return [f"{name}: {reason}" for name, reason in reasons.items()]
-    return [f"{count(n, 'photo')}: {reason}" for reason, n in Counter(reasons.values()).most_common(NAMED)]
+    counts = Counter(reasons.values()).most_common()
+    lines = [f"{count(n, 'photo')}: {reason}" for reason, n in counts[:NAMED]]
+    others = sum(n for _, n in counts[NAMED:])
+    return lines + ([f"{count(others, 'photo')} for other reasons, see summary.json"] if others else [])
 
 
 def pair_rows(facts: Mapping[str, Any], out: Path) -> list[tuple[str, str]]:

@@ -60,7 +60,10 @@ def test_every_command_explains_itself(verb: str, capsys: pytest.CaptureFixture[
         ("reconstruct in -o out --device tpu", "expected auto, cpu, cuda or cuda:1, got 'tpu'"),
         ("reconstruct in -o out --device cpu:1", "got 'cpu:1'"),
         ("reconstruct in -o out --cameras one", "choose from"),
-        ("recnstruct in -o out", "invalid choice: 'recnstruct'"),
+        ("reconstruct in -o out --cameras sngle", "no such cameras: 'sngle', did you mean single?"),
+        ("recnstruct in -o out", "no such command: 'recnstruct', did you mean reconstruct?"),
+        ("plugins shwo", "no such action: 'shwo', did you mean show?"),
+        ("find in -o out", "invalid choice: 'find' (choose from"),
         ("", "required: COMMAND"),
     ],
 )

@@ -63,8 +63,8 @@ def test_one_plugin(toys: str, capsys: Capture) -> None:
     assert "share: float in (0, 1], default 1.0" in shown
     assert "Of the points that are matched." in shown
     assert json.loads(printed(capsys, "plugins", "show", "sorry", "--json"))["options"] == []
-    assert "several plugins have this name; give one of cameras.toy" in complaint(capsys, "plugins", "show", "toy")
-    assert "no plugin has this name" in complaint(capsys, "plugins", "show", "tyo")
+    assert "several plugins have this name: cameras.toy" in complaint(capsys, "plugins", "show", "toy")
+    assert "tyo: no such plugin; did you mean toy?" in complaint(capsys, "plugins", "show", "tyo")
     assert "plugin matching.broken of toys 1.0 cannot be loaded" in complaint(capsys, "plugins", "show", "broken")
     assert "give the name of a plugin" in complaint(capsys, "plugins", "show")
     assert "give a folder to make" in complaint(capsys, "plugins", "new")

@@ -19,6 +19,8 @@ from unposed.cli import main
 from unposed.output import claimed
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
 from unposed.pipeline.progress import Quiet
+from unposed.run_log import RunLog
+from unposed.show import reconstruction_rows
 
 Photos = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -90,6 +92,16 @@ def test_a_photo_that_fails_is_named_and_the_others_go_on(toys: str, photos: Pho
     assert made.summary["failures"] == [
         {"node": "features", "reason": "nothing to see in it", "items": 1, "examples": [["odd.png"]]}
     ]
+
+
+def test_many_troubles_are_told_in_few_lines(toys: str, photos: Photos, tmp_path: Path) -> None:
+    made = unposed.reconstruct(photos("a.png", "b.png"), preset=toys, cache=tmp_path / "cache")
+    reasons = {f"{number}.jpg": {"reason": f"reason {number}"} for number in range(9)}
+    facts = {**made.summary, "notes": [f"note {number}" for number in range(8)], "photos": reasons}
+    rows = reconstruction_rows(facts, Path("out"), "classic")
+    assert [text for label, text in rows if label == "note"][4:] == ["note 4", "3 notes more in summary.json"]
+    left_out = [text for label, text in rows if label == "left out"]
+    assert left_out[4:] == ["1 photo: reason 4", "4 photos for other reasons, see summary.json"]
 
 
 def test_an_older_result_is_replaced_whole(toys: str, photos: Photos, tmp_path: Path) -> None:
@@ -234,6 +246,12 @@ def test_a_disk_that_fills_up_spoils_nothing(
     assert summary(out)["seed"] == 1
     assert pycolmap.Reconstruction(out / "sparse" / "0").num_images() == 2
     assert not (out / ".new").exists()
+
+
+def test_a_log_without_room_is_not_worth_the_run(tmp_path: Path) -> None:
+    with RunLog(Path("/dev/full"), Quiet()) as log:
+        log.write("a line")
+        log.end("matching", 1.0)
 
 
 # -- no reconstruction: exit code 3, and a summary that says why
