@@ -29,7 +29,7 @@ Thing = tuple[float, Callable[[Image.Image], None]]
 """Depth, and how to draw it."""
 
 HERE = Path(__file__).resolve().parent
-SAMPLE = HERE.parent / "synthetic" / "sample"
+SAMPLE = HERE.parent / "synthetic" / "sample-photos"
 
 SETTINGS = {
     "features.max_keypoints": 32768,

@@ -19,7 +19,7 @@ QUALITY = 89
 
 def sample_folder() -> Path:
     """Where the sample lies: the photos and gt.json."""
-    return Path(str(files("unposed.synthetic") / "sample"))
+    return Path(str(files("unposed.synthetic") / "sample-photos"))
 
 
 def sample_scene() -> Scene:

@@ -46,6 +46,14 @@ def test_every_data_file_is_installed_with_its_package(packaged: dict[str, Path]
             assert any(fnmatch(name, pattern) for pattern in patterns[f"unposed.{room}"]), name
 
 
+def test_no_folder_of_data_could_be_taken_for_a_package(packaged: dict[str, Path]) -> None:
+    """setuptools warns of such folders, and means to leave them out one day."""
+    for room in ("configs", "synthetic"):
+        folder = packaged[f"unposed.{room}"]
+        inner = {file.parent.name for file in folder.glob("*/*") if file.is_file() and file.suffix != ".pyc"}
+        assert not any(name.isidentifier() for name in inner - {"__pycache__"})
+
+
 def test_every_room_is_linked_for_the_type_checkers(packaged: dict[str, Path]) -> None:
     for name in packaged:
         if name.count(".") == 1:
