@@ -79,13 +79,15 @@ def find_intrinsics(
 
     tracks = spread_subset(join(views, core.row_a, core.row_b), len(views), TRACKS_PER_PHOTO)
     start = starting_focals(views, core, intrinsics, known)
-    best, clear = _search(attempt, start, known, views, intrinsics.rows[:, 0])
+    elsewhere = np.bincount(intrinsics.camera_of[np.unique(core.pairs)], minlength=len(known)) == 0
+    decided = known | elsewhere
+    best, clear = _search(attempt, start, decided, views, intrinsics.rows[:, 0])
     if best is not None and best.cost > CLEAR_COST and (best.edge_residual_deg > FALSE_PAIR_DEG).any():
         # Look-alikes: their matches run through the tracks of everyone and drown what the cost has to say.
         core = core.select(best.edge_residual_deg <= FALSE_PAIR_DEG)
         tracks = spread_subset(join(views, core.row_a, core.row_b), len(views), TRACKS_PER_PHOTO)
         found_before = start.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
-        best, clear = _search(attempt, found_before, known, views, intrinsics.rows[:, 0])
+        best, clear = _search(attempt, found_before, decided, views, intrinsics.rows[:, 0])
     if best is None:
         return Verdict(start, 1.0, ("no draft of the scene could be made",))
     result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
@@ -181,7 +183,7 @@ def _search(
     spread = max(_distance(best, d, known) for d in equals)
     if spread < np.log(1.2):
         return best, True
-    return min(equals, key=lambda d: float(np.abs(np.log(d.focals / usual))[_seen(d) & ~known].mean())), False
+    return min(equals, key=lambda d: _unusual(d, usual, known)), False
 
 
 def _loosened(found: Draft, apart: Intrinsics, unit_px: float) -> float:
@@ -204,6 +206,12 @@ def _distance(a: Draft, b: Draft, known: Bools) -> float:
     """Median logarithm of the ratio of searched focal lengths; infinite for drafts with no such camera in common."""
     both = _seen(a) & _seen(b) & ~known
     return float(np.median(np.abs(np.log(a.focals[both] / b.focals[both])))) if both.any() else float("inf")
+
+
+def _unusual(found: Draft, usual: Array, known: Bools) -> float:
+    """Mean logarithm of the ratio of its searched focal lengths to the usual ones."""
+    searched = _seen(found) & ~known
+    return float(np.abs(np.log(found.focals[searched] / usual[searched])).mean()) if searched.any() else 0.0
 
 
 def _settled(attempt: Callable[[Intrinsics], Draft | None], belief: Intrinsics, rounds: int = 8) -> Draft | None:

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
 from unposed.optim.bundle.intrinsics import Intrinsics
-from unposed.optim.mapping.draft import Draft
+from unposed.optim.bundle.problem import Prior
+from unposed.optim.mapping import search
+from unposed.optim.mapping.draft import Draft, draft
 from unposed.optim.mapping.search import Verdict, _settled, core_matches, find_intrinsics, starting_focals
 from unposed.optim.mapping.tracks import Matches
 
@@ -232,3 +235,17 @@ def test_a_camera_without_photos_is_no_obstacle(collection: Make) -> None:
         world.views, world.matches, two, np.array([False, False]), assumed_groups=True, unit_px=1.0
     )
     assert verdict.intrinsics.rows[0, 0] == pytest.approx(1500.0, rel=0.01)
+
+
+def test_cameras_of_another_component_are_not_searched(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They made nine drafts of a scene whose own cameras were known."""
+    world = collection(noise_px=0.5)
+    belief = world.belief(1.0)
+    prior = Prior(belief.prior.mean[[0, 0]], belief.prior.sigma[[0, 0]], belief.prior.noise_px)
+    belief = replace(belief, models=belief.models * 2, rows=belief.rows[[0, 0]], prior=prior)
+    counted = Mock(side_effect=draft)
+    monkeypatch.setattr(search, "draft", counted)
+    known = np.array([True, False])
+    verdict = find_intrinsics(world.views, world.matches, belief, known, assumed_groups=True, unit_px=1.0)
+    assert counted.call_count == 1
+    assert verdict.notes == ()
