@@ -18,24 +18,15 @@ from .focal_prior import focal_px
 from .given import given_cameras, given_poses
 
 Source = Literal["given", "exif", "guess"]
-CameraModel = Literal[
-    "SIMPLE_PINHOLE",
-    "PINHOLE",
-    "SIMPLE_RADIAL",
-    "RADIAL",
-    "OPENCV",
-    "SIMPLE_RADIAL_FISHEYE",
-    "RADIAL_FISHEYE",
-    "OPENCV_FISHEYE",
-]
+CameraModel = Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE"]
+"""Those that mappers and bundle adjustment know."""
+
 _FOCALS_AND_DISTORTION: dict[CameraModel, tuple[int, int]] = {
     "SIMPLE_PINHOLE": (1, 0),
     "PINHOLE": (2, 0),
     "SIMPLE_RADIAL": (1, 1),
     "RADIAL": (1, 2),
     "OPENCV": (2, 4),
-    "SIMPLE_RADIAL_FISHEYE": (1, 1),
-    "RADIAL_FISHEYE": (1, 2),
     "OPENCV_FISHEYE": (2, 4),
 }
 
