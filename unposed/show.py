@@ -76,6 +76,7 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
         rows.append(("note", f"{count(more, 'note')} more in summary.json"))
     rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json tells the rest"))
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
+    rows.append(("", f"unposed export {out} --to splat -o scene/  to train Gaussian splats of it"))
     return rows
 
 

@@ -1,14 +1,18 @@
 """Exports, read back by programs that are not ours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 import pytest
+from PIL import Image
 
 from unposed.pipeline.artifacts import Camera, Photo, Photos, Scene, Scenes
+from unposed.pipeline.errors import InputError
 from unposed.plugins.export.colmap import Colmap
 from unposed.plugins.export.ply import Ply
+from unposed.plugins.export.splat import Splat, plain_names
 
 PHOTOS = Photos(tuple(Photo(f"{i}.jpg", Path("nowhere"), str(i), 400, 200) for i in range(3)), {})
 
@@ -87,3 +91,86 @@ def test_a_scene_without_points_still_exports(tmp_path: Path) -> None:
     assert "element vertex 0" in header
     assert body == b""
     assert len(read_ply(tmp_path / "cameras-0.ply")[1]) == 5 * 15 + 8 * 8
+
+
+# -- splat: a folder to train from
+
+
+def smooth_photo(file: Path, seed: int) -> np.ndarray:
+    """400 x 200, written without loss; colours change slowly from place to place."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (10, 20, 3), np.uint8)
+    picture = Image.fromarray(coarse).resize((400, 200), Image.Resampling.BICUBIC)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(file)
+    return np.asarray(picture).astype(np.float64)
+
+
+def colour_at(picture: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    column, row = np.floor(xy).astype(int).T
+    return picture[row, column]
+
+
+def test_splat_is_a_folder_of_pinhole_photos(tmp_path: Path) -> None:
+    names = ["a/1.png", "b/1.png", "ä b.png"]
+    pictures = [smooth_photo(tmp_path / "in" / name, seed) for seed, name in enumerate(names)]
+    photos = Photos(tuple(Photo(name, tmp_path / "in" / name, name, 400, 200) for name in names), {})
+    bent = Camera("SIMPLE_RADIAL", 400, 200, (300.0, 206.0, 95.0, -0.15))
+    scene = replace(make_scene([0, 1], 400), cameras=(bent,))
+    scene = replace(scene, xy=np.random.default_rng(1).uniform(1, (399, 199), scene.xy.shape))
+    Splat(quality=100)(Scenes((scene, make_scene([2], 3)), {}), photos, tmp_path / "out")
+
+    assert sorted(file.name for file in (tmp_path / "out" / "images").iterdir()) == ["a_1.jpg", "b_1.jpg"]
+    assert [folder.name for folder in (tmp_path / "out" / "sparse").iterdir()] == ["0"]
+    model = pycolmap.Reconstruction(tmp_path / "out" / "sparse" / "0")
+    (camera,) = model.cameras.values()
+    assert camera.model.name == "PINHOLE"
+    assert list(camera.params) == [300.0, 300.0, camera.width / 2, camera.height / 2]
+    seen = 0
+    for image in model.images.values():
+        new = np.asarray(Image.open(tmp_path / "out" / "images" / image.name)).astype(np.float64)
+        assert new.shape == (camera.height, camera.width, 3)
+        row = image.image_id - 1
+        np.testing.assert_array_equal(image.cam_from_world().matrix(), scene.cam_from_world[row])
+        own = scene.xy[scene.xy_start[row] : scene.xy_start[row + 1]]
+        reference = pycolmap.Camera(model=bent.model, width=400, height=200, params=list(bent.params))
+        kept = np.array([point.xy for point in image.points2D])
+        rays = reference.cam_from_img(own) * 300.0 + (camera.width / 2, camera.height / 2)
+        inside = ((rays > 0) & (rays < (camera.width, camera.height))).all(axis=1)
+        np.testing.assert_allclose(kept, rays[inside], atol=1e-6)
+        apart = np.abs(colour_at(new, kept) - colour_at(pictures[row], own[inside])).max(axis=1)
+        assert np.median(apart) < 6.0  # of 255: half a pixel of a slow slope, and JPEG
+        seen += int(inside.sum())
+    assert model.compute_num_observations() < seen < len(scene.xy)
+    assert all(point.track.length() == 2 for point in model.points3D.values())
+    assert model.num_points3D() == model.compute_num_observations() / 2
+
+
+def test_splat_hides_what_is_masked_or_transparent(tmp_path: Path) -> None:
+    smooth_photo(tmp_path / "0.png", 0)
+    veiled = np.full((200, 400, 4), 255, np.uint8)
+    veiled[:, :100, 3] = 0
+    Image.fromarray(veiled).save(tmp_path / "1.png")
+    photos = Photos(tuple(Photo(f"{i}.png", tmp_path / f"{i}.png", str(i), 400, 200) for i in range(2)), {})
+    Splat()(Scenes((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out" / "masks").iterdir()] == ["1.png"]
+    mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "1.png"))
+    np.testing.assert_array_equal(mask, np.where(np.arange(400) < 100, 0, 255)[None].repeat(200, 0))
+
+
+def test_splat_names_are_plain_and_distinct() -> None:
+    names = ["a/1.jpg", "a_1.png", "A/1.JPG", "ä b.tif", "ö b.tif", "x.y.heic"]
+    assert plain_names(names) == ["a_1.jpg", "a_1_2.jpg", "A_1_3.jpg", "_b.jpg", "_b_2.jpg", "x_y.jpg"]
+
+
+def test_splat_of_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no photo was placed"):
+        Splat()(Scenes((), {}), PHOTOS, tmp_path / "out")
+
+
+def test_splat_names_a_photo_that_is_no_longer_whole(tmp_path: Path) -> None:
+    smooth_photo(tmp_path / "0.jpg", 0)
+    smooth_photo(tmp_path / "1.jpg", 1)
+    (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:900])
+    photos = Photos(tuple(Photo(f"{i}.jpg", tmp_path / f"{i}.jpg", str(i), 400, 200) for i in range(2)), {})
+    with pytest.raises(InputError, match=r"1\.jpg: photo: the file is damaged"):
+        Splat()(Scenes((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")

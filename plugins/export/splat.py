@@ -1,0 +1,114 @@
+"""A folder to train Gaussian splats from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from unposed.optim.cameras import CX, CY, FISHEYE, FX, FY, intrinsics_of
+from unposed.optim.undistortion import centred_pinhole, origins, undistorted
+from unposed.pipeline.artifacts import Bools, Bytes, Camera, Floats, Photo, Photos, Scene, Scenes
+from unposed.pipeline.colmap_model import write_components
+from unposed.pipeline.config import Within
+from unposed.pipeline.errors import InputError
+from unposed.pipeline.pixels import read_mask, read_rgb
+from unposed.pipeline.stage import StageError
+
+
+@dataclass(frozen=True)
+class Splat:
+    """Undistorted photos in folder/images, and folder/sparse/0, a COLMAP model of them.
+
+    Cameras are PINHOLE with the principal point in the middle, since some trainers know nothing else and do not
+    say so. Only the largest component is there, and only its photos, upright, named in letters that every program
+    reads, in one folder: a/1.png becomes a_1.jpg. What is masked or transparent is black in folder/masks.
+    """
+
+    quality: Annotated[int, Within("[1, 100]")] = 95
+    """Of the JPEG files."""
+
+    def __call__(self, scenes: Scenes, photos: Photos, folder: Path) -> None:
+        if not scenes.components:
+            raise InputError("there is no model to export: no photo was placed")
+        scene = scenes.components[0]
+        placed = scene.photos.tolist()
+        names = plain_names(photos[index].name for index in placed)
+        (folder / "images").mkdir(parents=True)
+        cameras, xy = [], np.full(scene.xy.shape, np.nan)
+        for number, camera in enumerate(scene.cameras):
+            given, fisheye = intrinsics_of(camera.model, camera.params), camera.model in FISHEYE
+            pinhole, width, height = centred_pinhole(given, fisheye, camera.width, camera.height)
+            cameras.append(Camera("PINHOLE", width, height, tuple(pinhole[[FX, FY, CX, CY]].tolist())))
+            seen_at = origins(pinhole, width, height, given, fisheye)
+            for row in np.flatnonzero(scene.camera_of_photo == number).tolist():
+                own = slice(scene.xy_start[row], scene.xy_start[row + 1])
+                new = undistorted(scene.xy[own].astype(np.float64), given, fisheye, pinhole)
+                outside = ~((new > 0.0) & (new < (width, height))).all(axis=1)
+                new[outside] = np.nan
+                xy[own] = new
+                photo = photos[placed[row]]
+                try:
+                    self._write(photo, seen_at, folder, names[row])
+                except StageError as error:  # it was whole when it was reconstructed
+                    raise InputError(f"{photo.path}: {error}") from error
+        renamed = list(photos.photos)
+        for index, name in zip(placed, names, strict=True):
+            renamed[index] = replace(renamed[index], name=name)
+        whole = _only(replace(scene, cameras=tuple(cameras), xy=xy), np.isfinite(xy[:, 0]))
+        write_components([whole], Photos(tuple(renamed), {}), folder / "sparse")
+
+    def _write(self, photo: Photo, seen_at: Floats, folder: Path, name: str) -> None:
+        picture = _resampled(read_rgb(photo), seen_at, (photo.width, photo.height))
+        Image.fromarray(picture).save(folder / "images" / name, quality=self.quality, subsampling=0)
+        mask = read_mask(photo)
+        if mask is not None:
+            (folder / "masks").mkdir(exist_ok=True)
+            visible = _resampled(mask.astype(np.uint8) * 255, seen_at, (photo.width, photo.height)) >= 128
+            Image.fromarray(visible.astype(np.uint8) * 255).save((folder / "masks" / name).with_suffix(".png"))
+
+
+def plain_names(names: Iterable[str]) -> list[str]:
+    """For each a file name of its own, of ASCII letters, digits, - and _ alone."""
+    taken: set[str] = set()
+    out = []
+    for name in names:
+        plain = re.sub(r"[^0-9A-Za-z-]+", "_", str(PurePosixPath(name).with_suffix("")))
+        free, number = plain, 2
+        while free.lower() in taken:  # some disks do not tell A from a
+            free, number = f"{plain}_{number}", number + 1
+        taken.add(free.lower())
+        out.append(f"{free}.jpg")
+    return out
+
+
+def _resampled(picture: Bytes, seen_at: Floats, size: tuple[int, int]) -> Bytes:
+    """The picture, which spans a photo of that size, as the pinhole sees it."""
+    scale = np.array(picture.shape[1::-1], np.float32) / np.array(size, np.float32)
+    x, y = (np.ascontiguousarray(seen_at[..., axis] * scale[axis] - np.float32(0.5)) for axis in (0, 1))
+    new: Bytes = cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+    return new
+
+
+def _only(scene: Scene, keep_xy: Bools) -> Scene:
+    """The scene with these key points alone, and with the points that two of them or more still see."""
+    keep = keep_xy[scene.obs_xy]
+    seen = np.bincount(scene.obs_point[keep], minlength=len(scene.points)) >= 2
+    keep &= seen[scene.obs_point]
+    before = np.concatenate([[0], np.cumsum(keep_xy)])
+    return replace(
+        scene,
+        xy=scene.xy[keep_xy],
+        xy_start=before[scene.xy_start],
+        points=scene.points[seen],
+        rgb=scene.rgb[seen],
+        error_px=scene.error_px[seen],
+        obs_xy=before[scene.obs_xy[keep]],
+        obs_point=(np.cumsum(seen) - 1)[scene.obs_point[keep]],
+    )
