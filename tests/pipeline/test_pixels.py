@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -222,3 +223,35 @@ def test_broken_mask_is_one_line(tmp_path: Path, picture: Image.Image) -> None:
     (tmp_path / "masks" / "a.png").write_bytes(b"no mask")
     with pytest.raises(StageError, match=r"mask a\.png: not a picture"):
         read_mask(only(tmp_path / "photos" / "a.png", masks=tmp_path / "masks"))
+
+
+@pytest.mark.parametrize("size", [(96, 64), (97, 65)])
+def test_large_webp_are_read_by_halves(
+    tmp_path: Path, picture: Image.Image, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture.resize(size).save(tmp_path / "a.webp", lossless=True)
+    photo = only(tmp_path / "a.webp")
+    whole = {side: read_rgb(photo, side) for side in (24, 40, 48, 60)}
+    monkeypatch.setattr("unposed.pipeline.pixels.LARGE_WEBP", 1)
+    decoded = []
+    monkeypatch.setattr("cv2.imdecode", lambda *how, decode=cv2.imdecode: decoded.append(decode(*how)) or decoded[-1])
+    for side in (24, 40, 48):
+        assert alike(read_rgb(photo, side), Image.fromarray(whole[side]), 3)
+    assert [half.shape for half in decoded] == [(size[1] // 2, size[0] // 2, 3)] * 3
+    np.testing.assert_array_equal(read_rgb(photo, 60), whole[60])  # half would not be enough
+    veiled = picture.resize(size).convert("RGBA")
+    veiled.putalpha(128)
+    veiled.save(tmp_path / "a.webp", lossless=True)
+    assert alike(read_rgb(photo, 24), Image.fromarray(whole[24] // 2), 3)
+    assert len(decoded) == 3
+
+
+def test_a_large_webp_that_is_cut_off(tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture.save(tmp_path / "a.webp", lossless=True)
+    photo = only(tmp_path / "a.webp")
+    monkeypatch.setattr("unposed.pipeline.pixels.LARGE_WEBP", 1)
+    data = photo.path.read_bytes()
+    for length in (40, len(data) // 2, len(data) - 9):
+        photo.path.write_bytes(data[:length])
+        with pytest.raises(StageError, match="damaged or cut off"):
+            read_rgb(photo, 24)
