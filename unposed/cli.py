@@ -175,6 +175,7 @@ def _how(p: Parser) -> None:
         help="change one setting; NODE=null drops the node",
     )
     p.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda[:i]", help="default: %(default)s")
+    p.add_argument("--executor", default="local", metavar="NAME", help="what spreads the work (default: %(default)s)")
     p.add_argument("--workers", type=_positive, metavar="N", help="items in work at once (default: one per core)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     p.add_argument("--cache", type=Path, metavar="DIR", help="where results are kept for later runs")

@@ -86,6 +86,7 @@ def _how(arguments: argparse.Namespace) -> dict[str, Any]:
         "settings": arguments.settings,
         "seed": arguments.seed,
         "device": arguments.device,
+        "executor": arguments.executor,
         "workers": arguments.workers,
         "ram_bytes": arguments.ram,
         "vram_bytes": arguments.vram,

@@ -23,7 +23,7 @@ from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Grain
 from unposed.pipeline.store import Store, default_folder
 
-from .reconstruction import checked_graph, chosen_preset
+from .reconstruction import checked_graph, chosen_executor, chosen_preset
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ def pairs(
     exclude: Sequence[str] = (),
     seed: int = 0,
     device: str = "auto",
+    executor: str = "local",
     workers: int | None = None,
     ram_bytes: int | None = None,
     vram_bytes: int | None = None,
@@ -149,13 +150,13 @@ def pairs(
     With `out`, similarity.png and graph.png are drawn there, a matrix and the verified scene graph. What is computed
     here need not be computed again by `reconstruct`.
     """
-    resources = machine(device, workers, ram_bytes, vram_bytes)
+    resources, workplace = machine(device, workers, ram_bytes, vram_bytes), chosen_executor(executor)
     with closing(progress or Quiet()) as shown:
         graph = checked_graph(chosen_preset(preset, resources.device), settings)
         wanted = tuple(node for node in (_last(graph, kind) for kind in STEPS) if node)
         found = scan(photos, include=include, exclude=exclude, masks=masks)
         with Store(default_folder() if cache is None else Path(cache), report=shown.note) as store:
-            done = run(replace(graph, outputs=wanted), found, store, resources=resources, progress=shown, seed=seed)
+            done = run(replace(graph, outputs=wanted), found, store, workplace, resources, shown, seed)
             table = PairTable(found, _facts(graph, found, done), _copies(found))
     if out is not None:
         from .pictures import graph_picture, similarity_picture

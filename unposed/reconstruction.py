@@ -14,6 +14,7 @@ from unposed.pipeline.colmap_model import from_colmap, write_components
 from unposed.pipeline.config import build
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
+from unposed.pipeline.executor import Executor
 from unposed.pipeline.graph import Graph, build_graph
 from unposed.pipeline.photos import scan
 from unposed.pipeline.presets import apply_settings, read_preset
@@ -68,6 +69,7 @@ def reconstruct(
     require: float = 0.0,
     seed: int = 0,
     device: str = "auto",
+    executor: str = "local",
     workers: int | None = None,
     ram_bytes: int | None = None,
     vram_bytes: int | None = None,
@@ -81,11 +83,12 @@ def reconstruct(
     intrinsics, poses: files with those that are known, and then held; short forms of `cameras.intrinsics` and so on.
     require: share of the photos that must be placed, else NoReconstruction (what was found is written all the same).
     device, workers, ram_bytes, vram_bytes: what may be used; no result depends on it.
+    executor: the plugin that spreads the work.
     cache: folder of stored results, by default the user's.
     Raises ConfigError, InputError, NoReconstruction, Interrupted; each says in one line what to do.
     """
     started = facts.Clock.now()
-    resources = machine(device, workers, ram_bytes, vram_bytes)
+    resources, workplace = machine(device, workers, ram_bytes, vram_bytes), chosen_executor(executor)
     name = chosen_preset(preset, resources.device)
     store_folder = default_folder() if cache is None else Path(cache)
     with closing(progress or Quiet()) as shown:
@@ -96,7 +99,7 @@ def reconstruct(
             gave_up = None
             with Store(store_folder, report=watcher.note) as store:
                 try:
-                    done = run(graph, found, store, resources=resources, progress=watcher, seed=seed)
+                    done = run(graph, found, store, workplace, resources, watcher, seed)
                     scenes = done.scenes or Scenes((), {})
                 except NoReconstruction as error:
                     gave_up, done, scenes = str(error), error.run, Scenes((), {})
@@ -156,6 +159,12 @@ def chosen_preset(preset: str | Path, device: str) -> str:
     except ConfigError:  # no weights
         return ANYWHERE
     return WITH_GPU
+
+
+def chosen_executor(name: str) -> Executor:
+    """The executor plugin of this name."""
+    made: Executor = build(Registry().find("executor", name), {}, f"executor.{name}")
+    return made
 
 
 def checked_graph(

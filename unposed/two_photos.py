@@ -32,7 +32,7 @@ from unposed.pipeline.store import Store, default_folder
 
 from .output import claimed, publish
 from .pair_files import write_pair
-from .reconstruction import chosen_preset
+from .reconstruction import chosen_executor, chosen_preset
 
 Array = NDArray[np.float64]
 
@@ -89,6 +89,7 @@ def pairwise(
     settings: Iterable[str] | Mapping[str, Any] = (),
     seed: int = 0,
     device: str = "auto",
+    executor: str = "local",
     workers: int | None = None,
     ram_bytes: int | None = None,
     vram_bytes: int | None = None,
@@ -101,7 +102,7 @@ def pairwise(
     predict depth. Raises NoReconstruction if no geometry explains the matches (what was found is written all the same).
     """
     lines = [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
-    resources = machine(device, workers, ram_bytes, vram_bytes)
+    resources, workplace = machine(device, workers, ram_bytes, vram_bytes), chosen_executor(executor)
     graph = _graph(chosen_preset(preset, resources.device), lines)
     photos = single_photos(photo_a, photo_b)
     if photos[0].content == photos[1].content:
@@ -110,7 +111,7 @@ def pairwise(
         closing(progress or Quiet()) as shown,
         Store(default_folder() if cache is None else Path(cache), report=shown.note) as store,
     ):
-        done = run(graph, photos, store, resources=resources, progress=shown, seed=seed)
+        done = run(graph, photos, store, workplace, resources, shown, seed)
         if failures := done.failures:
             raise NoReconstruction(f"{' and '.join(failures[0].photos)}: {failures[0].reason}")
         found = _pair(photos, done.value("matching")[0, 1], done.value("verification")[0, 1], seed)

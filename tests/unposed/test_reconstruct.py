@@ -138,6 +138,13 @@ def test_filters_and_camera_groups(toys: str, photos: Photos, tmp_path: Path) ->
     assert made.summary["settings"]["cameras"]["grouping"] == "single"
 
 
+def test_an_executor_by_name(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
+    run = ["reconstruct", str(photos("a.png", "b.png")), "-o", str(tmp_path / "out"), "--preset", toys, "--executor"]
+    assert main([*run, "backwards"]) == 0
+    assert capsys.readouterr().err == "backwards\n" * 2  # per photo, per pair
+    assert "executor: no such plugin 'lokal'; did you mean local?" in complaint(capsys, *run, "lokal")
+
+
 def test_load_and_export(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
     folder, out = photos("a.png", "b.png", "c.png"), tmp_path / "out"
     made = unposed.reconstruct(folder, out, preset=toys, settings=["fine.at_most=2"])

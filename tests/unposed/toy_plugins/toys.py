@@ -1,7 +1,8 @@
 """Stages that only pretend: fast, and as good or bad as a test wants them to be."""
 
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -19,7 +20,8 @@ from unposed.pipeline.artifacts import (
     Scenes,
 )
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Sides, StageError
+from unposed.pipeline.executor import Job, Local, OutcomeStream
+from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources, Sides, StageError
 
 POINTS = 5
 
@@ -137,3 +139,12 @@ class Names:
         folder.mkdir(parents=True)
         names = [photos[index].name for scene in scenes.components for index in scene.photos]
         (folder / "names.txt").write_text(self.separator.join(names))
+
+
+@dataclass(frozen=True)
+class Backwards:
+    """Does the last item first, and says so."""
+
+    def run(self, job: Job, resources: Resources) -> OutcomeStream:
+        print("backwards", file=sys.stderr)
+        yield from Local().run(replace(job, items=job.items[::-1]), resources)
