@@ -24,7 +24,6 @@ INK: Colour = (0.13, 0.15, 0.21)
 TEAL: Colour = (0.15, 0.46, 0.47)
 OCHRE: Colour = (0.87, 0.63, 0.24)
 BRICK: Colour = (0.73, 0.29, 0.22)
-MOSS: Colour = (0.42, 0.50, 0.29)
 SKY: Colour = (0.50, 0.63, 0.66)
 
 

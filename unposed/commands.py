@@ -11,6 +11,7 @@ from typing import Any
 
 import unposed
 from unposed.pipeline.catalogue import entry
+from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.progress import progress_for
 from unposed.pipeline.store import Store
@@ -207,6 +208,8 @@ def _byte_count(done: int, total: int | None) -> None:
 
 def cache(arguments: argparse.Namespace) -> int:
     """`unposed cache [ls | prune | verify]`."""
+    if arguments.cache is not None and not arguments.cache.exists():
+        raise ConfigError(f"{arguments.cache}: no such folder")  # and none is made, as a run would
     with unposed.open_cache(arguments.cache) as store:
         if arguments.action == "ls":
             return _list_cache(store, arguments.json)
@@ -220,6 +223,9 @@ def cache(arguments: argparse.Namespace) -> int:
                 limits["older_than"] = arguments.unused * 86400.0
             if all(limit is None for limit in limits.values()):
                 raise ConfigError("cache prune: say what may go with --keep SIZE, --unused DAYS or --stage SLOT.PLUGIN")
+            stages = [row.stage for row in store.ls()]
+            if arguments.stage not in (None, *stages):
+                raise ConfigError(f"{arguments.stage}: nothing of it is stored{did_you_mean(arguments.stage, stages)}")
             removed, freed = store.prune(**limits)
             done = {"removed": removed, "bytes": freed}
             text = f"{count(removed, 'result')} removed, {size(freed)} freed"

@@ -83,10 +83,14 @@ def test_presets(toys: str, capsys: Capture) -> None:
 
 def test_cache(toys: str, photos: Callable[..., Path], tmp_path: Path, capsys: Capture) -> None:
     cache = ["--cache", tmp_path / "cache"]
+    assert "no such folder" in complaint(capsys, "cache", "ls", *cache)
+    (tmp_path / "cache").mkdir()
     assert "nothing is stored" in printed(capsys, "cache", "ls", *cache)
     unposed.reconstruct(photos("a.png", "b.png"), preset=toys, cache=tmp_path / "cache")
     assert "features.toy  2 results" in printed(capsys, "cache", *cache)
     assert json.loads(printed(capsys, "cache", "verify", "--json", *cache)) == {"sound": 6, "damaged": 0}
+    wrong = complaint(capsys, "cache", "prune", "--stage", "feature.toy", *cache)
+    assert "nothing of it is stored; did you mean features.toy" in wrong
     assert "2 results removed" in printed(capsys, "cache", "prune", "--stage", "features.toy", *cache)
     assert "0 results removed" in printed(capsys, "cache", "prune", "--unused", "1", *cache)
     assert "say what may go" in complaint(capsys, "cache", "prune", *cache)
