@@ -113,14 +113,14 @@ def _ceiling(args: argparse.Namespace, kind: str) -> dict[str, float]:
 def _pairs(args: argparse.Namespace, kind: str, cached: bool, batch: int) -> dict[str, float]:
     network = _network(args, kind)
     width = network.config.encoder.width
-    tokens = torch.randn(2 * batch, args.size[0] * args.size[1] // 256, width).to(args.device)
+    stored = torch.randn(2 * batch, args.size[0] * args.size[1] // 256, width).to(args.device) if cached else None
     images = _noise(2 * batch, args.size)
 
     def run() -> None:
         # A CPU gains nothing by encoding several at once.
         parts = torch.split(images, 1 if args.device == "cpu" else 2 * batch)
-        a, b = (tokens if cached else torch.cat([network.encode(part) for part in parts])).chunk(2)
-        network.decode(torch.cat([a, b]), torch.cat([b, a]), args.size, args.size)
+        tokens = torch.cat([network.encode(part) for part in parts]) if stored is None else stored
+        network.decode(tokens, tokens.roll(batch, dims=0), args.size, args.size)
 
     try:
         seconds = _seconds(args, run, rounds=1 if args.device == "cpu" else 5) / batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from .transformer import Mlp
 
 POINT_CHANNELS = 4
 """x, y, z and the confidence."""
-BAND = 32
+BAND = 16
 """Rows of the full picture that are computed at a time on a CPU."""
 HIDDEN_FACTOR = 4
 """Width of the descriptor perceptron's hidden layer, in widths of its input."""
@@ -43,20 +43,13 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Adds a finer level to what came from the coarser ones, and doubles the size."""
+    """What adds a finer level to what came from the coarser ones."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.out_conv = nn.Conv2d(width, width, 1)
         self.resConfUnit1 = ResidualUnit(width)
         self.resConfUnit2 = ResidualUnit(width)
-
-    def forward(self, level: Tensor, coarser: Tensor | None) -> Tensor:
-        # The coarsest fusion has nothing to add to: its first unit is in the files, and is never used.
-        x = level if coarser is None else self.resConfUnit1(level).add_(coarser)
-        # Published: double, then the 1x1 convolution. Both are linear, and interpolation weights sum to one, so the
-        # order is free, and this one convolves a quarter of the pixels.
-        return _doubled(self.out_conv(self.resConfUnit2(x)))
 
 
 class Scratch(nn.Module):
@@ -73,12 +66,23 @@ class Scratch(nn.Module):
         self.refinenet3 = Fusion(dpt.fused)
         self.refinenet4 = Fusion(dpt.fused)
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        fine, middle, coarse, coarsest = (conv(level) for conv, level in zip(self.layer_rn, levels, strict=True))
-        x: Tensor = self.refinenet4(coarsest, None)[:, :, : coarse.shape[2], : coarse.shape[3]]
-        for fusion, level in ((self.refinenet3, coarse), (self.refinenet2, middle), (self.refinenet1, fine)):
-            x = fusion(level, x)
-        return x
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """A quarter of the picture's size. Takes the levels out of the list."""
+        fusions = self.refinenet1, self.refinenet2, self.refinenet3, self.refinenet4
+        coarser: Tensor | None = None
+        for convolve, fusion in zip(reversed(self.layer_rn), reversed(fusions), strict=True):
+            # One name for all, so that what has been used is freed: these maps are most of the head's memory.
+            x = convolve(levels.pop())
+            # The coarsest fusion has nothing to add to: its first unit is in the files, and is never used.
+            if coarser is not None:
+                x = fusion.resConfUnit1(x)
+                x += _doubled(coarser)[:, :, : x.shape[2], : x.shape[3]]
+            # Published: double the size, then the 1x1 convolution. Both are linear, and interpolation weights sum to
+            # one, so the order is free: this one convolves a quarter of the pixels.
+            x = fusion.resConfUnit2(x)
+            coarser = fusion.out_conv(x)
+        assert coarser is not None
+        return coarser
 
 
 class Dpt(nn.Module):
@@ -108,29 +112,39 @@ class Dpt(nn.Module):
     def forward(self, levels: Sequence[Tensor], size: Size) -> Tensor:
         """(b, 4, height, width) of four (b, n, c)."""
         maps = [step(as_map(level, size)) for step, level in zip(self.act_postprocess, levels, strict=True)]
-        half: Tensor = self.head[0](self.scratch(maps))
-        if half.device.type != "cpu":
-            whole: Tensor = self.head[1:](half)
+        quarter: Tensor = self.scratch(maps)
+        if quarter.device.type != "cpu":
+            whole: Tensor = self.head(_doubled(quarter))
             return whole
-        return torch.cat([self._band(half, top, min(top + BAND, size[0])) for top in range(0, size[0], BAND)], dim=2)
+        # Whole maps would be the largest that there are, 50 and 200 MB, and do not fit in any cache.
+        half = in_bands(quarter, self.head[0])
+        return in_bands(half, self.head[2], self.head[3:])
 
-    def _band(self, half: Tensor, top: int, bottom: int) -> Tensor:
-        """Rows top to bottom of what `head[1:]` makes of the map of half size. Whole maps of full size take 200 MB and
-        do not fit in any cache."""
-        height, last = half.shape[2], 2 * half.shape[2] - 1
-        # One row more on either side, for the 3x3 convolution, which sees zeros beyond the picture.
-        first, end = max(0, top - 1), min(last + 1, bottom + 1)
-        position = torch.arange(first, end, dtype=half.dtype) * ((height - 1) / last)
-        above = position.long().clamp(max=height - 1)
-        below = (above + 1).clamp(max=height - 1)
-        rows = torch.lerp(half[:, :, above], half[:, :, below], (position - above)[:, None])
-        band = F.interpolate(rows, size=(end - first, 2 * half.shape[3]), mode="bilinear", align_corners=True)
-        band = F.pad(band, (0, 0, first - (top - 1), (bottom + 1) - end))
-        convolve = self.head[2]
-        assert isinstance(convolve, nn.Conv2d)
-        convolved = F.conv2d(band, convolve.weight, convolve.bias, padding=(0, 1))
-        out: Tensor = self.head[4](F.relu(convolved, inplace=True))
-        return out
+
+def in_bands(x: Tensor, convolve: nn.Module, then: Callable[[Tensor], Tensor] = lambda band: band) -> Tensor:
+    """`then` of the 3x3 convolution of x at twice its size."""
+    height, whole = 2 * x.shape[2], torch.empty(0)
+    for top in range(0, height, BAND):
+        band = then(_band(x, convolve, top, min(top + BAND, height)))
+        if top == 0:
+            whole = band.new_empty(*band.shape[:2], height, band.shape[3])
+        whole[:, :, top : top + BAND] = band
+    return whole
+
+
+def _band(x: Tensor, convolve: nn.Module, top: int, bottom: int) -> Tensor:
+    """Rows top to bottom of the 3x3 convolution of x at twice its size."""
+    assert isinstance(convolve, nn.Conv2d)
+    height, last = x.shape[2], 2 * x.shape[2] - 1
+    # One row more on either side, for the convolution, which sees zeros beyond the picture.
+    first, end = max(0, top - 1), min(last + 1, bottom + 1)
+    position = torch.arange(first, end, dtype=x.dtype) * ((height - 1) / last)
+    above = position.long().clamp(max=height - 1)
+    below = (above + 1).clamp(max=height - 1)
+    rows = torch.lerp(x[:, :, above], x[:, :, below], (position - above)[:, None])
+    band = F.interpolate(rows, size=(end - first, 2 * x.shape[3]), mode="bilinear", align_corners=True)
+    band = F.pad(band, (0, 0, first - (top - 1), (bottom + 1) - end))
+    return F.conv2d(band, convolve.weight, convolve.bias, padding=(0, 1))
 
 
 class PointHead(nn.Module):
@@ -159,10 +173,12 @@ class PointHead(nn.Module):
     def descriptors(self, levels: Sequence[Tensor], size: Size) -> tuple[Tensor, Tensor]:
         """(b, height, width, d) of unit norm, and (b, height, width)."""
         both = torch.cat((levels[0], levels[-1]), dim=-1)
-        raw = F.pixel_shuffle(as_map(self.head_local_features(both), size), PATCH_PX)
-        described = raw[:, :-1].movedim(1, -1).contiguous()
+        rows, columns, channels = size[0] // PATCH_PX, size[1] // PATCH_PX, self.config.descriptor_width + 1
+        raw = self.head_local_features(both).view(-1, rows, columns, channels, PATCH_PX, PATCH_PX)
+        raw = raw.permute(0, 1, 4, 2, 5, 3)
+        described, certain = raw[..., :-1].reshape(-1, *size, channels - 1), raw[..., -1].reshape(-1, *size)
         described /= torch.linalg.vector_norm(described, dim=-1, keepdim=True)
-        return described, _confidence(raw[:, -1], self.config.descriptor_confidence_range)
+        return described, _confidence(certain, self.config.descriptor_confidence_range)
 
 
 def _points(raw: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ say is in the frame of the first one's camera.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 import torch
@@ -94,21 +94,34 @@ class Network(nn.Module):
         if self.config.head == "none":
             raise ValueError("this network has no head for points: it gives tokens only")
         if self.device.type != "cpu":
-            return self._decode(tokens_1, tokens_2, size_1, size_2, descriptors)
+            first, second = self._views(tokens_1, tokens_2, size_1, size_2, descriptors)
+            return first, second
         # Maps of one pair take hundreds of megabytes, and a CPU gains nothing by having several at once.
-        pairs = zip(tokens_1, tokens_2, strict=True)
-        views = [self._decode(one[None], two[None], size_1, size_2, descriptors) for one, two in pairs]
-        return views[0] if len(views) == 1 else (_together([v for v, _ in views]), _together([v for _, v in views]))
+        batch, together = len(tokens_1), list[View]()
+        for i in range(batch):
+            one, two = tokens_1[i : i + 1], tokens_2[i : i + 1]
+            for side, view in enumerate(self._views(one, two, size_1, size_2, descriptors)):
+                if i == 0:
+                    together.append(view if batch == 1 else _room_for(batch, view))
+                if batch > 1:
+                    _put(view, together[side], i)
+                del view  # or else it would be there while the next one is made
+        return together[0], together[1]
 
-    def _decode(
+    def _views(
         self, tokens_1: Tensor, tokens_2: Tensor, size_1: Size, size_2: Size, descriptors: bool
-    ) -> tuple[View, View]:
-        read = self.config.levels_read
-        outputs_1, outputs_2 = self.decoder_outputs(tokens_1, tokens_2, size_1, size_2, read)
-        return (
-            self._view(self.downstream_head1, outputs_1, size_1, descriptors),
-            self._view(self.downstream_head2, outputs_2, size_2, descriptors),
-        )
+    ) -> Iterator[View]:
+        """Of the first, then of the second."""
+        outputs = self.decoder_outputs(tokens_1, tokens_2, size_1, size_2, self.config.levels_read)
+        heads = self.downstream_head1, self.downstream_head2
+        for head, levels, size in zip(heads, outputs, (size_1, size_2), strict=True):
+            yield self._view(head, levels, size, descriptors)
+
+    def _view(self, head: PointHead, levels: list[Tensor], size: Size, descriptors: bool) -> View:
+        with _tensor_cores(allowed=self.dtype != torch.float32):
+            points = head.points(levels, size)
+            described = descriptors and self.config.descriptor_width > 0
+            return View(*points, *(head.descriptors(levels, size) if described else (None, None)))
 
     @torch.inference_mode()
     def decoder_outputs(
@@ -130,14 +143,10 @@ class Network(nn.Module):
             kept.append((self.dec_norm(one), self.dec_norm(two)))
         return [pair[0] for pair in kept], [pair[1] for pair in kept]
 
-    def _view(self, head: PointHead, levels: list[Tensor], size: Size, descriptors: bool) -> View:
-        with _tensor_cores(allowed=self.dtype != torch.float32):
-            points = head.points(levels, size)
-            described = descriptors and self.config.descriptor_width > 0
-            return View(*points, *(head.descriptors(levels, size) if described else (None, None)))
-
     def _products(self) -> AbstractContextManager[object]:
-        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
+        if self.dtype == torch.float32:
+            return _tensor_cores(allowed=False)
+        return torch.autocast(self.device.type, self.dtype)
 
     def _rotation(self, size: Size, head_width: int) -> Rotation:
         """Made once for every size: photo collections have few."""
@@ -165,8 +174,12 @@ def _checked(size: Size) -> Size:
     return size
 
 
-def _together(views: list[View]) -> View:
-    points, confidence, described, certainty = zip(*views, strict=True)
-    if described[0] is None:
-        return View(torch.cat(points), torch.cat(confidence), None, None)
-    return View(torch.cat(points), torch.cat(confidence), torch.cat(described), torch.cat(certainty))
+def _room_for(batch: int, view: View) -> View:
+    """For so many like this one of a batch of one."""
+    return View(*(None if each is None else each.new_empty(batch, *each.shape[1:]) for each in view))
+
+
+def _put(view: View, whole: View, i: int) -> None:
+    for into, each in zip(whole, view, strict=True):
+        if each is not None:
+            into[i] = each[0]

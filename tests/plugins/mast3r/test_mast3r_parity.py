@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unposed.plugins.mast3r.checkpoint import load_network, network_of
+from unposed.plugins.mast3r.heads import BAND, in_bands
 from unposed.plugins.mast3r.network import Network, View
 from unposed.plugins.mast3r.preprocess import as_images
 
@@ -133,12 +134,12 @@ def test_batches_give_what_single_pictures_give(tiny: Network, images: dict[str,
 
 def test_pictures_of_several_bands(tiny: Network) -> None:
     """The last convolutions run over bands of rows: the seams must not show."""
-    head = tiny.downstream_head1.dpt
-    half = torch.randn(1, 8, 64, 24, generator=torch.Generator().manual_seed(3))
-    with torch.inference_mode():
-        whole = head.head[1:](half)
-        bands = [head._band(half, top, min(top + 48, 128)) for top in range(0, 128, 48)]
-    torch.testing.assert_close(torch.cat(bands, dim=2), whole, rtol=1e-5, atol=1e-5)
+    head = tiny.downstream_head1.dpt.head
+    half = torch.randn(1, 8, 3 * BAND // 2, 24, generator=torch.Generator().manual_seed(3))
+    for x in (half, half[:, :, 1:], half[:, :, :1]):  # the last band is whole, is not, and is the only one
+        with torch.inference_mode():
+            whole, bands = head[1:](x), in_bands(x, head[2], head[3:])
+        torch.testing.assert_close(bands, whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
