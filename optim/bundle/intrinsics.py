@@ -22,6 +22,9 @@ EXIF_FOCAL_SIGMA = 0.05
 PRINCIPAL_SIGMA = 0.02
 """By the long side of the photo. Lenses sit within a percent or two of the centre; crops do not, and are rare."""
 
+CROP_SIGMA = 0.1
+"""Likewise, once the photos have shown that some of them are crops."""
+
 CORNER_SIGMA = 0.04
 """Of each radial term: how far it moves a corner of the photo, by the corner's distance from the centre. Lenses are
 built to stay within a few percent, long ones and wide ones, so that the coefficients k of a long one may be large.
@@ -50,6 +53,8 @@ class Intrinsics:
     camera_of: Index
     """(photos,)."""
     prior: Prior
+    crops: bool = False
+    """Whether principal points may lie far from the centre, and are searched from the first draft on."""
 
     def with_focals(self, focal_px: Array) -> Intrinsics:
         """The same cameras with other focal lengths; fy keeps its ratio to fx, and the distortion its limit in the
@@ -61,6 +66,19 @@ class Intrinsics:
         sigma[:, K1:] = np.maximum(sigma[:, K1:] * growth[:, None] ** DEGREE, HELD)
         return replace(self, rows=rows, prior=replace(self.prior, sigma=sigma))
 
+    def with_crops(self) -> Intrinsics:
+        """The same belief, but for principal points that are not given."""
+        sigma = self.prior.sigma.copy()
+        where = sigma[:, [CX, CY]]
+        sigma[:, [CX, CY]] = np.where(where > HELD, where * (CROP_SIGMA / PRINCIPAL_SIGMA), where)
+        return replace(self, prior=replace(self.prior, sigma=sigma), crops=True)
+
+    def with_principal(self, rows: Array) -> Intrinsics:
+        """The same cameras with the principal points of `rows` (cameras, 8)."""
+        moved = self.rows.copy()
+        moved[:, [CX, CY]] = rows[:, [CX, CY]]
+        return replace(self, rows=moved)
+
     def split(self) -> Intrinsics:
         """The same belief with a camera per photo."""
         camera_of, prior = self.camera_of, self.prior
@@ -69,13 +87,22 @@ class Intrinsics:
             rows=self.rows[camera_of],
             camera_of=np.arange(len(camera_of), dtype=np.int64),
             prior=Prior(prior.mean[camera_of], prior.sigma[camera_of], prior.noise_px),
+            crops=self.crops,
         )
 
 
-def hold_principal(prior: Prior, photos_per_camera: Index) -> Prior:
-    """The prior with the principal point held for cameras with few photos."""
+def hold_principal(prior: Prior, photos_per_camera: Index, rows: Array | None = None) -> Prior:
+    """The prior with the principal point held for cameras with few photos.
+
+    Those that an earlier stage has found in `rows` (cameras, 8) far from the centre are left free, for any of that.
+    """
     sigma = prior.sigma.copy()
     few = photos_per_camera < PHOTOS_FOR_PRINCIPAL
+    if rows is not None:
+        distance = np.abs(rows - prior.mean)[:, [CX, CY]]
+        crop = (distance > np.maximum(sigma[:, [CX, CY]], 1.0)).any(axis=1)
+        sigma[np.ix_(crop, [CX, CY])] = np.maximum(sigma[crop][:, [CX, CY]], distance[crop])
+        few &= ~crop
     sigma[few, CX] = sigma[few, CY] = HELD
     return replace(prior, sigma=sigma)
 

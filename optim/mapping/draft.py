@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..bundle.adjust import adjust
 from ..bundle.intrinsics import Intrinsics
-from ..bundle.problem import Adjust, Bundle, Prior, camera_points, errors_px
+from ..bundle.problem import Adjust, Bundle, camera_points, errors_px
 from ..rotations import average, residuals_deg
 from .positioning import position
 from .relative import relative_poses
@@ -97,7 +97,7 @@ def draft(
     placed = _place(views, tracks, intrinsics, np.where(member[:, None, None], rotations, np.nan), seed)
     if placed is None:
         return None
-    bundle = without_weak_photos(_polish(placed, unit_px, intrinsics.prior), POINTS_FOR_A_POSE)
+    bundle = without_weak_photos(_polish(placed, unit_px, intrinsics), POINTS_FOR_A_POSE)
     if np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() < 2:
         return None
     noise = unit_px if views.sigma is None else unit_px * views.sigma[tracks.row]
@@ -143,17 +143,18 @@ def _place(views: Views, tracks: Tracks, intrinsics: Intrinsics, rotations: Arra
     )
 
 
-def _polish(bundle: Bundle, unit_px: float, prior: Prior) -> Bundle:
+def _polish(bundle: Bundle, unit_px: float, belief: Intrinsics) -> Bundle:
     """Short adjustments with the gross errors taken out between them; distortion joins last."""
+    crops = belief.crops
     front = camera_points(bundle)[:, 2] > 0
     bundle = keep_observations(bundle, front)
     for bound_px, options in (
         (40.0, Adjust(rotations=False, focal=False, loss_px=4.0 * unit_px, max_iterations=8, tolerance=1e-2)),
-        (12.0, Adjust(loss_px=2.0 * unit_px, max_iterations=15, tolerance=1e-3)),
-        (6.0, Adjust(loss_px=unit_px, distortion=True, max_iterations=20, tolerance=1e-3)),
+        (12.0, Adjust(principal=crops, loss_px=2.0 * unit_px, max_iterations=15, tolerance=1e-3)),
+        (6.0, Adjust(principal=crops, distortion=True, loss_px=unit_px, max_iterations=20, tolerance=1e-3)),
     ):
         if len(bundle.points) < 6:
             break
-        bundle, _ = adjust(bundle, options, prior)
+        bundle, _ = adjust(bundle, options, belief.prior)
         bundle = keep_observations(bundle, errors_px(bundle) < bound_px * unit_px)
     return bundle

@@ -80,7 +80,8 @@ def refine(
     photos that may join by resection."""
     bundle = start
     posed = np.isfinite(start.cam_from_world[:, 0, 0])
-    prior = hold_principal(prior, np.bincount(start.camera_of[posed], minlength=len(start.models)))
+    photos_per_camera = np.bincount(start.camera_of[posed], minlength=len(start.models))
+    prior = hold_principal(prior, photos_per_camera, start.intrinsics)
     summaries = []
     for turn in range(1 + options.rounds):
         first = turn == 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..bundle.adjust import adjust
 from ..bundle.intrinsics import Intrinsics
-from ..bundle.problem import Adjust, errors_px
+from ..bundle.problem import Adjust, Bundle, errors_px
 from .draft import FALSE_PAIR_DEG, Draft, draft
 from .focals import calibrate, shared_focal
 from .tracks import Matches, Views, join, spread_subset
@@ -41,7 +41,11 @@ SAME_COST = 1.01
 
 LOOSER, APART = 0.9, 0.85
 """What remains of the cost when photos of one camera get a camera each: over 0.97 where they did share one, about a
-half where they did not. First only the adjustment is given the freedom, then whole drafts are."""
+half where they did not. First only the adjustment is given the freedom, then whole drafts are. Likewise for principal
+points that are set free: over 0.93 for photos as the camera made them, about a half for crops."""
+
+CROP_ROUNDS = 2
+"""Drafts from better and better principal points."""
 
 CORE_PHOTOS = 16
 """Beliefs are tested on at most so many well-connected photos; the winner then serves the whole collection."""
@@ -90,11 +94,14 @@ def find_intrinsics(
         best, clear = _search(attempt, found_before, decided, views, intrinsics.rows[:, 0])
     if best is None:
         return Verdict(start, 1.0, ("no draft of the scene could be made",))
-    result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
     notes: list[str] = []
+    if (cropped := _cropped(attempt, best, start, unit_px)) is not None:
+        notes.append("the principal points of some photos lie far from their centres, as those of crops do")
+        best, intrinsics = cropped
+    result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
     shared = np.bincount(intrinsics.camera_of[best.posed], minlength=len(known))
     apart = result.split()
-    if assumed_groups and (shared > 1).any() and _loosened(best, apart, unit_px) < LOOSER:
+    if assumed_groups and (shared > 1).any() and _loosened(best, apart, unit_px)[1] < LOOSER:
         known_apart = known[intrinsics.camera_of]
         single = calibrate(views, core, apart.rows, apart.camera_of, known_apart)
         own = _best([attempt(apart), attempt(apart.with_focals(single))])
@@ -186,15 +193,35 @@ def _search(
     return min(equals, key=lambda d: _unusual(d, usual, known)), False
 
 
-def _loosened(found: Draft, apart: Intrinsics, unit_px: float) -> float:
-    """What remains of the cost of a draft's own observations after a short adjustment with a camera per photo."""
-    shared = found.bundle
-    free = replace(
-        shared, models=apart.models, intrinsics=shared.intrinsics[shared.camera_of], camera_of=apart.camera_of
-    )
-    free, _ = adjust(free, Adjust(distortion=True, loss_px=unit_px, max_iterations=5, tolerance=1e-3), apart.prior)
-    before, after = ((errors_px(bundle) / unit_px) ** 2 for bundle in (shared, free))
-    return float((after / (1.0 + after)).mean() / max(float((before / (1.0 + before)).mean()), 1e-12))
+def _cropped(
+    attempt: Callable[[Intrinsics], Draft | None], best: Draft, belief: Intrinsics, unit_px: float
+) -> tuple[Draft, Intrinsics] | None:
+    """A clearly better draft with principal points anywhere, and its belief, if there is one."""
+    free, ratio = _loosened(best, belief.with_crops(), unit_px)
+    if ratio > LOOSER and best.cost < CLEAR_COST:  # a poor fit has dropped the observations that would tell
+        return None
+    found: list[tuple[Draft, Intrinsics]] = []
+    rows = free.intrinsics
+    for _ in range(CROP_ROUNDS):
+        new = attempt(belief.with_crops().with_focals(rows[:, 0]).with_principal(rows))
+        if new is None:
+            break
+        rows = np.where(_seen(new)[:, None], new.bundle.intrinsics, rows)
+        found.append((new, belief.with_crops().with_focals(rows[:, 0]).with_principal(rows)))
+    chosen = min(found, key=lambda one: one[0].cost, default=None)
+    return chosen if chosen is not None and chosen[0].cost < APART * best.cost else None
+
+
+def _loosened(found: Draft, belief: Intrinsics, unit_px: float) -> tuple[Bundle, float]:
+    """A draft after a short adjustment under another belief about its cameras, and what remains of the cost of its
+    observations."""
+    bundle, rows = found.bundle, belief.rows.copy()
+    rows[belief.camera_of] = bundle.intrinsics[bundle.camera_of]
+    loose = replace(bundle, models=belief.models, intrinsics=rows, camera_of=belief.camera_of)
+    options = Adjust(principal=belief.crops, distortion=True, loss_px=unit_px, max_iterations=5, tolerance=1e-3)
+    loose, _ = adjust(loose, options, belief.prior)
+    before, after = ((errors_px(one) / unit_px) ** 2 for one in (bundle, loose))
+    return loose, float((after / (1.0 + after)).mean() / max(float((before / (1.0 + before)).mean()), 1e-12))
 
 
 def _same_place(a: Draft, b: Draft, known: Bools) -> bool:

@@ -5,6 +5,7 @@ import pytest
 
 from unposed.optim.bundle.intrinsics import (
     CORNER_SIGMA,
+    CROP_SIGMA,
     HELD,
     PHOTOS_FOR_PRINCIPAL,
     TANGENTIAL_SIGMA,
@@ -87,3 +88,22 @@ def test_a_tied_focal_length_is_believed_once() -> None:
         ["SIMPLE_RADIAL"], [(800, 300, 400, 0)], np.array([[600.0, 800.0]]), ["exif"], np.zeros(3, int), 1.0
     )
     assert belief.prior.sigma[0, 0] == 40.0 and np.isinf(belief.prior.sigma[0, 1])
+
+
+def test_crops_found_before_stay_free() -> None:
+    """The first and the last camera have few photos; the last one was found to be far from the centre."""
+    prior = Prior(np.zeros((3, 8)), np.full((3, 8), 20.0))
+    rows = np.zeros((3, 8))
+    rows[0, 2], rows[2, 2] = 15.0, -90.0
+    held = hold_principal(prior, np.array([1, PHOTOS_FOR_PRINCIPAL, 1]), rows)
+    np.testing.assert_array_equal(held.sigma[:, 2:4], [[HELD] * 2, [20.0] * 2, [90.0, 20.0]])
+
+
+def test_crops_may_be_anywhere_but_for_given_cameras(belief: Intrinsics) -> None:
+    wide = belief.with_crops()
+    assert wide.crops and wide.split().crops and not belief.crops
+    np.testing.assert_array_equal(wide.prior.sigma[0], HELD)
+    np.testing.assert_allclose(wide.prior.sigma[1:, 2:4], CROP_SIGMA * np.array([[800.0] * 2, [2000.0] * 2]))
+    moved = wide.with_principal(np.full((3, 8), 7.0))
+    np.testing.assert_array_equal(moved.rows[:, 2:4], 7.0)
+    np.testing.assert_array_equal(moved.rows[:, 4:], belief.rows[:, 4:])

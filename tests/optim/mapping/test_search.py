@@ -249,3 +249,31 @@ def test_cameras_of_another_component_are_not_searched(collection: Make, monkeyp
     verdict = find_intrinsics(world.views, world.matches, belief, known, assumed_groups=True, unit_px=1.0)
     assert counted.call_count == 1
     assert verdict.notes == ()
+
+
+@pytest.mark.parametrize("cut_px", [190.0, -240.0])
+def test_crops_are_recognised_by_their_principal_points(collection: Make, cut_px: float) -> None:
+    """Every other photo has lost an eighth of its width or more on one side."""
+    cut = (1500.0, 0.5 * (1600.0 - abs(cut_px)) - 0.5 * cut_px, 600.0, 0.0)
+    world = collection(
+        noise_px=0.5,
+        wrong=0.03,
+        sweep_deg=70.0,
+        distance=2.5,
+        points=1500,
+        lenses=(WIDE, cut),
+        sizes=((1600, 1200), (1600 - int(abs(cut_px)), 1200)),
+    )
+    verdict = found_for(world)
+    rows = verdict.intrinsics.rows[verdict.intrinsics.camera_of]
+    np.testing.assert_allclose(rows[:, 2:4], world.photo_intrinsics[:, 2:4], atol=12.0)
+    assert focal_errors_percent(world, verdict).max() < 1.0
+    assert any("crops" in note for note in verdict.notes)
+    assert verdict.intrinsics.crops
+
+
+def test_a_lens_somewhat_off_the_centre_is_no_crop(collection: Make) -> None:
+    world = collection(noise_px=0.5, wrong=0.03, sweep_deg=70.0, lenses=((1500.0, 820.0, 588.0, 0.0),))
+    verdict = found_for(world)
+    assert verdict.notes == () and not verdict.intrinsics.crops
+    np.testing.assert_array_equal(verdict.intrinsics.rows[:, 2:4], [[800.0, 600.0]])
