@@ -104,7 +104,7 @@ def reconstruct(
                 except NoReconstruction as error:
                     gave_up, done, scenes = str(error), error.run, Scenes((), {})
                 summary = {
-                    **facts.origin(Path(photos), name, graph, seed, resources),
+                    **facts.origin(Path(photos), Path(masks) if masks else None, name, graph, seed, resources),
                     **facts.outcome(found, scenes, done, gave_up),
                     **started.elapsed(),
                 }
@@ -131,10 +131,12 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     try:
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
         models = [out / component["model"] for component in summary["components"]]
-        folder, reasons = Path(photos or summary["photos_folder"]), summary["photos"]
+        folder, masks, reasons = Path(photos or summary["photos_folder"]), summary.get("masks_folder"), summary["photos"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{out}: no finished reconstruction (summary.json) in it") from None
-    found = scan(folder)
+    if photos is None and not folder.is_dir():
+        raise InputError(f"{out}: its photos are no longer in {folder}: say where they are (--photos DIR)")
+    found = scan(folder, masks=masks if masks and Path(masks).is_dir() else None)
     try:
         scenes = tuple(from_colmap(pycolmap.Reconstruction(model), found) for model in models)
     except ValueError as error:

@@ -42,11 +42,14 @@ class Clock:
         return {"wall_s": round(end.wall_s - self.wall_s, 3), "cpu_s": round(end.cpu_s - self.cpu_s, 3)}
 
 
-def origin(folder: Path, preset: str, graph: Graph, seed: int, resources: Resources) -> dict[str, Any]:
+def origin(
+    folder: Path, masks: Path | None, preset: str, graph: Graph, seed: int, resources: Resources
+) -> dict[str, Any]:
     """What was asked for, and what worked on it."""
     return {
         "format": 1,
         "photos_folder": str(folder.resolve()),
+        "masks_folder": None if masks is None else str(masks.resolve()),
         "preset": preset,
         "settings": settings(graph),
         "seed": seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,22 @@ def test_load_and_export(toys: str, photos: Photos, tmp_path: Path, capsys: Capt
     assert "is not empty" in complaint(capsys, "export", out, "--to", "names", "-o", tmp_path / "names")
     assert "did you mean names?" in complaint(capsys, "export", out, "--to", "name", "-o", tmp_path / "x")
     assert "no finished reconstruction" in complaint(capsys, "export", folder, "--to", "names", "-o", tmp_path / "x")
+
+
+def test_masks_are_found_again_and_photos_that_have_moved(
+    toys: str, photos: Photos, tmp_path: Path, capsys: Capture
+) -> None:
+    folder, out, masks = photos("a.png", "b.png"), tmp_path / "out", tmp_path / "masks"
+    masks.mkdir()
+    shutil.copy(folder / "a.png", masks / "a.png.png")
+    unposed.reconstruct(folder, out, preset=toys, masks=masks)
+    assert unposed.load(out).photos[0].mask == masks / "a.png.png"
+    shutil.rmtree(masks)
+    assert unposed.load(out).photos[0].mask is None
+    folder.rename(tmp_path / "elsewhere")
+    assert f"no longer in {folder}: say where" in complaint(capsys, "export", out, "--to", "ply", "-o", tmp_path / "x")
+    again = ["export", out, "--to", "ply", "-o", tmp_path / "x", "--photos", tmp_path / "elsewhere"]
+    assert main([str(arg) for arg in again]) == 0
 
 
 def test_progress_is_closed_whatever_happens(toys: str, photos: Photos, tmp_path: Path) -> None:
