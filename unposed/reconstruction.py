@@ -131,7 +131,8 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     try:
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
         models = [out / component["model"] for component in summary["components"]]
-        folder, masks, reasons = Path(photos or summary["photos_folder"]), summary.get("masks_folder"), summary["photos"]
+        folder, masks = Path(photos or summary["photos_folder"]), summary.get("masks_folder")
+        reasons = summary["photos"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{out}: no finished reconstruction (summary.json) in it") from None
     if photos is None and not folder.is_dir():
