@@ -39,7 +39,7 @@ DEGREE = (2, 4, 1, 1)
 HELD = 1e-6
 """Sigma of what must not move: small against every effect, large enough for the normal equations."""
 
-PHOTOS_FOR_PRINCIPAL = 5
+PHOTOS_FOR_PRINCIPAL = 4
 """A principal point is only searched where so many photos share it: alone, a photo hides it in its rotation."""
 
 

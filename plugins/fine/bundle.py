@@ -14,12 +14,13 @@ from unposed.optim.bundle.anchors import Anchors, into_their_frame, no_anchors
 from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.problem import Adjust, Bundle, Prior, Summary
 from unposed.optim.mapping.refine import Refine, Solver, refine
-from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.artifacts import Account, Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scene, Scenes
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources
 
 from ..arrays import belief_of, bundle_of, reasons, scene_of
 from ..evidence import evidence_of
+from .account import account_of, contradicted, note_on
 from .positions import positions_m
 
 Array = NDArray[np.float64]
@@ -44,7 +45,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
@@ -77,7 +78,8 @@ class BundleAdjustment:
         placed = np.zeros(len(photos), bool)
         for scene in coarse.components:
             placed[scene.photos] = True
-        scenes, notes = [], list(coarse.notes)
+        scenes: list[tuple[Scene, Account]] = []
+        notes, wrong, let_go = list(coarse.notes), set[int](), np.zeros(len(photos), bool)
         for scene in coarse.components:
             start, belief = bundle_of(scene, views, belief_of(cameras, unit_px))
             prior = belief.prior
@@ -89,7 +91,11 @@ class BundleAdjustment:
                 there = into_their_frame(start, anchors, np.asarray(given, np.float64))
                 if there is None:
                     anchors = None
-                    notes.append("a component has too few known positions, and stays in a frame of its own")
+                    told = "poses" if cameras.cam_from_world is not None else "positions"
+                    notes.append(
+                        f"a component has too few known {told}, or ones that contradict each other, and stays in a "
+                        "frame of its own"
+                    )
                 else:
                     start = there
             refined = refine(
@@ -105,12 +111,27 @@ class BundleAdjustment:
                 anchors=anchors,
             )
             result = scene_of(refined.bundle, views, evidence.rgb_of)
+            if anchors is not None and cameras.cam_from_world is not None:
+                mine = np.isfinite(start.cam_from_world[:, 0, 0])[:, None, None]
+                known = np.where(mine, np.asarray(cameras.cam_from_world, np.float64), np.nan)
+                off = contradicted(views, matches, refined.bundle, known, self.max_error_px * unit_px)
+                wrong.update(off.tolist())
+                notes += [note_on(photos, off)] if len(off) else []
             if len(result.photos) >= 2:
-                scenes.append(result)
+                scenes.append((result, account_of(refined, matches, result)))
                 placed[result.photos] = True
-        scenes.sort(key=lambda s: -len(s.photos))
-        registered = [int(photo) for scene in scenes for photo in scene.photos]
-        return Scenes(tuple(scenes), reasons(photos, evidence, registered), tuple(dict.fromkeys(notes)))
+            elif anchors is not None:
+                notes.append("no two photos of a component go with what is known of its poses")
+            let_go |= np.isfinite(start.cam_from_world[:, 0, 0]) & ~placed
+        scenes.sort(key=lambda each: -len(each[0].photos))
+        components, accounts = tuple(scene for scene, _ in scenes), tuple(account for _, account in scenes)
+        left_out = reasons(photos, evidence, np.flatnonzero(placed).tolist())
+        for index in left_out:
+            if index in wrong:
+                left_out[index] = "its given pose contradicts what it shows"
+            elif let_go[index]:
+                left_out[index] = f"fewer than {options.min_observations} of its key points went with the others"
+        return Scenes(components, left_out, tuple(dict.fromkeys(notes)), accounts)
 
     def solver(self, device: str) -> Solver:
         """What adjusts."""
