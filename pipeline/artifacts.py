@@ -255,6 +255,31 @@ class Scene:
 
 
 @dataclass(frozen=True, eq=False)
+class Account:
+    """How the fine stage came to a component, for those who want to know how far to trust it."""
+
+    costs: tuple[tuple[float, ...], ...]
+    """Of each adjustment, in square pixels: before its first step, and after each step that was taken."""
+    pairs: Ints
+    """(e, 2) int32 photo indices: the verified pairs of the component's photos."""
+    matches: Ints
+    """(e,) verified ones."""
+    inliers: Ints
+    """(e,) those of them that agree with the final poses."""
+    error_px: Floats
+    """(e,) RMS distance of the latter from their epipolar lines; not a number where there are none."""
+    removed: Mapping[str, int]
+    """What was not believed: the reason, and how many."""
+    free_gauge: int | None = None
+    """Directions in which the whole may move at no cost: 7 where nothing tells frame and scale. None: not known, as of
+    very many photos."""
+    condition: float | None = None
+    """Of the normal equations of all cameras beside the gauge; from 1e12 on the photos leave something open."""
+    sigma_deg: Floats | None = None
+    """(p,) standard deviation of the rotation of each photo of the component, if errors are independent."""
+
+
+@dataclass(frozen=True, eq=False)
 class Scenes:
     """Everything a mapper found: components, largest first, and why the other photos are in none."""
 
@@ -263,3 +288,5 @@ class Scenes:
     """Photo index to reason, for photos in no component."""
     notes: tuple[str, ...] = ()
     """Warnings for the user: weak bridges, undecided focal length, look-alike suspects."""
+    accounts: tuple[Account, ...] = ()
+    """One per component, or none from mappers that give none."""

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from unposed.pipeline.artifacts import Doubts, Photos, Scene, Scenes
+from unposed.pipeline.artifacts import Account, Doubts, Photos, Scene, Scenes
 from unposed.pipeline.engine import Failure, NodeReport, Run
 from unposed.pipeline.graph import Graph
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.weights import weights_used
+
+from .accounts import account, of_photos
 
 LIBRARIES = ("unposed", "numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "torch")
 """Those whose version may change a result."""
@@ -69,7 +71,7 @@ def outcome(photos: Photos, scenes: Scenes, run: Run, gave_up: str | None) -> di
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "found": len(each),
         "registered": sum("component" in photo for photo in each.values()),
-        "components": components(scenes),
+        "components": components(photos, scenes),
         "gave_up": gave_up,
         "notes": [*scenes.notes, *(note for each in doubts for note in each.notes)],
         "doubts": doubted_pairs(photos, doubts),
@@ -101,9 +103,12 @@ def versions(graph: Graph) -> dict[str, str]:
     return found | dict(maker.rsplit(" ", 1) for maker in sorted(makers))
 
 
-def components(scenes: Scenes) -> list[dict[str, Any]]:
+def components(photos: Photos, scenes: Scenes) -> list[dict[str, Any]]:
     """Figures of each model, in the order of the folders sparse/0, sparse/1 ..."""
-    return [{"model": f"sparse/{number}", **_component(scene)} for number, scene in enumerate(scenes.components)]
+    return [
+        {"model": f"sparse/{number}", **_component(scene), **({"adjustment": account(photos, told)} if told else {})}
+        for number, (scene, told) in enumerate(_told(scenes))
+    ]
 
 
 def per_photo(
@@ -115,10 +120,10 @@ def per_photo(
     for index, photo in enumerate(photos.photos):
         reason = lost.get(photo.name) or scenes.left_out.get(index, otherwise)
         said[photo.name] = {"reason": reason}
-    for number, scene in enumerate(scenes.components):
+    for number, (scene, told) in enumerate(_told(scenes)):
         seen = np.diff(np.searchsorted(np.sort(scene.obs_xy), scene.xy_start))
-        for row, index in enumerate(scene.photos.tolist()):
-            said[photos[index].name] = {"component": number, "points": int(seen[row])}
+        for row, (index, more) in enumerate(zip(scene.photos.tolist(), of_photos(scene, told), strict=True)):
+            said[photos[index].name] = {"component": number, "points": int(seen[row]), **more}
     return dict(sorted(said.items()))
 
 
@@ -153,6 +158,11 @@ def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
 def _doubts(run: Run) -> list[Doubts]:
     """Of all nodes that give some."""
     return [run.value(name) for name, report in run.nodes.items() if report.plugin.startswith("doubts.")]
+
+
+def _told(scenes: Scenes) -> Iterable[tuple[Scene, Account | None]]:
+    """Components with their accounts, where there are any."""
+    return zip(scenes.components, scenes.accounts or [None] * len(scenes.components), strict=True)
 
 
 def _component(scene: Scene) -> dict[str, Any]:

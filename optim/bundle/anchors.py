@@ -162,17 +162,20 @@ def into_their_frame(bundle: Bundle, anchors: Anchors, poses: Array) -> Bundle |
 
 
 def _fit(source: Array, target: Array, from_world: Array, there: Array, rounds: int = 10) -> Similarity | None:
-    """Robust against a minority of wrong positions: those further off than thrice the median have no say."""
+    """Robust against a minority of wrong positions and orientations: those further off than thrice the median have
+    no say."""
     if len(source) < 2 or np.ptp(source, axis=0).max() == 0.0 or np.ptp(target, axis=0).max() == 0.0:
         return None
     spread = np.linalg.svd(target - target.mean(axis=0), compute_uv=False)
     if len(from_world) == 0 and (len(source) < 3 or spread[1] < 1e-6 * spread[0]):
         return None
     weight = np.ones(len(source))
+    turns, sure = there.transpose(0, 2, 1) @ from_world, np.ones(len(from_world))
     fitted = None
     for _ in range(rounds):
         if len(from_world):
-            rotation = nearest_rotation((there.transpose(0, 2, 1) @ from_world).sum(axis=0))
+            rotation = nearest_rotation(np.einsum("c,cij->ij", sure, turns))
+            sure = _say(np.linalg.norm(turns - rotation, axis=(1, 2)), 1e-9)
             middle, goal = (np.average(x, axis=0, weights=weight) for x in (source, target))
             turned = (source - middle) @ rotation.T
             scale = float((weight[:, None] * turned * (target - goal)).sum() / (weight[:, None] * turned**2).sum())
@@ -182,9 +185,15 @@ def _fit(source: Array, target: Array, from_world: Array, there: Array, rounds: 
         else:
             fitted = fit_similarity(source, target, weight)
         off = np.linalg.norm(fitted(source) - target, axis=1)
-        unit = 3.0 * max(float(np.median(off)), 1e-9 * float(spread[0]))
-        weight = 1.0 / (1.0 + (off / unit) ** 2) ** 2
+        weight = _say(off, 1e-9 * float(spread[0]))
     return fitted
+
+
+def _say(off: Array, least: float) -> Array:
+    """Weights by how far off each is."""
+    unit = 3.0 * max(float(np.median(off)), least)
+    weight: Array = 1.0 / (1.0 + (off / unit) ** 2) ** 2
+    return weight
 
 
 def _centres(cam_from_world: Array) -> Array:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from ..bundle.adjust import adjust
 from ..bundle.anchors import Anchors
+from ..bundle.covariance import Covariance, covariance
 from ..bundle.intrinsics import hold_principal
 from ..bundle.problem import Adjust, Bundle, Prior, Summary, errors_px
 from ..rotations import skew
 from .resection import register
-from .tracks import Matches, Views, join, spread_subset
+from .tracks import Matches, Tracks, Views, join, spread_subset
 from .triangulation import join_points, keep_observations, rays_of, triangulate, without_weak_photos
 
 Array = NDArray[np.float64]
@@ -27,6 +28,9 @@ Bools = NDArray[np.bool_]
 
 MATCH_CHUNK = 500_000
 """Matches looked at together; bounds memory."""
+
+MOST_FOR_COVARIANCE = 100
+"""Photos up to which covariances cost little beside the adjustment: their cost grows with the cube."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,23 @@ class Solver(Protocol):
 class Refined:
     bundle: Bundle
     summaries: tuple[Summary, ...]
+    agreement: Agreement
+    """Of all matches with the final poses."""
+    off_track: int
+    """Key points whose tracks see a photo twice."""
+    off_point: int
+    """Key points of tracks that lie too far from the point, or show it under too small an angle."""
+    known: Covariance | None
+    """How well the matches tell the cameras; None of very many photos, or where they tell too little."""
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """By pair: how many matches agree with the poses, and the RMS distance of these from their epipolar lines, which
+    is not a number where there are none."""
+
+    inliers: Index
+    error_px: Array
 
 
 def refine(
@@ -109,9 +130,42 @@ def refine(
             bundle = register(views, matches, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed)
         else:
             bundle = without_weak_photos(bundle, options.min_observations)
-    everything = _retrack(views, matches, bundle, options, unit_px, None)
+    known = _covariance(bundle, prior, views.sigma, options.loss * unit_px, anchors)
+    error = epipolar_errors_px(views, matches, bundle)
+    bound_px = options.max_error * unit_px
+    tracks = join(views, matches.row_a[error < bound_px], matches.row_b[error < bound_px])
+    everything = _triangulated(views, tracks, bundle, options, unit_px)
     bundle = join_points(bundle, keep_observations(everything, ~np.isin(everything.row, bundle.row)))
-    return Refined(bundle, tuple(summaries))
+    matched = np.unique(np.concatenate([matches.row_a[error < bound_px], matches.row_b[error < bound_px]]))
+    return Refined(
+        bundle,
+        tuple(summaries),
+        agreement_of(matches, error, bound_px),
+        off_track=len(matched) - len(tracks.row),
+        off_point=int(np.count_nonzero(~np.isin(tracks.row, bundle.row))),
+        known=known,
+    )
+
+
+def agreement_of(matches: Matches, error_px: Array, bound_px: float) -> Agreement:
+    """From the errors (m,) of all matches."""
+    good = error_px < bound_px
+    edge = np.repeat(np.arange(len(matches)), matches.count())[good]
+    inliers = np.bincount(edge, minlength=len(matches))
+    squares = np.bincount(edge, error_px[good] ** 2, minlength=len(matches))
+    return Agreement(inliers, np.sqrt(squares / np.where(inliers > 0, inliers, np.nan)))
+
+
+def _covariance(
+    bundle: Bundle, prior: Prior, sigma: Array | None, loss_px: float, anchors: Anchors | None
+) -> Covariance | None:
+    if len(bundle.points) < 6 or np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() > MOST_FOR_COVARIANCE:
+        return None
+    free = Adjust(principal=True, distortion=True, loss_px=loss_px)
+    try:
+        return covariance(bundle, free, prior, None if sigma is None else sigma[bundle.row], anchors)
+    except np.linalg.LinAlgError:  # something is not determined at all
+        return None
 
 
 def dependable(bundle: Bundle, enough: int) -> Bools:
@@ -135,6 +189,10 @@ def _retrack(
     tracks = join(views, matches.row_a[allowed], matches.row_b[allowed])
     if per_photo is not None:
         tracks = spread_subset(tracks, len(views), per_photo)
+    return _triangulated(views, tracks, bundle, options, unit_px)
+
+
+def _triangulated(views: Views, tracks: Tracks, bundle: Bundle, options: Refine, unit_px: float) -> Bundle:
     return triangulate(
         views,
         tracks,

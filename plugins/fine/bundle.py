@@ -14,7 +14,17 @@ from unposed.optim.bundle.anchors import Anchors, into_their_frame, no_anchors
 from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.problem import Adjust, Bundle, Prior, Summary
 from unposed.optim.mapping.refine import Refine, Solver, refine
-from unposed.pipeline.artifacts import Account, Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scene, Scenes
+from unposed.pipeline.artifacts import (
+    Account,
+    Cameras,
+    Doubts,
+    Features,
+    LocalGeometry,
+    PairMatches,
+    Photos,
+    Scene,
+    Scenes,
+)
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources
 
@@ -45,7 +55,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
@@ -79,7 +89,7 @@ class BundleAdjustment:
         for scene in coarse.components:
             placed[scene.photos] = True
         scenes: list[tuple[Scene, Account]] = []
-        notes, wrong, let_go = list(coarse.notes), set[int](), np.zeros(len(photos), bool)
+        notes, wrong = list(coarse.notes), set[int]()
         for scene in coarse.components:
             start, belief = bundle_of(scene, views, belief_of(cameras, unit_px))
             prior = belief.prior
@@ -122,14 +132,13 @@ class BundleAdjustment:
                 placed[result.photos] = True
             elif anchors is not None:
                 notes.append("no two photos of a component go with what is known of its poses")
-            let_go |= np.isfinite(start.cam_from_world[:, 0, 0]) & ~placed
         scenes.sort(key=lambda each: -len(each[0].photos))
         components, accounts = tuple(scene for scene, _ in scenes), tuple(account for _, account in scenes)
-        left_out = reasons(photos, evidence, np.flatnonzero(placed).tolist())
+        left_out = reasons(photos, evidence, [photo for scene in components for photo in scene.photos.tolist()])
         for index in left_out:
             if index in wrong:
                 left_out[index] = "its given pose contradicts what it shows"
-            elif let_go[index]:
+            elif placed[index]:
                 left_out[index] = f"fewer than {options.min_observations} of its key points went with the others"
         return Scenes(components, left_out, tuple(dict.fromkeys(notes)), accounts)
 

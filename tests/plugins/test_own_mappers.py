@@ -195,6 +195,59 @@ def test_one_given_pose_sets_no_frame(collection: Make) -> None:
     assert len(scenes.components[0].photos) == 10
 
 
+def test_a_wrong_given_pose_is_named(collection: Make) -> None:
+    """Five of ten are known, and one of these is turned by thirty degrees: it cannot be placed, and the rest is."""
+    world = collection(noise_px=0.3, points=600)
+    known = np.where((np.arange(10) % 2 == 0)[:, None, None], world.cam_from_world, np.nan)
+    turn = np.radians(30.0)
+    known[4] = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]) @ known[4]
+    given = inputs(world)
+    given["cameras"] = replace(given["cameras"], cam_from_world=known)
+    scenes: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    assert scenes.notes == ("the given pose of 4.jpg contradicts what the photos show",)
+    assert scenes.left_out == {4: "its given pose contradicts what it shows"}
+    (scene,) = scenes.components
+    assert worst_deg(world, scene) < 0.6
+    np.testing.assert_allclose(scene.cam_from_world[[0, 2, 5]], known[[0, 2, 6]], rtol=0, atol=1e-12)
+
+
+def test_given_poses_of_which_none_is_right(collection: Make) -> None:
+    """Told, whatever comes of it, and nothing that is not a number."""
+    world = collection(noise_px=0.3, points=600)
+    given = inputs(world)
+    shuffled = world.cam_from_world[np.random.default_rng(1).permutation(10)]
+    given["cameras"] = replace(given["cameras"], cam_from_world=shuffled)
+    scenes: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    assert any("contradict" in note for note in scenes.notes)
+    for scene in scenes.components:
+        assert np.isfinite(scene.cam_from_world).all()
+        assert np.isfinite(scene.points).all()
+
+
+def test_the_account_adds_up(collection: Make) -> None:
+    """A tenth of the matches is wrong."""
+    world = collection(noise_px=0.5, wrong=0.1, points=600)
+    given = inputs(world)
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    (scene,), (account,) = fine.components, fine.accounts
+    assert len(account.costs) == 2
+    for costs in account.costs:
+        assert len(costs) > 1
+        assert list(costs) == sorted(costs, reverse=True)
+    np.testing.assert_array_equal(account.pairs, world.matches.pairs)
+    np.testing.assert_array_equal(account.matches, world.matches.count())
+    assert 0.85 < account.inliers.sum() / account.matches.sum() < 0.96
+    assert account.removed["matches off their epipolar lines"] == (account.matches - account.inliers).sum()
+    # The distance from the line is the noise of two key points, in one direction each.
+    assert np.median(account.error_px) == pytest.approx(0.5, rel=0.25)
+    assert account.free_gauge == 7
+    assert account.condition is not None
+    assert 1.0 < account.condition < 1e9
+    assert account.sigma_deg is not None
+    errors = world.errors(scene.cam_from_world).rotation_error_deg
+    assert 0.2 < np.sqrt(np.mean(errors**2)) / np.sqrt(np.mean(account.sigma_deg**2)) < 5.0
+
+
 def test_positions_in_exif_make_metres(collection: Make) -> None:
     """Somewhere in Norway, four metres between the photos, places within a few decimetres, one of them a lie."""
     world = collection(noise_px=0.3, points=600, sweep_deg=150.0)

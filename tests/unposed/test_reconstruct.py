@@ -67,6 +67,7 @@ def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path
     said = summary(out)
     assert (said["found"], said["registered"], said["seed"]) == (6, 4, 5)
     assert said["settings"]["fine"] == {"use": "fine.toy", "chunk": 2, "at_most": 4}
+    assert said["photos"]["a b.png"].pop("error_px") > 0
     assert said["photos"]["a b.png"] == {"component": 0, "points": 5}
     assert said["photos"]["e.png"]["component"] == 1
     assert said["photos"]["ü/c.png"] == {"reason": "the toy is full"}
