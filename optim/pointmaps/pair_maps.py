@@ -28,6 +28,9 @@ LATTICE = 24
 LEAST_ANGLE_DEG = 1.5
 """Between the rays of a match that is worth triangulating."""
 
+FARTHEST = 1e3
+"""By the median of a prediction: what is said to be so many times as far, or as near, is no depth."""
+
 FOCAL_SIGMA = 0.01, 0.3
 """Relative error of focal lengths that predictions agree upon, at least, and of mere guesses."""
 
@@ -41,7 +44,7 @@ class PairMaps:
     xy: Array
     """(e, 2, k, 2) pixels in both photos."""
     depth: Array
-    """(e, 2, k); each side of a pair up to a scale of its own. Only finite positive ones count."""
+    """(e, 2, k); each side of a pair up to a scale of its own. Only finite positive ones count, see `plausible`."""
     weight: Array
     """(e, k); 0 where there is no match."""
     lattice: Array
@@ -62,9 +65,19 @@ def cells_of(xy: Array, size: Array) -> Index:
     return np.asarray(row * LATTICE + column)
 
 
+def plausible(depth: Array) -> Bools:
+    """(..., n) which of the depths (..., n) of each prediction can be ones."""
+    good = np.isfinite(depth) & (depth > 0)
+    ordered = np.sort(np.where(good, depth, np.inf), axis=-1)
+    middle = np.maximum(good.sum(axis=-1, keepdims=True) - 1, 0) // 2
+    median = np.take_along_axis(ordered, middle, axis=-1) if depth.shape[-1] else ordered
+    known = np.where(good, depth, 1.0)
+    return np.asarray(good & (known / FARTHEST < median) & (known > median / FARTHEST))
+
+
 def on_lattice(xy: Array, depth: Array, confidence: Array, size: Array) -> Array:
     """(cells,) mean logarithm of the depths (n,) of pixels (n, 2) by confidence; NaN where there is none."""
-    good = np.isfinite(depth) & (depth > 0) & np.isfinite(confidence) & (confidence > 0)
+    good = plausible(depth) & np.isfinite(confidence) & (confidence > 0)
     cell, weight = cells_of(xy[good], size), confidence[good]
     total = np.bincount(cell, weight, LATTICE**2)
     with np.errstate(invalid="ignore"):
@@ -106,7 +119,7 @@ def canonical_depths(maps: PairMaps, sizes: Array) -> tuple[Array, Bools]:
     seen = np.isfinite(average).any(axis=1)
     unit[seen] = np.nanmedian(average[seen], axis=1)
 
-    valid = np.isfinite(maps.depth) & (maps.depth > 0)
+    valid = plausible(maps.depth)
     log_depth = np.log(np.where(valid, maps.depth, 1.0)) - (scale + unit[photo]).reshape(e, 2, 1)
     correction = np.where(np.repeat(maps.dense, 2)[:, None], average[photo] + scale[:, None] - level, 0.0)
     at = cells_of(maps.xy.reshape(-1, 2), np.repeat(sizes[photo], maps.xy.shape[2], axis=0)).reshape(2 * e, -1)

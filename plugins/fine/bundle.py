@@ -55,7 +55,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
@@ -130,8 +130,11 @@ class BundleAdjustment:
             if len(result.photos) >= 2:
                 scenes.append((result, account_of(refined, matches, result)))
                 placed[result.photos] = True
-            elif anchors is not None:
-                notes.append("no two photos of a component go with what is known of its poses")
+            else:
+                notes.append(
+                    f"{len(scene.photos)} photos match each other and give no points: the camera hardly moved between "
+                    "them, or it is not as it was said to be"
+                )
         scenes.sort(key=lambda each: -len(each[0].photos))
         components, accounts = tuple(scene for scene, _ in scenes), tuple(account for _, account in scenes)
         left_out = reasons(photos, evidence, [photo for scene in components for photo in scene.photos.tolist()])

@@ -211,6 +211,21 @@ def test_a_wrong_given_pose_is_named(collection: Make) -> None:
     np.testing.assert_allclose(scene.cam_from_world[[0, 2, 5]], known[[0, 2, 6]], rtol=0, atol=1e-12)
 
 
+def test_a_camera_that_turned_on_the_spot_gives_no_points(collection: Make) -> None:
+    """Coarse poses may be right; but nothing is triangulated, and that is said."""
+    world = collection(noise_px=0.3, points=600)
+    given = inputs(world)
+    coarse = Global()(**given)
+    (scene,) = coarse.components
+    together = scene.cam_from_world.copy()
+    together[:, :, 3] = 0.0
+    spot = replace(coarse, components=(replace(scene, cam_from_world=together),))
+    scenes: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=spot)
+    assert scenes.components == scenes.accounts == ()
+    assert scenes.notes[0].startswith("10 photos match each other and give no points")
+    assert set(scenes.left_out) == set(range(10))
+
+
 def test_given_poses_of_which_none_is_right(collection: Make) -> None:
     """Told, whatever comes of it, and nothing that is not a number."""
     world = collection(noise_px=0.3, points=600)

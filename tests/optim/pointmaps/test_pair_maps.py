@@ -14,6 +14,7 @@ from unposed.optim.pointmaps.pair_maps import (
     cells_of,
     first_focals,
     on_lattice,
+    plausible,
     two_view_depths,
 )
 from unposed.optim.rotations import exp_so3
@@ -145,3 +146,11 @@ def test_two_views_tell_depths_where_their_rays_meet() -> None:
     still = np.broadcast_to(np.column_stack([turn, np.zeros(3)]), (20, 3, 4))
     turned = points @ turn.T
     assert np.isnan(two_view_depths(planes[0], turned[:, :2] / turned[:, 2:], still)).all()
+
+
+def test_what_can_be_no_depth() -> None:
+    said = np.array([[2.0, 3.0, np.nan, np.inf, 0.0, -1.0, 1e30, 1e-9, 4.0], [np.nan] * 9])
+    expected = [[True, True, False, False, False, False, False, False, True], [False] * 9]
+    assert plausible(said).tolist() == expected
+    assert plausible(said * 1e-30).tolist() == expected
+    assert plausible(np.zeros((2, 0))).shape == (2, 0)
