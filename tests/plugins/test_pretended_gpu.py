@@ -1,0 +1,135 @@
+"""Networks and dense matching where tensors are not in the memory of the host: for machines without a GPU, on one that
+is none. As on a GPU, an operation that finds some of its tensors there and others here is refused, and nothing that is
+there can be read from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter, tree_map_only
+
+from unposed.optim.pair.reciprocal import both_ways, neighbours_by_descriptor, neighbours_by_position, seed_grid
+from unposed.pipeline.artifacts import PairMatches, Photo
+from unposed.pipeline.photos import single_photos
+from unposed.pipeline.stage import Resources, Sides
+from unposed.plugins.features.mast3r import Mast3r as Mast3rTokens
+from unposed.plugins.matching.dust3r import Dust3r
+from unposed.plugins.matching.mast3r import Mast3r
+
+GPU = torch.device("meta")
+BETWEEN = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+"""What may take values from one device to another."""
+
+
+class There(Tensor):
+    """A tensor that says it is on the GPU."""
+
+    here: Tensor
+
+    @staticmethod
+    def __new__(cls, here: Tensor) -> There:
+        with torch.inference_mode(False):  # PyTorch takes no views of tensors like this that are made in that mode
+            made: There = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+                cls, here.shape, here.stride(), here.storage_offset(), dtype=here.dtype, device=GPU
+            )
+        made.here = here
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _computed(func, args, kwargs or {})
+
+
+class PretendedGpu(TorchDispatchMode):
+    """Sees to what begins here and shall be there."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _computed(func, args, kwargs or {})
+
+
+def _computed(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    given = [each for each in tree_iter((args, kwargs)) if isinstance(each, Tensor)]
+    there = [each for each in given if isinstance(each, There)]
+    elsewhere = [each for each in given if each.ndim and not isinstance(each, There)]  # numbers may come from anywhere
+    if there and elsewhere and func not in BETWEEN:
+        raise RuntimeError(f"{func}: expected all tensors to be on the same device")
+    asked = kwargs.get("device")
+    stays = bool(there) if asked is None else torch.device(asked) == GPU
+    if func is torch.ops.aten.copy_.default:
+        stays = isinstance(args[0], There)
+    if asked is not None:
+        kwargs = kwargs | {"device": torch.device("cpu") if stays else asked}
+    out = func(*tree_map_only(There, lambda each: each.here, args), **tree_map_only(There, lambda e: e.here, kwargs))
+    if not stays:
+        return out
+    known = {id(each.here): each for each in there}
+    return tree_map_only(Tensor, lambda each: known[id(each)] if id(each) in known else There(each), out)
+
+
+def on_both(work: Callable[[str], Any]) -> tuple[Any, Any]:
+    """What comes of it here, and what there."""
+    here = work("cpu")
+    with PretendedGpu():
+        return here, work(str(GPU))
+
+
+def test_what_is_there_cannot_be_mixed_with_what_is_here() -> None:
+    with PretendedGpu():
+        there, here = torch.ones(3, device=GPU), torch.ones(3)
+        np.testing.assert_array_equal((there + there.new_ones(3)).cpu().numpy(), 2.0)
+        with pytest.raises(RuntimeError, match="same device"):
+            there + here
+        with pytest.raises(RuntimeError, match="not supported"):
+            np.asarray(there)
+
+
+@pytest.mark.parametrize("search", [neighbours_by_descriptor, neighbours_by_position])
+def test_dense_maps_are_searched_where_they_are(search: Any) -> None:
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((2, 24, 32, 3)).astype(np.float32)
+    seeds = seed_grid(24, 32, 2)
+
+    def work(device: str) -> Any:
+        return both_ways(search(*(torch.from_numpy(each).to(device) for each in (a, b))), seeds, seeds)
+
+    for here, there in zip(*on_both(work), strict=True):
+        assert len(here.a) > 5
+        np.testing.assert_array_equal(here, there)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Sides[Photo]:
+    random = np.random.default_rng(0)
+    for name in "ab":
+        small = Image.fromarray(random.integers(0, 256, (8, 10, 3), dtype=np.uint8))
+        small.resize((160, 128)).save(tmp_path / f"{name}.png")
+    return Sides(*single_photos(tmp_path / "a.png", tmp_path / "b.png").photos)
+
+
+@pytest.mark.parametrize("stage", [Mast3r(seed_px=4), Mast3r(seed_px=4, max_side_px=128), Dust3r(max_gap=10.0)])
+def test_from_photos_to_matches(stage: Any, photos: Sides[Photo], reference: Callable[[str], Path]) -> None:
+    file = reference("fixtures/tiny_mast3r.pth")
+
+    def work(device: str) -> PairMatches:
+        resources = Resources(device, 1, 1 << 30, 1 << 30)
+        encode = Mast3rTokens(weights=file, keep="float32", size_px=64, precision="float32")
+        tokens = Sides(*encode.batch([(photo,) for photo in photos], resources))
+        found: PairMatches = replace(stage, weights=file, precision="float32")(tokens, photos, resources)
+        return found
+
+    here, there = on_both(work)
+    rows_here, rows_there = ({tuple(row) for row in np.hstack([each.xy_a, each.xy_b])} for each in (here, there))
+    assert len(rows_here & rows_there) > max(10, 0.9 * len(rows_here | rows_there))  # noise has ties, nearly
+    for name in ("depth", "confidence"):
+        for one, other in zip(here.grids, there.grids, strict=True):
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-3)
