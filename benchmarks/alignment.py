@@ -147,7 +147,7 @@ def black_photo(oracle: Oracle) -> Path:
     return file
 
 
-def judged(oracle: Oracle, scenes: Scenes) -> dict[str, float]:
+def judged(oracle: Any, scenes: Scenes) -> dict[str, float]:
     """Of the largest component: median errors of pairs; of the trajectory by its mean square radius; mean of focals."""
     poses = np.full((oracle.photos, 3, 4), np.nan)
     if not scenes.components:

@@ -57,6 +57,10 @@ class Depths:
     """(m,)."""
     noise_px: float = 1.5
 
+    def of(self, rows: NDArray[np.int64]) -> Depths:
+        """Those of some."""
+        return replace(self, depth=self.depth[rows], relative_sigma=self.relative_sigma[rows])
+
 
 def no_anchors(photos: int) -> Anchors:
     """Nothing is known; use dataclasses.replace to say what is."""

@@ -9,7 +9,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from ..cameras import CX, CY, intrinsics_of, params_of
-from .anchors import Anchors
+from .anchors import Anchors, Depths
 from .intrinsics import HELD
 from .losses import CAUCHY, HUBER, SQUARES
 from .problem import Adjust, Bundle, Prior, Summary
@@ -29,11 +29,12 @@ def adjust_by_ceres(
     prior: Prior | None = None,
     sigma: Array | None = None,
     anchors: Anchors | None = None,
+    depths: Depths | None = None,
 ) -> tuple[Bundle, Summary]:
     """As optim.bundle.adjust.adjust, but all observations are equally exact and intrinsics are free or fixed: COLMAP's
-    adjustment has no place for `sigma`, and of a `prior` it only heeds what is held, the principal point for all
-    cameras or none, and of anchors only fixed poses; nor does it tell the costs on the way."""
-    del sigma
+    adjustment has no place for `sigma` and `depths`, and of a `prior` it only heeds what is held, the principal point
+    for all cameras or none, and of anchors only fixed poses; nor does it tell the costs on the way."""
+    del sigma, depths
     model, adjuster = prepared(bundle, options, prior, anchors)
     solved = adjuster.solve()
     assert isinstance(solved, pycolmap.CeresBundleAdjustmentSummary)

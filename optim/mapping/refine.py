@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.adjust import adjust
-from ..bundle.anchors import Anchors
+from ..bundle.anchors import Anchors, Depths
 from ..bundle.covariance import Covariance, covariance
 from ..bundle.intrinsics import hold_principal
 from ..bundle.problem import Adjust, Bundle, Prior, Summary, errors_px
@@ -57,7 +57,13 @@ class Solver(Protocol):
     """A way to the minimum, as optim.bundle.adjust.adjust."""
 
     def __call__(
-        self, bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None, anchors: Anchors | None
+        self,
+        bundle: Bundle,
+        options: Adjust,
+        prior: Prior | None,
+        sigma: Array | None,
+        anchors: Anchors | None,
+        depths: Depths | None,
     ) -> tuple[Bundle, Summary]: ...
 
 
@@ -96,9 +102,10 @@ def refine(
     seed: int = 0,
     solver: Solver = adjust,
     anchors: Anchors | None = None,
+    depths: Depths | None = None,
 ) -> Refined:
     """The final bundle. `start` gives cameras and poses, in the frame of the anchors if there are any; `candidates` are
-    photos that may join by resection."""
+    photos that may join by resection; `depths` are those of all key points, in the units of the start."""
     bundle = start
     posed = np.isfinite(start.cam_from_world[:, 0, 0])
     photos_per_camera = np.bincount(start.camera_of[posed], minlength=len(start.models))
@@ -123,6 +130,7 @@ def refine(
             prior,
             None if views.sigma is None else views.sigma[bundle.row],
             anchors,
+            None if depths is None else depths.of(bundle.row),
         )
         summaries.append(summary)
         bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * unit_px)
@@ -130,7 +138,7 @@ def refine(
             bundle = register(views, matches, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed)
         else:
             bundle = without_weak_photos(bundle, options.min_observations)
-    known = _covariance(bundle, prior, views.sigma, options.loss * unit_px, anchors)
+    known = _covariance(bundle, prior, views.sigma, options.loss * unit_px, anchors, depths)
     error = epipolar_errors_px(views, matches, bundle)
     bound_px = options.max_error * unit_px
     tracks = join(views, matches.row_a[error < bound_px], matches.row_b[error < bound_px])
@@ -157,13 +165,19 @@ def agreement_of(matches: Matches, error_px: Array, bound_px: float) -> Agreemen
 
 
 def _covariance(
-    bundle: Bundle, prior: Prior, sigma: Array | None, loss_px: float, anchors: Anchors | None
+    bundle: Bundle,
+    prior: Prior,
+    sigma: Array | None,
+    loss_px: float,
+    anchors: Anchors | None,
+    depths: Depths | None,
 ) -> Covariance | None:
     if len(bundle.points) < 6 or np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() > MOST_FOR_COVARIANCE:
         return None
     free = Adjust(principal=True, distortion=True, loss_px=loss_px)
     try:
-        return covariance(bundle, free, prior, None if sigma is None else sigma[bundle.row], anchors)
+        own = None if sigma is None else sigma[bundle.row]
+        return covariance(bundle, free, prior, own, anchors, None if depths is None else depths.of(bundle.row))
     except np.linalg.LinAlgError:  # something is not determined at all
         return None
 

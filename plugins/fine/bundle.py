@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.bundle.adjust import adjust
-from unposed.optim.bundle.anchors import Anchors, into_their_frame, no_anchors
+from unposed.optim.bundle.anchors import Anchors, Depths, into_their_frame, no_anchors
 from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.problem import Adjust, Bundle, Prior, Summary
 from unposed.optim.mapping.refine import Refine, Solver, refine
@@ -32,6 +32,7 @@ from ..arrays import belief_of, bundle_of, reasons, scene_of
 from ..evidence import evidence_of
 from .account import account_of, contradicted, note_on
 from .positions import positions_m
+from .predictions import few_tracks, predicted_depths, with_predicted_focals
 
 Array = NDArray[np.float64]
 
@@ -55,7 +56,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
@@ -108,6 +109,11 @@ class BundleAdjustment:
                     )
                 else:
                     start = there
+            depths = None
+            if evidence.dense and few_tracks(scene):
+                depths = predicted_depths(evidence, matching, verification, scene, start)
+                inside = np.asarray(np.isin(matches.pairs, scene.photos).all(axis=1))
+                prior = with_predicted_focals(prior, belief, matching, matches.pairs[inside])
             refined = refine(
                 views,
                 matches,
@@ -119,6 +125,7 @@ class BundleAdjustment:
                 seed=self.seed,
                 solver=self.solver(resources.device),
                 anchors=anchors,
+                depths=depths,
             )
             result = scene_of(refined.bundle, views, evidence.rgb_of)
             if anchors is not None and cameras.cam_from_world is not None:
@@ -164,10 +171,16 @@ def anchors_of(cameras: Cameras, photos: Photos, gps_sigma_m: float | None) -> A
 
 
 def _on_gpu(
-    device: str, bundle: Bundle, options: Adjust, prior: Prior | None, sigma: Array | None, anchors: Anchors | None
+    device: str,
+    bundle: Bundle,
+    options: Adjust,
+    prior: Prior | None,
+    sigma: Array | None,
+    anchors: Anchors | None,
+    depths: Depths | None,
 ) -> tuple[Bundle, Summary]:
     if len(bundle.xy) < WORTH_A_GPU:
-        return adjust(bundle, options, prior, sigma, anchors)
+        return adjust(bundle, options, prior, sigma, anchors, depths)
     from unposed.optim.bundle.adjust_torch import adjust_on  # torch takes a second to import
 
-    return adjust_on(device, bundle, options, prior, sigma, anchors)
+    return adjust_on(device, bundle, options, prior, sigma, anchors, depths)

@@ -68,3 +68,14 @@ def test_the_tables(tmp_path: Path) -> None:
     assert [row[1] for row in rows] == ["usual", "hard"]
     assert [row[5] for row in rows] == ["6/6", "6/6"]
     assert "1 of 1 scenes" in said[-1]
+
+
+def test_two_photos_with_few_matches_are_held_by_predicted_depths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them the fine stage does harm to what the coarse one found."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from few_photos import measured
+
+    coarse, fine, without = (np.median(errors, axis=0) for errors in measured(2, 30, False))
+    assert fine[0] < coarse[0] + 0.1
+    assert fine[0] < 0.5 * without[0]
+    assert fine[2] < 0.5 * without[2]
