@@ -105,8 +105,8 @@ class OnDevice:
             camera=camera[:, :, :-1],
             camera_gradient=camera[:, :, -1],
             mixed=normal[:, :d, d:-1],
-            point=point[[0, 1, 2, 4, 5, 7]],
-            point_gradient=point[[3, 6, 8]],
+            point=torch.stack([point[i] for i in (0, 1, 2, 4, 5, 7)]),  # a list as an index would be sent each time
+            point_gradient=torch.stack([point[i] for i in (3, 6, 8)]),
             cross=cross,
             camera_cross=here.by_view(lens_cross) if here.shared else lens_cross,
         )
