@@ -43,7 +43,7 @@ def read_state(path: Path, *inside: str) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever unpickling someone's file may raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error
     for name in inside:
         if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):

@@ -116,7 +116,7 @@ def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
         with _ALLOWING, torch.serialization.safe_globals(HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever unpickling someone's file may raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             reason = "it asks for code to be run, or for objects that are no weights"
         raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error

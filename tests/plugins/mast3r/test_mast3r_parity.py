@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,22 @@ def test_the_real_architecture(reference: Callable[[str], Any]) -> None:
     for side, last in enumerate(net.decoder_outputs(one, two, *sizes, [12]), start=1):
         assert error("tokens", last[0], published[f"dec{side}.12"]) < TOLERANCE
     assert_views(net.decode(one, two, *sizes), published, "")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # which the translator uses itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch translates for a CPU by way of a C++ compiler")
+def test_translated_blocks_say_the_same(
+    tiny: Network,
+    images: dict[str, Tensor],
+    reference: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    before = counters["stats"]["unique_graphs"]
+    compiled = load_network(reference("fixtures/tiny_mast3r.pth"), compiled=True)
+    plain, other = tiny.encode(images["a"]), compiled.encode(images["a"])  # decoders would take half a minute more
+    assert counters["stats"]["unique_graphs"] > before
+    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-4)
