@@ -176,10 +176,15 @@ def _checked(size: Size) -> Size:
 
 def _room_for(batch: int, view: View) -> View:
     """For so many like this one of a batch of one."""
-    return View(*(None if each is None else each.new_empty(batch, *each.shape[1:]) for each in view))
+
+    def room(each: Tensor) -> Tensor:
+        return each.new_empty(batch, *each.shape[1:])
+
+    desc, certainty = (None if each is None else room(each) for each in (view.desc, view.desc_conf))
+    return View(room(view.pts3d), room(view.conf), desc, certainty)
 
 
 def _put(view: View, whole: View, i: int) -> None:
     for into, each in zip(whole, view, strict=True):
-        if each is not None:
+        if into is not None and each is not None:
             into[i] = each[0]

@@ -39,18 +39,18 @@ class There(Tensor):
     @staticmethod
     def __new__(cls, here: Tensor) -> There:
         with torch.inference_mode(False):  # PyTorch takes no views of tensors like this that are made in that mode
-            made: There = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            made: There = Tensor._make_wrapper_subclass(
                 cls, here.shape, here.stride(), here.storage_offset(), dtype=here.dtype, device=GPU
             )
         made.here = here
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _computed(func, args, kwargs or {})
 
 
-class PretendedGpu(TorchDispatchMode):
+class PretendedGpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees to what begins here and shall be there."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -79,12 +79,12 @@ def _computed(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> An
 def on_both(work: Callable[[str], Any]) -> tuple[Any, Any]:
     """What comes of it here, and what there."""
     here = work("cpu")
-    with PretendedGpu():
+    with PretendedGpu():  # type: ignore[no-untyped-call]
         return here, work(str(GPU))
 
 
 def test_what_is_there_cannot_be_mixed_with_what_is_here() -> None:
-    with PretendedGpu():
+    with PretendedGpu():  # type: ignore[no-untyped-call]
         there, here = torch.ones(3, device=GPU), torch.ones(3)
         np.testing.assert_array_equal((there + there.new_ones(3)).cpu().numpy(), 2.0)
         with pytest.raises(RuntimeError, match="same device"):
