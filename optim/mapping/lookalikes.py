@@ -50,6 +50,11 @@ GAIN = 0.1
 TIE = 0.05
 """What it costs to contradict all pairs: hardly anything, but it decides between ways that are alike otherwise."""
 
+BEREFT, SPARED = 0.25, 1.0 / 3.0
+"""What it costs to contradict all partners of a photo, and how many matches fewer than the best one the best that is
+left may have at no cost. The double of a place may match a bit better than the place itself from nearby, not twice as
+well."""
+
 STRONGEST = 3
 """Pairs of a claim that are tried, one by one: not all of a claim need to be right or wrong together."""
 
@@ -103,7 +108,7 @@ class Beliefs:
     parent: Index
     """(photos,) the forest that this began with; roots are their own parents."""
     cost: float
-    """How many coincidences it takes: contradicted claims, and suspects that are believed."""
+    """How many coincidences it takes: contradicted claims, suspects that are believed, and best partners lost."""
 
 
 def fewest_coincidences(relations: Relations, trials: int = 120) -> Beliefs:
@@ -225,8 +230,19 @@ def _believe(relations: Relations, order: Index, veto: float) -> Beliefs:
     claim = _claims(relations, rotations, false)
     total = np.bincount(claim[claim >= 0], weights=strength[claim >= 0])
     cost = (1.0 - np.exp(-((total / CERTAIN) ** 2))).sum() + (relations.suspicion * strength)[~false].sum() / CERTAIN
-    cost += TIE * strength[false].sum() / strength.sum()
+    cost += TIE * strength[false].sum() / strength.sum() + BEREFT * _bereft(relations, false).sum()
     return Beliefs(residual, claim, parent, float(cost))
+
+
+def _bereft(relations: Relations, false: Mask) -> Array:
+    """(photos,) from 0, a partner about as good as the best one is kept, to 1, all are lost; by plain matches, since
+    the nearest views of a front are as flat as its double."""
+    best, kept = np.zeros((2, relations.photos))
+    for photo in relations.pairs.T:
+        np.maximum.at(best, photo, relations.matches)
+        np.maximum.at(kept, photo[~false], relations.matches[~false])
+    lost: Array = 1.0 - kept / np.maximum(best, 1e-9)
+    return np.where(best > 0.0, np.maximum(lost - SPARED, 0.0) / (1.0 - SPARED), 0.0)
 
 
 def _grown(relations: Relations, order: Index, veto: float) -> tuple[Array, Index, Index]:

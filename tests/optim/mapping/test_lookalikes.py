@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unposed.optim.mapping.lookalikes import BELIEVED, Beliefs, Relations, fewest_coincidences
+from unposed.optim.mapping.lookalikes import BELIEVED, SPARED, Beliefs, Relations, _bereft, fewest_coincidences
 from unposed.optim.mapping.pair_graph import ranks, rooted
 from unposed.optim.pair.copies import same_picture
 from unposed.optim.rotations import exp_so3
@@ -65,6 +65,17 @@ def test_a_flat_look_alike_that_is_stronger_than_anything_true() -> None:
     relations, true = walk(false_matches=190.0)
     relations.flat[~true] = True
     np.testing.assert_array_equal(believed(fewest_coincidences(relations)), true)
+
+
+def test_best_partners_are_not_given_up_lightly() -> None:
+    pairs, matches = np.array([[0, 1], [0, 2], [1, 2]]), np.array([100.0, 80.0, 30.0])
+    nothing = np.zeros(3)
+    relations = Relations(4, pairs, np.tile(np.eye(3), (3, 1, 1)), matches, matches / 200.0, nothing > 0, nothing)
+    no_pair, first, every = np.zeros(3, bool), np.arange(3) == 0, np.ones(3, bool)
+    np.testing.assert_allclose(_bereft(relations, no_pair), 0.0)
+    # Photo 0 has one that is nearly as good, photo 1 keeps 30 matches of 100, photo 2 its best, photo 3 never had any.
+    np.testing.assert_allclose(_bereft(relations, first), [0.0, (0.7 - SPARED) / (1.0 - SPARED), 0.0, 0.0])
+    np.testing.assert_allclose(_bereft(relations, every), [1.0, 1.0, 1.0, 0.0])
 
 
 def test_nothing_is_amiss_with_an_ordinary_walk() -> None:
