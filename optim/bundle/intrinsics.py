@@ -14,6 +14,7 @@ from .problem import Prior
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 FocalSource = Literal["given", "exif", "guess"]
 
 EXIF_FOCAL_SIGMA = 0.05
@@ -66,6 +67,12 @@ class Intrinsics:
         sigma[:, K1:] = np.maximum(sigma[:, K1:] * growth[:, None] ** DEGREE, HELD)
         return replace(self, rows=rows, prior=replace(self.prior, sigma=sigma))
 
+    def without_focals(self, cameras: Bools) -> Intrinsics:
+        """The same belief, but for the focal lengths of these (cameras,), which may be anything."""
+        sigma = self.prior.sigma.copy()
+        sigma[cameras, FX] = sigma[cameras, FY] = np.inf
+        return replace(self, prior=replace(self.prior, sigma=sigma))
+
     def with_crops(self) -> Intrinsics:
         """The same belief, but for principal points that are not given."""
         sigma = self.prior.sigma.copy()
@@ -91,20 +98,26 @@ class Intrinsics:
         )
 
 
-def hold_principal(prior: Prior, photos_per_camera: Index, rows: Array | None = None) -> Prior:
-    """The prior with the principal point held for cameras with few photos.
-
-    Those that an earlier stage has found in `rows` (cameras, 8) far from the centre are left free, for any of that.
-    """
+def hold_principal(prior: Prior, photos_per_camera: Index) -> Prior:
+    """The prior with the principal point held for cameras with few photos."""
     sigma = prior.sigma.copy()
     few = photos_per_camera < PHOTOS_FOR_PRINCIPAL
-    if rows is not None:
-        distance = np.abs(rows - prior.mean)[:, [CX, CY]]
-        crop = (distance > np.maximum(sigma[:, [CX, CY]], 1.0)).any(axis=1)
-        sigma[np.ix_(crop, [CX, CY])] = np.maximum(sigma[crop][:, [CX, CY]], distance[crop])
-        few &= ~crop
     sigma[few, CX] = sigma[few, CY] = HELD
     return replace(prior, sigma=sigma)
+
+
+def prior_after(prior: Prior, found: Array, photos_per_camera: Index) -> Prior:
+    """The prior of a stage that begins with the intrinsics (cameras, 8) which an earlier one has found.
+
+    Where these lie far from what was believed, that far is no longer unlikely: EXIF was wrong, or the photo is a crop.
+    Other principal points are held for cameras with few photos.
+    """
+    distance = np.where(prior.sigma > HELD, np.abs(found - prior.mean), 0.0)[:, :K1]
+    crop = (distance > prior.sigma[:, :K1])[:, [CX, CY]].any(axis=1)
+    held = hold_principal(prior, np.where(crop, PHOTOS_FOR_PRINCIPAL, photos_per_camera))
+    sigma = held.sigma.copy()
+    sigma[:, :K1] = np.maximum(sigma[:, :K1], distance)
+    return replace(held, sigma=sigma)
 
 
 def believe(

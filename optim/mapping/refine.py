@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..bundle.adjust import adjust
 from ..bundle.anchors import Anchors, Depths
 from ..bundle.covariance import Covariance, covariance
-from ..bundle.intrinsics import hold_principal
+from ..bundle.intrinsics import prior_after
 from ..bundle.problem import Adjust, Bundle, Prior, Summary, errors_px
 from ..rotations import skew
 from .resection import register
@@ -109,7 +109,7 @@ def refine(
     bundle = start
     posed = np.isfinite(start.cam_from_world[:, 0, 0])
     photos_per_camera = np.bincount(start.camera_of[posed], minlength=len(start.models))
-    prior = hold_principal(prior, photos_per_camera, start.intrinsics)
+    prior = prior_after(prior, start.intrinsics, photos_per_camera)
     summaries = []
     for turn in range(1 + options.rounds):
         first = turn == 0

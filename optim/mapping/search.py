@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.adjust import adjust
-from ..bundle.intrinsics import Intrinsics
+from ..bundle.intrinsics import HELD, Intrinsics
 from ..bundle.problem import Adjust, Bundle, errors_px
+from ..cameras import FX
 from .draft import FALSE_PAIR_DEG, Draft, draft
 from .focals import calibrate, shared_focal
 from .tracks import Matches, Views, join, spread_subset
@@ -95,6 +96,14 @@ def find_intrinsics(
     if best is None:
         return Verdict(start, 1.0, ("no draft of the scene could be made",))
     notes: list[str] = []
+    by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > HELD)
+    if best.cost > CLEAR_COST and by_exif.any():
+        free = intrinsics.without_focals(by_exif)
+        afresh = starting_focals(views, core, free, known & ~by_exif)
+        other, other_clear = _search(attempt, afresh, decided & ~by_exif, views, intrinsics.rows[:, 0])
+        if other is not None and other.cost < APART * best.cost:
+            notes.append("the focal lengths that EXIF tells do not fit these photos, and were not believed")
+            best, clear, intrinsics, start, known = other, other_clear, free, afresh, known & ~by_exif
     if (cropped := _cropped(attempt, best, start, unit_px)) is not None:
         notes.append("the principal points of some photos lie far from their centres, as those of crops do")
         best, intrinsics = cropped

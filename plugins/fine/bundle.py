@@ -56,7 +56,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""

@@ -12,6 +12,7 @@ from unposed.optim.bundle.intrinsics import (
     Intrinsics,
     believe,
     hold_principal,
+    prior_after,
 )
 from unposed.optim.bundle.problem import Prior
 from unposed.optim.cameras import project
@@ -90,13 +91,16 @@ def test_a_tied_focal_length_is_believed_once() -> None:
     assert belief.prior.sigma[0, 0] == 40.0 and np.isinf(belief.prior.sigma[0, 1])
 
 
-def test_crops_found_before_stay_free() -> None:
-    """The first and the last camera have few photos; the last one was found to be far from the centre."""
-    prior = Prior(np.zeros((3, 8)), np.full((3, 8), 20.0))
-    rows = np.zeros((3, 8))
-    rows[0, 2], rows[2, 2] = 15.0, -90.0
-    held = hold_principal(prior, np.array([1, PHOTOS_FOR_PRINCIPAL, 1]), rows)
-    np.testing.assert_array_equal(held.sigma[:, 2:4], [[HELD] * 2, [20.0] * 2, [90.0, 20.0]])
+def test_what_was_found_before_is_no_surprise() -> None:
+    """The first, third and fourth camera have few photos; the third was found to be a crop, the last one is given."""
+    prior = Prior(np.zeros((4, 8)), np.full((4, 8), 20.0))
+    prior.sigma[3] = HELD
+    found = np.zeros((4, 8))
+    found[1, 0], found[2, 2], found[3, 2] = 300.0, -90.0, 1e-3
+    after = prior_after(prior, found, np.array([1, PHOTOS_FOR_PRINCIPAL, 1, 1])).sigma
+    np.testing.assert_array_equal(after[:, 0], [20.0, 300.0, 20.0, HELD])
+    np.testing.assert_array_equal(after[:, 2:4], [[HELD] * 2, [20.0] * 2, [90.0, 20.0], [HELD] * 2])
+    np.testing.assert_array_equal(after[:3, 4:], 20.0)
 
 
 def test_crops_may_be_anywhere_but_for_given_cameras(belief: Intrinsics) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from unposed.optim.bundle.intrinsics import Intrinsics
+from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA, Intrinsics
 from unposed.optim.bundle.problem import Prior
 from unposed.optim.mapping import search
 from unposed.optim.mapping.draft import Draft, draft
@@ -277,3 +277,17 @@ def test_a_lens_somewhat_off_the_centre_is_no_crop(collection: Make) -> None:
     verdict = found_for(world)
     assert verdict.notes == () and not verdict.intrinsics.crops
     np.testing.assert_array_equal(verdict.intrinsics.rows[:, 2:4], [[800.0, 600.0]])
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.5])
+def test_focal_lengths_that_exif_has_wrong_are_not_believed(collection: Make, factor: float) -> None:
+    """A long lens leaves the focal length to the prior, and a wrong one bends the scene."""
+    world = collection(noise_px=0.5, sweep_deg=360.0, photos=16, distance=25.0, lenses=(LONG,))
+    belief = world.belief(factor)
+    sigma = belief.prior.sigma.copy()
+    sigma[:, :2] = EXIF_FOCAL_SIGMA * belief.rows[:, :2]
+    belief = replace(belief, prior=replace(belief.prior, sigma=sigma))
+    known = np.ones(len(belief.models), bool)
+    verdict = find_intrinsics(world.views, world.matches, belief, known, assumed_groups=True, unit_px=1.0)
+    assert focal_errors_percent(world, verdict).max() < 5.0
+    assert any("EXIF" in note for note in verdict.notes)
