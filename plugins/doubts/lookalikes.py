@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.mapping.focals import shared_focal
-from unposed.optim.mapping.lookalikes import BELIEVED, VETO, WORTH_A_TRIAL, Beliefs, Relations, fewest_coincidences
+from unposed.optim.mapping.lookalikes import BELIEVED, DOUBT, WORTH_A_TRIAL, Beliefs, Relations, fewest_coincidences
 from unposed.optim.mapping.missing import matched_points, suspicion
 from unposed.optim.mapping.relative import relative_poses
 from unposed.optim.pair.copies import same_picture
@@ -36,7 +36,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     seed: int = 0
 
@@ -55,7 +55,7 @@ class LookAlikes:
         if not len(relations.pairs):
             return Doubts(np.zeros((0, 2), np.int32), (), copies)
         beliefs = fewest_coincidences(relations)
-        cut = relations.suspicion > np.where(beliefs.claim == BELIEVED, DAMNED, VETO)
+        cut = relations.suspicion > np.where(beliefs.claim == BELIEVED, DAMNED, DOUBT)
         claimed = np.flatnonzero(beliefs.claim >= 0)
         weight = np.bincount(beliefs.claim[claimed], relations.strength[claimed])
         cut[claimed] |= weight[beliefs.claim[claimed]] >= WORTH_A_TRIAL  # mappers do without help with weaker ones
@@ -97,7 +97,7 @@ class LookAlikes:
 
 
 def _reason(relations: Relations, beliefs: Beliefs, row: int) -> str:
-    lacks = relations.suspicion[row] > VETO
+    lacks = relations.suspicion[row] > DOUBT
     turned = f"its rotation is {beliefs.residual_deg[row]:.0f} degrees off that of the chains of other pairs"
     differs = "around what matches the photos show different things"
     contradicted = beliefs.claim[row] != BELIEVED
