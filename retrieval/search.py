@@ -22,6 +22,8 @@ BATCH = 16
 """Photos that are quantised together: enough rows for a product to be efficient."""
 INDEX_SHARE, QUERY_SHARE, SCORE_SHARE = 4, 4, 8
 """Parts of the memory for the codes of the index, for those of the queries and for a block of scores."""
+GROUP = 16
+"""Scores of which only the largest is looked at first."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,24 @@ def _best_of_block(
     table = scores(index, own, count)
     here = np.arange(count)
     table[here, start + here] = 0.0  # nobody is his own partner
-    kept = min(partners, index.photos)
-    best = np.argpartition(table, index.photos - kept, axis=1)[:, index.photos - kept :]
-    score = np.take_along_axis(table, best, axis=1)
-    row, column = np.nonzero(score > 0.0)
-    return np.column_stack([start + row, best[row, column]]), score[row, column]
+    row, column = largest(table, partners)
+    return np.column_stack([start + row, column]), table[row, column]
+
+
+def largest(table: NDArray[np.float64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of the `count` largest positive entries of each row, the largest first; of equal ones those
+    further to the left."""
+    rows, columns = table.shape
+    least = np.zeros(rows)
+    if columns > count:
+        # As many groups as are asked for reach the least of the maxima taken: nothing below it can be among the
+        # largest. Sorting out the maxima alone is many times as fast as all entries.
+        size = max(1, min(GROUP, columns // (count + 1)))
+        groups = columns // size
+        maxima = table[:, : size * groups].reshape(rows, size, groups).max(axis=1)
+        least = np.partition(maxima, groups - count, axis=1)[:, groups - count]
+    row, column = np.nonzero(table >= np.maximum(least, np.finfo(float).tiny)[:, None])
+    order = np.lexsort((column, -table[row, column], row))
+    row, column = row[order], column[order]
+    kept = np.arange(len(row)) - np.searchsorted(row, row) < count
+    return row[kept], column[kept]

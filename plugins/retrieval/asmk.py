@@ -28,7 +28,7 @@ class Asmk:
     words are learnt from the collection, or given."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     keypoints: Annotated[int, Within("[1, inf)")] = 1024
     """How many descriptors of each photo count, best first."""

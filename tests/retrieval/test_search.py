@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from unposed.retrieval.asmk import Kernel
 from unposed.retrieval.codebook import sample_rows, train_codebook
-from unposed.retrieval.search import BATCH, Search, best_partners_by_words
+from unposed.retrieval.search import BATCH, GROUP, Search, best_partners_by_words, largest
 from unposed.retrieval.words import codebook_of, nearest_words
 
 PHOTOS = 3 * BATCH + 5
@@ -54,6 +57,18 @@ def test_neither_memory_nor_threads_change_the_result(photos, codebook, limit, t
     expected = search(photos, codebook, partners=7)
     for ours, theirs in zip(search(photos, codebook, partners=7, limit=limit, threads=threads), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(0, 3), st.integers(1, 40 * GROUP)), elements=st.integers(0, 30)),
+    st.integers(1, 2 * GROUP),
+)
+def test_the_largest_scores_are_those_a_sort_finds(table, count):
+    row, column = largest(table, count)
+    for r in range(len(table)):
+        best = np.argsort(-table[r], kind="stable")[:count]
+        np.testing.assert_array_equal(column[row == r], best[table[r, best] > 0])
 
 
 def test_photos_may_be_missing_or_without_descriptors(photos, codebook):
