@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from unposed.evaluation import evaluate_model
-from unposed.pair_table import PairTable, pairs
+from unposed.pair_choice import pairs
+from unposed.pair_table import PairTable
 from unposed.reconstruction import reconstruct
 from unposed.retrieval.scene_graph import weak_spots
 

@@ -26,10 +26,12 @@ from unposed.synthetic.sample import sample_folder
 
 from .diagnosis import Diagnosis, diagnose
 from .evaluation import Evaluation, evaluate_model
-from .pair_table import PairFacts, PairTable, pairs
+from .pair_choice import pairs
+from .pair_table import PairFacts, PairTable
+from .photo_pair import Pair
 from .plugin_template import write_plugin
 from .reconstruction import Reconstruction, load, reconstruct
-from .two_photos import Pair, pairwise
+from .two_photos import pairwise
 
 __all__ = [
     "Diagnosis",

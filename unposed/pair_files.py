@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -13,8 +12,7 @@ from unposed.pipeline.artifacts import Scene, Scenes
 from unposed.pipeline.pixels import photo_per_px, read_rgb
 from unposed.pipeline.registry import Registry
 
-if TYPE_CHECKING:
-    from .two_photos import Pair
+from .photo_pair import Pair
 
 PICTURE_SIDE_PX = 800
 LINES = 200

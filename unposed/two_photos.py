@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.pair.two_view import two_view_geometry
 from unposed.optim.pointmaps.pair_cloud import PairPoints, in_space, on_plane, prediction_scales, triangulate_pair
-from unposed.pipeline.artifacts import Bytes, DepthGrid, Floats, LocalGeometry, PairMatches, Photo, Photos
+from unposed.pipeline.artifacts import Bytes, LocalGeometry, PairMatches, Photo, Photos
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
 from unposed.pipeline.graph import Graph, Node, build_graph
@@ -32,6 +32,7 @@ from unposed.pipeline.store import Store, default_folder
 
 from .output import claimed, publish
 from .pair_files import write_pair
+from .photo_pair import Pair
 from .reconstruction import chosen_executor, chosen_preset
 
 Array = NDArray[np.float64]
@@ -43,41 +44,6 @@ GRID_PX = 2
 COLOUR_SIDE_PX = 1600
 SURE = 0.5
 """Predicted points count if their confidence is so much of the photo's median confidence."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """What two photos tell together. Photo a is where the world's axes are."""
-
-    photos: Photos
-    matches: PairMatches
-    geometry: LocalGeometry
-    """How the matches were verified."""
-    b_from_a: Floats
-    """(3, 4): where a stands to b, the baseline being one; zero if the camera only turned."""
-    focals_px: Floats
-    """(2,): of the matcher where it predicts them, else those under which the matches were verified."""
-    points: Floats
-    """(n, 3) in the frame of camera a: every predicted one, or the triangulated matches."""
-    rgb: Bytes
-    """(n, 3)."""
-    depths: tuple[DepthGrid, DepthGrid] | None
-    """Predicted depth of both photos, in units of the baseline if there is a geometry and each in its own if not; None
-    if the matcher predicts none."""
-
-    def facts(self) -> dict[str, Any]:
-        """What pair.json says."""
-        return {
-            "photos": [photo.name for photo in self.photos.photos],
-            "matches": len(self.matches.weight),
-            "inliers": int(np.count_nonzero(self.geometry.inliers)),
-            "kind": self.geometry.kind,
-            "angle_deg": round(self.geometry.angle_deg, 4),
-            "b_from_a": self.b_from_a.tolist(),
-            "focals_px": self.focals_px.tolist(),
-            "points": len(self.points),
-            "fundamental": self.geometry.fundamental.tolist(),
-        }
 
 
 def pairwise(

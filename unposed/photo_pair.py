@@ -1,0 +1,45 @@
+"""What two photos tell together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unposed.pipeline.artifacts import Bytes, DepthGrid, Floats, LocalGeometry, PairMatches, Photos
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What two photos tell together. Photo a is where the world's axes are."""
+
+    photos: Photos
+    matches: PairMatches
+    geometry: LocalGeometry
+    """How the matches were verified."""
+    b_from_a: Floats
+    """(3, 4): where a stands to b, the baseline being one; zero if the camera only turned."""
+    focals_px: Floats
+    """(2,): of the matcher where it predicts them, else those under which the matches were verified."""
+    points: Floats
+    """(n, 3) in the frame of camera a: every predicted one, or the triangulated matches."""
+    rgb: Bytes
+    """(n, 3)."""
+    depths: tuple[DepthGrid, DepthGrid] | None
+    """Predicted depth of both photos, in units of the baseline if there is a geometry and each in its own if not; None
+    if the matcher predicts none."""
+
+    def facts(self) -> dict[str, Any]:
+        """What pair.json says."""
+        return {
+            "photos": [photo.name for photo in self.photos.photos],
+            "matches": len(self.matches.weight),
+            "inliers": int(np.count_nonzero(self.geometry.inliers)),
+            "kind": self.geometry.kind,
+            "angle_deg": round(self.geometry.angle_deg, 4),
+            "b_from_a": self.b_from_a.tolist(),
+            "focals_px": self.focals_px.tolist(),
+            "points": len(self.points),
+            "fundamental": self.geometry.fundamental.tolist(),
+        }
