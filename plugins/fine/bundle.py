@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, ClassVar
@@ -13,7 +14,7 @@ from unposed.optim.bundle.adjust import adjust
 from unposed.optim.bundle.anchors import Anchors, Depths, into_their_frame, no_anchors
 from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.problem import Adjust, Bundle, Prior, Summary
-from unposed.optim.mapping.refine import Refine, Solver, refine
+from unposed.optim.mapping.refine import Refine, Refined, Solver, refine
 from unposed.pipeline.artifacts import (
     Account,
     Cameras,
@@ -29,7 +30,7 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources
 
 from ..arrays import belief_of, bundle_of, reasons, scene_of
-from ..evidence import evidence_of
+from ..evidence import Evidence, evidence_of
 from .account import account_of, contradicted, note_on
 from .positions import positions_m
 from .predictions import few_tracks, predicted_depths, with_predicted_focals
@@ -80,81 +81,140 @@ class BundleAdjustment:
         doubts: Doubts | None = None,
     ) -> Scenes:
         evidence = evidence_of(photos, features, matching, verification, doubts)
-        views, matches, unit_px = evidence.views, evidence.matches, evidence.unit_px
-        options = Refine(
-            max_error=self.max_error_px, loss=self.loss_px, min_angle_deg=self.min_angle_deg, rounds=self.rounds
-        )
-        if evidence.dense:
-            options = replace(options, dependable_points=DEPENDABLE_DENSE)
+        options = self.options(evidence)
         placed = np.zeros(len(photos), bool)
         for scene in coarse.components:
             placed[scene.photos] = True
-        scenes: list[tuple[Scene, Account]] = []
-        notes, wrong = list(coarse.notes), set[int]()
+        done: list[_Outcome] = []
         for scene in coarse.components:
-            start, belief = bundle_of(scene, views, belief_of(cameras, unit_px))
-            prior = belief.prior
-            if evidence.dense:  # it would follow what is systematic in the matches, and take the rotations along
-                prior = hold_principal(prior, np.zeros(len(belief.models), np.int64))
-            anchors = anchors_of(cameras, photos, self.gps_sigma_m)
-            if anchors is not None:
-                given = start.cam_from_world if cameras.cam_from_world is None else cameras.cam_from_world
-                there = into_their_frame(start, anchors, np.asarray(given, np.float64))
-                if there is None:
-                    anchors = None
-                    told = "poses" if cameras.cam_from_world is not None else "positions"
-                    notes.append(
-                        f"a component has too few known {told}, or ones that contradict each other, and stays in a "
-                        "frame of its own"
-                    )
-                else:
-                    start = there
-            depths = None
-            if evidence.dense and few_tracks(scene):
-                depths = predicted_depths(evidence, matching, verification, scene, start)
-                inside = np.asarray(np.isin(matches.pairs, scene.photos).all(axis=1))
-                prior = with_predicted_focals(prior, belief, matching, matches.pairs[inside])
+            start = _start_of(scene, photos, cameras, evidence, matching, verification, self.gps_sigma_m)
             refined = refine(
-                views,
-                matches,
-                start,
-                prior,
+                evidence.views,
+                evidence.matches,
+                start.bundle,
+                start.prior,
                 np.flatnonzero(~placed),
                 options,
-                unit_px=unit_px,
+                unit_px=evidence.unit_px,
                 seed=self.seed,
                 solver=self.solver(resources.device),
-                anchors=anchors,
-                depths=depths,
+                anchors=start.anchors,
+                depths=start.depths,
             )
-            result = scene_of(refined.bundle, views, evidence.rgb_of)
-            if anchors is not None and cameras.cam_from_world is not None:
-                mine = np.isfinite(start.cam_from_world[:, 0, 0])[:, None, None]
-                known = np.where(mine, np.asarray(cameras.cam_from_world, np.float64), np.nan)
-                off = contradicted(views, matches, refined.bundle, known, self.max_error_px * unit_px)
-                wrong.update(off.tolist())
-                notes += [note_on(photos, off)] if len(off) else []
-            if len(result.photos) >= 2:
-                scenes.append((result, account_of(refined, matches, result)))
-                placed[result.photos] = True
-            else:
-                notes.append(
-                    f"{len(scene.photos)} photos match each other and give no points: the camera hardly moved between "
-                    "them, or it is not as it was said to be"
-                )
-        scenes.sort(key=lambda each: -len(each[0].photos))
-        components, accounts = tuple(scene for scene, _ in scenes), tuple(account for _, account in scenes)
+            off = _contradicted_poses(cameras, evidence, start, refined.bundle, self.max_error_px)
+            done.append(_outcome(scene, start, refined, off, photos, evidence))
+            placed[done[-1].scene.photos] |= done[-1].stands
+        standing = sorted((each for each in done if each.stands), key=lambda each: -len(each.scene.photos))
+        notes = [*coarse.notes, *(note for each in done for note in each.notes)]
+        components = tuple(each.scene for each in standing)
         left_out = reasons(photos, evidence, [photo for scene in components for photo in scene.photos.tolist()])
-        for index in left_out:
-            if index in wrong:
-                left_out[index] = "its given pose contradicts what it shows"
-            elif placed[index]:
-                left_out[index] = f"fewer than {options.min_observations} of its key points went with the others"
-        return Scenes(components, left_out, tuple(dict.fromkeys(notes)), accounts)
+        left_out |= _why(left_out, {photo for each in done for photo in each.off}, placed, options.min_observations)
+        return Scenes(components, left_out, tuple(dict.fromkeys(notes)), tuple(each.account for each in standing))
+
+    def options(self, evidence: Evidence) -> Refine:
+        """How to refine what there is to go by."""
+        options = Refine(
+            max_error=self.max_error_px, loss=self.loss_px, min_angle_deg=self.min_angle_deg, rounds=self.rounds
+        )
+        return replace(options, dependable_points=DEPENDABLE_DENSE) if evidence.dense else options
 
     def solver(self, device: str) -> Solver:
         """What adjusts."""
         return adjust if device == "cpu" else partial(_on_gpu, device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """What is known of a component before its refinement."""
+
+    bundle: Bundle
+    prior: Prior
+    anchors: Anchors | None
+    depths: Depths | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What became of a component."""
+
+    scene: Scene
+    account: Account
+    off: tuple[int, ...]
+    """Photos whose given poses contradict what they show."""
+    notes: tuple[str, ...]
+
+    @property
+    def stands(self) -> bool:
+        return len(self.scene.photos) >= 2
+
+
+def _start_of(
+    scene: Scene,
+    photos: Photos,
+    cameras: Cameras,
+    evidence: Evidence,
+    matching: PerPair[PairMatches],
+    verification: PerPair[LocalGeometry],
+    gps_sigma_m: float | None,
+) -> _Start:
+    """In the frame of the anchors, if there are any."""
+    bundle, belief = bundle_of(scene, evidence.views, belief_of(cameras, evidence.unit_px))
+    bundle, anchors, notes = _anchored(bundle, cameras, anchors_of(cameras, photos, gps_sigma_m))
+    prior, depths = belief.prior, None
+    if evidence.dense:  # it would follow what is systematic in the matches, and take the rotations along
+        prior = hold_principal(prior, np.zeros(len(belief.models), np.int64))
+    if evidence.dense and few_tracks(scene):
+        depths = predicted_depths(evidence, matching, verification, scene, bundle)
+        pairs = evidence.matches.pairs
+        inside = np.asarray(np.isin(pairs, scene.photos).all(axis=1))
+        prior = with_predicted_focals(prior, belief, matching, pairs[inside])
+    return _Start(bundle, prior, anchors, depths, notes)
+
+
+def _anchored(
+    start: Bundle, cameras: Cameras, anchors: Anchors | None
+) -> tuple[Bundle, Anchors | None, tuple[str, ...]]:
+    """The start in the frame of the anchors; without these, and with a note, where they tell no frame."""
+    if anchors is None:
+        return start, None, ()
+    given = start.cam_from_world if cameras.cam_from_world is None else cameras.cam_from_world
+    there = into_their_frame(start, anchors, np.asarray(given, np.float64))
+    if there is not None:
+        return there, anchors, ()
+    told = "poses" if cameras.cam_from_world is not None else "positions"
+    note = f"a component has too few known {told}, or ones that contradict each other, and stays in a frame of its own"
+    return start, None, (note,)
+
+
+def _contradicted_poses(
+    cameras: Cameras, evidence: Evidence, start: _Start, found: Bundle, max_error_px: float
+) -> NDArray[np.int64]:
+    """Photos of a component whose given poses contradict what they show, if it stands in the frame of given poses."""
+    if start.anchors is None or cameras.cam_from_world is None:
+        return np.zeros(0, np.int64)
+    mine = np.isfinite(start.bundle.cam_from_world[:, 0, 0])[:, None, None]
+    given = np.where(mine, np.asarray(cameras.cam_from_world, np.float64), np.nan)
+    return contradicted(evidence.views, evidence.matches, found, given, max_error_px * evidence.unit_px)
+
+
+def _outcome(
+    scene: Scene, start: _Start, refined: Refined, off: NDArray[np.int64], photos: Photos, evidence: Evidence
+) -> _Outcome:
+    result = scene_of(refined.bundle, evidence.views, evidence.rgb_of)
+    notes = [*start.notes, *([note_on(photos, off)] if len(off) else [])]
+    if len(result.photos) < 2:
+        notes.append(
+            f"{len(scene.photos)} photos match each other and give no points: the camera hardly moved between "
+            "them, or it is not as it was said to be"
+        )
+    return _Outcome(result, account_of(refined, evidence.matches, result), tuple(off.tolist()), tuple(notes))
+
+
+def _why(left_out: Mapping[int, str], wrong: set[int], placed: NDArray[np.bool_], least: int) -> dict[int, str]:
+    """What this stage knows better of photos that are left out."""
+    few = {index: f"fewer than {least} of its key points went with the others" for index in left_out if placed[index]}
+    return few | {index: "its given pose contradicts what it shows" for index in left_out if index in wrong}
 
 
 def anchors_of(cameras: Cameras, photos: Photos, gps_sigma_m: float | None) -> Anchors | None:
