@@ -1,6 +1,6 @@
-"""Networks and dense matching where tensors are not in the memory of the host: for machines without a GPU, on one that
-is none. As on a GPU, an operation that finds some of its tensors there and others here is refused, and nothing that is
-there can be read from here.
+"""Networks, dense matching and bundle adjustment where tensors are not in the memory of the host: for machines without
+a GPU, on one that is none. As on a GPU, an operation that finds some of its tensors there and others here is refused,
+and nothing that is there can be read from here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from unposed.optim.bundle.adjust import adjust
+from unposed.optim.bundle.adjust_torch import adjust_on
+from unposed.optim.bundle.problem import Adjust
 from unposed.optim.pair.reciprocal import both_ways, neighbours_by_descriptor, neighbours_by_position, seed_grid
 from unposed.pipeline.artifacts import PairMatches, Photo
 from unposed.pipeline.photos import single_photos
@@ -133,3 +136,16 @@ def test_from_photos_to_matches(stage: Any, photos: Sides[Photo], reference: Cal
     for name in ("depth", "confidence"):
         for one, other in zip(here.grids, there.grids, strict=True):
             np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-3)
+
+
+@pytest.mark.parametrize("lenses", [1, 2])
+def test_bundles_are_adjusted_there_as_here(collection: Callable[..., Any], lenses: int) -> None:
+    several = {"lenses": ((1500.0, 800.0, 600.0, -0.05),) * lenses, "sizes": ((1600, 1200),) * lenses}
+    bundle = collection(photos=6, points=60, noise_px=0.5, **several).bundle(wrong=0.02, wrong_px=20.0)
+    options = Adjust(distortion=True, loss_px=1.0, max_iterations=6)
+    here, there = on_both(lambda device: adjust_on(device, bundle, options)[1])
+    np.testing.assert_allclose(there.costs, here.costs, rtol=1e-9)
+    processor = adjust(bundle, options)[1]
+    assert there.initial_cost == pytest.approx(processor.initial_cost, rel=1e-12)
+    assert there.final_cost == pytest.approx(processor.final_cost, rel=1e-2)  # steps by conjugate gradients are rough
+    assert there.final_cost < 0.5 * there.initial_cost
