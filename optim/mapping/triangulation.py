@@ -1,4 +1,4 @@
-"""Points from tracks and known poses, all tracks at once."""
+"""Points from tracks and known poses."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from .tracks import Tracks, Views
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+TRACK_CHUNK = 5_000
+"""Tracks triangulated together; bounds memory."""
 
 
 def triangulate(
@@ -144,14 +147,11 @@ def _linear(
     centres = _centres(cam_from_world[np.flatnonzero(np.bincount(tracks.photo))])
     middle = centres.mean(axis=0) if len(centres) else np.zeros(3)
     extent = float(np.linalg.norm(centres - middle, axis=1).max(initial=0.0)) or 1.0
-    pose = cam_from_world[tracks.photo]
+    pose = cam_from_world.copy()
     pose[:, :, 3] = (pose[:, :, 3] + pose[:, :, :3] @ middle) / extent
-    rows = np.empty((len(rays), 2, 4))
-    rows[:, 0] = rays[:, 0:1] * pose[:, 2] - rays[:, 2:3] * pose[:, 0]
-    rows[:, 1] = rays[:, 1:2] * pose[:, 2] - rays[:, 2:3] * pose[:, 1]
     starts = np.flatnonzero(np.diff(tracks.track, prepend=-1))
     if len(starts):
-        normal = np.add.reduceat(rows.transpose(0, 2, 1) @ rows, starts, axis=0)
+        normal = _normal_matrices(rays, tracks.photo, starts, pose)
         homogeneous = np.linalg.eigh(normal)[1][:, :, 0]
         w = homogeneous[:, 3:]
         points = middle + extent * homogeneous[:, :3] / np.where(np.abs(w) < 1e-12, 1e-12, w)
@@ -168,6 +168,21 @@ def _linear(
         tracks.track,
         tracks.row,
     )
+
+
+def _normal_matrices(rays: Array, photo: Index, starts: Index, pose: Array) -> Array:
+    """(tracks, 4, 4) of the equations of each track, whose observations begin at `starts`."""
+    out = np.empty((len(starts), 4, 4))
+    ends = np.append(starts[1:], len(rays))
+    for begin in range(0, len(starts), TRACK_CHUNK):
+        some = slice(begin, begin + TRACK_CHUNK)
+        part = slice(starts[begin], ends[some][-1])
+        ray, seen_from = rays[part], pose[photo[part]]
+        rows = np.empty((len(ray), 2, 4))
+        rows[:, 0] = ray[:, 0:1] * seen_from[:, 2] - ray[:, 2:3] * seen_from[:, 0]
+        rows[:, 1] = ray[:, 1:2] * seen_from[:, 2] - ray[:, 2:3] * seen_from[:, 1]
+        out[some] = np.add.reduceat(rows.transpose(0, 2, 1) @ rows, starts[some] - starts[begin], axis=0)
+    return out
 
 
 def _centres(cam_from_world: Array) -> Array:
