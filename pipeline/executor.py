@@ -129,6 +129,7 @@ def work(job: Job, batch: Sequence[Item], resources: Resources) -> tuple[Outcome
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+        error.__context__ = error.__cause__ = None
         return outcomes, error.with_traceback(None)
     return outcomes, None
 

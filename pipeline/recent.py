@@ -23,6 +23,12 @@ class Recent:
             self._values.move_to_end(key)
             return self._values[key][0]
 
+    def clear(self) -> None:
+        """Forgets all of them."""
+        with self._lock:
+            self._values.clear()
+            self._bytes = 0
+
     def put(self, key: str, value: object, size: int) -> None:
         """Remembers a value of about `size` bytes."""
         with self._lock:

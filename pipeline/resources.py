@@ -23,6 +23,8 @@ def machine(
         device = "cuda" if _driver_is_there() and _cuda_works() else "cpu"
     elif device.startswith("cuda") and not _cuda_works():
         raise ConfigError(f"{device}: PyTorch finds no GPU here; use --device cpu")
+    if device.startswith("cuda:") and device not in (known := _gpus()):
+        raise ConfigError(f"{device}: there is no such GPU here, but {' and '.join(known)}")
     if vram_bytes is None:
         vram_bytes = int(_free_vram(device) * VRAM_SHARE) if device.startswith("cuda") else 0
     return Resources(device, workers or cores(), ram_bytes or int(_free_ram() * RAM_SHARE), vram_bytes)
@@ -52,6 +54,12 @@ def _cuda_works() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
 def _free_vram(device: str) -> int:

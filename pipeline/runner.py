@@ -11,7 +11,7 @@ import numpy as np
 
 from .artifacts import Photos, SceneGraph
 from .errors import ConfigError, NoReconstruction
-from .executor import Executor, Item, Job, call
+from .executor import Executor, Item, Job, call, is_out_of_memory
 from .graph import PHOTOS, Graph, Node
 from .keys import digest, digest_all, photo_key, photos_key, stage_key
 from .meter import Meter
@@ -221,11 +221,18 @@ class Runner:
                     self._stored[keys[item]] = _one_line(error)
                     self.store.put_failure(keys[item], _one_line(error), stage=node.plugin)
                 else:
-                    self._crashed[keys[item]] = f"{type(error).__name__}: {_one_line(error)}"
+                    self._crashed[keys[item]] = self._told(node, error)
                     any_crashed = True
                 self.progress.advance(name, error is not None)
         if any_crashed:
             self._rekey_readers(name)
+
+    def _told(self, node: Node, error: Exception) -> str:
+        told = f"{type(error).__name__}: {_one_line(error)}"
+        if not is_out_of_memory(error):
+            return told
+        instead = "" if self.resources.device == "cpu" else ", or use --device cpu"
+        return f"not even one fits into memory: lower the sizes among the options of {node.name}{instead} ({told})"
 
     def _rekey_readers(self, name: str) -> None:
         """Items that would be made without a crashed one get keys that say so; those that are stored keep theirs."""

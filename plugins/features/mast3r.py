@@ -19,7 +19,7 @@ from unposed.pipeline.weights import WeightFile
 
 from ..mast3r.config import PATCH_PX
 from ..mast3r.preprocess import SQUARE_PX, as_images, framed
-from ..mast3r.shared import Precision, room_for, shared_network, shared_retrieval_head
+from ..mast3r.shared import Precision, shared_network, shared_retrieval_head
 from .sampling import colours
 
 BYTES_PER_PX = 400
@@ -68,8 +68,7 @@ class Mast3r:
         found: dict[int, Tokens] = {}
         for size in sorted({frame.size for _, frame in pictures}):
             rows = [i for i, (_, frame) in enumerate(pictures) if frame.size == size]
-            with room_for(len(items), f"lower size_px, now {max(size)}"):
-                values = net.encode(as_images([pictures[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
+            values = net.encode(as_images([pictures[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
             for i, each in zip(rows, values, strict=True):
                 grid = each.reshape(size[0] // PATCH_PX, size[1] // PATCH_PX, -1).numpy()
                 frame = pictures[i][1]

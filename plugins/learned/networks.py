@@ -53,9 +53,9 @@ def read_state(path: Path, *inside: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def filled(net: Net, state: Mapping[str, Tensor], path: Path, without: Collection[str] = ()) -> Net:
-    """The network with these parameters. ConfigError names what does not fit; `without` are names that need not be
-    there, since they are no parameters."""
+def misfits(net: nn.Module, state: Mapping[str, Tensor], without: Collection[str] = ()) -> str:
+    """What of these parameters is not the network's, and what of its is missing; empty if they fit. `without` are names
+    that need not be there."""
     wanted = net.state_dict()
     missing = [name for name in wanted if name not in state and name not in without]
     strange = [name for name in state if name not in wanted]
@@ -64,12 +64,17 @@ def filled(net: Net, state: Mapping[str, Tensor], path: Path, without: Collectio
         for name, value in wanted.items()
         if name in state and state[name].shape != value.shape
     ]
-    problems = [
-        f"{what} {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
-        for what, names in (("it lacks", missing), ("it has", strange), ("", misshapen))
+    return "; ".join(
+        f"{what}{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
+        for what, names in (("it lacks ", missing), ("it has ", strange), ("", misshapen))
         if names
-    ]
-    if problems:
-        raise ConfigError(f"{path}: weights of another network than {type(net).__name__}: {'; '.join(problems)}")
-    net.load_state_dict({**wanted, **state})
+    )
+
+
+def filled(net: Net, state: Mapping[str, Tensor], path: Path, without: Collection[str] = ()) -> Net:
+    """The network with these parameters. ConfigError names what does not fit; `without` are names that need not be
+    there, since they are no parameters."""
+    if problems := misfits(net, state, without):
+        raise ConfigError(f"{path}: weights of another network than {type(net).__name__}: {problems}")
+    net.load_state_dict({**net.state_dict(), **state})
     return net

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unposed.pipeline.errors import ConfigError
 
+from ..learned.networks import misfits
 from .config import UnknownArchitecture, config_from, parse_constructor
 from .network import Network
 
@@ -40,8 +41,6 @@ HARMLESS: list[Any] = [
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
 ]
-NAMED = 3
-"""Parameters that are named one by one when they do not fit."""
 
 
 def load_network(
@@ -78,7 +77,8 @@ def network_of(
             network = Network(config)
     except (UnknownArchitecture, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
-    _check_fit(network, full, path)
+    if problems := misfits(network, full):
+        raise ConfigError(f"{path}: not all of a network of the DUSt3R and MASt3R family: {problems}")
     for name in full:
         value = full[name]
         # Convolutions on tensor cores want channels last.
@@ -165,30 +165,6 @@ def complete(state: Mapping[str, Tensor]) -> State:
             if name.startswith("dec_blocks."):
                 full[name.replace("dec_blocks.", "dec_blocks2.", 1)] = value
     return {name: value for name, value in full.items() if not name.startswith("prediction_head.")}
-
-
-def _check_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    wanted = network.state_dict()
-    problems = [
-        ("it lacks", [name for name in wanted if name not in state]),
-        ("it also has", [name for name in state if name not in wanted]),
-        (
-            "",
-            [
-                f"{name} is {list(state[name].shape)} and not {list(value.shape)}"
-                for name, value in wanted.items()
-                if name in state and state[name].shape != value.shape
-            ],
-        ),
-    ]
-    told = [f"{what} {_some(names)}".strip() for what, names in problems if names]
-    if told:
-        raise ConfigError(f"{path}: not all of a network of the DUSt3R and MASt3R family: {'; '.join(told)}")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _type_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:

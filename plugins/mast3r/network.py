@@ -158,7 +158,9 @@ class Network(nn.Module):
 
 @contextmanager
 def _tensor_cores(*, allowed: bool) -> Iterator[None]:
-    """Whether GPUs may round factors of float32 products to ten bits, as PyTorch lets convolutions do unasked."""
+    """Whether GPUs may round factors of float32 products to ten bits, as PyTorch lets convolutions do unasked.
+
+    PyTorch knows this of the process, not of the thread: what runs on one GPU at a time may rely on it."""
     matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, conv.allow_tf32
     matmul.allow_tf32 = conv.allow_tf32 = allowed

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -25,20 +23,6 @@ def shared_network(weights: Path | None, device: str, precision: Precision = "au
         precision = "float32" if device == "cpu" else "bfloat16"
     shared: Network = network(_build, weights, device, device, precision)
     return shared
-
-
-@contextmanager
-def room_for(items: int, remedy: str) -> Iterator[None]:
-    """Where the memory of a GPU does not even hold one item, the error says what to do. More than one are halved by
-    whoever has called."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError:
-        if items > 1:
-            raise
-        raise torch.cuda.OutOfMemoryError(
-            f"the memory of the GPU is too small: {remedy}, or use --device cpu"
-        ) from None
 
 
 def shared_retrieval_head(weights: Path | None) -> RetrievalHead:

@@ -76,8 +76,12 @@ class Loftr:
     def __call__(self, photos: Sides[Photo], resources: Resources) -> PairMatches:
         net = network(_build, self.weights, resources.device, self.trained, self.min_score)
         seen = [self._seen(net, photo, resources.device) for photo in photos]
-        with torch.inference_mode():
-            found = net({f"features{side}": each.maps for side, each in enumerate(seen)})
+        try:
+            with torch.inference_mode():
+                found = net({f"features{side}": each.maps for side, each in enumerate(seen)})
+        except torch.cuda.OutOfMemoryError:
+            _photos.clear()  # room for the next try
+            raise
         # Where the published parameters see a position is already ours: half a pixel from where kornia's others see it.
         xy = [found[f"keypoints{side}"].float().cpu().numpy() for side in (0, 1)]
         shown = [

@@ -282,3 +282,18 @@ def test_giving_up_tells_how_far_it_came(toys: Any, tmp_path: Path) -> None:
             run(graph, toys.photos("a.jpg", "b.jpg"), store, resources=toys.resources())
         assert [failure.photos for failure in error.value.run.failures] == [("a.jpg",)]
         assert error.value.run.nodes["coarse"].computed == 1
+
+
+def test_what_never_fits_into_memory_is_told_with_a_remedy(
+    toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def huge(*_: object) -> None:
+        raise MemoryError("no 2 GiB")
+
+    monkeypatch.setattr(toys, "log", huge)
+    with Store(tmp_path / "cache") as store:
+        graph = build_graph(toys.PRESET, toys.registry())
+        with pytest.raises(NoReconstruction) as caught:
+            run(graph, toys.photos(*FOUR), store, resources=toys.resources())
+    reasons = {failure.reason for failure in caught.value.run.failures}
+    assert any("not even one fits into memory: lower the sizes among the options of features" in r for r in reasons)

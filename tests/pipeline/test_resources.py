@@ -33,8 +33,12 @@ def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unposed.pipeline.resources._driver_is_there", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1000, 2000))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert machine("auto").vram_bytes == 850
     assert machine("cuda:1", vram_bytes=7).device == "cuda:1"
+    for wrong in ("cuda:2", "cuda:", "cuda:first"):
+        with pytest.raises(ConfigError, match="no such GPU here, but cuda:0 and cuda:1"):
+            machine(wrong)
 
 
 def test_importing_the_engine_imports_nothing_heavy() -> None:

@@ -23,7 +23,6 @@ from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.unpickle import read_arrays
 from unposed.plugins.features.mast3r import Mast3r, Mast3rRetrieval
 from unposed.plugins.mast3r.checkpoint import load_network
-from unposed.plugins.mast3r.network import Network
 from unposed.plugins.mast3r.preprocess import as_images
 from unposed.plugins.mast3r.retrieval import RetrievalHead, head_from, load_retrieval_head
 
@@ -155,20 +154,6 @@ def test_retrieval_features_of_a_photo(
     wider = replace(tokens, values=np.zeros((3, 4, 48), np.float32))
     with pytest.raises(StageError, match="tokens of 32 numbers, these have 48"):
         stage(wider, photo, CPU)
-
-
-def test_a_gpu_that_is_too_small_is_told_of(
-    tiny: Path, photos: Callable[..., list[Photo]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-    items = [(photo,) for photo in photos((128, 96), (64, 96))]
-    monkeypatch.setattr(Network, "encode", full)
-    with pytest.raises(torch.cuda.OutOfMemoryError, match="Tried"):
-        Mast3r(weights=tiny).batch(items, CPU)
-    with pytest.raises(torch.cuda.OutOfMemoryError, match="lower size_px, now 64, or use --device cpu"):
-        Mast3r(weights=tiny).batch(items[:1], CPU)
 
 
 def test_a_head_without_whitening() -> None:
