@@ -287,13 +287,15 @@ def test_giving_up_tells_how_far_it_came(toys: Any, tmp_path: Path) -> None:
 def test_what_never_fits_into_memory_is_told_with_a_remedy(
     toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def huge(*_: object) -> None:
-        raise MemoryError("no 2 GiB")
+    log = toys.log
+
+    def huge(node: str, name: str = "") -> None:
+        if name == "b.jpg":
+            raise MemoryError("no 2 GiB")
+        log(node, name)
 
     monkeypatch.setattr(toys, "log", huge)
     with Store(tmp_path / "cache") as store:
-        graph = build_graph(toys.PRESET, toys.registry())
-        with pytest.raises(NoReconstruction) as caught:
-            run(graph, toys.photos(*FOUR), store, resources=toys.resources())
-    reasons = {failure.reason for failure in caught.value.run.failures}
-    assert any("not even one fits into memory: lower the sizes among the options of features" in r for r in reasons)
+        done = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources())
+    assert [(failure.node, failure.photos) for failure in done.failures] == [("features", ("b.jpg",))]
+    assert "not even one fits into memory: lower the sizes among the options of features" in done.failures[0].reason
