@@ -160,7 +160,7 @@ def _by_floats(moved: Floats32) -> Look:
         def fill(own: slice, words: slice, table: Floats32) -> None:
             np.subtract(rows[own] @ moved[words].T, half[words], out=table)
 
-        words, scores = _best_of_all(len(rows), len(moved), count, fill)
+        words, scores = _best_of_all(len(rows), len(moved), count, fill, lambda table: table.max(axis=1))
         return Rough(words, scores, DEVIATIONS * FLOAT_ERROR * longest * (_lengths(rows) + longest))
 
     return look
@@ -185,7 +185,10 @@ def _by_bytes(moved: Floats32) -> Look:
             score.copy_(torch._int_mm(left[own], columns[:, words], out=product))
             torch.addcmul(minus_half[words], score.mul_(word_unit[words]), row_unit[own], out=score)
 
-        words, scores = _best_of_all(len(rows), len(moved), count, fill)
+        def maxima(table: Floats32) -> Floats32:  # several times as fast as numpy's
+            return np.asarray(torch.amax(torch.from_numpy(table), dim=1))
+
+        words, scores = _best_of_all(len(rows), len(moved), count, fill, maxima)
         # What rounding takes from either side is no more parallel to the other than chance has it.
         error = np.hypot(lost * longest, _lengths(rows) * largest_loss) * (DEVIATIONS / np.sqrt(rows.shape[1]))
         return Rough(words, scores, error.astype(np.float32))
@@ -233,10 +236,14 @@ def _lengths(rows: Floats32) -> Floats32:
 
 
 def _best_of_all(
-    rows: int, words: int, count: int, fill: Callable[[slice, slice, Floats32], None]
+    rows: int,
+    words: int,
+    count: int,
+    fill: Callable[[slice, slice, Floats32], None],
+    maxima: Callable[[Floats32], Floats32],
 ) -> tuple[NDArray[np.intp], Floats32]:
     """The `count` words of largest score of each row, and these scores. `fill` puts the scores of some rows and some
-    words into a table.
+    words into a table; `maxima` takes them along the axis 1 of three.
 
     They are within the groups of words whose largest members are the largest. So a tile of scores is reduced to the
     maxima of its groups while it is in the cache, and few scores are looked at again.
@@ -253,7 +260,7 @@ def _best_of_all(
             own = slice(k * width, min((k + 1) * width, words))
             scores = table[k, :height]
             fill(block, own, scores[:, : own.stop - own.start])
-            largest[:, k] = scores.reshape(height, GROUP, groups).max(axis=1)
+            largest[:, k] = maxima(scores.reshape(height, GROUP, groups))
         tile, group = np.divmod(_top(largest.reshape(height, -1), count), groups)
         place = (tile * BLOCK + np.arange(height)[:, None]) * width + group
         members = place[:, None] + groups * np.arange(GROUP)[:, None]
