@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .anchors import Anchors, Depths
-from .normal_equations import State, System, cost, normal_equations
+from .normal_equations import Linearised, State, System, cost, normal_equations
 from .objective import Objective, bundle_of, objective, state_of
 from .problem import Adjust, Bundle, Prior, Summary
 from .schur import Structure, step, structure
@@ -39,7 +39,7 @@ def adjust(
     anchors the whole may drift, turn and grow a little, as nothing tells where it is.
     """
     task = objective(bundle, options, prior, sigma, anchors, depths)
-    parts = structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
+    parts = structure(task.sights, task.free.pose, task.free.lens)
     state, summary = descend(OnProcessor(task, parts), state_of(bundle, task.sights), options)
     return bundle_of(bundle, task.sights, state), summary
 
@@ -91,22 +91,17 @@ class OnProcessor:
 
     def linearised(self, state: State) -> System:
         task = self.task
-        system = normal_equations(task.sights, state, task.free, task.noise, self.parts.by_view)
         beliefs, pose = task.beliefs(state), slice(0, task.free.pose)
-        system.photo[:, pose, pose] += beliefs.poses
-        system.photo_gradient[:, pose] += beliefs.poses_gradient
+        system = normal_equations(Linearised(task.sights, state, task.free, task.noise, beliefs.held))
+        moves = (~beliefs.held).astype(np.float64)
+        system.photo[:, pose, pose] += beliefs.poses * moves[:, None, None]
+        system.photo_gradient[:, pose] += beliefs.poses_gradient * moves[:, None]
         if task.free.lens:
             matrix, gradient = system.lens()
             matrix[:] += beliefs.lenses
             gradient[:] += beliefs.lenses_gradient
-        for i in np.flatnonzero(beliefs.held):
-            system.photo[i, pose] = 0.0
-            system.photo[i, :, pose] = 0.0
-            system.photo_gradient[i, pose] = 0.0
-            system.mixed[i, pose] = 0.0
-            system.cross[:, pose, task.sights.bounds[i] : task.sights.bounds[i + 1]] = 0.0
         return system
 
     def moved(self, state: State, linear: System, damping: float) -> State | None:
-        change = step(self.task.sights, self.parts, linear, damping)
+        change = step(self.parts, linear, damping)
         return None if change is None else self.task.moved(state, change.photos, change.cameras, change.points)

@@ -33,7 +33,7 @@ def adjust_on(
     depths: Depths | None = None,
 ) -> tuple[Bundle, Summary]:
     """As adjustment.adjust, on a device of torch. It pays from a hundred thousand observations or so."""
-    task = objective(bundle, options, prior, sigma, anchors, depths)
+    task = objective(bundle, options, prior, sigma, anchors, depths, block=max(len(bundle.xy), 1))
     with torch.no_grad():
         engine = OnDevice(task, torch.device(device), len(bundle.points))
         start = state_of(bundle, task.sights)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from ..rotations import skew
 from ..similarity import Similarity, fit_similarity, nearest_rotation
 from .losses import CAUCHY
-from .normal_equations import Sights, State
+from .normal_equations import State
 from .problem import Bundle
 from .reprojection import Noise
+from .sights import Sights
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]

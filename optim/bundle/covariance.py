@@ -53,10 +53,10 @@ def covariance(
     some thousand photos at most."""
     task = objective(bundle, options, prior, sigma, anchors, depths)
     sights, state = task.sights, state_of(bundle, task.sights)
-    parts = structure(sights, len(bundle.points), task.free.pose, task.free.lens)
+    parts = structure(sights, task.free.pose, task.free.lens)
     engine = OnProcessor(task, parts)
     system = engine.linearised(state)
-    matrix = upper(parts.plan, reduced(sights, parts, system, 0.0).arrow)
+    matrix = upper(parts.plan, reduced(parts, system, 0.0).arrow)
     matrix = np.triu(matrix) + np.triu(matrix, 1).T
 
     c, d = system.photo_gradient.shape

@@ -1,22 +1,25 @@
-"""The normal equations of bundle adjustment, linearised photo after photo in pieces that stay in the cache."""
+"""The normal equations of bundle adjustment, linearised in pieces that stay in the cache.
+
+What a point and a photo have in common is as large as all the rest many times over. It is never held of all
+observations: whoever needs it goes through them, and linearises those anew that are too many to be remembered.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from ..cameras import Vectors
-from .blocks import selection, sums
+from .blocks import sums
 from .reprojection import Freedom, Noise, carry, count, linearise, squared_errors
+from .sights import Block, Chunk, Sights
 
 Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
-CHUNK = 4096
-"""Observations at a time: their vectors fit into the cache, and the interpreter's share is small."""
+REMEMBERED = 1 << 18
+"""Observations whose linearisation is remembered, some fifty megabytes; larger problems take up to a fifth longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,45 +35,58 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
-class Sights:
-    """The observations photo after photo, by point within a photo, and what else stays the same in an adjustment."""
+class Rows:
+    """The weighted residuals of some observations, see reprojection.linearise."""
 
-    photos: Index
-    cameras: Index
-    """The photos and cameras that see something; below, they are numbered in this order."""
-    order: Index
-    """(m,) where each observation stands in the bundle."""
-    photo: Index
-    point: Index
-    camera: Index
-    """(m,)."""
-    camera_of: Index
-    """(c,)."""
-    bounds: list[int]
-    """(c + 1,) photo i has the observations from bounds[i] to bounds[i + 1]."""
-    xy: Array
-    """(2, m)."""
-    fisheye: NDArray[np.bool_]
-    """(k,)."""
-    chunks: list[tuple[int, int]]
-    """Runs of photos to look at together."""
-    by_point: csr_matrix
-    """(p, m) for sums over the observations of each point."""
-    by_camera: csr_matrix
-    """(k, c) for sums over the photos of each camera."""
+    by_camera: Array
+    """(r, pose + lens + 1, n) derivatives by the unknowns of the photo and its camera, and the residuals."""
+    by_point: Array
+    """(r, 3, n)."""
 
-    @property
-    def own(self) -> bool:
-        """Whether every photo has a camera of its own: then their unknowns go together."""
-        return len(self.cameras) == len(self.photos)
+
+@dataclass(frozen=True, eq=False)
+class Linearised:
+    """Residuals around one state."""
+
+    sights: Sights
+    state: State
+    free: Freedom
+    noise: Noise
+    held: NDArray[np.bool_]
+    """(c,) photos that do not move."""
+    remembered: dict[int, Rows] = field(default_factory=dict)
+
+    def rows(self, block: Block, chunk: Chunk) -> Rows:
+        """Of a chunk."""
+        part = chunk.part
+        if part.start in self.remembered:
+            return self.remembered[part.start]
+        photo = self.sights.photo[part]
+        k, camera, fisheye = _lenses(self.sights, self.state, photo)
+        rows, by_point = linearise(
+            self.state.poses[:, photo],
+            self.state.points[:, block.points][:, block.point[chunk.inside]],
+            self.sights.xy[:, part],
+            k,
+            camera,
+            fisheye,
+            self.free,
+            self.noise.part(part),
+            np,
+        )
+        out = Rows(np.array(rows), np.array(by_point))
+        if self.held[block.photos[chunk.runs]].any():
+            out.by_camera[:, : self.free.pose] *= ~self.held[photo]
+        if part.stop <= REMEMBERED:
+            self.remembered[part.start] = out
+        return out
 
 
 @dataclass(frozen=True, eq=False)
 class System:
     """Normal equations at one state. A photo has d unknowns: its pose, and those of its camera if it is its own."""
 
-    pose: int
-    """Unknowns of a pose."""
+    at: Linearised
     photo: Array
     """(c, d, d)."""
     photo_gradient: Array
@@ -84,104 +100,52 @@ class System:
     """(6, p) upper triangles."""
     point_gradient: Array
     """(3, p)."""
-    cross: Array
-    """(3, d, m) between the point and the photo of an observation."""
-    camera_cross: Array
-    """(v, 3, q) between points and shared cameras, one for each such pair; see schur.Structure."""
 
     def lens(self) -> tuple[Array, Array]:
         """Normal matrices (k, q, q) and gradients (k, q) of the cameras, wherever they stand; views, to be added to."""
         if len(self.camera):
             return self.camera, self.camera_gradient
-        pose = self.pose
+        pose = self.at.free.pose
         return self.photo[:, pose:, pose:], self.photo_gradient[:, pose:]
-
-
-def arrange(photo: Index, point: Index, camera_of: Index, xy: Array, fisheye: NDArray[np.bool_], points: int) -> Sights:
-    """The observations of a bundle, arranged."""
-    order = np.lexsort((point, photo))
-    photos, compact = np.unique(photo[order], return_inverse=True)
-    cameras, camera_of = np.unique(camera_of[photos], return_inverse=True)
-    bounds = np.searchsorted(compact, np.arange(len(photos) + 1)).tolist()
-    chunks, begin = [], 0
-    for end in range(1, len(photos) + 1):
-        if end == len(photos) or bounds[end + 1] - bounds[begin] > CHUNK:
-            chunks.append((begin, end))
-            begin = end
-    ordered = point[order]
-    return Sights(
-        photos=photos,
-        cameras=cameras,
-        order=order,
-        photo=compact,
-        point=ordered,
-        camera=camera_of[compact],
-        camera_of=camera_of,
-        bounds=bounds,
-        xy=np.ascontiguousarray(xy[order].T),
-        fisheye=fisheye[cameras],
-        chunks=chunks,
-        by_point=selection(ordered, points),
-        by_camera=selection(camera_of, len(cameras)),
-    )
 
 
 def cost(sights: Sights, state: State, free: Freedom, noise: Noise) -> float:
     """Of all observations together."""
     total = 0.0
-    for a, b in sights.chunks:
-        part = slice(sights.bounds[a], sights.bounds[b])
-        _, y = carry(state.poses[:, sights.photo[part]], state.points[:, sights.point[part]])
-        k, fisheye = _lenses(sights, state, part)
-        squared = squared_errors(y, sights.xy[:, part], k, fisheye, free, np)
-        total += float(count(squared, y[2], noise.part(part), np).sum())
+    for block in sights.blocks:
+        points = state.points[:, block.points]
+        for chunk in block.chunks:
+            photo = sights.photo[chunk.part]
+            _, y = carry(state.poses[:, photo], points[:, block.point[chunk.inside]])
+            k, _, fisheye = _lenses(sights, state, photo)
+            squared = squared_errors(y, sights.xy[:, chunk.part], k, fisheye, free, np)
+            total += float(count(squared, y[2], noise.part(chunk.part), np).sum())
     return total
 
 
-def normal_equations(sights: Sights, state: State, free: Freedom, noise: Noise, by_view: csr_matrix | None) -> System:
-    """`by_view` sums over the observations that a point has in a shared camera; None where cameras are not shared."""
-    c, m, q = len(sights.photos), len(sights.photo), free.lens
-    own = by_view is None
-    d = free.pose + (q if own else 0)
-    width = free.pose + q + 1
-    normal = np.empty((c, width, width))
-    cross, camera_cross = np.empty((3, d, m)), np.empty((m, 0 if own else 3 * q))
-    by_point = np.empty((m, 9))
+def normal_equations(at: Linearised) -> System:
+    """Without what points and photos have in common."""
+    sights, free = at.sights, at.free
+    width = free.pose + free.lens + 1
+    normal = np.zeros((len(sights.photos), width, width))
+    gathered = np.empty((9, at.state.points.shape[1]))
     scratch = np.empty((width, width))
-    for a, b in sights.chunks:
-        part = slice(sights.bounds[a], sights.bounds[b])
-        k, fisheye = _lenses(sights, state, part)
-        rows, rows_by_point = linearise(
-            state.poses[:, sights.photo[part]],
-            state.points[:, sights.point[part]],
-            sights.xy[:, part],
-            k,
-            sights.camera[part],
-            fisheye,
-            free,
-            noise.part(part),
-            np,
-        )
-        jacobian: Array = np.array(rows)
-        along: Array = np.array([[*p, r[-1]] for p, r in zip(rows_by_point, rows, strict=True)])
-        for i in range(a, b):
-            own_part = slice(sights.bounds[i] - part.start, sights.bounds[i + 1] - part.start)
-            np.dot(jacobian[0, :, own_part], jacobian[0, :, own_part].T, out=normal[i])
-            for row in jacobian[1:, :, own_part]:
-                normal[i] += np.dot(row, row.T, out=scratch)
-        np.multiply(along[0, :3, None], jacobian[0, :d], out=cross[:, :, part])
-        for row, across in zip(jacobian[1:], along[1:], strict=True):
-            cross[:, :, part] += across[:3, None] * row[:d]
-        if not own:
-            product = sum(across[:3, None] * row[d:-1] for row, across in zip(jacobian, along, strict=True))
-            camera_cross[part] = np.reshape(product, (3 * q, -1)).T
-        terms = np.concatenate([sum(row[j] * row[j:] for row in along) for j in range(3)])
-        by_point[part] = terms.T
-    gathered = np.ascontiguousarray(np.asarray(sights.by_point @ by_point).T)
-    views = np.zeros((0, 0)) if by_view is None else np.asarray(by_view @ camera_cross)
-    camera = np.zeros((0, 0, 1)) if own else sums(sights.by_camera, normal[:, d:-1, d:])
+    for block in sights.blocks:
+        terms = np.empty((len(block.point), 9))
+        for chunk in block.chunks:
+            rows = at.rows(block, chunk)
+            for run in chunk.runs:
+                own = slice(block.bounds[run] - chunk.inside.start, block.bounds[run + 1] - chunk.inside.start)
+                for row in rows.by_camera[:, :, own]:
+                    normal[block.photos[run]] += np.dot(row, row.T, out=scratch)
+            along = np.concatenate([rows.by_point, rows.by_camera[:, -1:]], axis=1)
+            products = [sum(row[j] * row[j:] for row in along) for j in range(3)]
+            terms[chunk.inside] = np.concatenate(products).T
+        gathered[:, block.points] = np.asarray(block.by_point @ terms).T
+    d = free.pose + (free.lens if sights.own else 0)
+    camera = np.zeros((0, 0, 1)) if d == width - 1 else sums(sights.by_camera, normal[:, d:-1, d:])
     return System(
-        pose=free.pose,
+        at=at,
         photo=np.ascontiguousarray(normal[:, :d, :d]),
         photo_gradient=np.ascontiguousarray(normal[:, :d, -1]),
         camera=camera[:, :, :-1],
@@ -189,14 +153,14 @@ def normal_equations(sights: Sights, state: State, free: Freedom, noise: Noise, 
         mixed=normal[:, :d, d:-1],
         point=gathered[[0, 1, 2, 4, 5, 7]],
         point_gradient=gathered[[3, 6, 8]],
-        cross=cross,
-        camera_cross=views.reshape(len(views), 3, 0 if own else q),
     )
 
 
-def _lenses(sights: Sights, state: State, part: slice) -> tuple[Vectors, bool | NDArray[np.bool_]]:
-    """Intrinsics per observation, and which are of fisheyes; plain numbers where there is one camera."""
+def _lenses(
+    sights: Sights, state: State, photo: NDArray[np.int32]
+) -> tuple[Vectors, NDArray[np.int64], bool | NDArray[np.bool_]]:
+    """Intrinsics and camera per observation, and which are of fisheyes; plain numbers where there is one camera."""
+    camera = sights.camera_of[photo]
     if len(sights.cameras) == 1:
-        return state.intrinsics[:, 0].tolist(), bool(sights.fisheye[0])
-    camera = sights.camera[part]
-    return state.intrinsics[:, camera], sights.fisheye[camera] if sights.fisheye.any() else False
+        return state.intrinsics[:, 0].tolist(), camera, bool(sights.fisheye[0])
+    return state.intrinsics[:, camera], camera, sights.fisheye[camera] if sights.fisheye.any() else False

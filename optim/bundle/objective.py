@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from ..cameras import Vectors, fisheyes
 from ..rotations import exp_so3
 from .anchors import Anchors, Depths, anchor_cost, anchor_terms, with_depths
-from .normal_equations import Sights, State, arrange
+from .normal_equations import State
 from .problem import Adjust, Bundle, Prior
 from .reprojection import Freedom, Noise, freedom_of
+from .sights import BLOCK, Sights, arrange
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -97,14 +98,15 @@ def objective(
     sigma: Array | None = None,
     anchors: Anchors | None = None,
     depths: Depths | None = None,
+    *,
+    block: int = BLOCK,
 ) -> Objective:
-    """Of adjusting a bundle; arguments as of `adjustment.adjust`."""
+    """Of adjusting a bundle; arguments as of `adjustment.adjust`. `block` as of sights.arrange."""
     runs = np.diff(bundle.point, prepend=-1)
     if (runs < 0).any() or (runs > 1).any() or runs.sum() != len(bundle.points):
         raise ValueError("observations must be sorted by point, and every point seen")
-    sights = arrange(
-        bundle.photo, bundle.point, bundle.camera_of, bundle.xy, fisheyes(bundle.models), len(bundle.points)
-    )
+    lenses = fisheyes(bundle.models)
+    sights = arrange(bundle.photo, bundle.point, bundle.camera_of, bundle.xy, lenses, len(bundle.points), block)
     free = freedom_of(
         [bundle.models[k] for k in sights.cameras],
         rotations=options.rotations,
@@ -126,7 +128,7 @@ def state_of(bundle: Bundle, sights: Sights) -> State:
     return State(
         poses=np.ascontiguousarray(bundle.cam_from_world[sights.photos].reshape(-1, 12).T),
         intrinsics=np.ascontiguousarray(bundle.intrinsics[sights.cameras].T),
-        points=np.ascontiguousarray(bundle.points.T),
+        points=np.ascontiguousarray(bundle.points[sights.points].T),
     )
 
 
@@ -135,5 +137,6 @@ def bundle_of(bundle: Bundle, sights: Sights, state: State) -> Bundle:
     poses, intrinsics = bundle.cam_from_world.copy(), bundle.intrinsics.copy()
     poses[sights.photos] = state.poses.T.reshape(-1, 3, 4)
     intrinsics[sights.cameras] = state.intrinsics.T
-    points = np.ascontiguousarray(state.points.T)
+    points = np.empty_like(bundle.points)
+    points[sights.points] = state.points.T
     return replace(bundle, cam_from_world=poses, intrinsics=intrinsics, points=points)

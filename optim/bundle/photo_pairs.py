@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Short = NDArray[np.int32]
+Numbers = NDArray[np.signedinteger[Any]]
 
 BATCH = 2048
 """Pairs multiplied at a time: what is gathered for them stays in the cache."""
@@ -46,7 +48,7 @@ class Pairs:
         return out
 
 
-def within(point: Index, block: Index) -> Pairs:
+def within(point: Numbers, block: Numbers) -> Pairs:
     """All pairs of different items that share their point; each once, the one of the lower block on the left."""
     items = in_order(block, point)
     value = point[items]
@@ -62,7 +64,7 @@ def within(point: Index, block: Index) -> Pairs:
     return _grouped(_joined(left), _joined(right), block, block)
 
 
-def between(point_a: Index, block_a: Index, point_b: Index, block_b: Index) -> Pairs:
+def between(point_a: Numbers, block_a: Numbers, point_b: Numbers, block_b: Numbers) -> Pairs:
     """All pairs of an item of the first kind and one of the second that share their point."""
     items = in_order(block_b, point_b)
     value = point_b[items]
@@ -73,7 +75,7 @@ def between(point_a: Index, block_a: Index, point_b: Index, block_b: Index) -> P
     return _grouped(left, items[first[left] + offset], block_a, block_b)
 
 
-def in_order(*keys: Index) -> Index:
+def in_order(*keys: Numbers) -> Index:
     """As numpy.lexsort of integers that are not negative, the last key first: a radix sort, several times faster."""
     order: Index | None = None
     for key in keys:
@@ -90,8 +92,8 @@ def _joined(parts: list[Index]) -> Index:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _grouped(left: Index, right: Index, block_a: Index, block_b: Index) -> Pairs:
-    row, column = block_a[left], block_b[right]
+def _grouped(left: Index, right: Index, block_a: Numbers, block_b: Numbers) -> Pairs:
+    row, column = block_a[left].astype(np.int64), block_b[right].astype(np.int64)
     order = in_order(column, row)
     row, column = row[order], column[order]
     starts = np.flatnonzero((np.diff(row, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0))

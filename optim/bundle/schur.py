@@ -10,40 +10,48 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ..cameras import Vectors
-from .blocks import selection
 from .linear import Arrow, Plan, plan, solve
-from .normal_equations import Sights, System
+from .normal_equations import System
 from .photo_pairs import Pairs, between, in_order, within
+from .sights import Block, Sights
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Family:
-    """Things that see points and share their unknowns in blocks, block after block: photos their observations, shared
-    cameras theirs, all of one point in one."""
+class Views:
+    """The shared cameras that see the points of a block: all observations of a point in a camera are one view."""
 
     point: Index
-    block: Index
+    camera: Index
+    """(v,) sorted by camera, then by point; points are numbered within the block."""
     bounds: list[int]
-    by_point: csr_matrix
-    """(p, n) for sums."""
+    """(k + 1,) camera i has the views from bounds[i] to bounds[i + 1]."""
+    by_view: csr_matrix
+    """(v, m) for sums over observations."""
+    photo_pairs: Pairs
+    """Of observations and views; rows are photos of the block."""
+    pairs: Pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Meetings:
+    """Who meets whom over the points of a block."""
+
+    photo_pairs: Pairs
+    place: Index
+    """(groups,) which block of the reduced system each group of these pairs belongs to."""
+    views: Views | None
+    """None where no camera is shared."""
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
     """Who meets whom in the reduced system: found once, used in every step."""
 
-    photos: Family
-    cameras: Family
-    """Without members where no camera is shared."""
-    by_view: csr_matrix | None
-    """(v, m) sums over the observations of a point in a shared camera; None where no camera is shared."""
-    camera_of: Index
-    photo_pairs: Pairs
-    mixed_pairs: Pairs
-    camera_pairs: Pairs
+    meetings: list[Meetings]
+    """One for each block of the sights."""
     plan: Plan
 
 
@@ -59,35 +67,38 @@ class Step:
     """(3, p)."""
 
 
-def structure(sights: Sights, points: int, pose: int, lens: int) -> Structure:
+def structure(sights: Sights, pose: int, lens: int) -> Structure:
     """Of problems with so many unknowns per pose and per camera."""
     shared = lens > 0 and not sights.own
-    photos = Family(sights.point, sights.photo, sights.bounds, sights.by_point)
-    nothing = np.zeros(0, np.int64)
-    by_view = None
-    point = camera = nothing
-    if shared:
-        order = in_order(sights.point, sights.camera)
-        point, camera = sights.point[order], sights.camera[order]
-        first = np.flatnonzero((np.diff(point, prepend=-1) != 0) | (np.diff(camera, prepend=-1) != 0))
-        m = len(order)
-        by_view = csr_matrix((np.ones(m), order, np.append(first, m)), shape=(len(first), m))
-        point, camera = point[first], camera[first]
-    blocks = len(sights.cameras) if shared else 0
-    bounds = np.searchsorted(camera, np.arange(blocks + 1)).tolist()
-    cameras = Family(point, camera, bounds, selection(point, points))
-    photo_pairs = within(photos.point, photos.block)
-    size = pose + (0 if shared else lens)
+    c = len(sights.photos)
+    met, views, codes = [], [], []
+    for block in sights.blocks:
+        run = np.repeat(np.arange(len(block.photos)), np.diff(block.bounds))
+        pairs = within(block.point, run)
+        met.append(pairs)
+        codes.append(block.photos[pairs.row] * c + block.photos[pairs.column])
+        views.append(_views(block, run, sights.camera_of[block.photos], len(sights.cameras)) if shared else None)
+    every = np.sort(np.concatenate([np.zeros(0, np.int64), *codes]))
+    every = every[np.diff(every, prepend=-1) > 0]
+    row, column = every // c, every % c
+    place = [np.searchsorted(every, own) for own in codes]
+    size, border = pose + (0 if shared else lens), len(sights.cameras) * lens if shared else 0
     return Structure(
-        photos=photos,
-        cameras=cameras,
-        by_view=by_view,
-        camera_of=sights.camera_of if shared else nothing,
-        photo_pairs=photo_pairs,
-        mixed_pairs=between(photos.point, photos.block, cameras.point, cameras.block),
-        camera_pairs=within(cameras.point, cameras.block),
-        plan=plan(photo_pairs.row, photo_pairs.column, len(sights.photos), size, blocks * lens),
+        [Meetings(*each) for each in zip(met, place, views, strict=True)], plan(row, column, c, size, border)
     )
+
+
+def _views(block: Block, run: Index, camera_of: Index, cameras: int) -> Views:
+    """Of observations of these photos of the block (m,), which have these cameras (r,)."""
+    camera = camera_of[run]
+    order = in_order(block.point, camera)
+    point, camera = block.point[order].astype(np.int64), camera[order]
+    first = np.flatnonzero((np.diff(point, prepend=-1) != 0) | (np.diff(camera, prepend=-1) != 0))
+    m = len(order)
+    by_view = csr_matrix((np.ones(m), order.astype(np.int32), np.append(first, m)), shape=(len(first), m))
+    point, camera = point[first], camera[first]
+    bounds = np.searchsorted(camera, np.arange(cameras + 1)).tolist()
+    return Views(point, camera, bounds, by_view, between(block.point, run, point, camera), within(point, camera))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,61 +109,58 @@ class Reduced:
     right: Array
     root: Array
     """(6, p) inverse roots of the points."""
-    pull: Array
-    """(3, p) gradients of the points, in the coordinates in which they are uncorrelated."""
-    seen: Array
-    """(m, 3, d)."""
-    lens: Array
-    """(v, 3, q) derivatives between points and photos, or shared cameras, in these coordinates."""
 
 
-def reduced(sights: Sights, parts: Structure, system: System, damping: float) -> Reduced:
+def reduced(parts: Structure, system: System, damping: float) -> Reduced:
     """Of the damped system."""
+    sights = system.at.sights
     c, d = system.photo_gradient.shape
     k, q = system.camera_gradient.shape
     root = inverse_roots(damped_points(system.point, damping))
     pull = times(root, system.point_gradient)
-    pull_rows = np.ascontiguousarray(pull.T)
-    seen = _whitened(sights, system.cross, root)
-    lens = times(root[:, None, parts.cameras.point], system.camera_cross.transpose(1, 2, 0)).transpose(2, 0, 1)
-    lens = np.ascontiguousarray(lens)
-    photo_own, photo_pull = _own(parts.photos, seen, pull_rows)
-    camera_own, camera_pull = _own(parts.cameras, lens, pull_rows)
-
-    mixed = np.zeros((c, k, d, q))
+    photo, photo_right = damped(system.photo, damping), -system.photo_gradient
+    camera, camera_right = damped(system.camera, damping), -system.camera_gradient
+    off = np.zeros((len(parts.plan.row), d, d))
+    mixed, corner = np.zeros((c, k, d, q)), np.zeros((k, k, q, q))
     if k:
-        mixed[np.arange(c), parts.camera_of] = system.mixed
-        mixed[parts.mixed_pairs.row, parts.mixed_pairs.column] -= parts.mixed_pairs.products(seen, lens)
-    corner = np.zeros((k, k, q, q))
-    i, j = parts.camera_pairs.row, parts.camera_pairs.column
-    between_cameras = parts.camera_pairs.products(lens, lens)
-    corner[i, j] = -between_cameras
-    corner[j, i] = -between_cameras.transpose(0, 2, 1)
-    corner[np.arange(k), np.arange(k)] = damped(system.camera, damping) - camera_own
-    off = -parts.photo_pairs.products(seen, seen)
-    twice = parts.photo_pairs.row == parts.photo_pairs.column  # photos that see a point more than once
-    np.add.at(photo_own, parts.photo_pairs.row[twice], -off[twice] - off[twice].transpose(0, 2, 1))
+        mixed[np.arange(c), sights.camera_of] = system.mixed
+    for block, met in zip(sights.blocks, parts.meetings, strict=True):
+        own_root, own_pull = root[:, block.points], np.ascontiguousarray(pull[:, block.points].T)
+        seen, through_lens = _derivatives(system, block, own_root)
+        _take(photo, photo_right, block.photos, block.bounds, seen, own_pull[block.point])
+        off[met.place] -= met.photo_pairs.products(seen, seen)
+        if met.views is not None:
+            views = met.views
+            lens = np.asarray(views.by_view @ through_lens).reshape(-1, 3, q).transpose(1, 2, 0)
+            lens = np.ascontiguousarray(times(own_root[:, None, views.point], lens).transpose(2, 0, 1))
+            _take(camera, camera_right, np.arange(k), views.bounds, lens, own_pull[views.point])
+            pairs = views.photo_pairs
+            mixed[block.photos[pairs.row], pairs.column] -= pairs.products(seen, lens)
+            corner[views.pairs.row, views.pairs.column] -= views.pairs.products(lens, lens)
+    corner += corner.transpose(1, 0, 3, 2)
+    corner[np.arange(k), np.arange(k)] = camera
+    twice = parts.plan.row == parts.plan.column  # photos that see a point more than once
+    np.add.at(photo, parts.plan.row[twice], off[twice] + off[twice].transpose(0, 2, 1))
     off[twice] = 0.0
     arrow = Arrow(
-        diagonal=damped(system.photo, damping) - photo_own,
+        diagonal=photo,
         off=off,
         border=mixed.transpose(0, 2, 1, 3).reshape(c * d, k * q),
         corner=corner.transpose(0, 2, 1, 3).reshape(k * q, k * q),
     )
-    right = [(photo_pull - system.photo_gradient).ravel(), (camera_pull - system.camera_gradient).ravel()]
-    return Reduced(arrow, np.concatenate(right), root, pull, seen, lens)
+    return Reduced(arrow, np.concatenate([photo_right.ravel(), camera_right.ravel()]), root)
 
 
-def step(sights: Sights, parts: Structure, system: System, damping: float) -> Step | None:
+def step(parts: Structure, system: System, damping: float) -> Step | None:
     """Of Levenberg and Marquardt, or None where the system cannot be solved."""
-    found = reduced(sights, parts, system, damping)
+    found = reduced(parts, system, damping)
     solution = solve(parts.plan, found.arrow, found.right)
     if solution is None:
         return None
     photos, cameras = np.split(solution, [system.photo_gradient.size])
     photos, cameras = photos.reshape(system.photo_gradient.shape), cameras.reshape(system.camera_gradient.shape)
-    back = found.pull + _carried(parts.photos, found.seen, photos) + _carried(parts.cameras, found.lens, cameras)
-    return Step(photos, cameras, -times_transposed(found.root, back))
+    changes = np.concatenate([photos, cameras[system.at.sights.camera_of]], axis=1) if len(cameras) else photos
+    return Step(photos, cameras, -times_transposed(found.root, times(found.root, _pull(system, changes))))
 
 
 def damped(blocks: Array, damping: float) -> Array:
@@ -203,33 +211,43 @@ def times_transposed(root: Array, w: Array) -> Array:
     return np.stack([root[0] * w[0] + root[1] * w[1] + root[3] * w[2], root[2] * w[1] + root[4] * w[2], root[5] * w[2]])
 
 
-def _whitened(sights: Sights, cross: Array, root: Array) -> Array:
-    """(m, 3, d) derivatives between points and photos, in the coordinates in which points are uncorrelated."""
-    out = np.empty((cross.shape[2], 3, cross.shape[1]))
-    for a, b in sights.chunks:
-        part = slice(sights.bounds[a], sights.bounds[b])
-        out[part] = times(root[:, None, sights.point[part]], cross[:, :, part]).transpose(2, 0, 1)
+def _derivatives(system: System, block: Block, root: Array) -> tuple[Array, Array]:
+    """Derivatives (m, 3, d) between points and photos, in the coordinates in which points are uncorrelated, and those
+    between points and shared cameras, (m, 3 q), as they are."""
+    d, q = system.photo_gradient.shape[1], system.camera_gradient.shape[1]
+    seen, lens = np.empty((len(block.point), 3, d)), np.empty((len(block.point), 3 * q))
+    for chunk in block.chunks:
+        rows = system.at.rows(block, chunk)
+        cross = rows.by_point[0, :, None] * rows.by_camera[0, :-1]
+        for along, row in zip(rows.by_point[1:], rows.by_camera[1:], strict=True):
+            cross += along[:, None] * row[:-1]
+        own = root[:, None, block.point[chunk.inside]]
+        seen[chunk.inside] = times(own, cross[:, :d]).transpose(2, 0, 1)
+        if q:
+            lens[chunk.inside] = cross[:, d:].reshape(3 * q, -1).T
+    return seen, lens
+
+
+def _take(own: Array, right: Array, owner: Index, bounds: list[int], seen: Array, pull: Array) -> None:
+    """What eliminating the points takes from each owner's block (n, d, d), and adds to its right side (n, d)."""
+    d = seen.shape[2]
+    flat, pulls = seen.reshape(-1, d), pull.ravel()
+    for i, begin, end in zip(owner.tolist(), bounds, bounds[1:], strict=False):
+        rows = slice(3 * begin, 3 * end)
+        own[i] -= np.dot(flat[rows].T, flat[rows])
+        right[i] += np.dot(flat[rows].T, pulls[rows])
+
+
+def _pull(system: System, changes: Array) -> Array:
+    """(3, p) gradients of the points after changes of the photos and their cameras (c, pose + lens)."""
+    sights = system.at.sights
+    out = np.empty_like(system.point_gradient)
+    for block in sights.blocks:
+        pulls = np.empty((len(block.point), 3))
+        for chunk in block.chunks:
+            rows = system.at.rows(block, chunk)
+            change = changes.T[:, sights.photo[chunk.part]]
+            residual = rows.by_camera[:, -1] + np.einsum("rjn,jn->rn", rows.by_camera[:, :-1], change)
+            pulls[chunk.inside] = np.einsum("rin,rn->ni", rows.by_point, residual)
+        out[:, block.points] = np.asarray(block.by_point @ pulls).T
     return out
-
-
-def _own(family: Family, seen: Array, pull_rows: Array) -> tuple[Array, Array]:
-    """(n, d, d) and (n, d): what eliminating the points takes from each block and adds to its right side."""
-    blocks, d = len(family.bounds) - 1, seen.shape[2]
-    flat = seen.reshape(3 * len(seen), d)
-    pulls = pull_rows[family.point].ravel()
-    own, right = np.empty((blocks, d, d)), np.empty((blocks, d))
-    for i in range(blocks):
-        rows = slice(3 * family.bounds[i], 3 * family.bounds[i + 1])
-        np.dot(flat[rows].T, flat[rows], out=own[i])
-        np.dot(flat[rows].T, pulls[rows], out=right[i])
-    return own, right
-
-
-def _carried(family: Family, seen: Array, change: Array) -> Array:
-    """(3, p) what changes of the blocks do to the points."""
-    flat = seen.reshape(3 * len(seen), seen.shape[2])
-    rows = np.empty(len(flat))
-    for i in range(len(change)):
-        part = slice(3 * family.bounds[i], 3 * family.bounds[i + 1])
-        np.dot(flat[part], change[i], out=rows[part])
-    return np.asarray(family.by_point @ rows.reshape(-1, 3)).T

@@ -36,13 +36,15 @@ class Segments:
 
 
 class Layout:
-    """What an adjustment needs on the device and never changes."""
+    """What an adjustment, whose sights are one block, needs on the device and never changes."""
 
     def __init__(self, task: Objective, device: torch.device, points: int) -> None:
         self.device = device
         sights, free = task.sights, task.free
         self.shared = free.lens > 0 and not sights.own
-        self.photo, self.point, self.camera = (self.sent(v) for v in (sights.photo, sights.point, sights.camera))
+        photo, point = sights.photo.astype(np.int64), sights.point
+        camera = sights.camera_of[photo]
+        self.photo, self.point, self.camera = (self.sent(v) for v in (photo, point, camera))
         self.xy = self.sent(sights.xy)
         self.fisheye = self.sent(sights.fisheye) if sights.fisheye.any() else None
         columns = tuple(
@@ -51,13 +53,13 @@ class Layout:
         )
         self.free: Freedom = replace(free, columns=columns)
         self.noise: Noise = task.noise.each(self.sent)
-        self.by_point = Segments(sights.point, points, device)
+        self.by_point = Segments(point, points, device)
         self.by_camera = Segments(np.sort(sights.camera_of), len(sights.cameras), device)
         self.photos_by_camera = self.sent(np.argsort(sights.camera_of, kind="stable"))
         self.camera_of = self.sent(sights.camera_of)
-        self.chunks = self._chunks(sights.bounds, sights.photo)
+        self.chunks = self._chunks(photo, len(sights.photos))
         if self.shared:
-            key = sights.camera * points + sights.point
+            key = camera * points + point
             pairs, view = np.unique(key, return_inverse=True)
             self.by_view = Segments(view, len(pairs), device)
             self.view_camera, self.view_point = self.sent(pairs // points), self.sent(pairs % points)
@@ -79,8 +81,9 @@ class Layout:
         """(k, ...) sums over the photos of each camera."""
         return self.by_camera(of_photos[self.photos_by_camera])
 
-    def _chunks(self, bounds: list[int], photo: NDArray[np.int64]) -> list[tuple[slice, tuple[slice, Segments]]]:
+    def _chunks(self, photo: NDArray[np.int64], photos: int) -> list[tuple[slice, tuple[slice, Segments]]]:
         """Runs of observations, of the photos that they belong to, and sums over the latter."""
+        bounds = np.searchsorted(photo, np.arange(photos + 1)).tolist()
         out, begin = [], 0
         for end in range(1, len(bounds)):
             if end == len(bounds) - 1 or bounds[end + 1] - bounds[begin] > CHUNK:

@@ -54,7 +54,7 @@ def test_a_step_is_the_same(
     anchors = replace(no_anchors(8), fixed=np.arange(8) == 2, centre=centre + 0.1, centre_sigma=np.full((8, 3), 0.1))
     task = objective(bundle, options, prior, sigma, anchors, depths)
     state = state_of(bundle, task.sights)
-    parts = structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
+    parts = structure(task.sights, task.free.pose, task.free.lens)
     own = OnProcessor(task, parts)
     there = OnDevice(task, torch.device(DEVICE), len(bundle.points))
     sent = replace(state, points=there.layout.sent(state.points))
@@ -65,7 +65,7 @@ def test_a_step_is_the_same(
         assert found.size == expected.size
         if found.size:
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
-    expected_step = step(task.sights, parts, system, 1e-3)
+    expected_step = step(parts, system, 1e-3)
     assert expected_step is not None
     photos, cameras = Reduced(there.layout, linear, 1e-3).solve()
     np.testing.assert_allclose(photos.cpu().numpy(), expected_step.photos, rtol=1e-5, atol=1e-8)

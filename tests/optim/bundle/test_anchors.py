@@ -55,7 +55,7 @@ def test_the_gradient_is_that_of_the_cost(collection: Make, rotations: bool) -> 
     depth[::3] = np.nan
     depths = Depths(depth, np.linspace(0.02, 0.5, len(depth)))
     task = objective(bundle, Adjust(rotations=rotations), anchors=all_kinds(bundle), depths=depths)
-    parts = structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
+    parts = structure(task.sights, task.free.pose, task.free.lens)
     state = state_of(bundle, task.sights)
     engine = OnProcessor(task, parts)
     system = engine.linearised(state)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from unposed.optim.bundle import adjust as adjustment
+from unposed.optim.bundle import normal_equations, sights
 from unposed.optim.bundle.adjust import adjust
+from unposed.optim.bundle.anchors import no_anchors
 from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARES, Loss, barron
 from unposed.optim.bundle.problem import Adjust, Bundle, Prior, camera_points, errors_px
 from unposed.optim.rotations import exp_so3
@@ -54,7 +56,7 @@ def test_the_gradient_is_that_of_the_cost(
     options = Adjust(principal=True, distortion=True, loss=loss, loss_px=2.0, rotations=rotations)
     prior = Prior(bundle.intrinsics * 1.01 + 0.01, np.array([[30.0, 30, 9, 9, 0.1, 0.1, 0.01, 0.01]] * cameras))
     task = adjustment.objective(bundle, options, prior, np.linspace(0.5, 2.0, len(bundle.xy)))
-    parts = adjustment.structure(task.sights, len(bundle.points), task.free.pose, task.free.lens)
+    parts = adjustment.structure(task.sights, task.free.pose, task.free.lens)
     state = adjustment.state_of(bundle, task.sights)
     engine = adjustment.OnProcessor(task, parts)
     system = engine.linearised(state)
@@ -70,6 +72,35 @@ def test_the_gradient_is_that_of_the_cost(
             costs = [engine.cost(task.moved(state, *(s * u for u in unknowns))) for s in (1, -1)]
             slope = (costs[0] - costs[1]) / (2.0 * unknowns[kind][at])
             assert expected == pytest.approx(slope, rel=1e-5, abs=1e-4 * scale)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_blocks_of_points_change_nothing(collection: Make, monkeypatch: pytest.MonkeyPatch, grouped: bool) -> None:
+    """Neither how many are eliminated together, nor whether their linearisation is remembered. A photo is fixed."""
+    lens = (1500.0, 800.0, 600.0, -0.05)
+    world = collection(photos=8, points=150, noise_px=0.5, lenses=(lens,) * (1 if grouped else 8), grouped=grouped)
+    bundle = disturbed(world.bundle(wrong=0.05), 0.1)
+    anchors = replace(no_anchors(8), fixed=np.arange(8) == 3)
+    steps, numbers = [], []
+    monkeypatch.setattr(sights, "OFTEN", 0)
+    for size, remembered in ((10**6, 10**6), (100, 150)):
+        monkeypatch.setattr(normal_equations, "REMEMBERED", remembered)
+        task = adjustment.objective(bundle, Adjust(distortion=True), anchors=anchors, block=size)
+        parts = adjustment.structure(task.sights, task.free.pose, task.free.lens)
+        state = adjustment.state_of(bundle, task.sights)
+        engine = adjustment.OnProcessor(task, parts)
+        linear = engine.linearised(state)
+        moved = engine.moved(state, linear, 1e-3)
+        assert moved is not None
+        steps.append(adjustment.bundle_of(bundle, task.sights, moved))
+        numbers.append((len(task.sights.blocks), len(linear.at.remembered)))
+    assert numbers[0][0] == 1 < numbers[1][0]
+    assert 0 < numbers[1][1] < sum(len(block.chunks) for block in task.sights.blocks)
+    for name in ("cam_from_world", "intrinsics", "points"):
+        one, many = (getattr(step, name) for step in steps)
+        np.testing.assert_allclose(many, one, rtol=1e-8, atol=1e-8)
+    assert (steps[0].cam_from_world[3] == bundle.cam_from_world[3]).all()
+    assert (steps[0].cam_from_world[4] != bundle.cam_from_world[4]).any()
 
 
 @pytest.mark.parametrize(
