@@ -8,6 +8,7 @@ average out, however many there are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ from .reprojection import NEAREST, carry
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+CHUNK = 1 << 16
+"""Observations looked at together; bounds memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,19 +88,32 @@ class Summary:
 
 def camera_points(bundle: Bundle) -> Array:
     """(m, 3) observed points in the coordinates of the photo that sees them."""
-    return np.stack(_carried(bundle), axis=1)
+    return _of_observations(bundle, 3, lambda part: np.stack(_carried(bundle, part), axis=1))
 
 
 def errors_px(bundle: Bundle) -> Array:
     """(m,) reprojection error; infinite for points behind their camera."""
-    y = np.stack(_carried(bundle), axis=1)
+    return _of_observations(bundle, 1, lambda part: _errors_px(bundle, part)[:, None])[:, 0]
+
+
+def _errors_px(bundle: Bundle, part: slice) -> Array:
+    y = np.stack(_carried(bundle, part), axis=1)
     front = y[:, 2] > NEAREST
     y = np.where(front[:, None], y, 1.0)
-    camera = bundle.camera_of[bundle.photo]
-    offset = project(y, bundle.intrinsics[camera], fisheyes(bundle.models)[camera]) - bundle.xy
+    camera = bundle.camera_of[bundle.photo[part]]
+    offset = project(y, bundle.intrinsics[camera], fisheyes(bundle.models)[camera]) - bundle.xy[part]
     return np.where(front, np.hypot(offset[:, 0], offset[:, 1]), np.inf)
 
 
-def _carried(bundle: Bundle) -> list[Array]:
+def _carried(bundle: Bundle, part: slice) -> list[Array]:
     poses = np.ascontiguousarray(bundle.cam_from_world.reshape(-1, 12).T)
-    return carry(poses[:, bundle.photo], bundle.points.T[:, bundle.point])[1]
+    return carry(poses[:, bundle.photo[part]], bundle.points.T[:, bundle.point[part]])[1]
+
+
+def _of_observations(bundle: Bundle, width: int, of: Callable[[slice], Array]) -> Array:
+    """(m, width) put together from parts: what is computed on the way is many times as large."""
+    out = np.empty((len(bundle.xy), width))
+    for begin in range(0, len(out), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        out[part] = of(part)
+    return out

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-MATCH_CHUNK = 500_000
+MATCH_CHUNK = 1 << 16
 """Matches looked at together; bounds memory."""
 
 MOST_FOR_COVARIANCE = 100
@@ -113,8 +113,8 @@ def refine(
     summaries = []
     for turn in range(1 + options.rounds):
         first = turn == 0
-        tracked = _retrack(views, matches, bundle, options, unit_px, options.subset_tracks if first else None)
-        bundle = keep_observations(tracked, dependable(tracked, options.dependable_points))
+        bundle = _retrack(views, matches, bundle, options, unit_px, options.subset_tracks if first else None)
+        bundle = keep_observations(bundle, dependable(bundle, options.dependable_points))
         if len(bundle.points) < 6:
             bundle = without_weak_photos(bundle, options.min_observations)
             break
@@ -141,18 +141,27 @@ def refine(
     known = _covariance(bundle, prior, views.sigma, options.loss * unit_px, anchors, depths)
     error = epipolar_errors_px(views, matches, bundle)
     bound_px = options.max_error * unit_px
-    tracks = join(views, matches.row_a[error < bound_px], matches.row_b[error < bound_px])
-    everything = _triangulated(views, tracks, bundle, options, unit_px)
-    bundle = join_points(bundle, keep_observations(everything, ~np.isin(everything.row, bundle.row)))
-    matched = np.unique(np.concatenate([matches.row_a[error < bound_px], matches.row_b[error < bound_px]]))
+    row_a, row_b = matches.row_a[error < bound_px], matches.row_b[error < bound_px]
+    tracks = join(views, row_a, row_b)
+    others = _triangulated(views, tracks, bundle, options, unit_px)
+    others = keep_observations(others, ~_among(len(views.xy), bundle.row)[others.row])
+    bundle = join_points(bundle, others)
     return Refined(
         bundle,
         tuple(summaries),
         agreement_of(matches, error, bound_px),
-        off_track=len(matched) - len(tracks.row),
-        off_point=int(np.count_nonzero(~np.isin(tracks.row, bundle.row))),
+        off_track=int(np.count_nonzero(_among(len(views.xy), row_a, row_b))) - len(tracks.row),
+        off_point=int(np.count_nonzero(~_among(len(views.xy), bundle.row)[tracks.row])),
         known=known,
     )
+
+
+def _among(key_points: int, *rows: Index) -> Bools:
+    """(key points,) which of them are named."""
+    out = np.zeros(key_points, bool)
+    for row in rows:
+        out[row] = True
+    return out
 
 
 def agreement_of(matches: Matches, error_px: Array, bound_px: float) -> Agreement:
@@ -222,9 +231,7 @@ def _triangulated(views: Views, tracks: Tracks, bundle: Bundle, options: Refine,
 def epipolar_errors_px(views: Views, matches: Matches, bundle: Bundle) -> Array:
     """(m,) distance of each match from the epipolar geometry of the current poses; infinite without poses."""
     rays = np.full((len(views.xy), 3), np.nan)
-    matched = np.zeros(len(views.xy), bool)  # a key point is in many matches
-    matched[matches.row_a] = matched[matches.row_b] = True
-    used = np.flatnonzero(matched)
+    used = np.flatnonzero(_among(len(views.xy), matches.row_a, matches.row_b))  # a key point is in many matches
     rays[used] = rays_of(views, used, views.photo_of(used), bundle.models, bundle.intrinsics, bundle.camera_of)
     pose_a, pose_b = bundle.cam_from_world[matches.pairs[:, 0]], bundle.cam_from_world[matches.pairs[:, 1]]
     rotation = pose_b[:, :, :3] @ pose_a[:, :, :3].transpose(0, 2, 1)

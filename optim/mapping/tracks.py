@@ -115,7 +115,7 @@ def join(views: Views, row_a: Index, row_b: Index) -> Tracks:
         row_a, row_b = row_a[kept], row_b[kept]
         track = _components(len(views.xy), row_a, row_b)
         row, photo, twice = _members(views, track, row_a, row_b)
-    _, number = np.unique(track[row], return_inverse=True)
+    number = np.cumsum(np.diff(track[row], prepend=-1) > 0) - 1
     return Tracks(row, photo, number.astype(np.int64)).select(~twice)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,9 @@ Bools = NDArray[np.bool_]
 
 TRACK_CHUNK = 5_000
 """Tracks triangulated together; bounds memory."""
+
+RAY_CHUNK = 1 << 16
+"""Rays found together; likewise."""
 
 
 def triangulate(
@@ -72,24 +76,32 @@ def rays_of(
     views: Views, row: Index, photo: Index, models: tuple[str, ...], intrinsics: Array, camera_of: Index
 ) -> Array:
     """(m, 3) unit viewing rays of key points, in the coordinates of their photo."""
-    camera = camera_of[photo]
-    plane = unproject(views.xy[row], intrinsics[camera], fisheyes(models)[camera])
-    rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    rays = np.empty((len(row), 3))
+    fisheye = fisheyes(models)
+    for begin in range(0, len(row), RAY_CHUNK):
+        part = slice(begin, begin + RAY_CHUNK)
+        camera = camera_of[photo[part]]
+        plane = unproject(views.xy[row[part]], intrinsics[camera], fisheye[camera])
+        rays[part, :2], rays[part, 2] = plane, 1.0
+        rays[part] /= np.linalg.norm(rays[part], axis=1, keepdims=True)
     return rays
 
 
 def angles_deg(bundle: Bundle) -> Array:
     """(points,) a bound on the widest angle between two rays of each point: twice the widest to their mean."""
-    rays = bundle.points[bundle.point] - _centres(bundle.cam_from_world)[bundle.photo]
-    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-300)
+    centres = _centres(bundle.cam_from_world)
     starts = np.flatnonzero(np.diff(bundle.point, prepend=-1))
-    mean = np.add.reduceat(rays, starts, axis=0) if len(starts) else np.zeros((0, 3))
-    mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-300)
-    # The chord, not the cosine: the cosine of a small angle has lost half its digits.
-    chord = np.linalg.norm(rays - mean[bundle.point], axis=1)
-    widest = np.maximum.reduceat(chord, starts) if len(starts) else np.zeros(0)
-    return np.degrees(4.0 * np.arcsin(np.clip(0.5 * widest, 0.0, 1.0)))
+    out = np.empty(len(starts))
+    for some, part in _parts(starts, len(bundle.point)):
+        first, point = starts[some] - part.start, bundle.point[part]
+        rays = bundle.points[point] - centres[bundle.photo[part]]
+        rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-300)
+        mean = np.add.reduceat(rays, first, axis=0)
+        mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-300)
+        # The chord, not the cosine: the cosine of a small angle has lost half its digits.
+        chord = np.linalg.norm(rays - mean[point - point[0]], axis=1)
+        out[some] = np.maximum.reduceat(chord, first)
+    return np.degrees(4.0 * np.arcsin(np.clip(0.5 * out, 0.0, 1.0)))
 
 
 def keep_observations(bundle: Bundle, keep: Bools, min_length: int = 2) -> Bundle:
@@ -173,16 +185,21 @@ def _linear(
 def _normal_matrices(rays: Array, photo: Index, starts: Index, pose: Array) -> Array:
     """(tracks, 4, 4) of the equations of each track, whose observations begin at `starts`."""
     out = np.empty((len(starts), 4, 4))
-    ends = np.append(starts[1:], len(rays))
-    for begin in range(0, len(starts), TRACK_CHUNK):
-        some = slice(begin, begin + TRACK_CHUNK)
-        part = slice(starts[begin], ends[some][-1])
+    for some, part in _parts(starts, len(rays)):
         ray, seen_from = rays[part], pose[photo[part]]
         rows = np.empty((len(ray), 2, 4))
         rows[:, 0] = ray[:, 0:1] * seen_from[:, 2] - ray[:, 2:3] * seen_from[:, 0]
         rows[:, 1] = ray[:, 1:2] * seen_from[:, 2] - ray[:, 2:3] * seen_from[:, 1]
-        out[some] = np.add.reduceat(rows.transpose(0, 2, 1) @ rows, starts[some] - starts[begin], axis=0)
+        out[some] = np.add.reduceat(rows.transpose(0, 2, 1) @ rows, starts[some] - part.start, axis=0)
     return out
+
+
+def _parts(starts: Index, observations: int) -> Iterator[tuple[slice, slice]]:
+    """Some tracks at a time, and their observations, of tracks whose observations begin at `starts`."""
+    ends = np.append(starts[1:], observations)
+    for begin in range(0, len(starts), TRACK_CHUNK):
+        some = slice(begin, begin + TRACK_CHUNK)
+        yield some, slice(int(starts[begin]), int(ends[some][-1]))
 
 
 def _centres(cam_from_world: Array) -> Array:
