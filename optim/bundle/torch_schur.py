@@ -19,6 +19,9 @@ PRECISION = 1e-2
 
 MOST_ROUNDS = 300
 
+ROUNDS_UNSEEN = 4
+"""Rounds between two looks at whether it is enough: a look waits for the device, which could go on meanwhile."""
+
 
 @dataclass(frozen=True, eq=False)
 class Linear:
@@ -57,17 +60,19 @@ class Reduced:
         z = _times(inverse, residual)
         direction, energy = z, _dot(residual, z)
         target = PRECISION**2 * energy
-        for _ in range(MOST_ROUNDS):
-            if energy <= target:
+        going = energy > target
+        for turn in range(MOST_ROUNDS):
+            if turn % ROUNDS_UNSEEN == 0 and not bool(going):
                 break
             moved = self._times(direction)
             curvature = _dot(direction, moved)
-            if not curvature > 0.0:
-                break
-            x, residual = _plus(x, energy / curvature, direction), _plus(residual, -energy / curvature, moved)
+            going = going & (curvature > 0.0)
+            length = torch.where(going, energy / curvature, 0.0)  # rounds that nobody asked for change nothing
+            x, residual = _plus(x, length, direction), _plus(residual, -length, moved)
             z = _times(inverse, residual)
             before, energy = energy, _dot(residual, z)
-            direction = _plus(z, energy / before, direction)
+            direction = _plus(z, torch.where(going, energy / before, 0.0), direction)
+            going = going & (energy > target)
         return x
 
     def points(self, photos: Tensor, cameras: Tensor) -> Tensor:
@@ -133,9 +138,10 @@ def _times(blocks: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor]) -> tuple[Ten
     return photo, camera
 
 
-def _dot(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
-    return float((a[0] * b[0]).sum() + (a[1] * b[1]).sum())
+def _dot(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+    """On the device: who asks for the number waits for all work before."""
+    return (a[0] * b[0]).sum() + (a[1] * b[1]).sum()
 
 
-def _plus(a: tuple[Tensor, Tensor], factor: float, b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _plus(a: tuple[Tensor, Tensor], factor: Tensor, b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return a[0] + factor * b[0], a[1] + factor * b[1]
