@@ -1,6 +1,6 @@
-"""Epipolar geometry of two pinhole cameras: matrices, errors and ray angles.
+"""Epipolar geometry of two pinhole cameras: errors and ray angles.
 
-Points are (n, 2); where focal lengths appear they count from the principal point. Poses are (3, 4), unit baseline.
+Points are (n, 2); where focal lengths appear they count from the principal point.
 """
 
 from __future__ import annotations
@@ -11,22 +11,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def cross_matrix(vector: Array) -> Array:
-    """(3, 3) matrix that takes the cross product with the vector."""
-    x, y, z = vector
-    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-
-
 def homogeneous(xy: Array) -> Array:
     """(n, 3) with a last coordinate of one."""
     return np.column_stack([xy, np.ones(len(xy))])
-
-
-def fundamental_from_pose(b_from_a: Array, focal_a: float, focal_b: float) -> Array:
-    """F of unit norm with x_b^T F x_a = 0."""
-    essential = cross_matrix(b_from_a[:, 3]) @ b_from_a[:, :3]
-    matrix = np.diag([1.0, 1.0, focal_b]) @ essential @ np.diag([1.0, 1.0, focal_a])
-    return np.asarray(matrix / np.linalg.norm(matrix))
 
 
 def sampson_errors(fundamental: Array, xy_a: Array, xy_b: Array) -> Array:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unposed.optim.pair.epipolar import cross_matrix, sampson_errors
+from unposed.optim.pair.epipolar import sampson_errors
+from unposed.optim.rotations import skew
 from unposed.optim.similarity import rotation_angle_deg
 from unposed.pipeline.artifacts import Exif, Features, PairMatches, Photo, Photos, Ranking
 from unposed.pipeline.photos import scan
@@ -168,7 +169,7 @@ def test_neighbouring_photos_of_a_yard_are_verified_exactly(yard):
     assert len(pairs) == len(yard.scene.shots) - 1
     for a, b, matching, geometry in pairs:
         turn, move = relative_pose(a, b)
-        truth = np.linalg.inv(b.lens.K).T @ cross_matrix(move) @ turn @ np.linalg.inv(a.lens.K)
+        truth = np.linalg.inv(b.lens.K).T @ skew(move[None])[0] @ turn @ np.linalg.inv(a.lens.K)
         kept = geometry.inliers
         assert kept.sum() > 100
         assert np.median(np.abs(sampson_errors(truth, matching.xy_a[kept], matching.xy_b[kept]))) < 0.3

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unposed.optim.pair.epipolar import cross_matrix, sampson_errors
+from unposed.optim.pair.epipolar import sampson_errors
 from unposed.optim.pair.pure_rotation import rotation_from_homography
 from unposed.optim.pair.two_view import line_probability, log_false_alarms, tolerance_scale, two_view_geometry
+from unposed.optim.rotations import skew
 from unposed.optim.similarity import nearest_rotation, rotation_angle_deg
 
 SIZE = (1600, 1200)
@@ -51,7 +52,7 @@ class Pair:
 
 
 def turn(axis, degrees):
-    axis = cross_matrix(np.asarray(axis) / np.linalg.norm(axis))
+    axis = skew(np.asarray(axis)[None] / np.linalg.norm(axis))[0]
     angle = np.radians(degrees)
     return np.eye(3) + np.sin(angle) * axis + (1 - np.cos(angle)) * axis @ axis
 
