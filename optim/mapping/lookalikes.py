@@ -9,144 +9,81 @@ of several ways to believe the pairs the one is taken that leaves the fewest cla
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain, pairwise, product
+from collections.abc import Callable, Iterator
+from itertools import chain, islice, product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from ..rotations import residuals_deg
-from ..similarity import nearest_rotation
-from .pair_graph import ranks, rooted
+from .beliefs import BELIEVED, CERTAIN, FLAT, VETO, Beliefs, Relations, believe
+from .pair_graph import path
+from .parting import parted
 
 Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-
-FLAT = 0.3
-"""Weight of a match between photos that show a plane and nothing else: pictures, signs and fronts come twice more
-often than things in relief do."""
-
-STEP_DEG, SLACK_DEG, WIDEST_DEG = 4.0, 15.0, 120.0
-"""A chain of n pairs may miss its beginning by n steps and the slack: rotations of pairs are that inexact as long as
-focal lengths are hardly known, and a ring that does not quite close is no contradiction."""
-
-FALSE_DEG = 30.0
-"""Disagreement with the averaged rotations beyond which a pair is contradicted."""
-_FALSE_TRACE = 1.0 + 2.0 * float(np.cos(np.radians(FALSE_DEG)))
-
-CERTAIN = 100.0
-"""Matches with which a claim can hardly be an accident; fewer count in part."""
+Move = Callable[[Beliefs, Relations], Iterator[Mask]]
 
 WORTH_A_TRIAL = 0.7 * CERTAIN
 """Claims of fewer matches stay contradicted without further ado."""
 
-GAIN = 0.1
+GAIN = 0.02
 """By how much fewer coincidences another way to believe the pairs is preferred."""
 
-TIE = 0.05
-"""What it costs to contradict all pairs: hardly anything, but it decides between ways that are alike otherwise."""
-
-BEREFT, SPARED = 0.25, 1.0 / 3.0
-"""What it costs to contradict all partners of a photo, and how many matches fewer than the best one the best that is
-left may have at no cost. The double of a place may match a bit better than the place itself from nearby, not twice as
-well."""
-
 STRONGEST = 3
-"""Pairs of a claim that are tried, one by one: not all of a claim need to be right or wrong together."""
-
-VETO, DOUBT = 0.4, 0.15
-"""Suspicion beyond which a pair joins nothing, where that is tried, and beyond which it is no wonder that a pair is
-contradicted."""
-
-NEIGHBOURS = 4
-"""Photos are in one place if one is among so many strongest partners of the other."""
-
-MOST_CLAIMED = 1500
-"""Contradicted pairs that are sorted into claims, the strongest first."""
+"""Claims that photos are parted by, and pairs of a claim that are tried, one by one: not all need to be right or wrong
+together."""
 
 MOST_PHOTOS = 1500
-"""Beyond, a dense matrix of all of them is too much to invert for one more point of view."""
-
-BELIEVED, IGNORED = -1, -2
+"""Beyond, a dense matrix of all of them is too much to invert or decompose."""
 
 
-@dataclass(frozen=True, eq=False)
-class Relations:
-    """What verified pairs say of their photos."""
-
-    photos: int
-    pairs: Index
-    """(e, 2)."""
-    b_from_a: Array
-    """(e, 3, 3) relative rotations."""
-    matches: Array
-    """(e,) how many agree."""
-    share: Array
-    """(e,) part of the real key points of a photo that they are, of the poorer photo."""
-    flat: Mask
-    """(e,) whether a plane explains them all."""
-    suspicion: Array
-    """(e,) in [0, 1], see optim.mapping.missing."""
-
-    @property
-    def strength(self) -> Array:
-        return np.where(self.flat, FLAT, 1.0) * self.matches
-
-
-@dataclass(frozen=True, eq=False)
-class Beliefs:
-    """One way to believe the pairs."""
-
-    residual_deg: Array
-    """(e,) disagreement of each pair with the averaged rotations."""
-    claim: Index
-    """(e,) contradicted pairs of equal number make the same claim; BELIEVED or IGNORED for the others."""
-    parent: Index
-    """(photos,) the forest that this began with; roots are their own parents."""
-    cost: float
-    """How many coincidences it takes: contradicted claims, suspects that are believed, and best partners lost."""
-
-
-def fewest_coincidences(relations: Relations, trials: int = 120) -> Beliefs:
+def fewest_coincidences(relations: Relations, trials: int = 300) -> Beliefs:
     """The way to believe the pairs that leaves least to coincidence, as far as was tried.
 
-    Begins with trees of the strongest pairs in several senses of the word, then gives contradicted pairs the
-    precedence, for as long as that helps.
+    Begins with trees of the strongest pairs in several senses of the word, then gives other pairs the precedence, for
+    as long as that helps: first from the best beginning, then from every other.
     """
-    strength, needed = relations.strength, _needed(relations)
-    weights = [
-        np.where(relations.flat, FLAT**power, 1.0) * weight
-        for weight, power in product((relations.share, relations.matches), (1, 2, 3))
-    ]
-    best = min(
-        (
-            _believe(relations, np.argsort(-weight, kind="stable"), veto)
-            for weight, veto in product((*weights, needed), (VETO, 1.0))
-        ),
-        key=lambda beliefs: beliefs.cost,
-    )
+    weights = _weights(relations)
+    begun = {
+        (beliefs.claim != BELIEVED).tobytes(): beliefs
+        for weight, veto in product(weights, (1.0, VETO))
+        for beliefs in [believe(relations, np.argsort(-weight, kind="stable"), veto)]
+    }
+    best, *others = sorted(begun.values(), key=lambda beliefs: beliefs.cost)
     tried = set[bytes]()
+    best = _improved(best, relations, (_parted, _other_ways), tried, trials)
+    for beliefs in others:
+        best = min(best, _improved(beliefs, relations, (_parted,), tried, trials), key=lambda beliefs: beliefs.cost)
+    return best
+
+
+def _improved(best: Beliefs, relations: Relations, moves: tuple[Move, ...], tried: set[bytes], trials: int) -> Beliefs:
+    """What giving other pairs the precedence makes of these beliefs; adds to `tried`."""
+    likely, needed = relations.strength * relations.likeness, _needed(relations)
     while len(tried) < trials:
-        ways = chain(_at_once(best, relations), _other_ways(best, relations))
+        ways = chain.from_iterable(move(best, relations) for move in moves)
         first = next((way for way in ways if way.tobytes() not in tried), None)
         if first is None:
             break
         tried.add(first.tobytes())
-        for weight in (strength, needed):
-            new = _believe(relations, np.lexsort((-weight, ~first)), VETO)
+        for weight in (likely, needed):
+            new = believe(relations, np.lexsort((-weight, ~first)), VETO)
             if new.cost < best.cost - GAIN:
                 best = new
     return best
 
 
+def _weights(relations: Relations) -> list[Array]:
+    """(e,) each, by which pairs come first."""
+    flat = [np.where(relations.flat, FLAT**power, 1.0) for power in (1, 2, 3)]
+    plain = [discount * weight for discount, weight in product(flat, (relations.share, relations.matches))]
+    return [*plain, *(weight * relations.likeness for weight in plain), _needed(relations)]
+
+
 def _needed(relations: Relations) -> Array:
     """(e,) how much the connection of its photos rests on each pair: 1 if there is no way around it, little where
     many do the same. The few pairs at the corner of a building come before the many between two equal fronts."""
-    weight = relations.strength * (1.0 - relations.suspicion) + 1e-6
+    weight = relations.strength * relations.likeness * (1.0 - relations.suspicion) + 1e-6
     if relations.photos > MOST_PHOTOS:
         return weight
     a, b = relations.pairs.T
@@ -159,14 +96,11 @@ def _needed(relations: Relations) -> Array:
     return weight * resistance
 
 
-def _at_once(beliefs: Beliefs, relations: Relations) -> Iterator[Mask]:
-    """Pairs to give precedence to: one of each of the two largest claims, since a wrong relation may cost two of the
-    right ones."""
-    claims = list(_largest_claims(beliefs, relations))[:2]
-    for several in product(*(rows[:STRONGEST] for rows in claims)) if len(claims) > 1 else ():
-        first = np.zeros(len(relations.pairs), bool)
-        first[list(several)] = True
-        yield first
+def _parted(beliefs: Beliefs, relations: Relations) -> Iterator[Mask]:
+    """Pairs to give precedence to: those that hold when a part of the photos is turned as a large claim says."""
+    if relations.photos <= MOST_PHOTOS:
+        for rows in islice(_largest_claims(beliefs, relations), STRONGEST):
+            yield from parted(relations, beliefs.rotations, rows)
 
 
 def _largest_claims(beliefs: Beliefs, relations: Relations) -> Iterator[list[int]]:
@@ -192,125 +126,8 @@ def _other_ways(beliefs: Beliefs, relations: Relations) -> Iterator[Mask]:
     in_tree = (beliefs.parent[pairs] == pairs[:, ::-1]).any(axis=1)
     for rows in _largest_claims(beliefs, relations):
         for row in rows[:STRONGEST]:
-            links = np.array([row_of[link] for link in _path(beliefs.parent, *pairs[row].tolist())], np.int64)
+            links = np.array([row_of[link] for link in path(beliefs.parent, *pairs[row].tolist())], np.int64)
             for weak in links[np.argsort(-strength[links], kind="stable")].tolist():
                 first = in_tree.copy()
                 first[row], first[weak] = True, False
                 yield first
-
-
-def _path(parent: Index, a: int, b: int) -> list[tuple[int, int]]:
-    """The pairs along the way from a to b in a forest, if there is one."""
-    up = _upwards(parent, a)
-    down = _upwards(parent, b)
-    if up[-1] != down[-1]:
-        return []
-    while len(up) > 1 and len(down) > 1 and up[-2] == down[-2]:
-        up.pop()
-        down.pop()
-    return [(min(link), max(link)) for link in pairwise(up + down[-2::-1])]
-
-
-def _upwards(parent: Index, photo: int) -> list[int]:
-    way = [photo]
-    while (above := int(parent[way[-1]])) != way[-1]:
-        way.append(above)
-    return way
-
-
-def _believe(relations: Relations, order: Index, veto: float) -> Beliefs:
-    """Rotations along a tree of the pairs in this order, then averaged over all that agree with it."""
-    pairs, b_from_a, strength = relations.pairs, relations.b_from_a, relations.strength
-    rotations, parent, depth = _grown(relations, order, veto)
-    bound = np.minimum(SLACK_DEG + STEP_DEG * _hops(pairs, parent, depth), WIDEST_DEG)
-    closes = residuals_deg(pairs, b_from_a, rotations) <= bound
-    rotations = _averaged(pairs[closes], b_from_a[closes], strength[closes], rotations)
-    residual = residuals_deg(pairs, b_from_a, rotations)
-    false = residual > FALSE_DEG
-    claim = _claims(relations, rotations, false)
-    total = np.bincount(claim[claim >= 0], weights=strength[claim >= 0])
-    cost = (1.0 - np.exp(-((total / CERTAIN) ** 2))).sum() + (relations.suspicion * strength)[~false].sum() / CERTAIN
-    cost += TIE * strength[false].sum() / strength.sum() + BEREFT * _bereft(relations, false).sum()
-    return Beliefs(residual, claim, parent, float(cost))
-
-
-def _bereft(relations: Relations, false: Mask) -> Array:
-    """(photos,) from 0, a partner about as good as the best one is kept, to 1, all are lost; by plain matches, since
-    the nearest views of a front are as flat as its double."""
-    best, kept = np.zeros((2, relations.photos))
-    for photo in relations.pairs.T:
-        np.maximum.at(best, photo, relations.matches)
-        np.maximum.at(kept, photo[~false], relations.matches[~false])
-    lost: Array = 1.0 - kept / np.maximum(best, 1e-9)
-    return np.where(best > 0.0, np.maximum(lost - SPARED, 0.0) / (1.0 - SPARED), 0.0)
-
-
-def _grown(relations: Relations, order: Index, veto: float) -> tuple[Array, Index, Index]:
-    """Rotations along a forest made of the pairs in this order, and each photo's parent (itself for roots) and depth.
-
-    A pair joins two trees, as Kruskal has it, unless suspects between these two would then be believed.
-    """
-    pairs, b_from_a, suspect = relations.pairs, relations.b_from_a, relations.suspicion > veto
-    rotations, label = np.tile(np.eye(3), (relations.photos, 1, 1)), np.arange(relations.photos)
-    doubts, doubtful_turn = pairs[suspect], b_from_a[suspect]
-    joined = []
-    for row in order[~suspect[order]].tolist():
-        a, b = pairs[row]
-        if label[a] == label[b]:
-            continue
-        turn = rotations[b].T @ b_from_a[row] @ rotations[a]  # of the frame of b's tree into that of a's
-        moved = label == label[b]
-        ends = label[doubts]
-        between = np.isin(ends, (label[a], label[b])).all(axis=1) & (ends[:, 0] != ends[:, 1])
-        if between.any():
-            trial = np.where(moved[:, None, None], rotations @ turn, rotations)
-            if (residuals_deg(doubts[between], doubtful_turn[between], trial) < FALSE_DEG).any():
-                continue
-        rotations[moved] = rotations[moved] @ turn
-        label[moved] = label[a]
-        joined.append(row)
-    parent, depth, _ = rooted(relations.photos, pairs[joined])
-    return rotations, parent, depth
-
-
-def _hops(pairs: Index, parent: Index, depth: Index) -> Index:
-    """(e,) length of the path that leads through the forest from one photo of the pair to the other."""
-    a, b = pairs.T.copy()
-    hops = np.zeros(len(pairs), np.int64)
-    while True:
-        apart = (a != b) & (depth[a] + depth[b] > 0)
-        up_a, up_b = apart & (depth[a] >= depth[b]), apart & (depth[b] >= depth[a])
-        if not apart.any():
-            return hops
-        a, b = np.where(up_a, parent[a], a), np.where(up_b, parent[b], b)
-        hops += up_a.astype(np.int64) + up_b
-
-
-def _averaged(pairs: Index, b_from_a: Array, strength: Array, rotations: Array, sweeps: int = 12) -> Array:
-    """Every photo takes the mean of what its neighbours say, again and again: plain, and close enough for verdicts."""
-    weight = np.minimum(strength, CERTAIN)[:, None, None]
-    for _ in range(sweeps):
-        total = 0.5 * CERTAIN * rotations
-        np.add.at(total, pairs[:, 1], weight * (b_from_a @ rotations[pairs[:, 0]]))
-        np.add.at(total, pairs[:, 0], weight * (b_from_a.transpose(0, 2, 1) @ rotations[pairs[:, 1]]))
-        rotations = nearest_rotation(total)
-    return rotations
-
-
-def _claims(relations: Relations, rotations: Array, false: Mask) -> Index:
-    """Contradicted pairs make the same claim if they join the same two places, up to a believed pair on either side,
-    and turn the world by the same amount."""
-    pairs, strength = relations.pairs, relations.strength
-    claim = np.where(false, IGNORED, BELIEVED)
-    rows = np.flatnonzero(false & (relations.suspicion <= DOUBT))
-    rows = rows[np.argsort(-strength[rows], kind="stable")[:MOST_CLAIMED]]
-    a, b = pairs[rows].T
-    turn = rotations[b].transpose(0, 2, 1) @ relations.b_from_a[rows] @ rotations[a]
-    near = np.eye(relations.photos, dtype=bool)
-    close = pairs[~false & (ranks(pairs, strength).min(axis=0) < NEIGHBOURS)]
-    near[close[:, 0], close[:, 1]] = near[close[:, 1], close[:, 0]] = True
-    turned, turned_back = turn.reshape(-1, 9), turn.transpose(0, 2, 1).reshape(-1, 9)
-    along = near[np.ix_(a, a)] & near[np.ix_(b, b)] & (turned @ turned.T > _FALSE_TRACE)
-    across = near[np.ix_(a, b)] & near[np.ix_(b, a)] & (turned @ turned_back.T > _FALSE_TRACE)
-    claim[rows] = connected_components(coo_array(along | across), directed=False)[1]
-    return claim

@@ -1,6 +1,8 @@
-"""Photos as a graph whose edges are pairs: ranks of pairs, and rooted forests."""
+"""Photos as a graph whose edges are pairs: ranks of pairs, rooted forests, and the ways through them."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,3 +33,22 @@ def rooted(photos: int, pairs: NDArray[np.integer]) -> tuple[Index, Index, Index
             parent[child] = before[child]
             depth[child] = depth[before[child]] + 1
     return parent, depth, tree.astype(np.int64)
+
+
+def path(parent: Index, a: int, b: int) -> list[tuple[int, int]]:
+    """The pairs along the way from a to b in a forest, if there is one."""
+    up = _upwards(parent, a)
+    down = _upwards(parent, b)
+    if up[-1] != down[-1]:
+        return []
+    while len(up) > 1 and len(down) > 1 and up[-2] == down[-2]:
+        up.pop()
+        down.pop()
+    return [(min(link), max(link)) for link in pairwise(up + down[-2::-1])]
+
+
+def _upwards(parent: Index, photo: int) -> list[int]:
+    way = [photo]
+    while (above := int(parent[way[-1]])) != way[-1]:
+        way.append(above)
+    return way

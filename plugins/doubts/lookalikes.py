@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.mapping.beliefs import BELIEVED, DOUBT, Beliefs, Relations
 from unposed.optim.mapping.focals import shared_focal
-from unposed.optim.mapping.lookalikes import BELIEVED, DOUBT, WORTH_A_TRIAL, Beliefs, Relations, fewest_coincidences
-from unposed.optim.mapping.missing import matched_points, suspicion
+from unposed.optim.mapping.lookalikes import WORTH_A_TRIAL, fewest_coincidences
+from unposed.optim.mapping.missing import compare, matched_points
 from unposed.optim.mapping.relative import relative_poses
 from unposed.optim.pair.copies import same_picture
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos
@@ -36,7 +37,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     seed: int = 0
 
@@ -84,6 +85,7 @@ class LookAlikes:
             views, matches, belief.models, belief.rows, belief.camera_of, max_error_px=2.0 * unit_px, seed=self.seed
         )
         pairs = matches.pairs[relative.edge]
+        suspicion, likeness = compare(views, matches)
         real = np.add.reduceat(np.append(matched_points(views, matches), False).astype(np.int64), views.start[:-1])
         return Relations(
             photos=len(views),
@@ -92,7 +94,8 @@ class LookAlikes:
             matches=relative.weight,
             share=relative.weight / real[pairs].min(axis=1),
             flat=flat[relative.edge],
-            suspicion=suspicion(views, matches)[relative.edge],
+            suspicion=suspicion[relative.edge],
+            likeness=likeness[relative.edge],
         )
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unposed.optim.mapping.missing import suspicion
+from unposed.optim.mapping.missing import compare
 from unposed.optim.mapping.tracks import Matches, Views
 
 SIZE = (640, 480)
+
+
+def _suspicion(views: Views, matches: Matches) -> np.ndarray:
+    return compare(views, matches)[0]
 
 
 def lattice() -> np.ndarray:
@@ -41,26 +45,34 @@ def around_the_middle() -> np.ndarray:
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.9])
 def test_matches_all_over_are_above_suspicion_however_thin(rate: float) -> None:
-    np.testing.assert_array_equal(suspicion(*collection(around_the_middle() & False, rate)), 0.0)
+    np.testing.assert_array_equal(_suspicion(*collection(around_the_middle() & False, rate)), 0.0)
 
 
 def test_different_things_around_what_matches() -> None:
-    found = suspicion(*collection(around_the_middle(), 0.8))
+    found = _suspicion(*collection(around_the_middle(), 0.8))
     assert found[0] > 0.9
     np.testing.assert_array_equal(found[1:], 0.0)
 
 
 def test_thin_matches_prove_nothing() -> None:
     """With a wide baseline most patches find no match by themselves."""
-    assert suspicion(*collection(around_the_middle(), 0.08))[0] == 0.0
+    assert _suspicion(*collection(around_the_middle(), 0.08))[0] == 0.0
 
 
 def test_a_few_odd_patches_are_an_occlusion() -> None:
-    assert suspicion(*collection(np.asarray(lattice()[:, 0] < 60), 0.8))[0] == 0.0
+    assert _suspicion(*collection(np.asarray(lattice()[:, 0] < 60), 0.8))[0] == 0.0
 
 
 def test_what_one_photo_alone_shows_contradicts_nothing() -> None:
     """Key points that match in no photo at all may be noise."""
     views, matches = collection(around_the_middle(), 0.8)
     only = matches.select(np.array([True, False, False]))
-    assert suspicion(views, only)[0] == 0.0
+    assert _suspicion(views, only)[0] == 0.0
+
+
+def test_likeness_is_how_completely_photos_match_less_what_is_missing() -> None:
+    thin, thick = (compare(*collection(around_the_middle() & False, rate))[1] for rate in (0.3, 0.6))
+    assert thin[0] == pytest.approx(0.3, abs=0.05)
+    assert thick[0] == pytest.approx(0.6, abs=0.05)
+    np.testing.assert_allclose(thick[1:], 1.0)
+    assert compare(*collection(around_the_middle(), 0.6))[1][0] < 0.1 * thick[0]
