@@ -6,7 +6,7 @@ key points are made of the positions of all matches, so that every mapper takes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +125,22 @@ def views_of(photos: Photos, features: PerPhoto[Features]) -> Views:
     )
 
 
+def scatter_px(evidence: Evidence) -> float:
+    """Of all matches about the epipolar lines of their own pairs, robust standard deviation; NaN where none has any."""
+    xy, matches = evidence.views.xy, evidence.matches
+    rows = (slice(*matches.start[edge : edge + 2]) for edge in range(len(matches)))
+    return _scatter_px(
+        (fundamental, xy[matches.row_a[own]], xy[matches.row_b[own]])
+        for fundamental, own in zip(matches.fundamental, rows, strict=True)
+    )
+
+
+def _scatter_px(pairs: Iterable[tuple[Array, Array, Array]]) -> float:
+    """Likewise, from the fundamental matrices and matches of pairs; a pure rotation has none."""
+    errors = [np.abs(sampson_errors(fundamental, a, b)) for fundamental, a, b in pairs if fundamental.any()]
+    return 1.4826 * float(np.median(np.concatenate(errors))) if errors else np.nan
+
+
 def noise_unit_px(photos: Photos) -> float:
     """The noise unit of key points that were found on photos of the reference size; the median photo's."""
     sides = [max(photo.width, photo.height) for photo in photos.photos]
@@ -145,12 +161,9 @@ def _of_positions(photos: Photos, verified: list[_Verified]) -> Evidence:
     weight = np.concatenate([each.weight for each in verified]).astype(np.float64)
     made = key_points(len(photos), photo_a, photo_b, xy_a, xy_b, weight)
     splits = np.cumsum(count)[:-1]
-    scatter = [
-        np.abs(sampson_errors(np.asarray(each.fundamental, np.float64), a, b))
-        for each, a, b in zip(verified, np.split(xy_a, splits), np.split(xy_b, splits), strict=True)
-        if each.fundamental.any()  # a pure rotation has none
-    ]
-    noise_px = 1.4826 * float(np.median(np.concatenate(scatter))) if scatter else noise_unit_px(photos)
+    fundamental = (np.asarray(each.fundamental, np.float64) for each in verified)
+    scatter_px = _scatter_px(zip(fundamental, np.split(xy_a, splits), np.split(xy_b, splits), strict=True))
+    noise_px = noise_unit_px(photos) if np.isnan(scatter_px) else scatter_px
     views = Views(made.xy, made.start, _sizes(photos), _relative_sigma(1.0 / made.weight))
 
     def rgb_of(index: int) -> Bytes:

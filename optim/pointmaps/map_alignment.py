@@ -45,6 +45,9 @@ class Aligned:
     """(e,) the pairs that the result rests on."""
     misfit: float
     """See alignment.misfit."""
+    strain: float
+    """By how much rays of the same point miss each other, by the error of a match: near one where all is well, however
+    rough the depths."""
 
     @property
     def posed(self) -> Bools:
@@ -76,8 +79,7 @@ def align_maps(
     number[photos] = np.arange(len(photos))
     similar = similar.select(rows)
     if np.median(similar.error) > ROUGH:
-        angle_noise = float(np.median(noise_px / start.rows[start.camera_of[photos], FX]))
-        similar = refine_pairs(points.select(rows, number), similar, angle_noise)
+        similar = refine_pairs(points.select(rows, number), similar, _angle(noise_px, start, photos))
     placed = place(len(photos), number[maps.pairs[rows]], similar, similar.strength())
 
     def aligned(cameras: Intrinsics, sigma: Array, begin: Placed, renewals: int) -> tuple[MatchedPoints, Alignment]:
@@ -101,7 +103,14 @@ def align_maps(
     turn = result.placed.rotation.transpose(0, 2, 1)
     poses[photos, :, :3] = turn
     poses[photos, :, 3] = -np.einsum("nij,nj->ni", turn, result.placed.translation)
-    return Aligned(poses, found, maps.pairs, trust, trust > LEAST_TRUST * np.median(result.trust), cost)
+    believed = trust > LEAST_TRUST * np.median(result.trust)
+    strain = result.noise.angle / _angle(noise_px, found, photos)
+    return Aligned(poses, found, maps.pairs, trust, believed, cost, strain)
+
+
+def _angle(noise_px: float, cameras: Intrinsics, photos: Index) -> float:
+    """The error of a match in radians, under the median of the focal lengths."""
+    return float(np.median(noise_px / cameras.rows[cameras.camera_of[photos], FX]))
 
 
 def _points(maps: PairMaps, depth: Array, weight: Array, cameras: Intrinsics) -> MatchedPoints:

@@ -107,6 +107,37 @@ def test_pairs_without_depths_are_triangulated(collection: Make) -> None:
     assert worst_deg(world, scene) < 2.0
 
 
+def test_without_depths_whole_drafts_decide_about_the_focal_length(collection: Make) -> None:
+    """It is twice what the pairs suggest, as they may do of long lenses and walls."""
+    world = collection(noise_px=0.5, points=600, distance=12.0, lenses=((3000.0, 800.0, 600.0, 0.0),))
+    scenes = Align()(**inputs(world, depth=False))
+    (scene,) = scenes.components
+    assert scene.photos.tolist() == list(range(10))
+    assert scene.cameras[0].params[0] == pytest.approx(3000.0, rel=0.02)
+    assert worst_deg(world, scene) < 0.5
+    assert not any("may be wrong" in note for note in scenes.notes)
+
+
+def test_islands_without_depths_have_their_own_cameras(collection: Make) -> None:
+    """Photos of one size, but of two cameras, and no photo of one matches any of the other."""
+    lenses = ((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0))
+    world = collection(photos=12, noise_px=0.3, points=800, decoys=0, lenses=lenses, distance=8.0)
+    scenes = Align()(**inputs(world, depth=False, keep=lambda a, b: a % 2 == b % 2))
+    assert sorted(scene.photos.tolist() for scene in scenes.components) == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]
+    for scene in scenes.components:
+        true = lenses[scene.photos[0] % 2][0]
+        assert [camera.params[0] for camera in scene.cameras] == pytest.approx([true], rel=0.03)
+
+
+def test_an_alignment_under_strain_says_so(collection: Make) -> None:
+    """A focal length that is given, and wrong."""
+    given = inputs(collection(noise_px=0.2, points=600, decoys=0), depth=True)
+    assert Align()(**given).notes == ()
+    (camera,) = given["cameras"].cameras
+    wrong = Cameras((camera,), given["cameras"].of_photo, ("given",))
+    assert any("may be wrong" in note for note in Align()(**given | {"cameras": wrong}).notes)
+
+
 def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
     world = collection(noise_px=0.3, points=600, decoys=0)
     scenes = Align()(**inputs(world, depth=True, keep=lambda a, b: b < 9 and (a < 4) == (b < 4)))
