@@ -112,7 +112,8 @@ def _contradicting(
         return 0.0
     centre = here.centre[patch]
     distance, near = map(np.asarray, KDTree(xy).query(centre, k=list(range(1, min(8, len(xy)) + 1))))
-    seen_at = centre + (xy_there - xy)[near].mean(axis=1)
+    away = (centre - xy[near].mean(axis=1)) @ _turn_and_scale(xy, xy_there)
+    seen_at = xy_there[near].mean(axis=1) + away
     shown = (distance[:, 0] < RANGE * here.size.max()) & ((seen_at > 0) & (seen_at < there.size)).all(axis=1)
     missing = np.flatnonzero(shown & (hits[0].ravel()[patch] == 0))
     if not len(missing):
@@ -121,6 +122,15 @@ def _contradicting(
     column, line = (seen_at[missing] // there.side_px).astype(np.int64).T
     contradicts = (around[0][line, column] >= FEWEST) & (around[1][line, column] == 0)
     return float(contradicts.sum()) / float(shown.sum())
+
+
+def _turn_and_scale(xy: Array, xy_there: Array) -> Array:
+    """(2, 2) what rows of differences become in the other photo, but for perspective: cameras are held upright,
+    sideways or, on the way back of a drone, upside down."""
+    (x, y), (x_there, y_there) = (xy - xy.mean(axis=0)).T, (xy_there - xy_there.mean(axis=0)).T
+    spread = max(float(x @ x + y @ y), 1e-9)
+    along, across = (x @ x_there + y @ y_there) / spread, (x @ y_there - y @ x_there) / spread
+    return np.array([[along, across], [-across, along]])
 
 
 def _around(count: Array) -> Array:

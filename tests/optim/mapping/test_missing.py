@@ -76,3 +76,19 @@ def test_likeness_is_how_completely_photos_match_less_what_is_missing() -> None:
     assert thick[0] == pytest.approx(0.6, abs=0.05)
     np.testing.assert_allclose(thick[1:], 1.0)
     assert compare(*collection(around_the_middle(), 0.6))[1][0] < 0.1 * thick[0]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+@pytest.mark.parametrize("missing_px", [120, 200, 280])
+def test_a_camera_that_was_turned_changes_nothing(quarters: int, missing_px: int) -> None:
+    """Upright, sideways or, on the way back of a drone, upside down."""
+    views, matches = collection(np.asarray(lattice()[:, 0] < missing_px), 0.8)
+    xy, size = views.xy.copy(), views.size.copy()
+    for _ in range(quarters):
+        for photo in (1, 3):
+            rows = slice(views.start[photo], views.start[photo + 1])
+            xy[rows] = np.column_stack([size[photo, 1] - xy[rows, 1], xy[rows, 0]])
+            size[photo] = size[photo, ::-1]
+    upright, turned = compare(views, matches), compare(Views(xy, views.start, size), matches)
+    np.testing.assert_allclose(turned[0], upright[0], atol=0.02)
+    np.testing.assert_allclose(turned[1], upright[1], rtol=0.1)
