@@ -23,7 +23,6 @@ and stays near the processor."""
 CHUNK = 4096
 """Observations linearised together: their vectors fit into the cache, and the interpreter's share is small."""
 
-
 OFTEN = 8
 """Points that two photos of a block have in common, on average, at least."""
 
