@@ -36,9 +36,12 @@ def parted(relations: Relations, rotations: Array, claimed: Sequence[int]) -> It
     a, b = relations.pairs.T
     row = np.arange(len(a))
     votes = [(relations.standing + trust)[:, None, None] * holds for trust in TRUST]
+    alike = np.flatnonzero((holds[:, 0, 1] | holds[:, 1, 0]) & ~holds[:, 0, 0])
+    alike = alike[np.argsort(-relations.strength[alike], kind="stable")]
     spread = [
         part
-        for start in _spread(relations, holds[:, 0, 0], claimed)
+        for rows in (claimed, alike.tolist())
+        for start in _spread(relations, holds[:, 0, 0], rows)
         for part in (start, *(_refined(start, relations.pairs, vote) for vote in votes))
     ]
     split = [

@@ -37,7 +37,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
 
     seed: int = 0
 
