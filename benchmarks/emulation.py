@@ -102,7 +102,8 @@ def _depth(world: World, shot: Shot) -> Array:
     along = np.tensordot(shot.cam_from_world[:, :3].T, local, 1)
     square, half = (along**2).sum(axis=0), np.tensordot(shot.centre, along, 1)
     far = (-half + np.sqrt(half**2 - square * (shot.centre @ shot.centre - DOME**2))) / square
-    return np.minimum(depth(world, shot), far)
+    nearest: Array = np.minimum(depth(world, shot), far)
+    return nearest
 
 
 def _matches(

@@ -86,6 +86,10 @@ class Oracle:
         weight = confidence / (1.0 + confidence)
         return PairMatches(xy_a, xy_b, weight, depth_a=depths[0], depth_b=depths[1], grids=(grids[0], grids[1]))
 
+    def forget_predictions(self) -> None:
+        """Once they have been asked for, only the cameras matter, and they are little."""
+        self.data, self.depth, self.basis = {}, self.depth[:0], self.basis[:0]
+
     def _own_depth(self, k: int, side: int, photo: int) -> Array:
         """(h, w) what the photo's own view says in the prediction in its own frame."""
         data, noise = self.data, self.noise
