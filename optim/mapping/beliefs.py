@@ -113,7 +113,8 @@ class Beliefs:
     parent: Index
     """(photos,) the forest that this began with; roots are their own parents."""
     cost: float
-    """How many coincidences it takes: contradicted claims, suspects that are believed, and best partners lost."""
+    """How many coincidences it takes: contradicted claims; suspects that are believed, all together at most one, since
+    in a scene full of things that hide each other many are harmless; best partners lost; and likely pairs."""
 
 
 def believe(relations: Relations, order: Index, veto: float) -> Beliefs:
@@ -127,8 +128,9 @@ def believe(relations: Relations, order: Index, veto: float) -> Beliefs:
     false = residual > FALSE_DEG
     claim = _claims(relations, rotations, false)
     total = np.bincount(claim[claim >= 0], weights=strength[claim >= 0])
-    cost = (1.0 - np.exp(-((total / CERTAIN) ** 2))).sum() + (relations.suspicion * strength)[~false].sum() / CERTAIN
-    cost += TIE * strength[false].sum() / strength.sum() + BEREFT * _bereft(relations, false).sum()
+    suspect = float((relations.suspicion * strength)[~false].sum())
+    cost = (1.0 - np.exp(-((total / CERTAIN) ** 2))).sum() + 1.0 - np.exp(-suspect / CERTAIN)
+    cost += TIE * strength[false].sum() / max(strength.sum(), 1e-9) + BEREFT * _bereft(relations, false).sum()
     cost += UNLIKE * relations.standing[false].sum() / max(len(pairs), 1)
     return Beliefs(rotations, residual, claim, parent, float(cost))
 

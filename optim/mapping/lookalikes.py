@@ -9,7 +9,7 @@ of several ways to believe the pairs the one is taken that leaves the fewest cla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice, product
 
 import numpy as np
@@ -37,24 +37,34 @@ MOST_PHOTOS = 1500
 """Beyond, a dense matrix of all of them is too much to invert or decompose."""
 
 
-def fewest_coincidences(relations: Relations, trials: int = 300) -> Beliefs:
-    """The way to believe the pairs that leaves least to coincidence, as far as was tried.
-
-    Begins with trees of the strongest pairs in several senses of the word, then gives other pairs the precedence, for
-    as long as that helps: first from the best beginning, then from every other.
-    """
-    weights = _weights(relations)
+def beginnings(relations: Relations) -> list[Beliefs]:
+    """Ways to believe the pairs along trees of the strongest ones, in several senses of the word; the best first, and
+    none where there is no pair."""
+    if not len(relations.pairs):
+        return []
     begun = {
         (beliefs.claim != BELIEVED).tobytes(): beliefs
-        for weight, veto in product(weights, (1.0, VETO))
+        for weight, veto in product(_weights(relations), (1.0, VETO))
         for beliefs in [believe(relations, np.argsort(-weight, kind="stable"), veto)]
     }
-    best, *others = sorted(begun.values(), key=lambda beliefs: beliefs.cost)
+    return sorted(begun.values(), key=lambda beliefs: beliefs.cost)
+
+
+def fewest_coincidences(relations: Relations, begun: Sequence[Beliefs], trials: int = 300) -> Beliefs:
+    """The way to believe the pairs that leaves least to coincidence, as far as was tried.
+
+    Gives other pairs the precedence for as long as that helps: first from the best beginning, then from every other.
+    """
     tried = set[bytes]()
-    best = _improved(best, relations, (_parted, _other_ways), tried, trials)
-    for beliefs in others:
+    best = _improved(begun[0], relations, (_parted, _other_ways), tried, trials)
+    for beliefs in begun[1:]:
         best = min(best, _improved(beliefs, relations, (_parted,), tried, trials), key=lambda beliefs: beliefs.cost)
     return best
+
+
+def contradicted(beliefs: Beliefs, relations: Relations) -> bool:
+    """Whether any claim is that could not be an accident."""
+    return any(_largest_claims(beliefs, relations))
 
 
 def _improved(best: Beliefs, relations: Relations, moves: tuple[Move, ...], tried: set[bytes], trials: int) -> Beliefs:

@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.mapping.beliefs import BELIEVED, DOUBT, Beliefs, Relations
 from unposed.optim.mapping.focals import shared_focal
-from unposed.optim.mapping.lookalikes import WORTH_A_TRIAL, fewest_coincidences
+from unposed.optim.mapping.lookalikes import WORTH_A_TRIAL, beginnings, contradicted, fewest_coincidences
 from unposed.optim.mapping.missing import compare, matched_points
 from unposed.optim.mapping.relative import relative_poses
 from unposed.optim.pair.copies import same_picture
@@ -23,6 +24,12 @@ from ..evidence import Evidence, evidence_of
 
 DAMNED = 0.9
 """Suspicion beyond which a pair is left out even if nothing contradicts it."""
+
+OTHER_FOCALS = (0.5, 0.7, 1.0, 1.4)
+"""Parts of a photo's longer side."""
+
+CLEARLY = 0.2
+"""By how many coincidences fewer another focal length is preferred."""
 
 FEW = 3
 """Smaller parts of a collection are not worth a warning."""
@@ -37,7 +44,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
 
     seed: int = 0
 
@@ -52,10 +59,10 @@ class LookAlikes:
         evidence = evidence_of(photos, features, matching, verification)
         kinds = np.array([verification[a, b].kind for a, b in evidence.matches.pairs.tolist()], dtype="U8")
         copies = tuple(_notes_on_copies(photos, evidence, kinds == "rotation"))
-        relations = self._relations(evidence, cameras, kinds == "planar")
-        if not len(relations.pairs):
+        relations, begun = _least_contradicted(evidence, cameras, _looks(evidence, kinds == "planar"), self.seed)
+        if not begun:
             return Doubts(np.zeros((0, 2), np.int32), (), copies)
-        beliefs = fewest_coincidences(relations)
+        beliefs = fewest_coincidences(relations, begun)
         cut = relations.suspicion > np.where(beliefs.claim == BELIEVED, DAMNED, DOUBT)
         claimed = np.flatnonzero(beliefs.claim >= 0)
         weight = np.bincount(beliefs.claim[claimed], relations.strength[claimed])
@@ -72,31 +79,74 @@ class LookAlikes:
             ),
         )
 
-    def _relations(self, evidence: Evidence, cameras: Cameras, flat: NDArray[np.bool_]) -> Relations:
-        views, matches, unit_px = evidence.views, evidence.matches, evidence.unit_px
-        belief = belief_of(cameras, unit_px)
-        focals = belief.rows[:, 0].copy()
-        for camera, source in enumerate(cameras.focal_source):
-            suggested = shared_focal(matches, belief.camera_of, camera)
-            if source == "guess" and np.isfinite(suggested):
-                focals[camera] = suggested
-        belief = belief.with_focals(focals)
-        relative = relative_poses(
-            views, matches, belief.models, belief.rows, belief.camera_of, max_error_px=2.0 * unit_px, seed=self.seed
-        )
-        pairs = matches.pairs[relative.edge]
-        suspicion, likeness = compare(views, matches)
-        real = np.add.reduceat(np.append(matched_points(views, matches), False).astype(np.int64), views.start[:-1])
-        return Relations(
-            photos=len(views),
-            pairs=pairs,
-            b_from_a=relative.b_from_a[:, :, :3],
-            matches=relative.weight,
-            share=relative.weight / real[pairs].min(axis=1),
-            flat=flat[relative.edge],
-            suspicion=suspicion[relative.edge],
-            likeness=likeness[relative.edge],
-        )
+
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """What the photos of each pair look like beside each other, whatever their rotations."""
+
+    flat: NDArray[np.bool_]
+    suspicion: NDArray[np.float64]
+    likeness: NDArray[np.float64]
+    real: NDArray[np.int64]
+    """(photos,) key points that match anywhere."""
+
+
+def _looks(evidence: Evidence, flat: NDArray[np.bool_]) -> _Looks:
+    views, matches = evidence.views, evidence.matches
+    real = np.add.reduceat(np.append(matched_points(views, matches), False).astype(np.int64), views.start[:-1])
+    return _Looks(flat, *compare(views, matches), real)
+
+
+def _least_contradicted(
+    evidence: Evidence, cameras: Cameras, looks: _Looks, seed: int
+) -> tuple[Relations, list[Beliefs]]:
+    """What the pairs say of rotations, and ways to believe them.
+
+    With a focal length that is far off, no chain closes. If any contradiction is left under those that pairs suggest
+    where nothing else is known, other ones are tried.
+    """
+    guessed = np.array([source == "guess" for source in cameras.focal_source], bool)
+    intrinsics = belief_of(cameras, evidence.unit_px)
+    focals = intrinsics.rows[:, 0].copy()
+    for camera in np.flatnonzero(guessed).tolist():
+        suggested = shared_focal(evidence.matches, intrinsics.camera_of, camera)
+        focals[camera] = suggested if np.isfinite(suggested) else focals[camera]
+    relations = _relations(evidence, intrinsics.with_focals(focals), looks, seed)
+    begun = beginnings(relations)
+    if not begun or not guessed.any() or not contradicted(begun[0], relations):
+        return relations, begun
+    longer = np.ones(len(focals))
+    np.maximum.at(longer, intrinsics.camera_of, evidence.views.size.max(axis=1))
+    for factor in OTHER_FOCALS:
+        others = np.where(guessed, factor * longer, focals)
+        other = _relations(evidence, intrinsics.with_focals(others), looks, seed)
+        other_begun = beginnings(other)
+        if other_begun and other_begun[0].cost < begun[0].cost - CLEARLY:
+            relations, begun = other, other_begun
+    return relations, begun
+
+
+def _relations(evidence: Evidence, intrinsics: Intrinsics, looks: _Looks, seed: int) -> Relations:
+    relative = relative_poses(
+        evidence.views,
+        evidence.matches,
+        intrinsics.models,
+        intrinsics.rows,
+        intrinsics.camera_of,
+        max_error_px=2.0 * evidence.unit_px,
+        seed=seed,
+    )
+    pairs = evidence.matches.pairs[relative.edge]
+    return Relations(
+        photos=len(evidence.views),
+        pairs=pairs,
+        b_from_a=relative.b_from_a[:, :, :3],
+        matches=relative.weight,
+        share=relative.weight / looks.real[pairs].min(axis=1),
+        flat=looks.flat[relative.edge],
+        suspicion=looks.suspicion[relative.edge],
+        likeness=looks.likeness[relative.edge],
+    )
 
 
 def _reason(relations: Relations, beliefs: Beliefs, row: int) -> str:
