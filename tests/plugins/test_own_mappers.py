@@ -1,4 +1,4 @@
-"""Our own mappers behind the contract, on made-up collections."""
+"""Our own mappers, and the doubts before them, behind the contract, on made-up collections."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +22,7 @@ from unposed.pipeline.artifacts import (
 )
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import Global
+from unposed.plugins.doubts import lookalikes
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.fine.ceres import Ceres
 
@@ -296,3 +297,24 @@ def test_a_scene_that_nothing_supports_is_none(collection: Make) -> None:
     fine = BundleAdjustment()(**given, resources=CPU, coarse=replace(coarse, components=(mixed,)))
     assert fine.components == ()
     assert set(fine.left_out) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("focal_px", [800.0, 1300.0])
+def test_a_focal_length_far_from_the_guess_makes_no_look_alikes(
+    collection: Make, monkeypatch: pytest.MonkeyPatch, focal_px: float
+) -> None:
+    """Once around; pairs suggest no focal length, and the guess is 1920: rotations are far too small, and those across
+    the seam contradict all others."""
+    lens = (focal_px, 800.0, 600.0, 0.0)
+    ring = collection(photos=14, points=700, sweep_deg=360.0, noise_px=0.5, lenses=(lens,))
+    given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
+    assert len(given["verification"]) == 42
+    assert len(lookalikes.LookAlikes()(**given).pairs) == 0
+    monkeypatch.setattr(lookalikes, "OTHER_FOCALS", ())
+    assert len(lookalikes.LookAlikes()(**given).pairs) >= 6
+
+
+def test_nothing_to_doubt(collection: Make) -> None:
+    found = lookalikes.LookAlikes()(**inputs(collection(photos=4), lambda a, b: False))
+    assert len(found.pairs) == 0
+    assert found.reasons == ()
