@@ -41,6 +41,9 @@ TIED: dict[str, tuple[tuple[int, ...], ...]] = {
 
 FISHEYE = frozenset({"OPENCV_FISHEYE"})
 
+FOCAL_GUESS = 1.2
+"""Focal length over the longer side of a photo when nothing is known: a field of view of 45 degrees."""
+
 
 def fisheyes(models: Sequence[str]) -> Bools:
     """(cameras,) which are fisheyes."""

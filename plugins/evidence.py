@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.cameras import FOCAL_GUESS
 from unposed.optim.mapping.stars import key_points
 from unposed.optim.mapping.tracks import Matches, Views
 from unposed.optim.pair.epipolar import sampson_errors
@@ -72,7 +73,7 @@ def evidence_of(
     """The verified matches of all pairs that have a geometry and are not in doubt, and the key points they join."""
     doubted = {(a, b) for a, b in doubts.pairs.tolist()} if doubts else set()
     verified = [
-        _verified(pair, matching[pair], geometry)
+        _verified(pair, matching[pair], geometry, photos)
         for pair, geometry in verification.items()
         if geometry.kind != "none" and pair not in doubted
     ]
@@ -94,11 +95,13 @@ def evidence_of(
     return Evidence(views, matches, noise_unit_px(photos), unusable, lambda index: features[index].rgb)
 
 
-def _verified(pair: tuple[int, int], matches: PairMatches, geometry: LocalGeometry) -> _Verified:
+def _verified(pair: tuple[int, int], matches: PairMatches, geometry: LocalGeometry, photos: Photos) -> _Verified:
     keep, index = geometry.inliers, None
     if matches.index_a is not None and matches.index_b is not None:
         index = matches.index_a[keep].astype(np.int64), matches.index_b[keep].astype(np.int64)
-    tells = geometry.kind == "general" and not geometry.focal_known
+    guess = FOCAL_GUESS * max(photos[pair[0]].width, photos[pair[0]].height)
+    guessed = geometry.focal_known or bool(np.isclose(geometry.focals_px[0], guess, rtol=1e-6))
+    tells = geometry.kind == "general" and not guessed
     return _Verified(
         pair,
         index,

@@ -14,6 +14,9 @@ from .tracks import Matches, Views
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
+ALIKE = 0.2
+"""Logarithms of focal lengths that differ by less are about the same."""
+
 
 def calibrate(views: Views, matches: Matches, intrinsics: Array, camera_of: Index, known: NDArray[np.bool_]) -> Array:
     """(cameras,) focal lengths; known ones are kept, those without evidence stay near their start in `intrinsics`.
@@ -49,15 +52,17 @@ def calibrate(views: Views, matches: Matches, intrinsics: Array, camera_of: Inde
     return focal
 
 
-def shared_focal(matches: Matches, camera_of: Index, camera: int) -> float:
-    """Median of what the pairs within one camera suggest, weighed by their matches; NaN without any."""
+def shared_focal(matches: Matches, camera_of: Index, camera: int) -> tuple[float, float]:
+    """Median of what the pairs within one camera suggest, weighed by their matches, NaN without any; and what part of
+    the matches is of pairs that suggest about the same."""
     inside = (camera_of[matches.pairs] == camera).all(axis=1) & np.isfinite(matches.focal_px)
     if not inside.any():
-        return float("nan")
+        return float("nan"), 0.0
     value, weight = matches.focal_px[inside], matches.count()[inside]
     order = np.argsort(value)
     cumulative = np.cumsum(weight[order])
-    return float(value[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+    median = float(value[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+    return median, float(weight[np.abs(np.log(value / median)) < ALIKE].sum() / weight.sum())
 
 
 def _centred(fundamental: Array, intrinsics: Array) -> Array:

@@ -131,7 +131,7 @@ def starting_focals(views: Views, matches: Matches, intrinsics: Intrinsics, know
     side = _long_sides(views, intrinsics)
     calibrated: Array | None = None
     for camera in np.flatnonzero(~known):
-        value = shared_focal(matches, intrinsics.camera_of, int(camera))
+        value, _ = shared_focal(matches, intrinsics.camera_of, int(camera))
         if np.isnan(value):
             if calibrated is None:
                 calibrated = calibrate(views, matches, intrinsics.rows, intrinsics.camera_of, known)

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cameras import FOCAL_GUESS
 from .epipolar import ray_angles
 from .pure_rotation import rotation_from_homography
 from .robust_two_view import PLANE_ERROR, fundamental_matrix, homography, relative_pose, shared_focal_pose
@@ -22,8 +23,6 @@ Mask = NDArray[np.bool_]
 Size = tuple[int, int]
 Kind = Literal["general", "planar", "rotation", "none"]
 
-FOCAL_GUESS = 1.2
-"""Focal length over the longer side when nothing is known: a field of view of 45 degrees."""
 FOCAL_RANGE = 0.3, 12.0
 """Focal lengths over the longer side that are believed: fields of view of 118 to 5 degrees."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from unposed.optim.cameras import FOCAL_GUESS
 from unposed.pipeline.artifacts import Camera, Cameras, Photo, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain
@@ -49,7 +50,7 @@ class ExifCameras:
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
     model: CameraModel = "SIMPLE_RADIAL"
-    default_focal: Annotated[float, Within("[0.2, 50]")] = 1.2
+    default_focal: Annotated[float, Within("[0.2, 50]")] = FOCAL_GUESS
     intrinsics: Path | None = None
     poses: Path | None = None
 

@@ -55,7 +55,7 @@ class Align:
     """Aligns the depths that a matcher predicts, or else those triangulated from each pair."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     matches_per_pair: Annotated[int, Within("[10, inf)")] = 200
     """Evenly picked; the fine stage uses all."""

@@ -23,7 +23,7 @@ class Global:
     """Averages rotations, finds positions, and adjusts a spread subset of the tracks, per connected component."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Poses need no more; the fine stage uses all."""

@@ -25,11 +25,11 @@ from ..evidence import Evidence, evidence_of
 DAMNED = 0.9
 """Suspicion beyond which a pair is left out even if nothing contradicts it."""
 
-OTHER_FOCALS = (0.5, 0.7, 1.0, 1.4)
+OTHER_FOCALS = (0.7, 0.5, 1.0, 1.5)
 """Parts of a photo's longer side."""
 
-CLEARLY = 0.2
-"""By how many coincidences fewer another focal length is preferred."""
+AGREED = 0.5
+"""Part of the matches whose pairs suggest about the same focal length, which is then believed."""
 
 FEW = 3
 """Smaller parts of a collection are not worth a warning."""
@@ -44,7 +44,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 12
 
     seed: int = 0
 
@@ -102,27 +102,29 @@ def _least_contradicted(
 ) -> tuple[Relations, list[Beliefs]]:
     """What the pairs say of rotations, and ways to believe them.
 
-    With a focal length that is far off, no chain closes. If any contradiction is left under those that pairs suggest
-    where nothing else is known, other ones are tried.
+    With a focal length that is far off, no chain closes. If a contradiction is left, other ones are tried where pairs
+    do not agree on any: one under which none is left must be right. Where they agree none is tried, since there is
+    mostly one under which even look-alikes fit.
     """
-    guessed = np.array([source == "guess" for source in cameras.focal_source], bool)
     intrinsics = belief_of(cameras, evidence.unit_px)
-    focals = intrinsics.rows[:, 0].copy()
-    for camera in np.flatnonzero(guessed).tolist():
-        suggested = shared_focal(evidence.matches, intrinsics.camera_of, camera)
-        focals[camera] = suggested if np.isfinite(suggested) else focals[camera]
+    focals, unsure = intrinsics.rows[:, 0].copy(), np.zeros(len(intrinsics.rows), bool)
+    for camera, source in enumerate(cameras.focal_source):
+        if source == "guess":
+            suggested, agreement = shared_focal(evidence.matches, intrinsics.camera_of, camera)
+            focals[camera] = suggested if np.isfinite(suggested) else focals[camera]
+            unsure[camera] = agreement < AGREED
     relations = _relations(evidence, intrinsics.with_focals(focals), looks, seed)
     begun = beginnings(relations)
-    if not begun or not guessed.any() or not contradicted(begun[0], relations):
+    if not begun or not unsure.any() or not contradicted(begun[0], relations):
         return relations, begun
     longer = np.ones(len(focals))
     np.maximum.at(longer, intrinsics.camera_of, evidence.views.size.max(axis=1))
     for factor in OTHER_FOCALS:
-        others = np.where(guessed, factor * longer, focals)
+        others = np.where(unsure, factor * longer, focals)
         other = _relations(evidence, intrinsics.with_focals(others), looks, seed)
         other_begun = beginnings(other)
-        if other_begun and other_begun[0].cost < begun[0].cost - CLEARLY:
-            relations, begun = other, other_begun
+        if other_begun and not contradicted(other_begun[0], other):
+            return other, other_begun
     return relations, begun
 
 

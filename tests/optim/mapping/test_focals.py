@@ -42,9 +42,13 @@ def test_without_evidence_the_start_remains(collection: Make) -> None:
 def test_what_pairs_suggest_is_weighed_by_their_matches(collection: Make) -> None:
     matches = collection(photos=5).matches
     suggested = np.full(len(matches), np.nan)
-    suggested[:4] = [900.0, 1500.0, 4000.0, 5000.0]
+    suggested[:4] = [900.0, 1500.0, 1600.0, 5000.0]
     count = np.full(len(matches), 1)
     count[1] = 10
     matches = replace(matches, focal_px=suggested, start=np.concatenate([[0], np.cumsum(count)]))
-    assert shared_focal(matches, np.zeros(5, np.int64), 0) == 1500.0
-    assert np.isnan(shared_focal(matches, np.arange(5), 0))  # no pair lies within one camera
+    focal, agreement = shared_focal(matches, np.zeros(5, np.int64), 0)
+    assert focal == 1500.0
+    assert agreement == pytest.approx(11 / 13)
+    focal, agreement = shared_focal(matches, np.arange(5), 0)  # no pair lies within one camera
+    assert np.isnan(focal)
+    assert agreement == 0.0
