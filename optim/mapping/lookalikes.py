@@ -69,18 +69,23 @@ def contradicted(beliefs: Beliefs, relations: Relations) -> bool:
 
 def _improved(best: Beliefs, relations: Relations, moves: tuple[Move, ...], tried: set[bytes], trials: int) -> Beliefs:
     """What giving other pairs the precedence makes of these beliefs; adds to `tried`."""
-    likely, needed = relations.strength * relations.likeness, _needed(relations)
-    while len(tried) < trials:
-        ways = chain.from_iterable(move(best, relations) for move in moves)
-        first = next((way for way in ways if way.tobytes() not in tried), None)
-        if first is None:
-            break
-        tried.add(first.tobytes())
-        for weight in (likely, needed):
-            new = believe(relations, np.lexsort((-weight, ~first)), VETO)
-            if new.cost < best.cost - GAIN:
-                best = new
-    return best
+    orders = relations.strength * relations.likeness, _needed(relations)
+    while True:
+        before = best
+        for first in chain.from_iterable(move(before, relations) for move in moves):
+            if len(tried) >= trials:
+                return best
+            if first.tobytes() in tried:
+                continue
+            tried.add(first.tobytes())
+            for weight in orders:
+                new = believe(relations, np.lexsort((-weight, ~first)), VETO)
+                if new.cost < best.cost - GAIN:
+                    best = new
+            if best is not before:
+                break
+        if best is before:
+            return best
 
 
 def _weights(relations: Relations) -> list[Array]:
