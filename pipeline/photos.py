@@ -105,6 +105,8 @@ def _read(root: Path, name: str, mask_root: Path | None) -> Photo | str:
     path = root / name
     if advice := ADVICE.get(path.suffix.lower()):
         return advice
+    if path.exists() and not path.is_file():
+        return "not a file but a pipe, a device or the like"
     try:
         with open_image(path) as image:
             if (count := frames(image)) > 1:

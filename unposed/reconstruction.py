@@ -189,7 +189,8 @@ def _write(made: Reconstruction, new: Path, out: Path) -> None:
         if made.scenes.components:
             write_components(made.scenes.components, made.photos, new / "sparse")
         text = json.dumps(made.summary, indent=1, ensure_ascii=False)
-        (new / "summary.json").write_text(text + "\n", encoding="utf-8")
+        # Names that are no UTF-8 were refused, and are named: as escapes, which JSON has as well.
+        (new / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         publish(new, out)
     except OSError as error:
         raise InputError(

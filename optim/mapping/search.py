@@ -121,7 +121,9 @@ def find_intrinsics(
     if not clear:
         notes.append("the focal length could not be determined well from these photos")
     if best.cost > POOR_COST:
-        notes.append("no cameras make the photos fit together well; crops and blur are the usual causes")
+        notes.append(
+            "no cameras make the photos fit together well; crops, blur and things that look alike are the usual causes"
+        )
     return Verdict(result, best.cost, tuple(notes))
 
 

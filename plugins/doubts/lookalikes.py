@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics
+from unposed.optim.cameras import FX, K1
 from unposed.optim.mapping.beliefs import BELIEVED, DOUBT, Beliefs, Relations
 from unposed.optim.mapping.focals import shared_focal
 from unposed.optim.mapping.lookalikes import WORTH_A_TRIAL, beginnings, contradicted, fewest_coincidences
@@ -28,6 +29,13 @@ DAMNED = 0.9
 OTHER_FOCALS = (0.7, 0.5, 1.0, 1.5)
 """Parts of a photo's longer side."""
 
+STRANGE, CLEARLY = 0.5, 0.2
+"""Coincidences, as optim.mapping.beliefs counts them, that make one look for other cameras, and by how many fewer these
+have to leave."""
+
+DISTORTIONS = (-0.1, -0.2)
+"""Radial ones, of wide lenses."""
+
 AGREED = 0.5
 """Part of the matches whose pairs suggest about the same focal length, which is then believed."""
 
@@ -44,7 +52,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 14
 
     seed: int = 0
 
@@ -102,12 +110,13 @@ def _least_contradicted(
 ) -> tuple[Relations, list[Beliefs]]:
     """What the pairs say of rotations, and ways to believe them.
 
-    With a focal length that is far off, no chain closes. If a contradiction is left, other ones are tried where pairs
-    do not agree on any: one under which none is left must be right. Where they agree none is tried, since there is
-    mostly one under which even look-alikes fit.
+    With a focal length that is far off, or through a wide lens taken for a perfect one, no chain closes. If a
+    contradiction is left, distortion is tried, and other focal lengths where pairs do not agree on any: a camera under
+    which none is left must be right. Where pairs agree no other focal length is tried, since there is mostly one under
+    which even look-alikes fit.
     """
     intrinsics = belief_of(cameras, evidence.unit_px)
-    focals, unsure = intrinsics.rows[:, 0].copy(), np.zeros(len(intrinsics.rows), bool)
+    focals, unsure = intrinsics.rows[:, FX].copy(), np.zeros(len(intrinsics.rows), bool)
     for camera, source in enumerate(cameras.focal_source):
         if source == "guess":
             suggested, agreement = shared_focal(evidence.matches, intrinsics.camera_of, camera)
@@ -115,15 +124,20 @@ def _least_contradicted(
             unsure[camera] = agreement < AGREED
     relations = _relations(evidence, intrinsics.with_focals(focals), looks, seed)
     begun = beginnings(relations)
-    if not begun or not unsure.any() or not contradicted(begun[0], relations):
+    bent = np.array([source != "given" for source in cameras.focal_source], bool)
+    if not begun or not bent.any() or not (begun[0].cost > STRANGE or contradicted(begun[0], relations)):
         return relations, begun
     longer = np.ones(len(focals))
     np.maximum.at(longer, intrinsics.camera_of, evidence.views.size.max(axis=1))
-    for factor in OTHER_FOCALS:
-        others = np.where(unsure, factor * longer, focals)
-        other = _relations(evidence, intrinsics.with_focals(others), looks, seed)
+    trials = [(focals, k1) for k1 in DISTORTIONS]
+    if unsure.any():
+        trials += [(np.where(unsure, f * longer, focals), k1) for f in OTHER_FOCALS for k1 in (0.0, DISTORTIONS[0])]
+    for other_focals, k1 in trials:
+        other_intrinsics = intrinsics.with_focals(other_focals)
+        other_intrinsics.rows[bent, K1] = np.where(k1, k1, other_intrinsics.rows[bent, K1])
+        other = _relations(evidence, other_intrinsics, looks, seed)
         other_begun = beginnings(other)
-        if other_begun and not contradicted(other_begun[0], other):
+        if other_begun and not contradicted(other_begun[0], other) and other_begun[0].cost < begun[0].cost - CLEARLY:
             return other, other_begun
     return relations, begun
 
@@ -164,8 +178,9 @@ def _notes_on_look_alikes(photos: Photos, relations: Relations, doubted: NDArray
         return []
     a, b = relations.pairs[doubted[np.argmax(relations.matches[doubted])]].tolist()
     return [
-        f"look-alikes: {len(doubted)} of {len(relations.pairs)} matching pairs cannot show the same place and were "
-        f"left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them"
+        f"look-alikes: {len(doubted)} of {len(relations.pairs)} matching pairs contradict other pairs or what lies "
+        f"around and were left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists "
+        "them"
     ]
 
 
