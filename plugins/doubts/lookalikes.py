@@ -39,6 +39,9 @@ DISTORTIONS = (-0.1, -0.2)
 AGREED = 0.5
 """Part of the matches whose pairs suggest about the same focal length, which is then believed."""
 
+MOST_NAMES = 4
+"""Copies of one picture that are named."""
+
 FEW = 3
 """Smaller parts of a collection are not worth a warning."""
 
@@ -52,7 +55,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
 
     seed: int = 0
 
@@ -131,7 +134,7 @@ def _least_contradicted(
     np.maximum.at(longer, intrinsics.camera_of, evidence.views.size.max(axis=1))
     trials = [(focals, k1) for k1 in DISTORTIONS]
     if unsure.any():
-        trials += [(np.where(unsure, f * longer, focals), k1) for f in OTHER_FOCALS for k1 in (0.0, DISTORTIONS[0])]
+        trials += [(np.where(unsure, f * longer, focals), k1) for f in OTHER_FOCALS for k1 in (0.0, *DISTORTIONS[:1])]
     for other_focals, k1 in trials:
         other_intrinsics = intrinsics.with_focals(other_focals)
         other_intrinsics.rows[bent, K1] = np.where(k1, k1, other_intrinsics.rows[bent, K1])
@@ -200,11 +203,18 @@ def _notes_on_weak_spots(photos: Photos, evidence: Evidence, doubted: NDArray[np
 
 
 def _notes_on_copies(photos: Photos, evidence: Evidence, turned: NDArray[np.bool_]) -> list[str]:
-    matches, xy, notes = evidence.matches, evidence.views.xy, []
+    matches, xy, alike = evidence.matches, evidence.views.xy, []
     for edge in np.flatnonzero(turned).tolist():
-        a, b = (photos[i] for i in matches.pairs[edge].tolist())
+        a, b = matches.pairs[edge].tolist()
         rows = slice(matches.start[edge], matches.start[edge + 1])
-        sizes = (a.width, a.height), (b.width, b.height)
+        sizes = (photos[a].width, photos[a].height), (photos[b].width, photos[b].height)
         if same_picture(xy[matches.row_a[rows]], xy[matches.row_b[rows]], *sizes):
-            notes.append(f"{a.name} and {b.name} are one picture: the pair has no baseline and no say in the geometry")
-    return notes
+            alike.append((a, b))
+    parts = weak_spots(len(photos), np.array(alike, np.int64).reshape(-1, 2)).parts
+    groups = sorted(sorted(photos[photo].name for photo in part) for part in parts)
+    return [
+        f"{', '.join(group[:MOST_NAMES][:-1])} and {group[:MOST_NAMES][-1]} are one picture"
+        + (f", as are {len(group) - MOST_NAMES} more" if len(group) > MOST_NAMES else "")
+        + ": pairs of them have no baseline and no say in the geometry"
+        for group in groups
+    ]

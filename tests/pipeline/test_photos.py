@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -159,6 +160,12 @@ def test_side_pictures_of_a_jpeg_do_not_count(folder: Path) -> None:
 def test_unprintable_names_are_rejected(folder: Path) -> None:
     save(folder / "line\nbreak.jpg")
     assert list(scan(folder).rejected) == ["line\nbreak.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with named pipes")
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    assert "not a file" in scan(folder).rejected["pipe.jpg"]
 
 
 def test_masks_of_both_conventions(folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
+from unposed.optim.cameras import K1
 from unposed.pipeline.artifacts import (
     Camera,
     Cameras,
@@ -311,6 +313,26 @@ def test_a_focal_length_far_from_the_guess_makes_no_look_alikes(
     assert len(given["verification"]) == 42
     assert len(lookalikes.LookAlikes()(**given).pairs) == 0
     monkeypatch.setattr(lookalikes, "OTHER_FOCALS", ())
+    assert len(lookalikes.LookAlikes()(**given).pairs) >= 6
+
+
+def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring whose pairs turn too far, unless the lens is taken for a wide one."""
+    ring = collection(photos=14, points=700, sweep_deg=360.0, noise_px=0.5, lenses=((1000.0, 800.0, 600.0, 0.0),))
+    given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
+    known = replace(given["cameras"].cameras[0], params=(1000.0, 800.0, 600.0, 0.0))
+    given["cameras"] = replace(given["cameras"], cameras=(known,), focal_source=("exif",))
+    relations_under, wide_k1 = lookalikes._relations, lookalikes.DISTORTIONS[-1]
+
+    def too_far(evidence: Any, intrinsics: Any, looks: Any, seed: int) -> Any:
+        found = relations_under(evidence, intrinsics, looks, seed)
+        wide = intrinsics.rows[0, K1] == wide_k1
+        turned = Rotation.from_rotvec(1.6 * Rotation.from_matrix(found.b_from_a).as_rotvec())
+        return found if wide else replace(found, b_from_a=turned.as_matrix())
+
+    monkeypatch.setattr(lookalikes, "_relations", too_far)
+    assert len(lookalikes.LookAlikes()(**given).pairs) == 0
+    monkeypatch.setattr(lookalikes, "DISTORTIONS", ())
     assert len(lookalikes.LookAlikes()(**given).pairs) >= 6
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,15 @@ def complaint(capsys: Capture, *argv: str | Path, code: int = 2) -> str:
     assert captured.err.startswith("unposed: ")
     assert captured.err.count("\n") == 1
     return captured.err.removeprefix("unposed: ").rstrip()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any bytes as a name")
+def test_a_name_that_is_no_utf8_is_told_and_ends_nothing(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder, out = photos("a.png", "b.png", "c.png"), tmp_path / "out"
+    Path(os.fsdecode(os.fsencode(folder) + b"/latin\xe9.png")).write_bytes((folder / "a.png").read_bytes())
+    assert main(["reconstruct", str(folder), "-o", str(out), "--preset", toys, "--quiet"]) == 0
+    assert "latin" in (out / "summary.json").read_text(encoding="utf-8")
+    assert summary(out)["found"] == 4
 
 
 def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:

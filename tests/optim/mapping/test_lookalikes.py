@@ -153,3 +153,5 @@ def test_one_picture_twice_whatever_its_size() -> None:
     assert same_picture(xy, half, (800, 600), (400, 300))
     assert not same_picture(xy, xy + 3.0, (800, 600), (800, 600))  # another photo, from the same tripod
     assert not same_picture(xy[:10], xy[:10], (800, 600), (800, 600))
+    strip = xy * (1.0, 0.3) + (0.0, 420.0)  # the bonnet of a car
+    assert not same_picture(strip, strip, (800, 600), (800, 600))
