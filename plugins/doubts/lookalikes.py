@@ -8,13 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.bundle.intrinsics import Intrinsics
-from unposed.optim.cameras import FX, K1
 from unposed.optim.mapping.beliefs import BELIEVED, DOUBT, Beliefs, Relations
-from unposed.optim.mapping.focals import shared_focal
-from unposed.optim.mapping.lookalikes import WORTH_A_TRIAL, beginnings, contradicted, fewest_coincidences
-from unposed.optim.mapping.missing import compare, matched_points
-from unposed.optim.mapping.relative import relative_poses
+from unposed.optim.mapping.lookalikes import WORTH_A_TRIAL, fewest_coincidences
+from unposed.optim.mapping.relations import least_contradicted
 from unposed.optim.pair.copies import same_picture
 from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
@@ -25,19 +21,6 @@ from ..evidence import Evidence, evidence_of
 
 DAMNED = 0.9
 """Suspicion beyond which a pair is left out even if nothing contradicts it."""
-
-OTHER_FOCALS = (0.7, 0.5, 1.0, 1.5)
-"""Parts of a photo's longer side."""
-
-STRANGE, CLEARLY = 0.5, 0.2
-"""Coincidences, as optim.mapping.beliefs counts them, that make one look for other cameras, and by how many fewer these
-have to leave."""
-
-DISTORTIONS = (-0.1, -0.2)
-"""Radial ones, of wide lenses."""
-
-AGREED = 0.5
-"""Part of the matches whose pairs suggest about the same focal length, which is then believed."""
 
 MOST_NAMES = 4
 """Copies of one picture that are named."""
@@ -70,7 +53,15 @@ class LookAlikes:
         evidence = evidence_of(photos, features, matching, verification)
         kinds = np.array([verification[a, b].kind for a, b in evidence.matches.pairs.tolist()], dtype="U8")
         copies = tuple(_notes_on_copies(photos, evidence, kinds == "rotation"))
-        relations, begun = _least_contradicted(evidence, cameras, _looks(evidence, kinds == "planar"), self.seed)
+        relations, begun = least_contradicted(
+            evidence.views,
+            evidence.matches,
+            belief_of(cameras, evidence.unit_px),
+            cameras.focal_source,
+            flat=kinds == "planar",
+            max_error_px=2.0 * evidence.unit_px,
+            seed=self.seed,
+        )
         if not begun:
             return Doubts(np.zeros((0, 2), np.int32), (), copies)
         beliefs = fewest_coincidences(relations, begun)
@@ -89,83 +80,6 @@ class LookAlikes:
                 *copies,
             ),
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Looks:
-    """What the photos of each pair look like beside each other, whatever their rotations."""
-
-    flat: NDArray[np.bool_]
-    suspicion: NDArray[np.float64]
-    likeness: NDArray[np.float64]
-    real: NDArray[np.int64]
-    """(photos,) key points that match anywhere."""
-
-
-def _looks(evidence: Evidence, flat: NDArray[np.bool_]) -> _Looks:
-    views, matches = evidence.views, evidence.matches
-    real = np.add.reduceat(np.append(matched_points(views, matches), False).astype(np.int64), views.start[:-1])
-    return _Looks(flat, *compare(views, matches), real)
-
-
-def _least_contradicted(
-    evidence: Evidence, cameras: Cameras, looks: _Looks, seed: int
-) -> tuple[Relations, list[Beliefs]]:
-    """What the pairs say of rotations, and ways to believe them.
-
-    With a focal length that is far off, or through a wide lens taken for a perfect one, no chain closes. If a
-    contradiction is left, distortion is tried, and other focal lengths where pairs do not agree on any: a camera under
-    which none is left must be right. Where pairs agree no other focal length is tried, since there is mostly one under
-    which even look-alikes fit.
-    """
-    intrinsics = belief_of(cameras, evidence.unit_px)
-    focals, unsure = intrinsics.rows[:, FX].copy(), np.zeros(len(intrinsics.rows), bool)
-    for camera, source in enumerate(cameras.focal_source):
-        if source == "guess":
-            suggested, agreement = shared_focal(evidence.matches, intrinsics.camera_of, camera)
-            focals[camera] = suggested if np.isfinite(suggested) else focals[camera]
-            unsure[camera] = agreement < AGREED
-    relations = _relations(evidence, intrinsics.with_focals(focals), looks, seed)
-    begun = beginnings(relations)
-    bent = np.array([source != "given" for source in cameras.focal_source], bool)
-    if not begun or not bent.any() or not (begun[0].cost > STRANGE or contradicted(begun[0], relations)):
-        return relations, begun
-    longer = np.ones(len(focals))
-    np.maximum.at(longer, intrinsics.camera_of, evidence.views.size.max(axis=1))
-    trials = [(focals, k1) for k1 in DISTORTIONS]
-    if unsure.any():
-        trials += [(np.where(unsure, f * longer, focals), k1) for f in OTHER_FOCALS for k1 in (0.0, *DISTORTIONS[:1])]
-    for other_focals, k1 in trials:
-        other_intrinsics = intrinsics.with_focals(other_focals)
-        other_intrinsics.rows[bent, K1] = np.where(k1, k1, other_intrinsics.rows[bent, K1])
-        other = _relations(evidence, other_intrinsics, looks, seed)
-        other_begun = beginnings(other)
-        if other_begun and not contradicted(other_begun[0], other) and other_begun[0].cost < begun[0].cost - CLEARLY:
-            return other, other_begun
-    return relations, begun
-
-
-def _relations(evidence: Evidence, intrinsics: Intrinsics, looks: _Looks, seed: int) -> Relations:
-    relative = relative_poses(
-        evidence.views,
-        evidence.matches,
-        intrinsics.models,
-        intrinsics.rows,
-        intrinsics.camera_of,
-        max_error_px=2.0 * evidence.unit_px,
-        seed=seed,
-    )
-    pairs = evidence.matches.pairs[relative.edge]
-    return Relations(
-        photos=len(evidence.views),
-        pairs=pairs,
-        b_from_a=relative.b_from_a[:, :, :3],
-        matches=relative.weight,
-        share=relative.weight / looks.real[pairs].min(axis=1),
-        flat=looks.flat[relative.edge],
-        suspicion=looks.suspicion[relative.edge],
-        likeness=looks.likeness[relative.edge],
-    )
 
 
 def _reason(relations: Relations, beliefs: Beliefs, row: int) -> str:

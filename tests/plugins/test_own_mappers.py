@@ -10,6 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from unposed.optim.cameras import K1
+from unposed.optim.mapping import relations
 from unposed.pipeline.artifacts import (
     Camera,
     Cameras,
@@ -312,7 +313,7 @@ def test_a_focal_length_far_from_the_guess_makes_no_look_alikes(
     given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
     assert len(given["verification"]) == 42
     assert len(lookalikes.LookAlikes()(**given).pairs) == 0
-    monkeypatch.setattr(lookalikes, "OTHER_FOCALS", ())
+    monkeypatch.setattr(relations, "OTHER_FOCALS", ())
     assert len(lookalikes.LookAlikes()(**given).pairs) >= 6
 
 
@@ -322,17 +323,17 @@ def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch
     given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
     known = replace(given["cameras"].cameras[0], params=(1000.0, 800.0, 600.0, 0.0))
     given["cameras"] = replace(given["cameras"], cameras=(known,), focal_source=("exif",))
-    relations_under, wide_k1 = lookalikes._relations, lookalikes.DISTORTIONS[-1]
+    relations_under, wide_k1 = relations._relations, relations.DISTORTIONS[-1]
 
-    def too_far(evidence: Any, intrinsics: Any, looks: Any, seed: int) -> Any:
-        found = relations_under(evidence, intrinsics, looks, seed)
+    def too_far(seen: Any, intrinsics: Any, max_error_px: float, seed: int) -> Any:
+        found = relations_under(seen, intrinsics, max_error_px, seed)
         wide = intrinsics.rows[0, K1] == wide_k1
         turned = Rotation.from_rotvec(1.6 * Rotation.from_matrix(found.b_from_a).as_rotvec())
         return found if wide else replace(found, b_from_a=turned.as_matrix())
 
-    monkeypatch.setattr(lookalikes, "_relations", too_far)
+    monkeypatch.setattr(relations, "_relations", too_far)
     assert len(lookalikes.LookAlikes()(**given).pairs) == 0
-    monkeypatch.setattr(lookalikes, "DISTORTIONS", ())
+    monkeypatch.setattr(relations, "DISTORTIONS", ())
     assert len(lookalikes.LookAlikes()(**given).pairs) >= 6
 
 
