@@ -159,7 +159,9 @@ def _grown(relations: Relations, order: Index, veto: float) -> tuple[Array, Inde
         a, b = pairs[row]
         if label[a] == label[b]:
             continue
-        turn = rotations[b].T @ b_from_a[row] @ rotations[a]  # of the frame of b's tree into that of a's
+        # Of the frame of b's tree into that of a's. Made a rotation again: the rounding error of the tree that is turned
+        # enters twice, so that from 60 joins on it would be all there is, and nothing at all from 120 on.
+        turn = nearest_rotation(rotations[b].T @ b_from_a[row] @ rotations[a])
         moved = label == label[b]
         ends = label[doubts]
         between = np.isin(ends, (label[a], label[b])).all(axis=1) & (ends[:, 0] != ends[:, 1])

@@ -38,7 +38,7 @@ class LookAlikes:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
 
     seed: int = 0
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unposed.optim.mapping.beliefs import BELIEVED, SPARED, Beliefs, Relations, _bereft, believe
+from unposed.optim.mapping.beliefs import BELIEVED, SPARED, Beliefs, Relations, _bereft, _grown, believe
 from unposed.optim.mapping.lookalikes import beginnings, contradicted, fewest_coincidences
 from unposed.optim.mapping.pair_graph import ranks, rooted
 from unposed.optim.pair.copies import same_picture
-from unposed.optim.rotations import exp_so3
+from unposed.optim.rotations import exp_so3, residuals_deg
 
 
 def walk(
@@ -52,6 +52,23 @@ def searched(relations: Relations) -> Beliefs:
 
 def believed(beliefs: Beliefs) -> np.ndarray:
     return np.asarray(beliefs.claim == BELIEVED)
+
+
+@pytest.mark.parametrize("from_the_end", [True, False])
+def test_rotations_stay_rotations_along_a_chain_of_400_photos_joined_in_the_worst_order(from_the_end: bool) -> None:
+    """The larger tree is turned at every join, or never; rounding errors used to double each time."""
+    photos, rng = 400, np.random.default_rng(0)
+    pairs = np.column_stack([np.arange(photos - 1), np.arange(1, photos)])
+    true = exp_so3(rng.normal(size=(photos, 3)))
+    b_from_a = true[1:] @ true[:-1].transpose(0, 2, 1)
+    matches, nothing = np.full(photos - 1, 100.0), np.zeros(photos - 1)
+    relations = Relations(photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5)
+    order = np.arange(photos - 1)[:: -1 if from_the_end else 1]
+    rotations, _, _ = _grown(relations, order, veto=1.0)
+    orthonormal = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max()
+    assert orthonormal < 1e-12
+    assert residuals_deg(pairs, b_from_a, rotations).max() < 1e-9
+    assert not contradicted(believe(relations, order, 1.0), relations)
 
 
 @pytest.mark.parametrize("false_matches", [40.0, 60.0])
