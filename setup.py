@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-ROOMS = ("configs", "optim", "pipeline", "plugins", "retrieval", "synthetic")
+ROOMS = ("configs", "networks", "optim", "pipeline", "plugins", "retrieval", "synthetic")
 found = find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")])
 setup(
     packages=["unposed", *(f"unposed.{package}" for package in found)],

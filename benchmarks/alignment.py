@@ -27,7 +27,7 @@ from emulation import made_up
 from oracle import HARD, Noise, Oracle, read_safetensors
 
 from unposed.optim.evaluation import evaluate_poses
-from unposed.pipeline.artifacts import Photo, Photos, Scenes
+from unposed.pipeline.artifacts import Photo, Photos, SparseModels
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources, Sides
 
@@ -100,9 +100,9 @@ def measured(scene: str, hard: bool, stages: str) -> dict[str, Any]:
     coarse, fine = (find(slot, name)() for slot, name in zip(("coarse", "fine"), stages.split("+"), strict=True))
     threads = Resources("cpu", 1, 1 << 33, 0)
     begin = time.process_time()
-    first: Scenes = coarse(**given)
+    first: SparseModels = coarse(**given)
     middle = time.process_time()
-    second: Scenes = fine(**given, coarse=first, **({"resources": threads} if stages.endswith("bundle") else {}))
+    second: SparseModels = fine(**given, coarse=first, **({"resources": threads} if stages.endswith("bundle") else {}))
     end = time.process_time()
     return {
         "pairs": len(oracle.pairs),
@@ -157,12 +157,12 @@ def black_photo(oracle: Oracle) -> Path:
     return file
 
 
-def judged(oracle: Any, scenes: Scenes) -> dict[str, float]:
+def judged(oracle: Any, scenes: SparseModels) -> dict[str, float]:
     """Of the largest component: median errors of pairs; of the trajectory by its mean square radius; mean of focals."""
     poses = np.full((oracle.photos, 3, 4), np.nan)
-    if not scenes.components:
+    if not scenes.models:
         return {"placed": 0, "rotation_deg": np.nan, "direction_deg": np.nan, "trajectory": np.nan, "focal": np.nan}
-    scene = scenes.components[0]
+    scene = scenes.models[0]
     poses[scene.photos] = scene.cam_from_world
     errors = evaluate_poses(oracle.cam_from_world, poses)
     centre = -np.einsum("nji,nj->ni", oracle.cam_from_world[:, :, :3], oracle.cam_from_world[:, :, 3])

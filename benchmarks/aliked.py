@@ -22,7 +22,7 @@ import kornia.feature
 import numpy as np
 import torch
 
-from unposed.plugins.learned.aliked import detect
+from unposed.networks.aliked import detect
 
 LIMIT, MIN_SCORE = 4096, 0.2
 

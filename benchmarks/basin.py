@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.evaluation import evaluate_poses
-from unposed.optim.pointmaps.alignment import align, refine_pairs
+from unposed.optim.pointmaps.alignment import align_point_maps, refine_pairs
 from unposed.optim.pointmaps.graph_average import place
 from unposed.optim.pointmaps.moments import MatchedPoints
 from unposed.optim.pointmaps.pair_similarity import pair_similarities
@@ -35,7 +35,7 @@ def rotation_error_deg(seed: int) -> float:
     truth, matched = _scene(seed)
     similar = refine_pairs(matched, pair_similarities(matched.p, matched.q, matched.weight), ANGLE_NOISE)
     start = place(PHOTOS, matched.pairs, similar, similar.strength())
-    found = align(matched, start, np.arange(PHOTOS), np.full(PHOTOS, FOCAL_SIGMA), ANGLE_NOISE).placed
+    found = align_point_maps(matched, start, np.arange(PHOTOS), np.full(PHOTOS, FOCAL_SIGMA), ANGLE_NOISE).placed
     turn = found.rotation.transpose(0, 2, 1)
     shift = -np.einsum("nij,nj->ni", turn, found.translation)
     errors = evaluate_poses(truth, np.concatenate([turn, shift[:, :, None]], axis=2))

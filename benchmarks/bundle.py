@@ -18,15 +18,15 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from unposed.optim.bundle.adjust import adjust
+from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.ceres import adjust_by_ceres, prepared
-from unposed.optim.bundle.problem import Adjust, Bundle, errors_px
+from unposed.optim.bundle.problem import Bundle, BundleOptions, errors_px
 from unposed.optim.cameras import project
 from unposed.optim.rotations import exp_so3
 
 Array = NDArray[np.float64]
 LENS = np.array([1200.0, 1200.0, 800.0, 600.0, -0.05, 0.0, 0.0, 0.0])
-OPTIONS = Adjust(distortion=True, loss_px=1.0, max_iterations=100, tolerance=1e-8)
+OPTIONS = BundleOptions(distortion=True, loss_px=1.0, max_iterations=100, tolerance=1e-8)
 SIGHTS = 8
 """Photos that look at a point."""
 
@@ -68,7 +68,7 @@ def problem(kind: str, photos: int, points: int, seed: int = 0) -> Bundle:
     return Bundle(
         models=("SIMPLE_RADIAL",) * cameras,
         intrinsics=lenses,
-        camera_of=np.arange(photos) % cameras,
+        camera_of_photo=np.arange(photos) % cameras,
         cam_from_world=start,
         points=world[used] + 0.03 * rng.standard_normal((len(used), 3)),
         xy=xy[seen] + 0.5 * rng.standard_normal((int(seen.sum()), 2)),
@@ -91,10 +91,10 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 
 def row(kind: str, bundle: Bundle, rounds: int) -> str:
-    ours, theirs = adjust(bundle, OPTIONS), adjust_by_ceres(bundle, OPTIONS)
+    ours, theirs = adjust_bundle(bundle, OPTIONS), adjust_by_ceres(bundle, OPTIONS)
     own, solving, whole = [], [], []
     for _ in range(rounds):
-        own.append(cpu_s(lambda: adjust(bundle, OPTIONS)))
+        own.append(cpu_s(lambda: adjust_bundle(bundle, OPTIONS)))
         _, adjuster = prepared(bundle, OPTIONS)
         solving.append(cpu_s(adjuster.solve))
         del adjuster

@@ -32,11 +32,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from unposed.networks.mast3r.checkpoint import load_network
+from unposed.networks.mast3r.config import NetworkConfig
+from unposed.networks.mast3r.network import Network, View
+from unposed.networks.mast3r.preprocess import Frame, as_images
 from unposed.pipeline.stage import Sides
-from unposed.plugins.mast3r.checkpoint import load_network
-from unposed.plugins.mast3r.config import NetworkConfig
-from unposed.plugins.mast3r.network import Network, View
-from unposed.plugins.mast3r.preprocess import Frame, as_images
 from unposed.plugins.matching.dense import Encoded, correspond, see
 from unposed.plugins.matching.mast3r import _certainty, _neighbours
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import unposed
 from unposed.api import Reconstruction
-from unposed.pipeline.artifacts import Scene
+from unposed.pipeline.artifacts import SparseModel
 
 Array = NDArray[np.floating]
 Rgb = tuple[int, int, int]
@@ -108,7 +108,7 @@ def main(file: Path) -> None:
 
 def draw(made: Reconstruction) -> Image.Image:
     """The picture, FINE times enlarged."""
-    scene = made.scenes.components[0]
+    scene = made.scenes.models[0]
     photos = [Image.open(photo.path).convert("RGB") for photo in made.photos.photos]
     view = stand(scene.cam_from_world)
     picture = background()
@@ -136,7 +136,7 @@ def centres_of(cam_from_world: Array) -> Array:
     return centres
 
 
-def points(view: View, scene: Scene) -> Iterator[Thing]:
+def points(view: View, scene: SparseModel) -> Iterator[Thing]:
     shown = ~in_the_way(view, scene.points) & (in_same_cell((scene.points - view.origin) / view.radius) >= CROWD)
     xy, depth = view.project(scene.points[shown])
     light = 1 - HAZE * (depth - DISTANCE).clip(0)
@@ -170,7 +170,7 @@ def disk(picture: Image.Image, box: tuple[float, float, float, float], colour: R
     ImageDraw.Draw(picture).ellipse(box, fill=colour)
 
 
-def cameras(view: View, scene: Scene, photos: list[Image.Image]) -> Iterator[Thing]:
+def cameras(view: View, scene: SparseModel, photos: list[Image.Image]) -> Iterator[Thing]:
     """Every camera as a pyramid of lines, with its photo as the base."""
     for pose, which, index in zip(scene.cam_from_world, scene.camera_of_photo, scene.photos, strict=True):
         lens = scene.cameras[which]

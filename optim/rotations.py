@@ -29,13 +29,13 @@ def skew(v: Array) -> Array:
     return out - out.transpose(0, 2, 1)
 
 
-def residuals_deg(pairs: Index, b_from_a: Array, cam_from_world: Array) -> Array:
+def rotation_residuals_deg(pairs: Index, b_from_a: Array, cam_from_world: Array) -> Array:
     """(e,) angle by which each relative rotation disagrees with the absolute ones; NaN where a photo has none."""
     predicted = cam_from_world[pairs[:, 1]] @ cam_from_world[pairs[:, 0]].transpose(0, 2, 1)
     return rotation_angle_deg(b_from_a @ predicted.transpose(0, 2, 1))
 
 
-def average(photos: int, pairs: Index, b_from_a: Array, weight: Array, seed: int = 0) -> Array:
+def average_rotations(photos: int, pairs: Index, b_from_a: Array, weight: Array, seed: int = 0) -> Array:
     """(photos, 3, 3) world-to-camera rotations, NaN for photos that no edge reaches.
 
     Robust averaging by pycolmap (L1 start, then Geman-McClure reweighting), edges weighed by their matches. It solves

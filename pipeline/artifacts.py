@@ -46,7 +46,7 @@ class Exif:
 
 @dataclass(frozen=True)
 class Photo:
-    """One readable photo file. Pixels are read on demand (pipeline.pixels), never carried."""
+    """One readable photo file. Pixels are read on demand (pipeline.images.pixels), never carried."""
 
     name: str
     """Path below the photo folder, with forward slashes: the name users see, and the one in the COLMAP model."""
@@ -57,7 +57,7 @@ class Photo:
     height: int
     """Size of the upright photo in pixels."""
     orientation: int = 1
-    """EXIF orientation, 1 to 8, still to be applied to what the decoder gives; pipeline.pixels does so."""
+    """EXIF orientation, 1 to 8, still to be applied to what the decoder gives; pipeline.images.pixels does so."""
     exif: Exif = field(default_factory=Exif)
     mask: Path | None = None
     """Single-channel picture of any size; black hides. None: everything counts."""
@@ -123,11 +123,11 @@ class Camera:
 
 
 @dataclass(frozen=True, eq=False)
-class Cameras:
+class CameraPriors:
     """Which photos are believed to share a camera, and what is known of it before any geometry."""
 
     cameras: tuple[Camera, ...]
-    of_photo: Ints
+    camera_of_photo: Ints
     """(photos,) index into cameras."""
     focal_source: tuple[Literal["given", "exif", "guess"], ...]
     """Per camera: given ones are held fixed, exif is a prior, a guess is the default field of view."""
@@ -195,7 +195,7 @@ class PairMatches:
 
 
 @dataclass(frozen=True, eq=False)
-class LocalGeometry:
+class TwoViewGeometry:
     """What a pair's matches say about its geometry (a many-view network gives the same of k photos)."""
 
     kind: Literal["general", "planar", "rotation", "none"]
@@ -223,12 +223,12 @@ class Doubts:
     """(n, 2) int32 photo indices, i < j, sorted."""
     reasons: tuple[str, ...]
     """(n,) one line for each."""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """Warnings for the user, of all of them together."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class SparseModel:
     """One connected reconstruction. Photos are meant by index; converts losslessly to a COLMAP model."""
 
     cameras: tuple[Camera, ...]
@@ -255,7 +255,7 @@ class Scene:
 
 
 @dataclass(frozen=True, eq=False)
-class Account:
+class RefinementReport:
     """How the fine stage came to a component, for those who want to know how far to trust it."""
 
     costs: tuple[tuple[float, ...], ...]
@@ -280,13 +280,13 @@ class Account:
 
 
 @dataclass(frozen=True, eq=False)
-class Scenes:
+class SparseModels:
     """Everything a mapper found: components, largest first, and why the other photos are in none."""
 
-    components: tuple[Scene, ...]
+    models: tuple[SparseModel, ...]
     left_out: Mapping[int, str]
     """Photo index to reason, for photos in no component."""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """Warnings for the user: weak bridges, undecided focal length, look-alike suspects."""
-    accounts: tuple[Account, ...] = ()
+    reports: tuple[RefinementReport, ...] = ()
     """One per component, or none from mappers that give none."""

@@ -1,4 +1,4 @@
-"""Scenes as COLMAP models and back, in memory and on disk, with nothing lost.
+"""SparseModels as COLMAP models and back, in memory and on disk, with nothing lost.
 
 Ids in the model are indices plus one: an image has the id of its photo's place in the collection, a camera and a point
 that of their row, so that the models of several components agree on their images. Every camera has a trivial rig and
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .artifacts import Camera, Photos, Scene
+from .artifacts import Camera, Photos, SparseModel
 from .errors import InputError
 
 if TYPE_CHECKING:
     import pycolmap
 
 
-def to_colmap(scene: Scene, photos: Photos) -> pycolmap.Reconstruction:
+def to_colmap(scene: SparseModel, photos: Photos) -> pycolmap.Reconstruction:
     """The scene as a COLMAP model whose images carry the photos' names."""
     import pycolmap
 
@@ -51,7 +51,7 @@ def to_colmap(scene: Scene, photos: Photos) -> pycolmap.Reconstruction:
     return model
 
 
-def _add_points(model: pycolmap.Reconstruction, scene: Scene) -> None:
+def _add_points(model: pycolmap.Reconstruction, scene: SparseModel) -> None:
     import pycolmap
 
     row_in_scene = np.searchsorted(scene.xy_start, scene.obs_xy, side="right") - 1
@@ -66,7 +66,7 @@ def _add_points(model: pycolmap.Reconstruction, scene: Scene) -> None:
         model.add_point3D_with_id(row + 1, point)
 
 
-def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> Scene:
+def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> SparseModel:
     """The registered images of a COLMAP model, its cameras and points, as a scene of the photos of those names.
 
     Cameras and points come in the order of their ids. InputError if the model speaks of a photo that is not there.
@@ -84,7 +84,7 @@ def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> Scene:
     xy_start = np.cumsum([0, *map(len, keypoints)], dtype=np.int64)
     points = sorted(model.points3D.items())
     obs_xy, obs_point = _observations([point for _, point in points], images, xy_start)
-    return Scene(
+    return SparseModel(
         cameras=tuple(Camera(c.model.name, c.width, c.height, tuple(map(float, c.params))) for _, c in cameras),
         photos=np.array([index_of[image.name] for image in images], np.int32),
         camera_of_photo=np.array([row_of_camera[image.camera_id] for image in images], np.int32),
@@ -120,7 +120,7 @@ def _observations(
 
 
 def write_components(
-    scenes: Sequence[Scene], photos: Photos, folder: Path, file_format: Literal["binary", "text"] = "binary"
+    scenes: Sequence[SparseModel], photos: Photos, folder: Path, file_format: Literal["binary", "text"] = "binary"
 ) -> list[Path]:
     """Write folder/0, folder/1 ... as COLMAP models in the order given. None of them may be there before."""
     written = []

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .artifacts import Photos, Scenes
+from .artifacts import Photos, SparseModels
 from .errors import Interrupted, NoReconstruction
 from .executor import Executor, Local
 from .graph import Graph, Node
@@ -20,7 +20,7 @@ from .progress import Progress, Quiet
 from .resources import machine
 from .runner import Failure, NodeReport, Runner
 from .stage import Resources
-from .store import Store
+from .store.store import Store
 from .threads import one_thread_each
 
 __all__ = ["Failure", "NodeReport", "Run", "run"]
@@ -33,10 +33,10 @@ class Run:
         self._runner = runner
 
     @property
-    def scenes(self) -> Scenes | None:
+    def scenes(self) -> SparseModels | None:
         """The reconstruction; None if the graph computes something else."""
         result = self._runner.graph.result
-        scenes: Scenes | None = self.value(result) if result else None
+        scenes: SparseModels | None = self.value(result) if result else None
         return scenes
 
     def value(self, node: str) -> Any:

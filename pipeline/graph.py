@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .artifacts import SceneGraph, Scenes
+from .artifacts import SceneGraph, SparseModels
 from .config import build, did_you_mean
 from .errors import ConfigError
 from .ports import GRAIN_TABLE, GRAIN_TEXT, Port, Ports, fits, photos_port, port_text, read_ports
@@ -15,7 +15,7 @@ from .presets import RESERVED
 from .registry import Registry
 from .slots import SLOTS, STAGE_SLOTS
 from .stage import Grain
-from .weights import with_weights
+from .weights.files import with_weights
 
 PHOTOS = "photos"
 EDGES = "graph"
@@ -58,7 +58,7 @@ class Graph:
     nodes: Mapping[str, Node]
     outputs: tuple[str, ...]
     result: str | None
-    """The node whose Scenes are the reconstruction; None if the graph computes something else."""
+    """The node whose SparseModels are the reconstruction; None if the graph computes something else."""
 
 
 def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
@@ -178,7 +178,7 @@ def _check_port(node: Node, port: Port, nodes: Mapping[str, Node]) -> None:
 
 
 def _result(nodes: Mapping[str, Node], order: list[str]) -> str | None:
-    giving = [name for name in order if fits(nodes[name].ports.result, Scenes)]
+    giving = [name for name in order if fits(nodes[name].ports.result, SparseModels)]
     return "fine" if "fine" in giving else giving[-1] if giving else None
 
 
@@ -190,7 +190,7 @@ def _outputs(preset: Mapping[str, Any], nodes: Mapping[str, Node], result: str |
         if name not in nodes:
             raise ConfigError(f"outputs: no such node {name!r}{did_you_mean(name, nodes)}")
     if not listed and result is None:
-        raise ConfigError("the graph gives nothing: it has neither a node that gives Scenes nor `outputs`")
+        raise ConfigError("the graph gives nothing: it has neither a node that gives SparseModels nor `outputs`")
     return tuple(dict.fromkeys([*listed, *([result] if result else [])]))
 
 

@@ -13,14 +13,14 @@ from .artifacts import Photos, SceneGraph
 from .errors import ConfigError, NoReconstruction
 from .executor import Executor, Item, Job, call, is_out_of_memory
 from .graph import PHOTOS, Graph, Node
-from .keys import digest, digest_all, photo_key, photos_key, stage_key
+from .lazy_results import GroupView, PairView, PhotoView
 from .meter import Meter
 from .ports import Port, fits
 from .progress import Progress
 from .stage import Grain, Resources, Sides, StageError
-from .store import Store
+from .store.keys import digest, digest_all, photo_key, photos_key, stage_key
+from .store.store import Store
 from .threads import hold_this_thread
-from .views import GroupView, PairView, PhotoView
 
 WHOLE: Item = ()
 """The only item of a node over the collection."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import UnionType
 
-from .artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Ranking, SceneGraph, Scenes, Tokens
+from .artifacts import (
+    CameraPriors,
+    Doubts,
+    Features,
+    PairMatches,
+    Ranking,
+    SceneGraph,
+    SparseModels,
+    Tokens,
+    TwoViewGeometry,
+)
 from .stage import Grain
 
 
@@ -18,18 +28,19 @@ class Slot:
 
 
 SLOTS: dict[str, Slot] = {
-    "cameras": Slot((Grain.COLLECTION,), Cameras),
+    "cameras": Slot((Grain.COLLECTION,), CameraPriors),
     "features": Slot((Grain.PHOTO,), Features | Tokens),
     "retrieval": Slot((Grain.COLLECTION,), Ranking),
     "graph": Slot((Grain.COLLECTION,), SceneGraph),
     "matching": Slot((Grain.PAIR,), PairMatches),
-    "verification": Slot((Grain.PAIR, Grain.GROUP), LocalGeometry),
+    "verification": Slot((Grain.PAIR, Grain.GROUP), TwoViewGeometry),
     "doubts": Slot((Grain.COLLECTION,), Doubts),
-    "coarse": Slot((Grain.COLLECTION,), Scenes),
-    "fine": Slot((Grain.COLLECTION,), Scenes),
+    "coarse": Slot((Grain.COLLECTION,), SparseModels),
+    "fine": Slot((Grain.COLLECTION,), SparseModels),
     "export": Slot((), None),
     "executor": Slot((), None),
 }
-"""An export is called as (scenes: Scenes, photos: Photos, folder: Path) -> None; for executors see executor.py."""
+"""An export is called as (scenes: SparseModels, photos: Photos, folder: Path) -> None; for executors see
+executor.py."""
 
 STAGE_SLOTS = tuple(name for name, slot in SLOTS.items() if slot.grains)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.bundle.intrinsics import Intrinsics, believe
+from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
 from unposed.optim.bundle.problem import Bundle, errors_px
 from unposed.optim.cameras import TIED, intrinsics_of, params_of
-from unposed.optim.mapping.tracks import Matches, Views, join, spread_subset
+from unposed.optim.mapping.tracks import Correspondences, Keypoints, establish_tracks, spread_subset
 from unposed.optim.mapping.triangulation import triangulate
-from unposed.pipeline.artifacts import Bytes, Camera, Cameras, Photos, Scene
+from unposed.pipeline.artifacts import Bytes, Camera, CameraPriors, Photos, SparseModel
 from unposed.pipeline.stage import StageError
 
 from .evidence import Evidence
@@ -26,25 +26,25 @@ PRIOR_NOISE = 0.75
 """By the noise unit; see optim.bundle.problem.Prior."""
 
 
-def belief_of(cameras: Cameras, unit_px: float) -> Intrinsics:
+def belief_of(cameras: CameraPriors, unit_px: float) -> Intrinsics:
     """What the cameras node says, as optim puts it."""
     unknown = sorted({camera.model for camera in cameras.cameras} - set(TIED))
     if unknown:
         raise StageError(f"this mapper does not know the camera model {unknown[0]}; it knows {', '.join(TIED)}")
-    return believe(
+    return intrinsics_with_priors(
         [camera.model for camera in cameras.cameras],
         [camera.params for camera in cameras.cameras],
         np.array([(camera.width, camera.height) for camera in cameras.cameras], np.float64).reshape(-1, 2),
         cameras.focal_source,
-        np.asarray(cameras.of_photo, np.int64),
+        np.asarray(cameras.camera_of_photo, np.int64),
         PRIOR_NOISE * unit_px,
     )
 
 
-def scene_of(bundle: Bundle, views: Views, rgb_of: Callable[[int], Bytes]) -> Scene:
+def scene_of(bundle: Bundle, views: Keypoints, rgb_of: Callable[[int], Bytes]) -> SparseModel:
     """The posed photos of a bundle, with all their key points, and its points with colours and errors."""
     photos = np.flatnonzero(np.isfinite(bundle.cam_from_world[:, 0, 0]))
-    used, camera_of_photo = np.unique(bundle.camera_of[photos], return_inverse=True)
+    used, camera_of_photo = np.unique(bundle.camera_of_photo[photos], return_inverse=True)
     starts = views.start[photos]
     counts = views.start[photos + 1] - starts
     xy_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -53,7 +53,7 @@ def scene_of(bundle: Bundle, views: Views, rgb_of: Callable[[int], Bytes]) -> Sc
     order = np.lexsort((obs_xy, bundle.point))
     colours = np.concatenate([np.zeros((0, 3), np.uint8), *(rgb_of(int(p)) for p in photos)])
     points = len(bundle.points)
-    return Scene(
+    return SparseModel(
         cameras=tuple(_camera(bundle, int(k), views) for k in used),
         photos=photos.astype(np.int32),
         camera_of_photo=camera_of_photo.astype(np.int32),
@@ -68,7 +68,7 @@ def scene_of(bundle: Bundle, views: Views, rgb_of: Callable[[int], Bytes]) -> Sc
     )
 
 
-def bundle_of(scene: Scene, views: Views, belief: Intrinsics) -> tuple[Bundle, Intrinsics]:
+def bundle_of(scene: SparseModel, views: Keypoints, belief: Intrinsics) -> tuple[Bundle, Intrinsics]:
     """Cameras and poses of a scene as a bundle without points, and the belief about its cameras.
 
     Photos outside the scene share the camera of their group with those inside, unless the scene took groups apart:
@@ -76,10 +76,10 @@ def bundle_of(scene: Scene, views: Views, belief: Intrinsics) -> tuple[Bundle, I
     """
     posed = np.full((len(views), 3, 4), np.nan)
     posed[scene.photos] = scene.cam_from_world
-    group = belief.camera_of[scene.photos]
+    group = belief.camera_of_photo[scene.photos]
     if any(len(np.unique(scene.camera_of_photo[group == g])) > 1 for g in np.unique(group)):
         belief = belief.split()  # the mapper took assumed groups apart
-        group = belief.camera_of[scene.photos]
+        group = belief.camera_of_photo[scene.photos]
     models, rows = list(belief.models), belief.rows.copy()
     for own, index in zip(group, scene.camera_of_photo, strict=True):
         camera = scene.cameras[index]
@@ -88,7 +88,7 @@ def bundle_of(scene: Scene, views: Views, belief: Intrinsics) -> tuple[Bundle, I
     bundle = Bundle(
         models=tuple(models),
         intrinsics=rows,
-        camera_of=belief.camera_of,
+        camera_of_photo=belief.camera_of_photo,
         cam_from_world=posed,
         points=np.zeros((0, 3)),
         xy=np.zeros((0, 2)),
@@ -99,14 +99,16 @@ def bundle_of(scene: Scene, views: Views, belief: Intrinsics) -> tuple[Bundle, I
     return bundle, belief.with_focals(rows[:, 0])
 
 
-def sketch(evidence: Evidence, matches: Matches, cameras: Intrinsics, cam_from_world: Array, per_photo: int) -> Bundle:
+def sketch(
+    evidence: Evidence, matches: Correspondences, cameras: Intrinsics, cam_from_world: Array, per_photo: int
+) -> Bundle:
     """Cameras and poses with a spread subset of the points that the matches show, so that there is something to see."""
     return triangulate(
         evidence.views,
-        spread_subset(join(evidence.views, matches.row_a, matches.row_b), len(evidence.views), per_photo),
+        spread_subset(establish_tracks(evidence.views, matches.row_a, matches.row_b), len(evidence.views), per_photo),
         cameras.models,
         cameras.rows,
-        cameras.camera_of,
+        cameras.camera_of_photo,
         cam_from_world,
         max_error_px=SKETCH_ERROR * evidence.unit_px,
         min_angle_deg=0.5,
@@ -128,8 +130,8 @@ def reasons(photos: Photos, evidence: Evidence, placed: Sequence[int]) -> dict[i
     return out
 
 
-def _camera(bundle: Bundle, camera: int, views: Views) -> Camera:
-    photo = int(np.flatnonzero(bundle.camera_of == camera)[0])
+def _camera(bundle: Bundle, camera: int, views: Keypoints) -> Camera:
+    photo = int(np.flatnonzero(bundle.camera_of_photo == camera)[0])
     model = bundle.models[camera]
     width, height = views.size[photo].tolist()
     return Camera(model, width, height, params_of(model, bundle.intrinsics[camera]))

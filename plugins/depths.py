@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import unproject
-from unposed.optim.mapping.relative import relative_poses
+from unposed.optim.mapping.relative_poses import estimate_relative_poses
 from unposed.optim.pointmaps.pair_maps import LATTICE, PairMaps, on_lattice, two_view_depths
-from unposed.pipeline.artifacts import DepthGrid, Floats, LocalGeometry, PairMatches
+from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches, TwoViewGeometry
 from unposed.pipeline.stage import PerPair
 
 from .evidence import Evidence
@@ -21,7 +21,7 @@ Index = NDArray[np.int64]
 
 
 def predicted_maps(
-    evidence: Evidence, matching: PerPair[PairMatches], verification: PerPair[LocalGeometry], per_pair: int
+    evidence: Evidence, matching: PerPair[PairMatches], verification: PerPair[TwoViewGeometry], per_pair: int
 ) -> PairMaps:
     """Some matches, evenly picked, of every pair whose matcher predicts depths."""
     views, matches = evidence.views, evidence.matches
@@ -55,15 +55,17 @@ def triangulated_maps(evidence: Evidence, belief: Intrinsics, per_pair: int, see
     Pairs whose rays hardly meet, as those of a camera that turns on the spot, have none.
     """
     views, matches = evidence.views, evidence.matches
-    relative = relative_poses(
-        views, matches, belief.models, belief.rows, belief.camera_of, max_error_px=evidence.unit_px, seed=seed
+    relative = estimate_relative_poses(
+        views, matches, belief.models, belief.rows, belief.camera_of_photo, max_error_px=evidence.unit_px, seed=seed
     )
     pairs = matches.pairs[relative.edge]
     xys, depths, weights, lattices = [], [], [], []
     for edge, (a, b), pose in zip(relative.edge, pairs.tolist(), relative.b_from_a, strict=True):
         rows = matches.start[edge] + _some(int(matches.count()[edge]), per_pair)
         xy = np.stack([views.xy[matches.row_a[rows]], views.xy[matches.row_b[rows]]])
-        plane_a, plane_b = (unproject(xy[i], belief.rows[belief.camera_of[photo]]) for i, photo in enumerate((a, b)))
+        plane_a, plane_b = (
+            unproject(xy[i], belief.rows[belief.camera_of_photo[photo]]) for i, photo in enumerate((a, b))
+        )
         depth = np.stack(two_view_depths(plane_a, plane_b, np.broadcast_to(pose, (len(rows), 3, 4))))
         xys.append(xy)
         depths.append(depth)

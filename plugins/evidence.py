@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.cameras import FOCAL_GUESS
-from unposed.optim.mapping.stars import key_points
-from unposed.optim.mapping.tracks import Matches, Views
+from unposed.optim.mapping.dense_keypoints import dense_keypoints
+from unposed.optim.mapping.tracks import Correspondences, Keypoints
 from unposed.optim.pair.epipolar import sampson_errors
-from unposed.pipeline.artifacts import Bytes, Doubts, Features, Floats, LocalGeometry, PairMatches, Photos
-from unposed.pipeline.pixels import photo_per_px, read_rgb
+from unposed.pipeline.artifacts import Bytes, Doubts, Features, Floats, PairMatches, Photos, TwoViewGeometry
+from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import PerPair, PerPhoto, StageError
 
 REFERENCE_SIDE_PX = 1600
@@ -38,8 +38,8 @@ Index = NDArray[np.int64]
 class Evidence:
     """All that mappers go by."""
 
-    views: Views
-    matches: Matches
+    views: Keypoints
+    matches: Correspondences
     unit_px: float
     """Pixels of the original photos to which a key point is expected to be exact, give or take."""
     unusable: Mapping[int, str]
@@ -67,7 +67,7 @@ def evidence_of(
     photos: Photos,
     features: PerPhoto[Features] | None,
     matching: PerPair[PairMatches],
-    verification: PerPair[LocalGeometry],
+    verification: PerPair[TwoViewGeometry],
     doubts: Doubts | None = None,
 ) -> Evidence:
     """The verified matches of all pairs that have a geometry and are not in doubt, and the key points they join."""
@@ -95,7 +95,7 @@ def evidence_of(
     return Evidence(views, matches, noise_unit_px(photos), unusable, lambda index: features[index].rgb)
 
 
-def _verified(pair: tuple[int, int], matches: PairMatches, geometry: LocalGeometry, photos: Photos) -> _Verified:
+def _verified(pair: tuple[int, int], matches: PairMatches, geometry: TwoViewGeometry, photos: Photos) -> _Verified:
     keep, index = geometry.inliers, None
     if matches.index_a is not None and matches.index_b is not None:
         index = matches.index_a[keep].astype(np.int64), matches.index_b[keep].astype(np.int64)
@@ -112,7 +112,7 @@ def _verified(pair: tuple[int, int], matches: PairMatches, geometry: LocalGeomet
     )
 
 
-def views_of(photos: Photos, features: PerPhoto[Features]) -> Views:
+def views_of(photos: Photos, features: PerPhoto[Features]) -> Keypoints:
     """All key points; photos without features have none."""
     xy: list[Floats] = []
     scale: list[Floats] = [np.zeros(0)]
@@ -120,7 +120,7 @@ def views_of(photos: Photos, features: PerPhoto[Features]) -> Views:
         found = features.get(index)  # once: every look loads it
         xy.append(np.zeros((0, 2)) if found is None else found.xy)
         scale.append(np.zeros(0) if found is None else found.scale)
-    return Views(
+    return Keypoints(
         xy=np.concatenate([np.zeros((0, 2)), *xy]).astype(np.float64),
         start=np.cumsum([0, *map(len, xy)], dtype=np.int64),
         size=_sizes(photos),
@@ -152,7 +152,7 @@ def noise_unit_px(photos: Photos) -> float:
 
 def _nothing(photos: Photos) -> Evidence:
     """What is left if no two photos have anything in common."""
-    views = Views(np.zeros((0, 2)), np.zeros(len(photos) + 1, np.int64), _sizes(photos), np.zeros(0))
+    views = Keypoints(np.zeros((0, 2)), np.zeros(len(photos) + 1, np.int64), _sizes(photos), np.zeros(0))
     return Evidence(views, _matches([], [], []), noise_unit_px(photos), {}, lambda _: np.zeros((0, 3), np.uint8))
 
 
@@ -162,12 +162,12 @@ def _of_positions(photos: Photos, verified: list[_Verified]) -> Evidence:
     photo_a, photo_b = (np.repeat([each.pair[side] for each in verified], count) for side in (0, 1))
     xy_a, xy_b = (np.concatenate([each.xy[side] for each in verified]).astype(np.float64) for side in (0, 1))
     weight = np.concatenate([each.weight for each in verified]).astype(np.float64)
-    made = key_points(len(photos), photo_a, photo_b, xy_a, xy_b, weight)
+    made = dense_keypoints(len(photos), photo_a, photo_b, xy_a, xy_b, weight)
     splits = np.cumsum(count)[:-1]
     fundamental = (np.asarray(each.fundamental, np.float64) for each in verified)
     scatter_px = _scatter_px(zip(fundamental, np.split(xy_a, splits), np.split(xy_b, splits), strict=True))
     noise_px = noise_unit_px(photos) if np.isnan(scatter_px) else scatter_px
-    views = Views(made.xy, made.start, _sizes(photos), _relative_sigma(1.0 / made.weight))
+    views = Keypoints(made.xy, made.start, _sizes(photos), _relative_sigma(1.0 / made.weight))
 
     def rgb_of(index: int) -> Bytes:
         picture = read_rgb(photos[index], COLOUR_SIDE_PX)
@@ -180,9 +180,9 @@ def _of_positions(photos: Photos, verified: list[_Verified]) -> Evidence:
     return Evidence(views, _matches(verified, rows_a, rows_b), UNIT_OVER_NOISE * noise_px, {}, rgb_of, True)
 
 
-def _matches(verified: list[_Verified], rows_a: list[Index], rows_b: list[Index]) -> Matches:
+def _matches(verified: list[_Verified], rows_a: list[Index], rows_b: list[Index]) -> Correspondences:
     nothing = np.zeros(0, np.int64)
-    return Matches(
+    return Correspondences(
         pairs=np.array([each.pair for each in verified], np.int64).reshape(-1, 2),
         start=np.cumsum([0, *map(len, rows_a)], dtype=np.int64),
         row_a=np.concatenate([nothing, *rows_a]).astype(np.int64),

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import CX, CY, FX, intrinsics_of
-from unposed.optim.pointmaps.first_order import Aligned, Matched
+from unposed.optim.pointmaps.first_order import FirstOrderAlignment, Matched
 from unposed.optim.pointmaps.kinematic_tree import Tree, kinematic_tree
-from unposed.pipeline.artifacts import DepthGrid, Floats, LocalGeometry, PairMatches, Scene
+from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches, SparseModel, TwoViewGeometry
 from unposed.pipeline.stage import PerPair, StageError
 
 Array = NDArray[np.float64]
@@ -59,13 +59,13 @@ class Chain:
     matched: Matched
     tree: Tree
 
-    def poses(self, aligned: Aligned, photos: int) -> Array:
+    def poses(self, aligned: FirstOrderAlignment, photos: int) -> Array:
         """(photos, 3, 4) cam_from_world of the collection; NaN for photos outside."""
         out = np.full((photos, 3, 4), np.nan)
         out[self.photos] = np.linalg.inv(aligned.world_from_cam.astype(np.float64))[:, :3]
         return out
 
-    def start(self, scene: Scene) -> tuple[Array, Array, Array, Array]:
+    def start(self, scene: SparseModel) -> tuple[Array, Array, Array, Array]:
         """Cameras of a scene of these photos as the network sees them: world_from_cam (n, 3, 4), focal lengths,
         principal points, and how many units of the scene a unit of the depths is."""
         rows = np.array([intrinsics_of(camera.model, camera.params) for camera in scene.cameras])[scene.camera_of_photo]
@@ -85,7 +85,7 @@ class Chain:
         centre = -turn @ scene.cam_from_world[:, :, 3:]
         return np.concatenate([turn, centre], axis=2), focal, np.array(principal), size
 
-    def intrinsics(self, aligned: Aligned, belief: Intrinsics) -> Intrinsics:
+    def intrinsics(self, aligned: FirstOrderAlignment, belief: Intrinsics) -> Intrinsics:
         """The believed cameras, one per photo, with the focal lengths and principal points found."""
         single = belief.split()
         focal_px = single.rows[:, FX].copy()
@@ -98,7 +98,7 @@ class Chain:
 
 
 def chain_of(
-    photos: Sequence[int], pairs_of_all: Index, matching: PerPair[PairMatches], verification: PerPair[LocalGeometry]
+    photos: Sequence[int], pairs_of_all: Index, matching: PerPair[PairMatches], verification: PerPair[TwoViewGeometry]
 ) -> Chain:
     """The photos of one component, the matches of the pairs (e, 2) between them, and a tree to hang them on."""
     number = {photo: own for own, photo in enumerate(photos)}

@@ -50,7 +50,7 @@ def aggregate(
     order = np.argsort(key, kind="stable")
     first = np.flatnonzero(np.diff(key[order], prepend=-1))
     bounds = np.append(first, len(key))
-    of_photo, word = np.divmod(key[order[first]], len(codebook))
+    camera_of_photo, word = np.divmod(key[order[first]], len(codebook))
     descriptor = (order // max(1, words.shape[1])).astype(np.int32)
 
     code = np.zeros((len(first), code_width(rows.shape[1], binary)), np.uint8 if binary else np.float32)
@@ -74,7 +74,7 @@ def aggregate(
         else:
             total -= word_total
             code[part] = total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-6)
-    return Signatures(of_photo.astype(np.int32), word.astype(np.int32), code)
+    return Signatures(camera_of_photo.astype(np.int32), word.astype(np.int32), code)
 
 
 def code_width(dims: int, binary: bool) -> int:

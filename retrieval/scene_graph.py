@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from unposed.optim.mapping.pair_graph import ranks, rooted
+from unposed.optim.mapping.spanning_forest import ranks, rooted
 
 if TYPE_CHECKING:
     import networkx

@@ -1,4 +1,4 @@
-"""Scenes by name: the ordinary case, and one for every way in which photos are hard."""
+"""SparseModels by name: the ordinary case, and one for every way in which photos are hard."""
 
 from __future__ import annotations
 

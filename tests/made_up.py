@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from unposed.optim.bundle.intrinsics import FocalSource, Intrinsics, believe
+from unposed.optim.bundle.intrinsics import FocalSource, Intrinsics, intrinsics_with_priors
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.cameras import FISHEYE, intrinsics_of, params_of, project
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
-from unposed.optim.mapping.tracks import Matches, Views
+from unposed.optim.mapping.tracks import Correspondences, Keypoints
 
 SIZE = (1600, 1200)
 
@@ -47,8 +47,8 @@ class Collection:
         self.photo_intrinsics = np.array([intrinsics_of(model, lens) for lens in lenses])[lens_of]
         # Photos of one size are one group; what they believe in common need not be true.
         groups = np.unique(self.size, axis=0, return_inverse=True)[1] if grouped else lens_of
-        self.camera_of = groups.ravel().astype(np.int64)
-        self.first = np.unique(self.camera_of, return_index=True)[1]
+        self.camera_of_photo = groups.ravel().astype(np.int64)
+        self.first = np.unique(self.camera_of_photo, return_index=True)[1]
 
         turn = np.radians(np.linspace(0.0, sweep_deg, photos, endpoint=sweep_deg < 360.0))
         centres = distance * np.column_stack([np.sin(turn), rng.uniform(-0.25, 0.15, photos), -np.cos(turn)])
@@ -70,10 +70,10 @@ class Collection:
             true = pixel[seen] + noise_px * rng.standard_normal((len(seen), 2))
             xy.append(np.concatenate([true, rng.uniform(0, self.size[photo], (decoys, 2))]))
         start = np.cumsum([0, *map(len, xy)])
-        self.views = Views(np.concatenate(xy), start.astype(np.int64), self.size.astype(np.int64))
+        self.views = Keypoints(np.concatenate(xy), start.astype(np.int64), self.size.astype(np.int64))
         self.matches = self._matches()
 
-    def _matches(self) -> Matches:
+    def _matches(self) -> Correspondences:
         pairs, rows_a, rows_b, fundamental = [], [], [], []
         for a in range(self.photos):
             for b in range(a + 1, self.photos):
@@ -88,7 +88,7 @@ class Collection:
                 rows_b.append(self.views.start[b] + at_b)
                 fundamental.append(self.fundamental(a, b))
         nothing = np.zeros(0, np.int64)
-        return Matches(
+        return Correspondences(
             pairs=np.array(pairs, np.int64).reshape(-1, 2),
             start=np.cumsum([0, *map(len, rows_a)]).astype(np.int64),
             row_a=np.concatenate([nothing, *rows_a]),
@@ -106,10 +106,10 @@ class Collection:
         matrix = inverse_b.T @ np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation @ inverse_a
         return np.asarray(matrix / np.linalg.norm(matrix))
 
-    def without_fundamental(self) -> Matches:
+    def without_fundamental(self) -> Correspondences:
         """Matches that say nothing of focal lengths."""
         m = self.matches
-        return Matches(m.pairs, m.start, m.row_a, m.row_b, np.zeros_like(m.fundamental), m.focal_px)
+        return Correspondences(m.pairs, m.start, m.row_a, m.row_b, np.zeros_like(m.fundamental), m.focal_px)
 
     def belief(self, factor: float = 1.0, source: FocalSource = "guess", noise_px: float = 1.5) -> Intrinsics:
         """A stage before believes in focal lengths off by a factor, a centred principal point, a perfect lens."""
@@ -122,7 +122,7 @@ class Collection:
             params.append(params_of(self.model, row))
         k = len(params)
         sizes = self.size[self.first].astype(np.float64)
-        return believe([self.model] * k, params, sizes, [source] * k, self.camera_of, noise_px)
+        return intrinsics_with_priors([self.model] * k, params, sizes, [source] * k, self.camera_of_photo, noise_px)
 
     def bundle(self, *, wrong: float = 0.0, wrong_px: float = 80.0) -> Bundle:
         """The truth, as seen in the photos, points seen once left out; a share of the observations is far off."""
@@ -141,7 +141,7 @@ class Collection:
         return Bundle(
             models=(self.model,) * len(self.first),
             intrinsics=self.photo_intrinsics[self.first],
-            camera_of=self.camera_of,
+            camera_of_photo=self.camera_of_photo,
             cam_from_world=self.cam_from_world,
             points=self.points[used],
             xy=xy,

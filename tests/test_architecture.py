@@ -14,7 +14,8 @@ ALLOWED: dict[str, set[str]] = {
     "synthetic": set(),
     "pipeline": set(),
     "retrieval": {"optim"},
-    "plugins": {"pipeline", "retrieval", "optim"},
+    "networks": {"pipeline"},
+    "plugins": {"pipeline", "retrieval", "optim", "networks"},
     "unposed": {"configs", "pipeline", "retrieval", "optim", "synthetic"},
 }
 LINKED = ALLOWED.keys() - {"unposed"}

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unposed.pipeline import download, presets
-from unposed.pipeline.catalogue import CATALOGUE, Weights, entry
+from unposed.pipeline import presets
 from unposed.pipeline.config import Option, did_you_mean, schema
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.registry import PluginInfo, Registry
-from unposed.pipeline.store import Store, default_folder
-from unposed.pipeline.weights import find_weights
+from unposed.pipeline.store.store import Store, default_folder
+from unposed.pipeline.weights import download
+from unposed.pipeline.weights.catalogue import CATALOGUE, Weights, entry
+from unposed.pipeline.weights.files import find_weights
 from unposed.synthetic.sample import sample_folder
 
 from .diagnosis import Diagnosis, diagnose

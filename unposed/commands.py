@@ -10,12 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 import unposed
-from unposed.pipeline.catalogue import entry
 from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.progress import progress_for
-from unposed.pipeline.store import Store
-from unposed.pipeline.weights import weight_folders
+from unposed.pipeline.store.store import Store
+from unposed.pipeline.weights.catalogue import entry
+from unposed.pipeline.weights.files import weight_folders
 
 from .show import count, pair_list, pair_rows, paragraph, reconstruction_rows, size, table
 
@@ -191,7 +191,7 @@ def weights(arguments: argparse.Namespace) -> int:
 
 
 def _list_weights(as_json: bool) -> int:
-    from unposed.pipeline.download import is_accepted  # brings the network with it
+    from unposed.pipeline.weights.download import is_accepted  # brings the network with it
 
     found = unposed.list_weights()
     if as_json:

@@ -22,7 +22,7 @@ class Evaluation:
 
     model: Path
     """The component judged: the one with most of the photos whose pose is known."""
-    components: int
+    models: int
     names: tuple[str, ...]
     """The photos with known poses, in the order of the per-photo arrays of `errors`."""
     errors: PoseErrors
@@ -41,7 +41,7 @@ class Evaluation:
         e, s = self.errors, self.structure
         return {
             "model": str(self.model),
-            "components": self.components,
+            "models": self.models,
             "registered": e.registered,
             "total": e.photos,
             "pairs": e.pairs,
@@ -78,7 +78,7 @@ class Evaluation:
         """The figures a reader looks for, as rows of label and text."""
         e, s = self.errors, self.structure
         rows = [
-            ("photos placed", f"{e.registered} of {e.photos}, in the best of {self.components} component(s)"),
+            ("photos placed", f"{e.registered} of {e.photos}, in the best of {self.models} model(s)"),
             ("rotation of pairs better than", _shares(e.rra)),
             ("direction of pairs better than", _shares(e.rta)),
             ("AUC up to", _shares(e.auc)),
@@ -101,7 +101,7 @@ class Evaluation:
 def evaluate_model(model: Path, gt: Path, unsigned: bool = False) -> Evaluation:
     """Judge a model by ground truth, each a COLMAP folder, a transforms.json or a gt.json.
 
-    Of several components the one that places most photos of the ground truth is judged, then the one with most points.
+    Of several models the one that registers most photos of the ground truth is judged, then the one with most points.
     `unsigned` does not tell a direction from its opposite.
     """
     truths = read_poses(Path(gt))

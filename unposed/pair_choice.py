@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from unposed.pipeline.artifacts import Doubts, LocalGeometry, Photos, Ranking, SceneGraph
+from unposed.pipeline.artifacts import Doubts, Photos, Ranking, SceneGraph, TwoViewGeometry
 from unposed.pipeline.engine import Run, run
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import Graph
-from unposed.pipeline.photos import scan
+from unposed.pipeline.images.photos import scan
 from unposed.pipeline.ports import fits
 from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Grain
-from unposed.pipeline.store import Store, default_folder
+from unposed.pipeline.store.store import Store, default_folder
 
 from .pair_table import PairFacts, PairTable
 from .reconstruction import checked_graph, chosen_executor, chosen_preset
 
-STEPS = (Ranking, SceneGraph, LocalGeometry, Doubts)
+STEPS = (Ranking, SceneGraph, TwoViewGeometry, Doubts)
 """What is asked of the preset."""
 
 

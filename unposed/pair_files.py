@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from unposed.pipeline.artifacts import Scene, Scenes
-from unposed.pipeline.pixels import photo_per_px, read_rgb
+from unposed.pipeline.artifacts import SparseModel, SparseModels
+from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.registry import Registry
 
 from .photo_pair import Pair
@@ -24,7 +24,7 @@ def write_pair(pair: Pair, folder: Path) -> None:
     (folder / "pair.json").write_text(json.dumps(pair.facts(), indent=1) + "\n", encoding="utf-8")
     matches_picture(pair).save(folder / "matches.jpg", quality=90)
     if len(pair.points):
-        Registry().find("export", "ply")()(Scenes((_points_only(pair),), {}), pair.photos, folder / "cloud")
+        Registry().find("export", "ply")()(SparseModels((_points_only(pair),), {}), pair.photos, folder / "cloud")
         (folder / "cloud" / "points-0.ply").rename(folder / "points.ply")
         (folder / "cloud").rmdir()
     for side, grid in zip("ab", pair.depths or (), strict=False):
@@ -49,9 +49,9 @@ def matches_picture(pair: Pair) -> Image.Image:
     return canvas
 
 
-def _points_only(pair: Pair) -> Scene:
+def _points_only(pair: Pair) -> SparseModel:
     nothing = np.zeros(0, np.int64)
-    return Scene(
+    return SparseModel(
         cameras=(),
         photos=nothing.astype(np.int32),
         camera_of_photo=nothing.astype(np.int32),

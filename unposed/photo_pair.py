@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unposed.pipeline.artifacts import Bytes, DepthGrid, Floats, LocalGeometry, PairMatches, Photos
+from unposed.pipeline.artifacts import Bytes, DepthGrid, Floats, PairMatches, Photos, TwoViewGeometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +16,7 @@ class Pair:
 
     photos: Photos
     matches: PairMatches
-    geometry: LocalGeometry
+    geometry: TwoViewGeometry
     """How the matches were verified."""
     b_from_a: Floats
     """(3, 4): where a stands to b, the baseline being one; zero if the camera only turned."""

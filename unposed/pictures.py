@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from unposed.pipeline.artifacts import Photo
 from unposed.pipeline.errors import UnposedError
-from unposed.pipeline.pixels import read_rgb
+from unposed.pipeline.images.pixels import read_rgb
 from unposed.pipeline.stage import StageError
 
 from .pair_table import PairFacts, PairTable

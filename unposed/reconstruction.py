@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from unposed.pipeline.artifacts import Photos, Scenes
+from unposed.pipeline.artifacts import Photos, SparseModels
 from unposed.pipeline.colmap_model import from_colmap, write_components
 from unposed.pipeline.config import build
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
 from unposed.pipeline.executor import Executor
 from unposed.pipeline.graph import Graph, build_graph
-from unposed.pipeline.photos import scan
+from unposed.pipeline.images.photos import scan
 from unposed.pipeline.presets import apply_settings, read_preset
 from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
-from unposed.pipeline.store import Store, default_folder
+from unposed.pipeline.store.store import Store, default_folder
 
 from . import summary as facts
 from .output import claimed, publish
@@ -39,7 +39,7 @@ class Reconstruction:
     """What came out, and of what."""
 
     photos: Photos
-    scenes: Scenes
+    scenes: SparseModels
     summary: Mapping[str, Any]
     """The content of summary.json."""
     folder: Path | None
@@ -96,16 +96,16 @@ def reconstruct(
         found = scan(photos, include=include, exclude=exclude, masks=masks)
 
         def compute(watcher: Progress) -> Reconstruction:
-            gave_up = None
+            failure = None
             with Store(store_folder, report=watcher.note) as store:
                 try:
                     done = run(graph, found, store, workplace, resources, watcher, seed)
-                    scenes = done.scenes or Scenes((), {})
+                    scenes = done.scenes or SparseModels((), {})
                 except NoReconstruction as error:
-                    gave_up, done, scenes = str(error), error.run, Scenes((), {})
+                    failure, done, scenes = str(error), error.run, SparseModels((), {})
                 summary = {
                     **facts.origin(Path(photos), Path(masks) if masks else None, name, graph, seed, resources),
-                    **facts.outcome(found, scenes, done, gave_up),
+                    **facts.outcome(found, scenes, done, failure),
                     **started.elapsed(),
                 }
             return Reconstruction(found, scenes, summary, None)
@@ -118,7 +118,7 @@ def reconstruct(
                 log.write(f"{len(found)} photos in {photos}, preset {name}, seed {seed}")
                 made = replace(compute(log), folder=out)
                 _write(made, new, out)
-                log.write(made.summary["gave_up"] or f"{made.summary['registered']} of {made.summary['found']} placed")
+                log.write(made.summary["failure"] or f"{made.summary['registered']} of {made.summary['total']} placed")
     _check(made, require)
     return made
 
@@ -130,7 +130,7 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     out = Path(out)
     try:
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-        models = [out / component["model"] for component in summary["components"]]
+        models = [out / component["model"] for component in summary["models"]]
         folder, masks = Path(photos or summary["photos_folder"]), summary.get("masks_folder")
         reasons = summary["photos"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -148,7 +148,7 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
         for index, photo in enumerate(found.photos)
         if index not in placed
     }
-    return Reconstruction(found, Scenes(scenes, left_out, tuple(summary["notes"])), summary, out)
+    return Reconstruction(found, SparseModels(scenes, left_out, tuple(summary["warnings"])), summary, out)
 
 
 def chosen_preset(preset: str | Path, device: str) -> str:
@@ -179,15 +179,15 @@ def checked_graph(
     lines += [f"cameras.{key}={json.dumps(str(value))}" for key, value in (cameras or {}).items() if value is not None]
     graph = build_graph(apply_settings(read_preset(preset), lines), Registry())
     if graph.result is None:
-        raise ConfigError(f"{preset}: no node gives Scenes, so there would be no reconstruction")
+        raise ConfigError(f"{preset}: no node gives SparseModels, so there would be no reconstruction")
     return graph
 
 
 def _write(made: Reconstruction, new: Path, out: Path) -> None:
     """Aside first, so that a disk that fills up spoils nothing."""
     try:
-        if made.scenes.components:
-            write_components(made.scenes.components, made.photos, new / "sparse")
+        if made.scenes.models:
+            write_components(made.scenes.models, made.photos, new / "sparse")
         text = json.dumps(made.summary, indent=1, ensure_ascii=False)
         # Names that are no UTF-8 were refused, and are named: as escapes, which JSON has as well.
         (new / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
@@ -200,10 +200,10 @@ def _write(made: Reconstruction, new: Path, out: Path) -> None:
 
 def _check(made: Reconstruction, require: float) -> None:
     where = f"; {made.folder}/summary.json says why, photo by photo" if made.folder else ""
-    found, registered = made.summary["found"], made.summary["registered"]
-    if made.summary["gave_up"]:
-        raise NoReconstruction(f"{made.summary['gave_up']}{where}")
-    if not made.scenes.components:
+    found, registered = made.summary["total"], made.summary["registered"]
+    if made.summary["failure"]:
+        raise NoReconstruction(f"{made.summary['failure']}{where}")
+    if not made.scenes.models:
         raise NoReconstruction(
             f"none of the {found} photos could be placed: every spot has to be seen from two or more places{where}"
         )

@@ -56,11 +56,11 @@ def paragraph(text: str, indent: str = "") -> str:
 
 def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list[tuple[str, str]]:
     """What to know after a reconstruction, as rows for `table`, from what summary.json says; `asked` is the preset."""
-    largest = facts["components"][0]
-    rows = [("photos", f"{facts['registered']} of {facts['found']} placed")]
-    if len(facts["components"]) > 1:
-        sizes = ", ".join(str(component["photos"]) for component in facts["components"])
-        rows.append(("models", f"{len(facts['components'])} that nothing connects, with {sizes} photos"))
+    largest = facts["models"][0]
+    rows = [("photos", f"{facts['registered']} of {facts['total']} placed")]
+    if len(facts["models"]) > 1:
+        sizes = ", ".join(str(component["photos"]) for component in facts["models"])
+        rows.append(("models", f"{len(facts['models'])} that nothing connects, with {sizes} photos"))
     points = str(largest["points"])
     if largest["points"]:
         points += f", each seen in {largest['mean_track_length']:.1f} photos"
@@ -71,8 +71,8 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     rows.append(("time", duration(facts["wall_s"]) + memory))
     rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY[facts['preset']]}" if asked == "auto" else "")))
     rows += [("left out", text) for text in _left_out(facts["photos"])]
-    rows += [("note", note) for note in facts["notes"][:NAMED]]
-    if (more := len(facts["notes"]) - NAMED) > 0:
+    rows += [("note", note) for note in facts["warnings"][:NAMED]]
+    if (more := len(facts["warnings"]) - NAMED) > 0:
         rows.append(("note", f"{count(more, 'note')} more in summary.json"))
     rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json tells the rest"))
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))

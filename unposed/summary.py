@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from unposed.pipeline.artifacts import Account, Doubts, Photos, Scene, Scenes
+from unposed.pipeline.artifacts import Doubts, Photos, RefinementReport, SparseModel, SparseModels
 from unposed.pipeline.engine import Failure, NodeReport, Run
 from unposed.pipeline.graph import Graph
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources
-from unposed.pipeline.weights import weights_used
+from unposed.pipeline.weights.files import weights_used
 
-from .accounts import account, of_photos
+from .refinement_report import account, of_photos
 
 LIBRARIES = ("unposed", "numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "torch")
 """Those whose version may change a result."""
@@ -62,18 +62,18 @@ def origin(
     }
 
 
-def outcome(photos: Photos, scenes: Scenes, run: Run, gave_up: str | None) -> dict[str, Any]:
-    """What came of it. `gave_up` says why there are no scenes; the run is then as far as it came."""
+def outcome(photos: Photos, scenes: SparseModels, run: Run, failure: str | None) -> dict[str, Any]:
+    """What came of it. `failure` says why there are no scenes; the run is then as far as it came."""
     nodes = stages(run.nodes)
-    doubts = [] if gave_up else _doubts(run)
-    each = per_photo(photos, scenes, run.failures, gave_up or "nothing connects it with the others")
+    doubts = [] if failure else _doubts(run)
+    each = per_photo(photos, scenes, run.failures, failure or "nothing connects it with the others")
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "found": len(each),
+        "total": len(each),
         "registered": sum("component" in photo for photo in each.values()),
-        "components": components(photos, scenes),
-        "gave_up": gave_up,
-        "notes": [*scenes.notes, *(note for each in doubts for note in each.notes)],
+        "models": model_facts(photos, scenes),
+        "failure": failure,
+        "warnings": [*scenes.warnings, *(note for each in doubts for note in each.warnings)],
         "doubts": doubted_pairs(photos, doubts),
         "failures": failures(run.failures),
         "photos": each,
@@ -103,7 +103,7 @@ def versions(graph: Graph) -> dict[str, str]:
     return found | dict(maker.rsplit(" ", 1) for maker in sorted(makers))
 
 
-def components(photos: Photos, scenes: Scenes) -> list[dict[str, Any]]:
+def model_facts(photos: Photos, scenes: SparseModels) -> list[dict[str, Any]]:
     """Figures of each model, in the order of the folders sparse/0, sparse/1 ..."""
     return [
         {"model": f"sparse/{number}", **_component(scene), **({"adjustment": account(photos, told)} if told else {})}
@@ -112,7 +112,7 @@ def components(photos: Photos, scenes: Scenes) -> list[dict[str, Any]]:
 
 
 def per_photo(
-    photos: Photos, scenes: Scenes, failures: tuple[Failure, ...], otherwise: str
+    photos: Photos, scenes: SparseModels, failures: tuple[Failure, ...], otherwise: str
 ) -> dict[str, dict[str, Any]]:
     """By name: the component that has the photo, or why none has: `otherwise`, where nobody gave a reason."""
     lost = {failure.photos[0]: f"{failure.node}: {failure.reason}" for failure in failures if len(failure.photos) == 1}
@@ -160,12 +160,12 @@ def _doubts(run: Run) -> list[Doubts]:
     return [run.value(name) for name, report in run.nodes.items() if report.plugin.startswith("doubts.")]
 
 
-def _told(scenes: Scenes) -> Iterable[tuple[Scene, Account | None]]:
+def _told(scenes: SparseModels) -> Iterable[tuple[SparseModel, RefinementReport | None]]:
     """Components with their accounts, where there are any."""
-    return zip(scenes.components, scenes.accounts or [None] * len(scenes.components), strict=True)
+    return zip(scenes.models, scenes.reports or [None] * len(scenes.models), strict=True)
 
 
-def _component(scene: Scene) -> dict[str, Any]:
+def _component(scene: SparseModel) -> dict[str, Any]:
     observations, points = len(scene.obs_xy), len(scene.points)
     return {
         "photos": len(scene.photos),

@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.pair.two_view import two_view_geometry
+from unposed.optim.pair.two_view_geometry import estimate_two_view_geometry
 from unposed.optim.pointmaps.pair_cloud import PairPoints, in_space, on_plane, prediction_scales, triangulate_pair
-from unposed.pipeline.artifacts import Bytes, LocalGeometry, PairMatches, Photo, Photos
+from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Photos, TwoViewGeometry
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
 from unposed.pipeline.graph import Graph, Node, build_graph
-from unposed.pipeline.photos import single_photos
-from unposed.pipeline.pixels import photo_per_px, read_rgb
+from unposed.pipeline.images.photos import single_photos
+from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.ports import read_ports
 from unposed.pipeline.presets import apply_settings, read_preset
 from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
-from unposed.pipeline.store import Store, default_folder
+from unposed.pipeline.store.store import Store, default_folder
 
 from .output import claimed, publish
 from .pair_files import write_pair
@@ -124,7 +124,7 @@ def _finer(node: Node) -> Node:
     return replace(node, stage=replace(stage, grid_px=GRID_PX)) if adjustable else node
 
 
-def _pair(photos: Photos, matches: PairMatches, geometry: LocalGeometry, seed: int) -> Pair:
+def _pair(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, seed: int) -> Pair:
     b_from_a, focals = (each.astype(np.float64) for each in (geometry.cam_from_local[1], geometry.focals_px))
     if matches.grids is not None:
         focals = np.array([grid.focal_px for grid in matches.grids])
@@ -147,10 +147,10 @@ def _pair(photos: Photos, matches: PairMatches, geometry: LocalGeometry, seed: i
     return _with_triangulated(pair, seen, xy[0])
 
 
-def _pose(photos: Photos, matches: PairMatches, geometry: LocalGeometry, focals: Array, seed: int) -> Array:
+def _pose(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, focals: Array, seed: int) -> Array:
     """The relative pose under the focal lengths that the matcher predicts, by the verified matches."""
     keep = geometry.inliers
-    found = two_view_geometry(
+    found = estimate_two_view_geometry(
         matches.xy_a[keep],
         matches.xy_b[keep],
         matches.weight[keep],

@@ -13,10 +13,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .anchors import Anchors, Depths
 from .normal_equations import Linearised, State, System, cost, normal_equations
 from .objective import Objective, bundle_of, objective, state_of
-from .problem import Adjust, Bundle, Prior, Summary
+from .pose_priors import DepthPriors, PosePriors
+from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from .schur import Structure, step, structure
 
 Array = NDArray[np.float64]
@@ -25,14 +25,14 @@ Linear = TypeVar("Linear")
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e-10, 1e8
 
 
-def adjust(
+def adjust_bundle(
     bundle: Bundle,
-    options: Adjust,
-    prior: Prior | None = None,
+    options: BundleOptions,
+    prior: IntrinsicsPrior | None = None,
     sigma: Array | None = None,
-    anchors: Anchors | None = None,
-    depths: Depths | None = None,
-) -> tuple[Bundle, Summary]:
+    anchors: PosePriors | None = None,
+    depths: DepthPriors | None = None,
+) -> tuple[Bundle, BundleSummary]:
     """The bundle at the minimum, and how it got there.
 
     `sigma` (m,) says how inexact each observation is, 1 being usual: errors count after division by it. Without
@@ -55,7 +55,7 @@ class Engine(Protocol[Linear]):
         """The state after one damped step, or None where there is none."""
 
 
-def descend(engine: Engine[Linear], state: State, options: Adjust) -> tuple[State, Summary]:
+def descend(engine: Engine[Linear], state: State, options: BundleOptions) -> tuple[State, BundleSummary]:
     """From a state to the minimum next to it."""
     costs = [engine.cost(state)]
     damping, iterations = FIRST_DAMPING, 0
@@ -76,7 +76,7 @@ def descend(engine: Engine[Linear], state: State, options: Adjust) -> tuple[Stat
             damping *= 8.0
             if damping > MOST_DAMPING:
                 break
-    return state, Summary(costs[0], costs[-1], iterations, tuple(costs))
+    return state, BundleSummary(costs[0], costs[-1], iterations, tuple(costs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from .adjust import descend
-from .anchors import Anchors, Depths
 from .normal_equations import State
 from .objective import Objective, bundle_of, objective, state_of
-from .problem import Adjust, Bundle, Prior, Summary
+from .pose_priors import DepthPriors, PosePriors
+from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from .reprojection import carry, count, linearise, squared_errors
 from .torch_layout import Layout
 from .torch_schur import Linear, Reduced
@@ -26,12 +26,12 @@ Array = NDArray[np.float64]
 def adjust_on(
     device: str,
     bundle: Bundle,
-    options: Adjust,
-    prior: Prior | None = None,
+    options: BundleOptions,
+    prior: IntrinsicsPrior | None = None,
     sigma: Array | None = None,
-    anchors: Anchors | None = None,
-    depths: Depths | None = None,
-) -> tuple[Bundle, Summary]:
+    anchors: PosePriors | None = None,
+    depths: DepthPriors | None = None,
+) -> tuple[Bundle, BundleSummary]:
     """As adjustment.adjust, on a device of torch. It pays from a hundred thousand observations or so."""
     task = objective(bundle, options, prior, sigma, anchors, depths, block=max(len(bundle.xy), 1))
     with torch.no_grad():

@@ -9,10 +9,10 @@ import pycolmap
 from numpy.typing import NDArray
 
 from ..cameras import CX, CY, intrinsics_of, params_of
-from .anchors import Anchors, Depths
 from .intrinsics import HELD
 from .losses import CAUCHY, HUBER, SQUARES
-from .problem import Adjust, Bundle, Prior, Summary
+from .pose_priors import DepthPriors, PosePriors
+from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 
 Array = NDArray[np.float64]
 
@@ -25,12 +25,12 @@ LOSSES = {
 
 def adjust_by_ceres(
     bundle: Bundle,
-    options: Adjust,
-    prior: Prior | None = None,
+    options: BundleOptions,
+    prior: IntrinsicsPrior | None = None,
     sigma: Array | None = None,
-    anchors: Anchors | None = None,
-    depths: Depths | None = None,
-) -> tuple[Bundle, Summary]:
+    anchors: PosePriors | None = None,
+    depths: DepthPriors | None = None,
+) -> tuple[Bundle, BundleSummary]:
     """As optim.bundle.adjust.adjust, but all observations are equally exact and intrinsics are free or fixed: COLMAP's
     adjustment has no place for `sigma` and `depths`, and of a `prior` it only heeds what is held, the principal point
     for all cameras or none, and of anchors only fixed poses; nor does it tell the costs on the way."""
@@ -41,11 +41,11 @@ def adjust_by_ceres(
     summary = solved.ceres_summary
     iterations = summary.num_successful_steps + summary.num_unsuccessful_steps
     first, last = summary.initial_cost, summary.final_cost
-    return _from_colmap(bundle, model), Summary(first, last, iterations, (first, last))
+    return _from_colmap(bundle, model), BundleSummary(first, last, iterations, (first, last))
 
 
 def prepared(
-    bundle: Bundle, options: Adjust, prior: Prior | None = None, anchors: Anchors | None = None
+    bundle: Bundle, options: BundleOptions, prior: IntrinsicsPrior | None = None, anchors: PosePriors | None = None
 ) -> tuple[pycolmap.Reconstruction, pycolmap.BundleAdjuster]:
     """The bundle as a model of COLMAP, and what adjusts it when its solve() is called."""
     model = _to_colmap(bundle)
@@ -88,7 +88,9 @@ def _to_colmap(bundle: Bundle) -> pycolmap.Reconstruction:
     for photo in np.flatnonzero(np.isfinite(bundle.cam_from_world[:, 0, 0])):
         own = order[starts[photo] : starts[photo + 1]]
         within[own] = np.arange(len(own))
-        image = pycolmap.Image(name=str(photo), camera_id=int(bundle.camera_of[photo]) + 1, image_id=int(photo) + 1)
+        image = pycolmap.Image(
+            name=str(photo), camera_id=int(bundle.camera_of_photo[photo]) + 1, image_id=int(photo) + 1
+        )
         image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in bundle.xy[own]])
         model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(bundle.cam_from_world[photo]))
     bounds = np.searchsorted(bundle.point, np.arange(len(bundle.points) + 1))

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from .adjust import OnProcessor
-from .anchors import Anchors, Depths
-from .linear import upper
+from .arrowhead import upper
 from .normal_equations import State
 from .objective import objective, state_of
-from .problem import Adjust, Bundle, Prior
+from .pose_priors import DepthPriors, PosePriors
+from .problem import Bundle, BundleOptions, IntrinsicsPrior
 from .schur import reduced, structure
 
 Array = NDArray[np.float64]
@@ -43,11 +43,11 @@ class Covariance:
 
 def covariance(
     bundle: Bundle,
-    options: Adjust,
-    prior: Prior | None = None,
+    options: BundleOptions,
+    prior: IntrinsicsPrior | None = None,
     sigma: Array | None = None,
-    anchors: Anchors | None = None,
-    depths: Depths | None = None,
+    anchors: PosePriors | None = None,
+    depths: DepthPriors | None = None,
 ) -> Covariance:
     """Of a bundle at its minimum; arguments as of adjustment.adjust. The matrix of all cameras is factorised densely:
     some thousand photos at most."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cameras import CX, CY, FX, FY, K1, TIED, intrinsics_of
-from .problem import Prior
+from .problem import IntrinsicsPrior
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -51,9 +51,9 @@ class Intrinsics:
     models: tuple[str, ...]
     rows: Array
     """(cameras, 8) as in optim.cameras."""
-    camera_of: Index
+    camera_of_photo: Index
     """(photos,)."""
-    prior: Prior
+    prior: IntrinsicsPrior
     crops: bool = False
     """Whether principal points may lie far from the centre, and are searched from the first draft on."""
 
@@ -88,17 +88,17 @@ class Intrinsics:
 
     def split(self) -> Intrinsics:
         """The same belief with a camera per photo."""
-        camera_of, prior = self.camera_of, self.prior
+        camera_of_photo, prior = self.camera_of_photo, self.prior
         return Intrinsics(
-            models=tuple(self.models[k] for k in camera_of),
-            rows=self.rows[camera_of],
-            camera_of=np.arange(len(camera_of), dtype=np.int64),
-            prior=Prior(prior.mean[camera_of], prior.sigma[camera_of], prior.noise_px),
+            models=tuple(self.models[k] for k in camera_of_photo),
+            rows=self.rows[camera_of_photo],
+            camera_of_photo=np.arange(len(camera_of_photo), dtype=np.int64),
+            prior=IntrinsicsPrior(prior.mean[camera_of_photo], prior.sigma[camera_of_photo], prior.noise_px),
             crops=self.crops,
         )
 
 
-def hold_principal(prior: Prior, photos_per_camera: Index) -> Prior:
+def hold_principal(prior: IntrinsicsPrior, photos_per_camera: Index) -> IntrinsicsPrior:
     """The prior with the principal point held for cameras with few photos."""
     sigma = prior.sigma.copy()
     few = photos_per_camera < PHOTOS_FOR_PRINCIPAL
@@ -106,7 +106,7 @@ def hold_principal(prior: Prior, photos_per_camera: Index) -> Prior:
     return replace(prior, sigma=sigma)
 
 
-def prior_after(prior: Prior, found: Array, photos_per_camera: Index) -> Prior:
+def prior_after(prior: IntrinsicsPrior, found: Array, photos_per_camera: Index) -> IntrinsicsPrior:
     """The prior of a stage that begins with the intrinsics (cameras, 8) which an earlier one has found.
 
     Where these lie far from what was believed, that far is no longer unlikely: EXIF was wrong, or the photo is a crop.
@@ -120,12 +120,12 @@ def prior_after(prior: Prior, found: Array, photos_per_camera: Index) -> Prior:
     return replace(held, sigma=sigma)
 
 
-def believe(
+def intrinsics_with_priors(
     models: Sequence[str],
     params: Sequence[Sequence[float]],
     sizes: Array,
     sources: Sequence[FocalSource],
-    camera_of: Index,
+    camera_of_photo: Index,
     noise_px: float,
 ) -> Intrinsics:
     """The belief before any geometry. Given cameras are held fixed in everything, EXIF ones near their focal length.
@@ -146,4 +146,4 @@ def believe(
             sigma[camera, [FX] if tied else [FX, FY]] = EXIF_FOCAL_SIGMA * rows[camera, FX]
         if source == "given":
             sigma[camera] = HELD
-    return Intrinsics(tuple(models), rows, camera_of, Prior(rows.copy(), sigma, noise_px))
+    return Intrinsics(tuple(models), rows, camera_of_photo, IntrinsicsPrior(rows.copy(), sigma, noise_px))

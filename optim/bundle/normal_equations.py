@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cameras import Vectors
-from .blocks import sums
+from .observation_order import Block, Chunk, Sights
 from .reprojection import Freedom, Noise, carry, count, linearise, squared_errors
-from .sights import Block, Chunk, Sights
+from .segment_sums import sums
 
 Array = NDArray[np.float64]
 
@@ -160,7 +160,7 @@ def _lenses(
     sights: Sights, state: State, photo: NDArray[np.int32]
 ) -> tuple[Vectors, NDArray[np.int64], bool | NDArray[np.bool_]]:
     """Intrinsics and camera per observation, and which are of fisheyes; plain numbers where there is one camera."""
-    camera = sights.camera_of[photo]
+    camera = sights.camera_of_photo[photo]
     if len(sights.cameras) == 1:
         return state.intrinsics[:, 0].tolist(), camera, bool(sights.fisheye[0])
     return state.intrinsics[:, camera], camera, sights.fisheye[camera] if sights.fisheye.any() else False

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from ..cameras import Vectors, fisheyes
 from ..rotations import exp_so3
-from .anchors import Anchors, Depths, anchor_cost, anchor_terms, with_depths
 from .normal_equations import State
-from .problem import Adjust, Bundle, Prior
+from .observation_order import BLOCK, Sights, arrange
+from .pose_priors import DepthPriors, PosePriors, anchor_cost, anchor_terms, with_depths
+from .problem import Bundle, BundleOptions, IntrinsicsPrior
 from .reprojection import Freedom, Noise, freedom_of
-from .sights import BLOCK, Sights, arrange
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -42,8 +42,8 @@ class Objective:
     sights: Sights
     free: Freedom
     noise: Noise
-    prior: Prior | None
-    anchors: Anchors | None
+    prior: IntrinsicsPrior | None
+    anchors: PosePriors | None
     spread: Array
     """(k, 8, q) intrinsics by unknowns."""
 
@@ -93,11 +93,11 @@ class Objective:
 
 def objective(
     bundle: Bundle,
-    options: Adjust,
-    prior: Prior | None = None,
+    options: BundleOptions,
+    prior: IntrinsicsPrior | None = None,
     sigma: Array | None = None,
-    anchors: Anchors | None = None,
-    depths: Depths | None = None,
+    anchors: PosePriors | None = None,
+    depths: DepthPriors | None = None,
     *,
     block: int = BLOCK,
 ) -> Objective:
@@ -106,7 +106,7 @@ def objective(
     if (runs < 0).any() or (runs > 1).any() or runs.sum() != len(bundle.points):
         raise ValueError("observations must be sorted by point, and every point seen")
     lenses = fisheyes(bundle.models)
-    sights = arrange(bundle.photo, bundle.point, bundle.camera_of, bundle.xy, lenses, len(bundle.points), block)
+    sights = arrange(bundle.photo, bundle.point, bundle.camera_of_photo, bundle.xy, lenses, len(bundle.points), block)
     free = freedom_of(
         [bundle.models[k] for k in sights.cameras],
         rotations=options.rotations,

@@ -33,7 +33,7 @@ class Bundle:
     """COLMAP model name per camera."""
     intrinsics: Array
     """(cameras, 8) as in optim.cameras."""
-    camera_of: Index
+    camera_of_photo: Index
     """(photos,) camera of each photo."""
     cam_from_world: Array
     """(photos, 3, 4)."""
@@ -49,7 +49,7 @@ class Bundle:
 
 
 @dataclass(frozen=True, eq=False)
-class Prior:
+class IntrinsicsPrior:
     """What is believed of the intrinsics before looking: Gaussians around `mean`; infinite sigma believes nothing."""
 
     mean: Array
@@ -59,7 +59,7 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class Adjust:
+class BundleOptions:
     """What may move, and how to get there."""
 
     focal: bool = True
@@ -75,7 +75,7 @@ class Adjust:
 
 
 @dataclass(frozen=True)
-class Summary:
+class BundleSummary:
     initial_cost: float
     final_cost: float
     """Sum over observations of loss_px**2 / 2 * rho(error**2 / loss_px**2), in square pixels, priors included;
@@ -100,7 +100,7 @@ def _errors_px(bundle: Bundle, part: slice) -> Array:
     y = np.stack(_carried(bundle, part), axis=1)
     front = y[:, 2] > NEAREST
     y = np.where(front[:, None], y, 1.0)
-    camera = bundle.camera_of[bundle.photo[part]]
+    camera = bundle.camera_of_photo[bundle.photo[part]]
     offset = project(y, bundle.intrinsics[camera], fisheyes(bundle.models)[camera]) - bundle.xy[part]
     return np.where(front, np.hypot(offset[:, 0], offset[:, 1]), np.inf)
 

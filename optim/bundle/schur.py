@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ..cameras import Vectors
-from .linear import Arrow, Plan, plan, solve
+from .arrowhead import Arrow, Plan, plan, solve
+from .block_products import Pairs, between, in_order, within
 from .normal_equations import System
-from .photo_pairs import Pairs, between, in_order, within
-from .sights import Block, Sights
+from .observation_order import Block, Sights
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -77,7 +77,7 @@ def structure(sights: Sights, pose: int, lens: int) -> Structure:
         pairs = within(block.point, run)
         met.append(pairs)
         codes.append(block.photos[pairs.row] * c + block.photos[pairs.column])
-        views.append(_views(block, run, sights.camera_of[block.photos], len(sights.cameras)) if shared else None)
+        views.append(_views(block, run, sights.camera_of_photo[block.photos], len(sights.cameras)) if shared else None)
     every = np.sort(np.concatenate([np.zeros(0, np.int64), *codes]))
     every = every[np.diff(every, prepend=-1) > 0]
     row, column = every // c, every % c
@@ -88,9 +88,9 @@ def structure(sights: Sights, pose: int, lens: int) -> Structure:
     )
 
 
-def _views(block: Block, run: Index, camera_of: Index, cameras: int) -> Views:
+def _views(block: Block, run: Index, camera_of_photo: Index, cameras: int) -> Views:
     """Of observations of these photos of the block (m,), which have these cameras (r,)."""
-    camera = camera_of[run]
+    camera = camera_of_photo[run]
     order = in_order(block.point, camera)
     point, camera = block.point[order].astype(np.int64), camera[order]
     first = np.flatnonzero((np.diff(point, prepend=-1) != 0) | (np.diff(camera, prepend=-1) != 0))
@@ -123,7 +123,7 @@ def reduced(parts: Structure, system: System, damping: float) -> Reduced:
     off = np.zeros((len(parts.plan.row), d, d))
     mixed, corner = np.zeros((c, k, d, q)), np.zeros((k, k, q, q))
     if k:
-        mixed[np.arange(c), sights.camera_of] = system.mixed
+        mixed[np.arange(c), sights.camera_of_photo] = system.mixed
     for block, met in zip(sights.blocks, parts.meetings, strict=True):
         own_root, own_pull = root[:, block.points], np.ascontiguousarray(pull[:, block.points].T)
         seen, through_lens = _derivatives(system, block, own_root)
@@ -159,7 +159,7 @@ def step(parts: Structure, system: System, damping: float) -> Step | None:
         return None
     photos, cameras = np.split(solution, [system.photo_gradient.size])
     photos, cameras = photos.reshape(system.photo_gradient.shape), cameras.reshape(system.camera_gradient.shape)
-    changes = np.concatenate([photos, cameras[system.at.sights.camera_of]], axis=1) if len(cameras) else photos
+    changes = np.concatenate([photos, cameras[system.at.sights.camera_of_photo]], axis=1) if len(cameras) else photos
     return Step(photos, cameras, -times_transposed(found.root, times(found.root, _pull(system, changes))))
 
 

@@ -43,7 +43,7 @@ class Layout:
         sights, free = task.sights, task.free
         self.shared = free.lens > 0 and not sights.own
         photo, point = sights.photo.astype(np.int64), sights.point
-        camera = sights.camera_of[photo]
+        camera = sights.camera_of_photo[photo]
         self.photo, self.point, self.camera = (self.sent(v) for v in (photo, point, camera))
         self.xy = self.sent(sights.xy)
         self.fisheye = self.sent(sights.fisheye) if sights.fisheye.any() else None
@@ -54,9 +54,9 @@ class Layout:
         self.free: Freedom = replace(free, columns=columns)
         self.noise: Noise = task.noise.each(self.sent)
         self.by_point = Segments(point, points, device)
-        self.by_camera = Segments(np.sort(sights.camera_of), len(sights.cameras), device)
-        self.photos_by_camera = self.sent(np.argsort(sights.camera_of, kind="stable"))
-        self.camera_of = self.sent(sights.camera_of)
+        self.by_camera = Segments(np.sort(sights.camera_of_photo), len(sights.cameras), device)
+        self.photos_by_camera = self.sent(np.argsort(sights.camera_of_photo, kind="stable"))
+        self.camera_of_photo = self.sent(sights.camera_of_photo)
         self.chunks = self._chunks(photo, len(sights.photos))
         if self.shared:
             key = camera * points + point

@@ -86,7 +86,7 @@ class Reduced:
         photo, camera = _times((self.photo, self.camera), x)
         if self.layout.shared:
             mixed = self.linear.mixed
-            photo = photo + (mixed * x[1][self.layout.camera_of][:, None, :]).sum(2)
+            photo = photo + (mixed * x[1][self.layout.camera_of_photo][:, None, :]).sum(2)
             camera = camera + self.layout.camera_sums((mixed * x[0][:, :, None]).sum(1))
         return photo - taken[0], camera - taken[1]
 

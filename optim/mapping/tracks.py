@@ -17,7 +17,7 @@ TRIANGLE_CHUNK = 200_000
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
+class Keypoints:
     """The key points of all photos, stacked photo after photo."""
 
     xy: Array
@@ -37,7 +37,7 @@ class Views:
 
 
 @dataclass(frozen=True, eq=False)
-class Matches:
+class Correspondences:
     """Verified matches of all pairs, stacked pair after pair."""
 
     pairs: Index
@@ -58,12 +58,12 @@ class Matches:
     def count(self) -> Index:
         return np.diff(self.start)
 
-    def select(self, keep: NDArray[np.bool_], match_keep: NDArray[np.bool_] | None = None) -> Matches:
+    def select(self, keep: NDArray[np.bool_], match_keep: NDArray[np.bool_] | None = None) -> Correspondences:
         """The pairs `keep` (e,), and of these the matches `match_keep` (m,)."""
         edge = np.repeat(np.arange(len(self)), self.count())
         mask = keep[edge] if match_keep is None else keep[edge] & match_keep
         count = np.bincount(edge[mask], minlength=len(self))[keep]
-        return Matches(
+        return Correspondences(
             self.pairs[keep],
             np.concatenate([[0], np.cumsum(count)]),
             self.row_a[mask],
@@ -96,7 +96,7 @@ class Tracks:
         return Tracks(self.row[keep], self.photo[keep], track.astype(np.int64))
 
 
-def join(views: Views, row_a: Index, row_b: Index) -> Tracks:
+def establish_tracks(views: Keypoints, row_a: Index, row_b: Index) -> Tracks:
     """Connected components of the matches. Components that see a photo twice contradict themselves.
 
     One wrong match merges two tracks, and a few per pair merge all of a large collection into one. It closes no
@@ -125,7 +125,7 @@ def _components(key_points: int, row_a: Index, row_b: Index) -> Index:
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
-def _members(views: Views, track: Index, row_a: Index, row_b: Index) -> tuple[Index, Index, NDArray[np.bool_]]:
+def _members(views: Keypoints, track: Index, row_a: Index, row_b: Index) -> tuple[Index, Index, NDArray[np.bool_]]:
     """Matched key points by track and photo, their photos, and whether their track sees that photo twice."""
     matched = np.zeros(len(views.xy), bool)
     matched[row_a] = matched[row_b] = True

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..bundle.problem import Bundle, errors_px
 from ..cameras import fisheyes, unproject
-from .tracks import Tracks, Views
+from .tracks import Keypoints, Tracks
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -24,11 +24,11 @@ RAY_CHUNK = 1 << 16
 
 
 def triangulate(
-    views: Views,
+    views: Keypoints,
     tracks: Tracks,
     models: tuple[str, ...],
     intrinsics: Array,
-    camera_of: Index,
+    camera_of_photo: Index,
     cam_from_world: Array,
     *,
     max_error_px: float,
@@ -40,25 +40,25 @@ def triangulate(
     """
     posed = np.isfinite(cam_from_world[:, 0, 0])
     tracks = tracks.select(posed[tracks.photo])
-    rays = rays_of(views, tracks.row, tracks.photo, models, intrinsics, camera_of)
+    rays = rays_of(views, tracks.row, tracks.photo, models, intrinsics, camera_of_photo)
     seen = np.asarray(np.isfinite(rays).all(axis=1))
     if not seen.all():
         tracks, rays = _select(tracks, seen, rays)
-    bundle = _linear(views, tracks, rays, models, intrinsics, camera_of, cam_from_world)
+    bundle = _linear(views, tracks, rays, models, intrinsics, camera_of_photo, cam_from_world)
     for bound_px, angle_deg in ((2.0 * max_error_px, 0.0), (max_error_px, min_angle_deg)):
         wide = np.asarray(angles_deg(bundle) >= angle_deg)
         near = np.asarray(errors_px(bundle) < bound_px)
         tracks, rays = _select(tracks, near & wide[bundle.point], rays)
-        bundle = _linear(views, tracks, rays, models, intrinsics, camera_of, cam_from_world)
+        bundle = _linear(views, tracks, rays, models, intrinsics, camera_of_photo, cam_from_world)
     return bundle
 
 
-def track_errors_px(views: Views, tracks: Tracks, cameras: Bundle, *, bound_px: float) -> Array:
+def track_errors_px(views: Keypoints, tracks: Tracks, cameras: Bundle, *, bound_px: float) -> Array:
     """(m,) error of every observation against the best point of its track under the cameras of a bundle.
 
     Unlike the bundle's own errors these cannot be made small by throwing observations away.
     """
-    calibration = (cameras.models, cameras.intrinsics, cameras.camera_of, cameras.cam_from_world)
+    calibration = (cameras.models, cameras.intrinsics, cameras.camera_of_photo, cameras.cam_from_world)
     rays = rays_of(views, tracks.row, tracks.photo, *calibration[:3])
     errors = np.full(len(tracks.row), np.inf)
     valid = np.isfinite(rays).all(axis=1) & np.isfinite(cameras.cam_from_world[tracks.photo, 0, 0])
@@ -73,14 +73,14 @@ def track_errors_px(views: Views, tracks: Tracks, cameras: Bundle, *, bound_px: 
 
 
 def rays_of(
-    views: Views, row: Index, photo: Index, models: tuple[str, ...], intrinsics: Array, camera_of: Index
+    views: Keypoints, row: Index, photo: Index, models: tuple[str, ...], intrinsics: Array, camera_of_photo: Index
 ) -> Array:
     """(m, 3) unit viewing rays of key points, in the coordinates of their photo."""
     rays = np.empty((len(row), 3))
     fisheye = fisheyes(models)
     for begin in range(0, len(row), RAY_CHUNK):
         part = slice(begin, begin + RAY_CHUNK)
-        camera = camera_of[photo[part]]
+        camera = camera_of_photo[photo[part]]
         plane = unproject(views.xy[row[part]], intrinsics[camera], fisheye[camera])
         rays[part, :2], rays[part, 2] = plane, 1.0
         rays[part] /= np.linalg.norm(rays[part], axis=1, keepdims=True)
@@ -146,12 +146,12 @@ def _select(tracks: Tracks, keep: Bools, rays: Array) -> tuple[Tracks, Array]:
 
 
 def _linear(
-    views: Views,
+    views: Keypoints,
     tracks: Tracks,
     rays: Array,
     models: tuple[str, ...],
     intrinsics: Array,
-    camera_of: Index,
+    camera_of_photo: Index,
     cam_from_world: Array,
 ) -> Bundle:
     """Direct linear transform, in coordinates where the cameras have a unit extent around the origin: what it
@@ -172,7 +172,7 @@ def _linear(
     return Bundle(
         models,
         intrinsics,
-        camera_of,
+        camera_of_photo,
         cam_from_world,
         points,
         views.xy[tracks.row],

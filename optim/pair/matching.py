@@ -24,7 +24,7 @@ _CPU_BLOCK_BYTES = 4 << 20
 _DEVICE_BLOCK_BYTES = 64 << 20
 
 
-class Matches(NamedTuple):
+class DescriptorMatches(NamedTuple):
     """Rows of a matched with rows of b, by ascending index_a. Every row occurs at most once."""
 
     index_a: Indices
@@ -62,13 +62,13 @@ def unit_rows(descriptors: NDArray[np.generic], dims: int = 0) -> Floats32:
 
 def mutual_nearest(
     a: Floats32, b: Floats32, *, max_ratio: float = 0.85, min_similarity: float = 0.0, device: str = "cpu"
-) -> Matches:
+) -> DescriptorMatches:
     """Pairs of unit rows (na, d), (nb, d) that are each other's nearest neighbour, where the distance is less than
     `max_ratio` times the distance to the second best of the row and of the column, and the cosine is larger than
     `min_similarity`. Ties are ambiguous and never match."""
     if not len(a) or not len(b):
         none = np.empty(0, np.float32)
-        return Matches(np.empty(0, np.int32), np.empty(0, np.int32), none, none)
+        return DescriptorMatches(np.empty(0, np.int32), np.empty(0, np.int32), none, none)
     near = _nearest_numpy(a, b) if device == "cpu" else _nearest_torch(a, b, device)
 
     # Of the rows that prefer the same column only the best can win it; the runner-up competes with `others`.
@@ -84,7 +84,7 @@ def mutual_nearest(
     ratio = np.sqrt(_squared_distance(best) / _squared_distance(second))
     keep = np.flatnonzero((ratio < max_ratio) & (best > min_similarity))
     keep = keep[np.argsort(winner[keep])]
-    return Matches(winner[keep].astype(np.int32), column[keep].astype(np.int32), best[keep], ratio[keep])
+    return DescriptorMatches(winner[keep].astype(np.int32), column[keep].astype(np.int32), best[keep], ratio[keep])
 
 
 def _squared_distance(cosine: Floats32) -> Floats32:

@@ -64,10 +64,10 @@ class Alignment:
     noise: Noise
 
 
-def align(
+def align_point_maps(
     matched: MatchedPoints,
     start: Placed,
-    camera_of: Index,
+    camera_of_photo: Index,
     focal_sigma: Array,
     angle_noise: float,
     *,
@@ -91,7 +91,9 @@ def align(
             weighed = _weigh(part, placed, log_growth, noise, loss)
             moments.append(moments_of(part, weighed.weight))
             lean.append(weighed.lean)
-        system = System(np.concatenate(moments), np.concatenate(lean), matched.pairs, camera_of, focal_sigma, stays)
+        system = System(
+            np.concatenate(moments), np.concatenate(lean), matched.pairs, camera_of_photo, focal_sigma, stays
+        )
         placed, log_growth = descend(system, placed, log_growth)
         loss = max(LAST_LOSS, loss / 1.5) if turn else loss
     noise = _seen_noise(matched, placed, log_growth, angle_noise)
@@ -109,7 +111,7 @@ def refine_pairs(matched: MatchedPoints, similar: PairSimilarities, angle_noise:
     scale[::2], rotation[::2], translation[::2] = similar.scale, similar.rotation, similar.translation
     start = Placed(scale, rotation, translation)  # the world of each pair is the frame of its second photo
     camera = np.zeros(2 * e, np.int64)
-    found = align(alone, start, camera, np.zeros(1), angle_noise, renewals=4, held=np.arange(1, 2 * e, 2))
+    found = align_point_maps(alone, start, camera, np.zeros(1), angle_noise, renewals=4, held=np.arange(1, 2 * e, 2))
     support = found.trust * matched.weight.sum(axis=1)
     first = (found.placed.scale[::2], found.placed.rotation[::2], found.placed.translation[::2])
     return PairSimilarities(*first, support, np.full(e, LEAST_ERROR))

@@ -91,7 +91,7 @@ SEEN_GAMMA = 1.1
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned:
+class FirstOrderAlignment:
     focal_px: Array
     principal_px: Array
     world_from_cam: Array
@@ -126,7 +126,9 @@ class State:
         return moving + [tensor for wanted, tensor in chosen if wanted]
 
 
-def align(matched: Matched, tree: Tree, phases: tuple[Phase, ...] = (COARSE, FINE), *, shared: bool = False) -> Aligned:
+def align_first_order(
+    matched: Matched, tree: Tree, phases: tuple[Phase, ...] = (COARSE, FINE), *, shared: bool = False
+) -> FirstOrderAlignment:
     """Runs the phases one after another. `shared`: one focal length and principal point for all photos."""
     problem = Problem(matched, tree)
     state = problem.start(shared)
@@ -137,14 +139,14 @@ def align(matched: Matched, tree: Tree, phases: tuple[Phase, ...] = (COARSE, FIN
     return finish(problem, state, losses)
 
 
-def finish(problem: Problem, state: State, losses: list[float]) -> Aligned:
+def finish(problem: Problem, state: State, losses: list[float]) -> FirstOrderAlignment:
     """What a state means."""
     with torch.no_grad():
         view = problem.view(state)
         points = problem.points(view)
     n = len(view.rotation)
     bottom = np.broadcast_to([0.0, 0.0, 0.0, 1.0], (n, 1, 4))
-    return Aligned(
+    return FirstOrderAlignment(
         focal_px=view.focal.numpy(),
         principal_px=view.principal.numpy(),
         world_from_cam=np.concatenate([torch.cat([view.rotation, view.centre[:, :, None]], 2).numpy(), bottom], 1),

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX, unproject
-from .alignment import Alignment, align, misfit, refine_pairs
+from .alignment import Alignment, align_point_maps, misfit, refine_pairs
 from .graph_average import Placed, place
 from .moments import MatchedPoints
 from .pair_maps import FOCAL_SIGMA, PairMaps, canonical_depths, first_focals
@@ -32,7 +32,7 @@ LEAST_TRUST = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned:
+class AlignedMaps:
     cam_from_world: Array
     """(photos, 3, 4); NaN for photos outside."""
     intrinsics: Intrinsics
@@ -57,7 +57,7 @@ class Aligned:
 
 def align_maps(
     maps: PairMaps, sizes: Array, belief: Intrinsics, sigma: Array, *, noise_px: float, may_split: bool, seed: int = 0
-) -> Aligned | None:
+) -> AlignedMaps | None:
     """The alignment of the largest connected component; None where there is none.
 
     `sizes` (photos, 2); `sigma` (cameras,) is the relative error of the believed focal lengths, 0 for given ones,
@@ -69,7 +69,7 @@ def align_maps(
     depth, usable = canonical_depths(maps, sizes)
     weight = np.where((depth > 0).all(axis=1) & usable[:, None], maps.weight, 0.0)
     single = belief.split() if may_split else belief
-    start, first_sigma = first_focals(maps, single, sigma[belief.camera_of] if may_split else sigma)
+    start, first_sigma = first_focals(maps, single, sigma[belief.camera_of_photo] if may_split else sigma)
     points = _points(maps, depth, weight, start)
     similar = pair_similarities(points.p, points.q, points.weight, seed)
     photos, rows = _largest_component(len(sizes), maps.pairs, similar.support > 0)
@@ -83,15 +83,15 @@ def align_maps(
     placed = place(len(photos), number[maps.pairs[rows]], similar, similar.strength())
 
     def aligned(cameras: Intrinsics, sigma: Array, begin: Placed, renewals: int) -> tuple[MatchedPoints, Alignment]:
-        used, camera_of = np.unique(cameras.camera_of[photos], return_inverse=True)
+        used, camera_of_photo = np.unique(cameras.camera_of_photo[photos], return_inverse=True)
         points = _points(maps, depth, weight, cameras).select(rows, number)
         angle_noise = float(np.median(noise_px / cameras.rows[used, FX]))
-        return points, align(points, begin, camera_of, sigma[used], angle_noise, renewals=renewals)
+        return points, align_point_maps(points, begin, camera_of_photo, sigma[used], angle_noise, renewals=renewals)
 
     points, result = aligned(start, first_sigma, placed, 6)
     found = _with_growth(start, photos, result)
     cost = misfit(points, result, result.noise)
-    if may_split and len(np.unique(belief.camera_of[photos])) < len(photos):
+    if may_split and len(np.unique(belief.camera_of_photo[photos])) < len(photos):
         common = _common(found, belief, photos, np.isfinite(sigma))
         points, shared = aligned(common, np.minimum(sigma, FOCAL_SIGMA[1]), result.placed, 3)
         together = misfit(points, shared, result.noise)
@@ -105,18 +105,18 @@ def align_maps(
     poses[photos, :, 3] = -np.einsum("nij,nj->ni", turn, result.placed.translation)
     believed = trust > LEAST_TRUST * np.median(result.trust)
     strain = result.noise.angle / _angle(noise_px, found, photos)
-    return Aligned(poses, found, maps.pairs, trust, believed, cost, strain)
+    return AlignedMaps(poses, found, maps.pairs, trust, believed, cost, strain)
 
 
 def _angle(noise_px: float, cameras: Intrinsics, photos: Index) -> float:
     """The error of a match in radians, under the median of the focal lengths."""
-    return float(np.median(noise_px / cameras.rows[cameras.camera_of[photos], FX]))
+    return float(np.median(noise_px / cameras.rows[cameras.camera_of_photo[photos], FX]))
 
 
 def _points(maps: PairMaps, depth: Array, weight: Array, cameras: Intrinsics) -> MatchedPoints:
     """The matches as points in the frames of their cameras."""
     e, _, k = depth.shape
-    rows = np.repeat(cameras.rows[cameras.camera_of[maps.pairs.ravel()]], k, axis=0)
+    rows = np.repeat(cameras.rows[cameras.camera_of_photo[maps.pairs.ravel()]], k, axis=0)
     plane = unproject(maps.xy.reshape(-1, 2), rows).reshape(e, 2, k, 2)
     good = (weight > 0) & np.isfinite(plane).all(axis=(1, 3))
     rays = np.concatenate([np.nan_to_num(plane), np.ones((e, 2, k, 1))], axis=3)
@@ -135,15 +135,15 @@ def _largest_component(photos: int, pairs: Index, usable: Bools) -> tuple[Index,
 
 def _with_growth(cameras: Intrinsics, photos: Index, result: Alignment) -> Intrinsics:
     growth = np.zeros(len(cameras.models))
-    growth[cameras.camera_of[photos]] = result.log_growth
+    growth[cameras.camera_of_photo[photos]] = result.log_growth
     return cameras.with_focals(cameras.rows[:, FX] * np.exp(growth))
 
 
 def _common(single: Intrinsics, belief: Intrinsics, photos: Index, known: Bools) -> Intrinsics:
     """The believed cameras with the median of the focal lengths that their photos have on their own."""
     focal = belief.rows[:, FX].copy()
-    own = single.rows[single.camera_of[photos], FX]
-    for camera in np.unique(belief.camera_of[photos]):
+    own = single.rows[single.camera_of_photo[photos], FX]
+    for camera in np.unique(belief.camera_of_photo[photos]):
         if not known[camera]:
-            focal[camera] = np.median(own[belief.camera_of[photos] == camera])
+            focal[camera] = np.median(own[belief.camera_of_photo[photos] == camera])
     return belief.with_focals(focal)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import splu
 
-from ..bundle.blocks import selection
+from ..bundle.segment_sums import selection
 from ..rotations import exp_so3
 from .graph_average import Placed
 
@@ -61,7 +61,7 @@ class System:
     moments: Array
     lean: Array
     pairs: Index
-    camera_of: Index
+    camera_of_photo: Index
     focal_sigma: Array
     held: NDArray[np.bool_]
     """(photos,) who stays, and keeps its size: one in every connected component, which fixes the world."""
@@ -73,7 +73,7 @@ class System:
     def cost(self, placed: Placed, log_growth: Array, moved: Array) -> float:
         """Half of the sum of squares; `moved` (photos, 8) are all steps so far."""
         flat = _flat(self.pairs, placed, log_growth)
-        growth = _of_camera(log_growth, self.camera_of, len(self.focal_sigma))
+        growth = _of_camera(log_growth, self.camera_of_photo, len(self.focal_sigma))
         squares = np.einsum("ei,eij,ej->", flat, self.moments, flat) + self.focal_weight @ growth**2
         return float(0.5 * squares + (self.lean * moved[self.pairs]).sum())
 
@@ -81,7 +81,7 @@ class System:
 def descend(system: System, placed: Placed, log_growth: Array) -> tuple[Placed, Array]:
     """A few steps of Gauss-Newton for fixed weights, each accepted only if the cost falls."""
     n, prior = len(placed), system.focal_weight
-    columns = _columns(system.held, system.camera_of, len(prior))
+    columns = _columns(system.held, system.camera_of_photo, len(prior))
     of_prior = np.concatenate([np.zeros(columns.shape[1] - len(prior)), prior])
     moved = np.zeros((n, SIZE))
     cost = system.cost(placed, log_growth, moved)
@@ -90,7 +90,7 @@ def descend(system: System, placed: Placed, log_growth: Array) -> tuple[Placed, 
         hessian, gradient = _normal_equations(system, placed, log_growth)
         hessian = (columns.T @ hessian @ columns).tocsc()
         slope = columns.T @ gradient
-        slope[-len(prior) :] += prior * _of_camera(log_growth, system.camera_of, len(prior))
+        slope[-len(prior) :] += prior * _of_camera(log_growth, system.camera_of_photo, len(prior))
         diagonal = hessian.diagonal()
         extra = of_prior + damping * diagonal + 1e-12 * diagonal.max()
         if not diagonal.any():  # no match is trusted: nothing pulls
@@ -109,18 +109,18 @@ def descend(system: System, placed: Placed, log_growth: Array) -> tuple[Placed, 
     return placed, log_growth
 
 
-def _columns(held: NDArray[np.bool_], camera_of: Index, cameras: int) -> csr_matrix:
+def _columns(held: NDArray[np.bool_], camera_of_photo: Index, cameras: int) -> csr_matrix:
     """(8 n, free): which of all unknowns are free; focal lengths belong to cameras."""
     unknown = np.arange(len(held) * SIZE).reshape(-1, SIZE)
     own = unknown[~held, : SIZE - 1].ravel()
     row = np.concatenate([own, unknown[:, -1]])
-    column = np.concatenate([np.arange(len(own)), len(own) + camera_of])
+    column = np.concatenate([np.arange(len(own)), len(own) + camera_of_photo])
     return csr_matrix((np.ones(len(row)), (row, column)), shape=(unknown.size, len(own) + cameras))
 
 
-def _of_camera(log_growth: Array, camera_of: Index, cameras: int) -> Array:
+def _of_camera(log_growth: Array, camera_of_photo: Index, cameras: int) -> Array:
     out = np.zeros(cameras)
-    out[camera_of] = log_growth
+    out[camera_of_photo] = log_growth
     return out
 
 

@@ -92,7 +92,7 @@ def first_focals(maps: PairMaps, belief: Intrinsics, sigma: Array) -> tuple[Intr
     """
     focal, sigma = belief.rows[:, FX].copy(), sigma.copy()
     said = np.log(maps.focal_px.ravel())
-    camera = np.where(np.isfinite(said), belief.camera_of[maps.pairs].ravel(), -1)
+    camera = np.where(np.isfinite(said), belief.camera_of_photo[maps.pairs].ravel(), -1)
     for k in np.flatnonzero(~np.isfinite(sigma)):
         own = said[camera == k]
         sigma[k] = FOCAL_SIGMA[1]

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from unposed.optim.cameras import FOCAL_GUESS
-from unposed.pipeline.artifacts import Camera, Cameras, Photo, Photos
+from unposed.pipeline.artifacts import Camera, CameraPriors, Photo, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain
 
@@ -54,14 +54,14 @@ class ExifCameras:
     intrinsics: Path | None = None
     poses: Path | None = None
 
-    def __call__(self, photos: Photos) -> Cameras:
+    def __call__(self, photos: Photos) -> CameraPriors:
         given = {} if self.intrinsics is None else given_cameras(self.intrinsics, photos)
         groups: dict[Hashable, int] = {}
-        of_photo = [
+        camera_of_photo = [
             groups.setdefault(given.get(i) or self._key(photo), len(groups)) for i, photo in enumerate(photos.photos)
         ]
         members: list[list[int]] = [[] for _ in groups]
-        for i, group in enumerate(of_photo):
+        for i, group in enumerate(camera_of_photo):
             members[group].append(i)
         cameras: list[Camera] = []
         sources: list[Source] = []
@@ -70,9 +70,9 @@ class ExifCameras:
             camera, source = self._camera([photos[i] for i in indices])
             cameras.append(known or camera)
             sources.append("given" if known else source)
-        return Cameras(
+        return CameraPriors(
             cameras=tuple(cameras),
-            of_photo=np.array(of_photo, np.int32),
+            camera_of_photo=np.array(camera_of_photo, np.int32),
             focal_source=tuple(sources),
             grouping="assumed" if self.grouping == "auto" and len(given) < len(photos) else "given",
             cam_from_world=None if self.poses is None else given_poses(self.poses, photos),

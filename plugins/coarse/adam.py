@@ -8,8 +8,16 @@ from typing import Annotated, ClassVar
 import networkx as nx
 import numpy as np
 
-from unposed.optim.pointmaps.first_order import COARSE, align
-from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.optim.pointmaps.first_order import COARSE, align_first_order
+from unposed.pipeline.artifacts import (
+    CameraPriors,
+    Doubts,
+    Features,
+    PairMatches,
+    Photos,
+    SparseModels,
+    TwoViewGeometry,
+)
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
@@ -33,12 +41,12 @@ class Adam:
     def __call__(
         self,
         photos: Photos,
-        cameras: Cameras,
+        cameras: CameraPriors,
         matching: PerPair[PairMatches],
-        verification: PerPair[LocalGeometry],
+        verification: PerPair[TwoViewGeometry],
         features: PerPhoto[Features] | None = None,
         doubts: Doubts | None = None,
-    ) -> Scenes:
+    ) -> SparseModels:
         evidence = evidence_of(photos, features, matching, verification, doubts)
         belief = belief_of(cameras, evidence.unit_px)
         graph = nx.Graph(evidence.matches.pairs.tolist())
@@ -46,7 +54,7 @@ class Adam:
         for member in sorted(nx.connected_components(graph), key=lambda photos: (-len(photos), min(photos))):
             chain = chain_of(sorted(member), evidence.matches.pairs, matching, verification)
             phase = replace(COARSE, iterations=self.iterations, rate=self.rate)
-            found = align(chain.matched, chain.tree, (phase,))
+            found = align_first_order(chain.matched, chain.tree, (phase,))
             bundle = sketch(
                 evidence,
                 evidence.matches.select(np.asarray(np.isin(evidence.matches.pairs, chain.photos).all(axis=1))),
@@ -56,4 +64,4 @@ class Adam:
             )
             scenes.append(scene_of(bundle, evidence.views, evidence.rgb_of))
         placed = [int(photo) for scene in scenes for photo in scene.photos]
-        return Scenes(tuple(scenes), reasons(photos, evidence, placed))
+        return SparseModels(tuple(scenes), reasons(photos, evidence, placed))

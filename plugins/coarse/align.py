@@ -11,11 +11,19 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA, Intrinsics
 from unposed.optim.bundle.problem import Bundle
-from unposed.optim.mapping.draft import largest_component
-from unposed.optim.mapping.search import find_intrinsics
-from unposed.optim.pointmaps.map_alignment import Aligned, align_maps
+from unposed.optim.mapping.global_mapper import largest_component
+from unposed.optim.mapping.intrinsics_search import select_intrinsics
+from unposed.optim.pointmaps.map_alignment import AlignedMaps, align_maps
 from unposed.optim.pointmaps.pair_maps import PairMaps
-from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.artifacts import (
+    CameraPriors,
+    Doubts,
+    Features,
+    PairMatches,
+    Photos,
+    SparseModels,
+    TwoViewGeometry,
+)
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
@@ -47,7 +55,7 @@ class _Task:
     """(cameras,) relative error of the believed focal lengths."""
     may_split: bool
     """Whether photos that are believed to share a camera may turn out not to."""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,12 @@ class Align:
     def __call__(
         self,
         photos: Photos,
-        cameras: Cameras,
+        cameras: CameraPriors,
         matching: PerPair[PairMatches],
-        verification: PerPair[LocalGeometry],
+        verification: PerPair[TwoViewGeometry],
         features: PerPhoto[Features] | None = None,
         doubts: Doubts | None = None,
-    ) -> Scenes:
+    ) -> SparseModels:
         evidence = evidence_of(photos, features, matching, verification, doubts)
         belief = belief_of(cameras, evidence.unit_px)
         sigma = np.array([SIGMA[source] for source in cameras.focal_source])
@@ -82,7 +90,7 @@ class Align:
         tasks = [_Task(maps, belief, sigma, may_split)]
         if not len(maps.pairs):
             tasks = [self._triangulated(each, belief, sigma, may_split) for each in _components(evidence)]
-        found: list[Aligned] = []
+        found: list[AlignedMaps] = []
         for task in tasks:
             rest = np.ones(len(task.maps.pairs), bool)
             while rest.any():
@@ -101,14 +109,14 @@ class Align:
                 rest &= ~component.posed[task.maps.pairs].any(axis=1)
         scenes = tuple(scene_of(self._bundle(evidence, each), evidence.views, evidence.rgb_of) for each in found)
         placed = [int(photo) for scene in scenes for photo in scene.photos]
-        notes = dict.fromkeys(note for task in tasks for note in task.notes)
+        warnings = dict.fromkeys(note for task in tasks for note in task.warnings)
         # What matches miss within their pairs explains as much of what they miss now.
         explained = max(1.0, scatter_px(evidence) * UNIT_OVER_NOISE / evidence.unit_px) if found else 1.0
-        return Scenes(scenes, reasons(photos, evidence, placed), (*notes, *_notes(found, explained)))
+        return SparseModels(scenes, reasons(photos, evidence, placed), (*warnings, *_notes(found, explained)))
 
     def _triangulated(self, evidence: Evidence, belief: Intrinsics, sigma: Array, may_split: bool) -> _Task:
         """Depths from matches alone, which hang on the focal lengths: whole drafts decide about these."""
-        verdict = find_intrinsics(
+        verdict = select_intrinsics(
             evidence.views,
             evidence.matches,
             belief,
@@ -118,11 +126,11 @@ class Align:
             seed=self.seed,
         )
         if len(verdict.intrinsics.models) != len(sigma):  # a camera for each photo
-            sigma = sigma[belief.camera_of]
+            sigma = sigma[belief.camera_of_photo]
         maps = triangulated_maps(evidence, verdict.intrinsics, self.matches_per_pair, self.seed)
-        return _Task(maps, verdict.intrinsics, np.minimum(sigma, FOUND_FOCAL_SIGMA), False, verdict.notes)
+        return _Task(maps, verdict.intrinsics, np.minimum(sigma, FOUND_FOCAL_SIGMA), False, verdict.warnings)
 
-    def _bundle(self, evidence: Evidence, aligned: Aligned) -> Bundle:
+    def _bundle(self, evidence: Evidence, aligned: AlignedMaps) -> Bundle:
         """The cameras, and points from the matches of pairs that agree with them."""
         believed = set(map(tuple, aligned.pairs[aligned.believed].tolist()))
         matches = evidence.matches.select(np.array([tuple(p) in believed for p in evidence.matches.pairs.tolist()]))
@@ -138,14 +146,14 @@ def _components(evidence: Evidence) -> Iterator[Evidence]:
         rest = rest.select(~inside)
 
 
-def _notes(found: list[Aligned], explained: float) -> tuple[str, ...]:
+def _notes(found: list[AlignedMaps], explained: float) -> tuple[str, ...]:
     wrong = sum(int((~each.believed & (each.trust > 0)).sum()) for each in found)
-    notes = [f"{wrong} pairs contradict the others and were not believed"] if wrong else []
+    warnings = [f"{wrong} pairs contradict the others and were not believed"] if wrong else []
     for each in found:
         told = f"the coarse alignment of {each.posed.sum()} photos may be wrong: "
         strain = each.strain / explained
         if strain > MOST_STRAIN:
-            notes.append(f"{told}rays of the same point miss each other by {strain:.1f} times the error of a match")
+            warnings.append(f"{told}rays of the same point miss each other by {strain:.1f} times the error of a match")
         elif np.median(each.trust[each.trust > 0]) < LEAST_TRUST:
-            notes.append(f"{told}most pairs hardly agree with it")
-    return tuple(notes)
+            warnings.append(f"{told}most pairs hardly agree with it")
+    return tuple(warnings)

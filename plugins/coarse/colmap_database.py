@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pycolmap
 
-from unposed.pipeline.artifacts import Bytes, Cameras, Floats, LocalGeometry, Photos, Scene, Scenes
+from unposed.pipeline.artifacts import Bytes, CameraPriors, Floats, Photos, SparseModel, SparseModels, TwoViewGeometry
 from unposed.pipeline.colmap_model import from_colmap
 from unposed.pipeline.stage import PerPair
 
@@ -20,9 +20,9 @@ Configuration = pycolmap.TwoViewGeometryConfiguration
 def fill(
     database: pycolmap.Database,
     photos: Photos,
-    cameras: Cameras,
+    cameras: CameraPriors,
     evidence: Evidence,
-    verification: PerPair[LocalGeometry],
+    verification: PerPair[TwoViewGeometry],
 ) -> None:
     """Write cameras, photos with key points, and verified pairs. Image ids are photo indices plus one."""
     _write_photos(database, photos, cameras, evidence)
@@ -37,7 +37,7 @@ def fill(
         database.write_two_view_geometry(a + 1, b + 1, _two_view_geometry(geometry, matches, photos, a, b))
 
 
-def _write_photos(database: pycolmap.Database, photos: Photos, cameras: Cameras, evidence: Evidence) -> None:
+def _write_photos(database: pycolmap.Database, photos: Photos, cameras: CameraPriors, evidence: Evidence) -> None:
     # An empty model knows how to make the rigs and frames of plain photos, which the database wants spelled out.
     model = pycolmap.Reconstruction()
     for row, camera in enumerate(cameras.cameras):
@@ -52,7 +52,7 @@ def _write_photos(database: pycolmap.Database, photos: Photos, cameras: Cameras,
     for index in range(len(photos)):
         if index in evidence.unusable:
             continue
-        camera_id = int(cameras.of_photo[index]) + 1
+        camera_id = int(cameras.camera_of_photo[index]) + 1
         image = pycolmap.Image(name=photos[index].name, camera_id=camera_id, image_id=index + 1)
         model.add_image_with_trivial_frame(image)
         database.write_frame(model.frame(index + 1), use_frame_id=True)
@@ -61,7 +61,7 @@ def _write_photos(database: pycolmap.Database, photos: Photos, cameras: Cameras,
 
 
 def _two_view_geometry(
-    geometry: LocalGeometry, matches: np.ndarray, photos: Photos, a: int, b: int
+    geometry: TwoViewGeometry, matches: np.ndarray, photos: Photos, a: int, b: int
 ) -> pycolmap.TwoViewGeometry:
     """A fundamental matrix leaves the focal lengths to the mapper; a pure rotation has none, but a homography."""
     result = pycolmap.TwoViewGeometry()
@@ -85,7 +85,7 @@ def _calibration(focal_px: float, width: int, height: int) -> Floats:
     return np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1.0]])
 
 
-def scenes(manager: pycolmap.ReconstructionManager, photos: Photos, evidence: Evidence, mapper: str) -> Scenes:
+def scenes(manager: pycolmap.ReconstructionManager, photos: Photos, evidence: Evidence, mapper: str) -> SparseModels:
     """The models found, largest first, their points coloured; photos in none of them are left out."""
     found = []
     for number in range(manager.size()):
@@ -100,16 +100,16 @@ def scenes(manager: pycolmap.ReconstructionManager, photos: Photos, evidence: Ev
         for index in range(len(photos))
         if index not in placed
     }
-    return Scenes(tuple(found), left_out)
+    return SparseModels(tuple(found), left_out)
 
 
-def _without_unused_cameras(scene: Scene) -> Scene:
+def _without_unused_cameras(scene: SparseModel) -> SparseModel:
     used, camera_of_photo = np.unique(scene.camera_of_photo, return_inverse=True)
     cameras = tuple(scene.cameras[row] for row in used)
     return replace(scene, cameras=cameras, camera_of_photo=camera_of_photo.astype(np.int32))
 
 
-def _colours(scene: Scene, rgb_of: Callable[[int], Bytes]) -> np.ndarray:
+def _colours(scene: SparseModel, rgb_of: Callable[[int], Bytes]) -> np.ndarray:
     """Mean colour of a point's key points."""
     of_keypoint = _stacked(rgb_of(int(index)) for index in scene.photos)[scene.obs_xy].astype(np.float64)
     times = np.bincount(scene.obs_point, minlength=len(scene.points))

@@ -7,10 +7,18 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.mapping.draft import Draft, draft, largest_component
-from unposed.optim.mapping.search import find_intrinsics
-from unposed.optim.mapping.tracks import Matches
-from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.optim.mapping.global_mapper import CoarseModel, largest_component, map_component
+from unposed.optim.mapping.intrinsics_search import select_intrinsics
+from unposed.optim.mapping.tracks import Correspondences
+from unposed.pipeline.artifacts import (
+    CameraPriors,
+    Doubts,
+    Features,
+    PairMatches,
+    Photos,
+    SparseModels,
+    TwoViewGeometry,
+)
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
@@ -36,20 +44,20 @@ class Global:
     def __call__(
         self,
         photos: Photos,
-        cameras: Cameras,
+        cameras: CameraPriors,
         matching: PerPair[PairMatches],
-        verification: PerPair[LocalGeometry],
+        verification: PerPair[TwoViewGeometry],
         features: PerPhoto[Features] | None = None,
         doubts: Doubts | None = None,
-    ) -> Scenes:
+    ) -> SparseModels:
         evidence = evidence_of(photos, features, matching, verification, doubts)
         views, matches, unit_px = evidence.views, evidence.matches, evidence.unit_px
         belief = belief_of(cameras, unit_px)
         if len(matches) == 0:
-            return Scenes((), reasons(photos, evidence, ()))
+            return SparseModels((), reasons(photos, evidence, ()))
         known = np.array([source != "guess" for source in cameras.focal_source])
-        found: list[Draft] = []
-        notes: dict[str, None] = {}  # a set that keeps its order
+        found: list[CoarseModel] = []
+        warnings: dict[str, None] = {}  # a set that keeps its order
         rest = matches
         while len(rest):
             # Every component has its own cameras, even where sizes are equal: each is searched for itself.
@@ -57,7 +65,7 @@ class Global:
             if found and member.sum() < self.min_photos:
                 break
             inside = member[rest.pairs[:, 0]]
-            verdict = find_intrinsics(
+            verdict = select_intrinsics(
                 views,
                 rest.select(inside),
                 belief,
@@ -66,7 +74,7 @@ class Global:
                 unit_px=unit_px,
                 seed=self.seed,
             )
-            component = draft(
+            component = map_component(
                 views,
                 rest.select(inside),
                 None,
@@ -79,16 +87,16 @@ class Global:
             if component is None or (found and component.posed.sum() < self.min_photos):
                 rest = rest.select(~inside)
                 continue
-            notes.update(dict.fromkeys(verdict.notes))
+            warnings.update(dict.fromkeys(verdict.warnings))
             found.append(component)
             rest = _without(rest, component)
         found.sort(key=lambda component: -component.posed.sum())
         scenes = tuple(scene_of(component.bundle, views, evidence.rgb_of) for component in found)
         placed = [int(photo) for scene in scenes for photo in scene.photos]
-        return Scenes(scenes, reasons(photos, evidence, placed), tuple(notes))
+        return SparseModels(scenes, reasons(photos, evidence, placed), tuple(warnings))
 
 
-def _without(matches: Matches, component: Draft) -> Matches:
+def _without(matches: Correspondences, component: CoarseModel) -> Correspondences:
     """The matches between photos that the component has not placed."""
     outside = ~component.posed
     return matches.select(outside[matches.pairs[:, 0]] & outside[matches.pairs[:, 1]])

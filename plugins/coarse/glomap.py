@@ -9,7 +9,15 @@ from typing import ClassVar
 
 import pycolmap
 
-from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.artifacts import (
+    CameraPriors,
+    Doubts,
+    Features,
+    PairMatches,
+    Photos,
+    SparseModels,
+    TwoViewGeometry,
+)
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
 from ..evidence import evidence_of
@@ -28,12 +36,12 @@ class Glomap:
     def __call__(
         self,
         photos: Photos,
-        cameras: Cameras,
+        cameras: CameraPriors,
         matching: PerPair[PairMatches],
-        verification: PerPair[LocalGeometry],
+        verification: PerPair[TwoViewGeometry],
         features: PerPhoto[Features] | None = None,
         doubts: Doubts | None = None,
-    ) -> Scenes:
+    ) -> SparseModels:
         pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
         pycolmap.set_random_seed(self.seed)
         evidence = evidence_of(photos, features, matching, verification, doubts)
@@ -57,5 +65,5 @@ class Glomap:
                 pycolmap.GlobalPipeline(options, database, manager).run()
         found = scenes(manager, photos, evidence, "COLMAP's global mapper")
         if any(given) and not all(given):
-            return replace(found, notes=("the global mapper refines all focal lengths, also those given",))
+            return replace(found, warnings=("the global mapper refines all focal lengths, also those given",))
         return found

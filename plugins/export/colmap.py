@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from unposed.pipeline.artifacts import Photos, Scenes
+from unposed.pipeline.artifacts import Photos, SparseModels
 from unposed.pipeline.colmap_model import write_components
 
 
@@ -17,5 +17,5 @@ class Colmap:
     format: Literal["binary", "text"] = "binary"
     """Text is for reading and for old programs; it is several times as large."""
 
-    def __call__(self, scenes: Scenes, photos: Photos, folder: Path) -> None:
-        write_components(scenes.components, photos, folder / "sparse", self.format)
+    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None:
+        write_components(scenes.models, photos, folder / "sparse", self.format)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.pipeline.artifacts import Photos, Scene, Scenes
+from unposed.pipeline.artifacts import Photos, SparseModel, SparseModels
 
 VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
 EDGE = np.dtype([("vertex1", "<i4"), ("vertex2", "<i4")])
@@ -29,9 +29,9 @@ class Ply:
     cameras: bool = False
     """Also write cameras-0.ply: every camera as a small pyramid of lines."""
 
-    def __call__(self, scenes: Scenes, photos: Photos, folder: Path) -> None:
+    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for number, scene in enumerate(scenes.components):
+        for number, scene in enumerate(scenes.models):
             write_ply(folder / f"points-{number}.ply", {"vertex": _vertices(scene.points, scene.rgb)})
             if self.cameras:
                 write_ply(folder / f"cameras-{number}.ply", _frusta(scene))
@@ -57,7 +57,7 @@ def _vertices(xyz: NDArray[np.floating], rgb: NDArray[np.integer]) -> NDArray[np
     return rows
 
 
-def _frusta(scene: Scene) -> dict[str, NDArray[np.void]]:
+def _frusta(scene: SparseModel) -> dict[str, NDArray[np.void]]:
     """Five vertices and eight edges a camera."""
     corners = [_picture_corners(scene, row) for row in range(len(scene.photos))]
     xyz = np.concatenate([np.empty((0, 3)), *corners])
@@ -67,7 +67,7 @@ def _frusta(scene: Scene) -> dict[str, NDArray[np.void]]:
     return {"vertex": _vertices(xyz, np.broadcast_to(np.array(CAMERA_RGB), xyz.shape)), "edge": edges}
 
 
-def _picture_corners(scene: Scene, row: int) -> NDArray[np.float64]:
+def _picture_corners(scene: SparseModel, row: int) -> NDArray[np.float64]:
     """Centre of the camera and the corners of its picture at a depth that suits the scene, in the world."""
     rotation, translation = scene.cam_from_world[row, :, :3], scene.cam_from_world[row, :, 3]
     depths = scene.points @ rotation[2] + translation[2]

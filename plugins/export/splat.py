@@ -14,11 +14,11 @@ from PIL import Image
 
 from unposed.optim.cameras import CX, CY, FISHEYE, FX, FY, intrinsics_of
 from unposed.optim.undistortion import centred_pinhole, origins, undistorted
-from unposed.pipeline.artifacts import Bools, Bytes, Camera, Floats, Photo, Photos, Scene, Scenes
+from unposed.pipeline.artifacts import Bools, Bytes, Camera, Floats, Photo, Photos, SparseModel, SparseModels
 from unposed.pipeline.colmap_model import write_components
 from unposed.pipeline.config import Within
 from unposed.pipeline.errors import InputError
-from unposed.pipeline.pixels import read_mask, read_rgb
+from unposed.pipeline.images.pixels import read_mask, read_rgb
 from unposed.pipeline.stage import StageError
 
 
@@ -34,10 +34,10 @@ class Splat:
     quality: Annotated[int, Within("[1, 100]")] = 95
     """Of the JPEG files."""
 
-    def __call__(self, scenes: Scenes, photos: Photos, folder: Path) -> None:
-        if not scenes.components:
+    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None:
+        if not scenes.models:
             raise InputError("there is no model to export: no photo was placed")
-        scene = scenes.components[0]
+        scene = scenes.models[0]
         placed = scene.photos.tolist()
         names = plain_names(photos[index].name for index in placed)
         (folder / "images").mkdir(parents=True)
@@ -96,7 +96,7 @@ def _resampled(picture: Bytes, seen_at: Floats, size: tuple[int, int]) -> Bytes:
     return new
 
 
-def _only(scene: Scene, keep_xy: Bools) -> Scene:
+def _only(scene: SparseModel, keep_xy: Bools) -> SparseModel:
     """The scene with these key points alone, and with the points that two of them or more still see."""
     keep = keep_xy[scene.obs_xy]
     seen = np.bincount(scene.obs_point[keep], minlength=len(scene.points)) >= 2

@@ -9,14 +9,14 @@ from typing import Annotated, ClassVar, Literal
 
 import kornia.feature
 
+from unposed.networks.aliked import detect
+from unposed.networks.loading import filled, network, read_state
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.weights.files import WeightFile
 
-from ..learned.aliked import detect
-from ..learned.networks import filled, network, read_state
-from ..learned.pictures import extract
+from .from_network import extract
 
 
 @dataclass(frozen=True)

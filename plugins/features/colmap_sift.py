@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unposed.pipeline.artifacts import Bytes, Features, Photo
 from unposed.pipeline.config import Within
-from unposed.pipeline.pixels import photo_per_px, read_mask, read_rgb
+from unposed.pipeline.images.pixels import photo_per_px, read_mask, read_rgb
 from unposed.pipeline.stage import Grain
 
 from .sampling import colours, visible

@@ -11,13 +11,14 @@ import kornia.feature
 import torch
 from torch import Tensor
 
+from unposed.networks.detections import Detections
+from unposed.networks.loading import filled, network, read_state
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.weights.files import WeightFile
 
-from ..learned.networks import filled, network, read_state
-from ..learned.pictures import Found, extract
+from .from_network import extract
 
 COARSEST = 16
 """Pixels of the picture per pixel of the network's coarsest level."""
@@ -65,12 +66,12 @@ def _build(weights: Path) -> kornia.feature.DISK:
 
 
 @torch.inference_mode()
-def _detect(net: Any, pictures: Tensor, limit: int, min_score: float) -> list[Found]:
+def _detect(net: Any, pictures: Tensor, limit: int, min_score: float) -> list[Detections]:
     if max(pictures.shape[-2:]) <= COARSEST:  # its coarsest level would be one pixel, which it cannot normalise
-        nothing = Found(pictures.new_zeros(0, 2), pictures.new_zeros(0), pictures.new_zeros(0, net.desc_dim))
+        nothing = Detections(pictures.new_zeros(0, 2), pictures.new_zeros(0), pictures.new_zeros(0, net.desc_dim))
         return [nothing] * len(pictures)
     found = []
     for each in net(pictures, n=limit, score_threshold=min_score, pad_if_not_divisible=True):
         order = each.detection_scores.argsort(descending=True, stable=True)
-        found.append(Found(each.keypoints[order], each.detection_scores[order], each.descriptors[order]))
+        found.append(Detections(each.keypoints[order], each.detection_scores[order], each.descriptors[order]))
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.weights.files import WeightFile
 
 from .mast3r import Mast3r
 

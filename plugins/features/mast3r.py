@@ -10,16 +10,16 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 
+from unposed.networks.mast3r.config import PATCH_PX
+from unposed.networks.mast3r.preprocess import SQUARE_PX, as_images, framed
+from unposed.networks.mast3r.shared import Precision, shared_network, shared_retrieval_head
 from unposed.pipeline.artifacts import Features, Photo, Tokens
 from unposed.pipeline.config import Within
-from unposed.pipeline.content import content_hash
-from unposed.pipeline.pixels import photo_per_px, read_rgb
+from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import Grain, Resources, StageError
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.store.content import content_hash
+from unposed.pipeline.weights.files import WeightFile
 
-from ..mast3r.config import PATCH_PX
-from ..mast3r.preprocess import SQUARE_PX, as_images, framed
-from ..mast3r.shared import Precision, shared_network, shared_retrieval_head
 from .sampling import colours
 
 BYTES_PER_PX = 400

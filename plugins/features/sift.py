@@ -10,7 +10,7 @@ import numpy as np
 
 from unposed.pipeline.artifacts import Bools, Bytes, Features, Floats, Photo
 from unposed.pipeline.config import Within
-from unposed.pipeline.pixels import photo_per_px, read_mask, read_rgb
+from unposed.pipeline.images.pixels import photo_per_px, read_mask, read_rgb
 from unposed.pipeline.stage import Grain
 
 from .sampling import colours, visible

@@ -9,13 +9,14 @@ from typing import Annotated, Any, ClassVar
 
 import kornia.feature
 
+from unposed.networks.detections import Detections
+from unposed.networks.loading import filled, network, read_state
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.weights.files import WeightFile
 
-from ..learned.networks import filled, network, read_state
-from ..learned.pictures import Found, extract
+from .from_network import extract
 
 MULTIPLE = 32
 """Sides of the pictures the network takes. Photos are brought to them here, where both ways are known to the pixel."""
@@ -50,9 +51,9 @@ class XFeat:
         """Photos of one size go through the network together."""
         net = network(_build, self.weights, resources.device)
 
-        def detector(pictures: Any, limit: int) -> list[Found]:
+        def detector(pictures: Any, limit: int) -> list[Detections]:
             found = net.detectAndCompute(pictures, top_k=limit, detection_threshold=self.min_score)
-            return [Found(each["keypoints"], each["scores"], each["descriptors"]) for each in found]
+            return [Detections(each["keypoints"], each["scores"], each["descriptors"]) for each in found]
 
         return extract(
             [photo for (photo,) in items],

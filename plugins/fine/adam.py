@@ -8,7 +8,15 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from unposed.optim.pointmaps.first_order import FINE, Problem, finish, run
-from unposed.pipeline.artifacts import Cameras, Doubts, Features, LocalGeometry, PairMatches, Photos, Scenes
+from unposed.pipeline.artifacts import (
+    CameraPriors,
+    Doubts,
+    Features,
+    PairMatches,
+    Photos,
+    SparseModels,
+    TwoViewGeometry,
+)
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto
 
@@ -36,18 +44,18 @@ class Adam:
     def __call__(
         self,
         photos: Photos,
-        cameras: Cameras,
+        cameras: CameraPriors,
         matching: PerPair[PairMatches],
-        verification: PerPair[LocalGeometry],
-        coarse: Scenes,
+        verification: PerPair[TwoViewGeometry],
+        coarse: SparseModels,
         features: PerPhoto[Features] | None = None,
         doubts: Doubts | None = None,
-    ) -> Scenes:
+    ) -> SparseModels:
         evidence = evidence_of(photos, features, matching, verification, doubts)
         belief = belief_of(cameras, evidence.unit_px)
         phase = replace(FINE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth)
         scenes = []
-        for scene in coarse.components:
+        for scene in coarse.models:
             chain = chain_of(scene.photos.tolist(), evidence.matches.pairs, matching, verification)
             problem = Problem(chain.matched, chain.tree)
             start = problem.state_of(*chain.start(scene))
@@ -62,4 +70,4 @@ class Adam:
             )
             scenes.append(scene_of(bundle, evidence.views, evidence.rgb_of))
         placed = [int(photo) for scene in scenes for photo in scene.photos]
-        return Scenes(tuple(scenes), reasons(photos, evidence, placed), coarse.notes)
+        return SparseModels(tuple(scenes), reasons(photos, evidence, placed), coarse.warnings)

@@ -10,30 +10,30 @@ from typing import Annotated, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.bundle.adjust import adjust
-from unposed.optim.bundle.anchors import Anchors, Depths, into_their_frame, no_anchors
+from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.intrinsics import hold_principal
-from unposed.optim.bundle.problem import Adjust, Bundle, Prior, Summary
-from unposed.optim.mapping.refine import Refine, Refined, Solver, refine
+from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors, align_to_pose_priors, no_pose_priors
+from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
+from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, refine
 from unposed.pipeline.artifacts import (
-    Account,
-    Cameras,
+    CameraPriors,
     Doubts,
     Features,
-    LocalGeometry,
     PairMatches,
     Photos,
-    Scene,
-    Scenes,
+    RefinementReport,
+    SparseModel,
+    SparseModels,
+    TwoViewGeometry,
 )
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources
 
 from ..arrays import belief_of, bundle_of, reasons, scene_of
 from ..evidence import Evidence, evidence_of
-from .account import account_of, contradicted, note_on
 from .positions import positions_m
 from .predictions import few_tracks, predicted_depths, with_predicted_focals
+from .report import poses_in_conflict, refinement_report, warning_about
 
 Array = NDArray[np.float64]
 
@@ -72,21 +72,21 @@ class BundleAdjustment:
     def __call__(
         self,
         photos: Photos,
-        cameras: Cameras,
+        cameras: CameraPriors,
         matching: PerPair[PairMatches],
-        verification: PerPair[LocalGeometry],
-        coarse: Scenes,
+        verification: PerPair[TwoViewGeometry],
+        coarse: SparseModels,
         resources: Resources,
         features: PerPhoto[Features] | None = None,
         doubts: Doubts | None = None,
-    ) -> Scenes:
+    ) -> SparseModels:
         evidence = evidence_of(photos, features, matching, verification, doubts)
         options = self.options(evidence)
         placed = np.zeros(len(photos), bool)
-        for scene in coarse.components:
+        for scene in coarse.models:
             placed[scene.photos] = True
         done: list[_Outcome] = []
-        for scene in coarse.components:
+        for scene in coarse.models:
             start = _start_of(scene, photos, cameras, evidence, matching, verification, self.gps_sigma_m)
             refined = refine(
                 evidence.views,
@@ -105,22 +105,22 @@ class BundleAdjustment:
             done.append(_outcome(scene, start, refined, off, photos, evidence))
             placed[done[-1].scene.photos] |= done[-1].stands
         standing = sorted((each for each in done if each.stands), key=lambda each: -len(each.scene.photos))
-        notes = [*coarse.notes, *(note for each in done for note in each.notes)]
-        components = tuple(each.scene for each in standing)
-        left_out = reasons(photos, evidence, [photo for scene in components for photo in scene.photos.tolist()])
+        warnings = [*coarse.warnings, *(note for each in done for note in each.warnings)]
+        models = tuple(each.scene for each in standing)
+        left_out = reasons(photos, evidence, [photo for scene in models for photo in scene.photos.tolist()])
         left_out |= _why(left_out, {photo for each in done for photo in each.off}, placed, options.min_observations)
-        return Scenes(components, left_out, tuple(dict.fromkeys(notes)), tuple(each.account for each in standing))
+        return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), tuple(each.account for each in standing))
 
-    def options(self, evidence: Evidence) -> Refine:
+    def options(self, evidence: Evidence) -> RefineOptions:
         """How to refine what there is to go by."""
-        options = Refine(
+        options = RefineOptions(
             max_error=self.max_error_px, loss=self.loss_px, min_angle_deg=self.min_angle_deg, rounds=self.rounds
         )
         return replace(options, dependable_points=DEPENDABLE_DENSE) if evidence.dense else options
 
     def solver(self, device: str) -> Solver:
         """What adjusts."""
-        return adjust if device == "cpu" else partial(_on_gpu, device)
+        return adjust_bundle if device == "cpu" else partial(_on_gpu, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,21 +128,21 @@ class _Start:
     """What is known of a component before its refinement."""
 
     bundle: Bundle
-    prior: Prior
-    anchors: Anchors | None
-    depths: Depths | None
-    notes: tuple[str, ...]
+    prior: IntrinsicsPrior
+    anchors: PosePriors | None
+    depths: DepthPriors | None
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
     """What became of a component."""
 
-    scene: Scene
-    account: Account
+    scene: SparseModel
+    account: RefinementReport
     off: tuple[int, ...]
     """Photos whose given poses contradict what they show."""
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def stands(self) -> bool:
@@ -150,17 +150,17 @@ class _Outcome:
 
 
 def _start_of(
-    scene: Scene,
+    scene: SparseModel,
     photos: Photos,
-    cameras: Cameras,
+    cameras: CameraPriors,
     evidence: Evidence,
     matching: PerPair[PairMatches],
-    verification: PerPair[LocalGeometry],
+    verification: PerPair[TwoViewGeometry],
     gps_sigma_m: float | None,
 ) -> _Start:
     """In the frame of the anchors, if there are any."""
     bundle, belief = bundle_of(scene, evidence.views, belief_of(cameras, evidence.unit_px))
-    bundle, anchors, notes = _anchored(bundle, cameras, anchors_of(cameras, photos, gps_sigma_m))
+    bundle, anchors, warnings = _anchored(bundle, cameras, anchors_of(cameras, photos, gps_sigma_m))
     prior, depths = belief.prior, None
     if evidence.dense:  # it would follow what is systematic in the matches, and take the rotations along
         prior = hold_principal(prior, np.zeros(len(belief.models), np.int64))
@@ -169,17 +169,17 @@ def _start_of(
         pairs = evidence.matches.pairs
         inside = np.asarray(np.isin(pairs, scene.photos).all(axis=1))
         prior = with_predicted_focals(prior, belief, matching, pairs[inside])
-    return _Start(bundle, prior, anchors, depths, notes)
+    return _Start(bundle, prior, anchors, depths, warnings)
 
 
 def _anchored(
-    start: Bundle, cameras: Cameras, anchors: Anchors | None
-) -> tuple[Bundle, Anchors | None, tuple[str, ...]]:
+    start: Bundle, cameras: CameraPriors, anchors: PosePriors | None
+) -> tuple[Bundle, PosePriors | None, tuple[str, ...]]:
     """The start in the frame of the anchors; without these, and with a note, where they tell no frame."""
     if anchors is None:
         return start, None, ()
     given = start.cam_from_world if cameras.cam_from_world is None else cameras.cam_from_world
-    there = into_their_frame(start, anchors, np.asarray(given, np.float64))
+    there = align_to_pose_priors(start, anchors, np.asarray(given, np.float64))
     if there is not None:
         return there, anchors, ()
     told = "poses" if cameras.cam_from_world is not None else "positions"
@@ -188,27 +188,32 @@ def _anchored(
 
 
 def _contradicted_poses(
-    cameras: Cameras, evidence: Evidence, start: _Start, found: Bundle, max_error_px: float
+    cameras: CameraPriors, evidence: Evidence, start: _Start, found: Bundle, max_error_px: float
 ) -> NDArray[np.int64]:
     """Photos of a component whose given poses contradict what they show, if it stands in the frame of given poses."""
     if start.anchors is None or cameras.cam_from_world is None:
         return np.zeros(0, np.int64)
     mine = np.isfinite(start.bundle.cam_from_world[:, 0, 0])[:, None, None]
     given = np.where(mine, np.asarray(cameras.cam_from_world, np.float64), np.nan)
-    return contradicted(evidence.views, evidence.matches, found, given, max_error_px * evidence.unit_px)
+    return poses_in_conflict(evidence.views, evidence.matches, found, given, max_error_px * evidence.unit_px)
 
 
 def _outcome(
-    scene: Scene, start: _Start, refined: Refined, off: NDArray[np.int64], photos: Photos, evidence: Evidence
+    scene: SparseModel,
+    start: _Start,
+    refined: RefinementResult,
+    off: NDArray[np.int64],
+    photos: Photos,
+    evidence: Evidence,
 ) -> _Outcome:
     result = scene_of(refined.bundle, evidence.views, evidence.rgb_of)
-    notes = [*start.notes, *([note_on(photos, off)] if len(off) else [])]
+    warnings = [*start.warnings, *([warning_about(photos, off)] if len(off) else [])]
     if len(result.photos) < 2:
-        notes.append(
+        warnings.append(
             f"{len(scene.photos)} photos match each other and give no points: the camera hardly moved between "
             "them, or it is not as it was said to be"
         )
-    return _Outcome(result, account_of(refined, evidence.matches, result), tuple(off.tolist()), tuple(notes))
+    return _Outcome(result, refinement_report(refined, evidence.matches, result), tuple(off.tolist()), tuple(warnings))
 
 
 def _why(left_out: Mapping[int, str], wrong: set[int], placed: NDArray[np.bool_], least: int) -> dict[int, str]:
@@ -217,9 +222,9 @@ def _why(left_out: Mapping[int, str], wrong: set[int], placed: NDArray[np.bool_]
     return few | {index: "its given pose contradicts what it shows" for index in left_out if index in wrong}
 
 
-def anchors_of(cameras: Cameras, photos: Photos, gps_sigma_m: float | None) -> Anchors | None:
+def anchors_of(cameras: CameraPriors, photos: Photos, gps_sigma_m: float | None) -> PosePriors | None:
     """Given poses as fixed ones, or else positions by satellite as a soft hold."""
-    nothing = no_anchors(len(photos))
+    nothing = no_pose_priors(len(photos))
     if cameras.cam_from_world is not None:
         return replace(nothing, fixed=np.asarray(np.isfinite(cameras.cam_from_world).all(axis=(1, 2))))
     if gps_sigma_m is None:
@@ -233,14 +238,14 @@ def anchors_of(cameras: Cameras, photos: Photos, gps_sigma_m: float | None) -> A
 def _on_gpu(
     device: str,
     bundle: Bundle,
-    options: Adjust,
-    prior: Prior | None,
+    options: BundleOptions,
+    prior: IntrinsicsPrior | None,
     sigma: Array | None,
-    anchors: Anchors | None,
-    depths: Depths | None,
-) -> tuple[Bundle, Summary]:
+    anchors: PosePriors | None,
+    depths: DepthPriors | None,
+) -> tuple[Bundle, BundleSummary]:
     if len(bundle.xy) < WORTH_A_GPU:
-        return adjust(bundle, options, prior, sigma, anchors, depths)
+        return adjust_bundle(bundle, options, prior, sigma, anchors, depths)
     from unposed.optim.bundle.adjust_torch import adjust_on  # torch takes a second to import
 
     return adjust_on(device, bundle, options, prior, sigma, anchors, depths)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unposed.optim.bundle.ceres import adjust_by_ceres
-from unposed.optim.mapping.refine import Solver
+from unposed.optim.mapping.refinement import Solver
 
 from .bundle import BundleAdjustment
 

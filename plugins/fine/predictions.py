@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.bundle.anchors import Depths
 from unposed.optim.bundle.intrinsics import Intrinsics
-from unposed.optim.bundle.problem import Bundle, Prior
+from unposed.optim.bundle.pose_priors import DepthPriors
+from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior
 from unposed.optim.cameras import FX, FY, TIED
 from unposed.optim.pointmaps.pair_maps import FOCAL_SIGMA, plausible
-from unposed.pipeline.artifacts import LocalGeometry, PairMatches, Scene
+from unposed.pipeline.artifacts import PairMatches, SparseModel, TwoViewGeometry
 from unposed.pipeline.stage import PerPair
 
 from ..evidence import Evidence
@@ -43,10 +43,10 @@ ENOUGH_ON_THEIR_OWN = 5
 def predicted_depths(
     evidence: Evidence,
     matching: PerPair[PairMatches],
-    verification: PerPair[LocalGeometry],
-    scene: Scene,
+    verification: PerPair[TwoViewGeometry],
+    scene: SparseModel,
     start: Bundle,
-) -> Depths | None:
+) -> DepthPriors | None:
     """Of every key point of the collection, in the units of `start`, which is the scene, maybe moved into another
     frame; None where nobody predicts any.
 
@@ -70,17 +70,19 @@ def predicted_depths(
     scatter = float(np.clip(1.4826 * np.nanmedian(off), LEAST_SIGMA, MOST_SIGMA))
     per_photo = np.add.reduceat(np.append(count > 0, False).astype(np.int64), evidence.views.start[:-1])
     sigma = scatter * np.sqrt(np.maximum(per_photo / INDEPENDENT, 1.0))
-    return Depths(np.exp(mean), np.repeat(sigma, np.diff(evidence.views.start)))
+    return DepthPriors(np.exp(mean), np.repeat(sigma, np.diff(evidence.views.start)))
 
 
-def with_predicted_focals(prior: Prior, belief: Intrinsics, matching: PerPair[PairMatches], pairs: Index) -> Prior:
+def with_predicted_focals(
+    prior: IntrinsicsPrior, belief: Intrinsics, matching: PerPair[PairMatches], pairs: Index
+) -> IntrinsicsPrior:
     """The prior with the focal lengths that predictions of `pairs` (e, 2) agree upon, where nothing else is known."""
     mean, sigma = np.broadcast_to(prior.mean, belief.rows.shape).copy(), prior.sigma.copy()
     said: dict[int, list[float]] = {}
     for a, b in pairs.tolist():
         for photo, grid in zip((a, b), matching[a, b].grids or (), strict=False):
             if np.isfinite(grid.focal_px) and grid.focal_px > 0.0:
-                said.setdefault(int(belief.camera_of[photo]), []).append(float(np.log(grid.focal_px)))
+                said.setdefault(int(belief.camera_of_photo[photo]), []).append(float(np.log(grid.focal_px)))
     for camera, logs in said.items():
         if np.isfinite(sigma[camera, FX]):
             continue
@@ -93,7 +95,7 @@ def with_predicted_focals(prior: Prior, belief: Intrinsics, matching: PerPair[Pa
 
 
 def _said(
-    evidence: Evidence, matching: PerPair[PairMatches], verification: PerPair[LocalGeometry], scene: Scene
+    evidence: Evidence, matching: PerPair[PairMatches], verification: PerPair[TwoViewGeometry], scene: SparseModel
 ) -> tuple[Index, Index, Array]:
     """Key points, the predictions that tell of them, and the logarithms of their depths."""
     matches = evidence.matches
@@ -114,7 +116,7 @@ def _said(
     return np.concatenate(rows), np.concatenate(sides), np.concatenate(logs)
 
 
-def _depths_of(scene: Scene, evidence: Evidence) -> Array:
+def _depths_of(scene: SparseModel, evidence: Evidence) -> Array:
     """Logarithm of the depth of every key point of the collection in the scene; not a number where it has none."""
     photo = np.searchsorted(scene.xy_start, scene.obs_xy, side="right") - 1
     row = scene.obs_xy - scene.xy_start[photo] + evidence.views.start[scene.photos[photo]]
@@ -125,7 +127,7 @@ def _depths_of(scene: Scene, evidence: Evidence) -> Array:
     return out
 
 
-def _growth(scene: Scene, start: Bundle) -> float:
+def _growth(scene: SparseModel, start: Bundle) -> float:
     """How many units of the start a unit of the scene is."""
     before, after = (
         np.einsum("cji,cj->ci", poses[:, :, :3], poses[:, :, 3])
@@ -135,7 +137,7 @@ def _growth(scene: Scene, start: Bundle) -> float:
     return spread[1] / spread[0] if spread[0] > 0.0 and spread[1] > 0.0 else 1.0
 
 
-def few_tracks(scene: Scene) -> bool:
+def few_tracks(scene: SparseModel) -> bool:
     """Whether so few points of a scene are seen by three photos that depths are worth hearing: what three photos see
     tells more than any prediction, and is bent by them."""
     long = np.bincount(scene.obs_point, minlength=len(scene.points)) >= 3

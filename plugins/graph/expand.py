@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.pipeline.artifacts import LocalGeometry, Photos, Ranking, SceneGraph
+from unposed.pipeline.artifacts import Photos, Ranking, SceneGraph, TwoViewGeometry
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair
 from unposed.retrieval.scene_graph import expanded_pairs, similarity_of
@@ -31,7 +31,7 @@ class Expand:
         photos: Photos,
         retrieval: Ranking,
         seed_graph: SceneGraph,
-        seed_verification: PerPair[LocalGeometry],
+        seed_verification: PerPair[TwoViewGeometry],
     ) -> SceneGraph:
         tried = seed_graph.pairs
         matches = np.zeros(len(tried), np.int64)

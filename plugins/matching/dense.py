@@ -15,17 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unposed.networks.mast3r.network import Network, View
+from unposed.networks.mast3r.preprocess import Frame
 from unposed.optim.pair.reciprocal import Neighbours, Pairs, Rows, both_ways, merged, seed_grid
 from unposed.optim.pointmaps.canonical_maps import focal_robust, plausible_focal
 from unposed.pipeline.artifacts import Bools, DepthGrid, Floats, PairMatches, Photo, Tokens
-from unposed.pipeline.content import content_hash
 from unposed.pipeline.errors import ConfigError
-from unposed.pipeline.pixels import read_mask
+from unposed.pipeline.images.pixels import read_mask
 from unposed.pipeline.stage import Sides
+from unposed.pipeline.store.content import content_hash
 
 from ..features.sampling import visible
-from ..mast3r.network import Network, View
-from ..mast3r.preprocess import Frame
 
 Array = NDArray[np.float64]
 

@@ -10,14 +10,14 @@ from typing import Annotated, ClassVar
 import numpy as np
 from torch import Tensor
 
+from unposed.networks.mast3r.network import View
+from unposed.networks.mast3r.shared import Precision, shared_network
 from unposed.optim.pair.reciprocal import Neighbours, Pairs, neighbours_by_position
 from unposed.pipeline.artifacts import PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.weights.files import WeightFile
 
-from ..mast3r.network import View
-from ..mast3r.shared import Precision, shared_network
 from .dense import Found, Seen, at, correspond, encoded, in_photos, pair_matches, see
 
 ITEM_BYTES = 5 << 28

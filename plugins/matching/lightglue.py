@@ -10,14 +10,14 @@ import kornia.feature
 import numpy as np
 import torch
 
+from unposed.networks.loading import filled, network, read_state
 from unposed.optim.pair.matching import unit_rows
 from unposed.pipeline.artifacts import Features, PairMatches, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides, StageError
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.weights.files import WeightFile
 
-from ..learned.networks import filled, network, read_state
-from ..learned.pictures import CENTRE_PX
+from ..features.from_network import CENTRE_PX
 
 FILES = {"aliked": "aliked_lightglue.pth", "disk": "disk_lightglue.pth", "xfeat": "xfeat-lighterglue.pt"}
 

@@ -14,17 +14,17 @@ import torch
 from kornia.feature.loftr.loftr import default_cfg
 from torch import Tensor
 
+from unposed.networks.loading import filled, network, read_state
 from unposed.pipeline.artifacts import Bools, Bytes, PairMatches, Photo
 from unposed.pipeline.config import Within
-from unposed.pipeline.keys import photo_key
-from unposed.pipeline.pixels import photo_per_px, read_mask
-from unposed.pipeline.recent import Recent
+from unposed.pipeline.images.pixels import photo_per_px, read_mask
 from unposed.pipeline.stage import Grain, Resources, Sides
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.store.keys import photo_key
+from unposed.pipeline.store.recent import Recent
+from unposed.pipeline.weights.files import WeightFile
 
+from ..features.from_network import as_tensor, read_picture
 from ..features.sampling import visible
-from ..learned.networks import filled, network, read_state
-from ..learned.pictures import as_tensor, read_picture
 
 MULTIPLE = 8
 """Sides of the pictures the network takes: whole cells of its coarse grid."""

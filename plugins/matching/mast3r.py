@@ -10,18 +10,18 @@ from typing import Annotated, ClassVar
 import numpy as np
 from torch import Tensor
 
+from unposed.networks.mast3r.network import Network, View
+from unposed.networks.mast3r.preprocess import Frame, as_images
+from unposed.networks.mast3r.shared import Precision, shared_network
 from unposed.optim.pair.reciprocal import Neighbours, Pairs, Rows, merged, neighbours_by_descriptor
 from unposed.optim.pair.windows import Box, choose_windows, window_size
 from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.errors import ConfigError
-from unposed.pipeline.pixels import photo_per_px, read_rgb
+from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import Grain, Resources, Sides
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.weights.files import WeightFile
 
-from ..mast3r.network import Network, View
-from ..mast3r.preprocess import Frame, as_images
-from ..mast3r.shared import Precision, shared_network
 from .dense import Array, Encoded, Found, correspond, encoded, in_photos, pair_matches, see
 
 WINDOWS_AT_ONCE = 4

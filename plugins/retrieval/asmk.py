@@ -13,7 +13,7 @@ from unposed.pipeline.artifacts import Features, Ranking
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto, Resources, StageError
 from unposed.pipeline.unpickle import read_arrays
-from unposed.pipeline.weights import WeightFile
+from unposed.pipeline.weights.files import WeightFile
 from unposed.retrieval.asmk import Kernel
 from unposed.retrieval.codebook import sample_rows, train_codebook
 from unposed.retrieval.search import Search, best_partners_by_words

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.pair.two_view import two_view_geometry
-from unposed.pipeline.artifacts import LocalGeometry, PairMatches, Photo
+from unposed.optim.pair.two_view_geometry import estimate_two_view_geometry
+from unposed.pipeline.artifacts import PairMatches, Photo, TwoViewGeometry
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Sides
 
@@ -31,10 +31,10 @@ class PoseLib:
     """Fewer matches than these are never a geometry."""
     seed: int = 0
 
-    def __call__(self, matching: PairMatches, photos: Sides[Photo]) -> LocalGeometry:
+    def __call__(self, matching: PairMatches, photos: Sides[Photo]) -> TwoViewGeometry:
         focals = [_exif_focal_px(photo) for photo in photos]
         known = (focals[0], focals[1]) if focals[0] and focals[1] else None
-        found = two_view_geometry(
+        found = estimate_two_view_geometry(
             matching.xy_a,
             matching.xy_b,
             matching.weight,
@@ -46,7 +46,7 @@ class PoseLib:
             min_inliers=self.min_inliers,
             seed=self.seed,
         )
-        return LocalGeometry(
+        return TwoViewGeometry(
             kind=found.kind,
             inliers=found.inliers,
             cam_from_local=np.stack([np.eye(3, 4), found.b_from_a]),

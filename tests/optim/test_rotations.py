@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from unposed.optim.rotations import average, exp_so3, residuals_deg, skew
+from unposed.optim.rotations import average_rotations, exp_so3, rotation_residuals_deg, skew
 from unposed.optim.similarity import nearest_rotation, rotation_angle_deg
 
 
@@ -20,7 +20,7 @@ def test_residuals_keep_their_digits(angle_deg: float) -> None:
     base = Rotation.random(2, random_state=0)
     disturbance = Rotation.from_rotvec(np.radians(angle_deg) * np.array([0.6, 0.0, 0.8]))
     b_from_a = (disturbance * base[1] * base[0].inv()).as_matrix()
-    found = residuals_deg(np.array([[0, 1]]), b_from_a[None], base.as_matrix())
+    found = rotation_residuals_deg(np.array([[0, 1]]), b_from_a[None], base.as_matrix())
     np.testing.assert_allclose(found, angle_deg, rtol=0, atol=1e-12 if angle_deg < 1 else 1e-6)
 
 
@@ -54,9 +54,9 @@ def errors_deg(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(2))
 def test_averaging_a_ring(noise_deg: float, outliers: float, bound_deg: float, seed: int) -> None:
     truth, pairs, b_from_a = ring(noise_deg, outliers, seed)
-    found = average(len(truth), pairs, b_from_a, np.full(len(pairs), 100.0))
+    found = average_rotations(len(truth), pairs, b_from_a, np.full(len(pairs), 100.0))
     assert errors_deg(found, truth).max() < bound_deg
-    residuals = residuals_deg(pairs, b_from_a, found)
+    residuals = rotation_residuals_deg(pairs, b_from_a, found)
     assert (residuals > 5.0).mean() == pytest.approx(outliers, abs=0.02)  # which is how wrong pairs are found out
 
 
@@ -65,19 +65,21 @@ def test_pairs_with_many_matches_count_for_more() -> None:
     truth = np.stack([np.eye(3)] * 3)
     pairs = np.array([[0, 1], [1, 2], [0, 2]])
     b_from_a = np.stack([np.eye(3), np.eye(3), Rotation.from_euler("y", 3.0, True).as_matrix()])
-    light, heavy = (average(3, pairs, b_from_a, np.array([500.0, 500.0, w])) for w in (10.0, 500.0))
+    light, heavy = (average_rotations(3, pairs, b_from_a, np.array([500.0, 500.0, w])) for w in (10.0, 500.0))
     assert errors_deg(light, truth).max() < 0.3 < errors_deg(heavy, truth).max()
 
 
 def test_photos_without_a_pair_have_no_rotation() -> None:
     truth, pairs, b_from_a = ring(0.0, 0.0, 0)
-    found = average(len(truth) + 2, pairs + 1, b_from_a, np.full(len(pairs), 100.0))
+    found = average_rotations(len(truth) + 2, pairs + 1, b_from_a, np.full(len(pairs), 100.0))
     assert np.isnan(found[[0, -1]]).all()
     assert errors_deg(found[1:-1], truth).max() < 1e-4
-    assert np.isnan(residuals_deg(np.array([[0, 1]]), np.eye(3)[None], found)).all()
+    assert np.isnan(rotation_residuals_deg(np.array([[0, 1]]), np.eye(3)[None], found)).all()
 
 
 def test_the_same_input_gives_the_same_bits() -> None:
     truth, pairs, b_from_a = ring(0.5, 0.2, 0)
-    first, second = (average(len(truth), pairs, b_from_a, np.full(len(pairs), 50.0)).tobytes() for _ in range(2))
+    first, second = (
+        average_rotations(len(truth), pairs, b_from_a, np.full(len(pairs), 50.0)).tobytes() for _ in range(2)
+    )
     assert first == second

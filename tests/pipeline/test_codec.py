@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unposed.pipeline.artifacts import Camera, DepthGrid, Features, PairMatches, Photo, Scenes
-from unposed.pipeline.codec import CodecError, decode, encode
+from unposed.pipeline.artifacts import Camera, DepthGrid, Features, PairMatches, Photo, SparseModels
+from unposed.pipeline.store.codec import CodecError, decode, encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +103,8 @@ def test_arrays_are_read_only_and_memory_order_is_forgotten() -> None:
 def test_artifacts_of_ours_are_known_to_everyone() -> None:
     camera = Camera("PINHOLE", 4, 3, (1.0, 1.0, 2.0, 1.5))
     assert decode(encode(Leaf(camera)), Leaf).data == camera
-    scenes = Scenes((), {3: "blurred"}, ("weak bridge",))
-    assert same(decode(encode(scenes), Scenes), scenes)
+    scenes = SparseModels((), {3: "blurred"}, ("weak bridge",))
+    assert same(decode(encode(scenes), SparseModels), scenes)
     photo = Photo("a b/ü.jpg", Path("/x/a b/ü.jpg"), "00", 4, 3)
     assert decode(encode(photo), Photo) == photo
 

@@ -1,4 +1,4 @@
-"""Scenes to COLMAP models and back: nothing is lost, nothing depends on chance."""
+"""SparseModels to COLMAP models and back: nothing is lost, nothing depends on chance."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unposed.pipeline.artifacts import Camera, Photo, Photos, Scene
+from unposed.pipeline.artifacts import Camera, Photo, Photos, SparseModel
 from unposed.pipeline.colmap_model import from_colmap, to_colmap, write_components
 from unposed.pipeline.errors import InputError
 
@@ -24,7 +24,7 @@ def collection(n: int) -> Photos:
     return Photos(tuple(Photo(f"room {i % 2}/é{i}.jpg", Path("nowhere"), str(i), 640, 480) for i in range(n)), {})
 
 
-def make_scene(seed: int, n: int, registered: int, points: int) -> Scene:
+def make_scene(seed: int, n: int, registered: int, points: int) -> SparseModel:
     """A scene of random numbers in which every track sees a key point once, some key points are never seen."""
     rng = np.random.default_rng(seed)
     sizes = rng.integers(points, points + 5, registered)
@@ -36,7 +36,7 @@ def make_scene(seed: int, n: int, registered: int, points: int) -> Scene:
     order = np.lexsort((obs_xy, obs_point))
     rotations = np.linalg.qr(rng.standard_normal((registered, 3, 3)))[0]
     rotations *= np.linalg.det(rotations)[:, None, None]
-    return Scene(
+    return SparseModel(
         cameras=CAMERAS,
         photos=np.sort(rng.choice(n, registered, replace=False)).astype(np.int32),
         camera_of_photo=rng.integers(0, len(CAMERAS), registered).astype(np.int32),
@@ -51,10 +51,10 @@ def make_scene(seed: int, n: int, registered: int, points: int) -> Scene:
     )
 
 
-def assert_same(a: Scene, b: Scene) -> None:
+def assert_same(a: SparseModel, b: SparseModel) -> None:
     """Everything to the bit, rotations to the rounding of a quaternion."""
     assert a.cameras == b.cameras
-    for field in dataclasses.fields(Scene):
+    for field in dataclasses.fields(SparseModel):
         if field.name == "cameras":
             continue
         left, right = getattr(a, field.name), getattr(b, field.name)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unposed.pipeline import download
-from unposed.pipeline.catalogue import Weights
-from unposed.pipeline.download import accept, fetch, is_accepted
 from unposed.pipeline.errors import ConfigError, InputError
+from unposed.pipeline.weights import download
+from unposed.pipeline.weights.catalogue import Weights
+from unposed.pipeline.weights.download import accept, fetch, is_accepted
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 

@@ -13,7 +13,7 @@ from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, Interrupted, NoReconstruction
 from unposed.pipeline.graph import build_graph
 from unposed.pipeline.progress import Quiet
-from unposed.pipeline.store import Store
+from unposed.pipeline.store.store import Store
 
 FOUR = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
 ALL_OF_FOUR = {"features": 4, "graph": 1, "matching": 6, "coarse": 1, "fine": 1}
@@ -29,7 +29,7 @@ def points(toys: Any, tmp_path: Path) -> Any:
             graph = build_graph(preset, toys.registry())
             done = run(graph, toys.photos(*names), store, resources=toys.resources(), seed=options.get("seed", 0))
             assert done.scenes is not None
-            return done.scenes.components[0].points
+            return done.scenes.models[0].points
 
     return reconstruct
 
@@ -52,7 +52,7 @@ def test_a_second_run_reads_only_the_pairs_and_the_result(points: Any, monkeypat
 
     monkeypatch.setattr(Store, "get", get)
     points(*FOUR)
-    assert set(read) == {"SceneGraph", "Scenes"}
+    assert set(read) == {"SceneGraph", "SparseModels"}
 
 
 def test_a_new_photo_costs_itself_and_its_pairs(points: Any, calls: Any) -> None:
@@ -109,7 +109,7 @@ def test_a_failed_photo_is_named_left_out_and_not_tried_again(toys: Any, tmp_pat
             assert [(f.node, f.photos, f.reason) for f in done.failures] == [("features", ("b.jpg",), "all black")]
             assert done.nodes["features"].failed == 1
             assert 1 not in done.value("features")
-            assert done.scenes is not None and len(done.scenes.components[0].points) == 3
+            assert done.scenes is not None and len(done.scenes.models[0].points) == 3
         assert calls.take() == expected
 
 
@@ -154,7 +154,7 @@ def test_damage_is_reported_and_repaired(toys: Any, points: Any, calls: Any, tmp
         # One worker, since two that find the same damage at the same time both repair it.
         done = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources(1))
         assert done.scenes is not None
-        np.testing.assert_array_equal(done.scenes.components[0].points, first)
+        np.testing.assert_array_equal(done.scenes.models[0].points, first)
     assert calls.take() == ALL_OF_FOUR
     assert len(reports) == 4 and "in all, 4 stored results of features.dots were damaged" in reports[-1]
 
@@ -256,7 +256,7 @@ def test_groups_are_a_photo_with_its_best_neighbours(toys: Any, tmp_path: Path, 
         graph = build_graph(preset, toys.registry())
         done = run(graph, toys.photos(*FOUR), store, resources=toys.resources())
         assert done.scenes is not None
-        np.testing.assert_array_equal(done.scenes.components[0].points, [[i, 3, 3] for i in range(4)])
+        np.testing.assert_array_equal(done.scenes.models[0].points, [[i, 3, 3] for i in range(4)])
         assert list(done.value("verification")) == [(0, 1, 2), (1, 0, 2), (2, 0, 1), (3, 0, 1)]
         assert calls.take() == {"features": 4, "graph": 1, "verification": 4, "coarse": 1}
         run(graph, toys.photos(*FOUR, "e.jpg"), store, resources=toys.resources())

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from unposed.pipeline.artifacts import Features, LocalGeometry, PairMatches, Photo, Ranking, SceneGraph, Scenes
+from unposed.pipeline.artifacts import Features, PairMatches, Photo, Ranking, SceneGraph, SparseModels, TwoViewGeometry
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.graph import Graph, build_graph
 from unposed.pipeline.registry import Registry
@@ -66,7 +66,7 @@ class Verify:
 
     grain: ClassVar[Grain] = Grain.PAIR
 
-    def __call__(self, matching: PairMatches, cameras: Any = None) -> LocalGeometry:
+    def __call__(self, matching: PairMatches, cameras: Any = None) -> TwoViewGeometry:
         raise NotImplementedError
 
 
@@ -77,7 +77,7 @@ class Many:
     grain: ClassVar[Grain] = Grain.GROUP
     group_size: int = 3
 
-    def __call__(self, features: Members[Features]) -> LocalGeometry:
+    def __call__(self, features: Members[Features]) -> TwoViewGeometry:
         raise NotImplementedError
 
 
@@ -87,7 +87,7 @@ class Map:
 
     grain: ClassVar[Grain] = Grain.COLLECTION
 
-    def __call__(self, verification: PerPair[LocalGeometry]) -> Scenes:
+    def __call__(self, verification: PerPair[TwoViewGeometry]) -> SparseModels:
         raise NotImplementedError
 
 
@@ -97,7 +97,7 @@ class MapGroups:
 
     grain: ClassVar[Grain] = Grain.COLLECTION
 
-    def __call__(self, verification: PerGroup[LocalGeometry]) -> Scenes:
+    def __call__(self, verification: PerGroup[TwoViewGeometry]) -> SparseModels:
         raise NotImplementedError
 
 
@@ -107,7 +107,7 @@ class Polish:
 
     grain: ClassVar[Grain] = Grain.COLLECTION
 
-    def __call__(self, coarse: Scenes) -> Scenes:
+    def __call__(self, coarse: SparseModels) -> SparseModels:
         raise NotImplementedError
 
 
@@ -232,20 +232,23 @@ def test_groups() -> None:
     [
         (
             {"fine": {"use": "polish", "from": {"coarse": "retrieval"}}},
-            "fine: wants Scenes, node 'retrieval' gives Ranking",
+            "fine: wants SparseModels, node 'retrieval' gives Ranking",
         ),
-        ({"fine": {"use": "polish", "from": {"coarse": "photos"}}}, "fine: wants Scenes, node 'photos' gives Photos"),
+        (
+            {"fine": {"use": "polish", "from": {"coarse": "photos"}}},
+            "fine: wants SparseModels, node 'photos' gives Photos",
+        ),
         (
             {"coarse": {"use": "map", "from": {"verification": "matching"}}},
-            "coarse: wants PerPair[LocalGeometry], node 'matching' gives PerPair[PairMatches]",
+            "coarse: wants PerPair[TwoViewGeometry], node 'matching' gives PerPair[PairMatches]",
         ),
         (
             {"coarse": {"use": "map", "from": {"verification": "features"}}},
-            "coarse: wants PerPair[LocalGeometry], node 'features' gives PerPhoto[MoreFeatures]",
+            "coarse: wants PerPair[TwoViewGeometry], node 'features' gives PerPhoto[MoreFeatures]",
         ),
         (
             {"verification": {"use": "many"}, "matching": None},
-            "coarse: wants PerPair[LocalGeometry], node 'verification' gives PerGroup[LocalGeometry]",
+            "coarse: wants PerPair[TwoViewGeometry], node 'verification' gives PerGroup[TwoViewGeometry]",
         ),
         (
             {"features": {"use": "dots", "from": {"photos": "matching"}}},

@@ -11,9 +11,9 @@ import pytest
 from unposed.pipeline.artifacts import Exif, Features, Photo, Photos
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.graph import Node
-from unposed.pipeline.keys import photo_key, photos_key, stage_key
 from unposed.pipeline.ports import read_ports
 from unposed.pipeline.stage import Grain
+from unposed.pipeline.store.keys import photo_key, photos_key, stage_key
 
 PHOTO = Photo("a.jpg", Path("/here/a.jpg"), "c0ffee", 40, 30)
 

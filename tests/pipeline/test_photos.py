@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from unposed.pipeline.artifacts import Exif
 from unposed.pipeline.errors import InputError
-from unposed.pipeline.photos import scan
+from unposed.pipeline.images.photos import scan
 
 
 def save(path: Path, size: tuple[int, int] = (64, 48), **options: object) -> Path:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from unposed.pipeline.artifacts import Photo
-from unposed.pipeline.photos import scan
-from unposed.pipeline.pixels import photo_per_px, read_grey, read_mask, read_rgb
+from unposed.pipeline.images.photos import scan
+from unposed.pipeline.images.pixels import photo_per_px, read_grey, read_mask, read_rgb
 from unposed.pipeline.stage import StageError
 
 WIDTH, HEIGHT = 96, 64
@@ -232,7 +232,7 @@ def test_large_webp_are_read_by_halves(
     picture.resize(size).save(tmp_path / "a.webp", lossless=True)
     photo = only(tmp_path / "a.webp")
     whole = {side: read_rgb(photo, side) for side in (24, 40, 48, 60)}
-    monkeypatch.setattr("unposed.pipeline.pixels.LARGE_WEBP", 1)
+    monkeypatch.setattr("unposed.pipeline.images.pixels.LARGE_WEBP", 1)
     decoded = []
     monkeypatch.setattr("cv2.imdecode", lambda *how, decode=cv2.imdecode: decoded.append(decode(*how)) or decoded[-1])
     for side in (24, 40, 48):
@@ -249,7 +249,7 @@ def test_large_webp_are_read_by_halves(
 def test_a_large_webp_that_is_cut_off(tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     picture.save(tmp_path / "a.webp", lossless=True)
     photo = only(tmp_path / "a.webp")
-    monkeypatch.setattr("unposed.pipeline.pixels.LARGE_WEBP", 1)
+    monkeypatch.setattr("unposed.pipeline.images.pixels.LARGE_WEBP", 1)
     data = photo.path.read_bytes()
     for length in (40, len(data) // 2, len(data) - 9):
         photo.path.write_bytes(data[:length])

@@ -16,7 +16,7 @@ import pytest
 
 from unposed.pipeline.artifacts import SceneGraph
 from unposed.pipeline.errors import StoreError
-from unposed.pipeline.store import Store, default_folder
+from unposed.pipeline.store.store import Store, default_folder
 
 
 def graph(n: int = 100) -> SceneGraph:
@@ -230,7 +230,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from unposed.pipeline.artifacts import SceneGraph
-from unposed.pipeline.store import Store
+from unposed.pipeline.store.store import Store
 with Store(Path(sys.argv[1])) as store:
     for i in range(100):
         value = SceneGraph(np.full((500, 2), i, np.int32), np.ones(500, np.float32))

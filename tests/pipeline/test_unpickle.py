@@ -60,7 +60,7 @@ def test_numbers_of_numpy(tmp_path):
         np.array(["text"]),
         Path("x"),
     ],
-    ids=lambda value: repr(getattr(value, "call", value))[:30],
+    ids=["system", "eval", "numpy.load", "ndarray", "getattr", "objects", "records", "text", "path"],
 )
 def test_anything_else_is_refused_in_one_line(tmp_path, value):
     with pytest.raises(ValueError, match="not a pickle of plain arrays") as refusal:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from unposed.pipeline.recent import Recent
+from unposed.pipeline.lazy_results import PairView, PhotoView
 from unposed.pipeline.stage import PerPair, PerPhoto
-from unposed.pipeline.views import PairView, PhotoView
+from unposed.pipeline.store.recent import Recent
 
 
 def test_a_view_is_a_mapping_that_loads_on_demand() -> None:

@@ -11,16 +11,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 
-from unposed.pipeline import content
 from unposed.pipeline.artifacts import Features, Photo
-from unposed.pipeline.catalogue import CATALOGUE
-from unposed.pipeline.content import content_hash
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.graph import build_graph
-from unposed.pipeline.keys import stage_key
 from unposed.pipeline.registry import GROUP, Registry
 from unposed.pipeline.stage import Grain
-from unposed.pipeline.weights import WeightFile, find_weights, weights_used
+from unposed.pipeline.store import content
+from unposed.pipeline.store.content import content_hash
+from unposed.pipeline.store.keys import stage_key
+from unposed.pipeline.weights.catalogue import CATALOGUE
+from unposed.pipeline.weights.files import WeightFile, find_weights, weights_used
 
 
 @dataclass(frozen=True)

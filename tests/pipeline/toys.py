@@ -19,13 +19,13 @@ import numpy as np
 from unposed.pipeline.artifacts import (
     Features,
     Floats,
-    LocalGeometry,
     PairMatches,
     Photo,
     Photos,
-    Scene,
     SceneGraph,
-    Scenes,
+    SparseModel,
+    SparseModels,
+    TwoViewGeometry,
 )
 from unposed.pipeline.config import Within
 from unposed.pipeline.engine import Run, run
@@ -33,7 +33,7 @@ from unposed.pipeline.executor import Local
 from unposed.pipeline.graph import build_graph
 from unposed.pipeline.registry import GROUP, Registry
 from unposed.pipeline.stage import Grain, Members, PerGroup, PerPair, PerPhoto, Resources, Sides, StageError
-from unposed.pipeline.store import Store
+from unposed.pipeline.store.store import Store
 
 MODULE = "unposed_toys"
 PRESET: dict[str, Any] = {
@@ -62,10 +62,10 @@ def photos(*names: str, rejected: dict[str, str] | None = None) -> Photos:
     return Photos(tuple(made), rejected or {})
 
 
-def scene_of(points: Floats) -> Scene:
+def scene_of(points: Floats) -> SparseModel:
     """A scene of nothing but points."""
     none, n = np.zeros(0, np.int64), len(points)
-    return Scene(
+    return SparseModel(
         (),
         none,
         none,
@@ -138,10 +138,10 @@ class Pile:
     grain: ClassVar[Grain] = Grain.COLLECTION
     seed: int = 0
 
-    def __call__(self, matching: PerPair[PairMatches], photos: Photos, resources: Resources) -> Scenes:
+    def __call__(self, matching: PerPair[PairMatches], photos: Photos, resources: Resources) -> SparseModels:
         log("coarse")
         points = np.array([[a, b, float(m.weight.sum())] for (a, b), m in matching.items()]).reshape(-1, 3) + self.seed
-        return Scenes((scene_of(points),), {}, tuple(photo.name for photo in photos.photos))
+        return SparseModels((scene_of(points),), {}, tuple(photo.name for photo in photos.photos))
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,10 @@ class Stars:
     grain: ClassVar[Grain] = Grain.GROUP
     group_size: int = 3
 
-    def __call__(self, features: Members[Features], photos: Members[Photo]) -> LocalGeometry:
+    def __call__(self, features: Members[Features], photos: Members[Photo]) -> TwoViewGeometry:
         log("verification", *(photo.name for photo in photos))
         k = len(features)
-        return LocalGeometry("none", np.zeros(0, bool), np.zeros((k, 3, 4)), np.ones(k), False, np.eye(3), 0.0)
+        return TwoViewGeometry("none", np.zeros(0, bool), np.zeros((k, 3, 4)), np.ones(k), False, np.eye(3), 0.0)
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,10 @@ class PileGroups:
 
     grain: ClassVar[Grain] = Grain.COLLECTION
 
-    def __call__(self, verification: PerGroup[LocalGeometry]) -> Scenes:
+    def __call__(self, verification: PerGroup[TwoViewGeometry]) -> SparseModels:
         log("coarse")
         points = [[members[0], len(members), len(local.focals_px)] for members, local in verification.items()]
-        return Scenes((scene_of(np.array(points, float).reshape(-1, 3)),), {})
+        return SparseModels((scene_of(np.array(points, float).reshape(-1, 3)),), {})
 
 
 @dataclass(frozen=True)
@@ -176,12 +176,12 @@ class Polish:
     grain: ClassVar[Grain] = Grain.COLLECTION
     gain: float = 2.0
 
-    def __call__(self, coarse: Scenes) -> Scenes:
+    def __call__(self, coarse: SparseModels) -> SparseModels:
         log("fine")
-        (scene,) = coarse.components
+        (scene,) = coarse.models
         if not len(scene.points):
             raise StageError("no photo overlaps another")
-        return Scenes((scene_of(scene.points * self.gain),), {}, coarse.notes)
+        return SparseModels((scene_of(scene.points * self.gain),), {}, coarse.warnings)
 
 
 def registry() -> Registry:
@@ -227,4 +227,4 @@ if __name__ == "__main__":
     result = reconstruct(
         Path(sys.argv[1]), photos(*(f"{i:02}.jpg" for i in range(int(sys.argv[2])))), workers=int(sys.argv[3])
     )
-    print(hashlib.sha256(result.scenes.components[0].points.tobytes()).hexdigest())  # type: ignore[union-attr]
+    print(hashlib.sha256(result.scenes.models[0].points.tobytes()).hexdigest())  # type: ignore[union-attr]

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from unposed.pipeline.artifacts import Scenes
+from unposed.pipeline.artifacts import SparseModels
 from unposed.pipeline.stage import StageError
 from unposed.plugins.coarse.adam import Adam as Coarse
 from unposed.plugins.coarse.align import Align
 from unposed.plugins.fine.adam import Adam as Fine
 
-Judge = Callable[[Scenes], dict[str, float]]
+Judge = Callable[[SparseModels], dict[str, float]]
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,10 @@ def test_components_are_models_of_their_own(scene: tuple[dict[str, Any], Judge])
     given, _ = scene
     apart = {pair: found for pair, found in given["verification"].items() if (pair[0] < 4) == (pair[1] < 4)}
     scenes = Coarse(iterations=20)(**given | {"verification": apart})
-    assert [len(each.photos) for each in scenes.components] == [4, 2]
+    assert [len(each.photos) for each in scenes.models] == [4, 2]
     lonely = {pair: found for pair, found in apart.items() if pair[1] < 4}
     scenes = Coarse(iterations=20)(**given | {"verification": lonely})
-    assert [len(each.photos) for each in scenes.components] == [4]
+    assert [len(each.photos) for each in scenes.models] == [4]
     assert set(scenes.left_out) == {4, 5}
 
 
@@ -75,6 +75,6 @@ def test_matches_without_depth_are_refused_in_one_line(scene: tuple[dict[str, An
 def test_nothing_in_common_gives_no_scene(scene: tuple[dict[str, Any], Judge]) -> None:
     given, _ = scene
     scenes = Coarse()(**given | {"matching": {}, "verification": {}})
-    assert scenes.components == ()
+    assert scenes.models == ()
     assert len(scenes.left_out) == 6
-    assert Fine()(**given | {"matching": {}, "verification": {}}, coarse=scenes).components == ()
+    assert Fine()(**given | {"matching": {}, "verification": {}}, coarse=scenes).models == ()

@@ -12,14 +12,14 @@ import pytest
 
 from unposed.pipeline.artifacts import (
     Camera,
-    Cameras,
+    CameraPriors,
     DepthGrid,
     Features,
-    LocalGeometry,
     PairMatches,
     Photo,
     Photos,
-    Scene,
+    SparseModel,
+    TwoViewGeometry,
 )
 from unposed.plugins import evidence
 from unposed.plugins.coarse.align import Align
@@ -33,7 +33,7 @@ def inputs(world: Any, *, depth: bool, keep: Callable[[int, int], bool] = lambda
     photos = Photos(tuple(Photo(f"{i}.jpg", Path(), str(i), *world.size[i].tolist()) for i in range(n)), {})
     width, height = world.size[0].tolist()
     camera = Camera("SIMPLE_PINHOLE", width, height, (1.2 * width, width / 2, height / 2))
-    cameras = Cameras((camera,), np.zeros(n, np.int32), ("guess",))
+    cameras = CameraPriors((camera,), np.zeros(n, np.int32), ("guess",))
     start, features, matching, verification = world.views.start, {}, {}, {}
     for i in range(n):
         xy = world.views.xy[start[i] : start[i + 1]].astype(np.float32)
@@ -55,7 +55,7 @@ def inputs(world: Any, *, depth: bool, keep: Callable[[int, int], bool] = lambda
             matching[a, b] = PairMatches(xy[0], xy[1], weight, depth_a=depths[0], depth_b=depths[1])
         else:
             matching[a, b] = PairMatches(xy[0], xy[1], weight, *(own.astype(np.int32) for own in index))
-        verification[a, b] = LocalGeometry(
+        verification[a, b] = TwoViewGeometry(
             kind="general",
             inliers=np.ones(len(weight), bool),
             cam_from_local=np.stack([np.eye(3, 4)] * 2),
@@ -75,7 +75,7 @@ def depth_of(world: Any, photo: int, index: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(point >= 0, y[:, 2], np.nan))
 
 
-def worst_deg(world: Any, scene: Scene) -> float:
+def worst_deg(world: Any, scene: SparseModel) -> float:
     poses = np.full((len(world.views), 3, 4), np.nan)
     poses[scene.photos] = scene.cam_from_world
     return float(np.nanmax(world.errors(poses).rotation_error_deg))
@@ -91,7 +91,7 @@ def black() -> Any:
 def test_depths_of_matches_without_grids_will_do(collection: Make) -> None:
     world = collection(noise_px=0.5, points=600, decoys=0)
     scenes = Align()(**inputs(world, depth=True))
-    (scene,) = scenes.components
+    (scene,) = scenes.models
     assert scene.photos.tolist() == list(range(10)) and scenes.left_out == {}
     assert worst_deg(world, scene) < 0.3
     assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.01)
@@ -102,7 +102,7 @@ def test_depths_of_matches_without_grids_will_do(collection: Make) -> None:
 def test_pairs_without_depths_are_triangulated(collection: Make) -> None:
     world = collection(noise_px=0.5, wrong=0.03, points=600)
     scenes = Align()(**inputs(world, depth=False))
-    (scene,) = scenes.components
+    (scene,) = scenes.models
     assert scene.photos.tolist() == list(range(10))
     assert worst_deg(world, scene) < 2.0
 
@@ -111,11 +111,11 @@ def test_without_depths_whole_drafts_decide_about_the_focal_length(collection: M
     """It is twice what the pairs suggest, as they may do of long lenses and walls."""
     world = collection(noise_px=0.5, points=600, distance=12.0, lenses=((3000.0, 800.0, 600.0, 0.0),))
     scenes = Align()(**inputs(world, depth=False))
-    (scene,) = scenes.components
+    (scene,) = scenes.models
     assert scene.photos.tolist() == list(range(10))
     assert scene.cameras[0].params[0] == pytest.approx(3000.0, rel=0.02)
     assert worst_deg(world, scene) < 0.5
-    assert not any("may be wrong" in note for note in scenes.notes)
+    assert not any("may be wrong" in note for note in scenes.warnings)
 
 
 def test_islands_without_depths_have_their_own_cameras(collection: Make) -> None:
@@ -123,8 +123,8 @@ def test_islands_without_depths_have_their_own_cameras(collection: Make) -> None
     lenses = ((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0))
     world = collection(photos=12, noise_px=0.3, points=800, decoys=0, lenses=lenses, distance=8.0)
     scenes = Align()(**inputs(world, depth=False, keep=lambda a, b: a % 2 == b % 2))
-    assert sorted(scene.photos.tolist() for scene in scenes.components) == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]
-    for scene in scenes.components:
+    assert sorted(scene.photos.tolist() for scene in scenes.models) == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]
+    for scene in scenes.models:
         true = lenses[scene.photos[0] % 2][0]
         assert [camera.params[0] for camera in scene.cameras] == pytest.approx([true], rel=0.03)
 
@@ -132,19 +132,19 @@ def test_islands_without_depths_have_their_own_cameras(collection: Make) -> None
 def test_an_alignment_under_strain_says_so(collection: Make) -> None:
     """A focal length that is given, and wrong."""
     given = inputs(collection(noise_px=0.2, points=600, decoys=0), depth=True)
-    assert Align()(**given).notes == ()
+    assert Align()(**given).warnings == ()
     (camera,) = given["cameras"].cameras
-    wrong = Cameras((camera,), given["cameras"].of_photo, ("given",))
-    assert any("may be wrong" in note for note in Align()(**given | {"cameras": wrong}).notes)
+    wrong = CameraPriors((camera,), given["cameras"].camera_of_photo, ("given",))
+    assert any("may be wrong" in note for note in Align()(**given | {"cameras": wrong}).warnings)
 
 
 def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
     world = collection(noise_px=0.3, points=600, decoys=0)
     scenes = Align()(**inputs(world, depth=True, keep=lambda a, b: b < 9 and (a < 4) == (b < 4)))
-    assert [scene.photos.tolist() for scene in scenes.components] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
+    assert [scene.photos.tolist() for scene in scenes.models] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
     assert scenes.left_out == {9: "no other photo was found to overlap it"}
     fewer = Align(min_photos=5)(**inputs(world, depth=True, keep=lambda a, b: b < 9 and (a < 4) == (b < 4)))
-    assert len(fewer.components) == 1
+    assert len(fewer.models) == 1
 
 
 def test_grids_bring_the_focal_length_along(collection: Make) -> None:
@@ -159,11 +159,11 @@ def test_grids_bring_the_focal_length_along(collection: Make) -> None:
     given["matching"][0, 1] = PairMatches(
         pair.xy_a, pair.xy_b, pair.weight, None, None, pair.depth_a, pair.depth_b, grids
     )
-    (scene,) = Align()(**given).components
+    (scene,) = Align()(**given).models
     assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.05)
 
 
 def test_nothing_matched_is_no_scene(collection: Make) -> None:
     given = inputs(collection(photos=3), depth=False) | {"matching": {}, "verification": {}}
     scenes = Align()(**given)
-    assert scenes.components == () and set(scenes.left_out) == {0, 1, 2}
+    assert scenes.models == () and set(scenes.left_out) == {0, 1, 2}

@@ -10,11 +10,20 @@ import pycolmap
 import pytest
 
 from unposed.optim.evaluation import evaluate_poses
-from unposed.pipeline.artifacts import Camera, Cameras, Features, LocalGeometry, PairMatches, Photo, Photos, Scenes
+from unposed.pipeline.artifacts import (
+    Camera,
+    CameraPriors,
+    Features,
+    PairMatches,
+    Photo,
+    Photos,
+    SparseModels,
+    TwoViewGeometry,
+)
 from unposed.pipeline.graph import build_graph
+from unposed.pipeline.lazy_results import PairView, PhotoView
 from unposed.pipeline.presets import read_preset
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.views import PairView, PhotoView
 from unposed.plugins import evidence
 from unposed.plugins.coarse.colmap import Colmap
 from unposed.plugins.coarse.colmap_database import fill
@@ -24,7 +33,7 @@ FOCAL, WIDTH, HEIGHT = 900.0, 1024, 768
 GUESS = 1.2 * WIDTH
 N = 8
 
-Inputs = tuple[Photos, Cameras, Mapping[int, Features], Mapping[tuple[int, int], PairMatches], Mapping]
+Inputs = tuple[Photos, CameraPriors, Mapping[int, Features], Mapping[tuple[int, int], PairMatches], Mapping]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +78,7 @@ def world() -> tuple[np.ndarray, Inputs]:
                     index_a=rows[:, 0],
                     index_b=rows[:, 1],
                 )
-                verification[a, b] = LocalGeometry(
+                verification[a, b] = TwoViewGeometry(
                     kind="general",
                     inliers=inliers,
                     cam_from_local=np.stack([np.eye(3, 4)] * 2),
@@ -80,12 +89,12 @@ def world() -> tuple[np.ndarray, Inputs]:
                 )
     photos = Photos(tuple(Photo(f"{i}.jpg", Path("nowhere"), str(i), WIDTH, HEIGHT) for i in range(N)), {})
     camera = Camera("SIMPLE_RADIAL", WIDTH, HEIGHT, (GUESS, WIDTH / 2, HEIGHT / 2, 0.0))
-    cameras = Cameras((camera,), np.zeros(N, np.int32), ("guess",))
+    cameras = CameraPriors((camera,), np.zeros(N, np.int32), ("guess",))
     truth = np.array([model.image(i + 1).cam_from_world().matrix() for i in range(N)])
     return truth, (photos, cameras, features, matching, verification)
 
 
-def mapped(mapper: Colmap | Glomap, inputs: Inputs) -> Scenes:
+def mapped(mapper: Colmap | Glomap, inputs: Inputs) -> SparseModels:
     photos, cameras, features, matching, verification = inputs
     views = PhotoView(features, features.__getitem__), PairView(matching, matching.__getitem__)
     return mapper(photos, cameras, views[1], PairView(verification, verification.__getitem__), views[0])
@@ -105,9 +114,9 @@ MAPPERS = pytest.mark.parametrize("mapper", [Colmap(seed=1), Glomap(seed=1)], id
 def test_poses_and_focal_length_are_found(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
     truth, inputs = world
     found = mapped(mapper, inputs)
-    assert len(found.components) == 1
-    assert (found.left_out, found.notes) == ({}, ())
-    scene = found.components[0]
+    assert len(found.models) == 1
+    assert (found.left_out, found.warnings) == ({}, ())
+    scene = found.models[0]
     assert scene.photos.tolist() == list(range(N))
     assert scene.cameras[0].params[0] == pytest.approx(FOCAL, rel=2e-3)
     errors = evaluate_poses(truth, scene.cam_from_world)
@@ -120,7 +129,7 @@ def test_a_scene_is_whole(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inpu
     """All key points, colours from the photos, errors, observations in order, and no wrong match in a track."""
     _, inputs = world
     features = inputs[2]
-    scene = mapped(mapper, inputs).components[0]
+    scene = mapped(mapper, inputs).models[0]
     np.testing.assert_array_equal(scene.xy, np.concatenate([features[i].xy for i in range(N)]).astype(np.float64))
     assert len(scene.points) > 150
     assert (np.diff(scene.obs_point) >= 0).all()
@@ -134,7 +143,7 @@ def test_a_scene_is_whole(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inpu
 
 @MAPPERS
 def test_the_same_seed_gives_the_same_bytes(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
-    first, second = (mapped(mapper, world[1]).components[0] for _ in range(2))
+    first, second = (mapped(mapper, world[1]).models[0] for _ in range(2))
     for name in ("cam_from_world", "points", "xy", "obs_xy", "obs_point", "rgb", "error_px"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
     assert first.cameras == second.cameras
@@ -144,21 +153,21 @@ def test_the_same_seed_gives_the_same_bytes(mapper: Colmap | Glomap, world: tupl
 def test_given_focal_lengths_stay(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
     photos, _, *rest = world[1]
     given = Camera("SIMPLE_PINHOLE", WIDTH, HEIGHT, (FOCAL + 1, WIDTH / 2, HEIGHT / 2))
-    scene = mapped(mapper, (photos, Cameras((given,), np.zeros(N, np.int32), ("given",)), *rest)).components[0]
+    scene = mapped(mapper, (photos, CameraPriors((given,), np.zeros(N, np.int32), ("given",)), *rest)).models[0]
     assert scene.cameras == (given,)
 
 
 def test_two_groups_of_photos_become_two_components(world: tuple[np.ndarray, Inputs]) -> None:
     inside = {(a, b) for group in ((0, 1, 2), (3, 4, 5, 6)) for a in group for b in group if a < b}
     found = mapped(Colmap(), only(world[1], inside))
-    assert [scene.photos.tolist() for scene in found.components] == [[3, 4, 5, 6], [0, 1, 2]]
+    assert [scene.photos.tolist() for scene in found.models] == [[3, 4, 5, 6], [0, 1, 2]]
     assert found.left_out == {7: "COLMAP's incremental mapper could not place it"}
 
 
 @MAPPERS
 def test_no_verified_pair_gives_no_component(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
     found = mapped(mapper, only(world[1], set()))
-    assert found.components == ()
+    assert found.models == ()
     assert set(found.left_out) == set(range(N))
 
 
@@ -170,22 +179,22 @@ def test_photos_without_features_are_said_to_have_none(
     fewer = {index: value for index, value in features.items() if index != 2}
     found = mapped(mapper, (photos, cameras, fewer, matching, verification))
     assert found.left_out == {2: "no features could be taken from it"}
-    assert 2 not in found.components[0].photos
+    assert 2 not in found.models[0].photos
 
 
 def test_unused_cameras_are_dropped(world: tuple[np.ndarray, Inputs]) -> None:
     photos, cameras, *rest = world[1]
     other = Camera("PINHOLE", 10, 10, (9.0, 9.0, 5.0, 5.0))
-    three = Cameras((other, cameras.cameras[0], other), np.full(N, 1, np.int32), ("guess",) * 3)
-    scene = mapped(Colmap(), (photos, three, *rest)).components[0]
+    three = CameraPriors((other, cameras.cameras[0], other), np.full(N, 1, np.int32), ("guess",) * 3)
+    scene = mapped(Colmap(), (photos, three, *rest)).models[0]
     assert [camera.model for camera in scene.cameras] == ["SIMPLE_RADIAL"]
     assert set(scene.camera_of_photo) == {0}
 
 
 def test_the_global_mapper_says_that_it_refines_given_focal_lengths(world: tuple[np.ndarray, Inputs]) -> None:
     photos, cameras, *rest = world[1]
-    mixed = Cameras(cameras.cameras * 2, np.arange(N, dtype=np.int32) % 2, ("given", "guess"))
-    assert "also those given" in mapped(Glomap(), (photos, mixed, *rest)).notes[0]
+    mixed = CameraPriors(cameras.cameras * 2, np.arange(N, dtype=np.int32) % 2, ("given", "guess"))
+    assert "also those given" in mapped(Glomap(), (photos, mixed, *rest)).warnings[0]
 
 
 @MAPPERS
@@ -195,7 +204,7 @@ def test_matches_without_key_points_will_do(mapper: Colmap | Glomap, world: tupl
     dense = {pair: replace(matches, index_a=None, index_b=None) for pair, matches in matching.items()}
     views = PairView(dense, dense.__getitem__), PairView(verification, verification.__getitem__)
     with patch.object(evidence, "read_rgb", lambda photo, side: picture):
-        (scene,) = mapper(photos, cameras, *views).components
+        (scene,) = mapper(photos, cameras, *views).models
     assert evaluate_poses(truth, scene.cam_from_world).auc[1] > 0.9
 
 

@@ -20,10 +20,10 @@ def photos(*items: tuple[str, int, int, Exif]) -> Photos:
 
 def groups(collection: Photos, grouping: str) -> list[int]:
     cameras = ExifCameras(grouping=grouping)(collection)  # type: ignore[arg-type]
-    assert cameras.of_photo.dtype == np.int32 and cameras.of_photo.max() == len(cameras.cameras) - 1
+    assert cameras.camera_of_photo.dtype == np.int32 and cameras.camera_of_photo.max() == len(cameras.cameras) - 1
     assert len(cameras.focal_source) == len(cameras.cameras)
     assert cameras.grouping == ("assumed" if grouping == "auto" else "given")
-    return [int(row) for row in cameras.of_photo]
+    return [int(row) for row in cameras.camera_of_photo]
 
 
 MIXED = photos(
@@ -54,7 +54,7 @@ def test_groups(grouping: str, expected: list[int]) -> None:
 def test_every_camera_has_the_size_of_its_photos() -> None:
     for grouping in ("auto", "single", "folder", "image"):
         cameras = ExifCameras(grouping=grouping)(MIXED)
-        for photo, row in zip(MIXED.photos, cameras.of_photo, strict=True):
+        for photo, row in zip(MIXED.photos, cameras.camera_of_photo, strict=True):
             camera = cameras.cameras[row]
             assert (camera.width, camera.height) == (photo.width, photo.height)
 

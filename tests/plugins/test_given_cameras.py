@@ -25,7 +25,7 @@ def write(path: Path, images: dict[str, Any], **more: Any) -> Path:
 def test_intrinsics_photo_by_photo(tmp_path: Path) -> None:
     file = write(tmp_path / "k.json", {"a/1.jpg": {"K": K}, "b.png": {"K": K, "dist": [0.1, 0, 0.01]}, "other": {}})
     cameras = ExifCameras(intrinsics=file)(PHOTOS)
-    assert cameras.of_photo.tolist() == [0, 1, 2]
+    assert cameras.camera_of_photo.tolist() == [0, 1, 2]
     assert cameras.focal_source == ("given", "guess", "given")
     assert cameras.grouping == "assumed"
     assert cameras.cameras[0] == Camera("PINHOLE", 800, 600, (700.0, 710.0, 399.5, 299.5))
@@ -37,7 +37,7 @@ def test_equal_intrinsics_are_one_camera(tmp_path: Path) -> None:
     convention = "centre of top-left pixel is (0,0)"
     file = write(tmp_path / "k.json", {p.name: {"K": K} for p in PHOTOS.photos}, pixel_convention=convention)
     cameras = ExifCameras(intrinsics=file)(PHOTOS)
-    assert cameras.of_photo.tolist() == [0, 0, 1]
+    assert cameras.camera_of_photo.tolist() == [0, 0, 1]
     assert cameras.grouping == "given"
     assert cameras.cameras[0].params == (700.0, 710.0, 400.0, 300.0)
 
@@ -46,7 +46,7 @@ def test_intrinsics_by_size(tmp_path: Path) -> None:
     file = tmp_path / "cameras.txt"
     file.write_text("# Camera list\n1 SIMPLE_RADIAL 800 600 700 400 300 -0.1\n\n2 PINHOLE 99 99 1 1 1 1\n")
     cameras = ExifCameras(intrinsics=file)(PHOTOS)
-    assert cameras.of_photo.tolist() == [0, 0, 1]
+    assert cameras.camera_of_photo.tolist() == [0, 0, 1]
     assert cameras.focal_source == ("given", "guess")
     assert cameras.cameras[0] == Camera("SIMPLE_RADIAL", 800, 600, (700.0, 400.0, 300.0, -0.1))
 

@@ -19,16 +19,16 @@ from PIL import Image
 from torch import nn
 
 import unposed
+from unposed.networks.aliked import detect
 from unposed.optim.pair.matching import mutual_nearest, unit_rows
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.errors import ConfigError
-from unposed.pipeline.photos import scan
-from unposed.pipeline.pixels import read_rgb
+from unposed.pipeline.images.photos import scan
+from unposed.pipeline.images.pixels import read_rgb
 from unposed.pipeline.stage import Resources
 from unposed.plugins.features.aliked import Aliked
 from unposed.plugins.features.disk import Disk
 from unposed.plugins.features.xfeat import XFeat
-from unposed.plugins.learned.aliked import detect
 
 CPU = Resources("cpu", 1, 1 << 30, 0)
 PUBLISHED = Path(os.environ.get("UNPOSED_WEIGHTS", Path(__file__).parents[3] / "shared/weights"))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.errors import ConfigError
-from unposed.pipeline.photos import scan
+from unposed.pipeline.images.photos import scan
 from unposed.pipeline.stage import Resources, Sides, StageError
 from unposed.plugins.matching.lightglue import LightGlue
 from unposed.plugins.matching.loftr import Loftr

@@ -11,7 +11,16 @@ from PIL import Image
 
 from unposed.optim.bundle.problem import errors_px
 from unposed.optim.mapping.triangulation import keep_observations
-from unposed.pipeline.artifacts import Camera, Cameras, Features, LocalGeometry, PairMatches, Photo, Photos, Scene
+from unposed.pipeline.artifacts import (
+    Camera,
+    CameraPriors,
+    Features,
+    PairMatches,
+    Photo,
+    Photos,
+    SparseModel,
+    TwoViewGeometry,
+)
 from unposed.pipeline.stage import StageError
 from unposed.plugins.arrays import belief_of, bundle_of, reasons, scene_of
 from unposed.plugins.evidence import evidence_of, noise_unit_px, views_of
@@ -34,9 +43,9 @@ def features_of(xy: np.ndarray, colour: int = 0) -> Features:
     )
 
 
-def geometry(inliers: list[bool], kind: Any = "general", known: bool = False, focal: float = 900.0) -> LocalGeometry:
+def geometry(inliers: list[bool], kind: Any = "general", known: bool = False, focal: float = 900.0) -> TwoViewGeometry:
     poses = np.stack([np.eye(3, 4)] * 2)
-    return LocalGeometry(kind, np.array(inliers), poses, np.array([focal, focal]), known, np.full((3, 3), focal), 5.0)
+    return TwoViewGeometry(kind, np.array(inliers), poses, np.array([focal, focal]), known, np.full((3, 3), focal), 5.0)
 
 
 def matched(index_a: list[int], index_b: list[int]) -> PairMatches:
@@ -138,22 +147,22 @@ def test_positions_that_the_matcher_hardly_believes_count_as_inexact() -> None:
     np.testing.assert_allclose(evidence.views.sigma[evidence.matches.row_a], [1, 1, 1, 3], rtol=1e-6)
 
 
-def cameras_of(model: str, *params: tuple[float, ...], of_photo: list[int]) -> Cameras:
+def cameras_of(model: str, *params: tuple[float, ...], camera_of_photo: list[int]) -> CameraPriors:
     cameras = tuple(Camera(model, 1600, 1200, p) for p in params)
-    return Cameras(cameras, np.array(of_photo, np.int32), ("guess",) * len(cameras))
+    return CameraPriors(cameras, np.array(camera_of_photo, np.int32), ("guess",) * len(cameras))
 
 
 def test_unknown_camera_models_are_refused_by_name() -> None:
     with pytest.raises(StageError, match=r"FULL_OPENCV; it knows SIMPLE_PINHOLE, PINHOLE"):
-        belief_of(cameras_of("FULL_OPENCV", (900.0,) * 12, of_photo=[0]), 1.0)
+        belief_of(cameras_of("FULL_OPENCV", (900.0,) * 12, camera_of_photo=[0]), 1.0)
 
 
 def test_beliefs_are_as_soft_as_photos_are_large() -> None:
-    cameras = cameras_of("SIMPLE_RADIAL", (900.0, 800.0, 600.0, 0.0), of_photo=[0, 0])
+    cameras = cameras_of("SIMPLE_RADIAL", (900.0, 800.0, 600.0, 0.0), camera_of_photo=[0, 0])
     small, large = belief_of(cameras, 1.0), belief_of(cameras, 2.0)
     np.testing.assert_array_equal(small.rows, [[900.0, 900.0, 800.0, 600.0, 0, 0, 0, 0]])
     assert large.prior.noise_px == 2.0 * small.prior.noise_px
-    assert small.camera_of.dtype == np.int64
+    assert small.camera_of_photo.dtype == np.int64
 
 
 @pytest.fixture
@@ -163,7 +172,7 @@ def world(collection: Make) -> Any:
     return collection(photos=6, points=150, lenses=lenses, sizes=((1600, 1200), (1000, 800)), noise_px=0.3)
 
 
-def scene_and_bundle(world: Any) -> tuple[Scene, Any, Any]:
+def scene_and_bundle(world: Any) -> tuple[SparseModel, Any, Any]:
     photos = photos_of([tuple(size) for size in world.size.tolist()])
     starts = world.views.start
     features = {i: features_of(world.views.xy[starts[i] : starts[i + 1]], 10 * i) for i in range(6)}
@@ -216,7 +225,7 @@ def test_a_scene_becomes_a_start_again(world: Any) -> None:
     start, belief = bundle_of(scene, views, world.belief(1.3))
     np.testing.assert_array_equal(start.cam_from_world, bundle.cam_from_world)
     np.testing.assert_array_equal(start.intrinsics, bundle.intrinsics)
-    np.testing.assert_array_equal(start.camera_of, world.camera_of)
+    np.testing.assert_array_equal(start.camera_of_photo, world.camera_of_photo)
     assert start.models == bundle.models
     assert len(start.points) == len(start.xy) == 0
     np.testing.assert_array_equal(belief.prior.mean[:, 0], 1.3 * world.photo_intrinsics[world.first, 0])
@@ -229,9 +238,9 @@ def test_groups_that_the_mapper_took_apart_stay_apart(world: Any) -> None:
     apart = replace(scene, cameras=own, camera_of_photo=np.arange(5, dtype=np.int32))
     believed = world.belief(1.3)
     start, belief = bundle_of(apart, views, believed)
-    np.testing.assert_array_equal(start.camera_of, np.arange(6))
+    np.testing.assert_array_equal(start.camera_of_photo, np.arange(6))
     np.testing.assert_array_equal(start.intrinsics[scene.photos, 0], 1000.0 + scene.photos)
-    np.testing.assert_array_equal(start.intrinsics[2], believed.rows[believed.camera_of[2]])
+    np.testing.assert_array_equal(start.intrinsics[2], believed.rows[believed.camera_of_photo[2]])
     assert len(belief.models) == len(belief.prior.sigma) == 6
 
 

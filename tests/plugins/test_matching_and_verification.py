@@ -10,7 +10,7 @@ from unposed.optim.pair.epipolar import sampson_errors
 from unposed.optim.rotations import skew
 from unposed.optim.similarity import rotation_angle_deg
 from unposed.pipeline.artifacts import Exif, Features, PairMatches, Photo, Photos, Ranking
-from unposed.pipeline.photos import scan
+from unposed.pipeline.images.photos import scan
 from unposed.pipeline.stage import PerPhoto, Resources, Sides, StageError
 from unposed.plugins.features.sift import Sift
 from unposed.plugins.graph.exhaustive import Exhaustive as ExhaustiveGraph

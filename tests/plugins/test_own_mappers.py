@@ -10,22 +10,22 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from unposed.optim.cameras import K1
-from unposed.optim.mapping import relations
+from unposed.optim.doppelgangers import relative_rotations as relations
 from unposed.pipeline.artifacts import (
     Camera,
-    Cameras,
+    CameraPriors,
     Exif,
     Features,
-    LocalGeometry,
     PairMatches,
     Photo,
     Photos,
-    Scene,
-    Scenes,
+    SparseModel,
+    SparseModels,
+    TwoViewGeometry,
 )
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import Global
-from unposed.plugins.doubts import lookalikes
+from unposed.plugins.doubts import doppelgangers
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.fine.ceres import Ceres
 
@@ -39,9 +39,9 @@ def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> 
     n = len(world.views)
     photos = Photos(tuple(Photo(f"{i}.jpg", Path(), str(i), *world.size[i].tolist()) for i in range(n)), {})
     sizes = world.size[world.first].tolist()
-    cameras = Cameras(
+    cameras = CameraPriors(
         tuple(Camera("SIMPLE_RADIAL", w, h, (1.2 * max(w, h), w / 2, h / 2, 0.0)) for w, h in sizes),
-        world.camera_of.astype(np.int32),
+        world.camera_of_photo.astype(np.int32),
         ("guess",) * len(sizes),
     )
     features = {}
@@ -58,7 +58,7 @@ def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> 
         index_b = (world.matches.row_b[rows] - world.views.start[b]).astype(np.int32)
         weight = np.ones(len(index_a), np.float32)
         matching[a, b] = PairMatches(features[a].xy[index_a], features[b].xy[index_b], weight, index_a, index_b)
-        verification[a, b] = LocalGeometry(
+        verification[a, b] = TwoViewGeometry(
             kind="general",
             inliers=np.ones(len(index_a), bool),
             cam_from_local=np.stack([np.eye(3, 4)] * 2),
@@ -71,7 +71,7 @@ def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> 
     return dict(zip(names, (photos, cameras, features, matching, verification), strict=True))
 
 
-def worst_deg(world: Any, scene: Scene) -> float:
+def worst_deg(world: Any, scene: SparseModel) -> float:
     poses = np.full((len(world.views), 3, 4), np.nan)
     poses[scene.photos] = scene.cam_from_world
     return float(np.nanmax(world.errors(poses).rotation_error_deg))
@@ -84,13 +84,13 @@ def test_both_stages_place_everything(collection: Make, stage: type[BundleAdjust
     coarse = Global()(**given)
     fine = stage()(**given, resources=CPU, coarse=coarse)
     for scenes in (coarse, fine):
-        (scene,) = scenes.components
+        (scene,) = scenes.models
         np.testing.assert_array_equal(scene.photos, np.arange(10))
         assert scenes.left_out == {}
         assert worst_deg(world, scene) < 0.6
         assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.02)
-    assert len(fine.components[0].points) > len(coarse.components[0].points)
-    assert fine.notes == coarse.notes == ()
+    assert len(fine.models[0].points) > len(coarse.models[0].points)
+    assert fine.warnings == coarse.warnings == ()
 
 
 def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
@@ -100,9 +100,9 @@ def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
     coarse = Global()(**given)
     fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
     for scenes in (coarse, fine):
-        assert [scene.photos.tolist() for scene in scenes.components] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
+        assert [scene.photos.tolist() for scene in scenes.models] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
         assert scenes.left_out == {9: "no other photo was found to overlap it"}
-    assert len(Global(min_photos=5)(**given).components) == 1
+    assert len(Global(min_photos=5)(**given).models) == 1
 
 
 def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
@@ -112,9 +112,9 @@ def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
     )
     given = inputs(world, keep=lambda a, b: a % 2 == b % 2)
     fine = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
-    focals = sorted(scene.cameras[0].params[0] for scene in fine.components)
+    focals = sorted(scene.cameras[0].params[0] for scene in fine.models)
     assert focals == pytest.approx([1500.0, 2400.0], rel=0.02)
-    assert fine.notes == ()
+    assert fine.warnings == ()
 
 
 def test_a_photo_that_the_coarse_stage_left_out_joins(collection: Make) -> None:
@@ -123,22 +123,22 @@ def test_a_photo_that_the_coarse_stage_left_out_joins(collection: Make) -> None:
     assert list(without.left_out) == [4]
     fine = BundleAdjustment()(**inputs(world), resources=CPU, coarse=without)
     assert fine.left_out == {}
-    assert worst_deg(world, fine.components[0]) < 0.6
+    assert worst_deg(world, fine.models[0]) < 0.6
 
 
 def test_nothing_in_common_gives_no_scene(collection: Make) -> None:
     given = inputs(collection(photos=3)) | {"matching": {}, "verification": {}}
     coarse = Global()(**given)
-    assert coarse.components == ()
+    assert coarse.models == ()
     assert set(coarse.left_out) == {0, 1, 2}
     fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
-    assert fine.components == ()
+    assert fine.models == ()
     assert fine.left_out == coarse.left_out
 
 
 def test_senseless_matches_give_no_scene(collection: Make) -> None:
     scenes = Global()(**inputs(collection(photos=4, wrong=1.0)))
-    assert scenes.components == ()
+    assert scenes.models == ()
     assert all("did not agree" in reason for reason in scenes.left_out.values())
 
 
@@ -146,7 +146,7 @@ def test_two_photos_make_a_scene(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=15.0, points=600, noise_px=0.3)
     given = inputs(world)
     fine = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
-    assert [scene.photos.tolist() for scene in fine.components] == [[0, 1]]
+    assert [scene.photos.tolist() for scene in fine.models] == [[0, 1]]
 
 
 def test_larger_photos_allow_larger_errors(collection: Make) -> None:
@@ -156,7 +156,7 @@ def test_larger_photos_allow_larger_errors(collection: Make) -> None:
     found = [
         BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given)) for given in map(inputs, (small, large))
     ]
-    a, b = (scenes.components[0] for scenes in found)
+    a, b = (scenes.models[0] for scenes in found)
     assert len(b.points) == pytest.approx(len(a.points), rel=0.02)
     assert b.cameras[0].params[0] == pytest.approx(3.0 * a.cameras[0].params[0], rel=0.01)
 
@@ -167,8 +167,8 @@ def test_given_cameras_are_not_touched(collection: Make) -> None:
     params = (1490.0, 803.0, 598.0, 0.001)
     camera = Camera("SIMPLE_RADIAL", 1600, 1200, params)
     given = guessed | {"cameras": replace(guessed["cameras"], cameras=(camera,), focal_source=("given",))}
-    fine: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
-    assert fine.components[0].cameras[0].params == pytest.approx(params, rel=1e-6, abs=1e-6)
+    fine: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    assert fine.models[0].cameras[0].params == pytest.approx(params, rel=1e-6, abs=1e-6)
 
 
 def test_given_poses_are_kept_and_set_the_frame(collection: Make) -> None:
@@ -178,9 +178,9 @@ def test_given_poses_are_kept_and_set_the_frame(collection: Make) -> None:
     given = inputs(world)
     given["cameras"] = replace(given["cameras"], cam_from_world=known)
     for stage in (BundleAdjustment(), Ceres()):
-        scenes: Scenes = stage(**given, resources=CPU, coarse=Global()(**given))
-        (scene,) = scenes.components
-        assert scenes.notes == ()
+        scenes: SparseModels = stage(**given, resources=CPU, coarse=Global()(**given))
+        (scene,) = scenes.models
+        assert scenes.warnings == ()
         np.testing.assert_allclose(scene.cam_from_world[[1, 5, 8]], known[[1, 5, 8]], rtol=0, atol=1e-12)
         centres, truth = (
             -np.einsum("cji,cj->ci", poses[:, :, :3], poses[:, :, 3])
@@ -194,9 +194,9 @@ def test_one_given_pose_sets_no_frame(collection: Make) -> None:
     known = np.where((np.arange(10) == 4)[:, None, None], world.cam_from_world, np.nan)
     given = inputs(world)
     given["cameras"] = replace(given["cameras"], cam_from_world=known)
-    scenes: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
-    assert "stays in a frame of its own" in scenes.notes[0]
-    assert len(scenes.components[0].photos) == 10
+    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    assert "stays in a frame of its own" in scenes.warnings[0]
+    assert len(scenes.models[0].photos) == 10
 
 
 def test_a_wrong_given_pose_is_named(collection: Make) -> None:
@@ -207,10 +207,10 @@ def test_a_wrong_given_pose_is_named(collection: Make) -> None:
     known[4] = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]) @ known[4]
     given = inputs(world)
     given["cameras"] = replace(given["cameras"], cam_from_world=known)
-    scenes: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
-    assert scenes.notes == ("the given pose of 4.jpg contradicts what the photos show",)
+    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    assert scenes.warnings == ("the given pose of 4.jpg contradicts what the photos show",)
     assert scenes.left_out == {4: "its given pose contradicts what it shows"}
-    (scene,) = scenes.components
+    (scene,) = scenes.models
     assert worst_deg(world, scene) < 0.6
     np.testing.assert_allclose(scene.cam_from_world[[0, 2, 5]], known[[0, 2, 6]], rtol=0, atol=1e-12)
 
@@ -220,13 +220,13 @@ def test_a_camera_that_turned_on_the_spot_gives_no_points(collection: Make) -> N
     world = collection(noise_px=0.3, points=600)
     given = inputs(world)
     coarse = Global()(**given)
-    (scene,) = coarse.components
+    (scene,) = coarse.models
     together = scene.cam_from_world.copy()
     together[:, :, 3] = 0.0
-    spot = replace(coarse, components=(replace(scene, cam_from_world=together),))
-    scenes: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=spot)
-    assert scenes.components == scenes.accounts == ()
-    assert scenes.notes[0].startswith("10 photos match each other and give no points")
+    spot = replace(coarse, models=(replace(scene, cam_from_world=together),))
+    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=spot)
+    assert scenes.models == scenes.reports == ()
+    assert scenes.warnings[0].startswith("10 photos match each other and give no points")
     assert set(scenes.left_out) == set(range(10))
 
 
@@ -236,9 +236,9 @@ def test_given_poses_of_which_none_is_right(collection: Make) -> None:
     given = inputs(world)
     shuffled = world.cam_from_world[np.random.default_rng(1).permutation(10)]
     given["cameras"] = replace(given["cameras"], cam_from_world=shuffled)
-    scenes: Scenes = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
-    assert any("contradict" in note for note in scenes.notes)
-    for scene in scenes.components:
+    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    assert any("contradict" in note for note in scenes.warnings)
+    for scene in scenes.models:
         assert np.isfinite(scene.cam_from_world).all()
         assert np.isfinite(scene.points).all()
 
@@ -248,7 +248,7 @@ def test_the_account_adds_up(collection: Make) -> None:
     world = collection(noise_px=0.5, wrong=0.1, points=600)
     given = inputs(world)
     fine = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
-    (scene,), (account,) = fine.components, fine.accounts
+    (scene,), (account,) = fine.models, fine.reports
     assert len(account.costs) == 2
     for costs in account.costs:
         assert len(costs) > 1
@@ -283,8 +283,8 @@ def test_positions_in_exif_make_metres(collection: Make) -> None:
     exifs[7] = Exif()
     photos = [replace(photo, exif=exif) for photo, exif in zip(given["photos"].photos, exifs, strict=True)]
     given["photos"] = replace(given["photos"], photos=tuple(photos))
-    scenes: Scenes = BundleAdjustment(gps_sigma_m=0.1)(**given, resources=CPU, coarse=Global()(**given))
-    (scene,) = scenes.components
+    scenes: SparseModels = BundleAdjustment(gps_sigma_m=0.1)(**given, resources=CPU, coarse=Global()(**given))
+    (scene,) = scenes.models
     found = -np.einsum("cji,cj->ci", scene.cam_from_world[:, :, :3], scene.cam_from_world[:, :, 3])
     off = (found - found.mean(axis=0)) - (metres - metres.mean(axis=0))
     assert len(found) == 10
@@ -295,10 +295,10 @@ def test_a_scene_that_nothing_supports_is_none(collection: Make) -> None:
     world = collection(photos=4)
     given = inputs(world)
     coarse = Global()(**given)
-    (scene,) = coarse.components
+    (scene,) = coarse.models
     mixed = replace(scene, cam_from_world=scene.cam_from_world[::-1, ::-1] * [[[1.0], [-1.0], [1.0]]])
-    fine = BundleAdjustment()(**given, resources=CPU, coarse=replace(coarse, components=(mixed,)))
-    assert fine.components == ()
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=replace(coarse, models=(mixed,)))
+    assert fine.models == ()
     assert set(fine.left_out) == {0, 1, 2, 3}
 
 
@@ -312,9 +312,9 @@ def test_a_focal_length_far_from_the_guess_makes_no_look_alikes(
     ring = collection(photos=14, points=700, sweep_deg=360.0, noise_px=0.5, lenses=(lens,))
     given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
     assert len(given["verification"]) == 42
-    assert len(lookalikes.LookAlikes()(**given).pairs) == 0
+    assert len(doppelgangers.Doppelgangers()(**given).pairs) == 0
     monkeypatch.setattr(relations, "OTHER_FOCALS", ())
-    assert len(lookalikes.LookAlikes()(**given).pairs) >= 6
+    assert len(doppelgangers.Doppelgangers()(**given).pairs) >= 6
 
 
 def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,12 +332,12 @@ def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch
         return found if wide else replace(found, b_from_a=turned.as_matrix())
 
     monkeypatch.setattr(relations, "_relations", too_far)
-    assert len(lookalikes.LookAlikes()(**given).pairs) == 0
+    assert len(doppelgangers.Doppelgangers()(**given).pairs) == 0
     monkeypatch.setattr(relations, "DISTORTIONS", ())
-    assert len(lookalikes.LookAlikes()(**given).pairs) >= 6
+    assert len(doppelgangers.Doppelgangers()(**given).pairs) >= 6
 
 
 def test_nothing_to_doubt(collection: Make) -> None:
-    found = lookalikes.LookAlikes()(**inputs(collection(photos=4), lambda a, b: False))
+    found = doppelgangers.Doppelgangers()(**inputs(collection(photos=4), lambda a, b: False))
     assert len(found.pairs) == 0
     assert found.reasons == ()

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from unposed.networks.mast3r.checkpoint import load_network
+from unposed.networks.mast3r.config import NetworkConfig
+from unposed.networks.mast3r.network import View
+from unposed.networks.mast3r.preprocess import as_images, framed
 from unposed.pipeline.artifacts import DepthGrid, PairMatches, Photo, Tokens
-from unposed.pipeline.codec import encode
-from unposed.pipeline.content import content_hash
 from unposed.pipeline.errors import ConfigError
-from unposed.pipeline.photos import scan, single_photos
-from unposed.pipeline.pixels import read_rgb
+from unposed.pipeline.images.photos import scan, single_photos
+from unposed.pipeline.images.pixels import read_rgb
 from unposed.pipeline.stage import Resources, Sides
-from unposed.plugins.mast3r.checkpoint import load_network
-from unposed.plugins.mast3r.config import NetworkConfig
-from unposed.plugins.mast3r.network import View
-from unposed.plugins.mast3r.preprocess import as_images, framed
+from unposed.pipeline.store.codec import encode
+from unposed.pipeline.store.content import content_hash
 from unposed.plugins.matching import dust3r, mast3r
 from unposed.plugins.matching.dense import bounded
 

@@ -11,7 +11,16 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from unposed.pipeline.artifacts import Camera, Cameras, DepthGrid, LocalGeometry, PairMatches, Photo, Photos, Scene
+from unposed.pipeline.artifacts import (
+    Camera,
+    CameraPriors,
+    DepthGrid,
+    PairMatches,
+    Photo,
+    Photos,
+    SparseModel,
+    TwoViewGeometry,
+)
 from unposed.pipeline.stage import Resources
 from unposed.plugins import evidence
 from unposed.plugins.coarse.align import Align
@@ -46,7 +55,7 @@ def inputs(world: Any, wave: float, seed: int = 0) -> dict[str, Any]:
             grids.append(DepthGrid((50.0, 50.0), (100.0, 100.0), flat, np.ones((12, 16)), focal))
         weight = np.ones(len(xy[0]), np.float32)
         matching[a, b] = PairMatches(xy[0], xy[1], weight, None, None, depth[0], depth[1], (grids[0], grids[1]))
-        verification[a, b] = LocalGeometry(
+        verification[a, b] = TwoViewGeometry(
             kind="general",
             inliers=np.ones(len(weight), bool),
             cam_from_local=np.stack([np.eye(3, 4)] * 2),
@@ -55,11 +64,11 @@ def inputs(world: Any, wave: float, seed: int = 0) -> dict[str, Any]:
             fundamental=world.matches.fundamental[edge],
             angle_deg=10.0,
         )
-    cameras = Cameras((camera,) * n, np.arange(n, dtype=np.int32), ("guess",) * n, "given")
+    cameras = CameraPriors((camera,) * n, np.arange(n, dtype=np.int32), ("guess",) * n, "given")
     return {"photos": photos, "cameras": cameras, "matching": matching, "verification": verification}
 
 
-def turn_deg(world: Any, scene: Scene) -> float:
+def turn_deg(world: Any, scene: SparseModel) -> float:
     """Median error of the rotation between two photos."""
     poses = np.full((len(world.views), 3, 4), np.nan)
     poses[scene.photos] = scene.cam_from_world
@@ -77,10 +86,10 @@ def test_many_photos_need_no_predictions(collection: Make) -> None:
     """Three photos see most points: what the network says, though far off, moves nothing."""
     world = collection(noise_px=0.5, points=600, decoys=0)
     coarse = Align()(**inputs(world, wave=0.02))
-    (start,) = coarse.components
+    (start,) = coarse.models
     assert not few_tracks(start)
     with_waves, without = (
-        BundleAdjustment()(**inputs(world, wave), resources=CPU, coarse=coarse).components[0] for wave in (0.2, 0.0)
+        BundleAdjustment()(**inputs(world, wave), resources=CPU, coarse=coarse).models[0] for wave in (0.2, 0.0)
     )
     np.testing.assert_array_equal(with_waves.cam_from_world, without.cam_from_world)
     assert turn_deg(world, without) < 1.0
@@ -96,6 +105,6 @@ def test_depths_that_are_no_numbers_are_not_heard(collection: Make) -> None:
             depth = np.array(each.depth_a)
             depth[::3] = bad
             spoilt[pair] = replace(each, depth_a=depth, depth_b=np.full_like(depth, np.nan))
-        (scene,) = BundleAdjustment()(**given | {"matching": spoilt}, resources=CPU, coarse=coarse).components
+        (scene,) = BundleAdjustment()(**given | {"matching": spoilt}, resources=CPU, coarse=coarse).models
         assert np.isfinite(scene.points).all()
         assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.06)

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
-from unposed.optim.bundle.adjust import adjust
+from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.adjust_torch import adjust_on
-from unposed.optim.bundle.problem import Adjust
+from unposed.optim.bundle.problem import BundleOptions
 from unposed.optim.pair.reciprocal import both_ways, neighbours_by_descriptor, neighbours_by_position, seed_grid
 from unposed.pipeline.artifacts import PairMatches, Photo
-from unposed.pipeline.photos import single_photos
+from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.stage import Resources, Sides
 from unposed.plugins.features.mast3r import Mast3r as Mast3rTokens
 from unposed.plugins.matching.dust3r import Dust3r
@@ -142,10 +142,10 @@ def test_from_photos_to_matches(stage: Any, photos: Sides[Photo], reference: Cal
 def test_bundles_are_adjusted_there_as_here(collection: Callable[..., Any], lenses: int) -> None:
     several = {"lenses": ((1500.0, 800.0, 600.0, -0.05),) * lenses, "sizes": ((1600, 1200),) * lenses}
     bundle = collection(photos=6, points=60, noise_px=0.5, **several).bundle(wrong=0.02, wrong_px=20.0)
-    options = Adjust(distortion=True, loss_px=1.0, max_iterations=6)
+    options = BundleOptions(distortion=True, loss_px=1.0, max_iterations=6)
     here, there = on_both(lambda device: adjust_on(device, bundle, options)[1])
     np.testing.assert_allclose(there.costs, here.costs, rtol=1e-9)
-    processor = adjust(bundle, options)[1]
+    processor = adjust_bundle(bundle, options)[1]
     assert there.initial_cost == pytest.approx(processor.initial_cost, rel=1e-12)
     assert there.final_cost == pytest.approx(processor.final_cost, rel=1e-2)  # steps by conjugate gradients are rough
     assert there.final_cost < 0.5 * there.initial_cost

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unposed.pipeline.artifacts import Photo
-from unposed.pipeline.photos import scan
+from unposed.pipeline.images.photos import scan
 from unposed.plugins.features.colmap_sift import ColmapSift
 from unposed.plugins.features.sift import DESCRIPTOR_UNIT, ENOUGH, Sift, root_sift
 

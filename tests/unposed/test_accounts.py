@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unposed.accounts import account, of_photos
-from unposed.pipeline.artifacts import Account, Camera, Photo, Photos, Scene
+from unposed.pipeline.artifacts import Camera, Photo, Photos, RefinementReport, SparseModel
+from unposed.refinement_report import account, of_photos
 
 PHOTOS = Photos(tuple(Photo(name, Path(), name, 100, 80) for name in ("a.jpg", "b.jpg", "c.jpg")), {})
 
 
-def scene() -> Scene:
+def scene() -> SparseModel:
     """Two cameras side by side, 100 pixels of focal length; one point seen 3 and 4 pixels off, and one exactly."""
     points = np.array([[0.0, 0.0, 2.0], [1.0, 0.0, 4.0]])
     xy = np.array([[53.0, 44.0], [75.0, 40.0], [9.0, 9.0], [0.0, 40.0]])
     poses = np.stack([np.eye(3, 4)] * 2)
     poses[1, 0, 3] = -1.0
-    return Scene(
+    return SparseModel(
         cameras=(Camera("SIMPLE_PINHOLE", 100, 80, (100.0, 50.0, 40.0)),),
         photos=np.array([0, 2], np.int32),
         camera_of_photo=np.zeros(2, np.int32),
@@ -33,8 +33,8 @@ def scene() -> Scene:
     )
 
 
-def told(**more: object) -> Account:
-    return Account(
+def told(**more: object) -> RefinementReport:
+    return RefinementReport(
         costs=((2.0, 1.0), (1.5,)),
         pairs=np.array([[0, 2]], np.int32),
         matches=np.array([7]),

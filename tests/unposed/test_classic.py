@@ -119,9 +119,9 @@ def test_two_scenes_in_one_folder_give_two_models(
 ) -> None:
     scene = photo_set("two_disjoint", 12, 480)
     made = unposed.reconstruct(scene.images, tmp_path / "out", cache=tmp_path / "cache")
-    assert len(made.scenes.components) == 2
+    assert len(made.scenes.models) == 2
     first, second = (
-        {made.photos[index].name[0] for index in component.photos.tolist()} for component in made.scenes.components
+        {made.photos[index].name[0] for index in component.photos.tolist()} for component in made.scenes.models
     )
     assert {*first, *second} == {"a", "b"}
     assert len(first) == len(second) == 1

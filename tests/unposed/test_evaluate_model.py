@@ -137,7 +137,7 @@ def test_figures_of_a_perfect_model(gt: Path, tmp_path: Path) -> None:
 
 def test_the_component_with_most_known_photos_is_judged(gt: Path, tmp_path: Path) -> None:
     verdict = evaluate_model(models(tmp_path)["sparse/1 of two"], gt)
-    assert (verdict.model.name, verdict.components, verdict.errors.registered) == ("1", 2, 5)
+    assert (verdict.model.name, verdict.models, verdict.errors.registered) == ("1", 2, 5)
     assert set(verdict.to_json()["photos"]) == {"001.jpg", "002.jpg", "004.jpg", "005.jpg", "006.jpg"}
 
 

@@ -49,7 +49,7 @@ def test_whole_preset(preset: str, photos: Path, tmp_path: Path, request: pytest
     except NoReconstruction as error:
         assert "none of the 4 photos could be placed" in str(error)
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["gave_up"] is None
+    assert summary["failure"] is None
     stages = summary["stages"]
     assert not any(stage["failed"] or stage["dropped"] for stage in stages.values())
     assert all(stage["computed"] for stage in stages.values())

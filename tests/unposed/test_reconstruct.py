@@ -52,7 +52,7 @@ def test_a_name_that_is_no_utf8_is_told_and_ends_nothing(toys: str, photos: Phot
     Path(os.fsdecode(os.fsencode(folder) + b"/latin\xe9.png")).write_bytes((folder / "a.png").read_bytes())
     assert main(["reconstruct", str(folder), "-o", str(out), "--preset", toys, "--quiet"]) == 0
     assert "latin" in (out / "summary.json").read_text(encoding="utf-8")
-    assert summary(out)["found"] == 4
+    assert summary(out)["total"] == 4
 
 
 def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
@@ -75,13 +75,13 @@ def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path
     ]
     assert names == [{"a b.png", "d.png"}, {"e.png", "f.png"}]
     said = summary(out)
-    assert (said["found"], said["registered"], said["seed"]) == (6, 4, 5)
+    assert (said["total"], said["registered"], said["seed"]) == (6, 4, 5)
     assert said["settings"]["fine"] == {"use": "fine.toy", "chunk": 2, "at_most": 4}
     assert said["photos"]["a b.png"].pop("error_px") > 0
     assert said["photos"]["a b.png"] == {"component": 0, "points": 5}
     assert said["photos"]["e.png"]["component"] == 1
     assert said["photos"]["ü/c.png"] == {"reason": "the toy is full"}
-    assert said["components"][0] == {
+    assert said["models"][0] == {
         "model": "sparse/0",
         "photos": 2,
         "points": 5,
@@ -109,7 +109,7 @@ def test_a_photo_that_fails_is_named_and_the_others_go_on(toys: str, photos: Pho
 def test_many_troubles_are_told_in_few_lines(toys: str, photos: Photos, tmp_path: Path) -> None:
     made = unposed.reconstruct(photos("a.png", "b.png"), preset=toys, cache=tmp_path / "cache")
     reasons = {f"{number}.jpg": {"reason": f"reason {number}"} for number in range(9)}
-    facts = {**made.summary, "notes": [f"note {number}" for number in range(8)], "photos": reasons}
+    facts = {**made.summary, "warnings": [f"note {number}" for number in range(8)], "photos": reasons}
     rows = reconstruction_rows(facts, Path("out"), "classic")
     assert [text for label, text in rows if label == "note"][4:] == ["note 4", "3 notes more in summary.json"]
     left_out = [text for label, text in rows if label == "left out"]
@@ -122,7 +122,7 @@ def test_an_older_result_is_replaced_whole(toys: str, photos: Photos, tmp_path: 
     assert (out / "sparse" / "1").is_dir()
     unposed.reconstruct(folder, out, preset=toys)
     assert not (out / "sparse" / "1").exists()
-    assert len(summary(out)["components"]) == 1
+    assert len(summary(out)["models"]) == 1
     assert not (out / ".new").exists()
 
 
@@ -132,14 +132,14 @@ def test_the_second_run_computes_nothing(toys: str, photos: Photos, tmp_path: Pa
     second = unposed.reconstruct(folder, out, preset=toys)
     assert sum(stage["computed"] for stage in first.summary["stages"].values()) == 8
     assert sum(stage["computed"] for stage in second.summary["stages"].values()) == 0
-    assert second.summary["components"] == first.summary["components"]
+    assert second.summary["models"] == first.summary["models"]
 
 
 def test_without_a_folder_nothing_is_written(toys: str, photos: Photos, tmp_path: Path) -> None:
     folder = photos("a.png", "b.png")
     before = set(tmp_path.rglob("*"))
     made = unposed.reconstruct(folder, preset=toys, cache=tmp_path / "elsewhere")
-    assert len(made.scenes.components[0].photos) == 2
+    assert len(made.scenes.models[0].photos) == 2
     assert {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before} == {"elsewhere"}
 
 
@@ -162,7 +162,7 @@ def test_load_and_export(toys: str, photos: Photos, tmp_path: Path, capsys: Capt
     made = unposed.reconstruct(folder, out, preset=toys, settings=["fine.at_most=2"])
     again = unposed.load(out)
     assert again.scenes.left_out == {2: "the toy is full"}
-    assert (again.scenes.components[0].points == made.scenes.components[0].points).all()
+    assert (again.scenes.models[0].points == made.scenes.models[0].points).all()
 
     assert main(["export", str(out), "--to", "names", "-o", str(tmp_path / "names")]) == 0
     assert (tmp_path / "names" / "names.txt").read_text() == "a.png\nb.png"
@@ -309,7 +309,7 @@ def test_a_stage_gives_up(toys: str, photos: Photos, tmp_path: Path, capsys: Cap
     run = ["reconstruct", photos("a.png", "b.png"), "-o", out, "--preset", preset]
     assert "fine: no two photos show the same thing" in complaint(capsys, *run, code=3)
     said = summary(out)
-    assert said["gave_up"].startswith("fine: no two photos")
+    assert said["failure"].startswith("fine: no two photos")
     assert said["stages"]["matching"]["computed"] == 1
     assert "stopped" not in (out / "run.log").read_text()
 
@@ -328,7 +328,7 @@ def test_too_few_placed(toys: str, photos: Photos, tmp_path: Path, capsys: Captu
 def test_a_graph_without_a_reconstruction(toys: str, photos: Photos, tmp_path: Path) -> None:
     preset = tmp_path / "half.yaml"
     preset.write_text("features: {use: toy}\noutputs: [features]\n")
-    with pytest.raises(ConfigError, match="no node gives Scenes"):
+    with pytest.raises(ConfigError, match="no node gives SparseModels"):
         unposed.reconstruct(photos("a.png", "b.png"), preset=preset)
 
 

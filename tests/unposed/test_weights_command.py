@@ -9,9 +9,9 @@ import pytest
 
 from unposed import api
 from unposed.cli import main
-from unposed.pipeline import download
-from unposed.pipeline.catalogue import Weights
 from unposed.pipeline.errors import UnposedError
+from unposed.pipeline.weights import download
+from unposed.pipeline.weights.catalogue import Weights
 
 
 @pytest.fixture(autouse=True)

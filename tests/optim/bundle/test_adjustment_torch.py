@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from unposed.optim.bundle import torch_layout, torch_schur
-from unposed.optim.bundle.adjust import OnProcessor, adjust, objective, state_of, structure
+from unposed.optim.bundle.adjust import OnProcessor, adjust_bundle, objective, state_of, structure
 from unposed.optim.bundle.adjust_torch import OnDevice, adjust_on
-from unposed.optim.bundle.anchors import Depths, no_anchors
 from unposed.optim.bundle.losses import HUBER, SQUARES, barron
-from unposed.optim.bundle.problem import Adjust, Prior, camera_points
+from unposed.optim.bundle.pose_priors import DepthPriors, no_pose_priors
+from unposed.optim.bundle.problem import BundleOptions, IntrinsicsPrior, camera_points
 from unposed.optim.bundle.schur import step
 from unposed.optim.bundle.torch_schur import Reduced
 
@@ -29,17 +29,17 @@ WORLDS = {
     "OPENCV_FISHEYE": {"model": "OPENCV_FISHEYE", "lenses": (OPENCV,)},
 }
 OPTIONS = {
-    "usual": Adjust(distortion=True),
-    "everything": Adjust(principal=True, distortion=True, loss=HUBER),
-    "frozen lenses": Adjust(focal=False, loss=barron(-2.0)),
-    "frozen rotations": Adjust(rotations=False, loss=SQUARES),
+    "usual": BundleOptions(distortion=True),
+    "everything": BundleOptions(principal=True, distortion=True, loss=HUBER),
+    "frozen lenses": BundleOptions(focal=False, loss=barron(-2.0)),
+    "frozen rotations": BundleOptions(rotations=False, loss=SQUARES),
 }
 
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_step_is_the_same(
-    collection: Make, monkeypatch: pytest.MonkeyPatch, world: dict[str, Any], options: Adjust
+    collection: Make, monkeypatch: pytest.MonkeyPatch, world: dict[str, Any], options: BundleOptions
 ) -> None:
     """With all that may pull on it, in pieces, and solved to the end."""
     monkeypatch.setattr(torch_layout, "CHUNK", 100)
@@ -48,10 +48,12 @@ def test_a_step_is_the_same(
     made = collection(photos=8, points=60, noise_px=1.0, **world)
     bundle = made.bundle(wrong=0.05)
     sigma = np.linspace(0.5, 2.0, len(bundle.xy))
-    prior = Prior(bundle.intrinsics * 1.01, np.full(bundle.intrinsics.shape, 0.5))
-    depths = Depths(1.1 * camera_points(bundle)[:, 2], np.full(len(bundle.xy), 0.1))
+    prior = IntrinsicsPrior(bundle.intrinsics * 1.01, np.full(bundle.intrinsics.shape, 0.5))
+    depths = DepthPriors(1.1 * camera_points(bundle)[:, 2], np.full(len(bundle.xy), 0.1))
     centre = -np.einsum("cji,cj->ci", bundle.cam_from_world[:, :, :3], bundle.cam_from_world[:, :, 3])
-    anchors = replace(no_anchors(8), fixed=np.arange(8) == 2, centre=centre + 0.1, centre_sigma=np.full((8, 3), 0.1))
+    anchors = replace(
+        no_pose_priors(8), fixed=np.arange(8) == 2, centre=centre + 0.1, centre_sigma=np.full((8, 3), 0.1)
+    )
     task = objective(bundle, options, prior, sigma, anchors, depths)
     state = state_of(bundle, task.sights)
     parts = structure(task.sights, task.free.pose, task.free.lens)
@@ -77,9 +79,9 @@ def test_a_step_is_the_same(
 @pytest.mark.parametrize("world", [{}, TWO], ids=["one camera", "two cameras"])
 def test_the_minimum_is_the_same(collection: Make, world: dict[str, Any]) -> None:
     bundle = collection(photos=20, points=400, noise_px=0.5, **world).bundle(wrong=0.02, wrong_px=20.0)
-    options = Adjust(distortion=True, loss_px=1.0, max_iterations=200, tolerance=1e-10)
+    options = BundleOptions(distortion=True, loss_px=1.0, max_iterations=200, tolerance=1e-10)
     found, summary = adjust_on(DEVICE, bundle, options)
-    expected, expected_summary = adjust(bundle, options)
+    expected, expected_summary = adjust_bundle(bundle, options)
     assert summary.initial_cost == pytest.approx(expected_summary.initial_cost, rel=1e-12)
     assert summary.final_cost == pytest.approx(expected_summary.final_cost, rel=1e-7)
     np.testing.assert_allclose(found.intrinsics, expected.intrinsics, rtol=1e-3, atol=1e-4)

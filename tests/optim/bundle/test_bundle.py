@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from unposed.optim.bundle import adjust as adjustment
-from unposed.optim.bundle import normal_equations, sights
-from unposed.optim.bundle.adjust import adjust
-from unposed.optim.bundle.anchors import no_anchors
+from unposed.optim.bundle import normal_equations, observation_order
+from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARES, Loss, barron
-from unposed.optim.bundle.problem import Adjust, Bundle, Prior, camera_points, errors_px
+from unposed.optim.bundle.pose_priors import no_pose_priors
+from unposed.optim.bundle.problem import Bundle, BundleOptions, IntrinsicsPrior, camera_points, errors_px
 from unposed.optim.rotations import exp_so3
 
 Make = Callable[..., Any]
-ALL = Adjust(principal=True, distortion=True, max_iterations=100, tolerance=1e-12)
+ALL = BundleOptions(principal=True, distortion=True, max_iterations=100, tolerance=1e-12)
 OPENCV = (1500.0, 1520.0, 810.0, 590.0, -0.05, 0.02, 0.001, -0.002)
 
 
@@ -53,8 +53,10 @@ def test_the_gradient_is_that_of_the_cost(
     cameras = 1 if grouped else 3
     world = collection(photos=3, points=25, sweep_deg=30.0, model=model, lenses=(lens,) * cameras, grouped=grouped)
     bundle = disturbed(world.bundle(wrong=0.2), 0.05)
-    options = Adjust(principal=True, distortion=True, loss=loss, loss_px=2.0, rotations=rotations)
-    prior = Prior(bundle.intrinsics * 1.01 + 0.01, np.array([[30.0, 30, 9, 9, 0.1, 0.1, 0.01, 0.01]] * cameras))
+    options = BundleOptions(principal=True, distortion=True, loss=loss, loss_px=2.0, rotations=rotations)
+    prior = IntrinsicsPrior(
+        bundle.intrinsics * 1.01 + 0.01, np.array([[30.0, 30, 9, 9, 0.1, 0.1, 0.01, 0.01]] * cameras)
+    )
     task = adjustment.objective(bundle, options, prior, np.linspace(0.5, 2.0, len(bundle.xy)))
     parts = adjustment.structure(task.sights, task.free.pose, task.free.lens)
     state = adjustment.state_of(bundle, task.sights)
@@ -80,12 +82,12 @@ def test_blocks_of_points_change_nothing(collection: Make, monkeypatch: pytest.M
     lens = (1500.0, 800.0, 600.0, -0.05)
     world = collection(photos=8, points=150, noise_px=0.5, lenses=(lens,) * (1 if grouped else 8), grouped=grouped)
     bundle = disturbed(world.bundle(wrong=0.05), 0.1)
-    anchors = replace(no_anchors(8), fixed=np.arange(8) == 3)
+    anchors = replace(no_pose_priors(8), fixed=np.arange(8) == 3)
     steps, numbers = [], []
-    monkeypatch.setattr(sights, "OFTEN", 0)
+    monkeypatch.setattr(observation_order, "OFTEN", 0)
     for size, remembered in ((10**6, 10**6), (100, 150)):
         monkeypatch.setattr(normal_equations, "REMEMBERED", remembered)
-        task = adjustment.objective(bundle, Adjust(distortion=True), anchors=anchors, block=size)
+        task = adjustment.objective(bundle, BundleOptions(distortion=True), anchors=anchors, block=size)
         parts = adjustment.structure(task.sights, task.free.pose, task.free.lens)
         state = adjustment.state_of(bundle, task.sights)
         engine = adjustment.OnProcessor(task, parts)
@@ -118,7 +120,7 @@ def test_blocks_of_points_change_nothing(collection: Make, monkeypatch: pytest.M
 def test_perfect_observations_end_at_the_truth(collection: Make, options: dict[str, Any]) -> None:
     world = collection(photos=8, points=150, **options)
     truth = world.bundle()
-    found, summary = adjust(disturbed(truth), ALL)
+    found, summary = adjust_bundle(disturbed(truth), ALL)
     assert summary.initial_cost > 1e3 * len(truth.xy) * summary.final_cost
     assert errors_px(found).max() < 1e-6
     np.testing.assert_allclose(found.intrinsics[:, :4], truth.intrinsics[:, :4], atol=1e-3)
@@ -130,7 +132,7 @@ def test_noise_and_outliers(collection: Make) -> None:
     """Every tenth observation is off by about 80 px; the others by half a pixel."""
     world = collection(photos=10, points=300, noise_px=0.5)
     truth = world.bundle(wrong=0.1)
-    found, _ = adjust(disturbed(truth, 0.2), Adjust(loss_px=0.5, max_iterations=60))
+    found, _ = adjust_bundle(disturbed(truth, 0.2), BundleOptions(loss_px=0.5, max_iterations=60))
     errors = world.errors(found.cam_from_world)
     assert np.nanmax(errors.rotation_error_deg) < 0.4
     assert np.nanmax(errors.centre_error) < 0.03  # of a distance of 6
@@ -140,11 +142,11 @@ def test_noise_and_outliers(collection: Make) -> None:
 
 def test_what_is_frozen_stays(collection: Make) -> None:
     start = disturbed(collection(photos=5, points=80, noise_px=0.5).bundle(), 0.2)
-    found, _ = adjust(start, Adjust(focal=False, rotations=False, max_iterations=5))
+    found, _ = adjust_bundle(start, BundleOptions(focal=False, rotations=False, max_iterations=5))
     np.testing.assert_array_equal(found.intrinsics, start.intrinsics)
     np.testing.assert_array_equal(found.cam_from_world[:, :, :3], start.cam_from_world[:, :, :3])
     assert (found.cam_from_world[:, :, 3] != start.cam_from_world[:, :, 3]).any(axis=1).all()
-    found, _ = adjust(start, Adjust(max_iterations=5))
+    found, _ = adjust_bundle(start, BundleOptions(max_iterations=5))
     np.testing.assert_array_equal(found.intrinsics[:, 2:], start.intrinsics[:, 2:])
     assert (found.intrinsics[:, :2] != start.intrinsics[:, :2]).all()
     assert found.intrinsics[0, 0] == found.intrinsics[0, 1]
@@ -156,10 +158,10 @@ def test_the_prior_decides_what_the_photos_do_not(collection: Make) -> None:
     start = world.bundle()
     mean = start.intrinsics.copy()
     start.intrinsics[0, 2:4] += [25.0, -15.0]
-    prior = Prior(mean, np.array([[np.inf, np.inf, 5.0, 5.0, 1e-6, 1e-6, 1e-6, 1e-6]]))
-    options = Adjust(principal=True, distortion=True, max_iterations=60)
-    free, _ = adjust(start, options)
-    believed, _ = adjust(start, options, prior)
+    prior = IntrinsicsPrior(mean, np.array([[np.inf, np.inf, 5.0, 5.0, 1e-6, 1e-6, 1e-6, 1e-6]]))
+    options = BundleOptions(principal=True, distortion=True, max_iterations=60)
+    free, _ = adjust_bundle(start, options)
+    believed, _ = adjust_bundle(start, options, prior)
     assert np.abs(believed.intrinsics[0, 2:4] - mean[0, 2:4]).max() < 2.0
     assert np.abs(free.intrinsics[0, 2:4] - mean[0, 2:4]).max() > 6.0
     assert np.median(errors_px(believed)) < 1.2 * np.median(errors_px(free))
@@ -171,7 +173,7 @@ def test_points_behind_a_camera_do_no_harm(collection: Make) -> None:
     behind = camera_points(start)[:, 2] <= 0
     assert behind.any()
     assert np.isinf(errors_px(start)[behind]).all()
-    found, summary = adjust(start, ALL)
+    found, summary = adjust_bundle(start, ALL)
     assert np.isfinite(summary.final_cost)
     assert np.isfinite(found.points).all()
     assert np.isfinite(found.cam_from_world).all()
@@ -181,7 +183,7 @@ def test_points_behind_a_camera_do_no_harm(collection: Make) -> None:
 def test_photos_without_a_pose_stay_without(collection: Make) -> None:
     world = collection(photos=6, points=100, noise_px=0.3)
     start = world.bundle_without(2)
-    found, _ = adjust(start, Adjust(max_iterations=5))
+    found, _ = adjust_bundle(start, BundleOptions(max_iterations=5))
     assert np.isnan(found.cam_from_world[2]).all()
     assert np.isfinite(np.delete(found.cam_from_world, 2, axis=0)).all()
 
@@ -191,12 +193,12 @@ def test_observations_out_of_order_are_refused(collection: Make) -> None:
     order = np.arange(len(bundle.xy))[::-1]
     jumbled = replace(bundle, xy=bundle.xy[order], photo=bundle.photo[order], point=bundle.point[order])
     with pytest.raises(ValueError, match="sorted by point"):
-        adjust(jumbled, Adjust())
+        adjust_bundle(jumbled, BundleOptions())
 
 
 def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
     start = disturbed(collection(photos=6, points=100, noise_px=0.5).bundle(wrong=0.05), 0.2)
-    first, second = adjust(start, ALL)[0], adjust(start, ALL)[0]
+    first, second = adjust_bundle(start, ALL)[0], adjust_bundle(start, ALL)[0]
     for name in ("cam_from_world", "intrinsics", "points"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
 
@@ -215,17 +217,17 @@ def test_all_ways_of_solving_lead_to_the_same_place(
         return replace(found, plan=replace(found.plan, way=way))
 
     exact = {"max_iterations": 100, "tolerance": 1e-12}
-    for options in (Adjust(distortion=True, **exact), Adjust(focal=False, **exact)):
-        usual, usual_summary = adjust(start, options)
+    for options in (BundleOptions(distortion=True, **exact), BundleOptions(focal=False, **exact)):
+        usual, usual_summary = adjust_bundle(start, options)
         monkeypatch.setattr(adjustment, "structure", told)
-        found, summary = adjust(start, options)
+        found, summary = adjust_bundle(start, options)
         monkeypatch.undo()
         assert summary.final_cost == pytest.approx(usual_summary.final_cost, rel=1e-9)
         np.testing.assert_allclose(found.intrinsics, usual.intrinsics, rtol=1e-4, atol=1e-5)
 
 
 def test_the_costs_on_the_way(collection: Make) -> None:
-    _, summary = adjust(disturbed(collection(photos=6, points=100, noise_px=0.5).bundle(), 0.3), ALL)
+    _, summary = adjust_bundle(disturbed(collection(photos=6, points=100, noise_px=0.5).bundle(), 0.3), ALL)
     assert summary.costs[0] == summary.initial_cost
     assert summary.costs[-1] == summary.final_cost
     assert (np.diff(summary.costs) < 0).all()
@@ -239,7 +241,7 @@ def test_a_photo_may_see_a_point_twice(collection: Make) -> None:
     twice = np.sort(np.concatenate([np.arange(len(start.xy)), np.flatnonzero(start.photo == 2)]))
     doubled = replace(start, **{name: getattr(start, name)[twice] for name in ("xy", "photo", "point", "row")})
     weighed = np.where(start.photo == 2, 0.5**0.5, 1.0)
-    options = Adjust(loss=SQUARES, max_iterations=50, tolerance=1e-12)
-    a, b = adjust(doubled, options)[1], adjust(start, options, sigma=weighed)[1]
+    options = BundleOptions(loss=SQUARES, max_iterations=50, tolerance=1e-12)
+    a, b = adjust_bundle(doubled, options)[1], adjust_bundle(start, options, sigma=weighed)[1]
     assert a.final_cost == pytest.approx(b.final_cost, rel=1e-9)
     assert a.iterations == b.iterations

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.bundle.adjust import adjust
-from unposed.optim.bundle.anchors import no_anchors
+from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.ceres import adjust_by_ceres
 from unposed.optim.bundle.intrinsics import HELD, hold_principal
-from unposed.optim.bundle.problem import Adjust, Bundle, errors_px
+from unposed.optim.bundle.pose_priors import no_pose_priors
+from unposed.optim.bundle.problem import Bundle, BundleOptions, errors_px
 
 LOSS_PX = 1.0
 
@@ -28,13 +28,13 @@ def test_the_minimum_is_that_of_ceres(collection: Callable[..., Any], seed: int)
     sizes = ((1600, 1200), (1000, 800))
     world = collection(photos=20, points=500, lenses=lenses, sizes=sizes, noise_px=0.5, seed=seed)
     start = world.bundle(wrong=0.02, wrong_px=20.0)
-    free = Adjust(distortion=True, loss_px=LOSS_PX, max_iterations=200, tolerance=1e-12)
+    free = BundleOptions(distortion=True, loss_px=LOSS_PX, max_iterations=200, tolerance=1e-12)
 
     theirs, their_summary = adjust_by_ceres(start, free)
     assert their_summary.initial_cost == pytest.approx(cost(start), rel=1e-12)
     assert their_summary.final_cost == pytest.approx(cost(theirs), rel=1e-12)
 
-    ours, summary = adjust(start, replace(free, tolerance=1e-9))
+    ours, summary = adjust_bundle(start, replace(free, tolerance=1e-9))
     assert summary.iterations <= 14  # plain reweighting takes 17 and more
     assert summary.final_cost == pytest.approx(cost(ours), rel=1e-12)
     assert cost(ours) < 0.9 * cost(start)
@@ -50,7 +50,7 @@ def test_ceres_leaves_what_is_frozen(collection: Callable[..., Any]) -> None:
     world = collection(photos=5, points=80, noise_px=0.5)
     start = world.bundle()
     start.points[:] += 0.05
-    found, summary = adjust_by_ceres(start, Adjust(focal=False, rotations=False, max_iterations=20))
+    found, summary = adjust_by_ceres(start, BundleOptions(focal=False, rotations=False, max_iterations=20))
     assert summary.final_cost < 0.5 * summary.initial_cost
     np.testing.assert_array_equal(found.intrinsics, start.intrinsics)
     np.testing.assert_allclose(found.cam_from_world[:, :, :3], start.cam_from_world[:, :, :3], atol=1e-12)
@@ -60,7 +60,7 @@ def test_ceres_leaves_what_is_frozen(collection: Callable[..., Any]) -> None:
 def test_ceres_skips_photos_without_a_pose(collection: Callable[..., Any]) -> None:
     world = collection(photos=6, points=100, noise_px=0.3)
     partly = world.bundle_without(2)
-    found, _ = adjust_by_ceres(partly, Adjust(max_iterations=20))
+    found, _ = adjust_by_ceres(partly, BundleOptions(max_iterations=20))
     assert np.isnan(found.cam_from_world[2]).all()
     assert np.isfinite(np.delete(found.cam_from_world, 2, axis=0)).all()
 
@@ -71,7 +71,7 @@ def test_ceres_holds_given_cameras_and_doubtful_principal_points(collection: Cal
     start = world.bundle()
     prior = world.belief().prior
     prior.sigma[0] = HELD
-    options = Adjust(principal=True, distortion=True, max_iterations=20)
+    options = BundleOptions(principal=True, distortion=True, max_iterations=20)
     free, _ = adjust_by_ceres(start, options, prior)
     np.testing.assert_array_equal(free.intrinsics[0], start.intrinsics[0])
     assert (free.intrinsics[1, :5] != start.intrinsics[1, :5]).all()
@@ -85,12 +85,12 @@ def test_ceres_leaves_fixed_poses(collection: Callable[..., Any]) -> None:
     world = collection(photos=8, points=150, noise_px=0.5)
     start = world.bundle()
     start.points[:] += 0.05
-    anchors = replace(no_anchors(8), fixed=np.isin(np.arange(8), [1, 6]))
-    options = Adjust(loss_px=LOSS_PX, max_iterations=100, tolerance=1e-12)
+    anchors = replace(no_pose_priors(8), fixed=np.isin(np.arange(8), [1, 6]))
+    options = BundleOptions(loss_px=LOSS_PX, max_iterations=100, tolerance=1e-12)
     theirs, _ = adjust_by_ceres(start, options, anchors=anchors)
     np.testing.assert_allclose(
         theirs.cam_from_world[anchors.fixed], start.cam_from_world[anchors.fixed], rtol=0, atol=1e-12
     )
-    ours, _ = adjust(start, options, anchors=anchors)
+    ours, _ = adjust_bundle(start, options, anchors=anchors)
     assert cost(ours) == pytest.approx(cost(theirs), rel=1e-6)
     np.testing.assert_allclose(ours.cam_from_world, theirs.cam_from_world, atol=1e-3)

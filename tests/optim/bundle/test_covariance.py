@@ -8,22 +8,22 @@ import numpy as np
 import pycolmap
 import pytest
 
-from unposed.optim.bundle.adjust import adjust
-from unposed.optim.bundle.anchors import no_anchors
+from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.ceres import prepared
 from unposed.optim.bundle.covariance import covariance
 from unposed.optim.bundle.losses import SQUARES
-from unposed.optim.bundle.problem import Adjust, Prior
+from unposed.optim.bundle.pose_priors import no_pose_priors
+from unposed.optim.bundle.problem import BundleOptions, IntrinsicsPrior
 
 Make = Callable[..., Any]
-PLAIN = Adjust(loss=SQUARES, max_iterations=100, tolerance=1e-13)
+PLAIN = BundleOptions(loss=SQUARES, max_iterations=100, tolerance=1e-13)
 
 
 def test_covariances_are_those_of_colmap(collection: Make) -> None:
     """Two photos fixed. COLMAP says nothing of the scatter, and counts turns by halves: it is quaternions that move."""
-    found, _ = adjust(collection(photos=6, points=120, noise_px=0.5).bundle(), PLAIN)
+    found, _ = adjust_bundle(collection(photos=6, points=120, noise_px=0.5).bundle(), PLAIN)
     held = np.arange(6) < 2
-    ours = covariance(found, PLAIN, anchors=replace(no_anchors(6), fixed=held))
+    ours = covariance(found, PLAIN, anchors=replace(no_pose_priors(6), fixed=held))
     assert ours.free_gauge == 0
     assert not ours.poses[held].any()
     model, _ = prepared(found, PLAIN)
@@ -50,7 +50,7 @@ def test_repeated_noise_scatters_as_it_says(collection: Make, grouped: bool) -> 
     truth = collection(photos=5, points=120, sweep_deg=60.0, lenses=(lens,) * 5, grouped=grouped).bundle()
     focal = []
     for seed in range(100):
-        found, _ = adjust(replace(truth, xy=noisy(truth.xy, seed)), replace(PLAIN, tolerance=1e-7))
+        found, _ = adjust_bundle(replace(truth, xy=noisy(truth.xy, seed)), replace(PLAIN, tolerance=1e-7))
         focal.append(found.intrinsics[:, 0])
     told = covariance(found, PLAIN)
     np.testing.assert_allclose(np.std(focal, axis=0), np.sqrt(told.intrinsics[:, 0, 0]), rtol=0.25)
@@ -63,13 +63,13 @@ def noisy(xy: np.ndarray, seed: int) -> np.ndarray:
 
 
 def test_the_scatter_of_the_errors_is_found(collection: Make) -> None:
-    found, _ = adjust(collection(photos=8, points=300, noise_px=0.7).bundle(), PLAIN)
+    found, _ = adjust_bundle(collection(photos=8, points=300, noise_px=0.7).bundle(), PLAIN)
     assert covariance(found, PLAIN).noise_px == pytest.approx(0.7, rel=0.05)
 
 
 def test_the_gauge_is_counted(collection: Make) -> None:
-    found, _ = adjust(collection(photos=5, points=100, noise_px=0.5).bundle(), PLAIN)
-    anchors = no_anchors(5)
+    found, _ = adjust_bundle(collection(photos=5, points=100, noise_px=0.5).bundle(), PLAIN)
+    anchors = no_pose_priors(5)
     level = replace(anchors, down=found.cam_from_world[:, :, 1], down_sigma_rad=np.full(5, 0.01))
     centres = -np.einsum("cji,cj->ci", found.cam_from_world[:, :, :3], found.cam_from_world[:, :, 3])
     placed = replace(anchors, centre=centres, centre_sigma=np.full((5, 3), 0.1))
@@ -79,10 +79,10 @@ def test_the_gauge_is_counted(collection: Make) -> None:
 
 def test_motions_of_the_whole_are_taken_out(collection: Make) -> None:
     """Turning everything by the same little turn is no uncertainty: the mean turn of all photos has none."""
-    found, _ = adjust(collection(photos=5, points=100, noise_px=0.5).bundle(), PLAIN)
+    found, _ = adjust_bundle(collection(photos=5, points=100, noise_px=0.5).bundle(), PLAIN)
     told = covariance(found, PLAIN)
     assert np.linalg.eigvalsh(told.poses[:, :3, :3]).min() > 0.0
-    held = covariance(found, PLAIN, anchors=replace(no_anchors(5), fixed=np.arange(5) == 0))
+    held = covariance(found, PLAIN, anchors=replace(no_pose_priors(5), fixed=np.arange(5) == 0))
     assert held.free_gauge == 1  # the size
     spread = np.trace(told.poses, axis1=1, axis2=2).sum()
     assert spread < np.trace(held.poses, axis1=1, axis2=2).sum()
@@ -90,20 +90,20 @@ def test_motions_of_the_whole_are_taken_out(collection: Make) -> None:
 
 def test_what_the_photos_do_not_tell_shows_in_the_condition(collection: Make) -> None:
     """All photos turn about nothing but one line and see one wall from afar: focal length and distance go together."""
-    good, _ = adjust(collection(photos=8, points=200, noise_px=0.3).bundle(), PLAIN)
-    narrow, _ = adjust(collection(photos=2, points=200, sweep_deg=2.0, noise_px=0.3).bundle(), PLAIN)
+    good, _ = adjust_bundle(collection(photos=8, points=200, noise_px=0.3).bundle(), PLAIN)
+    narrow, _ = adjust_bundle(collection(photos=2, points=200, sweep_deg=2.0, noise_px=0.3).bundle(), PLAIN)
     free = replace(PLAIN, principal=True)
     known = covariance(good, free)
     unknown = covariance(narrow, free)
     assert unknown.condition > 30.0 * known.condition
     assert unknown.intrinsics[0, 2, 2] > 100.0 * known.intrinsics[0, 2, 2]
-    prior = Prior(narrow.intrinsics, np.full((1, 8), 5.0), 1.0)
+    prior = IntrinsicsPrior(narrow.intrinsics, np.full((1, 8), 5.0), 1.0)
     believed = covariance(narrow, free, prior)
     assert believed.intrinsics[0, 2, 2] < 0.1 * unknown.intrinsics[0, 2, 2]
 
 
 def test_photos_without_a_pose_have_none(collection: Make) -> None:
     world = collection(photos=6, points=100, noise_px=0.3)
-    told = covariance(adjust(world.bundle_without(2), PLAIN)[0], PLAIN)
+    told = covariance(adjust_bundle(world.bundle_without(2), PLAIN)[0], PLAIN)
     assert np.isnan(told.poses[2]).all()
     assert np.isfinite(np.delete(told.poses, 2, axis=0)).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.bundle.problem import Bundle, errors_px
-from unposed.optim.mapping.tracks import Tracks, Views, join
+from unposed.optim.mapping.tracks import Keypoints, Tracks, establish_tracks
 from unposed.optim.mapping.triangulation import (
     angles_deg,
     keep_observations,
@@ -22,15 +22,17 @@ Make = Callable[..., Any]
 LENS = ((1500.0, 810.0, 590.0, -0.05),)
 
 
-def solve(world: Any, tracks: Tracks, views: Views | None = None, **options: Any) -> Bundle:
+def solve(world: Any, tracks: Tracks, views: Keypoints | None = None, **options: Any) -> Bundle:
     truth = world.bundle()
     poses = options.pop("poses", truth.cam_from_world)
     limits = {"max_error_px": 4.0, "min_angle_deg": 1.0, **options}
-    return triangulate(views or world.views, tracks, truth.models, truth.intrinsics, truth.camera_of, poses, **limits)
+    return triangulate(
+        views or world.views, tracks, truth.models, truth.intrinsics, truth.camera_of_photo, poses, **limits
+    )
 
 
 def tracks_of(world: Any) -> Tracks:
-    return join(world.views, world.matches.row_a, world.matches.row_b)
+    return establish_tracks(world.views, world.matches.row_a, world.matches.row_b)
 
 
 def true_points(world: Any, bundle: Bundle) -> np.ndarray:
@@ -167,7 +169,7 @@ def test_errors_of_what_cannot_be_seen_are_infinite(collection: Make) -> None:
 def test_rays_are_unit_and_point_at_their_points(collection: Make) -> None:
     world = collection(photos=4, lenses=LENS)
     truth = world.bundle()
-    rays = rays_of(world.views, truth.row, truth.photo, truth.models, truth.intrinsics, truth.camera_of)
+    rays = rays_of(world.views, truth.row, truth.photo, truth.models, truth.intrinsics, truth.camera_of_photo)
     poses = truth.cam_from_world[truth.photo]
     y = np.einsum("mij,mj->mi", poses[:, :, :3], truth.points[truth.point]) + poses[:, :, 3]
     np.testing.assert_allclose(rays, y / np.linalg.norm(y, axis=1, keepdims=True), atol=1e-10)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
-from unposed.optim.pointmaps.alignment import align, misfit, refine_pairs
+from unposed.optim.pointmaps.alignment import align_point_maps, misfit, refine_pairs
 from unposed.optim.pointmaps.graph_average import Placed, place
 from unposed.optim.pointmaps.moments import SIZE, MatchedPoints, System, _moved, _normal_equations, moments_of
 from unposed.optim.pointmaps.pair_similarity import pair_similarities
@@ -79,7 +79,7 @@ def started(made: World) -> Placed:
 
 def aligned(made: World, start: Placed, sigma: float = 0.05, angle_noise: float = 1e-3, renewals: int = 6) -> tuple:
     n = len(made.truth)
-    found = align(made.matched, start, np.arange(n), np.full(n, sigma), angle_noise, renewals=renewals)
+    found = align_point_maps(made.matched, start, np.arange(n), np.full(n, sigma), angle_noise, renewals=renewals)
     return found, made.errors(found.placed)
 
 
@@ -165,7 +165,7 @@ def test_without_a_trusted_match_everyone_stays() -> None:
     made = world(photos=4, reach=2)
     nothing = MatchedPoints(made.matched.pairs, made.matched.p, made.matched.q, np.zeros_like(made.matched.weight))
     start = made.true_start()
-    found = align(nothing, start, np.arange(4), np.full(4, 0.05), 1e-3)
+    found = align_point_maps(nothing, start, np.arange(4), np.full(4, 0.05), 1e-3)
     np.testing.assert_allclose(found.placed.rotation, start.rotation, atol=1e-9)
     assert np.isfinite(found.placed.translation).all() and not found.trust.any()
 
@@ -178,7 +178,9 @@ def test_a_camera_that_turns_on_the_spot() -> None:
     seen = np.einsum("nij,kj->nki", turn, points)
     matched = MatchedPoints(pairs, seen[pairs[:, 0]], seen[pairs[:, 1]], np.ones((len(pairs), 60)))
     similar = pair_similarities(matched.p, matched.q, matched.weight)
-    found = align(matched, place(5, matched.pairs, similar, similar.strength()), np.arange(5), np.zeros(5), 1e-3)
+    found = align_point_maps(
+        matched, place(5, matched.pairs, similar, similar.strength()), np.arange(5), np.zeros(5), 1e-3
+    )
     placed = found.placed
     relative = placed.rotation[0].T @ placed.rotation
     np.testing.assert_allclose(relative, turn[0] @ turn.transpose(0, 2, 1), atol=1e-6)
@@ -193,7 +195,7 @@ def test_known_focal_lengths_stay() -> None:
 
 def test_photos_of_one_camera_share_its_focal_length() -> None:
     made = world(growth=np.full(8, 0.03), depth_noise=0.02, angle_noise=1e-3)
-    found = align(made.matched, started(made), np.zeros(8, np.int64), np.full(1, 0.05), 1e-3)
+    found = align_point_maps(made.matched, started(made), np.zeros(8, np.int64), np.full(1, 0.05), 1e-3)
     assert len(np.unique(found.log_growth)) == 1
     assert found.log_growth[0] == pytest.approx(0.03, abs=3e-3)
 
@@ -201,7 +203,7 @@ def test_photos_of_one_camera_share_its_focal_length() -> None:
 def test_misfit_tells_right_focal_lengths_from_wrong_ones() -> None:
     made = world(growth=np.linspace(-0.04, 0.04, 8), depth_noise=0.02, angle_noise=1e-3)
     own, _ = aligned(made, started(made))
-    shared = align(made.matched, own.placed, np.zeros(8, np.int64), np.full(1, 0.05), 1e-3)
+    shared = align_point_maps(made.matched, own.placed, np.zeros(8, np.int64), np.full(1, 0.05), 1e-3)
     assert misfit(made.matched, own, own.noise) < 0.9 * misfit(made.matched, shared, own.noise)
 
 

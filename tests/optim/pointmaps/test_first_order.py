@@ -11,12 +11,12 @@ import torch
 from unposed.optim.pointmaps.first_order import (
     COARSE,
     FINE,
-    Aligned,
+    FirstOrderAlignment,
     Matched,
     Phase,
     Problem,
     State,
-    align,
+    align_first_order,
     cosine,
     power_loss,
 )
@@ -123,7 +123,7 @@ def test_the_end_is_as_good_as_the_published_one(
 ) -> None:
     expected = reference("fixtures/ga_small_result.safetensors")
     curve = expected[f"{name}.loss"]
-    found = align(*small, phases, shared=shared)
+    found = align_first_order(*small, phases, shared=shared)
     assert len(found.losses) == len(curve)
     np.testing.assert_allclose(found.losses[:8], curve[:8], rtol=1e-5)
     assert found.losses[-1] == pytest.approx(curve[-1], rel=end)  # Adam's steps are signs: paths part after a while
@@ -184,7 +184,7 @@ def made_up(photos: int = 5, points: int = 200, seed: int = 0) -> tuple[Matched,
     return matched, np.array(poses)
 
 
-def relative_errors_deg(found: Aligned, truth: np.ndarray) -> np.ndarray:
+def relative_errors_deg(found: FirstOrderAlignment, truth: np.ndarray) -> np.ndarray:
     ours, theirs = (np.linalg.inv(poses[0]) @ poses for poses in (found.world_from_cam, truth))
     turned = np.trace(ours[:, :3, :3].transpose(0, 2, 1) @ theirs[:, :3, :3], axis1=1, axis2=2)
     return np.degrees(np.arccos(np.clip((turned - 1.0) / 2.0, -1.0, 1.0)))
@@ -193,7 +193,7 @@ def relative_errors_deg(found: Aligned, truth: np.ndarray) -> np.ndarray:
 def test_perfect_matches_are_aligned() -> None:
     matched, truth = made_up()
     tree = Tree(2, [(2, 1), (2, 3), (1, 0), (3, 4)])
-    found = align(matched, tree, (COARSE, replace(FINE, principal=False)))
+    found = align_first_order(matched, tree, (COARSE, replace(FINE, principal=False)))
     assert relative_errors_deg(found, truth).max() < 0.1
     np.testing.assert_allclose(found.focal_px, 300.0, rtol=5e-3)
 
@@ -230,5 +230,5 @@ def test_no_match_at_all_is_no_harm() -> None:
     matched, _ = made_up(photos=2)
     nothing = np.zeros(0, np.int64)
     empty = replace(matched, row_a=nothing, row_b=nothing, weight=np.zeros(0))
-    found = align(empty, Tree(0, [(0, 1)]), (replace(COARSE, iterations=3),))
+    found = align_first_order(empty, Tree(0, [(0, 1)]), (replace(COARSE, iterations=3),))
     assert np.isfinite(found.world_from_cam).all()

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unposed.optim.bundle.intrinsics import Intrinsics, believe
+from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
 from unposed.optim.evaluation import evaluate_poses
-from unposed.optim.pointmaps.map_alignment import Aligned, align_maps
+from unposed.optim.pointmaps.map_alignment import AlignedMaps, align_maps
 from unposed.optim.pointmaps.pair_maps import LATTICE, PairMaps, cells_of
 
 SIZE = np.array([640.0, 480.0])
@@ -52,7 +52,7 @@ class World:
 
     def align(
         self, belief: Intrinsics, sigma: list[float], maps: PairMaps | None = None, split: bool = True
-    ) -> Aligned:
+    ) -> AlignedMaps:
         found = align_maps(
             maps or self.maps,
             np.tile(SIZE, (self.photos, 1)),
@@ -64,17 +64,19 @@ class World:
         assert found is not None
         return found
 
-    def rotation_deg(self, found: Aligned) -> float:
+    def rotation_deg(self, found: AlignedMaps) -> float:
         error = evaluate_poses(self.truth, found.cam_from_world).relative_rotation_median_deg
         assert error is not None
         return error
 
 
-def belief(camera_of: list[int], focal: float = 700.0) -> Intrinsics:
-    cameras = max(camera_of) + 1
+def belief(camera_of_photo: list[int], focal: float = 700.0) -> Intrinsics:
+    cameras = max(camera_of_photo) + 1
     params = [(focal, *(SIZE / 2))] * cameras
     sizes = np.tile(SIZE, (cameras, 1))
-    return believe(["SIMPLE_PINHOLE"] * cameras, params, sizes, ["guess"] * cameras, np.array(camera_of), 1.0)
+    return intrinsics_with_priors(
+        ["SIMPLE_PINHOLE"] * cameras, params, sizes, ["guess"] * cameras, np.array(camera_of_photo), 1.0
+    )
 
 
 def test_one_focal_length_for_all_where_all_share_it() -> None:
@@ -91,7 +93,7 @@ def test_photos_of_equal_size_with_focal_lengths_of_their_own() -> None:
     world = World(focal)
     found = world.align(belief([0] * 10), [np.inf])
     assert len(found.intrinsics.models) == 10
-    np.testing.assert_allclose(found.intrinsics.rows[found.intrinsics.camera_of, 0], focal, rtol=0.015)
+    np.testing.assert_allclose(found.intrinsics.rows[found.intrinsics.camera_of_photo, 0], focal, rtol=0.015)
     assert world.rotation_deg(found) < 0.3
 
 

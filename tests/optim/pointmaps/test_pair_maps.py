@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unposed.optim.bundle.intrinsics import Intrinsics, believe
+from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
 from unposed.optim.pointmaps.depth_fusion import fuse
 from unposed.optim.pointmaps.pair_maps import (
     LATTICE,
@@ -114,11 +114,13 @@ def test_lattice_means() -> None:
     assert np.isfinite(level).sum() == 3
 
 
-def belief(photos: int, camera_of: list[int]) -> Intrinsics:
-    cameras = max(camera_of) + 1
+def belief(photos: int, camera_of_photo: list[int]) -> Intrinsics:
+    cameras = max(camera_of_photo) + 1
     params = [(300.0, 120.0, 60.0)] * cameras
     sizes = np.tile(SIZE, (cameras, 1))
-    return believe(["SIMPLE_PINHOLE"] * cameras, params, sizes, ["guess"] * cameras, np.array(camera_of), 1.0)
+    return intrinsics_with_priors(
+        ["SIMPLE_PINHOLE"] * cameras, params, sizes, ["guess"] * cameras, np.array(camera_of_photo), 1.0
+    )
 
 
 def test_focal_lengths_are_those_that_predictions_agree_upon() -> None:

@@ -16,9 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unposed.pipeline.errors import ConfigError
-from unposed.plugins.mast3r.checkpoint import load_network, network_of, read_checkpoint, read_torch
-from unposed.plugins.mast3r.config import (
+from unposed.networks.mast3r.checkpoint import load_network, network_of, read_checkpoint, read_torch
+from unposed.networks.mast3r.config import (
     DptConfig,
     NetworkConfig,
     StackConfig,
@@ -26,7 +25,8 @@ from unposed.plugins.mast3r.config import (
     config_from,
     parse_constructor,
 )
-from unposed.plugins.mast3r.network import Network
+from unposed.networks.mast3r.network import Network
+from unposed.pipeline.errors import ConfigError
 
 SMALL = NetworkConfig(
     encoder=StackConfig(16, 2, 2),

@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from unposed.networks.mast3r.checkpoint import load_network
+from unposed.networks.mast3r.preprocess import as_images
+from unposed.networks.mast3r.retrieval import RetrievalHead, head_from, load_retrieval_head
 from unposed.pipeline.artifacts import Features, Photo, Tokens
-from unposed.pipeline.codec import decode, encode
-from unposed.pipeline.content import content_hash
 from unposed.pipeline.errors import ConfigError
-from unposed.pipeline.photos import single_photos
+from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.stage import Resources, StageError
+from unposed.pipeline.store.codec import decode, encode
+from unposed.pipeline.store.content import content_hash
 from unposed.pipeline.unpickle import read_arrays
 from unposed.plugins.features.mast3r import Mast3r, Mast3rRetrieval
-from unposed.plugins.mast3r.checkpoint import load_network
-from unposed.plugins.mast3r.preprocess import as_images
-from unposed.plugins.mast3r.retrieval import RetrievalHead, head_from, load_retrieval_head
 
 Arrays = dict[str, NDArray[Any]]
 CPU = Resources(device="cpu", threads=1, ram_bytes=1 << 31, vram_bytes=0)

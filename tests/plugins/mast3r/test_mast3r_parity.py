@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unposed.plugins.mast3r.checkpoint import load_network, network_of
-from unposed.plugins.mast3r.heads import BAND, in_bands
-from unposed.plugins.mast3r.network import Network, View
-from unposed.plugins.mast3r.preprocess import as_images
+from unposed.networks.mast3r.checkpoint import load_network, network_of
+from unposed.networks.mast3r.heads import BAND, in_bands
+from unposed.networks.mast3r.network import Network, View
+from unposed.networks.mast3r.preprocess import as_images
 
 Arrays = dict[str, NDArray[Any]]
 TOLERANCE = 1e-4

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from unposed.networks.mast3r.preprocess import as_images, framed, layout
 from unposed.pipeline.stage import StageError
-from unposed.plugins.mast3r.preprocess import as_images, framed, layout
 
 
 @pytest.fixture(scope="module")

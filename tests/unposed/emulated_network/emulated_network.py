@@ -11,7 +11,7 @@ from emulation import made_up
 from oracle import HARD, Noise, Oracle, read_safetensors
 
 from unposed.pipeline.artifacts import PairMatches, Photo
-from unposed.pipeline.pixels import read_grey
+from unposed.pipeline.images.pixels import read_grey
 from unposed.pipeline.stage import Grain, Sides
 
 

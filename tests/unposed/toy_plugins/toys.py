@@ -10,14 +10,14 @@ import numpy as np
 
 from unposed.pipeline.artifacts import (
     Camera,
-    Cameras,
+    CameraPriors,
     Features,
     PairMatches,
     Photo,
     Photos,
-    Scene,
     SceneGraph,
-    Scenes,
+    SparseModel,
+    SparseModels,
 )
 from unposed.pipeline.config import Within
 from unposed.pipeline.executor import Job, Local, OutcomeStream
@@ -34,10 +34,10 @@ class ToyCameras:
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
 
-    def __call__(self, photos: Photos) -> Cameras:
+    def __call__(self, photos: Photos) -> CameraPriors:
         first = photos[0]
         camera = Camera("SIMPLE_PINHOLE", first.width, first.height, (100.0, first.width / 2, first.height / 2))
-        return Cameras((camera,), np.zeros(len(photos), np.int32), ("guess",))
+        return CameraPriors((camera,), np.zeros(len(photos), np.int32), ("guess",))
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,21 @@ class ToyFine:
     chunk: int = 1000
     at_most: int = 1000
 
-    def __call__(self, cameras: Cameras, features: PerPhoto[Features], matching: PerPair[PairMatches]) -> Scenes:
+    def __call__(
+        self, cameras: CameraPriors, features: PerPhoto[Features], matching: PerPair[PairMatches]
+    ) -> SparseModels:
         placed = list(features)[: self.at_most]
         chunks = [placed[start : start + self.chunk] for start in range(0, len(placed), self.chunk)]
         left_out = dict.fromkeys(list(features)[self.at_most :], "the toy is full")
         note = f"{sum(len(matches.weight) for matches in matching.values())} matches"
-        return Scenes(tuple(scene(cameras, features, chunk) for chunk in chunks), left_out, (note,))
+        return SparseModels(tuple(scene(cameras, features, chunk) for chunk in chunks), left_out, (note,))
 
 
-def scene(cameras: Cameras, features: PerPhoto[Features], photos: list[int]) -> Scene:
+def scene(cameras: CameraPriors, features: PerPhoto[Features], photos: list[int]) -> SparseModel:
     poses = np.tile(np.eye(3, 4), (len(photos), 1, 1))
     poses[:, 0, 3] = photos
     keypoints = np.arange(len(photos) * POINTS).reshape(len(photos), POINTS)
-    return Scene(
+    return SparseModel(
         cameras=cameras.cameras,
         photos=np.array(photos, np.int32),
         camera_of_photo=np.zeros(len(photos), np.int32),
@@ -125,7 +127,7 @@ class Sorry:
 
     grain: ClassVar[Grain] = Grain.COLLECTION
 
-    def __call__(self, matching: PerPair[PairMatches]) -> Scenes:
+    def __call__(self, matching: PerPair[PairMatches]) -> SparseModels:
         raise StageError("no two photos show the same thing: take them closer together")
 
 
@@ -135,9 +137,9 @@ class Names:
 
     separator: str = "\n"
 
-    def __call__(self, scenes: Scenes, photos: Photos, folder: Path) -> None:
+    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None:
         folder.mkdir(parents=True)
-        names = [photos[index].name for scene in scenes.components for index in scene.photos]
+        names = [photos[index].name for scene in scenes.models for index in scene.photos]
         (folder / "names.txt").write_text(self.separator.join(names))
 
 

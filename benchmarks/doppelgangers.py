@@ -1,0 +1,60 @@
+"""Buildings whose front and back are the same, photographed from all around: with doubts about pairs, and without.
+
+    python benchmarks/doppelgangers.py [SCENE:PHOTOS:WIDTH:SEED ...]
+
+Photos are rendered; the AUC@5 is that of `classic`, against the cameras they were rendered with. CPU seconds are those
+of the nodes `doubts` and `verification`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from unposed.evaluation import evaluate_model
+from unposed.reconstruction import Reconstruction, reconstruct
+from unposed.synthetic.photos import PhotoSet, write_set
+from unposed.synthetic.scenes import SCENES
+
+CASES = (
+    "repeated_facade:40:640:0",
+    "repeated_facade:36:960:0",
+    "repeated_facade:24:1280:0",
+    *(f"repeated_facade:24:640:{seed}" for seed in range(4)),
+    *(f"symmetric:36:640:{seed}" for seed in range(8)),
+)
+
+
+def main() -> None:
+    """Print the table row by row."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("cases", nargs="*", metavar="SCENE:PHOTOS:WIDTH:SEED", default=CASES)
+    print("| scene | seed | photos | pixels | without | with | pairs doubted | CPU s, doubts | verification |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for case in parser.parse_args().cases:
+        name, photos, width, seed = case.split(":")
+        with tempfile.TemporaryDirectory(prefix="unposed-benchmark-") as folder:
+            album = write_set(SCENES[name](photos=int(photos), width=int(width), seed=int(seed)), Path(folder))
+            print(_row(name, seed, photos, album, Path(folder)), flush=True)
+
+
+def _row(name: str, seed: str, photos: str, album: PhotoSet, folder: Path) -> str:
+    made, with_doubts = _judged(album, folder, ())
+    _, without = _judged(album, folder, ("doubts=null",))
+    lens = album.scene.shots[0].lens
+    doubts, verification = (made.summary["stages"][node]["cpu_s"] for node in ("doubts", "verification"))
+    cells = [name, seed, photos, f"{lens.width} x {lens.height}", f"{100 * without:.1f}", f"{100 * with_doubts:.1f}"]
+    cells += [str(len(made.summary["doubts"])), f"{doubts:.1f}", f"{verification:.1f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _judged(album: PhotoSet, folder: Path, settings: tuple[str, ...]) -> tuple[Reconstruction, float]:
+    """The reconstruction and its AUC@5; the one without doubts takes all else from the cache of the other."""
+    out = folder / ("without" if settings else "with")
+    made = reconstruct(album.images, out, preset="classic", settings=settings, cache=folder / "cache")
+    return made, evaluate_model(out, album.truth).errors.auc[5] or 0.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Published weight files to networks. A file is data: nothing in it is executed, whatever it asks for.
+
+Three layouts: a `.pth` that holds training arguments with a constructor call as text, and the parameters; a
+`.safetensors` with a `config.json` beside it; and either of them with nothing but parameters. Files of the same
+architecture from elsewhere, such as MonST3R's, load in the same way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from unposed.pipeline.errors import ConfigError
+
+from ..loading import misfits
+from .config import UnknownArchitecture, config_from, parse_constructor
+from .network import Network
+
+State = dict[str, Tensor]
+
+_scalar: Any = np.float64(0).__reduce__()[0]
+"""What NumPy writes its numbers with; where it lies depends on NumPy's version."""
+HARMLESS: list[Any] = [
+    # What training scripts leave in a checkpoint beside tensors: bags of settings, file names and numbers. None of
+    # them does anything when it is made.
+    argparse.Namespace,
+    pathlib.PosixPath,
+    np.dtype,
+    np.dtypes.Float64DType,
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+]
+
+
+def load_network(
+    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False
+) -> Network:
+    """The network of a file, ready for inference.
+
+    `dtype` is that of the transformers' parameters and matrix products; norms, rotations and heads stay in float32.
+    On a CPU the file is mapped into memory: parts of the network that are not used take none. `compiled` has the
+    transformer blocks translated for the device at their first use, which takes a minute.
+
+    ConfigError says in one line what is wrong with a file, or with the device.
+    """
+    place = device_of(device)
+    # What is converted on the spot is better read than mapped: it could not be dropped piece by piece.
+    mapped = place.type != "cpu" or dtype == torch.float32
+    network = network_of(*read_checkpoint(path, mapped=mapped), path, place, dtype)
+    if compiled:
+        for block in (*network.enc_blocks, *network.dec_blocks, *network.dec_blocks2):
+            block.compile()
+    return network
+
+
+def network_of(
+    state: State, arguments: Mapping[str, Any], path: Path, device: torch.device, dtype: torch.dtype
+) -> Network:
+    """The network with these parameters, which are not copied where device and type stay the same. `path` is for
+    messages. Empties `state`, so that what is converted may go piece by piece."""
+    full = complete(state)
+    state.clear()
+    try:
+        config = config_from({name: tuple(value.shape) for name, value in full.items()}, arguments)
+        with torch.device("meta"):
+            network = Network(config)
+    except (UnknownArchitecture, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
+    if problems := misfits(network, full):
+        raise ConfigError(f"{path}: not all of a network of the DUSt3R and MASt3R family: {problems}")
+    for name in full:
+        value = full[name]
+        # Convolutions on tensor cores want channels last.
+        order = torch.channels_last if device.type == "cuda" and value.ndim == 4 else torch.preserve_format
+        full[name] = value.to(device, _type_of(network, name, dtype), memory_format=order)
+    network.load_state_dict(full, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[State, dict[str, Any]]:
+    """The parameters in a file, and the constructor's arguments, as far as the file has them."""
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    content = read_torch(path, mapped=mapped)
+    arguments: dict[str, Any] = {}
+    if isinstance(content.get("args"), argparse.Namespace):
+        text = getattr(content["args"], "model", None)
+        if isinstance(text, str):
+            try:
+                _, arguments = parse_constructor(text)
+            except UnknownArchitecture as error:
+                raise ConfigError(f"{path}: {error}") from error
+    elif isinstance(content.get("croco_kwargs"), Mapping):
+        arguments = dict(content["croco_kwargs"])
+    return tensors_of(content.get("model", content), path), arguments
+
+
+_ALLOWING = threading.Lock()
+"""What may be unpickled is a setting of the whole process: a thread that is done would take it from one that is not."""
+
+
+def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
+    """The dictionary in a file of torch.save, its tensors mapped or read; ConfigError if it holds anything live."""
+    try:
+        with _ALLOWING, torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # whatever unpickling someone's file may raise
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            reason = "it asks for code to be run, or for objects that are no weights"
+        raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: holds no weights by name")
+    return content
+
+
+def tensors_of(state: object, path: Path) -> State:
+    """A dictionary of tensors, or ConfigError."""
+    if not (isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values())):
+        raise ConfigError(f"{path}: holds no weights by name")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
+    try:
+        state = load_file(path)
+        beside = path.with_name("config.json")
+        arguments = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {error}") from error
+    if not isinstance(arguments, Mapping):
+        raise ConfigError(f"{path}: its config.json is no table of settings")
+    numbers = {"inf": float("inf"), "-inf": float("-inf")}  # JSON has no word for them
+    return state, {
+        name: tuple(numbers.get(str(v), v) for v in value) if isinstance(value, list) else value
+        for name, value in arguments.items()
+    }
+
+
+def complete(state: Mapping[str, Tensor]) -> State:
+    """With what files may leave out because it is a copy, and without what CroCo paints pictures with.
+
+    The convolutions of each level go by two names; and before they are trained apart both decoders are the same.
+    """
+    full = dict(state)
+    for head in ("downstream_head1", "downstream_head2"):
+        for k in range(4):
+            names = f"{head}.dpt.scratch.layer{k + 1}_rn.weight", f"{head}.dpt.scratch.layer_rn.{k}.weight"
+            for name, alias in (names, names[::-1]):
+                if name in state:
+                    full.setdefault(alias, state[name])
+    if not any(name.startswith("dec_blocks2.") for name in state):
+        for name, value in state.items():
+            if name.startswith("dec_blocks."):
+                full[name.replace("dec_blocks.", "dec_blocks2.", 1)] = value
+    return {name: value for name, value in full.items() if not name.startswith("prediction_head.")}
+
+
+def _type_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
+    """Lower precision is for matrix products of the transformers alone."""
+    product = isinstance(network.get_submodule(name.rpartition(".")[0]), nn.Linear | nn.Conv2d)
+    return dtype if product and not name.startswith("downstream_head") else torch.float32
+
+
+def device_of(device: str) -> torch.device:
+    """ConfigError where it is not there."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device {device} was asked for, and there is no CUDA device that PyTorch can use: use cpu")
+    return torch.device(device)

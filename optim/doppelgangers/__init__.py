@@ -1,0 +1,1 @@
+"""Which view-graph edges join two different places that look alike (doppelgangers)."""

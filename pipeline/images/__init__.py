@@ -1,0 +1,1 @@
+"""The photo folder: image files, EXIF, and pixels on demand."""

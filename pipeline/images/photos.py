@@ -1,0 +1,151 @@
+"""Intake: a folder becomes a collection. Headers and content hashes are read, pixels are not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ..artifacts import Photo, Photos
+from ..errors import InputError
+from .exif import read_exif
+from .image_file import ADVICE, SUFFIXES, UnreadableImage, frames, open_image
+
+
+def scan(
+    folder: Path | str, *, include: Sequence[str] = (), exclude: Sequence[str] = (), masks: Path | str | None = None
+) -> Photos:
+    """All photos at or below folder, sorted by name; hidden files and folders are passed over.
+
+    include, exclude: shell patterns. One with a slash is held against the whole name (`left/*`), one without against
+    its last part (`*.png`). An empty include takes everything.
+    masks: folder of masks named as the photos are, with `.png` appended (a/b.jpg.png) or as the suffix (a/b.png).
+    Raises InputError when fewer than two photos can be used.
+    """
+    root = _folder(folder, "photo folder")
+    mask_root = None if masks is None else _folder(masks, "mask folder")
+    names = [
+        name
+        for name in sorted(_files(root, skip=mask_root))
+        if (not include or _matches(name, include)) and not _matches(name, exclude)
+    ]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        outcomes = list(pool.map(lambda name: _read(root, name, mask_root), names))
+    photos = tuple(outcome for outcome in outcomes if isinstance(outcome, Photo))
+    rejected = {n: outcome for n, outcome in zip(names, outcomes, strict=True) if isinstance(outcome, str)}
+    _check(root, photos, rejected, filtered=bool(include or exclude))
+    if mask_root is not None and not any(photo.mask for photo in photos):
+        raise InputError(
+            f"no mask in {mask_root} belongs to a photo: expected names such as {photos[0].name}.png, white shows"
+        )
+    return Photos(photos, rejected)
+
+
+def single_photos(*files: Path | str) -> Photos:
+    """These photos, in this order, under their own names. InputError names the first that cannot be used."""
+    photos = []
+    for file in map(Path, files):
+        outcome = _read(file.parent, file.name, None) if file.is_file() else "no such file"
+        if isinstance(outcome, str):
+            raise InputError(f"{file}: {outcome}")
+        photos.append(outcome)
+    return Photos(tuple(photos), {})
+
+
+def _folder(path: Path | str, what: str) -> Path:
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise InputError(f"{what} {folder} is a file: give the folder that holds it")
+    parent = folder.parent
+    siblings = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+    near = get_close_matches(folder.name, siblings, n=1)
+    hint = f": did you mean {parent / near[0]}?" if near else ""
+    raise InputError(f"no such {what}: {folder}{hint}")
+
+
+def _files(root: Path, skip: Path | None) -> Iterator[str]:
+    """Names of everything in reach that looks like a photo or could be taken for one.
+
+    Links to folders are followed, each real folder once, so that a loop of links ends.
+    """
+    visited = set() if skip is None or skip.samefile(root) else {_identity(skip)}
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if _identity(Path(folder)) in visited:
+            folders.clear()
+            continue
+        visited.add(_identity(Path(folder)))
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        for file in files:
+            suffix = Path(file).suffix.lower()
+            if not file.startswith(".") and (suffix in SUFFIXES or suffix in ADVICE):
+                yield (Path(folder) / file).relative_to(root).as_posix()
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    last = name.rpartition("/")[2]
+    return any(fnmatchcase(name if "/" in pattern else last, pattern) for pattern in patterns)
+
+
+def _read(root: Path, name: str, mask_root: Path | None) -> Photo | str:
+    """The photo, or the reason why the file is none."""
+    if not name.isprintable():  # control characters, and bytes that are no UTF-8
+        return "its name has characters that cannot be printed: rename it"
+    path = root / name
+    if advice := ADVICE.get(path.suffix.lower()):
+        return advice
+    if path.exists() and not path.is_file():
+        return "not a file but a pipe, a device or the like"
+    try:
+        with open_image(path) as image:
+            if (count := frames(image)) > 1:
+                return f"an animation of {count} frames: save the frames as single photos"
+            exif, orientation = read_exif(image)
+            width, height = image.size if orientation < 5 else image.size[::-1]
+        photo = Photo(name, path, _hash(path), width, height, orientation, exif)
+        mask = None if mask_root is None else _mask(mask_root, name)
+        return photo if mask is None else replace(photo, mask=mask, mask_content=_hash(mask))
+    except UnreadableImage as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
+
+
+def _mask(mask_root: Path, name: str) -> Path | None:
+    for candidate in (mask_root / f"{name}.png", (mask_root / name).with_suffix(".png")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _check(root: Path, photos: Sequence[Photo], rejected: dict[str, str], filtered: bool) -> None:
+    if len(photos) >= 2:
+        return
+    found = "only one usable photo" if photos else "no photos"
+    if rejected:
+        name, reason = next(iter(rejected.items()))
+        more = f" and {len(rejected) - 1} more" if len(rejected) > 1 else ""
+        remedy = f"{name}{more} cannot be used: {reason}"
+    elif filtered:
+        remedy = "check the include and exclude patterns"
+    elif photos:
+        remedy = "at least two that overlap are needed"
+    else:
+        remedy = f"expected files that end in {', '.join(sorted(SUFFIXES))}"
+    raise InputError(f"{found} in {root}: {remedy}")

@@ -1,0 +1,161 @@
+"""Pixels of a photo on demand: upright, 8-bit, reduced while decoding where the format allows.
+
+A reduced picture keeps the borders of the photo: its pixel grid spans the same rectangle, so the exact factors
+from picture to photo coordinates are photo.width / picture width and photo.height / picture height (`photo_per_px`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.Image import Transpose
+from PIL.ImageFile import ImageFile
+
+from ..artifacts import Bools, Bytes, Photo
+from ..stage import StageError
+from .image_file import UnreadableImage, one_line, open_image
+
+LARGE_WEBP = 16_000_000
+"""Pixels."""
+
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+def read_rgb(photo: Photo, max_side: int | None = None) -> Bytes:
+    """(h, w, 3) uint8, upright, its longer side at most max_side. Transparent parts are black."""
+    return np.asarray(_upright(photo, "RGB", max_side))
+
+
+def read_grey(photo: Photo, max_side: int | None = None) -> Bytes:
+    """(h, w) uint8 luma (ITU-R 601), upright, its longer side at most max_side. Cheaper than read_rgb."""
+    return np.asarray(_upright(photo, "L", max_side))
+
+
+def read_mask(photo: Photo) -> Bools | None:
+    """(h, w) bool, upright, of any size but spanning the photo; True is visible. None: everything is.
+
+    In a mask file white shows and black hides; one that never reaches half of white (labels 0 and 1) hides where it
+    is zero. Without a mask file, the transparent parts of the photo are hidden.
+    """
+    if photo.mask is None:
+        return _opaque(photo)
+    with _decoding(f"mask {photo.mask.name}"), open_image(photo.mask) as image:
+        mask = _eight_bit(image).convert("L")
+        as_stored = (photo.height, photo.width) if photo.orientation >= 5 else None
+        if mask.size == as_stored and photo.width != photo.height:
+            mask = mask.transpose(_UPRIGHT[photo.orientation])
+        values = np.asarray(mask)
+    visible: Bools = values >= (128 if values.max() >= 128 else 1)
+    return visible
+
+
+def photo_per_px(photo: Photo, picture: Bytes) -> tuple[float, float]:
+    """(x, y) factors that take pixel coordinates of a reduced picture to those of the photo."""
+    height, width = picture.shape[:2]
+    return photo.width / width, photo.height / height
+
+
+def reduced_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+    """Size with the longer side at most max_side; never enlarged."""
+    scale = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Whatever a decoder throws at us becomes one line about the file."""
+    try:
+        yield
+    except UnreadableImage as error:
+        raise StageError(f"{what}: {error}") from None
+    except MemoryError:
+        raise StageError(f"{what}: too large to decode in the memory there is") from None
+    except Exception as error:  # a decoder may raise anything on nonsense
+        raise StageError(f"{what}: the file is damaged or cut off ({one_line(error)})") from None
+
+
+def _upright(photo: Photo, mode: Literal["RGB", "L"], max_side: int | None) -> Image.Image:
+    size = reduced_size(photo.width, photo.height, max_side)
+    if photo.orientation >= 5:
+        size = size[::-1]
+    with _decoding("photo"), open_image(photo.path) as image:
+        # JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the time and memory. The last row and column of such a
+        # picture may stick out of the photo: `box` is where the photo ends, and resizing to it keeps borders exact.
+        drafted = image.draft(mode, size) if image.format == "JPEG" else None
+        picture = _half_webp(photo) if _is_large_webp(image, size) else _eight_bit(image)
+        box = drafted[1] if drafted else (0, 0, *picture.size)
+        if size != picture.size or box[2:] != picture.size:
+            picture = picture.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+        if picture.mode in ("RGBa", "La"):  # alpha has been multiplied in: what is left is the picture over black
+            bands = picture.split()[:-1]
+            picture = Image.merge("RGB", bands) if len(bands) == 3 else bands[0]
+        picture = picture.convert(mode)
+        return picture.transpose(_UPRIGHT[photo.orientation]) if photo.orientation > 1 else picture
+
+
+def _is_large_webp(image: ImageFile, size: tuple[int, int]) -> bool:
+    """Whether half of it is enough, and worth reading by other means."""
+    large = image.width * image.height > LARGE_WEBP and 2 * max(size) <= max(image.size)
+    return large and image.format == "WEBP" and not image.has_transparency_data
+
+
+def _half_webp(photo: Photo) -> Image.Image:
+    """Every two by two pixels averaged. Pillow decodes a WebP as if it were an animation, at 16 bytes a pixel; the same
+    library called by OpenCV takes 4."""
+    import cv2  # here, since few will need it, and starting up must not wait for it
+
+    data = np.fromfile(photo.path, np.uint8)
+    half = cv2.imdecode(data, cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION)
+    if half is None:
+        raise UnreadableImage("the file is damaged or cut off")
+    return Image.fromarray(cv2.cvtColor(half, cv2.COLOR_BGR2RGB))
+
+
+def _opaque(photo: Photo) -> Bools | None:
+    """Where the photo itself is not transparent; None if nowhere."""
+    with _decoding("photo"), open_image(photo.path) as image:
+        if not image.has_transparency_data:
+            return None
+        alpha = image.convert("RGBA").getchannel("A")
+        if photo.orientation > 1:
+            alpha = alpha.transpose(_UPRIGHT[photo.orientation])
+        opaque = np.asarray(alpha) >= 128
+    return None if bool(opaque.all()) else opaque
+
+
+def _eight_bit(image: ImageFile) -> Image.Image:
+    """Decoded at 8 bits per channel, in a mode that may be averaged: L, RGB, or with alpha multiplied in."""
+    image.load()
+    if image.has_transparency_data:
+        return image.convert("RGBA").convert("RGBa") if image.mode != "RGBA" else image.convert("RGBa")
+    if image.mode in ("L", "RGB"):
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_eight_bit_values(np.asarray(image)))
+    return image.convert("RGB")
+
+
+def _eight_bit_values(values: NDArray[np.generic]) -> Bytes:
+    """Deep grey values to 8 bits. White is the least 2^k - 1 that holds the brightest pixel, since 10 to 14 bit
+    sensors are often stored in 16 bits unscaled; for fractions up to one, white is one."""
+    deep = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(deep.max())
+    fractions = values.dtype.kind == "f" and top <= 1.0
+    white = 1.0 if fractions else 2.0 ** max(8, int(np.ceil(np.log2(top + 1.0)))) - 1.0
+    eight: Bytes = (np.clip(deep * np.float32(255.0 / white), 0.0, 255.0) + np.float32(0.5)).astype(np.uint8)
+    return eight

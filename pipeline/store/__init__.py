@@ -1,0 +1,1 @@
+"""Stored results: keys, encoding, and the cache file."""

@@ -1,0 +1,1 @@
+"""Published weights of networks: catalogue, download, and the files on this machine."""

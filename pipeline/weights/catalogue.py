@@ -1,0 +1,178 @@
+"""Weights that others have published: what the file is called, where it is, and under which licence.
+
+None of them comes along with this package. A file named here is the file as published: keep its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..config import did_you_mean
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One published file."""
+
+    name: str
+    """What users call it."""
+    file: str
+    about: str
+    urls: tuple[str, ...]
+    """Where it is published, the first to be tried first."""
+    licence: str
+    licence_url: str
+    notice: str = ""
+    """What to know beyond the licence's name."""
+    sha256: str | None = None
+    """Of the file, where it is known for certain."""
+
+    @property
+    def terms(self) -> str:
+        """What to read before fetching it."""
+        notice = f"\n{self.notice}" if self.notice else ""
+        return f"{self.file}: {self.about}\nlicence: {self.licence}, {self.licence_url}{notice}"
+
+
+_ATTRIBUTION = "Keep the authors' copyright notice where you pass it on."
+_NAVER = "https://download.europe.naverlabs.com/ComputerVision"
+_NON_COMMERCIAL = (
+    "Copyright Naver Corporation. Non-commercial use only; what you derive and share is under the same licence. "
+    "The data it was trained on add terms of their own: see CHECKPOINTS_NOTICE in the same repository."
+)
+_BY_NC_SA = "CC BY-NC-SA 4.0"
+
+
+def _kornia(repository: str, file: str) -> str:
+    return f"https://huggingface.co/kornia/{repository}/resolve/main/{file}"
+
+
+def _aliked(model: str, about: str) -> Weights:
+    return Weights(
+        name=model,
+        file=f"{model}.pth",
+        about=about,
+        urls=(
+            _kornia("aliked", f"{model}.pth"),
+            f"https://github.com/Shiaoming/ALIKED/raw/main/models/{model}.pth",
+        ),
+        licence="BSD-3-Clause",
+        licence_url="https://github.com/Shiaoming/ALIKED/blob/main/LICENSE",
+        notice=f"Copyright 2022 Zhao Xiaoming. {_ATTRIBUTION}",
+    )
+
+
+def _lightglue(features: str) -> Weights:
+    file = f"{features}_lightglue.pth"
+    return Weights(
+        name=f"{features}-lightglue",
+        file=file,
+        about=f"LightGlue, matching {features.upper()} features",
+        urls=(
+            _kornia("lightglue", file),
+            f"https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/{file}",
+        ),
+        licence="Apache-2.0",
+        licence_url="https://github.com/cvg/LightGlue/blob/main/LICENSE",
+        notice=_ATTRIBUTION,
+    )
+
+
+def _loftr(scenes: str, file: str) -> Weights:
+    return Weights(
+        name=f"loftr-{scenes}",
+        file=file,
+        about=f"LoFTR, matching without key points, trained {scenes}s",
+        urls=(_kornia("loftr", file), f"https://cmp.felk.cvut.cz/~mishkdmy/models/{file}"),
+        licence="Apache-2.0",
+        licence_url="https://github.com/zju3dv/LoFTR/blob/master/LICENSE",
+        notice=_ATTRIBUTION,
+    )
+
+
+def _naver(name: str, model: str, file: str, about: str) -> Weights:
+    return Weights(
+        name=name,
+        file=file,
+        about=about,
+        urls=(f"{_NAVER}/{model}/{file}",),
+        licence=_BY_NC_SA,
+        licence_url=f"https://github.com/naver/{model.lower()}/blob/main/LICENSE",
+        notice=_NON_COMMERCIAL,
+    )
+
+
+_MAST3R = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
+
+CATALOGUE: tuple[Weights, ...] = (
+    _aliked("aliked-n16", "ALIKED key points and descriptors"),
+    _aliked("aliked-n16rot", "ALIKED key points and descriptors, trained with rotated pictures"),
+    _aliked("aliked-n32", "ALIKED key points and descriptors, with twice the samples per descriptor"),
+    _lightglue("aliked"),
+    _lightglue("disk"),
+    Weights(
+        name="disk",
+        file="depth-save.pth",
+        about="DISK key points and descriptors",
+        urls=(
+            _kornia("disk", "depth-save.pth"),
+            "https://raw.githubusercontent.com/cvlab-epfl/disk/master/depth-save.pth",
+        ),
+        licence="Apache-2.0",
+        licence_url="https://github.com/cvlab-epfl/disk/blob/master/LICENSE",
+        notice=_ATTRIBUTION,
+    ),
+    _loftr("indoor", "loftr_indoor_ds_new.ckpt"),
+    _loftr("outdoor", "loftr_outdoor.ckpt"),
+    Weights(
+        name="xfeat",
+        file="xfeat.pt",
+        about="XFeat key points and descriptors",
+        urls=("https://github.com/verlab/accelerated_features/raw/main/weights/xfeat.pt",),
+        licence="Apache-2.0",
+        licence_url="https://github.com/verlab/accelerated_features/blob/main/LICENSE",
+        notice=_ATTRIBUTION,
+    ),
+    Weights(
+        name="xfeat-lighterglue",
+        file="xfeat-lighterglue.pt",
+        about="LighterGlue, matching XFeat features",
+        urls=(
+            _kornia("lightglue", "xfeat-lighterglue.pt"),
+            "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat-lighterglue.pt",
+        ),
+        licence="Apache-2.0",
+        licence_url="https://github.com/verlab/accelerated_features/blob/main/LICENSE",
+        notice=_ATTRIBUTION,
+    ),
+    _naver("mast3r", "MASt3R", f"{_MAST3R}.pth", "MASt3R, 512 pixels, metric; about 2.8 GB"),
+    _naver(
+        "mast3r-retrieval",
+        "MASt3R",
+        f"{_MAST3R}_retrieval_trainingfree.pth",
+        "retrieval head on MASt3R's encoder",
+    ),
+    _naver(
+        "mast3r-codebook",
+        "MASt3R",
+        f"{_MAST3R}_retrieval_codebook.pkl",
+        "codebook of the retrieval head; about 260 MB",
+    ),
+    _naver("dust3r", "DUSt3R", "DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth", "DUSt3R, 512 pixels, DPT head; about 2.3 GB"),
+)
+
+
+def entry(name: str) -> Weights:
+    """The entry of this name; ConfigError names the near ones."""
+    for each in CATALOGUE:
+        if name in (each.name, each.file):
+            return each
+    raise ConfigError(f"{name}: no such weights{did_you_mean(name, (each.name for each in CATALOGUE))}")
+
+
+def published(files: Iterable[str]) -> Weights | None:
+    """The first entry that is one of these files."""
+    names = list(files)
+    return next((each for file in names for each in CATALOGUE if each.file == file), None)

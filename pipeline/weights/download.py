@@ -1,0 +1,145 @@
+"""Fetching a published file: what was asked for, in one piece, and only under terms that were accepted.
+
+An interrupted download goes on where it stopped, if the server still has the same file. The file gets its name when
+it is whole, so that whatever lies in a folder of weights can be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+from ..errors import ConfigError, InputError
+from ..store.records import recall, remember
+from .catalogue import Weights
+from .files import weight_folders
+
+ACCEPTED = "accepted-licences"
+CHUNK = 1 << 20
+PATIENCE_S = 30.0
+
+Watcher = Callable[[int, int | None], None]
+"""Hears how many bytes there are, and of how many if the server says so."""
+
+
+class _Changed(Exception):
+    """What came does not belong to what was there."""
+
+
+def accept(weights: Weights) -> None:
+    """Remember that the user accepts the licence of these weights."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    try:
+        remember(ACCEPTED, recall(ACCEPTED) | {weights.name: {"licence": weights.licence, "when": now}})
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}: the acceptance cannot be remembered") from error
+
+
+def is_accepted(weights: Weights) -> bool:
+    """Whether the user has accepted the licence that these weights have."""
+    said = recall(ACCEPTED).get(weights.name)
+    return isinstance(said, Mapping) and said.get("licence") == weights.licence
+
+
+def fetch(weights: Weights, watch: Watcher = lambda done, total: None, folder: Path | None = None) -> Path:
+    """The file in the first folder of weights (or `folder`), fetched if it is not there.
+
+    ConfigError if the licence was not accepted, InputError with what to do by hand if it cannot be had.
+    """
+    folder = weight_folders()[0] if folder is None else folder
+    file = folder / weights.file
+    if file.is_file():
+        return file
+    if not is_accepted(weights):
+        raise ConfigError(
+            f"{weights.name}: read its licence ({weights.licence}, {weights.licence_url}) and accept it with "
+            f"`unposed weights accept {weights.name}`"
+        )
+    problems = []
+    for url in weights.urls:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return _fetch(url, file, weights.sha256, watch)
+        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+            problems.append(f"{url}: {_reason(error)}")
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error
+    raise InputError(f"{'; '.join(problems)}. Fetch it elsewhere, and put it here as {file}; what came is kept")
+
+
+def _fetch(url: str, file: Path, sha256: str | None, watch: Watcher) -> Path:
+    part, mark = file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part-of")
+    try:
+        _receive(url, part, mark, watch)
+    except _Changed:
+        part.unlink(missing_ok=True)
+        _receive(url, part, mark, watch)
+    if sha256 is not None and _sha256(part) != sha256:
+        part.unlink()
+        raise urllib.error.URLError("what came is not the file that was published: it was thrown away")
+    part.replace(file)
+    mark.unlink(missing_ok=True)
+    return file
+
+
+def _receive(url: str, part: Path, mark: Path, watch: Watcher) -> None:
+    """Appends to `part` what is missing. `mark` says by the server's own tag which version of the file it is."""
+    done, tag = part.stat().st_size if part.exists() else 0, _read(mark)
+    request = urllib.request.Request(url, headers={"User-Agent": "unposed", "Accept-Encoding": "identity"})
+    if done and tag:
+        request.add_header("Range", f"bytes={done}-")
+        request.add_header("If-Range", tag)
+    response: HTTPResponse
+    try:
+        response = urllib.request.urlopen(request, timeout=PATIENCE_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing beyond what we have: another file, or all of it
+            raise _Changed from error
+        raise
+    with response:
+        if response.status != 206:
+            done = 0
+        total = _total(response, done)
+        mark.write_text(response.headers.get("ETag") or response.headers.get("Last-Modified") or "", encoding="utf-8")
+        with part.open("ab" if done else "wb") as file:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                watch(done, total)
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and done != total:
+        raise urllib.error.URLError(f"it ended after {done} of {total} bytes")
+
+
+def _total(response: HTTPResponse, done: int) -> int | None:
+    if response.status == 206:
+        stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        if stated is None or int(stated[1]) != done:
+            raise _Changed
+        return int(stated[2])
+    length = response.headers.get("Content-Length")
+    return int(length) if length and length.isdecimal() else None
+
+
+def _read(mark: Path) -> str:
+    try:
+        return mark.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())

@@ -1,0 +1,114 @@
+"""Weight files of networks: named by an option, or found by their published name, never fetched unasked.
+
+    @dataclass(frozen=True)
+    class Aliked:
+        model: Literal["n16", "n16rot"] = "n16rot"
+        weights: Annotated[Path | None, WeightFile("aliked-{model}.pth")] = None
+
+A stage's field that is annotated so holds an existing file by the time the stage is called, whether the user has named
+one or not; what enters the keys of its results is the file's content. `{model}` stands for another field of the stage,
+or a property.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from ..errors import ConfigError
+from ..store.content import content_hash
+from ..store.store import default_folder
+from .catalogue import published
+
+VARIABLE = "UNPOSED_WEIGHTS"
+
+
+class WeightFile:
+    """Marks a field for `Annotated`: the names under which its file may lie in a folder of weights, best first."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def names_for(self, stage: object) -> list[str]:
+        """With the stage's other options filled in."""
+        return [name.format_map(_Attributes(stage)) for name in self.names]
+
+
+class _Attributes(dict[str, Any]):
+    """Fields and properties by name."""
+
+    def __init__(self, stage: object) -> None:
+        self._stage = stage
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(self._stage, name)
+
+
+def weight_folders() -> list[Path]:
+    """Where files are looked for by name: $UNPOSED_WEIGHTS if set, then weights/ in the user's cache folder."""
+    own = default_folder() / "weights"
+    return [Path(chosen).expanduser(), own] if (chosen := os.environ.get(VARIABLE)) else [own]
+
+
+def find_weights(*names: str) -> Path | None:
+    """The first of these names that is in one of the folders."""
+    places = (folder / name for name in names for folder in weight_folders())
+    return next((place for place in places if place.is_file()), None)
+
+
+def with_weights(stages: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages by node, with all their weight files in place; ConfigError says in one line how to get one that is
+    missing. A file that is named for one node serves the others that look for a file of the same name, too."""
+    named: dict[str, Path] = {}
+    for stage in stages.values():
+        for field, marker in _weight_fields(type(stage)).items():
+            if (given := getattr(stage, field)) is not None:
+                named |= {name: given for name in marker.names_for(stage) if name not in named}
+    return {node: _located(stage, node, named) for node, stage in stages.items()}
+
+
+def _located(stage: Any, node: str, named: Mapping[str, Path]) -> Any:
+    located: dict[str, Path | None] = {}
+    for field, marker in _weight_fields(type(stage)).items():
+        names = marker.names_for(stage)
+        given = getattr(stage, field) or next((named[name] for name in names if name in named), None)
+        if given is None:
+            located[field] = find_weights(*names)
+        elif given.is_dir():
+            located[field] = next((given / name for name in names if (given / name).is_file()), None)
+        elif given.is_file():
+            located[field] = given
+        else:
+            raise ConfigError(f"{node}.{field}: no such file: {given}")
+        if located[field] is None:
+            raise ConfigError(f"{node}.{field}: {_remedy(names, given, f'{node}.{field}')}")
+    return dataclasses.replace(stage, **located) if located else stage
+
+
+def weights_used(stages: Mapping[str, object]) -> dict[str, dict[str, str]]:
+    """`node.field` to file and hash, of stages that have their files."""
+    return {
+        f"{node}.{field}": {"file": str(path), "sha256": content_hash(path)}
+        for node, stage in stages.items()
+        for field in _weight_fields(type(stage))
+        if (path := getattr(stage, field))
+    }
+
+
+def _remedy(names: list[str], folder: Path | None, option: str) -> str:
+    known = published(names)
+    searched = [folder] if folder else weight_folders()
+    missing = f"no {' or '.join(names)} in {' or '.join(map(str, searched))}"
+    get = f"run `unposed weights get {known.name}` ({known.licence}), or " if known else ""
+    return f"{missing}: {get}put the file there, or name it with --set {option}=PATH"
+
+
+def _weight_fields(cls: type) -> dict[str, WeightFile]:
+    found: dict[str, WeightFile] = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            found.update((name, marker) for marker in get_args(hint)[1:] if isinstance(marker, WeightFile))
+    return found

@@ -1,0 +1,168 @@
+"""Relative poses, and whole reconstructions from one belief."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unposed.optim.mapping.global_mapper import CoarseModel, largest_component, map_component
+from unposed.optim.mapping.relative_poses import estimate_relative_poses
+from unposed.optim.mapping.tracks import Correspondences, Keypoints, establish_tracks, spread_subset
+from unposed.optim.similarity import direction_angle_deg, rotation_angle_deg
+
+Make = Callable[..., Any]
+
+
+def drafted(
+    world: Any, factor: float = 1.0, matches: Correspondences | None = None, **options: Any
+) -> CoarseModel | None:
+    matches = matches or world.matches
+    tracks = spread_subset(establish_tracks(world.views, matches.row_a, matches.row_b), len(world.views), 80)
+    return map_component(world.views, matches, tracks, world.belief(factor), unit_px=1.0, **options)
+
+
+def worst_deg(world: Any, found: CoarseModel | None) -> float:
+    assert found is not None
+    return float(np.nanmax(world.errors(found.bundle.cam_from_world).rotation_error_deg))
+
+
+@pytest.mark.parametrize(("noise_px", "wrong", "bound_deg"), [(0.0, 0.0, 1e-3), (0.5, 0.0, 2.0), (0.5, 0.1, 2.0)])
+def test_relative_poses(collection: Make, noise_px: float, wrong: float, bound_deg: float) -> None:
+    world = collection(photos=5, noise_px=noise_px, wrong=wrong)
+    belief = world.belief()
+    found = estimate_relative_poses(
+        world.views, world.matches, belief.models, belief.rows, belief.camera_of_photo, max_error_px=2.0
+    )
+    a, b = world.matches.pairs[found.edge].T
+    truth = world.cam_from_world
+    rotation = truth[b, :, :3] @ truth[a, :, :3].transpose(0, 2, 1)
+    baseline = truth[b, :, 3] - np.einsum("eij,ej->ei", rotation, truth[a, :, 3])
+    off = rotation_angle_deg(found.b_from_a[:, :, :3] @ rotation.transpose(0, 2, 1))
+    assert len(found.edge) == len(world.matches)
+    assert np.median(off) < bound_deg
+    assert np.median(direction_angle_deg(found.b_from_a[:, :, 3], baseline)) < 2.0 * bound_deg
+    np.testing.assert_allclose(np.linalg.norm(found.b_from_a[:, :, 3], axis=1), 1.0)
+    share = found.weight / world.matches.count()[found.edge]
+    assert share.mean() == pytest.approx(1.0 - wrong, abs=0.05)
+
+
+def test_pairs_with_few_or_senseless_matches_have_no_pose(collection: Make) -> None:
+    world = collection(photos=4)
+    belief = world.belief()
+    shuffled = world.matches.row_b.copy()
+    first = slice(0, world.matches.start[1])
+    shuffled[first] = world.views.start[world.matches.pairs[0, 1] + 1] - 1 - np.arange(world.matches.start[1]) % 100
+    senseless = Correspondences(**{**vars(world.matches), "row_b": shuffled})
+    options = (belief.models, belief.rows, belief.camera_of_photo)
+    found = estimate_relative_poses(world.views, senseless, *options, max_error_px=1.0)
+    assert 0 not in found.edge
+    assert len(found.edge) == len(world.matches) - 1
+    none = estimate_relative_poses(world.views, world.matches, *options, max_error_px=1.0, min_inliers=10**6)
+    assert none.b_from_a.shape == (0, 3, 4)
+
+
+def test_large_pairs_are_thinned_evenly(collection: Make) -> None:
+    world = collection(photos=2, sweep_deg=10.0, points=2000)
+    belief = world.belief()
+    found = estimate_relative_poses(
+        world.views, world.matches, belief.models, belief.rows, belief.camera_of_photo, max_error_px=1.0, max_matches=50
+    )
+    assert world.matches.count()[0] > 400
+    assert found.weight[0] == pytest.approx(world.matches.count()[0])  # stands for all of them
+
+
+@pytest.mark.parametrize(
+    ("noise_px", "wrong", "bound_deg", "bound_cost"),
+    [(0.0, 0.0, 1e-3, 1e-6), (0.5, 0.0, 0.5, 0.3), (0.5, 0.05, 0.5, 0.3)],
+)
+@pytest.mark.parametrize("sweep_deg", [60.0, 360.0])
+def test_all_photos_find_their_place(
+    collection: Make, sweep_deg: float, noise_px: float, wrong: float, bound_deg: float, bound_cost: float
+) -> None:
+    world = collection(photos=14, sweep_deg=sweep_deg, noise_px=noise_px, wrong=wrong)
+    found = drafted(world)
+    assert worst_deg(world, found) < bound_deg
+    assert found is not None
+    assert found.posed.all()
+    assert found.cost < bound_cost
+    assert found.focals[0] == pytest.approx(1500.0, rel=0.02)
+    assert len(found.edges) > 0.9 * len(world.matches)
+
+
+def test_the_cost_tells_a_wrong_belief(collection: Make) -> None:
+    """Photos of two lenses, believed to be of one."""
+    world = collection(lenses=((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0)), noise_px=0.5)
+    told = collection(lenses=((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0)), noise_px=0.5, grouped=False)
+    wrong, right = drafted(world), drafted(told)
+    assert right is not None
+    assert wrong is None or wrong.cost > 2.0 * right.cost
+
+
+def test_pairs_that_turn_the_wrong_way_are_put_aside(collection: Make) -> None:
+    """A look-alike: photo 0 matches the last photo perfectly, as if that stood where photo 1 is."""
+    world = collection(photos=9, sweep_deg=150.0, noise_px=0.3)
+    m, last = world.matches, 8
+    assert not ((m.pairs[:, 0] == 0) & (m.pairs[:, 1] == last)).any()
+    near = int(np.flatnonzero((m.pairs == [0, 1]).all(axis=1))[0])
+    rows = slice(m.start[near], m.start[near + 1])
+    xy = world.views.xy[m.row_b[rows]]
+    views = Keypoints(
+        np.concatenate([world.views.xy, xy]),
+        np.append(world.views.start[:-1], world.views.start[-1] + len(xy)),
+        world.views.size,
+    )
+    false = Correspondences(
+        np.concatenate([m.pairs, [[0, last]]]),
+        np.append(m.start, m.start[-1] + len(xy)),
+        np.concatenate([m.row_a, m.row_a[rows]]),
+        np.concatenate([m.row_b, len(world.views.xy) + np.arange(len(xy))]),
+        np.concatenate([m.fundamental, m.fundamental[[near]]]),
+        np.append(m.focal_px, np.nan),
+    )
+    world.views = views
+    found = drafted(world, matches=false)
+    assert worst_deg(world, found) < 1.0
+    assert found is not None
+    assert found.posed.all()
+    assert len(m) not in found.edges
+    assert found.edge_residual_deg[-1] > 30.0
+    assert np.nanmedian(found.edge_residual_deg[:-1]) < 1.0
+    own = map_component(world.views, false, None, world.belief(), unit_px=1.0)
+    assert own is not None
+    assert own.posed.all()
+    assert not np.isin(
+        own.bundle.row, len(world.views.xy) - 1 - np.arange(len(xy))
+    ).any()  # seen by the false pair only
+    assert own.cost < found.cost  # tracks that mix two things are lost
+
+
+def test_the_larger_of_two_islands(collection: Make) -> None:
+    world = collection(photos=10, sweep_deg=120.0)
+    side = world.matches.pairs < 4
+    found = drafted(world, matches=world.matches.select(side[:, 0] == side[:, 1]))
+    assert found is not None
+    np.testing.assert_array_equal(found.posed, np.arange(10) >= 4)
+    assert found.cost < 0.6  # what belongs to the other island counts as lost
+    assert found.cost > 0.2
+
+
+def test_nothing_that_fits_is_no_draft(collection: Make) -> None:
+    world = collection(photos=4, wrong=1.0)
+    assert drafted(world) is None
+    assert drafted(world, matches=world.matches.select(np.zeros(len(world.matches), bool))) is None
+
+
+def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
+    world = collection(noise_px=0.5, wrong=0.05)
+    first, second = drafted(world), drafted(world)
+    assert first is not None
+    assert second is not None
+    assert first.bundle.cam_from_world.tobytes() == second.bundle.cam_from_world.tobytes()
+    assert first.cost == second.cost
+
+
+def test_components_by_photos_then_by_weight() -> None:
+    pairs = np.array([[0, 1], [2, 3], [3, 4], [5, 6], [6, 7]])
+    larger = largest_component(9, pairs, np.array([1e6, 1.0, 1.0, 2.0, 2.0]))
+    np.testing.assert_array_equal(np.flatnonzero(larger), [5, 6, 7])

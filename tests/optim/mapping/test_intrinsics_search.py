@@ -1,0 +1,301 @@
+"""Which intrinsics make a collection fit together: found from afar, and photos of one size told apart."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA, Intrinsics
+from unposed.optim.bundle.problem import IntrinsicsPrior
+from unposed.optim.mapping import intrinsics_search as search
+from unposed.optim.mapping.global_mapper import CoarseModel, map_component
+from unposed.optim.mapping.intrinsics_search import (
+    IntrinsicsChoice,
+    _settled,
+    core_matches,
+    select_intrinsics,
+    starting_focals,
+)
+from unposed.optim.mapping.tracks import Correspondences
+
+Make = Callable[..., Any]
+LONG = (6000.0, 800.0, 600.0, 0.0)
+WIDE, TELE = (1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0)
+
+
+def found_for(
+    world: Any, factor: float = 1.0, matches: Correspondences | None = None, **options: Any
+) -> IntrinsicsChoice:
+    belief = world.belief(factor)
+    known = options.pop("known", np.zeros(len(belief.models), bool))
+    settings = {"assumed_groups": True, "unit_px": 1.0, **options}
+    return select_intrinsics(world.views, matches or world.matches, belief, known, **settings)
+
+
+def focal_errors_percent(world: Any, verdict: IntrinsicsChoice) -> np.ndarray:
+    """Per photo."""
+    found = verdict.intrinsics.rows[verdict.intrinsics.camera_of_photo, 0]
+    return 100.0 * np.abs(found / world.photo_intrinsics[:, 0] - 1.0)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("pairs_tell", [True, False])
+def test_a_shared_focal_is_found_from_afar(collection: Make, factor: float, pairs_tell: bool) -> None:
+    world = collection(noise_px=0.5, wrong=0.03)
+    verdict = found_for(world, factor, world.matches if pairs_tell else world.without_fundamental())
+    assert focal_errors_percent(world, verdict).max() < 2.0
+    assert len(verdict.intrinsics.models) == 1  # truly shared, and left so
+    assert verdict.cost < 0.3
+    assert verdict.warnings == ()
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0])
+def test_a_long_lens_and_a_turntable(collection: Make, factor: float) -> None:
+    """15 degrees of view. Believing in a wide lens is believing in another shape, which hardly shows in pairs."""
+    world = collection(noise_px=0.5, sweep_deg=360.0, photos=16, distance=25.0, lenses=(LONG,))
+    assert focal_errors_percent(world, found_for(world, factor)).max() < 5.0
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.4])
+def test_two_cameras_of_different_size(collection: Make, factor: float) -> None:
+    world = collection(noise_px=0.5, lenses=(WIDE, (1100.0, 500.0, 400.0, 0.0)), sizes=((1600, 1200), (1000, 800)))
+    verdict = found_for(world, factor)
+    assert focal_errors_percent(world, verdict).max() < 2.0
+    assert len(verdict.intrinsics.models) == 2
+
+
+def test_photos_of_one_size_but_two_lenses_are_told_apart(collection: Make) -> None:
+    world = collection(noise_px=0.5, lenses=(WIDE, TELE))
+    verdict = found_for(world)
+    assert len(verdict.intrinsics.models) == len(world.views)
+    assert focal_errors_percent(world, verdict).max() < 5.0
+    assert "not taken by one camera" in verdict.warnings[0]
+
+
+def test_one_look_through_a_zoom_is_enough(collection: Make) -> None:
+    """Two of twelve photos were zoomed in: the rest fits so well that the cost of the whole is low."""
+    lenses = [TELE if photo in (3, 8) else WIDE for photo in range(12)]
+    world = collection(noise_px=0.3, photos=12, lenses=lenses)
+    verdict = found_for(world)
+    assert len(verdict.intrinsics.models) == 12
+    assert focal_errors_percent(world, verdict).max() < 3.0
+
+
+def test_given_groups_are_a_fact(collection: Make) -> None:
+    verdict = found_for(collection(noise_px=0.5, photos=6, lenses=(WIDE, TELE)), assumed_groups=False)
+    assert len(verdict.intrinsics.models) == 1
+
+
+def test_a_known_focal_is_not_searched(collection: Make) -> None:
+    world = collection(noise_px=0.5, photos=6)
+    belief = world.belief(1.02, "given")
+    verdict = select_intrinsics(world.views, world.matches, belief, np.array([True]), assumed_groups=False, unit_px=1.0)
+    assert verdict.intrinsics.rows[0, 0] == pytest.approx(1530.0, rel=1e-6)
+
+
+def test_drafts_are_repeated_from_what_they_found(collection: Make) -> None:
+    """A draft that only ever comes half of the way: repeating it arrives."""
+    world = collection(photos=3)
+    tried = []
+
+    def halfway(belief: Intrinsics) -> CoarseModel:
+        focal = np.sqrt(belief.rows[:, 0] * 1500.0)
+        tried.append(focal[0])
+        bundle = replace(world.bundle(), intrinsics=belief.with_focals(focal).rows)
+        return CoarseModel(bundle, np.zeros(0, np.int64), np.zeros(0), cost=float(abs(np.log(focal[0] / 1500.0))))
+
+    found = _settled(halfway, world.belief(3.0))
+    assert found is not None
+    assert found.focals[0] == min(tried) == pytest.approx(1500.0, rel=0.05)
+    assert len(tried) == 5  # 73, 32, 15, 7, 3.5 percent off: the last one moved less than a twentieth
+
+
+def test_a_hopeless_collection_says_so(collection: Make) -> None:
+    world = collection(photos=4, wrong=1.0)
+    verdict = found_for(world)
+    assert verdict.cost == 1.0
+    assert "no draft" in verdict.warnings[0]
+
+
+def test_cameras_outside_the_core_keep_their_start(collection: Make) -> None:
+    """Two photos of another size that match nothing."""
+    world = collection(noise_px=0.3, photos=9, lenses=(WIDE, WIDE, (900.0, 500.0, 400.0, 0.0)),
+                       sizes=((1600, 1200), (1600, 1200), (1000, 800)))  # fmt: skip
+    third = world.matches.pairs % 3 == 2
+    alone = world.matches.select(~third.any(axis=1))
+    small = int(world.camera_of_photo[2])
+    verdict = found_for(world, 1.3, alone)
+    assert verdict.intrinsics.rows[small, 0] == pytest.approx(1.3 * 900.0)
+    assert verdict.intrinsics.rows[1 - small, 0] == pytest.approx(1500.0, rel=0.02)
+
+
+def test_another_island_has_no_say(collection: Make) -> None:
+    """Half of the photos see something else: what they have to lose is not the core's loss."""
+    world = collection(noise_px=0.5, photos=12, sweep_deg=120.0)
+    side = world.matches.pairs < 6
+    verdict = found_for(world, 1.3, world.matches.select(side[:, 0] == side[:, 1]))
+    assert verdict.cost < 0.3
+    assert verdict.warnings == ()
+    assert focal_errors_percent(world, verdict).max() < 2.0
+
+
+def test_a_poor_fit_is_noted(collection: Make) -> None:
+    """Key points three times as inexact as expected: there are poses, but nothing to rely on."""
+    verdict = found_for(collection(noise_px=3.0))
+    assert verdict.cost > 0.45
+    assert "fit together" in verdict.warnings[-1]
+
+
+def test_photos_that_do_not_tell_leave_it_at_the_usual(collection: Make) -> None:
+    """Two photos from afar: any long focal length fits, and the note says so."""
+    world = collection(photos=2, sweep_deg=12.0, noise_px=0.5, distance=25.0, lenses=(LONG,))
+    verdict = found_for(world, 0.4)
+    assert verdict.warnings == ("the focal length could not be determined well from these photos",)
+    assert verdict.intrinsics.rows[0, 0] == pytest.approx(0.4 * LONG[0], rel=0.25)
+
+
+def test_look_alikes_do_not_drown_the_cost(collection: Make) -> None:
+    """Photos far apart on a ring match key points that show different things, but fit the motion between neighbours."""
+    world = collection(noise_px=0.5, points=1500, photos=14, sweep_deg=360.0)
+    m, views = world.matches, world.views
+    clean = found_for(world, 1.3)
+    pairs, rows_a, rows_b = [], [], []
+    for a in range(14):
+        for b in range(a + 6, min(a + 9, 14)):
+            fundamental = world.fundamental(a, (a + 1) % 14)
+            real = [views.start[i] + np.flatnonzero(world.point_of[i] >= 0) for i in (a, b)]
+            x, y = (np.column_stack([views.xy[rows], np.ones(len(rows))]) for rows in real)
+            line = x @ fundamental.T
+            fits = np.abs(line @ y.T) / np.linalg.norm(line[:, :2], axis=1)[:, None] < 0.7
+            fits &= np.linalg.norm(x[:, None, :2] - y[None, :, :2], axis=2) < 250.0
+            at_a, at_b = linear_sum_assignment(fits, maximize=True)
+            good = fits[at_a, at_b]
+            pairs.append((a, b))
+            rows_a.append(real[0][at_a[good]])
+            rows_b.append(real[1][at_b[good]])
+    false = Correspondences(
+        np.concatenate([m.pairs, pairs]),
+        np.append(m.start, m.start[-1] + np.cumsum([len(r) for r in rows_a])),
+        np.concatenate([m.row_a, *rows_a]),
+        np.concatenate([m.row_b, *rows_b]),
+        np.concatenate([m.fundamental, np.zeros((len(pairs), 3, 3))]),
+        np.append(m.focal_px, np.full(len(pairs), np.nan)),
+    )
+    verdict = found_for(world, 1.3, false)
+    print(
+        clean.cost,
+        verdict.cost,
+        verdict.warnings,
+        len(pairs),
+        [len(r) for r in rows_a][:5],
+        focal_errors_percent(world, verdict).max(),
+    )
+    assert verdict.cost < clean.cost + 0.1
+    assert focal_errors_percent(world, verdict).max() < 2.0
+
+
+def test_the_start_is_what_pairs_suggest_within_reason(collection: Make) -> None:
+    world = collection(photos=5)
+    m = world.matches
+    for suggested, expected in ((1700.0, 1700.0), (1e5, 5.0 * 1600), (10.0, 0.4 * 1600)):
+        told = Correspondences(m.pairs, m.start, m.row_a, m.row_b, m.fundamental, np.full(len(m), suggested))
+        start = starting_focals(world.views, told, world.belief(1.2), np.array([False]))
+        assert start.rows[0, 0] == pytest.approx(expected)
+        kept = starting_focals(world.views, told, world.belief(1.2), np.array([True]))
+        assert kept.rows[0, 0] == pytest.approx(1800.0)
+
+
+def test_the_core_is_connected_and_strong(collection: Make) -> None:
+    world = collection(photos=16, sweep_deg=180.0)
+    m = world.matches
+    core = core_matches(m, 6)
+    photos = np.unique(core.pairs)
+    assert len(photos) == 6
+    strongest = m.pairs[np.argmax(np.minimum(m.count(), 500))]
+    assert np.isin(strongest, photos).all()
+    assert np.ptp(photos) < 12  # neighbours
+    inside = np.isin(m.pairs, photos).all(axis=1)
+    np.testing.assert_array_equal(core.pairs, m.pairs[inside])
+    np.testing.assert_array_equal(core_matches(m, 16).row_a, m.row_a)
+
+
+def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
+    world = collection(noise_px=0.5, wrong=0.05, photos=6)
+    first, second = found_for(world), found_for(world)
+    assert first.intrinsics.rows.tobytes() == second.intrinsics.rows.tobytes()
+    assert first.cost == second.cost
+
+
+def test_a_camera_without_photos_is_no_obstacle(collection: Make) -> None:
+    world = collection(photos=5, sweep_deg=60.0)
+    one = world.belief(1.2)
+    two = replace(
+        one,
+        models=one.models * 2,
+        rows=np.repeat(one.rows, 2, axis=0),
+        prior=replace(one.prior, mean=np.repeat(one.rows, 2, axis=0), sigma=np.repeat(one.prior.sigma, 2, axis=0)),
+    )
+    verdict = select_intrinsics(
+        world.views, world.matches, two, np.array([False, False]), assumed_groups=True, unit_px=1.0
+    )
+    assert verdict.intrinsics.rows[0, 0] == pytest.approx(1500.0, rel=0.01)
+
+
+def test_cameras_of_another_component_are_not_searched(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They made nine drafts of a scene whose own cameras were known."""
+    world = collection(noise_px=0.5)
+    belief = world.belief(1.0)
+    prior = IntrinsicsPrior(belief.prior.mean[[0, 0]], belief.prior.sigma[[0, 0]], belief.prior.noise_px)
+    belief = replace(belief, models=belief.models * 2, rows=belief.rows[[0, 0]], prior=prior)
+    counted = Mock(side_effect=map_component)
+    monkeypatch.setattr(search, "map_component", counted)
+    known = np.array([True, False])
+    verdict = select_intrinsics(world.views, world.matches, belief, known, assumed_groups=True, unit_px=1.0)
+    assert counted.call_count == 1
+    assert verdict.warnings == ()
+
+
+@pytest.mark.parametrize("cut_px", [190.0, -240.0])
+def test_crops_are_recognised_by_their_principal_points(collection: Make, cut_px: float) -> None:
+    """Every other photo has lost an eighth of its width or more on one side."""
+    cut = (1500.0, 0.5 * (1600.0 - abs(cut_px)) - 0.5 * cut_px, 600.0, 0.0)
+    world = collection(
+        noise_px=0.5,
+        wrong=0.03,
+        sweep_deg=70.0,
+        distance=2.5,
+        points=1500,
+        lenses=(WIDE, cut),
+        sizes=((1600, 1200), (1600 - int(abs(cut_px)), 1200)),
+    )
+    verdict = found_for(world)
+    rows = verdict.intrinsics.rows[verdict.intrinsics.camera_of_photo]
+    np.testing.assert_allclose(rows[:, 2:4], world.photo_intrinsics[:, 2:4], atol=12.0)
+    assert focal_errors_percent(world, verdict).max() < 1.0
+    assert any("crops" in note for note in verdict.warnings)
+    assert verdict.intrinsics.crops
+
+
+def test_a_lens_somewhat_off_the_centre_is_no_crop(collection: Make) -> None:
+    world = collection(noise_px=0.5, wrong=0.03, sweep_deg=70.0, lenses=((1500.0, 820.0, 588.0, 0.0),))
+    verdict = found_for(world)
+    assert verdict.warnings == () and not verdict.intrinsics.crops
+    np.testing.assert_array_equal(verdict.intrinsics.rows[:, 2:4], [[800.0, 600.0]])
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.5])
+def test_focal_lengths_that_exif_has_wrong_are_not_believed(collection: Make, factor: float) -> None:
+    """A long lens leaves the focal length to the prior, and a wrong one bends the scene."""
+    world = collection(noise_px=0.5, sweep_deg=360.0, photos=16, distance=25.0, lenses=(LONG,))
+    belief = world.belief(factor)
+    sigma = belief.prior.sigma.copy()
+    sigma[:, :2] = EXIF_FOCAL_SIGMA * belief.rows[:, :2]
+    belief = replace(belief, prior=replace(belief.prior, sigma=sigma))
+    known = np.ones(len(belief.models), bool)
+    verdict = select_intrinsics(world.views, world.matches, belief, known, assumed_groups=True, unit_px=1.0)
+    assert focal_errors_percent(world, verdict).max() < 5.0
+    assert any("EXIF" in note for note in verdict.warnings)
