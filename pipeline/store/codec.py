@@ -30,32 +30,37 @@ class CodecError(Exception):
 
 def encode(value: object) -> bytes:
     """The bytes of a tree of frozen dataclasses, tuples, lists, mappings, arrays, paths, numbers, text and None."""
-    arrays: list[bytes] = []
+    return b"".join(encode_parts(value))
+
+
+def encode_parts(value: object) -> list[bytes | memoryview]:
+    """The same in parts to be written one after the other: contiguous arrays are not copied."""
+    arrays: list[bytes | memoryview] = []
     try:
         header = json.dumps(_plain(value, arrays), separators=(",", ":")).encode()
     except RecursionError:
         raise CodecError("nested too deeply") from None
-    parts = [MAGIC, len(header).to_bytes(8, "little"), header]
+    parts: list[bytes | memoryview] = [MAGIC, len(header).to_bytes(8, "little"), header]
     size = sum(map(len, parts))
     for data in arrays:
         gap = -size % ALIGNMENT
         parts += [bytes(gap), data]
         size += gap + len(data)
-    return b"".join(parts)
+    return parts
 
 
-def decode(payload: bytes, kind: Any) -> Any:
+def decode(payload: bytes | memoryview, kind: Any) -> Any:
     """The value in `payload`; its arrays are read-only views of the payload. CodecError if it is not a `kind`."""
     try:
         if payload[:8] != MAGIC:
             raise CodecError("not a stored value")
         end = 16 + int.from_bytes(payload[8:16], "little")
-        return _Reader(payload, end, dict(_classes(kind))).value(json.loads(payload[16:end]))
+        return _Reader(payload, end, dict(_classes(kind))).value(json.loads(bytes(payload[16:end])))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as error:
         raise CodecError(f"damaged value: {error}") from error
 
 
-def _plain(value: Any, arrays: list[bytes]) -> Any:
+def _plain(value: Any, arrays: list[bytes | memoryview]) -> Any:
     """The JSON tree of a value: scalars stand for themselves, everything else is a list that begins with its tag."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -64,7 +69,8 @@ def _plain(value: Any, arrays: list[bytes]) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in ARRAY_KINDS:
             raise CodecError(f"arrays of {value.dtype} cannot be stored")
-        arrays.append(value.tobytes())
+        plain = value.flags.c_contiguous and value.dtype.kind in "biufc" and value.size > 0
+        arrays.append(value.reshape(-1).view(np.uint8).data if plain else value.tobytes())
         return ["array", value.dtype.str, *value.shape]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [_plain(getattr(value, f.name), arrays) for f in dataclasses.fields(value)]
@@ -81,7 +87,7 @@ def _plain(value: Any, arrays: list[bytes]) -> Any:
 class _Reader:
     """Walks the tree in the order it was written, taking arrays from the payload as they come."""
 
-    def __init__(self, payload: bytes, position: int, classes: Mapping[str, type]) -> None:
+    def __init__(self, payload: bytes | memoryview, position: int, classes: Mapping[str, type]) -> None:
         self.payload, self.position, self.classes = payload, position, classes
 
     def value(self, node: Any) -> Any:

@@ -20,14 +20,17 @@ from queue import Empty, LifoQueue
 from typing import Any, NamedTuple
 
 from ..errors import StoreError
-from .codec import CodecError, decode, encode
+from .codec import CodecError, decode, encode_parts
 from .recent import Recent
+from .value_files import ValueFiles
 
 FILE = "store.db"
 LAYOUT = 1
 BUSY_S = 60.0
 RECENT_BYTES = 64 << 20
 LOG_PAGES = 8192  # 32 MB: the log is folded in, with an fsync, once per some dozens of photos
+FILE_BYTES = 32 << 20
+"""Larger values are files of their own beside the database, and are mapped instead of read."""
 CHUNK = 500  # keys per statement; SQLite's oldest limit is 999
 TABLES = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -72,6 +75,7 @@ class Store:
         self.report = report
         self._suspect = self.path.with_name(f"{FILE}.suspect")
         self._recent = Recent(recent_bytes)
+        self.files = ValueFiles(self.folder / "values")
         self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
         self._used: set[str] = set()
         self._damaged: Counter[str] = Counter()  # by stage; a thousand damaged values are not worth a thousand lines
@@ -109,10 +113,11 @@ class Store:
         if row is None:
             return None
         checksum, size, data, stage = row
+        in_file = data == b"" and size > 0
         try:
-            if data is None or len(data) != size or zlib.crc32(data) != checksum:
+            if not self._is_sound(key, checksum, size, data):
                 raise CodecError("checksum or length is wrong")
-            value = decode(data, kind)
+            value = decode(self.files.map(key) or b"" if in_file else data, kind)
         except CodecError as error:
             with self._lock:
                 self._damaged[stage] += 1
@@ -121,20 +126,29 @@ class Store:
                 self.report(f"a stored result of {stage} was damaged ({error}) and is computed again")
             self._drop([key])
             return None
-        self._recent.put(key, value, size)
+        self._recent.put(key, value, 0 if in_file else size)
         with self._lock:
             self._used.add(key)
         return value
 
     def put(self, key: str, value: object, *, stage: str) -> int:
         """Stores a value under a key, whole or not at all; gives its size in bytes. `stage` is for `ls`."""
-        data = encode(value)
-        self._insert(key, stage, None, data)
-        return len(data)
+        parts = encode_parts(value)
+        size = sum(map(len, parts))
+        if size >= FILE_BYTES:
+            try:
+                size, checksum = self.files.write(key, parts)
+            except OSError as error:
+                raise StoreError(f"{self.files.folder}: a result cannot be written ({error.strerror})") from error
+            self._insert(key, stage, None, b"", size, checksum)
+        else:
+            data = b"".join(parts)
+            self._insert(key, stage, None, data, size, zlib.crc32(data))
+        return size
 
     def put_failure(self, key: str, reason: str, *, stage: str) -> None:
         """Stores that this item cannot be computed, and why."""
-        self._insert(key, stage, reason, b"")
+        self._insert(key, stage, reason, b"", 0, 0)
 
     def has(self, keys: Iterable[str]) -> dict[str, str | None]:
         """Of these keys the stored ones, each with None or the reason of its failure. Reads no values."""
@@ -177,6 +191,9 @@ class Store:
                 kept += size
         self._drop([key for key, _ in gone])
         with self._connection() as db:
+            known = {key for (key,) in db.execute("SELECT key FROM entry")}
+        self.files.remove_strays(known)
+        with self._connection() as db:
             db.executescript("PRAGMA incremental_vacuum")  # `execute` would take one step, that is, free one page
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return len(gone), sum(size for _, size in gone)
@@ -190,7 +207,7 @@ class Store:
             row = self._first(
                 "SELECT checksum, size, data FROM entry LEFT JOIN payload ON id = payload WHERE key = ?", key
             )
-            if row and (row[2] is None or len(row[2]) != row[1] or zlib.crc32(row[2]) != row[0]):
+            if row and not self._is_sound(key, *row):
                 bad.append(key)
         self._drop(bad)
         return len(keys) - len(bad), len(bad)
@@ -207,7 +224,7 @@ class Store:
             while True:
                 self._idle.get_nowait().close()
 
-    def _insert(self, key: str, stage: str, failure: str | None, data: bytes) -> None:
+    def _insert(self, key: str, stage: str, failure: str | None, data: bytes, size: int, checksum: int) -> None:
         now = time.time()
         with self._connection() as db:
             db.execute("BEGIN IMMEDIATE")
@@ -217,11 +234,18 @@ class Store:
             row = db.execute("INSERT INTO payload (data) VALUES (?)", (data,)).lastrowid
             db.execute(
                 "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (key, stage, failure, zlib.crc32(data), len(data), now, now, row),
+                (key, stage, failure, checksum, size, now, now, row),
             )
             db.execute("COMMIT")
 
+    def _is_sound(self, key: str, checksum: int, size: int, data: bytes | None) -> bool:
+        """Whether what is stored of a value is what was written; empty data stand for a value with a file."""
+        if data == b"" and size > 0:
+            return self.files.checksum(key) == (size, checksum)
+        return data is not None and (len(data), zlib.crc32(data)) == (size, checksum)
+
     def _drop(self, keys: list[str]) -> None:
+        self.files.remove(keys)
         with self._connection() as db:
             for start in range(0, len(keys), CHUNK):
                 part = keys[start : start + CHUNK]
