@@ -122,19 +122,39 @@ class Camera:
     params: tuple[float, ...]
 
 
+FocalSource = Literal["given", "exif", "guess"]
+"""Given focal lengths are held fixed, those from EXIF are a prior, a guess is the default field of view."""
+
+
+@dataclass(frozen=True)
+class CameraPrior:
+    """What is known of the camera of one photo before any geometry."""
+
+    camera: Camera
+    focal_source: FocalSource
+
+
 @dataclass(frozen=True, eq=False)
 class CameraPriors:
-    """Which photos are believed to share a camera, and what is known of it before any geometry."""
+    """Which photos are assumed to share a camera, and what is known of the cameras before any geometry.
+
+    It is the only source of focal lengths: verification and mappers read it, nobody else reads EXIF for them.
+    """
 
     cameras: tuple[Camera, ...]
     camera_of_photo: Ints
     """(photos,) index into cameras."""
-    focal_source: tuple[Literal["given", "exif", "guess"], ...]
-    """Per camera: given ones are held fixed, exif is a prior, a guess is the default field of view."""
+    focal_source: tuple[FocalSource, ...]
+    """Per camera."""
     grouping: Literal["given", "assumed"] = "assumed"
     """Assumed groups (same body, lens and size) are a hypothesis for the mapper to test, given ones are a fact."""
     cam_from_world: Floats | None = None
     """(photos, 3, 4) float64 poses that are given and not to be changed; not a number for photos without."""
+
+    def of_photo(self, photo: int) -> CameraPrior:
+        """The part that concerns one photo, and changes only if that does (see stage.PerPhotoParts)."""
+        camera = int(self.camera_of_photo[photo])
+        return CameraPrior(self.cameras[camera], self.focal_source[camera])
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +169,7 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class SceneGraph:
-    """The pairs worth matching. `to_networkx` in retrieval.scene_graph gives the graph to compute with."""
+    """The pairs worth matching."""
 
     pairs: Ints
     """(n, 2) int32 photo indices, i < j, sorted."""
@@ -196,18 +216,18 @@ class PairMatches:
 
 @dataclass(frozen=True, eq=False)
 class TwoViewGeometry:
-    """What a pair's matches say about its geometry (a many-view network gives the same of k photos)."""
+    """The geometry of a pair's verified matches."""
 
     kind: Literal["general", "planar", "rotation", "none"]
     """rotation and planar pairs give no trustworthy depth; none: no geometry explains the matches."""
     inliers: Bools
     """(m,) over the rows of the pair's PairMatches."""
-    cam_from_local: Floats
-    """(k, 3, 4) float64; the first is the identity, baselines have unit length (zero for pure rotation)."""
+    b_from_a: Floats
+    """(3, 4) float64 relative pose; the baseline has unit length (zero for pure rotation)."""
     focals_px: Floats
-    """(k,) float64: the focal lengths under which cam_from_local was found."""
-    focal_known: bool
-    """False: focals_px were estimated from this pair alone, or are a guess where it does not tell them."""
+    """(2,) float64: the focal lengths under which b_from_a was found."""
+    focal_source: Literal["prior", "pair", "guess"]
+    """prior: from CameraPriors, given or EXIF; pair: estimated from this pair alone; guess: the usual field of view."""
     fundamental: Floats
     """(3, 3) float64, x_b^T F x_a = 0 in pixels; valid whatever the focal lengths are. Zeros for rotation/none;
     of a planar pair it is one of many that fit."""
@@ -217,14 +237,37 @@ class TwoViewGeometry:
 
 @dataclass(frozen=True, eq=False)
 class Doubts:
-    """Verified pairs that are not to be believed: they contradict others, or show look-alikes."""
+    """Verified pairs that mappers leave out: they are inconsistent with others, or show doppelgangers."""
 
     pairs: Ints
     """(n, 2) int32 photo indices, i < j, sorted."""
     reasons: tuple[str, ...]
     """(n,) one line for each."""
     warnings: tuple[str, ...] = ()
-    """Warnings for the user, of all of them together."""
+    """For the user, about all of them together."""
+
+
+@dataclass(frozen=True, eq=False)
+class InitialModel:
+    """Poses and intrinsics of one connected set of photos, before the last refinement."""
+
+    cameras: tuple[Camera, ...]
+    photos: Ints
+    """(p,) int32 collection indices of the registered photos, ascending."""
+    camera_of_photo: Ints
+    """(p,) int32 index into cameras."""
+    cam_from_world: Floats
+    """(p, 3, 4) float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class InitialModels:
+    """What a coarse mapper found: largest model first, and why the other photos are in none."""
+
+    models: tuple[InitialModel, ...]
+    left_out: Mapping[int, str]
+    """Photo index to reason, for photos in no model."""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,12 +299,12 @@ class SparseModel:
 
 @dataclass(frozen=True, eq=False)
 class RefinementReport:
-    """How the fine stage came to a component, for those who want to know how far to trust it."""
+    """How the fine stage came to a model, and how far it may be trusted."""
 
     costs: tuple[tuple[float, ...], ...]
     """Of each adjustment, in square pixels: before its first step, and after each step that was taken."""
     pairs: Ints
-    """(e, 2) int32 photo indices: the verified pairs of the component's photos."""
+    """(e, 2) int32 photo indices: the verified pairs of the model's photos."""
     matches: Ints
     """(e,) verified ones."""
     inliers: Ints
@@ -269,24 +312,24 @@ class RefinementReport:
     error_px: Floats
     """(e,) RMS distance of the latter from their epipolar lines; not a number where there are none."""
     removed: Mapping[str, int]
-    """What was not believed: the reason, and how many."""
+    """What was left out: the reason, and how many."""
     free_gauge: int | None = None
     """Directions in which the whole may move at no cost: 7 where nothing tells frame and scale. None: not known, as of
     very many photos."""
     condition: float | None = None
     """Of the normal equations of all cameras beside the gauge; from 1e12 on the photos leave something open."""
     sigma_deg: Floats | None = None
-    """(p,) standard deviation of the rotation of each photo of the component, if errors are independent."""
+    """(p,) standard deviation of the rotation of each photo of the model, if errors are independent."""
 
 
 @dataclass(frozen=True, eq=False)
 class SparseModels:
-    """Everything a mapper found: components, largest first, and why the other photos are in none."""
+    """What a mapper found: largest model first, and why the other photos are in none."""
 
     models: tuple[SparseModel, ...]
     left_out: Mapping[int, str]
-    """Photo index to reason, for photos in no component."""
+    """Photo index to reason, for photos in no model."""
     warnings: tuple[str, ...] = ()
-    """Warnings for the user: weak bridges, undecided focal length, look-alike suspects."""
+    """For the user: weak bridges, undecided focal length."""
     reports: tuple[RefinementReport, ...] = ()
-    """One per component, or none from mappers that give none."""
+    """One per model, or none from mappers that give none."""

@@ -10,7 +10,7 @@ from typing import Any
 from .artifacts import SceneGraph, SparseModels
 from .config import build, did_you_mean
 from .errors import ConfigError
-from .ports import GRAIN_TABLE, GRAIN_TEXT, Port, Ports, fits, photos_port, port_text, read_ports
+from .ports import GRAIN_TABLE, GRAIN_TEXT, Port, Ports, fits, photos_port, port_text, read_ports, wants_parts
 from .presets import RESERVED
 from .registry import Registry
 from .slots import SLOTS, STAGE_SLOTS
@@ -173,6 +173,8 @@ def _check_port(node: Node, port: Port, nodes: Mapping[str, Node]) -> None:
         if node.edges and other.edges and (node.edges, node.group_size) != (other.edges, other.group_size):
             raise ConfigError(f"{node.name}: runs over other {GRAIN_TEXT[grain]} than node {source!r}")
         container, item = GRAIN_TABLE[grain][other.ports.grain], other.ports.result
+        if other.ports.grain is Grain.COLLECTION and wants_parts(port, grain, item):
+            return
     if port.container is not container or not fits(item, port.item):
         raise ConfigError(f"{node.name}: wants {port}, node {source!r} gives {port_text(container, item)}")
 

@@ -75,6 +75,19 @@ def fits(given: Any, wanted: Any) -> bool:
     )
 
 
+def part_type(collection: Any) -> Any:
+    """What `of_photo` of a collection's value gives (see stage.PerPhotoParts), or None where it has no such parts."""
+    of_photo = getattr(collection, "of_photo", None)
+    return None if of_photo is None else get_type_hints(of_photo).get("return")
+
+
+def wants_parts(port: Port, grain: Grain, given: Any) -> bool:
+    """Whether a port of a stage of this grain reads the value `given` of a collection node photo by photo."""
+    if grain is Grain.COLLECTION or (part := part_type(given)) is None:
+        return False
+    return port.container is GRAIN_TABLE[grain][Grain.PHOTO] and fits(part, port.item)
+
+
 def read_ports(cls: type) -> Ports:
     """The ports of a stage class; ConfigError (without the plugin's name) if it is no stage."""
     grain = getattr(cls, "grain", None)

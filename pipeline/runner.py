@@ -15,9 +15,10 @@ from .executor import Executor, Item, Job, call, is_out_of_memory
 from .graph import PHOTOS, Graph, Node
 from .lazy_results import GroupView, PairView, PhotoView
 from .meter import Meter
-from .ports import Port, fits
+from .ports import Port, fits, wants_parts
 from .progress import Progress
 from .stage import Grain, Resources, Sides, StageError
+from .store.codec import encode
 from .store.keys import digest, digest_all, photo_key, photos_key, stage_key
 from .store.store import Store
 from .threads import hold_this_thread
@@ -99,18 +100,29 @@ class Runner:
         """Key by item."""
         if name not in self._keys:
             node, items = self.graph.nodes[name], self.items(name)
-            columns = [self._input_keys(node, source, items) for source in node.sources.values()]
+            columns = [self._input_keys(node, port, source, items) for port, source in self._wiring(node)]
             head = [self._stage_keys[name], list(node.sources)]
             rows: Iterable[tuple[Any, ...]] = zip(*columns, strict=True) if columns else [()] * len(items)
             self._keys[name] = {item: digest(head, row) for item, row in zip(items, rows, strict=True)}
         return self._keys[name]
 
-    def _input_keys(self, node: Node, source: str, items: list[Item]) -> list[Any]:
+    def _wiring(self, node: Node) -> list[tuple[Port, str]]:
+        return [(port, node.sources[port.name]) for port in node.ports.inputs if port.name in node.sources]
+
+    def _by_parts(self, node: Node, port: Port, source: str) -> bool:
+        """Whether the node reads the collection's value photo by photo."""
+        return self._is_whole(source) and wants_parts(port, node.ports.grain, self.graph.nodes[source].ports.result)
+
+    def _input_keys(self, node: Node, port: Port, source: str, items: list[Item]) -> list[Any]:
         """For each item the key, or keys, of what it reads from `source`."""
         grain = node.ports.grain
         if source == PHOTOS:
             whole = grain is Grain.COLLECTION
             return [self._photos_key if whole else [self._photo_keys[i] for i in item] for item in items]
+        if self._by_parts(node, port, source):  # keyed by their content, so the value must be there
+            value = self.demand(source)
+            parts = {i: digest(encode(value.of_photo(i)).hex()) for i in {i for item in items for i in item}}
+            return [[parts[i] for i in item] for item in items]
         keys, source_grain = self.keys(source), self.graph.nodes[source].ports.grain
         # A value made without an item that has crashed must not be taken for the one made with it.
         marked = {item: f"without {key}" if key in self._crashed else key for item, key in keys.items()}
@@ -284,6 +296,9 @@ class Runner:
             if node.ports.grain is Grain.COLLECTION:
                 return self.photos
             values = tuple(self.photos[i] for i in item)
+        elif self._by_parts(node, port, source):
+            value = self._value(source, WHOLE)
+            values = tuple(value.of_photo(i) for i in item)
         elif self._is_whole(source):
             return self._value(source, WHOLE)
         elif node.ports.grain is Grain.COLLECTION:

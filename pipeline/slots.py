@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import UnionType
 
+from unposed.optim.view_graph import ViewGraph
+
 from .artifacts import (
     CameraPriors,
     Doubts,
     Features,
+    InitialModels,
     PairMatches,
     Ranking,
     SceneGraph,
@@ -33,9 +36,10 @@ SLOTS: dict[str, Slot] = {
     "retrieval": Slot((Grain.COLLECTION,), Ranking),
     "graph": Slot((Grain.COLLECTION,), SceneGraph),
     "matching": Slot((Grain.PAIR,), PairMatches),
-    "verification": Slot((Grain.PAIR, Grain.GROUP), TwoViewGeometry),
+    "verification": Slot((Grain.PAIR,), TwoViewGeometry),
+    "view_graph": Slot((Grain.COLLECTION,), ViewGraph),
     "doubts": Slot((Grain.COLLECTION,), Doubts),
-    "coarse": Slot((Grain.COLLECTION,), SparseModels),
+    "coarse": Slot((Grain.COLLECTION,), InitialModels),
     "fine": Slot((Grain.COLLECTION,), SparseModels),
     "export": Slot((), None),
     "executor": Slot((), None),

@@ -18,6 +18,10 @@ The parameter `features` reads the node called `features`. What it receives depe
     groups       Members[T]              -                      T                   T
     collection   PerPhoto[T]             PerPair[T]             PerGroup[T]         T
 
+A collection node whose value has parts by photo (PerPhotoParts, as CameraPriors has) may also be read part by part:
+T in a per-photo stage, Sides[T] over pairs. What is computed then depends on these parts only, so that adding a photo
+to the collection computes nothing anew for the pairs of others.
+
 The node `photos` is always there: T is Photo for photo and pair stages, and a collection stage may ask for the
 whole `Photos` (without the rejected files). A pair stage runs over the edges of the node called `graph` without
 having to name it, a group stage over its stars: every photo with its best neighbours, at most `group_size` (a field
@@ -41,9 +45,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Grain(Enum):
@@ -76,6 +81,13 @@ class PerPair(Mapping[tuple[int, int], T]):
 
 class PerGroup(Mapping[tuple[int, ...], T]):
     """Results of a group node by its members, centre first, loaded when asked for. Failed groups are absent."""
+
+
+class PerPhotoParts(Protocol[T_co]):
+    """A value of the collection that has a part for every photo."""
+
+    def of_photo(self, photo: int) -> T_co:
+        """The part of one photo. It must not tell indices of photos, or of anything that is counted over them."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from unposed.optim.bundle.intrinsics import FocalSource, Intrinsics, intrinsics_
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.cameras import FISHEYE, intrinsics_of, params_of, project
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
-from unposed.optim.mapping.tracks import Correspondences, Keypoints
+from unposed.optim.view_graph import Keypoints, ViewGraph
 
 SIZE = (1600, 1200)
 
@@ -70,10 +70,10 @@ class Collection:
             true = pixel[seen] + noise_px * rng.standard_normal((len(seen), 2))
             xy.append(np.concatenate([true, rng.uniform(0, self.size[photo], (decoys, 2))]))
         start = np.cumsum([0, *map(len, xy)])
-        self.views = Keypoints(np.concatenate(xy), start.astype(np.int64), self.size.astype(np.int64))
-        self.matches = self._matches()
+        self.keypoints = Keypoints(np.concatenate(xy), start.astype(np.int64), self.size.astype(np.int64))
+        self.graph = self._graph()
 
-    def _matches(self) -> Correspondences:
+    def _graph(self) -> ViewGraph:
         pairs, rows_a, rows_b, fundamental = [], [], [], []
         for a in range(self.photos):
             for b in range(a + 1, self.photos):
@@ -84,16 +84,20 @@ class Collection:
                 lost = self.rng.random(len(at_b)) < self.wrong
                 at_b[lost] = self.rng.integers(int((point_b >= 0).sum()), len(point_b), lost.sum())
                 pairs.append((a, b))
-                rows_a.append(self.views.start[a] + at_a)
-                rows_b.append(self.views.start[b] + at_b)
+                rows_a.append(self.keypoints.start[a] + at_a)
+                rows_b.append(self.keypoints.start[b] + at_b)
                 fundamental.append(self.fundamental(a, b))
         nothing = np.zeros(0, np.int64)
-        return Correspondences(
+        stop = np.cumsum(list(map(len, rows_a)), dtype=np.int64)
+        return ViewGraph(
+            keypoints=self.keypoints,
             pairs=np.array(pairs, np.int64).reshape(-1, 2),
-            start=np.cumsum([0, *map(len, rows_a)]).astype(np.int64),
+            match_start=stop - np.array(list(map(len, rows_a)), np.int64),
+            match_stop=stop,
             row_a=np.concatenate([nothing, *rows_a]),
             row_b=np.concatenate([nothing, *rows_b]),
             fundamental=np.array(fundamental).reshape(-1, 3, 3),
+            kind=np.zeros(len(pairs), np.int8),
             focal_px=np.full(len(pairs), np.nan),
         )
 
@@ -106,10 +110,9 @@ class Collection:
         matrix = inverse_b.T @ np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation @ inverse_a
         return np.asarray(matrix / np.linalg.norm(matrix))
 
-    def without_fundamental(self) -> Correspondences:
-        """Matches that say nothing of focal lengths."""
-        m = self.matches
-        return Correspondences(m.pairs, m.start, m.row_a, m.row_b, np.zeros_like(m.fundamental), m.focal_px)
+    def without_fundamental(self) -> ViewGraph:
+        """A graph that says nothing of focal lengths."""
+        return replace(self.graph, fundamental=np.zeros_like(self.graph.fundamental))
 
     def belief(self, factor: float = 1.0, source: FocalSource = "guess", noise_px: float = 1.5) -> Intrinsics:
         """A stage before believes in focal lengths off by a factor, a centred principal point, a perfect lens."""
@@ -128,14 +131,14 @@ class Collection:
         """The truth, as seen in the photos, points seen once left out; a share of the observations is far off."""
         row = np.concatenate([np.flatnonzero(point >= 0) for point in self.point_of])
         photo = np.repeat(np.arange(self.photos), [int((point >= 0).sum()) for point in self.point_of])
-        row = row + self.views.start[photo]
+        row = row + self.keypoints.start[photo]
         point = np.concatenate(self.point_of)[row]
         often = (np.bincount(point, minlength=len(self.points)) >= 2)[point]
         row, photo, point = row[often], photo[often], point[often]
         order = np.lexsort((photo, point))
         row, photo, point = row[order], photo[order], point[order]
         used, point = np.unique(point, return_inverse=True)
-        xy = self.views.xy[row].copy()
+        xy = self.keypoints.xy[row].copy()
         lies = self.rng.random(len(xy)) < wrong
         xy[lies] += wrong_px * self.rng.standard_normal((lies.sum(), 2))
         return Bundle(

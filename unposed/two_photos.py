@@ -125,10 +125,10 @@ def _finer(node: Node) -> Node:
 
 
 def _pair(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, seed: int) -> Pair:
-    b_from_a, focals = (each.astype(np.float64) for each in (geometry.cam_from_local[1], geometry.focals_px))
+    b_from_a, focals = (each.astype(np.float64) for each in (geometry.b_from_a, geometry.focals_px))
     if matches.grids is not None:
         focals = np.array([grid.focal_px for grid in matches.grids])
-        if geometry.kind != "none" and not geometry.focal_known:
+        if geometry.kind != "none" and geometry.focal_source != "prior":
             b_from_a = _pose(photos, matches, geometry, focals, seed)
     nothing = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
     pair = Pair(photos, matches, geometry, b_from_a, focals, *nothing, depths=matches.grids)
@@ -159,7 +159,7 @@ def _pose(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, focal
         focals_px=(float(focals[0]), float(focals[1])),
         seed=seed,
     )
-    return geometry.cam_from_local[1].astype(np.float64) if found.kind == "none" else found.b_from_a
+    return geometry.b_from_a.astype(np.float64) if found.kind == "none" else found.b_from_a
 
 
 def _with_triangulated(pair: Pair, seen: PairPoints, xy_a: Array) -> Pair:

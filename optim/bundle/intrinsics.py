@@ -67,6 +67,10 @@ class Intrinsics:
         sigma[:, K1:] = np.maximum(sigma[:, K1:] * growth[:, None] ** DEGREE, HELD)
         return replace(self, rows=rows, prior=replace(self.prior, sigma=sigma))
 
+    def with_values(self, values: Array) -> Intrinsics:
+        """The same cameras with other intrinsics (cameras, 8)."""
+        return replace(self, rows=values)
+
     def without_focals(self, cameras: Bools) -> Intrinsics:
         """The same belief, but for the focal lengths of these (cameras,), which may be anything."""
         sigma = self.prior.sigma.copy()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from ..mapping.tracks import Correspondences, Keypoints
+from ..view_graph import Keypoints, ViewGraph
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -57,24 +57,26 @@ class _Patches:
         return _counted(self.of_point[row - self.start], self.real.shape)
 
 
-def matched_points(views: Keypoints, matches: Correspondences) -> NDArray[np.bool_]:
+def matched_points(graph: ViewGraph) -> NDArray[np.bool_]:
     """(k,) which key points match in any photo, and are therefore real."""
-    return np.bincount(np.concatenate([matches.row_a, matches.row_b]), minlength=len(views.xy)) > 0
+    return np.bincount(np.concatenate(graph.matches()), minlength=len(graph.keypoints.xy)) > 0
 
 
-def score_pairs(views: Keypoints, matches: Correspondences) -> tuple[Array, Array]:
+def score_pairs(graph: ViewGraph) -> tuple[Array, Array]:
     """Suspicion (e,), from 0, nothing is missing that should be there, to 1, the photos cannot show the same place; and
     likeness (e,) in (0, 1]: how completely the photos match where they do, less what is missing."""
-    real = matched_points(views, matches)
-    patches = [_patches(views, photo, real) for photo in range(len(views))]
-    suspicion, likeness = np.zeros((2, len(matches)))
-    for edge, (a, b) in enumerate(matches.pairs.tolist()):
-        rows = slice(matches.start[edge], matches.start[edge + 1])
-        ends = ((patches[a], matches.row_a[rows]), (patches[b], matches.row_b[rows]))
+    real = matched_points(graph)
+    patches = [_patches(graph.keypoints, photo, real) for photo in range(graph.photo_count)]
+    suspicion, likeness = np.zeros((2, len(graph)))
+    for edge, (a, b) in enumerate(graph.pairs.tolist()):
+        rows = graph.match_rows(edge)
+        ends = ((patches[a], graph.row_a[rows]), (patches[b], graph.row_b[rows]))
         hits = [patch.count(row) for patch, row in ends]
         rate = min(hit.sum() / max(patch.real[hit > 0].sum(), 1.0) for (patch, _), hit in zip(ends, hits, strict=True))
         share = min(
-            _contradicting(here, there, (hits_here, hits_there), views.xy[row_here], views.xy[row_there])
+            _contradicting(
+                here, there, (hits_here, hits_there), graph.keypoints.xy[row_here], graph.keypoints.xy[row_there]
+            )
             for ((here, row_here), (there, row_there)), (hits_here, hits_there) in (
                 (ends, hits),
                 (ends[::-1], hits[::-1]),
@@ -85,18 +87,18 @@ def score_pairs(views: Keypoints, matches: Correspondences) -> tuple[Array, Arra
     return suspicion, likeness
 
 
-def _patches(views: Keypoints, photo: int, real: NDArray[np.bool_]) -> _Patches:
-    rows = slice(views.start[photo], views.start[photo + 1])
-    size = views.size[photo]
+def _patches(keypoints: Keypoints, photo: int, real: NDArray[np.bool_]) -> _Patches:
+    rows = slice(keypoints.start[photo], keypoints.start[photo + 1])
+    size = keypoints.size[photo]
     side_px = float(size.max()) / CELLS
     columns, lines = np.ceil(size / side_px).astype(int).tolist()
-    column, line = np.clip(views.xy[rows] // side_px, 0, (columns - 1, lines - 1)).astype(np.int64).T
+    column, line = np.clip(keypoints.xy[rows] // side_px, 0, (columns - 1, lines - 1)).astype(np.int64).T
     patch = line * columns + column
     mine = real[rows]
     count = _counted(patch[mine], (lines, columns))
-    sums = [np.bincount(patch[mine], weights=x, minlength=count.size) for x in views.xy[rows][mine].T]
+    sums = [np.bincount(patch[mine], weights=x, minlength=count.size) for x in keypoints.xy[rows][mine].T]
     centre = np.stack(sums, axis=1) / np.maximum(count.reshape(-1, 1), 1.0)
-    return _Patches(side_px, size, int(views.start[photo]), patch, count, centre)
+    return _Patches(side_px, size, int(keypoints.start[photo]), patch, count, centre)
 
 
 def _counted(patch: Index, shape: tuple[int, ...]) -> Array:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..bundle.intrinsics import FocalSource, Intrinsics
 from ..cameras import FX, K1
 from ..mapping.relative_poses import estimate_relative_poses
-from ..mapping.tracks import Correspondences, Keypoints
 from ..mapping.view_graph_calibration import shared_focal
+from ..view_graph import ViewGraph
 from .hypothesis import Hypothesis, RelativeRotations
 from .missing_correspondences import matched_points, score_pairs
 from .search import has_inconsistent_cluster, initial_hypotheses
@@ -39,8 +39,7 @@ AGREED = 0.5
 class _Seen:
     """What does not depend on the cameras."""
 
-    views: Keypoints
-    matches: Correspondences
+    graph: ViewGraph
     flat: Mask
     suspicion: Array
     likeness: Array
@@ -49,8 +48,7 @@ class _Seen:
 
 
 def least_contradicted(
-    views: Keypoints,
-    matches: Correspondences,
+    graph: ViewGraph,
     intrinsics: Intrinsics,
     sources: Sequence[FocalSource],
     *,
@@ -66,12 +64,12 @@ def least_contradicted(
     which none is left must be right. Where pairs agree no other focal length is tried, since there is mostly one under
     which even look-alikes fit.
     """
-    real = np.add.reduceat(np.append(matched_points(views, matches), False).astype(np.int64), views.start[:-1])
-    seen = _Seen(views, matches, flat, *score_pairs(views, matches), real)
+    real = np.add.reduceat(np.append(matched_points(graph), False).astype(np.int64), graph.keypoints.start[:-1])
+    seen = _Seen(graph, flat, *score_pairs(graph), real)
     focals_px, unsure = intrinsics.rows[:, FX].copy(), np.zeros(len(intrinsics.rows), bool)
     for camera, source in enumerate(sources):
         if source == "guess":
-            suggested_px, agreement = shared_focal(matches, intrinsics.camera_of_photo, camera)
+            suggested_px, agreement = shared_focal(graph, intrinsics.camera_of_photo, camera)
             focals_px[camera] = suggested_px if np.isfinite(suggested_px) else focals_px[camera]
             unsure[camera] = agreement < AGREED
     relations = _relations(seen, intrinsics.with_focals(focals_px), max_error_px, seed)
@@ -80,7 +78,7 @@ def least_contradicted(
     if not begun or not free.any() or not (begun[0].cost > STRANGE or has_inconsistent_cluster(begun[0], relations)):
         return relations, begun
     longer_px = np.ones(len(focals_px))
-    np.maximum.at(longer_px, intrinsics.camera_of_photo, views.size.max(axis=1))
+    np.maximum.at(longer_px, intrinsics.camera_of_photo, graph.keypoints.size.max(axis=1))
     trials: list[tuple[Array, float | None]] = [(focals_px, k1) for k1 in DISTORTIONS]
     if unsure.any():
         others_px = [np.where(unsure, factor * longer_px, focals_px) for factor in OTHER_FOCALS]
@@ -106,17 +104,16 @@ def _bent(intrinsics: Intrinsics, cameras: Mask, k1: float) -> Intrinsics:
 
 def _relations(seen: _Seen, intrinsics: Intrinsics, max_error_px: float, seed: int) -> RelativeRotations:
     relative = estimate_relative_poses(
-        seen.views,
-        seen.matches,
+        seen.graph,
         intrinsics.models,
         intrinsics.rows,
         intrinsics.camera_of_photo,
         max_error_px=max_error_px,
         seed=seed,
     )
-    pairs = seen.matches.pairs[relative.edge]
+    pairs = seen.graph.pairs[relative.edge]
     return RelativeRotations(
-        photos=len(seen.views),
+        photos=seen.graph.photo_count,
         pairs=pairs,
         b_from_a=relative.b_from_a[:, :, :3],
         matches=relative.weight,

@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 
 from ..bundle.problem import Bundle
 from ..cameras import params_of
-from .tracks import Correspondences, Keypoints
+from ..view_graph import ViewGraph
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
 def register_photos(
-    views: Keypoints,
-    matches: Correspondences,
+    graph: ViewGraph,
     bundle: Bundle,
     photos: Index,
     *,
@@ -31,21 +30,21 @@ def register_photos(
     """
     import poselib
 
-    point_of_row = np.full(len(views.xy), -1, np.int64)
+    point_of_row = np.full(len(graph.keypoints.xy), -1, np.int64)
     point_of_row[bundle.row] = bundle.point
     poses = bundle.cam_from_world.copy()
     for photo in photos.tolist():
-        row, point = _seen_points(matches, point_of_row, photo)
+        row, point = _seen_points(graph, point_of_row, photo)
         if len(row) < min_inliers:
             continue
         camera = int(bundle.camera_of_photo[photo])
         pose, info = poselib.estimate_absolute_pose(
-            views.xy[row],
+            graph.keypoints.xy[row],
             bundle.points[point],
             {
                 "model": bundle.models[camera],
-                "width": int(views.size[photo, 0]),
-                "height": int(views.size[photo, 1]),
+                "width": int(graph.keypoints.size[photo, 0]),
+                "height": int(graph.keypoints.size[photo, 1]),
                 "params": list(params_of(bundle.models[camera], bundle.intrinsics[camera])),
             },
             {"max_reproj_error": max_error_px, "seed": seed, "max_iterations": 2000},
@@ -57,13 +56,13 @@ def register_photos(
     return replace(bundle, cam_from_world=poses)
 
 
-def _seen_points(matches: Correspondences, point_of_row: Index, photo: int) -> tuple[Index, Index]:
+def _seen_points(graph: ViewGraph, point_of_row: Index, photo: int) -> tuple[Index, Index]:
     """Key points of the photo and the points their partners in posed photos belong to, without repetition."""
     found = [np.zeros((0, 2), np.int64)]
-    for edge in np.flatnonzero((matches.pairs == photo).any(axis=1)):
-        rows = slice(matches.start[edge], matches.start[edge + 1])
-        mine, theirs = matches.row_a[rows], matches.row_b[rows]
-        if matches.pairs[edge, 1] == photo:
+    for edge in np.flatnonzero((graph.pairs == photo).any(axis=1)):
+        rows = graph.match_rows(int(edge))
+        mine, theirs = graph.row_a[rows], graph.row_b[rows]
+        if graph.pairs[edge, 1] == photo:
             mine, theirs = theirs, mine
         found.append(np.stack([mine, point_of_row[theirs]], axis=1))
     row, point = np.unique(np.concatenate(found), axis=0).T

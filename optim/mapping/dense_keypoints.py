@@ -10,12 +10,16 @@ becomes a key point in each. So no track between these key points sees a photo t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+
+from ..view_graph import Keypoints, ViewGraph, build_view_graph
+from .keypoint_error import UNIT_OVER_SCATTER, relative_sigma, scatter_px, usual_unit_px
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -34,6 +38,8 @@ class DenseKeypoints:
     row_a: Index
     row_b: Index
     """(m,) rows of xy."""
+    end: Index
+    """(k,) the end of a match that gave each position: match i, or i - m of the ends in the second photos."""
 
 
 def dense_keypoints(
@@ -57,7 +63,60 @@ def dense_keypoints(
     np.maximum.at(best, row_a, weight)
     np.maximum.at(best, row_b, weight)
     start = np.searchsorted(owner[order], np.arange(photos + 1)).astype(np.int64)
-    return DenseKeypoints(xy[first][order], start, best, row_a, row_b)
+    return DenseKeypoints(xy[first][order], start, best, row_a, row_b, first[order].astype(np.int64))
+
+
+def dense_view_graph(
+    size: Index,
+    pairs: Index,
+    match_count: Index,
+    xy_a: Array,
+    xy_b: Array,
+    weight: NDArray[np.floating],
+    **columns: Any,
+) -> tuple[ViewGraph, Index]:
+    """The view graph of matches that have positions only, and DenseKeypoints.end; `size` (photos, 2).
+
+    Arguments are as for build_view_graph. The unit of errors comes from the scatter of the matches: every dense matcher
+    has a precision of its own.
+    """
+    photo_a, photo_b = (np.repeat(side, match_count) for side in pairs.T)
+    made = dense_keypoints(len(size), photo_a, photo_b, xy_a, xy_b, weight.astype(np.float64))
+    keypoints = Keypoints(made.xy, made.start, size, relative_sigma(1.0 / made.weight))
+    graph = build_view_graph(
+        keypoints, pairs, match_count, made.row_a, made.row_b, weight=weight, dense=True, **columns
+    )
+    scatter = scatter_px(graph, xy_a, xy_b)  # as matched, before positions that nearly coincide are made one
+    unit_px = UNIT_OVER_SCATTER * (usual_unit_px(size) if np.isnan(scatter) else scatter)
+    return replace(graph, unit_px=unit_px), made.end
+
+
+def leave_out(graph: ViewGraph, pairs: NDArray[np.integer]) -> ViewGraph:
+    """The graph without these pairs (n, 2). Key points that were made of matches are made anew of those that are left:
+    the positions of wrong pairs must not decide which matches of right ones are joined."""
+    left = graph.without(pairs)
+    if left is graph or not graph.dense or graph.weight is None:
+        return left
+    rows, keypoints = left.all_match_rows(), graph.keypoints
+    row_a, row_b = left.matches()
+    columns = {name: None if (each := getattr(left, name)) is None else each[rows] for name in ("depth_a", "depth_b")}
+    made, end = dense_view_graph(
+        keypoints.size,
+        left.pairs,
+        left.match_count,
+        keypoints.xy[row_a],
+        keypoints.xy[row_b],
+        graph.weight[rows],
+        kind=left.kind,
+        fundamental=left.fundamental,
+        focal_px=left.focal_px,
+        depth_focal_px=left.depth_focal_px,
+        unmatched=left.unmatched,
+        **columns,
+    )
+    if keypoints.rgb is None:
+        return made
+    return replace(made, keypoints=replace(made.keypoints, rgb=keypoints.rgb[np.concatenate([row_a, row_b])[end]]))
 
 
 def _contradicts(photos: int, photo: Index, place: Index) -> NDArray[np.bool_]:

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, camera_points, errors_px
 from ..rotations import average_rotations, rotation_residuals_deg
+from ..view_graph import Keypoints, ViewGraph, largest_component
 from .global_positioning import solve_global_positions
 from .relative_poses import estimate_relative_poses
-from .tracks import Correspondences, Keypoints, Tracks, establish_tracks, spread_subset
+from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
 
 Array = NDArray[np.float64]
@@ -55,8 +54,7 @@ class CoarseModel:
 
 
 def map_component(
-    views: Keypoints,
-    matches: Correspondences,
+    graph: ViewGraph,
     tracks: Tracks | None,
     intrinsics: Intrinsics,
     *,
@@ -71,56 +69,47 @@ def map_component(
     the pairs that are not quite off: a wall that looks like another one cannot spoil the tracks of both.
     """
     models, rows, camera_of_photo = intrinsics.models, intrinsics.rows, intrinsics.camera_of_photo
-    relative = estimate_relative_poses(
-        views, matches, models, rows, camera_of_photo, max_error_px=2.0 * unit_px, seed=seed
-    )
-    pairs = matches.pairs[relative.edge]
+    relative = estimate_relative_poses(graph, models, rows, camera_of_photo, max_error_px=2.0 * unit_px, seed=seed)
+    pairs = graph.pairs[relative.edge]
     if len(pairs) == 0:
         return None
-    member = largest_component(len(views), pairs, relative.weight)
+    member = largest_component(graph.photo_count, pairs, relative.weight)
     inside = member[pairs[:, 0]]
     rotations = average_rotations(
-        len(views), pairs[inside], relative.b_from_a[inside, :, :3], relative.weight[inside], seed
+        graph.photo_count, pairs[inside], relative.b_from_a[inside, :, :3], relative.weight[inside], seed
     )
     residual = rotation_residuals_deg(pairs, relative.b_from_a[:, :, :3], rotations)
     agrees = residual <= max_edge_deg
     if not agrees.any():
         return None
-    member = largest_component(len(views), pairs[agrees], relative.weight[agrees])
+    member = largest_component(graph.photo_count, pairs[agrees], relative.weight[agrees])
     agrees &= member[pairs[:, 0]] & member[pairs[:, 1]]
-    edge_residual = np.full(len(matches), np.nan)
+    edge_residual = np.full(len(graph), np.nan)
     edge_residual[relative.edge] = residual
 
     if tracks is None:
-        trusted = matches.select(edge_residual <= FALSE_PAIR_DEG)
-        tracks = spread_subset(establish_tracks(views, trusted.row_a, trusted.row_b), len(views), tracks_per_photo)
+        trusted = graph.select(edge_residual <= FALSE_PAIR_DEG)
+        tracks = spread_subset(
+            establish_tracks(graph.keypoints, *trusted.matches()), graph.photo_count, tracks_per_photo
+        )
     offered = len(tracks.row)
     tracks = tracks.select(member[tracks.photo])
     if tracks.count < 6:
         return None
-    placed = _place(views, tracks, intrinsics, np.where(member[:, None, None], rotations, np.nan), seed)
+    placed = _place(graph.keypoints, tracks, intrinsics, np.where(member[:, None, None], rotations, np.nan), seed)
     if placed is None:
         return None
     bundle = without_weak_photos(_polish(placed, unit_px, intrinsics), POINTS_FOR_A_POSE)
     if np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() < 2:
         return None
-    noise = unit_px if views.sigma is None else unit_px * views.sigma[tracks.row]
-    error = np.minimum(track_errors_px(views, tracks, bundle, bound_px=6.0 * unit_px) / noise, 1e6) ** 2
+    noise = unit_px if graph.keypoints.sigma is None else unit_px * graph.keypoints.sigma[tracks.row]
+    error = np.minimum(track_errors_px(graph.keypoints, tracks, bundle, bound_px=6.0 * unit_px) / noise, 1e6) ** 2
     cost = (float((error / (1.0 + error)).sum()) + offered - len(error)) / offered
     return CoarseModel(bundle, relative.edge[agrees], edge_residual, cost)
 
 
-def largest_component(photos: int, pairs: Index, weight: Array) -> NDArray[np.bool_]:
-    """(photos,) who belongs to the component with most photos; the heavier one among equals."""
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(photos, photos))
-    count, label = connected_components(graph, directed=False)
-    size = np.bincount(label, minlength=count)
-    heavy = np.bincount(label[pairs[:, 0]], weights=weight, minlength=count)
-    return np.asarray(label == np.lexsort((heavy, size))[-1])
-
-
-def _place(views: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotations: Array, seed: int) -> Bundle | None:
-    rays = rays_of(views, tracks.row, tracks.photo, intrinsics.models, intrinsics.rows, intrinsics.camera_of_photo)
+def _place(keypoints: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotations: Array, seed: int) -> Bundle | None:
+    rays = rays_of(keypoints, tracks.row, tracks.photo, intrinsics.models, intrinsics.rows, intrinsics.camera_of_photo)
     seen = np.isfinite(rays).all(axis=1)
     if not seen.all():
         length = np.bincount(tracks.track[seen], minlength=tracks.count)
@@ -131,7 +120,7 @@ def _place(views: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotations: 
     if len(used) < 2:
         return None
     found = solve_global_positions(world_rays, photo, tracks.track, len(used), tracks.count, seed=seed)
-    poses = np.full((len(views), 3, 4), np.nan)
+    poses = np.full((len(keypoints), 3, 4), np.nan)
     poses[used, :, :3] = rotations[used]
     poses[used, :, 3] = -np.einsum("cij,cj->ci", rotations[used], found.centres)
     return Bundle(
@@ -140,7 +129,7 @@ def _place(views: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotations: 
         intrinsics.camera_of_photo,
         poses,
         found.points,
-        views.xy[tracks.row],
+        keypoints.xy[tracks.row],
         tracks.photo,
         tracks.track,
         tracks.row,

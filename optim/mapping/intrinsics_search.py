@@ -17,8 +17,9 @@ from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import HELD, Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
 from ..cameras import FX
+from ..view_graph import Keypoints, ViewGraph
 from .global_mapper import FALSE_PAIR_DEG, CoarseModel, map_component
-from .tracks import Correspondences, Keypoints, establish_tracks, spread_subset
+from .tracks import establish_tracks, spread_subset
 from .view_graph_calibration import calibrate_focals, shared_focal
 
 Array = NDArray[np.float64]
@@ -62,8 +63,7 @@ class IntrinsicsChoice:
 
 
 def select_intrinsics(
-    views: Keypoints,
-    matches: Correspondences,
+    graph: ViewGraph,
     intrinsics: Intrinsics,
     known: Bools,
     *,
@@ -77,30 +77,30 @@ def select_intrinsics(
     (cameras,) marks focal lengths that are not to be searched; `assumed_groups` allows to give photos that were
     grouped by size alone a camera each.
     """
-    core = core_matches(matches, CORE_PHOTOS)
+    core = core_matches(graph, CORE_PHOTOS)
 
     def attempt(belief: Intrinsics) -> CoarseModel | None:
-        return _settled(lambda b: map_component(views, core, tracks, b, unit_px=unit_px, seed=seed), belief)
+        return _settled(lambda b: map_component(core, tracks, b, unit_px=unit_px, seed=seed), belief)
 
-    tracks = spread_subset(establish_tracks(views, core.row_a, core.row_b), len(views), TRACKS_PER_PHOTO)
-    start = starting_focals(views, core, intrinsics, known)
+    tracks = spread_subset(establish_tracks(graph.keypoints, *core.matches()), graph.photo_count, TRACKS_PER_PHOTO)
+    start = starting_focals(core, intrinsics, known)
     elsewhere = np.bincount(intrinsics.camera_of_photo[np.unique(core.pairs)], minlength=len(known)) == 0
     decided = known | elsewhere
-    best, clear = _search(attempt, start, decided, views, intrinsics.rows[:, 0])
+    best, clear = _search(attempt, start, decided, graph.keypoints, intrinsics.rows[:, 0])
     if best is not None and best.cost > CLEAR_COST and (best.edge_residual_deg > FALSE_PAIR_DEG).any():
         # Look-alikes: their matches run through the tracks of everyone and drown what the cost has to say.
         core = core.select(best.edge_residual_deg <= FALSE_PAIR_DEG)
-        tracks = spread_subset(establish_tracks(views, core.row_a, core.row_b), len(views), TRACKS_PER_PHOTO)
+        tracks = spread_subset(establish_tracks(graph.keypoints, *core.matches()), graph.photo_count, TRACKS_PER_PHOTO)
         found_before = start.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
-        best, clear = _search(attempt, found_before, decided, views, intrinsics.rows[:, 0])
+        best, clear = _search(attempt, found_before, decided, graph.keypoints, intrinsics.rows[:, 0])
     if best is None:
         return IntrinsicsChoice(start, 1.0, ("no draft of the scene could be made",))
     warnings: list[str] = []
     by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > HELD)
     if best.cost > CLEAR_COST and by_exif.any():
         free = intrinsics.without_focals(by_exif)
-        afresh = starting_focals(views, core, free, known & ~by_exif)
-        other, other_clear = _search(attempt, afresh, decided & ~by_exif, views, intrinsics.rows[:, 0])
+        afresh = starting_focals(core, free, known & ~by_exif)
+        other, other_clear = _search(attempt, afresh, decided & ~by_exif, graph.keypoints, intrinsics.rows[:, 0])
         if other is not None and other.cost < APART * best.cost:
             warnings.append("the focal lengths that EXIF tells do not fit these photos, and were not believed")
             best, clear, intrinsics, start, known = other, other_clear, free, afresh, known & ~by_exif
@@ -112,7 +112,7 @@ def select_intrinsics(
     apart = result.split()
     if assumed_groups and (shared > 1).any() and _loosened(best, apart, unit_px)[1] < LOOSER:
         known_apart = known[intrinsics.camera_of_photo]
-        single = calibrate_focals(views, core, apart.rows, apart.camera_of_photo, known_apart)
+        single = calibrate_focals(core, apart.rows, apart.camera_of_photo, known_apart)
         own = _best([attempt(apart), attempt(apart.with_focals(single))])
         if own is not None and own.cost < APART * best.cost:
             warnings.append("photos of equal size were not taken by one camera; each has its own")
@@ -127,37 +127,37 @@ def select_intrinsics(
     return IntrinsicsChoice(result, best.cost, tuple(warnings))
 
 
-def starting_focals(views: Keypoints, matches: Correspondences, intrinsics: Intrinsics, known: Bools) -> Intrinsics:
+def starting_focals(graph: ViewGraph, intrinsics: Intrinsics, known: Bools) -> Intrinsics:
     """Known focal lengths, else what pairs within a camera suggest, else what all fundamental matrices allow."""
     focal = intrinsics.rows[:, 0].copy()
-    side = _long_sides(views, intrinsics)
+    side = _long_sides(graph.keypoints, intrinsics)
     calibrated: Array | None = None
     for camera in np.flatnonzero(~known):
-        value, _ = shared_focal(matches, intrinsics.camera_of_photo, int(camera))
+        value, _ = shared_focal(graph, intrinsics.camera_of_photo, int(camera))
         if np.isnan(value):
             if calibrated is None:
-                calibrated = calibrate_focals(views, matches, intrinsics.rows, intrinsics.camera_of_photo, known)
+                calibrated = calibrate_focals(graph, intrinsics.rows, intrinsics.camera_of_photo, known)
             value = float(calibrated[camera])
         focal[camera] = np.clip(value, 0.4 * side[camera], 5.0 * side[camera])
     return intrinsics.with_focals(focal)
 
 
-def _long_sides(views: Keypoints, intrinsics: Intrinsics) -> Array:
+def _long_sides(keypoints: Keypoints, intrinsics: Intrinsics) -> Array:
     """(cameras,) pixels; 1 for cameras without photos."""
     side = np.ones(len(intrinsics.models))
-    np.maximum.at(side, intrinsics.camera_of_photo, views.size.max(axis=1))
+    np.maximum.at(side, intrinsics.camera_of_photo, keypoints.size.max(axis=1))
     return side
 
 
-def core_matches(matches: Correspondences, photos: int) -> Correspondences:
+def core_matches(graph: ViewGraph, photos: int) -> ViewGraph:
     """The matches among a well-connected core: grown from the strongest pair by the photo with most matches into it."""
-    everyone = np.unique(matches.pairs)
+    everyone = np.unique(graph.pairs)
     if len(everyone) == 0:
-        return matches
-    count = np.minimum(matches.count(), 500).astype(np.float64)
+        return graph
+    count = np.minimum(graph.match_count, 500).astype(np.float64)
     inside = np.zeros(int(everyone[-1]) + 1, bool)
-    inside[matches.pairs[int(np.argmax(count))]] = True
-    a, b = matches.pairs.T
+    inside[graph.pairs[int(np.argmax(count))]] = True
+    a, b = graph.pairs.T
     for _ in range(min(photos, len(everyone)) - 2):
         gain = np.bincount(b[inside[a]], weights=count[inside[a]], minlength=len(inside))
         gain += np.bincount(a[inside[b]], weights=count[inside[b]], minlength=len(inside))
@@ -165,11 +165,15 @@ def core_matches(matches: Correspondences, photos: int) -> Correspondences:
         if not gain.any():
             break
         inside[int(np.argmax(gain))] = True
-    return matches.select(inside[a] & inside[b])
+    return graph.select(inside[a] & inside[b])
 
 
 def _search(
-    attempt: Callable[[Intrinsics], CoarseModel | None], start: Intrinsics, known: Bools, views: Keypoints, usual: Array
+    attempt: Callable[[Intrinsics], CoarseModel | None],
+    start: Intrinsics,
+    known: Bools,
+    keypoints: Keypoints,
+    usual: Array,
 ) -> tuple[CoarseModel | None, bool]:
     """Drafts from starts further and further away, until the best one has been reached independently.
 
@@ -179,7 +183,7 @@ def _search(
     focal = start.rows[:, 0]
     if known.all():
         return attempt(start), True
-    side = _long_sides(views, start)
+    side = _long_sides(keypoints, start)
     found: list[CoarseModel] = []
     best: CoarseModel | None = None
     arrivals = 0

@@ -18,8 +18,9 @@ from ..bundle.intrinsics import prior_after
 from ..bundle.pose_priors import DepthPriors, PosePriors
 from ..bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior, errors_px
 from ..rotations import skew
+from ..view_graph import Keypoints, ViewGraph
 from .absolute_pose import register_photos
-from .tracks import Correspondences, Keypoints, Tracks, establish_tracks, spread_subset
+from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import join_points, keep_observations, rays_of, triangulate, without_weak_photos
 
 Array = NDArray[np.float64]
@@ -71,14 +72,14 @@ class Solver(Protocol):
 class RefinementResult:
     bundle: Bundle
     summaries: tuple[BundleSummary, ...]
-    agreement: PairConsistency
+    consistency: PairConsistency
     """Of all matches with the final poses."""
     off_track: int
     """Key points whose tracks see a photo twice."""
     off_point: int
     """Key points of tracks that lie too far from the point, or show it under too small an angle."""
-    known: Covariance | None
-    """How well the matches tell the cameras; None of very many photos, or where they tell too little."""
+    covariance: Covariance | None
+    """Of poses and cameras; None for very many photos, or where something is not determined."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +92,7 @@ class PairConsistency:
 
 
 def refine(
-    views: Keypoints,
-    matches: Correspondences,
+    graph: ViewGraph,
     start: Bundle,
     prior: IntrinsicsPrior,
     candidates: Index,
@@ -113,7 +113,7 @@ def refine(
     summaries = []
     for turn in range(1 + options.rounds):
         first = turn == 0
-        bundle = _retrack(views, matches, bundle, options, unit_px, options.subset_tracks if first else None)
+        bundle = _retrack(graph, bundle, options, unit_px, options.subset_tracks if first else None)
         bundle = keep_observations(bundle, dependable(bundle, options.dependable_points))
         if len(bundle.points) < 6:
             bundle = without_weak_photos(bundle, options.min_observations)
@@ -128,33 +128,31 @@ def refine(
                 tolerance=1e-4 if first else 1e-5,
             ),
             prior,
-            None if views.sigma is None else views.sigma[bundle.row],
+            None if graph.keypoints.sigma is None else graph.keypoints.sigma[bundle.row],
             anchors,
             None if depths is None else depths.of(bundle.row),
         )
         summaries.append(summary)
         bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * unit_px)
         if first and len(candidates):
-            bundle = register_photos(
-                views, matches, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed
-            )
+            bundle = register_photos(graph, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed)
         else:
             bundle = without_weak_photos(bundle, options.min_observations)
-    known = _covariance(bundle, prior, views.sigma, options.loss * unit_px, anchors, depths)
-    error = epipolar_errors_px(views, matches, bundle)
+    found = _covariance(bundle, prior, graph.keypoints.sigma, options.loss * unit_px, anchors, depths)
+    error = epipolar_errors_px(graph, bundle)
     bound_px = options.max_error * unit_px
-    row_a, row_b = matches.row_a[error < bound_px], matches.row_b[error < bound_px]
-    tracks = establish_tracks(views, row_a, row_b)
-    others = _triangulated(views, tracks, bundle, options, unit_px)
-    others = keep_observations(others, ~_among(len(views.xy), bundle.row)[others.row])
+    row_a, row_b = (row[error < bound_px] for row in graph.matches())
+    tracks = establish_tracks(graph.keypoints, row_a, row_b)
+    others = _triangulated(graph.keypoints, tracks, bundle, options, unit_px)
+    others = keep_observations(others, ~_among(len(graph.keypoints.xy), bundle.row)[others.row])
     bundle = join_points(bundle, others)
     return RefinementResult(
         bundle,
         tuple(summaries),
-        pair_consistency(matches, error, bound_px),
-        off_track=int(np.count_nonzero(_among(len(views.xy), row_a, row_b))) - len(tracks.row),
-        off_point=int(np.count_nonzero(~_among(len(views.xy), bundle.row)[tracks.row])),
-        known=known,
+        pair_consistency(graph, error, bound_px),
+        off_track=int(np.count_nonzero(_among(len(graph.keypoints.xy), row_a, row_b))) - len(tracks.row),
+        off_point=int(np.count_nonzero(~_among(len(graph.keypoints.xy), bundle.row)[tracks.row])),
+        covariance=found,
     )
 
 
@@ -166,12 +164,12 @@ def _among(key_points: int, *rows: Index) -> Bools:
     return out
 
 
-def pair_consistency(matches: Correspondences, error_px: Array, bound_px: float) -> PairConsistency:
+def pair_consistency(graph: ViewGraph, error_px: Array, bound_px: float) -> PairConsistency:
     """From the errors (m,) of all matches."""
     good = error_px < bound_px
-    edge = np.repeat(np.arange(len(matches)), matches.count())[good]
-    inliers = np.bincount(edge, minlength=len(matches))
-    squares = np.bincount(edge, error_px[good] ** 2, minlength=len(matches))
+    edge = graph.edge_of_match()[good]
+    inliers = np.bincount(edge, minlength=len(graph))
+    squares = np.bincount(edge, error_px[good] ** 2, minlength=len(graph))
     return PairConsistency(inliers, np.sqrt(squares / np.where(inliers > 0, inliers, np.nan)))
 
 
@@ -207,24 +205,25 @@ def dependable(bundle: Bundle, enough: int) -> Bools:
 
 
 def _retrack(
-    views: Keypoints,
-    matches: Correspondences,
+    graph: ViewGraph,
     bundle: Bundle,
     options: RefineOptions,
     unit_px: float,
     per_photo: int | None,
 ) -> Bundle:
     """Tracks from the matches that the current poses allow, triangulated."""
-    allowed = epipolar_errors_px(views, matches, bundle) < options.max_error * unit_px
-    tracks = establish_tracks(views, matches.row_a[allowed], matches.row_b[allowed])
+    allowed = epipolar_errors_px(graph, bundle) < options.max_error * unit_px
+    tracks = establish_tracks(graph.keypoints, *(row[allowed] for row in graph.matches()))
     if per_photo is not None:
-        tracks = spread_subset(tracks, len(views), per_photo)
-    return _triangulated(views, tracks, bundle, options, unit_px)
+        tracks = spread_subset(tracks, graph.photo_count, per_photo)
+    return _triangulated(graph.keypoints, tracks, bundle, options, unit_px)
 
 
-def _triangulated(views: Keypoints, tracks: Tracks, bundle: Bundle, options: RefineOptions, unit_px: float) -> Bundle:
+def _triangulated(
+    keypoints: Keypoints, tracks: Tracks, bundle: Bundle, options: RefineOptions, unit_px: float
+) -> Bundle:
     return triangulate(
-        views,
+        keypoints,
         tracks,
         bundle.models,
         bundle.intrinsics,
@@ -235,21 +234,24 @@ def _triangulated(views: Keypoints, tracks: Tracks, bundle: Bundle, options: Ref
     )
 
 
-def epipolar_errors_px(views: Keypoints, matches: Correspondences, bundle: Bundle) -> Array:
+def epipolar_errors_px(graph: ViewGraph, bundle: Bundle) -> Array:
     """(m,) distance of each match from the epipolar geometry of the current poses; infinite without poses."""
-    rays = np.full((len(views.xy), 3), np.nan)
-    used = np.flatnonzero(_among(len(views.xy), matches.row_a, matches.row_b))  # a key point is in many matches
-    rays[used] = rays_of(views, used, views.photo_of(used), bundle.models, bundle.intrinsics, bundle.camera_of_photo)
-    pose_a, pose_b = bundle.cam_from_world[matches.pairs[:, 0]], bundle.cam_from_world[matches.pairs[:, 1]]
+    row_a, row_b = graph.matches()
+    rays = np.full((len(graph.keypoints.xy), 3), np.nan)
+    used = np.flatnonzero(_among(len(graph.keypoints.xy), row_a, row_b))  # a key point is in many matches
+    rays[used] = rays_of(
+        graph.keypoints, used, graph.keypoints.photo_of(used), bundle.models, bundle.intrinsics, bundle.camera_of_photo
+    )
+    pose_a, pose_b = bundle.cam_from_world[graph.pairs[:, 0]], bundle.cam_from_world[graph.pairs[:, 1]]
     rotation = pose_b[:, :, :3] @ pose_a[:, :, :3].transpose(0, 2, 1)
     baseline = pose_b[:, :, 3] - np.einsum("eij,ej->ei", rotation, pose_a[:, :, 3])
     essential = skew(baseline) @ rotation
-    focal = bundle.intrinsics[bundle.camera_of_photo[matches.pairs[:, 0]], 0]
-    edge = np.repeat(np.arange(len(matches)), matches.count())
+    focal = bundle.intrinsics[bundle.camera_of_photo[graph.pairs[:, 0]], 0]
+    edge = graph.edge_of_match()
     out = np.empty(len(edge))
     for begin in range(0, len(edge), MATCH_CHUNK):
         part = slice(begin, begin + MATCH_CHUNK)
-        of, ray_a, ray_b = edge[part], rays[matches.row_a[part]], rays[matches.row_b[part]]
+        of, ray_a, ray_b = edge[part], rays[row_a[part]], rays[row_b[part]]
         line_b = np.einsum("mij,mj->mi", essential[of], ray_a)
         line_a = np.einsum("mji,mj->mi", essential[of], ray_b)
         value = np.einsum("mi,mi->m", ray_b, line_b)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cameras import params_of
-from .tracks import Correspondences, Keypoints
+from ..view_graph import ViewGraph
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -25,8 +25,7 @@ class RelativePoses:
 
 
 def estimate_relative_poses(
-    views: Keypoints,
-    matches: Correspondences,
+    graph: ViewGraph,
     models: tuple[str, ...],
     intrinsics: Array,
     camera_of_photo: Index,
@@ -50,16 +49,16 @@ def estimate_relative_poses(
     ]
     ransac = {"max_epipolar_error": max_error_px, "min_iterations": 10, "max_iterations": 300, "seed": seed}
     edges, poses, weight = [], [], []
-    count = matches.count()
-    for edge, (a, b) in enumerate(matches.pairs.tolist()):
-        rows = np.arange(matches.start[edge], matches.start[edge + 1])
+    count = graph.match_count
+    for edge, (a, b) in enumerate(graph.pairs.tolist()):
+        rows = np.arange(graph.match_start[edge], graph.match_stop[edge])
         if len(rows) > max_matches:
             rows = rows[:: -(-len(rows) // max_matches)]
         if len(rows) < min_inliers:
             continue
         pose, info = poselib.estimate_relative_pose(
-            views.xy[matches.row_a[rows]],
-            views.xy[matches.row_b[rows]],
+            graph.keypoints.xy[graph.row_a[rows]],
+            graph.keypoints.xy[graph.row_b[rows]],
             cameras[camera_of_photo[a]],
             cameras[camera_of_photo[b]],
             ransac,

@@ -9,68 +9,13 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ..view_graph import Keypoints
+
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 TRIANGLE_CHUNK = 200_000
 """Matches looked at together; bounds the memory of their neighbourhoods."""
-
-
-@dataclass(frozen=True, eq=False)
-class Keypoints:
-    """The key points of all photos, stacked photo after photo."""
-
-    xy: Array
-    """(k, 2) pixels."""
-    start: Index
-    """(photos + 1,): photo i owns rows start[i]:start[i + 1]."""
-    size: Index
-    """(photos, 2) width and height."""
-    sigma: Array | None = None
-    """(k,) how inexact each key point is, 1 being usual; None: all alike."""
-
-    def __len__(self) -> int:
-        return len(self.size)
-
-    def photo_of(self, row: Index) -> Index:
-        return np.searchsorted(self.start, row, side="right") - 1
-
-
-@dataclass(frozen=True, eq=False)
-class Correspondences:
-    """Verified matches of all pairs, stacked pair after pair."""
-
-    pairs: Index
-    """(e, 2) photos a < b."""
-    start: Index
-    """(e + 1,): pair i owns rows start[i]:start[i + 1] of row_a and row_b."""
-    row_a: Index
-    row_b: Index
-    """(m,) matched key points, rows of Views.xy."""
-    fundamental: Array
-    """(e, 3, 3)."""
-    focal_px: Array
-    """(e,) focal length that the pair alone suggests if both photos share a camera; NaN: no opinion."""
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def count(self) -> Index:
-        return np.diff(self.start)
-
-    def select(self, keep: NDArray[np.bool_], match_keep: NDArray[np.bool_] | None = None) -> Correspondences:
-        """The pairs `keep` (e,), and of these the matches `match_keep` (m,)."""
-        edge = np.repeat(np.arange(len(self)), self.count())
-        mask = keep[edge] if match_keep is None else keep[edge] & match_keep
-        count = np.bincount(edge[mask], minlength=len(self))[keep]
-        return Correspondences(
-            self.pairs[keep],
-            np.concatenate([[0], np.cumsum(count)]),
-            self.row_a[mask],
-            self.row_b[mask],
-            self.fundamental[keep],
-            self.focal_px[keep],
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +41,7 @@ class Tracks:
         return Tracks(self.row[keep], self.photo[keep], track.astype(np.int64))
 
 
-def establish_tracks(views: Keypoints, row_a: Index, row_b: Index) -> Tracks:
+def establish_tracks(keypoints: Keypoints, row_a: Index, row_b: Index) -> Tracks:
     """Connected components of the matches. Components that see a photo twice contradict themselves.
 
     One wrong match merges two tracks, and a few per pair merge all of a large collection into one. It closes no
@@ -104,17 +49,17 @@ def establish_tracks(views: Keypoints, row_a: Index, row_b: Index) -> Tracks:
     contradict themselves are joined anew from the matches in triangles; what then still sees a photo twice loses its
     observations there.
     """
-    track = _components(len(views.xy), row_a, row_b)
-    row, photo, twice = _members(views, track, row_a, row_b)
+    track = _components(len(keypoints.xy), row_a, row_b)
+    row, photo, twice = _members(keypoints, track, row_a, row_b)
     if twice.any():
-        doubtful = np.zeros(len(views.xy), bool)
+        doubtful = np.zeros(len(keypoints.xy), bool)
         doubtful[np.unique(track[row[twice]])] = True  # by label: there are no more labels than key points
         kept = ~doubtful[track[row_a]]
         at = np.flatnonzero(~kept)
-        kept[at] = _in_triangle(len(views.xy), row_a[at], row_b[at])
+        kept[at] = _in_triangle(len(keypoints.xy), row_a[at], row_b[at])
         row_a, row_b = row_a[kept], row_b[kept]
-        track = _components(len(views.xy), row_a, row_b)
-        row, photo, twice = _members(views, track, row_a, row_b)
+        track = _components(len(keypoints.xy), row_a, row_b)
+        row, photo, twice = _members(keypoints, track, row_a, row_b)
     number = np.cumsum(np.diff(track[row], prepend=-1) > 0) - 1
     return Tracks(row, photo, number.astype(np.int64)).select(~twice)
 
@@ -125,12 +70,12 @@ def _components(key_points: int, row_a: Index, row_b: Index) -> Index:
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
-def _members(views: Keypoints, track: Index, row_a: Index, row_b: Index) -> tuple[Index, Index, NDArray[np.bool_]]:
+def _members(keypoints: Keypoints, track: Index, row_a: Index, row_b: Index) -> tuple[Index, Index, NDArray[np.bool_]]:
     """Matched key points by track and photo, their photos, and whether their track sees that photo twice."""
-    matched = np.zeros(len(views.xy), bool)
+    matched = np.zeros(len(keypoints.xy), bool)
     matched[row_a] = matched[row_b] = True
     row = np.flatnonzero(matched)
-    photo = views.photo_of(row)
+    photo = keypoints.photo_of(row)
     order = np.lexsort((photo, track[row]))
     row, photo = row[order], photo[order]
     same = (np.diff(track[row]) == 0) & (np.diff(photo) == 0)

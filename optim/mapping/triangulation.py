@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..bundle.problem import Bundle, errors_px
 from ..cameras import fisheyes, unproject
-from .tracks import Keypoints, Tracks
+from ..view_graph import Keypoints
+from .tracks import Tracks
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -24,7 +25,7 @@ RAY_CHUNK = 1 << 16
 
 
 def triangulate(
-    views: Keypoints,
+    keypoints: Keypoints,
     tracks: Tracks,
     models: tuple[str, ...],
     intrinsics: Array,
@@ -40,40 +41,40 @@ def triangulate(
     """
     posed = np.isfinite(cam_from_world[:, 0, 0])
     tracks = tracks.select(posed[tracks.photo])
-    rays = rays_of(views, tracks.row, tracks.photo, models, intrinsics, camera_of_photo)
+    rays = rays_of(keypoints, tracks.row, tracks.photo, models, intrinsics, camera_of_photo)
     seen = np.asarray(np.isfinite(rays).all(axis=1))
     if not seen.all():
         tracks, rays = _select(tracks, seen, rays)
-    bundle = _linear(views, tracks, rays, models, intrinsics, camera_of_photo, cam_from_world)
+    bundle = _linear(keypoints, tracks, rays, models, intrinsics, camera_of_photo, cam_from_world)
     for bound_px, angle_deg in ((2.0 * max_error_px, 0.0), (max_error_px, min_angle_deg)):
         wide = np.asarray(angles_deg(bundle) >= angle_deg)
         near = np.asarray(errors_px(bundle) < bound_px)
         tracks, rays = _select(tracks, near & wide[bundle.point], rays)
-        bundle = _linear(views, tracks, rays, models, intrinsics, camera_of_photo, cam_from_world)
+        bundle = _linear(keypoints, tracks, rays, models, intrinsics, camera_of_photo, cam_from_world)
     return bundle
 
 
-def track_errors_px(views: Keypoints, tracks: Tracks, cameras: Bundle, *, bound_px: float) -> Array:
+def track_errors_px(keypoints: Keypoints, tracks: Tracks, cameras: Bundle, *, bound_px: float) -> Array:
     """(m,) error of every observation against the best point of its track under the cameras of a bundle.
 
     Unlike the bundle's own errors these cannot be made small by throwing observations away.
     """
     calibration = (cameras.models, cameras.intrinsics, cameras.camera_of_photo, cameras.cam_from_world)
-    rays = rays_of(views, tracks.row, tracks.photo, *calibration[:3])
+    rays = rays_of(keypoints, tracks.row, tracks.photo, *calibration[:3])
     errors = np.full(len(tracks.row), np.inf)
     valid = np.isfinite(rays).all(axis=1) & np.isfinite(cameras.cam_from_world[tracks.photo, 0, 0])
     for _ in range(2):  # all observations, then those within the bound
         valid &= (np.bincount(tracks.track[valid], minlength=tracks.count) >= 2)[tracks.track]
         if not valid.any():
             break
-        bundle = _linear(views, tracks.select(valid), rays[valid], *calibration)
+        bundle = _linear(keypoints, tracks.select(valid), rays[valid], *calibration)
         errors[valid] = errors_px(bundle)
         valid = valid & (errors < bound_px)
     return errors
 
 
 def rays_of(
-    views: Keypoints, row: Index, photo: Index, models: tuple[str, ...], intrinsics: Array, camera_of_photo: Index
+    keypoints: Keypoints, row: Index, photo: Index, models: tuple[str, ...], intrinsics: Array, camera_of_photo: Index
 ) -> Array:
     """(m, 3) unit viewing rays of key points, in the coordinates of their photo."""
     rays = np.empty((len(row), 3))
@@ -81,7 +82,7 @@ def rays_of(
     for begin in range(0, len(row), RAY_CHUNK):
         part = slice(begin, begin + RAY_CHUNK)
         camera = camera_of_photo[photo[part]]
-        plane = unproject(views.xy[row[part]], intrinsics[camera], fisheye[camera])
+        plane = unproject(keypoints.xy[row[part]], intrinsics[camera], fisheye[camera])
         rays[part, :2], rays[part, 2] = plane, 1.0
         rays[part] /= np.linalg.norm(rays[part], axis=1, keepdims=True)
     return rays
@@ -146,7 +147,7 @@ def _select(tracks: Tracks, keep: Bools, rays: Array) -> tuple[Tracks, Array]:
 
 
 def _linear(
-    views: Keypoints,
+    keypoints: Keypoints,
     tracks: Tracks,
     rays: Array,
     models: tuple[str, ...],
@@ -175,7 +176,7 @@ def _linear(
         camera_of_photo,
         cam_from_world,
         points,
-        views.xy[tracks.row],
+        keypoints.xy[tracks.row],
         tracks.photo,
         tracks.track,
         tracks.row,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .tracks import Correspondences, Keypoints
+from ..view_graph import ViewGraph
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -18,9 +18,7 @@ ALIKE = 0.2
 """Logarithms of focal lengths that differ by less are about the same."""
 
 
-def calibrate_focals(
-    views: Keypoints, matches: Correspondences, intrinsics: Array, camera_of_photo: Index, known: NDArray[np.bool_]
-) -> Array:
+def calibrate_focals(graph: ViewGraph, intrinsics: Array, camera_of_photo: Index, known: NDArray[np.bool_]) -> Array:
     """(cameras,) focal lengths; known ones are kept, those without evidence stay near their start in `intrinsics`.
 
     The residual 1 - s2/s1 is bounded and goes to zero as focal lengths do, so the estimate errs to the short side for
@@ -30,13 +28,13 @@ def calibrate_focals(
 
     focal = intrinsics[:, 0].copy()
     free = np.flatnonzero(~known)
-    strong = np.linalg.norm(matches.fundamental, axis=(1, 2)) > 0
+    strong = np.linalg.norm(graph.fundamental, axis=(1, 2)) > 0
     if len(free) == 0 or not strong.any():
         return focal
-    pairs = matches.pairs[strong]
+    pairs = graph.pairs[strong]
     cameras = camera_of_photo[pairs]
-    centred = _centred(matches.fundamental[strong], intrinsics[cameras])
-    weight = np.sqrt(np.minimum(matches.count()[strong], 200) / 200.0)
+    centred = _centred(graph.fundamental[strong], intrinsics[cameras])
+    weight = np.sqrt(np.minimum(graph.match_count[strong], 200) / 200.0)
 
     def residuals(log_focal: Array) -> Array:
         logs = np.log(focal)
@@ -54,13 +52,13 @@ def calibrate_focals(
     return focal
 
 
-def shared_focal(matches: Correspondences, camera_of_photo: Index, camera: int) -> tuple[float, float]:
+def shared_focal(graph: ViewGraph, camera_of_photo: Index, camera: int) -> tuple[float, float]:
     """Median of what the pairs within one camera suggest, weighed by their matches, NaN without any; and what part of
     the matches is of pairs that suggest about the same."""
-    inside = (camera_of_photo[matches.pairs] == camera).all(axis=1) & np.isfinite(matches.focal_px)
+    inside = (camera_of_photo[graph.pairs] == camera).all(axis=1) & np.isfinite(graph.focal_px)
     if not inside.any():
         return float("nan"), 0.0
-    value, weight = matches.focal_px[inside], matches.count()[inside]
+    value, weight = graph.focal_px[inside], graph.match_count[inside]
     order = np.argsort(value)
     cumulative = np.cumsum(weight[order])
     median = float(value[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])

@@ -43,6 +43,8 @@ class TwoViewEstimate:
     """(3, 4) rotation and unit translation between the cameras."""
     focals_px: Array
     """(2,) under which b_from_a was found."""
+    focal_estimated: bool
+    """Whether the pair itself has told them; else they were given or are the default field of view."""
     angle_deg: float
     """Median triangulation angle of the inliers."""
 
@@ -74,11 +76,13 @@ def estimate_two_view_geometry(
     order = np.argsort(-weight, kind="stable")
     a, b = (xy_a[order] - sizes[0] / 2.0) / unit[0], (xy_b[order] - sizes[1] / 2.0) / unit[1]
 
-    def result(kind: Kind, rows: Mask, fundamental: Array, pose: Array, focals: Array) -> TwoViewEstimate:
+    def result(
+        kind: Kind, rows: Mask, fundamental: Array, pose: Array, focals: Array, estimated: bool = False
+    ) -> TwoViewEstimate:
         inliers = np.zeros(len(order), bool)
         inliers[order] = rows
         angle = np.median(ray_angles(a[rows], b[rows], pose[:, :3], *focals)) if kind in ("general", "planar") else 0.0
-        return TwoViewEstimate(kind, inliers, fundamental, pose, focals * unit, float(np.degrees(angle)))
+        return TwoViewEstimate(kind, inliers, fundamental, pose, focals * unit, estimated, float(np.degrees(angle)))
 
     def nothing() -> TwoViewEstimate:
         return result("none", np.zeros(len(order), bool), np.zeros((3, 3)), np.zeros((3, 4)), np.zeros(2))
@@ -104,7 +108,7 @@ def estimate_two_view_geometry(
     if log_false_alarms(len(order) - len(on_plane), off_plane, 2, chance) < significant:
         found = _shared_focal_pose(a[fits], b[fits], longer[0], seed) if shared else None
         pose, focals = found or (relative_pose(a[fits], b[fits], guess, seed), guess)
-        return result("general", fits, in_pixels, pose, focals)
+        return result("general", fits, in_pixels, pose, focals, found is not None)
 
     trials = _focal_trials(guess, 0.87, 1.15) if focals_px else _focal_trials(longer, *_TURNING_FOCAL_RANGE)
     if shared:

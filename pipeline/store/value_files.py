@@ -80,7 +80,7 @@ class ValueFiles:
                 self.path(key).unlink(missing_ok=True)
 
     def remove_strays(self, known: Container[str]) -> None:
-        """Removes files of other keys, left by runs that were killed; a younger one may be another run's, being noted."""
+        """Removes files of other keys, left by runs that were killed; young ones may be just being written."""
         for path in self.folder.glob("*") if self.folder.is_dir() else ():
             with suppress(OSError):
                 if path.stem not in known and path.stat().st_mtime < time.time() - STRAY_S:

@@ -6,24 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import networkx as nx
-import numpy as np
 
 from unposed.optim.pointmaps.first_order import COARSE, align_first_order
-from unposed.pipeline.artifacts import (
-    CameraPriors,
-    Doubts,
-    Features,
-    PairMatches,
-    Photos,
-    SparseModels,
-    TwoViewGeometry,
-)
+from unposed.optim.view_graph import ViewGraph
+from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, PairMatches, Photos, TwoViewGeometry
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+from unposed.pipeline.stage import Grain, PerPair
 
-from ..arrays import belief_of, reasons, scene_of, sketch
-from ..evidence import evidence_of
-from ..first_order import chain_of
+from ..shared.first_order_chain import chain_of
+from ..shared.models import initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
 
 
 @dataclass(frozen=True)
@@ -31,37 +22,28 @@ class Adam:
     """First order, from the depths that a matcher predicts: the yardstick of coarse.align."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     iterations: Annotated[int, Within("[1, inf)")] = COARSE.iterations
     rate: Annotated[float, Within("(0, 1]")] = COARSE.rate
-    tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
-    """Points of the result; they are not needed for the poses."""
 
     def __call__(
         self,
         photos: Photos,
         cameras: CameraPriors,
+        view_graph: ViewGraph,
         matching: PerPair[PairMatches],
         verification: PerPair[TwoViewGeometry],
-        features: PerPhoto[Features] | None = None,
         doubts: Doubts | None = None,
-    ) -> SparseModels:
-        evidence = evidence_of(photos, features, matching, verification, doubts)
-        belief = belief_of(cameras, evidence.unit_px)
-        graph = nx.Graph(evidence.matches.pairs.tolist())
-        scenes = []
-        for member in sorted(nx.connected_components(graph), key=lambda photos: (-len(photos), min(photos))):
-            chain = chain_of(sorted(member), evidence.matches.pairs, matching, verification)
+    ) -> InitialModels:
+        graph = without_doubts(view_graph, doubts)
+        intrinsics = intrinsics_of_priors(cameras, graph.unit_px)
+        components = nx.connected_components(nx.Graph(graph.pairs.tolist()))
+        models = []
+        for member in sorted(components, key=lambda photos: (-len(photos), min(photos))):
+            chain = chain_of(sorted(member), graph.pairs, matching, verification)
             phase = replace(COARSE, iterations=self.iterations, rate=self.rate)
             found = align_first_order(chain.matched, chain.tree, (phase,))
-            bundle = sketch(
-                evidence,
-                evidence.matches.select(np.asarray(np.isin(evidence.matches.pairs, chain.photos).all(axis=1))),
-                chain.intrinsics(found, belief),
-                chain.poses(found, len(photos)),
-                self.tracks_per_photo,
-            )
-            scenes.append(scene_of(bundle, evidence.views, evidence.rgb_of))
-        placed = [int(photo) for scene in scenes for photo in scene.photos]
-        return SparseModels(tuple(scenes), reasons(photos, evidence, placed))
+            poses = chain.poses(found, len(photos))
+            models.append(initial_model(chain.intrinsics(found, intrinsics), poses, graph.keypoints))
+        return InitialModels(tuple(models), reasons_left_out(graph, models))

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA, Intrinsics
-from unposed.optim.bundle.problem import Bundle
-from unposed.optim.mapping.global_mapper import largest_component
 from unposed.optim.mapping.intrinsics_search import select_intrinsics
+from unposed.optim.mapping.keypoint_error import UNIT_OVER_SCATTER, scatter_px
 from unposed.optim.pointmaps.map_alignment import AlignedMaps, align_maps
 from unposed.optim.pointmaps.pair_maps import PairMaps
-from unposed.pipeline.artifacts import (
-    CameraPriors,
-    Doubts,
-    Features,
-    PairMatches,
-    Photos,
-    SparseModels,
-    TwoViewGeometry,
-)
+from unposed.optim.view_graph import ViewGraph
+from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, PairMatches, Photos
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+from unposed.pipeline.stage import Grain, PerPair
 
-from ..arrays import belief_of, reasons, scene_of, sketch
-from ..depths import predicted_maps, triangulated_maps
-from ..evidence import UNIT_OVER_NOISE, Evidence, evidence_of, scatter_px
+from ..shared.models import initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
+from ..shared.point_maps import predicted_maps, triangulated_maps
 
 Array = NDArray[np.float64]
 
 SIGMA = {"given": 0.0, "exif": EXIF_FOCAL_SIGMA, "guess": np.inf}
 
 FOUND_FOCAL_SIGMA = 0.03
-"""Relative error of focal lengths that whole drafts have settled."""
+"""Relative error of focal lengths that whole models have decided."""
 
 MOST_STRAIN = 1.25
 """Up to 1.1 where the result is right, from 1.3 to 15 where focal lengths or look-alikes made it wrong."""
@@ -50,11 +41,11 @@ class _Task:
     """What is to be aligned."""
 
     maps: PairMaps
-    belief: Intrinsics
+    intrinsics: Intrinsics
     sigma: Array
-    """(cameras,) relative error of the believed focal lengths."""
+    """(cameras,) relative error of the focal lengths."""
     may_split: bool
-    """Whether photos that are believed to share a camera may turn out not to."""
+    """Whether photos of one assumed group may get a camera each."""
     warnings: tuple[str, ...] = ()
 
 
@@ -63,12 +54,10 @@ class Align:
     """Aligns the depths that a matcher predicts, or else those triangulated from each pair."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     matches_per_pair: Annotated[int, Within("[10, inf)")] = 200
     """Evenly picked; the fine stage uses all."""
-    tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
-    """Points of the result; they are not needed for the poses."""
     min_photos: Annotated[int, Within("[2, inf)")] = 3
     """Smaller components are not worth a model of their own, unless there is no larger one."""
     seed: int = 0
@@ -77,29 +66,28 @@ class Align:
         self,
         photos: Photos,
         cameras: CameraPriors,
-        matching: PerPair[PairMatches],
-        verification: PerPair[TwoViewGeometry],
-        features: PerPhoto[Features] | None = None,
+        view_graph: ViewGraph,
+        matching: PerPair[PairMatches] | None = None,
         doubts: Doubts | None = None,
-    ) -> SparseModels:
-        evidence = evidence_of(photos, features, matching, verification, doubts)
-        belief = belief_of(cameras, evidence.unit_px)
+    ) -> InitialModels:
+        graph = without_doubts(view_graph, doubts)
+        intrinsics = intrinsics_of_priors(cameras, graph.unit_px)
         sigma = np.array([SIGMA[source] for source in cameras.focal_source])
         may_split = cameras.grouping == "assumed" and not np.isfinite(sigma).all()
-        maps = predicted_maps(evidence, matching, verification, self.matches_per_pair)
-        tasks = [_Task(maps, belief, sigma, may_split)]
+        maps = predicted_maps(graph, matching, self.matches_per_pair)
+        tasks = [_Task(maps, intrinsics, sigma, may_split)]
         if not len(maps.pairs):
-            tasks = [self._triangulated(each, belief, sigma, may_split) for each in _components(evidence)]
+            tasks = [self._triangulated(each, intrinsics, sigma, may_split) for each in _components(graph)]
         found: list[AlignedMaps] = []
         for task in tasks:
             rest = np.ones(len(task.maps.pairs), bool)
             while rest.any():
                 component = align_maps(
                     task.maps.select(rest),
-                    evidence.views.size.astype(np.float64),
-                    task.belief,
+                    graph.keypoints.size.astype(np.float64),
+                    task.intrinsics,
                     task.sigma,
-                    noise_px=evidence.unit_px / UNIT_OVER_NOISE,
+                    noise_px=graph.unit_px / UNIT_OVER_SCATTER,
                     may_split=task.may_split,
                     seed=self.seed,
                 )
@@ -107,48 +95,40 @@ class Align:
                     break
                 found.append(component)
                 rest &= ~component.posed[task.maps.pairs].any(axis=1)
-        scenes = tuple(scene_of(self._bundle(evidence, each), evidence.views, evidence.rgb_of) for each in found)
-        placed = [int(photo) for scene in scenes for photo in scene.photos]
-        warnings = dict.fromkeys(note for task in tasks for note in task.warnings)
+        models = tuple(initial_model(each.intrinsics, each.cam_from_world, graph.keypoints) for each in found)
+        warnings = dict.fromkeys(warning for task in tasks for warning in task.warnings)
         # What matches miss within their pairs explains as much of what they miss now.
-        explained = max(1.0, scatter_px(evidence) * UNIT_OVER_NOISE / evidence.unit_px) if found else 1.0
-        return SparseModels(scenes, reasons(photos, evidence, placed), (*warnings, *_notes(found, explained)))
+        explained = max(1.0, scatter_px(graph) * UNIT_OVER_SCATTER / graph.unit_px) if found else 1.0
+        return InitialModels(models, reasons_left_out(graph, models), (*warnings, *_warnings(found, explained)))
 
-    def _triangulated(self, evidence: Evidence, belief: Intrinsics, sigma: Array, may_split: bool) -> _Task:
-        """Depths from matches alone, which hang on the focal lengths: whole drafts decide about these."""
-        verdict = select_intrinsics(
-            evidence.views,
-            evidence.matches,
-            belief,
+    def _triangulated(self, graph: ViewGraph, intrinsics: Intrinsics, sigma: Array, may_split: bool) -> _Task:
+        """Depths from matches alone, which depend on the focal lengths: these are selected by whole models."""
+        choice = select_intrinsics(
+            graph,
+            intrinsics,
             np.isfinite(sigma),
             assumed_groups=may_split,
-            unit_px=evidence.unit_px,
+            unit_px=graph.unit_px,
             seed=self.seed,
         )
-        if len(verdict.intrinsics.models) != len(sigma):  # a camera for each photo
-            sigma = sigma[belief.camera_of_photo]
-        maps = triangulated_maps(evidence, verdict.intrinsics, self.matches_per_pair, self.seed)
-        return _Task(maps, verdict.intrinsics, np.minimum(sigma, FOUND_FOCAL_SIGMA), False, verdict.warnings)
-
-    def _bundle(self, evidence: Evidence, aligned: AlignedMaps) -> Bundle:
-        """The cameras, and points from the matches of pairs that agree with them."""
-        believed = set(map(tuple, aligned.pairs[aligned.believed].tolist()))
-        matches = evidence.matches.select(np.array([tuple(p) in believed for p in evidence.matches.pairs.tolist()]))
-        return sketch(evidence, matches, aligned.intrinsics, aligned.cam_from_world, self.tracks_per_photo)
+        if len(choice.intrinsics.models) != len(sigma):  # a camera for each photo
+            sigma = sigma[intrinsics.camera_of_photo]
+        maps = triangulated_maps(graph, choice.intrinsics, self.matches_per_pair, self.seed)
+        return _Task(maps, choice.intrinsics, np.minimum(sigma, FOUND_FOCAL_SIGMA), False, choice.warnings)
 
 
-def _components(evidence: Evidence) -> Iterator[Evidence]:
-    """Photos that hang together, the most first: others have nothing to say about their cameras."""
-    rest = evidence.matches
+def _components(graph: ViewGraph) -> Iterator[ViewGraph]:
+    """Connected components, the largest first: photos of others have nothing to say about their cameras."""
+    rest = graph
     while len(rest):
-        inside = largest_component(len(evidence.views), rest.pairs, rest.count().astype(np.float64))[rest.pairs[:, 0]]
-        yield replace(evidence, matches=rest.select(inside))
+        inside = rest.largest_component()[rest.pairs[:, 0]]
+        yield rest.select(inside)
         rest = rest.select(~inside)
 
 
-def _notes(found: list[AlignedMaps], explained: float) -> tuple[str, ...]:
+def _warnings(found: list[AlignedMaps], explained: float) -> tuple[str, ...]:
     wrong = sum(int((~each.believed & (each.trust > 0)).sum()) for each in found)
-    warnings = [f"{wrong} pairs contradict the others and were not believed"] if wrong else []
+    warnings = [f"{wrong} pairs are inconsistent with the others and were left out"] if wrong else []
     for each in found:
         told = f"the coarse alignment of {each.posed.sum()} photos may be wrong: "
         strain = each.strain / explained

@@ -1,4 +1,4 @@
-"""Global mapping: the intrinsics that make the photos fit together, then every component at once."""
+"""Global mapping: rotation averaging and global positioning, under the intrinsics that fit best."""
 
 from __future__ import annotations
 
@@ -7,36 +7,30 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.mapping.global_mapper import CoarseModel, largest_component, map_component
+from unposed.optim.mapping.global_mapper import map_component
 from unposed.optim.mapping.intrinsics_search import select_intrinsics
-from unposed.optim.mapping.tracks import Correspondences
-from unposed.pipeline.artifacts import (
-    CameraPriors,
-    Doubts,
-    Features,
-    PairMatches,
-    Photos,
-    SparseModels,
-    TwoViewGeometry,
-)
+from unposed.optim.view_graph import ViewGraph
+from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, InitialModels, Photos
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+from unposed.pipeline.stage import Grain
 
-from ..arrays import belief_of, reasons, scene_of
-from ..evidence import evidence_of
+from ..shared.models import initial_model_of, intrinsics_of_priors, reasons_left_out, without_doubts
 
 
 @dataclass(frozen=True)
 class Global:
-    """Averages rotations, finds positions, and adjusts a spread subset of the tracks, per connected component."""
+    """Selects intrinsics, averages rotations, solves for positions, and adjusts a spread subset of the tracks.
+
+    Every connected component of the view graph is mapped on its own.
+    """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Poses need no more; the fine stage uses all."""
     max_edge_deg: Annotated[float, Within("(0, 90]")] = 5.0
-    """Pairs whose rotation disagrees more with the averaged ones are not believed."""
+    """Edges whose rotation disagrees more with the averaged ones are left out."""
     min_photos: Annotated[int, Within("[2, inf)")] = 3
     """Smaller components are not worth a model of their own, unless there is no larger one."""
     seed: int = 0
@@ -45,58 +39,44 @@ class Global:
         self,
         photos: Photos,
         cameras: CameraPriors,
-        matching: PerPair[PairMatches],
-        verification: PerPair[TwoViewGeometry],
-        features: PerPhoto[Features] | None = None,
+        view_graph: ViewGraph,
         doubts: Doubts | None = None,
-    ) -> SparseModels:
-        evidence = evidence_of(photos, features, matching, verification, doubts)
-        views, matches, unit_px = evidence.views, evidence.matches, evidence.unit_px
-        belief = belief_of(cameras, unit_px)
-        if len(matches) == 0:
-            return SparseModels((), reasons(photos, evidence, ()))
+    ) -> InitialModels:
+        graph = without_doubts(view_graph, doubts)
+        intrinsics = intrinsics_of_priors(cameras, graph.unit_px)
         known = np.array([source != "guess" for source in cameras.focal_source])
-        found: list[CoarseModel] = []
+        found: list[InitialModel] = []
         warnings: dict[str, None] = {}  # a set that keeps its order
-        rest = matches
+        rest = graph
         while len(rest):
             # Every component has its own cameras, even where sizes are equal: each is searched for itself.
-            member = largest_component(len(views), rest.pairs, rest.count().astype(np.float64))
+            member = rest.largest_component()
             if found and member.sum() < self.min_photos:
                 break
             inside = member[rest.pairs[:, 0]]
-            verdict = select_intrinsics(
-                views,
-                rest.select(inside),
-                belief,
+            component = rest.select(inside)
+            choice = select_intrinsics(
+                component,
+                intrinsics,
                 known,
                 assumed_groups=cameras.grouping == "assumed",
-                unit_px=unit_px,
+                unit_px=graph.unit_px,
                 seed=self.seed,
             )
-            component = map_component(
-                views,
-                rest.select(inside),
+            model = map_component(
+                component,
                 None,
-                verdict.intrinsics,
-                unit_px=unit_px,
+                choice.intrinsics,
+                unit_px=graph.unit_px,
                 max_edge_deg=self.max_edge_deg,
                 tracks_per_photo=self.tracks_per_photo,
                 seed=self.seed,
             )
-            if component is None or (found and component.posed.sum() < self.min_photos):
+            if model is None or (found and model.posed.sum() < self.min_photos):
                 rest = rest.select(~inside)
                 continue
-            warnings.update(dict.fromkeys(verdict.warnings))
-            found.append(component)
-            rest = _without(rest, component)
-        found.sort(key=lambda component: -component.posed.sum())
-        scenes = tuple(scene_of(component.bundle, views, evidence.rgb_of) for component in found)
-        placed = [int(photo) for scene in scenes for photo in scene.photos]
-        return SparseModels(scenes, reasons(photos, evidence, placed), tuple(warnings))
-
-
-def _without(matches: Correspondences, component: CoarseModel) -> Correspondences:
-    """The matches between photos that the component has not placed."""
-    outside = ~component.posed
-    return matches.select(outside[matches.pairs[:, 0]] & outside[matches.pairs[:, 1]])
+            warnings.update(dict.fromkeys(choice.warnings))
+            found.append(initial_model_of(model.bundle, choice.intrinsics, graph.keypoints))
+            rest = rest.among(~model.posed)
+        found.sort(key=lambda model: -len(model.photos))
+        return InitialModels(tuple(found), reasons_left_out(graph, found), tuple(warnings))

@@ -12,12 +12,12 @@ from unposed.optim.doppelgangers.duplicates import same_picture
 from unposed.optim.doppelgangers.hypothesis import BELIEVED, DOUBT, Hypothesis, RelativeRotations
 from unposed.optim.doppelgangers.relative_rotations import least_contradicted
 from unposed.optim.doppelgangers.search import WORTH_A_TRIAL, search_hypotheses
-from unposed.pipeline.artifacts import CameraPriors, Doubts, Features, PairMatches, Photos, TwoViewGeometry
-from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+from unposed.optim.view_graph import KINDS, ViewGraph
+from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos
+from unposed.pipeline.stage import Grain
 from unposed.retrieval.scene_graph import weak_spots
 
-from ..arrays import belief_of
-from ..evidence import Evidence, evidence_of
+from ..shared.models import intrinsics_of_priors
 
 DAMNED = 0.9
 """Suspicion beyond which a pair is left out even if nothing contradicts it."""
@@ -38,7 +38,7 @@ class Doppelgangers:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 16
+    version: ClassVar[int] = 17
 
     seed: int = 0
 
@@ -46,20 +46,16 @@ class Doppelgangers:
         self,
         photos: Photos,
         cameras: CameraPriors,
-        matching: PerPair[PairMatches],
-        verification: PerPair[TwoViewGeometry],
-        features: PerPhoto[Features] | None = None,
+        view_graph: ViewGraph,
     ) -> Doubts:
-        evidence = evidence_of(photos, features, matching, verification)
-        kinds = np.array([verification[a, b].kind for a, b in evidence.matches.pairs.tolist()], dtype="U8")
-        copies = tuple(_notes_on_copies(photos, evidence, kinds == "rotation"))
+        kind = np.array(KINDS)[view_graph.kind]
+        copies = tuple(_notes_on_copies(photos, view_graph, kind == "rotation"))
         relations, begun = least_contradicted(
-            evidence.views,
-            evidence.matches,
-            belief_of(cameras, evidence.unit_px),
+            view_graph,
+            intrinsics_of_priors(cameras, view_graph.unit_px),
             cameras.focal_source,
-            flat=kinds == "planar",
-            max_error_px=2.0 * evidence.unit_px,
+            flat=kind == "planar",
+            max_error_px=2.0 * view_graph.unit_px,
             seed=self.seed,
         )
         if not begun:
@@ -76,7 +72,7 @@ class Doppelgangers:
             tuple(_reason(relations, beliefs, row) for row in doubted.tolist()),
             (
                 *_notes_on_look_alikes(photos, relations, doubted),
-                *_notes_on_weak_spots(photos, evidence, pairs),
+                *_notes_on_weak_spots(photos, view_graph, pairs),
                 *copies,
             ),
         )
@@ -101,9 +97,8 @@ def _notes_on_look_alikes(photos: Photos, relations: RelativeRotations, doubted:
     ]
 
 
-def _notes_on_weak_spots(photos: Photos, evidence: Evidence, doubted: NDArray[np.int32]) -> list[str]:
-    believed = [pair for pair in evidence.matches.pairs.tolist() if pair not in doubted.tolist()]
-    weak = weak_spots(len(photos), np.array(believed, np.int64).reshape(-1, 2))
+def _notes_on_weak_spots(photos: Photos, view_graph: ViewGraph, doubted: NDArray[np.int32]) -> list[str]:
+    weak = weak_spots(len(photos), view_graph.without(doubted).pairs)
     warnings = [
         f"{hanging} photos hang by the pair {photos[a].name} and {photos[b].name} alone: look whether the two show the "
         "same place, or take a photo from between"
@@ -116,13 +111,13 @@ def _notes_on_weak_spots(photos: Photos, evidence: Evidence, doubted: NDArray[np
     return warnings
 
 
-def _notes_on_copies(photos: Photos, evidence: Evidence, turned: NDArray[np.bool_]) -> list[str]:
-    matches, xy, alike = evidence.matches, evidence.views.xy, []
+def _notes_on_copies(photos: Photos, view_graph: ViewGraph, turned: NDArray[np.bool_]) -> list[str]:
+    xy, alike = view_graph.keypoints.xy, []
     for edge in np.flatnonzero(turned).tolist():
-        a, b = matches.pairs[edge].tolist()
-        rows = slice(matches.start[edge], matches.start[edge + 1])
+        a, b = view_graph.pairs[edge].tolist()
+        rows = view_graph.match_rows(edge)
         sizes = (photos[a].width, photos[a].height), (photos[b].width, photos[b].height)
-        if same_picture(xy[matches.row_a[rows]], xy[matches.row_b[rows]], *sizes):
+        if same_picture(xy[view_graph.row_a[rows]], xy[view_graph.row_b[rows]], *sizes):
             alike.append((a, b))
     parts = weak_spots(len(photos), np.array(alike, np.int64).reshape(-1, 2)).parts
     groups = sorted(sorted(photos[photo].name for photo in part) for part in parts)

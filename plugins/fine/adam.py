@@ -8,21 +8,31 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from unposed.optim.pointmaps.first_order import FINE, Problem, finish, run
+from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
     CameraPriors,
     Doubts,
-    Features,
+    InitialModels,
     PairMatches,
     Photos,
     SparseModels,
     TwoViewGeometry,
 )
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair, PerPhoto
+from unposed.pipeline.stage import Grain, PerPair
 
-from ..arrays import belief_of, reasons, scene_of, sketch
-from ..evidence import evidence_of
-from ..first_order import chain_of
+from ..shared.first_order_chain import chain_of
+from ..shared.models import (
+    bundle_of,
+    intrinsics_of_priors,
+    reasons_left_out,
+    sparse_model,
+    triangulated_subset,
+    without_doubts,
+)
+
+SCALE_TRACKS_PER_PHOTO = 150
+"""Points that give the predicted depths of each photo their scale in the start."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Adam:
     """First order, on depths of anchors, without tracks: the yardstick of fine.bundle."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     iterations: Annotated[int, Within("[1, inf)")] = FINE.iterations
     rate: Annotated[float, Within("(0, 1]")] = FINE.rate
@@ -45,29 +55,28 @@ class Adam:
         self,
         photos: Photos,
         cameras: CameraPriors,
+        view_graph: ViewGraph,
         matching: PerPair[PairMatches],
         verification: PerPair[TwoViewGeometry],
-        coarse: SparseModels,
-        features: PerPhoto[Features] | None = None,
+        coarse: InitialModels,
         doubts: Doubts | None = None,
     ) -> SparseModels:
-        evidence = evidence_of(photos, features, matching, verification, doubts)
-        belief = belief_of(cameras, evidence.unit_px)
+        graph = without_doubts(view_graph, doubts)
+        intrinsics = intrinsics_of_priors(cameras, graph.unit_px)
         phase = replace(FINE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth)
-        scenes = []
-        for scene in coarse.models:
-            chain = chain_of(scene.photos.tolist(), evidence.matches.pairs, matching, verification)
+        models = []
+        for model in coarse.models:
+            own = graph.among(np.isin(np.arange(len(photos)), model.photos))
+            bundle, theirs = bundle_of(model, len(photos), intrinsics)
+            subset = triangulated_subset(
+                own, theirs.with_values(bundle.intrinsics), bundle.cam_from_world, SCALE_TRACKS_PER_PHOTO
+            )
+            chain = chain_of(model.photos.tolist(), graph.pairs, matching, verification)
             problem = Problem(chain.matched, chain.tree)
-            start = problem.state_of(*chain.start(scene))
+            start = problem.state_of(*chain.start(sparse_model(subset, graph.keypoints)))
             state, losses = run(problem, start, phase)
             found = finish(problem, state, losses)
-            bundle = sketch(
-                evidence,
-                evidence.matches.select(np.asarray(np.isin(evidence.matches.pairs, scene.photos).all(axis=1))),
-                chain.intrinsics(found, belief),
-                chain.poses(found, len(photos)),
-                self.tracks_per_photo,
-            )
-            scenes.append(scene_of(bundle, evidence.views, evidence.rgb_of))
-        placed = [int(photo) for scene in scenes for photo in scene.photos]
-        return SparseModels(tuple(scenes), reasons(photos, evidence, placed), coarse.warnings)
+            poses = chain.poses(found, len(photos))
+            bundle = triangulated_subset(own, chain.intrinsics(found, intrinsics), poses, self.tracks_per_photo)
+            models.append(sparse_model(bundle, graph.keypoints))
+        return SparseModels(tuple(models), reasons_left_out(graph, models), coarse.warnings)

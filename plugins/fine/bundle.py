@@ -15,24 +15,30 @@ from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors, align_to_pose_priors, no_pose_priors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, refine
+from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
     CameraPriors,
     Doubts,
-    Features,
-    PairMatches,
+    InitialModel,
+    InitialModels,
     Photos,
     RefinementReport,
     SparseModel,
     SparseModels,
-    TwoViewGeometry,
 )
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources
+from unposed.pipeline.stage import Grain, Resources
 
-from ..arrays import belief_of, bundle_of, reasons, scene_of
-from ..evidence import Evidence, evidence_of
+from ..shared.models import (
+    bundle_of,
+    intrinsics_of_priors,
+    reasons_left_out,
+    sparse_model,
+    triangulated_subset,
+    without_doubts,
+)
 from .positions import positions_m
-from .predictions import few_tracks, predicted_depths, with_predicted_focals
+from .predictions import has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import poses_in_conflict, refinement_report, warning_about
 
 Array = NDArray[np.float64]
@@ -43,6 +49,9 @@ most are between two photos, and what these tell is worth more than the few wron
 
 HEIGHT_SIGMA = 3.0
 """Heights by satellite are so much less exact than places, and those that are not even told so much less again."""
+
+SUBSET_TRACKS_PER_PHOTO = 150
+"""Points that give predicted depths their scale."""
 
 WORTH_A_GPU = 100_000
 """Observations from which on an adjustment goes to the GPU, where there is one."""
@@ -57,7 +66,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
@@ -73,50 +82,50 @@ class BundleAdjustment:
         self,
         photos: Photos,
         cameras: CameraPriors,
-        matching: PerPair[PairMatches],
-        verification: PerPair[TwoViewGeometry],
-        coarse: SparseModels,
+        view_graph: ViewGraph,
+        coarse: InitialModels,
         resources: Resources,
-        features: PerPhoto[Features] | None = None,
         doubts: Doubts | None = None,
     ) -> SparseModels:
-        evidence = evidence_of(photos, features, matching, verification, doubts)
-        options = self.options(evidence)
-        placed = np.zeros(len(photos), bool)
-        for scene in coarse.models:
-            placed[scene.photos] = True
+        graph = without_doubts(view_graph, doubts)
+        options = self.options(graph)
+        registered = np.zeros(len(photos), bool)
+        for model in coarse.models:
+            registered[model.photos] = True
         done: list[_Outcome] = []
-        for scene in coarse.models:
-            start = _start_of(scene, photos, cameras, evidence, matching, verification, self.gps_sigma_m)
-            refined = refine(
-                evidence.views,
-                evidence.matches,
+        for model in coarse.models:
+            start = _start_of(model, photos, cameras, graph, self.gps_sigma_m)
+            candidates = ~registered
+            reachable = candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0])
+            own = graph.among(reachable)
+            result = refine(
+                own,
                 start.bundle,
                 start.prior,
-                np.flatnonzero(~placed),
+                np.flatnonzero(candidates),
                 options,
-                unit_px=evidence.unit_px,
+                unit_px=graph.unit_px,
                 seed=self.seed,
                 solver=self.solver(resources.device),
                 anchors=start.anchors,
                 depths=start.depths,
             )
-            off = _contradicted_poses(cameras, evidence, start, refined.bundle, self.max_error_px)
-            done.append(_outcome(scene, start, refined, off, photos, evidence))
-            placed[done[-1].scene.photos] |= done[-1].stands
-        standing = sorted((each for each in done if each.stands), key=lambda each: -len(each.scene.photos))
-        warnings = [*coarse.warnings, *(note for each in done for note in each.warnings)]
-        models = tuple(each.scene for each in standing)
-        left_out = reasons(photos, evidence, [photo for scene in models for photo in scene.photos.tolist()])
-        left_out |= _why(left_out, {photo for each in done for photo in each.off}, placed, options.min_observations)
-        return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), tuple(each.account for each in standing))
+            conflicting = _conflicting_poses(cameras, own, start, result.bundle, self.max_error_px)
+            done.append(_outcome(model, start, result, conflicting, photos, own))
+            registered[done[-1].model.photos] |= done[-1].stands
+        standing = sorted((each for each in done if each.stands), key=lambda each: -len(each.model.photos))
+        warnings = [*coarse.warnings, *(warning for each in done for warning in each.warnings)]
+        models = tuple(each.model for each in standing)
+        left_out = reasons_left_out(graph, models)
+        left_out |= _why(left_out, {p for each in done for p in each.conflicting}, registered, options.min_observations)
+        return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), tuple(each.report for each in standing))
 
-    def options(self, evidence: Evidence) -> RefineOptions:
-        """How to refine what there is to go by."""
+    def options(self, graph: ViewGraph) -> RefineOptions:
+        """How to refine with these matches."""
         options = RefineOptions(
             max_error=self.max_error_px, loss=self.loss_px, min_angle_deg=self.min_angle_deg, rounds=self.rounds
         )
-        return replace(options, dependable_points=DEPENDABLE_DENSE) if evidence.dense else options
+        return replace(options, dependable_points=DEPENDABLE_DENSE) if graph.dense else options
 
     def solver(self, device: str) -> Solver:
         """What adjusts."""
@@ -125,7 +134,7 @@ class BundleAdjustment:
 
 @dataclass(frozen=True, eq=False)
 class _Start:
-    """What is known of a component before its refinement."""
+    """What is known of a model before its refinement."""
 
     bundle: Bundle
     prior: IntrinsicsPrior
@@ -136,39 +145,35 @@ class _Start:
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    """What became of a component."""
+    """What became of a model."""
 
-    scene: SparseModel
-    account: RefinementReport
-    off: tuple[int, ...]
-    """Photos whose given poses contradict what they show."""
+    model: SparseModel
+    report: RefinementReport
+    conflicting: tuple[int, ...]
+    """Photos whose given poses are in conflict with their matches."""
     warnings: tuple[str, ...]
 
     @property
     def stands(self) -> bool:
-        return len(self.scene.photos) >= 2
+        return len(self.model.photos) >= 2
 
 
 def _start_of(
-    scene: SparseModel,
-    photos: Photos,
-    cameras: CameraPriors,
-    evidence: Evidence,
-    matching: PerPair[PairMatches],
-    verification: PerPair[TwoViewGeometry],
-    gps_sigma_m: float | None,
+    model: InitialModel, photos: Photos, cameras: CameraPriors, graph: ViewGraph, gps_sigma_m: float | None
 ) -> _Start:
-    """In the frame of the anchors, if there are any."""
-    bundle, belief = bundle_of(scene, evidence.views, belief_of(cameras, evidence.unit_px))
-    bundle, anchors, warnings = _anchored(bundle, cameras, anchors_of(cameras, photos, gps_sigma_m))
-    prior, depths = belief.prior, None
-    if evidence.dense:  # it would follow what is systematic in the matches, and take the rotations along
-        prior = hold_principal(prior, np.zeros(len(belief.models), np.int64))
-    if evidence.dense and few_tracks(scene):
-        depths = predicted_depths(evidence, matching, verification, scene, bundle)
-        pairs = evidence.matches.pairs
-        inside = np.asarray(np.isin(pairs, scene.photos).all(axis=1))
-        prior = with_predicted_focals(prior, belief, matching, pairs[inside])
+    """In the frame of the pose priors, if there are any."""
+    bundle, intrinsics = bundle_of(model, len(photos), intrinsics_of_priors(cameras, graph.unit_px))
+    bundle, anchors, warnings = _anchored(bundle, cameras, pose_priors_of(cameras, photos, gps_sigma_m))
+    prior, depths = intrinsics.prior, None
+    if graph.dense:  # it would follow what is systematic in the matches, and take the rotations along
+        prior = hold_principal(prior, np.zeros(len(intrinsics.models), np.int64))
+        own = graph.among(np.isin(np.arange(len(photos)), model.photos))
+        subset = triangulated_subset(
+            own, intrinsics.with_values(bundle.intrinsics), bundle.cam_from_world, SUBSET_TRACKS_PER_PHOTO
+        )
+        if has_few_long_tracks(subset):
+            depths = predicted_depths(own, subset)
+            prior = with_predicted_focals(prior, intrinsics, own)
     return _Start(bundle, prior, anchors, depths, warnings)
 
 
@@ -187,42 +192,47 @@ def _anchored(
     return start, None, (note,)
 
 
-def _contradicted_poses(
-    cameras: CameraPriors, evidence: Evidence, start: _Start, found: Bundle, max_error_px: float
+def _conflicting_poses(
+    cameras: CameraPriors, graph: ViewGraph, start: _Start, bundle: Bundle, max_error: float
 ) -> NDArray[np.int64]:
-    """Photos of a component whose given poses contradict what they show, if it stands in the frame of given poses."""
+    """Photos whose given poses are in conflict with their matches, if the model is in the frame of given poses."""
     if start.anchors is None or cameras.cam_from_world is None:
         return np.zeros(0, np.int64)
     mine = np.isfinite(start.bundle.cam_from_world[:, 0, 0])[:, None, None]
     given = np.where(mine, np.asarray(cameras.cam_from_world, np.float64), np.nan)
-    return poses_in_conflict(evidence.views, evidence.matches, found, given, max_error_px * evidence.unit_px)
+    return poses_in_conflict(graph, bundle, given, max_error * graph.unit_px)
 
 
 def _outcome(
-    scene: SparseModel,
+    initial: InitialModel,
     start: _Start,
-    refined: RefinementResult,
-    off: NDArray[np.int64],
+    result: RefinementResult,
+    conflicting: NDArray[np.int64],
     photos: Photos,
-    evidence: Evidence,
+    graph: ViewGraph,
 ) -> _Outcome:
-    result = scene_of(refined.bundle, evidence.views, evidence.rgb_of)
-    warnings = [*start.warnings, *([warning_about(photos, off)] if len(off) else [])]
-    if len(result.photos) < 2:
+    model = sparse_model(result.bundle, graph.keypoints)
+    warnings = [*start.warnings, *([warning_about(photos, conflicting)] if len(conflicting) else [])]
+    if len(model.photos) < 2:
         warnings.append(
-            f"{len(scene.photos)} photos match each other and give no points: the camera hardly moved between "
+            f"{len(initial.photos)} photos match each other and give no points: the camera hardly moved between "
             "them, or it is not as it was said to be"
         )
-    return _Outcome(result, refinement_report(refined, evidence.matches, result), tuple(off.tolist()), tuple(warnings))
+    report = refinement_report(result, graph, model)
+    return _Outcome(model, report, tuple(conflicting.tolist()), tuple(warnings))
 
 
-def _why(left_out: Mapping[int, str], wrong: set[int], placed: NDArray[np.bool_], least: int) -> dict[int, str]:
-    """What this stage knows better of photos that are left out."""
-    few = {index: f"fewer than {least} of its key points went with the others" for index in left_out if placed[index]}
-    return few | {index: "its given pose contradicts what it shows" for index in left_out if index in wrong}
+def _why(
+    left_out: Mapping[int, str], conflicting: set[int], registered: NDArray[np.bool_], least: int
+) -> dict[int, str]:
+    """Reasons of this stage for photos that are left out."""
+    few = {
+        photo: f"fewer than {least} of its key points went with the others" for photo in left_out if registered[photo]
+    }
+    return few | {photo: "its given pose contradicts what it shows" for photo in left_out if photo in conflicting}
 
 
-def anchors_of(cameras: CameraPriors, photos: Photos, gps_sigma_m: float | None) -> PosePriors | None:
+def pose_priors_of(cameras: CameraPriors, photos: Photos, gps_sigma_m: float | None) -> PosePriors | None:
     """Given poses as fixed ones, or else positions by satellite as a soft hold."""
     nothing = no_pose_priors(len(photos))
     if cameras.cam_from_world is not None:

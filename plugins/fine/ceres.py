@@ -16,7 +16,7 @@ class Ceres(BundleAdjustment):
     """Bundle adjustment by Ceres through pycolmap, which takes all key points for equally exact, and has no priors:
     intrinsics that the photos do not tell may end far off."""
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
 
     def solver(self, device: str) -> Solver:
         return adjust_by_ceres

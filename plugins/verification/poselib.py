@@ -1,19 +1,15 @@
-"""Geometric verification of a pair's matches, without intrinsics, by poselib's robust estimators."""
+"""Geometric verification of a pair's matches by poselib's robust estimators."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import hypot
 from typing import Annotated, ClassVar
 
-import numpy as np
-
+from unposed.optim.cameras import FX, FY, intrinsics_of
 from unposed.optim.pair.two_view_geometry import estimate_two_view_geometry
-from unposed.pipeline.artifacts import PairMatches, Photo, TwoViewGeometry
+from unposed.pipeline.artifacts import CameraPrior, PairMatches, Photo, TwoViewGeometry
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Sides
-
-FILM_DIAGONAL_MM = hypot(36.0, 24.0)
 
 
 @dataclass(frozen=True)
@@ -21,7 +17,7 @@ class PoseLib:
     """Keeps the matches that a fundamental matrix explains, and says what kind of scene and motion they show."""
 
     grain: ClassVar[Grain] = Grain.PAIR
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 1.5
     """Largest distance to the epipolar line, in a photo of 1600 pixels; larger photos allow more, smaller ones less."""
@@ -31,16 +27,15 @@ class PoseLib:
     """Fewer matches than these are never a geometry."""
     seed: int = 0
 
-    def __call__(self, matching: PairMatches, photos: Sides[Photo]) -> TwoViewGeometry:
-        focals = [_exif_focal_px(photo) for photo in photos]
-        known = (focals[0], focals[1]) if focals[0] and focals[1] else None
+    def __call__(self, matching: PairMatches, cameras: Sides[CameraPrior], photos: Sides[Photo]) -> TwoViewGeometry:
+        known = all(prior.focal_source != "guess" for prior in cameras)
         found = estimate_two_view_geometry(
             matching.xy_a,
             matching.xy_b,
             matching.weight,
             (photos.a.width, photos.a.height),
             (photos.b.width, photos.b.height),
-            focals_px=known,
+            focals_px=(_focal_px(cameras.a), _focal_px(cameras.b)) if known else None,
             max_error_px=self.max_error_px,
             false_alarms=self.false_alarms,
             min_inliers=self.min_inliers,
@@ -49,15 +44,14 @@ class PoseLib:
         return TwoViewGeometry(
             kind=found.kind,
             inliers=found.inliers,
-            cam_from_local=np.stack([np.eye(3, 4), found.b_from_a]),
+            b_from_a=found.b_from_a,
             focals_px=found.focals_px,
-            focal_known=known is not None,
+            focal_source="prior" if known else "pair" if found.focal_estimated else "guess",
             fundamental=found.fundamental,
             angle_deg=found.angle_deg,
         )
 
 
-def _exif_focal_px(photo: Photo) -> float | None:
-    if photo.exif.focal_35mm is None:
-        return None
-    return photo.exif.focal_35mm * hypot(photo.width, photo.height) / FILM_DIAGONAL_MM
+def _focal_px(prior: CameraPrior) -> float:
+    camera = prior.camera
+    return float(intrinsics_of(camera.model, camera.params)[[FX, FY]].mean())

@@ -1,4 +1,4 @@
-"""Matches with depths, from the artifacts of pairs: those that the matcher predicts, or else triangulated ones."""
+"""Matches with depths, from the view graph: those that the matcher predicts, or else triangulated ones."""
 
 from __future__ import annotations
 
@@ -11,66 +11,68 @@ from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import unproject
 from unposed.optim.mapping.relative_poses import estimate_relative_poses
 from unposed.optim.pointmaps.pair_maps import LATTICE, PairMaps, on_lattice, two_view_depths
-from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches, TwoViewGeometry
+from unposed.optim.view_graph import ViewGraph
+from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches
 from unposed.pipeline.stage import PerPair
-
-from .evidence import Evidence
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
-def predicted_maps(
-    evidence: Evidence, matching: PerPair[PairMatches], verification: PerPair[TwoViewGeometry], per_pair: int
-) -> PairMaps:
-    """Some matches, evenly picked, of every pair whose matcher predicts depths."""
-    views, matches = evidence.views, evidence.matches
+def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_pair: int) -> PairMaps:
+    """Some matches, evenly picked, of every edge whose matcher predicts depths; `matching` has the depth grids."""
     found = []
-    for edge, (a, b) in enumerate(matches.pairs.tolist()):
-        pair = matching[a, b]
-        if pair.depth_a is None or pair.depth_b is None:
+    size, depth_a, depth_b = graph.keypoints.size.astype(np.float64), graph.depth_a, graph.depth_b
+    for edge, (a, b) in enumerate(graph.pairs.tolist() if depth_a is not None and depth_b is not None else ()):
+        own = graph.match_rows(edge)
+        assert depth_a is not None and depth_b is not None and graph.weight is not None
+        if not np.isfinite(depth_a[own]).any():
             continue
-        some = _some(int(matches.count()[edge]), per_pair)
-        rows = matches.start[edge] + some
-        inlier = np.flatnonzero(verification[a, b].inliers)[some]
-        xy = np.stack([views.xy[matches.row_a[rows]], views.xy[matches.row_b[rows]]])
-        depth = np.stack([pair.depth_a[inlier], pair.depth_b[inlier]]).astype(np.float64)
-        sizes = views.size[[a, b]].astype(np.float64)
-        if pair.grids is None:
-            lattice = [on_lattice(xy[i], depth[i], np.ones(len(some)), sizes[i]) for i in (0, 1)]
+        rows = own.start + _some(own.stop - own.start, per_pair)
+        xy = np.stack([graph.keypoints.xy[graph.row_a[rows]], graph.keypoints.xy[graph.row_b[rows]]])
+        depth = np.stack([depth_a[rows], depth_b[rows]])
+        grids = None if matching is None else matching[a, b].grids
+        if grids is None:
+            lattice = [on_lattice(xy[i], depth[i], np.ones(len(rows)), size[(a, b)[i]]) for i in (0, 1)]
             focal = [np.nan, np.nan]
         else:
-            lattice = [_lattice(grid, size) for grid, size in zip(pair.grids, sizes, strict=True)]
-            focal = [grid.focal_px for grid in pair.grids]
-        found.append(((a, b), xy, depth, pair.weight[inlier], np.stack(lattice), focal, pair.grids is not None))
+            lattice = [_lattice(grid, size[photo]) for grid, photo in zip(grids, (a, b), strict=True)]
+            focal = [grid.focal_px for grid in grids]
+        found.append(((a, b), xy, depth, graph.weight[rows], np.stack(lattice), focal, grids is not None))
     if not found:
         return _maps(np.zeros((0, 2), np.int64), [], [], [], np.zeros((0, 2, LATTICE**2)), np.zeros((0, 2)), [])
     pairs, xys, depths, weights, lattices, focals, dense = zip(*found, strict=True)
     return _maps(np.array(pairs), xys, depths, weights, np.stack(lattices), np.array(focals), dense)
 
 
-def triangulated_maps(evidence: Evidence, belief: Intrinsics, per_pair: int, seed: int) -> PairMaps:
-    """The same of matches without depths, from the relative pose of each pair under the believed focal lengths.
+def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, seed: int) -> PairMaps:
+    """The same of matches without depths, from the relative pose of each edge under these focal lengths.
 
-    Pairs whose rays hardly meet, as those of a camera that turns on the spot, have none.
+    Edges whose rays hardly meet, as those of a camera that turns on the spot, have none.
     """
-    views, matches = evidence.views, evidence.matches
+    keypoints = graph.keypoints
     relative = estimate_relative_poses(
-        views, matches, belief.models, belief.rows, belief.camera_of_photo, max_error_px=evidence.unit_px, seed=seed
+        graph,
+        intrinsics.models,
+        intrinsics.rows,
+        intrinsics.camera_of_photo,
+        max_error_px=graph.unit_px,
+        seed=seed,
     )
-    pairs = matches.pairs[relative.edge]
+    pairs = graph.pairs[relative.edge]
     xys, depths, weights, lattices = [], [], [], []
-    for edge, (a, b), pose in zip(relative.edge, pairs.tolist(), relative.b_from_a, strict=True):
-        rows = matches.start[edge] + _some(int(matches.count()[edge]), per_pair)
-        xy = np.stack([views.xy[matches.row_a[rows]], views.xy[matches.row_b[rows]]])
+    for edge, (a, b), pose in zip(relative.edge.tolist(), pairs.tolist(), relative.b_from_a, strict=True):
+        own = graph.match_rows(edge)
+        rows = own.start + _some(own.stop - own.start, per_pair)
+        xy = np.stack([keypoints.xy[graph.row_a[rows]], keypoints.xy[graph.row_b[rows]]])
         plane_a, plane_b = (
-            unproject(xy[i], belief.rows[belief.camera_of_photo[photo]]) for i, photo in enumerate((a, b))
+            unproject(xy[i], intrinsics.rows[intrinsics.camera_of_photo[photo]]) for i, photo in enumerate((a, b))
         )
         depth = np.stack(two_view_depths(plane_a, plane_b, np.broadcast_to(pose, (len(rows), 3, 4))))
         xys.append(xy)
         depths.append(depth)
         weights.append(np.ones(len(rows)))
-        lattices.append([on_lattice(xy[i], depth[i], np.ones(len(rows)), views.size[(a, b)[i]]) for i in (0, 1)])
+        lattices.append([on_lattice(xy[i], depth[i], np.ones(len(rows)), keypoints.size[(a, b)[i]]) for i in (0, 1)])
     lattice = np.array(lattices).reshape(-1, 2, LATTICE**2)
     return _maps(pairs, xys, depths, weights, lattice, np.full((len(pairs), 2), np.nan), [False] * len(pairs))
 

@@ -1,18 +1,25 @@
-"""What COLMAP's mappers need and give: our key points and verified pairs as its database, its models as our scenes."""
+"""What COLMAP's mappers need and give: the view graph as its database, its models as ours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 import pycolmap
 
-from unposed.pipeline.artifacts import Bytes, CameraPriors, Floats, Photos, SparseModel, SparseModels, TwoViewGeometry
+from unposed.optim.view_graph import Keypoints, ViewGraph
+from unposed.pipeline.artifacts import (
+    CameraPriors,
+    Floats,
+    InitialModel,
+    InitialModels,
+    Photos,
+    SparseModel,
+    SparseModels,
+    TwoViewGeometry,
+)
 from unposed.pipeline.colmap_model import from_colmap
 from unposed.pipeline.stage import PerPair
-
-from ..evidence import Evidence
 
 Configuration = pycolmap.TwoViewGeometryConfiguration
 
@@ -21,23 +28,21 @@ def fill(
     database: pycolmap.Database,
     photos: Photos,
     cameras: CameraPriors,
-    evidence: Evidence,
+    graph: ViewGraph,
     verification: PerPair[TwoViewGeometry],
 ) -> None:
     """Write cameras, photos with key points, and verified pairs. Image ids are photo indices plus one."""
-    _write_photos(database, photos, cameras, evidence)
-    views, rows = evidence.views, evidence.matches
-    for edge, (a, b) in enumerate(rows.pairs.tolist()):
-        if a in evidence.unusable or b in evidence.unusable:
+    _write_photos(database, photos, cameras, graph)
+    for edge, (a, b) in enumerate(graph.pairs.tolist()):
+        if a in graph.unmatched or b in graph.unmatched:
             continue
-        geometry, own = verification[a, b], slice(rows.start[edge], rows.start[edge + 1])
-        ends = [rows.row_a[own] - views.start[a], rows.row_b[own] - views.start[b]]
-        matches = np.stack(ends, axis=1).astype(np.uint32)
+        own, start = graph.match_rows(edge), graph.keypoints.start
+        matches = np.stack([graph.row_a[own] - start[a], graph.row_b[own] - start[b]], axis=1).astype(np.uint32)
         database.write_matches(a + 1, b + 1, matches)
-        database.write_two_view_geometry(a + 1, b + 1, _two_view_geometry(geometry, matches, photos, a, b))
+        database.write_two_view_geometry(a + 1, b + 1, _two_view_geometry(verification[a, b], matches, photos, a, b))
 
 
-def _write_photos(database: pycolmap.Database, photos: Photos, cameras: CameraPriors, evidence: Evidence) -> None:
+def _write_photos(database: pycolmap.Database, photos: Photos, cameras: CameraPriors, graph: ViewGraph) -> None:
     # An empty model knows how to make the rigs and frames of plain photos, which the database wants spelled out.
     model = pycolmap.Reconstruction()
     for row, camera in enumerate(cameras.cameras):
@@ -48,16 +53,16 @@ def _write_photos(database: pycolmap.Database, photos: Photos, cameras: CameraPr
         model.add_camera_with_trivial_rig(entry)
         database.write_camera(entry, use_camera_id=True)
         database.write_rig(model.rig(row + 1), use_rig_id=True)
-    views = evidence.views
+    keypoints = graph.keypoints
     for index in range(len(photos)):
-        if index in evidence.unusable:
+        if index in graph.unmatched:
             continue
         camera_id = int(cameras.camera_of_photo[index]) + 1
         image = pycolmap.Image(name=photos[index].name, camera_id=camera_id, image_id=index + 1)
         model.add_image_with_trivial_frame(image)
         database.write_frame(model.frame(index + 1), use_frame_id=True)
         database.write_image(model.image(index + 1), use_image_id=True)
-        database.write_keypoints(index + 1, views.xy[views.start[index] : views.start[index + 1]].astype(np.float32))
+        database.write_keypoints(index + 1, keypoints.xy[keypoints.rows_of(index)].astype(np.float32))
 
 
 def _two_view_geometry(
@@ -68,12 +73,12 @@ def _two_view_geometry(
     result.inlier_matches = matches
     if geometry.kind == "rotation":
         result.config = Configuration.PANORAMIC
-        result.cam2_from_cam1 = pycolmap.Rigid3d(geometry.cam_from_local[1])
+        result.cam2_from_cam1 = pycolmap.Rigid3d(geometry.b_from_a)
         k_a, k_b = (
             _calibration(focal, photos[index].width, photos[index].height)
             for focal, index in zip(geometry.focals_px, (a, b), strict=True)
         )
-        result.H = k_b @ geometry.cam_from_local[1][:, :3] @ np.linalg.inv(k_a)
+        result.H = k_b @ geometry.b_from_a[:, :3] @ np.linalg.inv(k_a)
         result.tri_angle = 0.0
     else:
         result.config = Configuration.UNCALIBRATED
@@ -85,38 +90,51 @@ def _calibration(focal_px: float, width: int, height: int) -> Floats:
     return np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1.0]])
 
 
-def scenes(manager: pycolmap.ReconstructionManager, photos: Photos, evidence: Evidence, mapper: str) -> SparseModels:
+def sparse_models(
+    manager: pycolmap.ReconstructionManager, photos: Photos, graph: ViewGraph, mapper: str
+) -> SparseModels:
     """The models found, largest first, their points coloured; photos in none of them are left out."""
     found = []
     for number in range(manager.size()):
         model = manager.get(number)
         model.update_point_3d_errors()
-        scene = _without_unused_cameras(from_colmap(model, photos))
-        found.append(replace(scene, rgb=_colours(scene, evidence.rgb_of)))
-    found.sort(key=lambda scene: (-len(scene.photos), -len(scene.points)))
-    placed = {int(index) for scene in found for index in scene.photos}
+        converted = _without_unused_cameras(from_colmap(model, photos))
+        found.append(replace(converted, rgb=_colours(converted, graph.keypoints)))
+    found.sort(key=lambda model: (-len(model.photos), -len(model.points)))
+    registered = {int(index) for model in found for index in model.photos}
     left_out = {
-        index: evidence.unusable.get(index, f"{mapper} could not place it")
+        index: graph.unmatched.get(index, f"{mapper} could not register it")
         for index in range(len(photos))
-        if index not in placed
+        if index not in registered
     }
     return SparseModels(tuple(found), left_out)
 
 
-def _without_unused_cameras(scene: SparseModel) -> SparseModel:
-    used, camera_of_photo = np.unique(scene.camera_of_photo, return_inverse=True)
-    cameras = tuple(scene.cameras[row] for row in used)
-    return replace(scene, cameras=cameras, camera_of_photo=camera_of_photo.astype(np.int32))
+def poses_only(models: SparseModels) -> InitialModels:
+    """What a fine stage begins with."""
+    return InitialModels(
+        tuple(
+            InitialModel(model.cameras, model.photos, model.camera_of_photo, model.cam_from_world)
+            for model in models.models
+        ),
+        models.left_out,
+        models.warnings,
+    )
 
 
-def _colours(scene: SparseModel, rgb_of: Callable[[int], Bytes]) -> np.ndarray:
+def _without_unused_cameras(model: SparseModel) -> SparseModel:
+    used, camera_of_photo = np.unique(model.camera_of_photo, return_inverse=True)
+    cameras = tuple(model.cameras[row] for row in used)
+    return replace(model, cameras=cameras, camera_of_photo=camera_of_photo.astype(np.int32))
+
+
+def _colours(model: SparseModel, keypoints: Keypoints) -> np.ndarray:
     """Mean colour of a point's key points."""
-    of_keypoint = _stacked(rgb_of(int(index)) for index in scene.photos)[scene.obs_xy].astype(np.float64)
-    times = np.bincount(scene.obs_point, minlength=len(scene.points))
-    sums = [np.bincount(scene.obs_point, channel, minlength=len(scene.points)) for channel in of_keypoint.T]
+    if keypoints.rgb is None:
+        return np.zeros((len(model.points), 3), np.uint8)
+    owned = [keypoints.rgb[keypoints.rows_of(int(photo))] for photo in model.photos]
+    of_keypoint = np.concatenate([np.zeros((0, 3), np.uint8), *owned])[model.obs_xy].astype(np.float64)
+    times = np.bincount(model.obs_point, minlength=len(model.points))
+    sums = [np.bincount(model.obs_point, channel, minlength=len(model.points)) for channel in of_keypoint.T]
     mean = np.stack(sums, axis=1) / np.maximum(times, 1)[:, None]
     return np.rint(mean).astype(np.uint8)
-
-
-def _stacked(rows: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty((0, 3), np.uint8), *rows])

@@ -1,0 +1,200 @@
+"""The view graph: key points of all photos and the verified correspondences of all pairs.
+
+It is built once per collection, and read by everything after verification: the search for doppelgangers, mappers,
+refinement and reports. All arrays are columns, one entry per key point, edge or match, so that they can lie in a
+memory-mapped file; leaving edges out costs nothing per match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+KINDS = ("general", "planar", "rotation")
+"""What the two-view geometry of an edge is, by the number in ViewGraph.kind."""
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints:
+    """Key points of all photos, stacked photo after photo."""
+
+    xy: Array
+    """(k, 2) pixels."""
+    start: Index
+    """(photos + 1,): photo i owns rows start[i]:start[i + 1]."""
+    size: Index
+    """(photos, 2) width and height in pixels."""
+    sigma: Array | None = None
+    """(k,) relative standard deviation of each position, 1 for the usual one; None: all alike."""
+    rgb: NDArray[np.uint8] | None = None
+    """(k, 3) colour of the photo at the point; None: not known."""
+
+    def __len__(self) -> int:
+        """How many photos there are."""
+        return len(self.size)
+
+    def rows_of(self, photo: int) -> slice:
+        """The rows of a photo."""
+        return slice(int(self.start[photo]), int(self.start[photo + 1]))
+
+    def photo_of(self, row: Index) -> Index:
+        """The photo that owns each row."""
+        return np.searchsorted(self.start, row, side="right") - 1
+
+
+@dataclass(frozen=True, eq=False)
+class ViewGraph:
+    """Photos as nodes, verified pairs as edges, and what is known of each edge.
+
+    A graph made by `select` shares the columns of matches with the one it was selected from.
+    """
+
+    keypoints: Keypoints
+    pairs: Index
+    """(e, 2) photos a < b."""
+    match_start: Index
+    match_stop: Index
+    """(e,): edge i owns rows match_start[i]:match_stop[i] of row_a and row_b."""
+    row_a: Index
+    row_b: Index
+    """(m,) matched key points, rows of `keypoints`."""
+    kind: NDArray[np.int8]
+    """(e,) index into KINDS."""
+    fundamental: Array
+    """(e, 3, 3), x_b^T F x_a = 0 in pixels; zeros for pure rotations."""
+    focal_px: Array
+    """(e,) focal length that the pair alone suggests if both photos share a camera; not a number: no opinion."""
+    weight: NDArray[np.floating] | None = None
+    """(m,) in (0, 1], how sure the matcher is; None: all alike."""
+    depth_a: Array | None = None
+    depth_b: Array | None = None
+    """(m,) predicted depth of each match in front of its own camera, each side of an edge up to one scale; not a
+    number: unknown. None: the matcher predicts none."""
+    depth_focal_px: Array | None = None
+    """(e, 2) focal lengths under which the depths of the two sides were predicted; not a number: unknown."""
+    unit_px: float = 1.0
+    """Expected error of a key point in pixels of the original photos, to within a factor of a few."""
+    dense: bool = False
+    """Key points were made of the positions of matches, as dense matchers give them."""
+    unmatched: Mapping[int, str] = field(default_factory=dict)
+    """Photo to reason: those that could not be matched with any other."""
+
+    def __len__(self) -> int:
+        """How many edges there are."""
+        return len(self.pairs)
+
+    @property
+    def photo_count(self) -> int:
+        """How many photos there are, with edges or without."""
+        return len(self.keypoints)
+
+    @property
+    def match_count(self) -> Index:
+        """(e,) verified matches of each edge."""
+        return np.asarray(self.match_stop - self.match_start)
+
+    def match_rows(self, edge: int) -> slice:
+        """The rows of an edge in row_a and row_b."""
+        return slice(int(self.match_start[edge]), int(self.match_stop[edge]))
+
+    def edge_of_match(self) -> Index:
+        """(m,) the edge of each match of `matches`."""
+        return np.repeat(np.arange(len(self)), self.match_count)
+
+    def matches(self) -> tuple[Index, Index]:
+        """row_a and row_b of all edges, one edge after the other; copies only where edges were left out."""
+        rows = self.all_match_rows()
+        return self.row_a[rows], self.row_b[rows]
+
+    def all_match_rows(self) -> slice | Index:
+        """The rows of all edges in the columns of matches, one edge after the other."""
+        count = self.match_count
+        begin = np.concatenate([[0], np.cumsum(count)])
+        total = int(begin[-1])
+        if total == len(self.row_a) and np.array_equal(self.match_start, begin[:-1]):
+            return slice(None)
+        rows: Index = np.arange(total) + np.repeat(self.match_start - begin[:-1], count)
+        return rows
+
+    def select(self, keep: Mask) -> ViewGraph:
+        """The graph with the edges `keep` (e,) only."""
+        if keep.all():
+            return self
+        return replace(
+            self,
+            pairs=self.pairs[keep],
+            match_start=self.match_start[keep],
+            match_stop=self.match_stop[keep],
+            kind=self.kind[keep],
+            fundamental=self.fundamental[keep],
+            focal_px=self.focal_px[keep],
+            depth_focal_px=None if self.depth_focal_px is None else self.depth_focal_px[keep],
+        )
+
+    def among(self, photos: Mask) -> ViewGraph:
+        """The graph with the edges between these photos (photos,) only."""
+        return self.select(np.asarray(photos[self.pairs].all(axis=1)))
+
+    def without(self, pairs: NDArray[np.integer]) -> ViewGraph:
+        """The graph without these pairs (n, 2)."""
+        if not len(pairs):
+            return self
+        number = self.pairs[:, 0] * self.photo_count + self.pairs[:, 1]
+        return self.select(~np.isin(number, pairs[:, 0].astype(np.int64) * self.photo_count + pairs[:, 1]))
+
+    def largest_component(self) -> Mask:
+        """(photos,) which belong to the connected component with most photos; of equal ones that with most matches."""
+        return largest_component(self.photo_count, self.pairs, self.match_count.astype(np.float64))
+
+
+def largest_component(photos: int, pairs: Index, weight: Array) -> Mask:
+    """(photos,) which belong to the connected component with most photos; of equal ones the heavier, by `weight` (e,)
+    of the pairs."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(photos, photos))
+    count, label = connected_components(graph, directed=False)
+    size = np.bincount(label, minlength=count)
+    heavy = np.bincount(label[pairs[:, 0]], weights=weight, minlength=count)
+    return np.asarray(label == np.lexsort((heavy, size))[-1])
+
+
+def build_view_graph(
+    keypoints: Keypoints,
+    pairs: NDArray[np.integer],
+    match_count: NDArray[np.integer],
+    row_a: Index,
+    row_b: Index,
+    *,
+    kind: NDArray[np.integer] | None = None,
+    fundamental: Array | None = None,
+    focal_px: Array | None = None,
+    **columns: Any,
+) -> ViewGraph:
+    """The view graph of pairs (e, 2) whose matches lie one pair after the other, `match_count` (e,) of each.
+
+    Edges are general where `kind` is not given; without `fundamental` and `focal_px` they say nothing of focal lengths.
+    """
+    edges = len(pairs)
+    stop = np.cumsum(match_count, dtype=np.int64)
+    return ViewGraph(
+        keypoints,
+        np.asarray(pairs, np.int64).reshape(-1, 2),
+        stop - np.asarray(match_count, np.int64),
+        stop,
+        row_a,
+        row_b,
+        kind=np.zeros(edges, np.int8) if kind is None else np.asarray(kind, np.int8),
+        fundamental=np.zeros((edges, 3, 3)) if fundamental is None else fundamental,
+        focal_px=np.full(edges, np.nan) if focal_px is None else focal_px,
+        **columns,
+    )

@@ -1,0 +1,1 @@
+"""Between artifacts and the plain arrays of optim: what several plugins need."""

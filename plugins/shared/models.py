@@ -1,0 +1,177 @@
+"""Between artifacts and the plain arrays of optim: camera priors, initial models and sparse models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
+from unposed.optim.bundle.problem import Bundle, errors_px
+from unposed.optim.cameras import TIED, intrinsics_of, params_of
+from unposed.optim.mapping.dense_keypoints import leave_out
+from unposed.optim.mapping.tracks import establish_tracks, spread_subset
+from unposed.optim.mapping.triangulation import triangulate
+from unposed.optim.view_graph import Keypoints, ViewGraph
+from unposed.pipeline.artifacts import (
+    Camera,
+    CameraPriors,
+    Doubts,
+    InitialModel,
+    SparseModel,
+)
+from unposed.pipeline.stage import StageError
+
+Array = NDArray[np.float64]
+
+SUBSET_ERROR = 6.0
+"""Bound of reprojection errors of a triangulated subset, in units of ViewGraph.unit_px: initial poses are not exact."""
+
+PRIOR_NOISE = 0.75
+"""IntrinsicsPrior.noise_px in units of ViewGraph.unit_px; see optim.bundle.problem."""
+
+
+def without_doubts(view_graph: ViewGraph, doubts: Doubts | None) -> ViewGraph:
+    """The view graph as mappers see it."""
+    return view_graph if doubts is None else leave_out(view_graph, doubts.pairs)
+
+
+def intrinsics_of_priors(cameras: CameraPriors, unit_px: float) -> Intrinsics:
+    """Intrinsics with their priors, from the cameras node."""
+    unknown = sorted({camera.model for camera in cameras.cameras} - set(TIED))
+    if unknown:
+        raise StageError(f"this mapper does not know the camera model {unknown[0]}; it knows {', '.join(TIED)}")
+    return intrinsics_with_priors(
+        [camera.model for camera in cameras.cameras],
+        [camera.params for camera in cameras.cameras],
+        np.array([(camera.width, camera.height) for camera in cameras.cameras], np.float64).reshape(-1, 2),
+        cameras.focal_source,
+        np.asarray(cameras.camera_of_photo, np.int64),
+        PRIOR_NOISE * unit_px,
+    )
+
+
+def initial_model(intrinsics: Intrinsics, cam_from_world: Array, keypoints: Keypoints) -> InitialModel:
+    """The photos with a pose among `cam_from_world` (photos, 3, 4)."""
+    photos = np.flatnonzero(np.isfinite(cam_from_world[:, 0, 0]))
+    used, camera_of_photo = np.unique(intrinsics.camera_of_photo[photos], return_inverse=True)
+    return InitialModel(
+        cameras=tuple(
+            _camera(intrinsics.models, intrinsics.rows, intrinsics.camera_of_photo, int(k), keypoints) for k in used
+        ),
+        photos=photos.astype(np.int32),
+        camera_of_photo=camera_of_photo.astype(np.int32),
+        cam_from_world=cam_from_world[photos],
+    )
+
+
+def initial_model_of(bundle: Bundle, intrinsics: Intrinsics, keypoints: Keypoints) -> InitialModel:
+    """Poses and intrinsics of a bundle whose cameras are those of `intrinsics`."""
+    return initial_model(intrinsics.with_values(bundle.intrinsics), bundle.cam_from_world, keypoints)
+
+
+def sparse_model(bundle: Bundle, keypoints: Keypoints) -> SparseModel:
+    """The photos of a bundle that have a pose, with all their key points, and its points with colours and errors."""
+    photos = np.flatnonzero(np.isfinite(bundle.cam_from_world[:, 0, 0]))
+    used, camera_of_photo = np.unique(bundle.camera_of_photo[photos], return_inverse=True)
+    starts = keypoints.start[photos]
+    counts = keypoints.start[photos + 1] - starts
+    xy_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    row_in_model = np.searchsorted(photos, bundle.photo)
+    obs_xy = bundle.row - starts[row_in_model] + xy_start[row_in_model]
+    order = np.lexsort((obs_xy, bundle.point))
+    points = len(bundle.points)
+    rgb = np.zeros((len(bundle.row), 3)) if keypoints.rgb is None else keypoints.rgb[bundle.row].astype(np.float64)
+    owned = [keypoints.xy[keypoints.rows_of(photo)] for photo in photos.tolist()]
+    return SparseModel(
+        cameras=tuple(
+            _camera(bundle.models, bundle.intrinsics, bundle.camera_of_photo, int(k), keypoints) for k in used
+        ),
+        photos=photos.astype(np.int32),
+        camera_of_photo=camera_of_photo.astype(np.int32),
+        cam_from_world=bundle.cam_from_world[photos],
+        xy=np.concatenate([np.zeros((0, 2)), *owned]),
+        xy_start=xy_start,
+        points=bundle.points,
+        rgb=np.round(_mean_by_point(rgb, bundle.point, points)).astype(np.uint8),
+        error_px=_mean_by_point(errors_px(bundle)[:, None], bundle.point, points)[:, 0],
+        obs_xy=obs_xy[order],
+        obs_point=bundle.point[order],
+    )
+
+
+def bundle_of(model: InitialModel, photos: int, intrinsics: Intrinsics) -> tuple[Bundle, Intrinsics]:
+    """Cameras and poses of an initial model as a bundle without points, and the intrinsics with their priors.
+
+    Photos outside the model share the camera of their group with those inside, unless the model took groups apart:
+    then theirs is the one of before.
+    """
+    posed = np.full((photos, 3, 4), np.nan)
+    posed[model.photos] = model.cam_from_world
+    group = intrinsics.camera_of_photo[model.photos]
+    if any(len(np.unique(model.camera_of_photo[group == g])) > 1 for g in np.unique(group)):
+        intrinsics = intrinsics.split()  # the mapper took assumed groups apart
+        group = intrinsics.camera_of_photo[model.photos]
+    models, values = list(intrinsics.models), intrinsics.rows.copy()
+    for own, index in zip(group, model.camera_of_photo, strict=True):
+        camera = model.cameras[index]
+        models[own], values[own] = camera.model, intrinsics_of(camera.model, camera.params)
+    nothing = np.zeros(0, np.int64)
+    bundle = Bundle(
+        models=tuple(models),
+        intrinsics=values,
+        camera_of_photo=intrinsics.camera_of_photo,
+        cam_from_world=posed,
+        points=np.zeros((0, 3)),
+        xy=np.zeros((0, 2)),
+        photo=nothing,
+        point=nothing,
+        row=nothing,
+    )
+    return bundle, intrinsics.with_focals(values[:, 0])
+
+
+def triangulated_subset(graph: ViewGraph, intrinsics: Intrinsics, cam_from_world: Array, per_photo: int) -> Bundle:
+    """Cameras and poses with the points of a spread subset of the tracks, about `per_photo` of each photo."""
+    keypoints = graph.keypoints
+    return triangulate(
+        keypoints,
+        spread_subset(establish_tracks(keypoints, *graph.matches()), graph.photo_count, per_photo),
+        intrinsics.models,
+        intrinsics.rows,
+        intrinsics.camera_of_photo,
+        cam_from_world,
+        max_error_px=SUBSET_ERROR * graph.unit_px,
+        min_angle_deg=0.5,
+    )
+
+
+def reasons_left_out(graph: ViewGraph, models: Iterable[InitialModel | SparseModel]) -> dict[int, str]:
+    """Why photos are in no model."""
+    registered = {int(photo) for model in models for photo in model.photos}
+    partners = np.bincount(graph.pairs.ravel(), minlength=graph.photo_count)
+    out = {}
+    for index in sorted(set(range(graph.photo_count)) - registered):
+        if index in graph.unmatched:
+            out[index] = graph.unmatched[index]
+        elif partners[index] == 0:
+            out[index] = "no other photo was found to overlap it"
+        else:
+            others = "the photo that overlaps it" if partners[index] == 1 else f"{partners[index]} overlapping photos"
+            out[index] = f"its geometry with {others} did not agree with the rest"
+    return out
+
+
+def _camera(
+    models: Sequence[str], intrinsics: Array, camera_of_photo: NDArray[np.int64], camera: int, keypoints: Keypoints
+) -> Camera:
+    photo = int(np.flatnonzero(camera_of_photo == camera)[0])
+    width, height = keypoints.size[photo].tolist()
+    return Camera(models[camera], width, height, params_of(models[camera], intrinsics[camera]))
+
+
+def _mean_by_point(values: Array, point: NDArray[np.int64], points: int) -> Array:
+    count = np.maximum(np.bincount(point, minlength=points), 1)
+    sums = [np.bincount(point, weights=column, minlength=points) for column in values.T]
+    return np.stack(sums, axis=1) / count[:, None]

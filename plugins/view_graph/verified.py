@@ -1,0 +1,206 @@
+"""The view graph of a collection: key points, and the verified matches of all pairs that have a geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.optim.mapping.dense_keypoints import dense_view_graph
+from unposed.optim.mapping.keypoint_error import relative_sigma, usual_unit_px
+from unposed.optim.view_graph import KINDS, Keypoints, ViewGraph, build_view_graph
+from unposed.pipeline.artifacts import Bytes, Features, PairMatches, Photos, TwoViewGeometry
+from unposed.pipeline.images.pixels import photo_per_px, read_rgb
+from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources, StageError
+from unposed.retrieval.spool import Spool
+
+COLOUR_SIDE_PX = 1024
+"""Colours of points that were made of matches are read from photos of this size."""
+
+COLUMN_SHARE = 1 / 32
+"""Of the memory lent: columns that outgrow it are written to a temporary file and mapped."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Puts together what features, matching and verification found, once for all stages that follow.
+
+    Matchers that work on features give indices of key points. Where any pair comes without, as from dense matchers, key
+    points are made of the positions of all matches, so that every mapper takes every matcher.
+    """
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    def __call__(
+        self,
+        photos: Photos,
+        matching: PerPair[PairMatches],
+        verification: PerPair[TwoViewGeometry],
+        resources: Resources,
+        features: PerPhoto[Features] | None = None,
+    ) -> ViewGraph:
+        edges = [pair for pair, geometry in verification.items() if geometry.kind != "none"]
+        size = np.array([(photo.width, photo.height) for photo in photos.photos], np.int64).reshape(-1, 2)
+        if any(matching[pair].index_a is None for pair in edges):
+            return _dense(photos, size, edges, matching, verification)
+        if features is None and edges:
+            raise StageError("these matches are between key points, and no node `features` says where those are")
+        with TemporaryDirectory(prefix="unposed-view-graph-", ignore_cleanup_errors=True) as folder:
+            table = _Table(int(resources.ram_bytes * COLUMN_SHARE), Path(folder))
+            keypoints = _keypoints(size, features, table)
+            unmatched = {
+                photo: "no key points found in it" if features and photo in features else "no features could be taken"
+                for photo in np.flatnonzero(np.diff(keypoints.start) == 0).tolist()
+            }
+            return _sparse(keypoints, edges, matching, verification, unmatched, table)
+
+
+class _Table:
+    """Columns that grow row by row."""
+
+    def __init__(self, limit_bytes: int, folder: Path) -> None:
+        self._limit_bytes, self._folder = limit_bytes, folder
+        self._columns: dict[str, Spool] = {}
+
+    def append(self, **columns: NDArray[Any]) -> None:
+        for name, rows in columns.items():
+            self._columns.setdefault(name, Spool(self._limit_bytes, self._folder, name)).append(rows)
+
+    def column(self, name: str) -> NDArray[Any]:
+        return self._columns[name].table()
+
+
+def _keypoints(size: NDArray[np.int64], features: PerPhoto[Features] | None, table: _Table) -> Keypoints:
+    """All key points; photos without features have none."""
+    count = np.zeros(len(size), np.int64)
+    table.append(xy=np.zeros((0, 2)), scale=np.zeros(0), rgb=np.zeros((0, 3), np.uint8))
+    for photo in range(len(size)):
+        found = None if features is None else features.get(photo)
+        if found is not None:
+            count[photo] = len(found.xy)
+            table.append(xy=found.xy.astype(np.float64), scale=found.scale.astype(np.float64), rgb=found.rgb.copy())
+    return Keypoints(
+        xy=table.column("xy"),
+        start=np.concatenate([[0], np.cumsum(count)]),
+        size=size,
+        sigma=relative_sigma(table.column("scale")),
+        rgb=table.column("rgb"),
+    )
+
+
+def _sparse(
+    keypoints: Keypoints,
+    edges: list[tuple[int, int]],
+    matching: PerPair[PairMatches],
+    verification: PerPair[TwoViewGeometry],
+    unmatched: dict[int, str],
+    table: _Table,
+) -> ViewGraph:
+    nothing = np.zeros(0, np.int64)
+    table.append(row_a=nothing, row_b=nothing, weight=np.zeros(0, np.float32))
+    facts = _EdgeFacts()
+    for a, b in edges:
+        matches, geometry = matching[a, b], verification[a, b]
+        assert matches.index_a is not None and matches.index_b is not None
+        keep = geometry.inliers
+        table.append(
+            row_a=matches.index_a[keep] + keypoints.start[a],
+            row_b=matches.index_b[keep] + keypoints.start[b],
+            weight=matches.weight[keep].astype(np.float32),
+        )
+        facts.add(geometry)
+    return build_view_graph(
+        keypoints,
+        np.array(edges, np.int64).reshape(-1, 2),
+        facts.count(),
+        table.column("row_a"),
+        table.column("row_b"),
+        weight=table.column("weight"),
+        unit_px=usual_unit_px(keypoints.size) if len(keypoints) else 1.0,
+        unmatched=unmatched,
+        **facts.columns(),
+    )
+
+
+def _dense(
+    photos: Photos,
+    size: NDArray[np.int64],
+    edges: list[tuple[int, int]],
+    matching: PerPair[PairMatches],
+    verification: PerPair[TwoViewGeometry],
+) -> ViewGraph:
+    facts = _EdgeFacts()
+    xy_a, xy_b, weight = [], [], []
+    depth_a: list[NDArray[np.float64]] = []
+    depth_b: list[NDArray[np.float64]] = []
+    depth_focal_px: list[list[float]] = []
+    for pair in edges:
+        matches, geometry = matching[pair], verification[pair]
+        keep = geometry.inliers
+        xy_a.append(matches.xy_a[keep].astype(np.float64))
+        xy_b.append(matches.xy_b[keep].astype(np.float64))
+        weight.append(matches.weight[keep])
+        for column, depth in ((depth_a, matches.depth_a), (depth_b, matches.depth_b)):
+            column.append(np.full(keep.sum(), np.nan) if depth is None else depth[keep].astype(np.float64))
+        depth_focal_px.append([np.nan] * 2 if matches.grids is None else [grid.focal_px for grid in matches.grids])
+        facts.add(geometry)
+    predicted: dict[str, Any] = {}
+    if any(np.isfinite(each).any() for each in depth_a):
+        predicted = {
+            "depth_a": np.concatenate(depth_a),
+            "depth_b": np.concatenate(depth_b),
+            "depth_focal_px": np.array(depth_focal_px),
+        }
+    graph, _ = dense_view_graph(
+        size,
+        np.array(edges, np.int64).reshape(-1, 2),
+        facts.count(),
+        np.concatenate(xy_a),
+        np.concatenate(xy_b),
+        np.concatenate(weight),
+        **facts.columns(),
+        **predicted,
+    )
+    return replace(graph, keypoints=replace(graph.keypoints, rgb=_colours(photos, graph.keypoints)))
+
+
+class _EdgeFacts:
+    """What is kept of each geometry; copies, since what a stage loads is one block with all that is not needed."""
+
+    def __init__(self) -> None:
+        self._count: list[int] = []
+        self._kind: list[int] = []
+        self._fundamental: list[NDArray[np.floating]] = []
+        self._focal_px: list[float] = []
+
+    def add(self, geometry: TwoViewGeometry) -> None:
+        self._count.append(int(geometry.inliers.sum()))
+        self._kind.append(KINDS.index(geometry.kind))
+        self._fundamental.append(geometry.fundamental.copy())
+        suggests = geometry.kind == "general" and geometry.focal_source == "pair"
+        self._focal_px.append(float(geometry.focals_px[0]) if suggests else np.nan)
+
+    def count(self) -> NDArray[np.int64]:
+        return np.array(self._count, np.int64)
+
+    def columns(self) -> dict[str, Any]:
+        return {
+            "kind": np.array(self._kind, np.int8),
+            "fundamental": np.array(self._fundamental, np.float64).reshape(-1, 3, 3),
+            "focal_px": np.array(self._focal_px, np.float64),
+        }
+
+
+def _colours(photos: Photos, keypoints: Keypoints) -> Bytes:
+    out = np.zeros((len(keypoints.xy), 3), np.uint8)
+    for index in np.flatnonzero(np.diff(keypoints.start)).tolist():
+        rows, image = keypoints.rows_of(index), read_rgb(photos[index], COLOUR_SIDE_PX)
+        at = keypoints.xy[rows] / photo_per_px(photos[index], image)
+        column, row = np.clip(at.astype(np.int64), 0, (image.shape[1] - 1, image.shape[0] - 1)).T
+        out[rows] = image[row, column]
+    return out
