@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from unposed.optim.bundle.intrinsics import FocalSource, Intrinsics, intrinsics_with_priors
 from unposed.optim.bundle.problem import Bundle
@@ -14,6 +15,7 @@ from unposed.optim.evaluation import PoseErrors, evaluate_poses
 from unposed.optim.view_graph import Keypoints, ViewGraph
 
 SIZE = (1600, 1200)
+Index = NDArray[np.int64]
 
 
 class Collection:
@@ -113,6 +115,22 @@ class Collection:
     def without_fundamental(self) -> ViewGraph:
         """A graph that says nothing of focal lengths."""
         return replace(self.graph, fundamental=np.zeros_like(self.graph.fundamental))
+
+    def with_pairs(self, pairs: ArrayLike, rows_a: Sequence[Index], rows_b: Sequence[Index]) -> ViewGraph:
+        """The graph with more edges, whose fundamental matrices are not known."""
+        m, more = self.graph, len(rows_a)
+        stop = len(m.row_a) + np.cumsum([len(rows) for rows in rows_a])
+        return replace(
+            m,
+            pairs=np.concatenate([m.pairs, np.asarray(pairs, np.int64).reshape(-1, 2)]),
+            match_start=np.concatenate([m.match_start, stop - [len(rows) for rows in rows_a]]),
+            match_stop=np.concatenate([m.match_stop, stop]),
+            row_a=np.concatenate([m.row_a, *rows_a]),
+            row_b=np.concatenate([m.row_b, *rows_b]),
+            kind=np.append(m.kind, np.zeros(more, np.int8)),
+            fundamental=np.concatenate([m.fundamental, np.zeros((more, 3, 3))]),
+            focal_px=np.append(m.focal_px, np.full(more, np.nan)),
+        )
 
     def belief(self, factor: float = 1.0, source: FocalSource = "guess", noise_px: float = 1.5) -> Intrinsics:
         """A stage before believes in focal lengths off by a factor, a centred principal point, a perfect lens."""

@@ -53,8 +53,11 @@ class Verified:
         with TemporaryDirectory(prefix="unposed-view-graph-", ignore_cleanup_errors=True) as folder:
             table = _Table(int(resources.ram_bytes * COLUMN_SHARE), Path(folder))
             keypoints = _keypoints(size, features, table)
+            edges = [(a, b) for a, b in edges if features and a in features and b in features]
             unmatched = {
-                photo: "no key points found in it" if features and photo in features else "no features could be taken"
+                photo: "no key points found in it"
+                if features and photo in features
+                else "no features could be taken from it"
                 for photo in np.flatnonzero(np.diff(keypoints.start) == 0).tolist()
             }
             return _sparse(keypoints, edges, matching, verification, unmatched, table)

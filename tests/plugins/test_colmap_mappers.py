@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -10,6 +11,7 @@ import pycolmap
 import pytest
 
 from unposed.optim.evaluation import evaluate_poses
+from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
     Camera,
     CameraPriors,
@@ -24,15 +26,21 @@ from unposed.pipeline.graph import build_graph
 from unposed.pipeline.lazy_results import PairView, PhotoView
 from unposed.pipeline.presets import read_preset
 from unposed.pipeline.registry import Registry
-from unposed.plugins import evidence
-from unposed.plugins.coarse.colmap import Colmap
-from unposed.plugins.coarse.colmap_database import fill
-from unposed.plugins.coarse.glomap import Glomap
+from unposed.pipeline.stage import Resources
+from unposed.plugins.coarse.colmap import ColmapPoses
+from unposed.plugins.coarse.glomap import GlomapPoses
+from unposed.plugins.fine.colmap import ColmapMapper
+from unposed.plugins.fine.glomap import GlomapMapper
+from unposed.plugins.shared.colmap_database import fill
+from unposed.plugins.view_graph import verified as view_graph_plugin
+from unposed.plugins.view_graph.verified import Verified
 
 FOCAL, WIDTH, HEIGHT = 900.0, 1024, 768
 GUESS = 1.2 * WIDTH
+CPU = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
 N = 8
 
+Mapper = ColmapMapper | GlomapMapper
 Inputs = tuple[Photos, CameraPriors, Mapping[int, Features], Mapping[tuple[int, int], PairMatches], Mapping]
 
 
@@ -81,9 +89,9 @@ def world() -> tuple[np.ndarray, Inputs]:
                 verification[a, b] = TwoViewGeometry(
                     kind="general",
                     inliers=inliers,
-                    cam_from_local=np.stack([np.eye(3, 4)] * 2),
+                    b_from_a=np.eye(3, 4),
                     focals_px=np.array([FOCAL, FOCAL]),
-                    focal_known=False,
+                    focal_source="guess",
                     fundamental=geometry.F,
                     angle_deg=10.0,
                 )
@@ -94,10 +102,15 @@ def world() -> tuple[np.ndarray, Inputs]:
     return truth, (photos, cameras, features, matching, verification)
 
 
-def mapped(mapper: Colmap | Glomap, inputs: Inputs) -> SparseModels:
+def mapped(mapper: Mapper, inputs: Inputs) -> SparseModels:
     photos, cameras, features, matching, verification = inputs
-    views = PhotoView(features, features.__getitem__), PairView(matching, matching.__getitem__)
-    return mapper(photos, cameras, views[1], PairView(verification, verification.__getitem__), views[0])
+    verified = PairView(verification, verification.__getitem__)
+    return mapper(photos, cameras, graph_of(photos, features, matching, verification), verified)
+
+
+def graph_of(photos: Photos, features: Any, matching: Any, verification: Any) -> ViewGraph:
+    views = PairView(matching, matching.__getitem__), PairView(verification, verification.__getitem__)
+    return Verified()(photos, *views, CPU, features and PhotoView(features, features.__getitem__))
 
 
 def only(inputs: Inputs, pairs: set[tuple[int, int]]) -> Inputs:
@@ -107,11 +120,11 @@ def only(inputs: Inputs, pairs: set[tuple[int, int]]) -> Inputs:
     return photos, cameras, features, matching, {**verification, **none}
 
 
-MAPPERS = pytest.mark.parametrize("mapper", [Colmap(seed=1), Glomap(seed=1)], ids=["colmap", "glomap"])
+MAPPERS = pytest.mark.parametrize("mapper", [ColmapMapper(seed=1), GlomapMapper(seed=1)], ids=["colmap", "glomap"])
 
 
 @MAPPERS
-def test_poses_and_focal_length_are_found(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
+def test_poses_and_focal_length_are_found(mapper: Mapper, world: tuple[np.ndarray, Inputs]) -> None:
     truth, inputs = world
     found = mapped(mapper, inputs)
     assert len(found.models) == 1
@@ -125,7 +138,7 @@ def test_poses_and_focal_length_are_found(mapper: Colmap | Glomap, world: tuple[
 
 
 @MAPPERS
-def test_a_scene_is_whole(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
+def test_a_scene_is_whole(mapper: Mapper, world: tuple[np.ndarray, Inputs]) -> None:
     """All key points, colours from the photos, errors, observations in order, and no wrong match in a track."""
     _, inputs = world
     features = inputs[2]
@@ -142,7 +155,7 @@ def test_a_scene_is_whole(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inpu
 
 
 @MAPPERS
-def test_the_same_seed_gives_the_same_bytes(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
+def test_the_same_seed_gives_the_same_bytes(mapper: Mapper, world: tuple[np.ndarray, Inputs]) -> None:
     first, second = (mapped(mapper, world[1]).models[0] for _ in range(2))
     for name in ("cam_from_world", "points", "xy", "obs_xy", "obs_point", "rgb", "error_px"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
@@ -150,7 +163,7 @@ def test_the_same_seed_gives_the_same_bytes(mapper: Colmap | Glomap, world: tupl
 
 
 @MAPPERS
-def test_given_focal_lengths_stay(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
+def test_given_focal_lengths_stay(mapper: Mapper, world: tuple[np.ndarray, Inputs]) -> None:
     photos, _, *rest = world[1]
     given = Camera("SIMPLE_PINHOLE", WIDTH, HEIGHT, (FOCAL + 1, WIDTH / 2, HEIGHT / 2))
     scene = mapped(mapper, (photos, CameraPriors((given,), np.zeros(N, np.int32), ("given",)), *rest)).models[0]
@@ -159,22 +172,20 @@ def test_given_focal_lengths_stay(mapper: Colmap | Glomap, world: tuple[np.ndarr
 
 def test_two_groups_of_photos_become_two_components(world: tuple[np.ndarray, Inputs]) -> None:
     inside = {(a, b) for group in ((0, 1, 2), (3, 4, 5, 6)) for a in group for b in group if a < b}
-    found = mapped(Colmap(), only(world[1], inside))
+    found = mapped(ColmapMapper(), only(world[1], inside))
     assert [scene.photos.tolist() for scene in found.models] == [[3, 4, 5, 6], [0, 1, 2]]
-    assert found.left_out == {7: "COLMAP's incremental mapper could not place it"}
+    assert found.left_out == {7: "COLMAP's incremental mapper could not register it"}
 
 
 @MAPPERS
-def test_no_verified_pair_gives_no_component(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
+def test_no_verified_pair_gives_no_component(mapper: Mapper, world: tuple[np.ndarray, Inputs]) -> None:
     found = mapped(mapper, only(world[1], set()))
     assert found.models == ()
     assert set(found.left_out) == set(range(N))
 
 
 @MAPPERS
-def test_photos_without_features_are_said_to_have_none(
-    mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]
-) -> None:
+def test_photos_without_features_are_said_to_have_none(mapper: Mapper, world: tuple[np.ndarray, Inputs]) -> None:
     photos, cameras, features, matching, verification = world[1]
     fewer = {index: value for index, value in features.items() if index != 2}
     found = mapped(mapper, (photos, cameras, fewer, matching, verification))
@@ -182,11 +193,23 @@ def test_photos_without_features_are_said_to_have_none(
     assert 2 not in found.models[0].photos
 
 
+@pytest.mark.parametrize("poses", [ColmapPoses(seed=1), GlomapPoses(seed=1)], ids=["colmap", "glomap"])
+def test_poses_alone_are_those_of_the_models(
+    poses: ColmapPoses | GlomapPoses, world: tuple[np.ndarray, Inputs]
+) -> None:
+    photos, cameras, features, matching, verification = world[1]
+    whole = mapped(ColmapMapper(seed=1) if isinstance(poses, ColmapPoses) else GlomapMapper(seed=1), world[1])
+    verified = PairView(verification, verification.__getitem__)
+    (alone,) = poses(photos, cameras, graph_of(photos, features, matching, verification), verified).models
+    np.testing.assert_array_equal(alone.cam_from_world, whole.models[0].cam_from_world)
+    assert alone.cameras == whole.models[0].cameras
+
+
 def test_unused_cameras_are_dropped(world: tuple[np.ndarray, Inputs]) -> None:
     photos, cameras, *rest = world[1]
     other = Camera("PINHOLE", 10, 10, (9.0, 9.0, 5.0, 5.0))
     three = CameraPriors((other, cameras.cameras[0], other), np.full(N, 1, np.int32), ("guess",) * 3)
-    scene = mapped(Colmap(), (photos, three, *rest)).models[0]
+    scene = mapped(ColmapMapper(), (photos, three, *rest)).models[0]
     assert [camera.model for camera in scene.cameras] == ["SIMPLE_RADIAL"]
     assert set(scene.camera_of_photo) == {0}
 
@@ -194,17 +217,16 @@ def test_unused_cameras_are_dropped(world: tuple[np.ndarray, Inputs]) -> None:
 def test_the_global_mapper_says_that_it_refines_given_focal_lengths(world: tuple[np.ndarray, Inputs]) -> None:
     photos, cameras, *rest = world[1]
     mixed = CameraPriors(cameras.cameras * 2, np.arange(N, dtype=np.int32) % 2, ("given", "guess"))
-    assert "also those given" in mapped(Glomap(), (photos, mixed, *rest)).warnings[0]
+    assert "also those given" in mapped(GlomapMapper(), (photos, mixed, *rest)).warnings[0]
 
 
 @MAPPERS
-def test_matches_without_key_points_will_do(mapper: Colmap | Glomap, world: tuple[np.ndarray, Inputs]) -> None:
+def test_matches_without_key_points_will_do(mapper: Mapper, world: tuple[np.ndarray, Inputs]) -> None:
     truth, (photos, cameras, _, matching, verification) = world
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     dense = {pair: replace(matches, index_a=None, index_b=None) for pair, matches in matching.items()}
-    views = PairView(dense, dense.__getitem__), PairView(verification, verification.__getitem__)
-    with patch.object(evidence, "read_rgb", lambda photo, side: picture):
-        (scene,) = mapper(photos, cameras, *views).models
+    with patch.object(view_graph_plugin, "read_rgb", lambda photo, side: picture):
+        (scene,) = mapped(mapper, (photos, cameras, {}, dense, verification)).models
     assert evaluate_poses(truth, scene.cam_from_world).auc[1] > 0.9
 
 
@@ -215,15 +237,14 @@ def test_a_pure_rotation_is_written_as_one(world: tuple[np.ndarray, Inputs]) -> 
     rotation = replace(
         verification[0, 1],
         kind="rotation",
-        cam_from_local=np.stack([np.eye(3, 4), turn]),
+        b_from_a=turn,
         focals_px=np.array([900.0, 800.0]),
         fundamental=np.zeros((3, 3)),
     )
     only_one = {(0, 1): rotation}
     with pycolmap.Database.open(":memory:") as database:
-        views = PhotoView(features, features.__getitem__), PairView(matching, matching.__getitem__)
         verified = PairView(only_one, only_one.__getitem__)
-        fill(database, photos, cameras, evidence.evidence_of(photos, *views, verified), verified)
+        fill(database, photos, cameras, graph_of(photos, features, matching, only_one), verified)
         geometry = database.read_two_view_geometry(1, 2)
         assert len(database.read_matches(1, 2)) == int(rotation.inliers.sum())
     assert geometry.config == pycolmap.TwoViewGeometryConfiguration.PANORAMIC
@@ -234,8 +255,8 @@ def test_a_pure_rotation_is_written_as_one(world: tuple[np.ndarray, Inputs]) -> 
 @pytest.mark.parametrize("name", ["colmap", "glomap"])
 def test_presets_replace_mapping_alone(name: str) -> None:
     ours, peer = build_graph(read_preset("classic"), Registry()), build_graph(read_preset(name), Registry())
-    assert peer.nodes["coarse"].plugin == f"coarse.{name}"
-    assert "fine" not in peer.nodes
+    assert peer.nodes["fine"].plugin == f"fine.{name}"
+    assert "coarse" not in peer.nodes
     shared = set(ours.nodes) - {"coarse", "fine"}
-    assert shared == set(peer.nodes) - {"coarse"}
+    assert shared == set(peer.nodes) - {"fine"}
     assert {node: peer.nodes[node].stage for node in shared} == {node: ours.nodes[node].stage for node in shared}

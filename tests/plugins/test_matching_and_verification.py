@@ -9,9 +9,10 @@ import pytest
 from unposed.optim.pair.epipolar import sampson_errors
 from unposed.optim.rotations import skew
 from unposed.optim.similarity import rotation_angle_deg
-from unposed.pipeline.artifacts import Exif, Features, PairMatches, Photo, Photos, Ranking
+from unposed.pipeline.artifacts import Camera, CameraPrior, Exif, Features, PairMatches, Photo, Photos, Ranking
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.stage import PerPhoto, Resources, Sides, StageError
+from unposed.plugins.cameras.exif import ExifCameras
 from unposed.plugins.features.sift import Sift
 from unposed.plugins.graph.exhaustive import Exhaustive as ExhaustiveGraph
 from unposed.plugins.graph.knn import NearestNeighbours
@@ -87,32 +88,37 @@ def test_photos_without_key_points_match_nothing():
     empty = features(np.zeros((0, 128), np.uint8))
     found = MutualNearest()(Sides(empty, features(np.ones((5, 128), np.uint8))), CPU)
     assert found.xy_a.shape == found.xy_b.shape == (0, 2)
-    assert PoseLib()(found, Sides(photo(), photo())).kind == "none"
+    assert verify(found).kind == "none"
 
 
-def test_focal_length_is_estimated_or_taken_from_exif():
+def prior(focal_px=1920.0, source="guess"):
+    return CameraPrior(Camera("SIMPLE_RADIAL", 1600, 1200, (focal_px, 800.0, 600.0, 0.0)), source)
+
+
+def verify(matching, a=None, b=None):
+    return PoseLib()(matching, Sides(a or prior(), b or prior()), Sides(photo(), photo()))
+
+
+def test_focal_length_is_estimated_or_that_of_the_cameras_node():
     matching = matches_of_a_scene()
-    estimated = PoseLib()(matching, Sides(photo(), photo()))
+    estimated = verify(matching)
     assert estimated.kind == "general"
-    assert not estimated.focal_known
+    assert estimated.focal_source == "pair"
     np.testing.assert_allclose(estimated.focals_px, 1500.0, rtol=1e-3)
-    # 27 mm on a film of 43.27 mm diagonal are 1248 pixels on a photo of 2000.
-    given = PoseLib()(matching, Sides(photo(focal_35mm=27.0), photo(focal_35mm=27.0)))
-    assert given.focal_known
-    np.testing.assert_allclose(given.focals_px, 27.0 * 2000 / np.hypot(36, 24))
+    given = verify(matching, prior(1250.0, "exif"), prior(1260.0, "given"))
+    assert given.focal_source == "prior"
+    np.testing.assert_allclose(given.focals_px, [1250.0, 1260.0])
     np.testing.assert_array_equal(given.inliers, estimated.inliers)
     np.testing.assert_array_equal(given.fundamental, estimated.fundamental)
 
 
-def test_one_photo_with_exif_is_not_enough():
-    assert not PoseLib()(matches_of_a_scene(), Sides(photo(focal_35mm=27.0), photo())).focal_known
+def test_one_known_focal_length_is_not_enough():
+    assert verify(matches_of_a_scene(), prior(1250.0, "exif")).focal_source == "pair"
 
 
-def test_local_frame_is_that_of_the_first_photo():
-    found = PoseLib()(matches_of_a_scene(), Sides(photo(), photo()))
-    assert found.cam_from_local.shape == (2, 3, 4)
-    np.testing.assert_array_equal(found.cam_from_local[0], np.eye(3, 4))
-    np.testing.assert_allclose(found.cam_from_local[1, :, 3], np.array([2, 0.1, 0.3]) / np.sqrt(4.1), atol=1e-3)
+def test_the_baseline_has_unit_length():
+    found = verify(matches_of_a_scene())
+    np.testing.assert_allclose(found.b_from_a[:, 3], np.array([2, 0.1, 0.3]) / np.sqrt(4.1), atol=1e-3)
 
 
 def test_exhaustive_means_every_pair():
@@ -154,7 +160,9 @@ def verified(photo_set, reach=99):
         if b - a > reach:
             continue
         matching = MutualNearest()(Sides(points[a], points[b]), CPU)
-        geometry = PoseLib()(matching, Sides(photos[a], photos[b]))
+        priors = ExifCameras()(photos)
+        sides = Sides(priors.of_photo(a), priors.of_photo(b))
+        geometry = PoseLib()(matching, sides, Sides(photos[a], photos[b]))
         if geometry.kind != "none":
             yield shots[photos[a].name], shots[photos[b].name], matching, geometry
 
@@ -174,7 +182,7 @@ def test_neighbouring_photos_of_a_yard_are_verified_exactly(yard):
         assert kept.sum() > 100
         assert np.median(np.abs(sampson_errors(truth, matching.xy_a[kept], matching.xy_b[kept]))) < 0.3
         if geometry.kind == "general":
-            assert rotation_angle_deg(geometry.cam_from_local[1, :, :3] @ turn.T) < 2.0
+            assert rotation_angle_deg(geometry.b_from_a[:, :3] @ turn.T) < 2.0
     assert sum(geometry.kind == "general" for *_, geometry in pairs) > len(pairs) / 2
 
 
@@ -188,7 +196,7 @@ def test_a_camera_on_a_tripod_gives_rotations(photo_set):
     for a, b, _, geometry in verified(photo_set("pure_rotation", 4, 480)):
         turn, _ = relative_pose(a, b)
         kinds.add(geometry.kind)
-        assert rotation_angle_deg(geometry.cam_from_local[1, :, :3] @ turn.T) < 0.5
+        assert rotation_angle_deg(geometry.b_from_a[:, :3] @ turn.T) < 0.5
     assert kinds == {"rotation"}
 
 

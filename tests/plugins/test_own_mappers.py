@@ -16,6 +16,7 @@ from unposed.pipeline.artifacts import (
     CameraPriors,
     Exif,
     Features,
+    InitialModel,
     PairMatches,
     Photo,
     Photos,
@@ -28,6 +29,8 @@ from unposed.plugins.coarse.global_mapping import Global
 from unposed.plugins.doubts import doppelgangers
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.fine.ceres import Ceres
+from unposed.plugins.fine.triangulate import Triangulate
+from unposed.plugins.view_graph.verified import Verified
 
 Make = Callable[..., Any]
 CPU = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
@@ -35,8 +38,8 @@ Inputs = dict[str, Any]
 
 
 def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> Inputs:
-    """What the stages before a mapper would give, of the pairs to keep."""
-    n = len(world.views)
+    """What a mapper reads, of the pairs to keep."""
+    n = len(world.graph.keypoints)
     photos = Photos(tuple(Photo(f"{i}.jpg", Path(), str(i), *world.size[i].tolist()) for i in range(n)), {})
     sizes = world.size[world.first].tolist()
     cameras = CameraPriors(
@@ -46,33 +49,33 @@ def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> 
     )
     features = {}
     for i in range(n):
-        xy = world.views.xy[world.views.start[i] : world.views.start[i + 1]].astype(np.float32)
+        xy = world.graph.keypoints.xy[world.graph.keypoints.rows_of(i)].astype(np.float32)
         ones = np.ones(len(xy), np.float32)
         features[i] = Features(xy, ones, np.zeros((len(xy), 1), np.uint8), np.zeros((len(xy), 3), np.uint8), ones)
     matching, verification = {}, {}
-    for edge, (a, b) in enumerate(world.matches.pairs.tolist()):
+    for edge, (a, b) in enumerate(world.graph.pairs.tolist()):
         if not keep(a, b):
             continue
-        rows = slice(world.matches.start[edge], world.matches.start[edge + 1])
-        index_a = (world.matches.row_a[rows] - world.views.start[a]).astype(np.int32)
-        index_b = (world.matches.row_b[rows] - world.views.start[b]).astype(np.int32)
+        rows = world.graph.match_rows(edge)
+        index_a = (world.graph.row_a[rows] - world.graph.keypoints.start[a]).astype(np.int32)
+        index_b = (world.graph.row_b[rows] - world.graph.keypoints.start[b]).astype(np.int32)
         weight = np.ones(len(index_a), np.float32)
         matching[a, b] = PairMatches(features[a].xy[index_a], features[b].xy[index_b], weight, index_a, index_b)
         verification[a, b] = TwoViewGeometry(
             kind="general",
             inliers=np.ones(len(index_a), bool),
-            cam_from_local=np.stack([np.eye(3, 4)] * 2),
+            b_from_a=np.eye(3, 4),
             focals_px=np.full(2, 2000.0),
-            focal_known=True,
-            fundamental=world.matches.fundamental[edge],
+            focal_source="prior",
+            fundamental=world.graph.fundamental[edge],
             angle_deg=10.0,
         )
-    names = ("photos", "cameras", "features", "matching", "verification")
-    return dict(zip(names, (photos, cameras, features, matching, verification), strict=True))
+    graph = Verified()(photos, matching, verification, CPU, features)
+    return {"photos": photos, "cameras": cameras, "view_graph": graph}
 
 
-def worst_deg(world: Any, scene: SparseModel) -> float:
-    poses = np.full((len(world.views), 3, 4), np.nan)
+def worst_deg(world: Any, scene: InitialModel | SparseModel) -> float:
+    poses = np.full((len(world.graph.keypoints), 3, 4), np.nan)
     poses[scene.photos] = scene.cam_from_world
     return float(np.nanmax(world.errors(poses).rotation_error_deg))
 
@@ -89,8 +92,19 @@ def test_both_stages_place_everything(collection: Make, stage: type[BundleAdjust
         assert scenes.left_out == {}
         assert worst_deg(world, scene) < 0.6
         assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.02)
-    assert len(fine.models[0].points) > len(coarse.models[0].points)
     assert fine.warnings == coarse.warnings == ()
+
+
+def test_initial_poses_can_be_looked_at_as_they_are(collection: Make) -> None:
+    world = collection(noise_px=0.5, points=600)
+    given = inputs(world)
+    coarse = Global()(**given)
+    found = Triangulate(tracks_per_photo=100)(**given, coarse=coarse)
+    (model,), (initial,) = found.models, coarse.models
+    np.testing.assert_array_equal(model.cam_from_world, initial.cam_from_world)
+    assert model.cameras == initial.cameras
+    assert len(model.points) > 100
+    assert np.median(model.error_px) < 2.0
 
 
 def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
@@ -127,7 +141,7 @@ def test_a_photo_that_the_coarse_stage_left_out_joins(collection: Make) -> None:
 
 
 def test_nothing_in_common_gives_no_scene(collection: Make) -> None:
-    given = inputs(collection(photos=3)) | {"matching": {}, "verification": {}}
+    given = inputs(collection(photos=3), keep=lambda a, b: False)
     coarse = Global()(**given)
     assert coarse.models == ()
     assert set(coarse.left_out) == {0, 1, 2}
@@ -253,8 +267,8 @@ def test_the_account_adds_up(collection: Make) -> None:
     for costs in account.costs:
         assert len(costs) > 1
         assert list(costs) == sorted(costs, reverse=True)
-    np.testing.assert_array_equal(account.pairs, world.matches.pairs)
-    np.testing.assert_array_equal(account.matches, world.matches.count())
+    np.testing.assert_array_equal(account.pairs, world.graph.pairs)
+    np.testing.assert_array_equal(account.matches, world.graph.match_count)
     assert 0.85 < account.inliers.sum() / account.matches.sum() < 0.96
     assert account.removed["matches off their epipolar lines"] == (account.matches - account.inliers).sum()
     # The distance from the line is the noise of two key points, in one direction each.
@@ -311,7 +325,7 @@ def test_a_focal_length_far_from_the_guess_makes_no_look_alikes(
     lens = (focal_px, 800.0, 600.0, 0.0)
     ring = collection(photos=14, points=700, sweep_deg=360.0, noise_px=0.5, lenses=(lens,))
     given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
-    assert len(given["verification"]) == 42
+    assert len(given["view_graph"]) == 42
     assert len(doppelgangers.Doppelgangers()(**given).pairs) == 0
     monkeypatch.setattr(relations, "OTHER_FOCALS", ())
     assert len(doppelgangers.Doppelgangers()(**given).pairs) >= 6

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from unposed.optim.doppelgangers.missing_correspondences import score_pairs
-from unposed.optim.mapping.tracks import Correspondences, Keypoints
+from unposed.optim.view_graph import Keypoints, ViewGraph, build_view_graph
 
 SIZE = (640, 480)
 
 
-def _suspicion(views: Keypoints, matches: Correspondences) -> np.ndarray:
-    return score_pairs(views, matches)[0]
+def _suspicion(graph: ViewGraph) -> np.ndarray:
+    return score_pairs(graph)[0]
 
 
 def lattice() -> np.ndarray:
@@ -20,22 +22,21 @@ def lattice() -> np.ndarray:
     return np.stack(np.meshgrid(np.arange(5, SIZE[0], 10), np.arange(5, SIZE[1], 10)), axis=-1).reshape(-1, 2) * 1.0
 
 
-def collection(missing: np.ndarray, rate: float) -> tuple[Keypoints, Correspondences]:
+def collection(missing: np.ndarray, rate: float) -> ViewGraph:
     """Four photos of the same key points: 0 matches 2, and 1 matches 3, all over; between 0 and 1 nothing matches where
     `missing`, and elsewhere so many."""
     xy, n = lattice(), len(lattice())
-    views = Keypoints(np.tile(xy, (4, 1)), np.arange(5) * n, np.array([SIZE] * 4))
+    keypoints = Keypoints(np.tile(xy, (4, 1)), np.arange(5) * n, np.array([SIZE] * 4))
     rng = np.random.default_rng(0)
     between = np.flatnonzero(~missing & (rng.random(n) < rate))
     everything = np.arange(n)
     rows = [(0, 1, between), (0, 2, everything), (1, 3, everything)]
-    return views, Correspondences(
+    return build_view_graph(
+        keypoints,
         np.array([(a, b) for a, b, _ in rows]),
-        np.cumsum([0, *(len(r) for *_, r in rows)]),
+        np.array([len(r) for *_, r in rows]),
         np.concatenate([r + a * n for a, _, r in rows]),
         np.concatenate([r + b * n for _, b, r in rows]),
-        np.zeros((3, 3, 3)),
-        np.full(3, np.nan),
     )
 
 
@@ -45,50 +46,52 @@ def around_the_middle() -> np.ndarray:
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.9])
 def test_matches_all_over_are_above_suspicion_however_thin(rate: float) -> None:
-    np.testing.assert_array_equal(_suspicion(*collection(around_the_middle() & False, rate)), 0.0)
+    np.testing.assert_array_equal(_suspicion(collection(around_the_middle() & False, rate)), 0.0)
 
 
 def test_different_things_around_what_matches() -> None:
-    found = _suspicion(*collection(around_the_middle(), 0.8))
+    found = _suspicion(collection(around_the_middle(), 0.8))
     assert found[0] > 0.9
     np.testing.assert_array_equal(found[1:], 0.0)
 
 
 def test_thin_matches_prove_nothing() -> None:
     """With a wide baseline most patches find no match by themselves."""
-    assert _suspicion(*collection(around_the_middle(), 0.08))[0] == 0.0
+    assert _suspicion(collection(around_the_middle(), 0.08))[0] == 0.0
 
 
 def test_a_few_odd_patches_are_an_occlusion() -> None:
-    assert _suspicion(*collection(np.asarray(lattice()[:, 0] < 60), 0.8))[0] == 0.0
+    assert _suspicion(collection(np.asarray(lattice()[:, 0] < 60), 0.8))[0] == 0.0
 
 
 def test_what_one_photo_alone_shows_contradicts_nothing() -> None:
     """Key points that match in no photo at all may be noise."""
-    views, matches = collection(around_the_middle(), 0.8)
-    only = matches.select(np.array([True, False, False]))
-    assert _suspicion(views, only)[0] == 0.0
+    only = collection(around_the_middle(), 0.8).select(np.array([True, False, False]))
+    assert _suspicion(only)[0] == 0.0
 
 
 def test_likeness_is_how_completely_photos_match_less_what_is_missing() -> None:
-    thin, thick = (score_pairs(*collection(around_the_middle() & False, rate))[1] for rate in (0.3, 0.6))
+    thin, thick = (score_pairs(collection(around_the_middle() & False, rate))[1] for rate in (0.3, 0.6))
     assert thin[0] == pytest.approx(0.3, abs=0.05)
     assert thick[0] == pytest.approx(0.6, abs=0.05)
     np.testing.assert_allclose(thick[1:], 1.0)
-    assert score_pairs(*collection(around_the_middle(), 0.6))[1][0] < 0.1 * thick[0]
+    assert score_pairs(collection(around_the_middle(), 0.6))[1][0] < 0.1 * thick[0]
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 @pytest.mark.parametrize("missing_px", [120, 200, 280])
 def test_a_camera_that_was_turned_changes_nothing(quarters: int, missing_px: int) -> None:
     """Upright, sideways or, on the way back of a drone, upside down."""
-    views, matches = collection(np.asarray(lattice()[:, 0] < missing_px), 0.8)
-    xy, size = views.xy.copy(), views.size.copy()
+    graph = collection(np.asarray(lattice()[:, 0] < missing_px), 0.8)
+    xy, size = graph.keypoints.xy.copy(), graph.keypoints.size.copy()
     for _ in range(quarters):
         for photo in (1, 3):
-            rows = slice(views.start[photo], views.start[photo + 1])
+            rows = graph.keypoints.rows_of(photo)
             xy[rows] = np.column_stack([size[photo, 1] - xy[rows, 1], xy[rows, 0]])
             size[photo] = size[photo, ::-1]
-    upright, turned = score_pairs(views, matches), score_pairs(Keypoints(xy, views.start, size), matches)
+    upright, turned = (
+        score_pairs(graph),
+        score_pairs(replace(graph, keypoints=Keypoints(xy, graph.keypoints.start, size))),
+    )
     np.testing.assert_allclose(turned[0], upright[0], atol=0.02)
     np.testing.assert_allclose(turned[1], upright[1], rtol=0.1)

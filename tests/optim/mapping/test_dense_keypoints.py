@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unposed.optim.mapping.dense_keypoints import DenseKeypoints, dense_keypoints
-from unposed.optim.mapping.tracks import Keypoints, establish_tracks
+from unposed.optim.mapping.tracks import establish_tracks
+from unposed.optim.view_graph import Keypoints
 
 MATCH = st.tuples(st.integers(0, 3), st.integers(0, 3), *[st.integers(0, 2)] * 4, st.floats(0.125, 1.0))
 

@@ -1,25 +1,25 @@
 """Relative poses, and whole reconstructions from one belief."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from unposed.optim.mapping.global_mapper import CoarseModel, largest_component, map_component
+from unposed.optim.mapping.global_mapper import CoarseModel, map_component
 from unposed.optim.mapping.relative_poses import estimate_relative_poses
-from unposed.optim.mapping.tracks import Correspondences, Keypoints, establish_tracks, spread_subset
+from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.similarity import direction_angle_deg, rotation_angle_deg
+from unposed.optim.view_graph import Keypoints, ViewGraph, largest_component
 
 Make = Callable[..., Any]
 
 
-def drafted(
-    world: Any, factor: float = 1.0, matches: Correspondences | None = None, **options: Any
-) -> CoarseModel | None:
-    matches = matches or world.matches
-    tracks = spread_subset(establish_tracks(world.views, matches.row_a, matches.row_b), len(world.views), 80)
-    return map_component(world.views, matches, tracks, world.belief(factor), unit_px=1.0, **options)
+def drafted(world: Any, factor: float = 1.0, graph: ViewGraph | None = None, **options: Any) -> CoarseModel | None:
+    graph = world.graph if graph is None else graph
+    tracks = spread_subset(establish_tracks(graph.keypoints, *graph.matches()), graph.photo_count, 80)
+    return map_component(graph, tracks, world.belief(factor), unit_px=1.0, **options)
 
 
 def worst_deg(world: Any, found: CoarseModel | None) -> float:
@@ -31,34 +31,33 @@ def worst_deg(world: Any, found: CoarseModel | None) -> float:
 def test_relative_poses(collection: Make, noise_px: float, wrong: float, bound_deg: float) -> None:
     world = collection(photos=5, noise_px=noise_px, wrong=wrong)
     belief = world.belief()
-    found = estimate_relative_poses(
-        world.views, world.matches, belief.models, belief.rows, belief.camera_of_photo, max_error_px=2.0
-    )
-    a, b = world.matches.pairs[found.edge].T
+    found = estimate_relative_poses(world.graph, belief.models, belief.rows, belief.camera_of_photo, max_error_px=2.0)
+    a, b = world.graph.pairs[found.edge].T
     truth = world.cam_from_world
     rotation = truth[b, :, :3] @ truth[a, :, :3].transpose(0, 2, 1)
     baseline = truth[b, :, 3] - np.einsum("eij,ej->ei", rotation, truth[a, :, 3])
     off = rotation_angle_deg(found.b_from_a[:, :, :3] @ rotation.transpose(0, 2, 1))
-    assert len(found.edge) == len(world.matches)
+    assert len(found.edge) == len(world.graph)
     assert np.median(off) < bound_deg
     assert np.median(direction_angle_deg(found.b_from_a[:, :, 3], baseline)) < 2.0 * bound_deg
     np.testing.assert_allclose(np.linalg.norm(found.b_from_a[:, :, 3], axis=1), 1.0)
-    share = found.weight / world.matches.count()[found.edge]
+    share = found.weight / world.graph.match_count[found.edge]
     assert share.mean() == pytest.approx(1.0 - wrong, abs=0.05)
 
 
 def test_pairs_with_few_or_senseless_matches_have_no_pose(collection: Make) -> None:
     world = collection(photos=4)
     belief = world.belief()
-    shuffled = world.matches.row_b.copy()
-    first = slice(0, world.matches.start[1])
-    shuffled[first] = world.views.start[world.matches.pairs[0, 1] + 1] - 1 - np.arange(world.matches.start[1]) % 100
-    senseless = Correspondences(**{**vars(world.matches), "row_b": shuffled})
+    shuffled = world.graph.row_b.copy()
+    first = world.graph.match_rows(0)
+    last = world.graph.keypoints.start[world.graph.pairs[0, 1] + 1] - 1
+    shuffled[first] = last - np.arange(first.stop) % 100
+    senseless = replace(world.graph, row_b=shuffled)
     options = (belief.models, belief.rows, belief.camera_of_photo)
-    found = estimate_relative_poses(world.views, senseless, *options, max_error_px=1.0)
+    found = estimate_relative_poses(senseless, *options, max_error_px=1.0)
     assert 0 not in found.edge
-    assert len(found.edge) == len(world.matches) - 1
-    none = estimate_relative_poses(world.views, world.matches, *options, max_error_px=1.0, min_inliers=10**6)
+    assert len(found.edge) == len(world.graph) - 1
+    none = estimate_relative_poses(world.graph, *options, max_error_px=1.0, min_inliers=10**6)
     assert none.b_from_a.shape == (0, 3, 4)
 
 
@@ -66,10 +65,10 @@ def test_large_pairs_are_thinned_evenly(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=10.0, points=2000)
     belief = world.belief()
     found = estimate_relative_poses(
-        world.views, world.matches, belief.models, belief.rows, belief.camera_of_photo, max_error_px=1.0, max_matches=50
+        world.graph, belief.models, belief.rows, belief.camera_of_photo, max_error_px=1.0, max_matches=50
     )
-    assert world.matches.count()[0] > 400
-    assert found.weight[0] == pytest.approx(world.matches.count()[0])  # stands for all of them
+    assert world.graph.match_count[0] > 400
+    assert found.weight[0] == pytest.approx(world.graph.match_count[0])  # stands for all of them
 
 
 @pytest.mark.parametrize(
@@ -87,7 +86,7 @@ def test_all_photos_find_their_place(
     assert found.posed.all()
     assert found.cost < bound_cost
     assert found.focals[0] == pytest.approx(1500.0, rel=0.02)
-    assert len(found.edges) > 0.9 * len(world.matches)
+    assert len(found.edges) > 0.9 * len(world.graph)
 
 
 def test_the_cost_tells_a_wrong_belief(collection: Make) -> None:
@@ -102,45 +101,37 @@ def test_the_cost_tells_a_wrong_belief(collection: Make) -> None:
 def test_pairs_that_turn_the_wrong_way_are_put_aside(collection: Make) -> None:
     """A look-alike: photo 0 matches the last photo perfectly, as if that stood where photo 1 is."""
     world = collection(photos=9, sweep_deg=150.0, noise_px=0.3)
-    m, last = world.matches, 8
+    m, last = world.graph, 8
     assert not ((m.pairs[:, 0] == 0) & (m.pairs[:, 1] == last)).any()
     near = int(np.flatnonzero((m.pairs == [0, 1]).all(axis=1))[0])
-    rows = slice(m.start[near], m.start[near + 1])
-    xy = world.views.xy[m.row_b[rows]]
-    views = Keypoints(
-        np.concatenate([world.views.xy, xy]),
-        np.append(world.views.start[:-1], world.views.start[-1] + len(xy)),
-        world.views.size,
+    rows = m.match_rows(near)
+    xy = world.graph.keypoints.xy[m.row_b[rows]]
+    keypoints = Keypoints(
+        np.concatenate([world.graph.keypoints.xy, xy]),
+        np.append(world.graph.keypoints.start[:-1], world.graph.keypoints.start[-1] + len(xy)),
+        world.graph.keypoints.size,
     )
-    false = Correspondences(
-        np.concatenate([m.pairs, [[0, last]]]),
-        np.append(m.start, m.start[-1] + len(xy)),
-        np.concatenate([m.row_a, m.row_a[rows]]),
-        np.concatenate([m.row_b, len(world.views.xy) + np.arange(len(xy))]),
-        np.concatenate([m.fundamental, m.fundamental[[near]]]),
-        np.append(m.focal_px, np.nan),
-    )
-    world.views = views
-    found = drafted(world, matches=false)
+    false = world.with_pairs([[0, last]], [m.row_a[rows]], [len(world.graph.keypoints.xy) + np.arange(len(xy))])
+    false = replace(false, keypoints=keypoints)
+    false.fundamental[-1] = m.fundamental[near]
+    found = drafted(world, graph=false)
     assert worst_deg(world, found) < 1.0
     assert found is not None
     assert found.posed.all()
     assert len(m) not in found.edges
     assert found.edge_residual_deg[-1] > 30.0
     assert np.nanmedian(found.edge_residual_deg[:-1]) < 1.0
-    own = map_component(world.views, false, None, world.belief(), unit_px=1.0)
+    own = map_component(false, None, world.belief(), unit_px=1.0)
     assert own is not None
     assert own.posed.all()
-    assert not np.isin(
-        own.bundle.row, len(world.views.xy) - 1 - np.arange(len(xy))
-    ).any()  # seen by the false pair only
+    assert not np.isin(own.bundle.row, len(keypoints.xy) - 1 - np.arange(len(xy))).any()  # seen by the false pair only
     assert own.cost < found.cost  # tracks that mix two things are lost
 
 
 def test_the_larger_of_two_islands(collection: Make) -> None:
     world = collection(photos=10, sweep_deg=120.0)
-    side = world.matches.pairs < 4
-    found = drafted(world, matches=world.matches.select(side[:, 0] == side[:, 1]))
+    side = world.graph.pairs < 4
+    found = drafted(world, graph=world.graph.select(side[:, 0] == side[:, 1]))
     assert found is not None
     np.testing.assert_array_equal(found.posed, np.arange(10) >= 4)
     assert found.cost < 0.6  # what belongs to the other island counts as lost
@@ -150,7 +141,7 @@ def test_the_larger_of_two_islands(collection: Make) -> None:
 def test_nothing_that_fits_is_no_draft(collection: Make) -> None:
     world = collection(photos=4, wrong=1.0)
     assert drafted(world) is None
-    assert drafted(world, matches=world.matches.select(np.zeros(len(world.matches), bool))) is None
+    assert drafted(world, graph=world.graph.select(np.zeros(len(world.graph), bool))) is None
 
 
 def test_the_same_input_gives_the_same_bits(collection: Make) -> None:

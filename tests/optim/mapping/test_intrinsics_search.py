@@ -20,20 +20,18 @@ from unposed.optim.mapping.intrinsics_search import (
     select_intrinsics,
     starting_focals,
 )
-from unposed.optim.mapping.tracks import Correspondences
+from unposed.optim.view_graph import ViewGraph
 
 Make = Callable[..., Any]
 LONG = (6000.0, 800.0, 600.0, 0.0)
 WIDE, TELE = (1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0)
 
 
-def found_for(
-    world: Any, factor: float = 1.0, matches: Correspondences | None = None, **options: Any
-) -> IntrinsicsChoice:
+def found_for(world: Any, factor: float = 1.0, graph: ViewGraph | None = None, **options: Any) -> IntrinsicsChoice:
     belief = world.belief(factor)
     known = options.pop("known", np.zeros(len(belief.models), bool))
     settings = {"assumed_groups": True, "unit_px": 1.0, **options}
-    return select_intrinsics(world.views, matches or world.matches, belief, known, **settings)
+    return select_intrinsics(world.graph if graph is None else graph, belief, known, **settings)
 
 
 def focal_errors_percent(world: Any, verdict: IntrinsicsChoice) -> np.ndarray:
@@ -46,7 +44,7 @@ def focal_errors_percent(world: Any, verdict: IntrinsicsChoice) -> np.ndarray:
 @pytest.mark.parametrize("pairs_tell", [True, False])
 def test_a_shared_focal_is_found_from_afar(collection: Make, factor: float, pairs_tell: bool) -> None:
     world = collection(noise_px=0.5, wrong=0.03)
-    verdict = found_for(world, factor, world.matches if pairs_tell else world.without_fundamental())
+    verdict = found_for(world, factor, world.graph if pairs_tell else world.without_fundamental())
     assert focal_errors_percent(world, verdict).max() < 2.0
     assert len(verdict.intrinsics.models) == 1  # truly shared, and left so
     assert verdict.cost < 0.3
@@ -71,7 +69,7 @@ def test_two_cameras_of_different_size(collection: Make, factor: float) -> None:
 def test_photos_of_one_size_but_two_lenses_are_told_apart(collection: Make) -> None:
     world = collection(noise_px=0.5, lenses=(WIDE, TELE))
     verdict = found_for(world)
-    assert len(verdict.intrinsics.models) == len(world.views)
+    assert len(verdict.intrinsics.models) == len(world.graph.keypoints)
     assert focal_errors_percent(world, verdict).max() < 5.0
     assert "not taken by one camera" in verdict.warnings[0]
 
@@ -93,7 +91,7 @@ def test_given_groups_are_a_fact(collection: Make) -> None:
 def test_a_known_focal_is_not_searched(collection: Make) -> None:
     world = collection(noise_px=0.5, photos=6)
     belief = world.belief(1.02, "given")
-    verdict = select_intrinsics(world.views, world.matches, belief, np.array([True]), assumed_groups=False, unit_px=1.0)
+    verdict = select_intrinsics(world.graph, belief, np.array([True]), assumed_groups=False, unit_px=1.0)
     assert verdict.intrinsics.rows[0, 0] == pytest.approx(1530.0, rel=1e-6)
 
 
@@ -125,8 +123,8 @@ def test_cameras_outside_the_core_keep_their_start(collection: Make) -> None:
     """Two photos of another size that match nothing."""
     world = collection(noise_px=0.3, photos=9, lenses=(WIDE, WIDE, (900.0, 500.0, 400.0, 0.0)),
                        sizes=((1600, 1200), (1600, 1200), (1000, 800)))  # fmt: skip
-    third = world.matches.pairs % 3 == 2
-    alone = world.matches.select(~third.any(axis=1))
+    third = world.graph.pairs % 3 == 2
+    alone = world.graph.select(~third.any(axis=1))
     small = int(world.camera_of_photo[2])
     verdict = found_for(world, 1.3, alone)
     assert verdict.intrinsics.rows[small, 0] == pytest.approx(1.3 * 900.0)
@@ -136,8 +134,8 @@ def test_cameras_outside_the_core_keep_their_start(collection: Make) -> None:
 def test_another_island_has_no_say(collection: Make) -> None:
     """Half of the photos see something else: what they have to lose is not the core's loss."""
     world = collection(noise_px=0.5, photos=12, sweep_deg=120.0)
-    side = world.matches.pairs < 6
-    verdict = found_for(world, 1.3, world.matches.select(side[:, 0] == side[:, 1]))
+    side = world.graph.pairs < 6
+    verdict = found_for(world, 1.3, world.graph.select(side[:, 0] == side[:, 1]))
     assert verdict.cost < 0.3
     assert verdict.warnings == ()
     assert focal_errors_percent(world, verdict).max() < 2.0
@@ -161,14 +159,14 @@ def test_photos_that_do_not_tell_leave_it_at_the_usual(collection: Make) -> None
 def test_look_alikes_do_not_drown_the_cost(collection: Make) -> None:
     """Photos far apart on a ring match key points that show different things, but fit the motion between neighbours."""
     world = collection(noise_px=0.5, points=1500, photos=14, sweep_deg=360.0)
-    m, views = world.matches, world.views
+    keypoints = world.graph.keypoints
     clean = found_for(world, 1.3)
     pairs, rows_a, rows_b = [], [], []
     for a in range(14):
         for b in range(a + 6, min(a + 9, 14)):
             fundamental = world.fundamental(a, (a + 1) % 14)
-            real = [views.start[i] + np.flatnonzero(world.point_of[i] >= 0) for i in (a, b)]
-            x, y = (np.column_stack([views.xy[rows], np.ones(len(rows))]) for rows in real)
+            real = [keypoints.start[i] + np.flatnonzero(world.point_of[i] >= 0) for i in (a, b)]
+            x, y = (np.column_stack([keypoints.xy[rows], np.ones(len(rows))]) for rows in real)
             line = x @ fundamental.T
             fits = np.abs(line @ y.T) / np.linalg.norm(line[:, :2], axis=1)[:, None] < 0.7
             fits &= np.linalg.norm(x[:, None, :2] - y[None, :, :2], axis=2) < 250.0
@@ -177,50 +175,35 @@ def test_look_alikes_do_not_drown_the_cost(collection: Make) -> None:
             pairs.append((a, b))
             rows_a.append(real[0][at_a[good]])
             rows_b.append(real[1][at_b[good]])
-    false = Correspondences(
-        np.concatenate([m.pairs, pairs]),
-        np.append(m.start, m.start[-1] + np.cumsum([len(r) for r in rows_a])),
-        np.concatenate([m.row_a, *rows_a]),
-        np.concatenate([m.row_b, *rows_b]),
-        np.concatenate([m.fundamental, np.zeros((len(pairs), 3, 3))]),
-        np.append(m.focal_px, np.full(len(pairs), np.nan)),
-    )
+    false = world.with_pairs(pairs, rows_a, rows_b)
     verdict = found_for(world, 1.3, false)
-    print(
-        clean.cost,
-        verdict.cost,
-        verdict.warnings,
-        len(pairs),
-        [len(r) for r in rows_a][:5],
-        focal_errors_percent(world, verdict).max(),
-    )
     assert verdict.cost < clean.cost + 0.1
     assert focal_errors_percent(world, verdict).max() < 2.0
 
 
 def test_the_start_is_what_pairs_suggest_within_reason(collection: Make) -> None:
     world = collection(photos=5)
-    m = world.matches
+    m = world.graph
     for suggested, expected in ((1700.0, 1700.0), (1e5, 5.0 * 1600), (10.0, 0.4 * 1600)):
-        told = Correspondences(m.pairs, m.start, m.row_a, m.row_b, m.fundamental, np.full(len(m), suggested))
-        start = starting_focals(world.views, told, world.belief(1.2), np.array([False]))
+        told = replace(m, focal_px=np.full(len(m), suggested))
+        start = starting_focals(told, world.belief(1.2), np.array([False]))
         assert start.rows[0, 0] == pytest.approx(expected)
-        kept = starting_focals(world.views, told, world.belief(1.2), np.array([True]))
+        kept = starting_focals(told, world.belief(1.2), np.array([True]))
         assert kept.rows[0, 0] == pytest.approx(1800.0)
 
 
 def test_the_core_is_connected_and_strong(collection: Make) -> None:
     world = collection(photos=16, sweep_deg=180.0)
-    m = world.matches
+    m = world.graph
     core = core_matches(m, 6)
     photos = np.unique(core.pairs)
     assert len(photos) == 6
-    strongest = m.pairs[np.argmax(np.minimum(m.count(), 500))]
+    strongest = m.pairs[np.argmax(np.minimum(m.match_count, 500))]
     assert np.isin(strongest, photos).all()
     assert np.ptp(photos) < 12  # neighbours
     inside = np.isin(m.pairs, photos).all(axis=1)
     np.testing.assert_array_equal(core.pairs, m.pairs[inside])
-    np.testing.assert_array_equal(core_matches(m, 16).row_a, m.row_a)
+    np.testing.assert_array_equal(core_matches(m, 16).pairs, m.pairs)
 
 
 def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
@@ -239,9 +222,7 @@ def test_a_camera_without_photos_is_no_obstacle(collection: Make) -> None:
         rows=np.repeat(one.rows, 2, axis=0),
         prior=replace(one.prior, mean=np.repeat(one.rows, 2, axis=0), sigma=np.repeat(one.prior.sigma, 2, axis=0)),
     )
-    verdict = select_intrinsics(
-        world.views, world.matches, two, np.array([False, False]), assumed_groups=True, unit_px=1.0
-    )
+    verdict = select_intrinsics(world.graph, two, np.array([False, False]), assumed_groups=True, unit_px=1.0)
     assert verdict.intrinsics.rows[0, 0] == pytest.approx(1500.0, rel=0.01)
 
 
@@ -254,7 +235,7 @@ def test_cameras_of_another_component_are_not_searched(collection: Make, monkeyp
     counted = Mock(side_effect=map_component)
     monkeypatch.setattr(search, "map_component", counted)
     known = np.array([True, False])
-    verdict = select_intrinsics(world.views, world.matches, belief, known, assumed_groups=True, unit_px=1.0)
+    verdict = select_intrinsics(world.graph, belief, known, assumed_groups=True, unit_px=1.0)
     assert counted.call_count == 1
     assert verdict.warnings == ()
 
@@ -296,6 +277,6 @@ def test_focal_lengths_that_exif_has_wrong_are_not_believed(collection: Make, fa
     sigma[:, :2] = EXIF_FOCAL_SIGMA * belief.rows[:, :2]
     belief = replace(belief, prior=replace(belief.prior, sigma=sigma))
     known = np.ones(len(belief.models), bool)
-    verdict = select_intrinsics(world.views, world.matches, belief, known, assumed_groups=True, unit_px=1.0)
+    verdict = select_intrinsics(world.graph, belief, known, assumed_groups=True, unit_px=1.0)
     assert focal_errors_percent(world, verdict).max() < 5.0
     assert any("EXIF" in note for note in verdict.warnings)

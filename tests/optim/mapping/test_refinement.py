@@ -11,8 +11,9 @@ from unposed.optim.bundle.problem import Bundle, errors_px
 from unposed.optim.mapping.absolute_pose import register_photos
 from unposed.optim.mapping.global_mapper import map_component
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, dependable, epipolar_errors_px, refine
-from unposed.optim.mapping.tracks import Correspondences, establish_tracks, spread_subset
+from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.mapping.triangulation import keep_observations
+from unposed.optim.view_graph import ViewGraph
 
 Make = Callable[..., Any]
 NOBODY = np.zeros(0, np.int64)
@@ -20,9 +21,9 @@ NOBODY = np.zeros(0, np.int64)
 
 def started(world: Any, without: tuple[int, ...] = ()) -> Bundle:
     """A draft, from which photos are taken away."""
-    m = world.matches
-    tracks = spread_subset(establish_tracks(world.views, m.row_a, m.row_b), len(world.views), 80)
-    found = map_component(world.views, m, tracks, world.belief(), unit_px=1.0)
+    m = world.graph
+    tracks = spread_subset(establish_tracks(world.graph.keypoints, m.row_a, m.row_b), len(world.graph.keypoints), 80)
+    found = map_component(m, tracks, world.belief(), unit_px=1.0)
     assert found is not None
     poses = found.bundle.cam_from_world.copy()
     poses[list(without)] = np.nan
@@ -30,10 +31,10 @@ def started(world: Any, without: tuple[int, ...] = ()) -> Bundle:
 
 
 def refined(
-    world: Any, start: Bundle, candidates: Any = NOBODY, matches: Correspondences | None = None, **options: Any
+    world: Any, start: Bundle, candidates: Any = NOBODY, graph: ViewGraph | None = None, **options: Any
 ) -> RefinementResult:
     return refine(
-        world.views, matches or world.matches, start, world.belief().prior, np.asarray(candidates, np.int64),
+        world.graph if graph is None else graph, start, world.belief().prior, np.asarray(candidates, np.int64),
         RefineOptions(**options), unit_px=1.0,
     )  # fmt: skip
 
@@ -99,16 +100,16 @@ def test_a_photo_left_out_joins(collection: Make) -> None:
 
 def test_a_photo_with_garbage_matches_does_not_join(collection: Make) -> None:
     world = collection(noise_px=0.5, points=600)
-    m, rng = world.matches, np.random.default_rng(0)
-    edge = np.repeat(np.arange(len(m)), m.count())
+    m, rng = world.graph, np.random.default_rng(0)
+    edge = m.edge_of_match()
     row_a, row_b = m.row_a.copy(), m.row_b.copy()
-    own = slice(world.views.start[3], world.views.start[4])
+    own = slice(world.graph.keypoints.start[3], world.graph.keypoints.start[4])
     for side, rows in ((0, row_a), (1, row_b)):
         mine = m.pairs[edge, side] == 3
         rows[mine] = rng.integers(own.start, own.stop, mine.sum())
-    garbage = Correspondences(m.pairs, m.start, row_a, row_b, m.fundamental, m.focal_px)
+    garbage = replace(m, row_a=row_a, row_b=row_b)
     start = started(world, without=(3,))
-    joined = register_photos(world.views, garbage, start, np.array([3]), max_error_px=4.0)
+    joined = register_photos(garbage, start, np.array([3]), max_error_px=4.0)
     assert np.isnan(joined.cam_from_world[3]).all()
     found = refined(world, start, [3], garbage)
     assert np.isnan(found.bundle.cam_from_world[3]).all()
@@ -134,11 +135,11 @@ def test_resection_alone(collection: Make) -> None:
     poses = full.cam_from_world.copy()
     poses[[2, 5]] = np.nan
     rest = replace(keep_observations(full, ~np.isin(full.photo, [2, 5])), cam_from_world=poses)
-    found = register_photos(world.views, world.matches, rest, np.array([2]), max_error_px=4.0)
+    found = register_photos(world.graph, rest, np.array([2]), max_error_px=4.0)
     np.testing.assert_allclose(found.cam_from_world[2], world.cam_from_world[2], atol=1e-6)
     assert np.isnan(found.cam_from_world[5]).all()
     np.testing.assert_array_equal(found.xy, rest.xy)
-    many = register_photos(world.views, world.matches, rest, np.array([2]), max_error_px=4.0, min_inliers=10**4)
+    many = register_photos(world.graph, rest, np.array([2]), max_error_px=4.0, min_inliers=10**4)
     assert np.isnan(many.cam_from_world[2]).all()
 
 
@@ -146,18 +147,18 @@ def test_matches_off_the_epipolar_line(collection: Make) -> None:
     """One end of each match moved by a few pixels: the distance is at most that, and the usual share of it."""
     world = collection(photos=4)
     truth = world.bundle()
-    assert epipolar_errors_px(world.views, world.matches, truth).max() < 1e-6
+    assert epipolar_errors_px(world.graph, truth).max() < 1e-6
     rng = np.random.default_rng(0)
-    turn = rng.uniform(0.0, 2.0 * np.pi, len(world.views.xy))
-    xy = world.views.xy + 3.0 * np.column_stack([np.cos(turn), np.sin(turn)])
-    errors = epipolar_errors_px(replace(world.views, xy=xy), world.matches, truth)
+    turn = rng.uniform(0.0, 2.0 * np.pi, len(world.graph.keypoints.xy))
+    xy = world.graph.keypoints.xy + 3.0 * np.column_stack([np.cos(turn), np.sin(turn)])
+    errors = epipolar_errors_px(replace(world.graph, keypoints=replace(world.graph.keypoints, xy=xy)), truth)
     assert errors.max() < 3.1 * np.sqrt(2.0)
     assert np.sqrt(np.mean(errors**2)) == pytest.approx(3.0 / np.sqrt(2.0), rel=0.1)
     poses = truth.cam_from_world.copy()
     poses[1] = np.nan
-    unposed = epipolar_errors_px(world.views, world.matches, replace(truth, cam_from_world=poses))
-    edge = np.repeat(np.arange(len(world.matches)), world.matches.count())
-    np.testing.assert_array_equal(np.isinf(unposed), (world.matches.pairs[edge] == 1).any(axis=1))
+    unposed = epipolar_errors_px(world.graph, replace(truth, cam_from_world=poses))
+    edge = np.repeat(np.arange(len(world.graph)), world.graph.match_count)
+    np.testing.assert_array_equal(np.isinf(unposed), (world.graph.pairs[edge] == 1).any(axis=1))
 
 
 def test_the_same_input_gives_the_same_bits(collection: Make) -> None:

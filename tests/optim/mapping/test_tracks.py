@@ -5,13 +5,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unposed.optim.mapping.tracks import Correspondences, Keypoints, Tracks, establish_tracks, spread_subset
+from unposed.optim.mapping.tracks import Tracks, establish_tracks, spread_subset
+from unposed.optim.view_graph import Keypoints
 
 PHOTOS, EACH = 5, 4
 MATCH = st.tuples(st.integers(0, PHOTOS * EACH - 1), st.integers(0, PHOTOS * EACH - 1))
 
 
-def views(photos: int = PHOTOS, each: int = EACH) -> Keypoints:
+def keypoints(photos: int = PHOTOS, each: int = EACH) -> Keypoints:
     return Keypoints(
         xy=np.arange(2.0 * photos * each).reshape(-1, 2),
         start=np.arange(photos + 1) * each,
@@ -51,7 +52,7 @@ def test_joining_is_that_of_the_reference(matches: list[tuple[int, int]]) -> Non
         clear = frozenset(row for row in component if photos.count(row // EACH) == 1)
         if len(clear) >= 2:
             expected.add(clear)
-    tracks = establish_tracks(views(), *rows(matches))
+    tracks = establish_tracks(keypoints(), *rows(matches))
     assert set(groups(tracks)) == expected
     assert tracks.count == len(expected)
     np.testing.assert_array_equal(tracks.photo, tracks.row // EACH)
@@ -60,18 +61,21 @@ def test_joining_is_that_of_the_reference(matches: list[tuple[int, int]]) -> Non
 
 def test_photos_seen_twice_leave_the_track() -> None:
     """Two triangles on one edge, 0-4-8 and 0-5-8: photo 1 contradicts itself, photos 0 and 2 remain."""
-    tracks = establish_tracks(views(), *rows([(0, 4), (4, 8), (0, 8), (0, 5), (8, 5), (12, 16)]))
+    tracks = establish_tracks(keypoints(), *rows([(0, 4), (4, 8), (0, 8), (0, 5), (8, 5), (12, 16)]))
     assert groups(tracks) == [frozenset({0, 8}), frozenset({12, 16})]
 
 
 def test_one_wrong_match_does_not_merge_two_points() -> None:
     """0-4-8 and 1-5-9 are two points seen by the same three photos; 8-5 would make them one."""
     right = [(0, 4), (4, 8), (0, 8), (1, 5), (5, 9), (1, 9)]
-    assert groups(establish_tracks(views(), *rows([*right, (8, 5)]))) == [frozenset({0, 4, 8}), frozenset({1, 5, 9})]
+    assert groups(establish_tracks(keypoints(), *rows([*right, (8, 5)]))) == [
+        frozenset({0, 4, 8}),
+        frozenset({1, 5, 9}),
+    ]
 
 
 def test_no_matches_make_no_tracks() -> None:
-    for some in (views(), views(photos=3, each=0)):
+    for some in (keypoints(), keypoints(photos=3, each=0)):
         tracks = establish_tracks(some, *rows([]))
         assert tracks.count == 0
         assert spread_subset(tracks, len(some), 10).count == 0
@@ -79,7 +83,7 @@ def test_no_matches_make_no_tracks() -> None:
 
 @given(st.lists(MATCH, max_size=40), st.integers(2, 4), st.randoms(use_true_random=False))
 def test_selecting_keeps_tracks_sound(matches: list[tuple[int, int]], shortest: int, random: object) -> None:
-    tracks = establish_tracks(views(), *rows([(a, b) for a, b in matches if a // EACH != b // EACH]))
+    tracks = establish_tracks(keypoints(), *rows([(a, b) for a, b in matches if a // EACH != b // EACH]))
     keep = np.array([random.random() < 0.7 for _ in tracks.row], bool)  # type: ignore[attr-defined]
     kept = tracks.select(keep, shortest)
     assert_sound(kept, shortest)
@@ -122,36 +126,3 @@ def test_a_photo_with_few_tracks_gives_all_it_has() -> None:
 def test_more_than_there_is_is_everything() -> None:
     tracks = long_and_short()
     assert groups(spread_subset(tracks, 30, 10**6)) == groups(tracks)
-
-
-def some_matches() -> Correspondences:
-    """Three pairs with 3, 0 and 2 matches."""
-    return Correspondences(
-        pairs=np.array([[0, 1], [0, 2], [3, 4]]),
-        start=np.array([0, 3, 3, 5]),
-        row_a=np.array([0, 1, 2, 12, 13]),
-        row_b=np.array([4, 5, 6, 16, 17]),
-        fundamental=np.arange(27.0).reshape(3, 3, 3),
-        focal_px=np.array([1.0, np.nan, 3.0]),
-    )
-
-
-def test_selecting_pairs_and_matches() -> None:
-    matches = some_matches()
-    np.testing.assert_array_equal(matches.count(), [3, 0, 2])
-    pairs = matches.select(np.array([False, True, True]))
-    np.testing.assert_array_equal(pairs.pairs, [[0, 2], [3, 4]])
-    np.testing.assert_array_equal(pairs.start, [0, 0, 2])
-    np.testing.assert_array_equal(pairs.row_b, [16, 17])
-    np.testing.assert_array_equal(pairs.fundamental, matches.fundamental[1:])
-    np.testing.assert_array_equal(pairs.focal_px, [np.nan, 3.0])
-    fewer = matches.select(np.array([True, False, True]), np.array([True, False, True, False, True]))
-    np.testing.assert_array_equal(fewer.start, [0, 2, 3])
-    np.testing.assert_array_equal(fewer.row_a, [0, 2, 13])
-    assert len(matches.select(np.zeros(3, bool))) == 0
-
-
-def test_rows_know_their_photo() -> None:
-    """Photos without key points own no row."""
-    uneven = Keypoints(np.zeros((5, 2)), np.array([0, 2, 2, 5]), np.zeros((3, 2), np.int64))
-    np.testing.assert_array_equal(uneven.photo_of(np.arange(5)), [0, 0, 2, 2, 2])

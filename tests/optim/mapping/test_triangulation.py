@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.bundle.problem import Bundle, errors_px
-from unposed.optim.mapping.tracks import Keypoints, Tracks, establish_tracks
+from unposed.optim.mapping.tracks import Tracks, establish_tracks
 from unposed.optim.mapping.triangulation import (
     angles_deg,
     keep_observations,
@@ -17,22 +17,29 @@ from unposed.optim.mapping.triangulation import (
     triangulate,
     without_weak_photos,
 )
+from unposed.optim.view_graph import Keypoints
 
 Make = Callable[..., Any]
 LENS = ((1500.0, 810.0, 590.0, -0.05),)
 
 
-def solve(world: Any, tracks: Tracks, views: Keypoints | None = None, **options: Any) -> Bundle:
+def solve(world: Any, tracks: Tracks, keypoints: Keypoints | None = None, **options: Any) -> Bundle:
     truth = world.bundle()
     poses = options.pop("poses", truth.cam_from_world)
     limits = {"max_error_px": 4.0, "min_angle_deg": 1.0, **options}
     return triangulate(
-        views or world.views, tracks, truth.models, truth.intrinsics, truth.camera_of_photo, poses, **limits
+        keypoints or world.graph.keypoints,
+        tracks,
+        truth.models,
+        truth.intrinsics,
+        truth.camera_of_photo,
+        poses,
+        **limits,
     )
 
 
 def tracks_of(world: Any) -> Tracks:
-    return establish_tracks(world.views, world.matches.row_a, world.matches.row_b)
+    return establish_tracks(world.graph.keypoints, *world.graph.matches())
 
 
 def true_points(world: Any, bundle: Bundle) -> np.ndarray:
@@ -75,9 +82,9 @@ def test_the_odd_observation_leaves_and_the_point_stays(collection: Make) -> Non
     length = np.bincount(tracks.track)
     long = np.flatnonzero(length >= 5)[::3]
     odd = np.unique(tracks.track, return_index=True)[1][long]
-    xy = world.views.xy.copy()
+    xy = world.graph.keypoints.xy.copy()
     xy[tracks.row[odd]] += [9.0, -9.0]
-    bundle = solve(world, tracks, replace(world.views, xy=xy))
+    bundle = solve(world, tracks, replace(world.graph.keypoints, xy=xy))
     assert len(long) > 20
     assert len(bundle.points) == tracks.count
     lost = np.setdiff1d(tracks.row, bundle.row)
@@ -120,10 +127,10 @@ def test_pixels_that_no_ray_makes_are_left_out(collection: Make) -> None:
     """A lens that folds within the photo: the corner shows nothing it could have seen."""
     world = collection(photos=5, lenses=((1500.0, 800.0, 600.0, -0.9),))
     tracks = tracks_of(world)
-    xy = world.views.xy.copy()
+    xy = world.graph.keypoints.xy.copy()
     corner = tracks.row[tracks.photo == 0][:10]
     xy[corner] = [2.0, 2.0]
-    bundle = solve(world, tracks, replace(world.views, xy=xy))
+    bundle = solve(world, tracks, replace(world.graph.keypoints, xy=xy))
     assert not np.isin(corner, bundle.row).any()
     assert errors_px(bundle).max() < 1e-4
 
@@ -142,9 +149,9 @@ def test_errors_of_tracks_tell_the_odd_ones(collection: Make, noise_px: float) -
     tracks = tracks_of(world)
     tracks = tracks.select((np.bincount(tracks.track) >= 5)[tracks.track], 5)
     odd = np.unique(tracks.track, return_index=True)[1][::4]
-    xy = world.views.xy.copy()
+    xy = world.graph.keypoints.xy.copy()
     xy[tracks.row[odd]] += [25.0, 0.0]
-    errors = track_errors_px(replace(world.views, xy=xy), tracks, world.bundle(), bound_px=12.0)
+    errors = track_errors_px(replace(world.graph.keypoints, xy=xy), tracks, world.bundle(), bound_px=12.0)
     assert errors.shape == (len(tracks.row),)
     assert np.median(errors[odd]) > 10.0
     # The best point of a track leaves the odd observation out, and so the others are right again.
@@ -159,7 +166,7 @@ def test_errors_of_what_cannot_be_seen_are_infinite(collection: Make) -> None:
     tracks = tracks_of(world)
     poses = world.cam_from_world.copy()
     poses[3:] = np.nan
-    errors = track_errors_px(world.views, tracks, replace(world.bundle(), cam_from_world=poses), bound_px=6.0)
+    errors = track_errors_px(world.graph.keypoints, tracks, replace(world.bundle(), cam_from_world=poses), bound_px=6.0)
     left = np.bincount(tracks.track[tracks.photo < 3], minlength=tracks.count)[tracks.track]
     lost = (tracks.photo >= 3) | (left < 2)
     np.testing.assert_array_equal(np.isinf(errors), lost)
@@ -169,7 +176,7 @@ def test_errors_of_what_cannot_be_seen_are_infinite(collection: Make) -> None:
 def test_rays_are_unit_and_point_at_their_points(collection: Make) -> None:
     world = collection(photos=4, lenses=LENS)
     truth = world.bundle()
-    rays = rays_of(world.views, truth.row, truth.photo, truth.models, truth.intrinsics, truth.camera_of_photo)
+    rays = rays_of(world.graph.keypoints, truth.row, truth.photo, truth.models, truth.intrinsics, truth.camera_of_photo)
     poses = truth.cam_from_world[truth.photo]
     y = np.einsum("mij,mj->mi", poses[:, :, :3], truth.points[truth.point]) + poses[:, :, 3]
     np.testing.assert_allclose(rays, y / np.linalg.norm(y, axis=1, keepdims=True), atol=1e-10)
