@@ -10,6 +10,7 @@ depths and many wrong pairs the coarse alignment gets right.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import resource
 import subprocess
@@ -27,7 +28,7 @@ from emulation import made_up
 from oracle import HARD, Noise, Oracle, read_safetensors
 
 from unposed.optim.evaluation import evaluate_poses
-from unposed.pipeline.artifacts import Photo, Photos, SparseModels
+from unposed.pipeline.artifacts import InitialModels, PairMatches, Photo, Photos, SparseModels
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources, Sides
 
@@ -100,9 +101,9 @@ def measured(scene: str, hard: bool, stages: str) -> dict[str, Any]:
     coarse, fine = (find(slot, name)() for slot, name in zip(("coarse", "fine"), stages.split("+"), strict=True))
     threads = Resources("cpu", 1, 1 << 33, 0)
     begin = time.process_time()
-    first: SparseModels = coarse(**given)
+    first: InitialModels = apply(coarse, given)
     middle = time.process_time()
-    second: SparseModels = fine(**given, coarse=first, **({"resources": threads} if stages.endswith("bundle") else {}))
+    second: SparseModels = apply(fine, given | {"coarse": first, "resources": threads})
     end = time.process_time()
     return {
         "pairs": len(oracle.pairs),
@@ -130,19 +131,31 @@ def prepared(scene: str, hard: bool) -> tuple[Oracle, dict[str, Any]]:
 
 def stages_before(oracle: Oracle) -> dict[str, Any]:
     """What the mapping stages read."""
-    find = Registry().find
     files = [
         Photo(f"{i:04d}.png", black_photo(oracle), str(i), oracle.width, oracle.height) for i in range(oracle.photos)
     ]
     photos = Photos(tuple(files), {})
-    verify = find("verification", "poselib")(max_error_px=MAX_ERROR_PX)
     matching = {(int(a), int(b)): oracle.pair(int(a), int(b)) for a, b in oracle.pairs}
-    return {
-        "photos": photos,
-        "cameras": find("cameras", "exif")(model="SIMPLE_PINHOLE")(photos),
-        "matching": matching,
-        "verification": {(a, b): verify(pair, Sides(photos[a], photos[b])) for (a, b), pair in matching.items()},
+    return verified(photos, matching)
+
+
+def verified(photos: Photos, matching: dict[tuple[int, int], PairMatches]) -> dict[str, Any]:
+    """What the mapping stages read of photos with such matches."""
+    find = Registry().find
+    verify = find("verification", "poselib")(max_error_px=MAX_ERROR_PX)
+    cameras = find("cameras", "exif")(model="SIMPLE_PINHOLE")(photos)
+    verification = {
+        (a, b): verify(pair, Sides(cameras.of_photo(a), cameras.of_photo(b)), Sides(photos[a], photos[b]))
+        for (a, b), pair in matching.items()
     }
+    graph = find("view_graph", "verified")()(photos, matching, verification, Resources("cpu", 1, 1 << 33, 0))
+    named = {"photos": photos, "cameras": cameras, "matching": matching, "verification": verification}
+    return {**named, "view_graph": graph}
+
+
+def apply(stage: Any, given: Mapping[str, Any]) -> Any:
+    """The stage's value, given what its parameters name."""
+    return stage(**{name: given[name] for name in inspect.signature(stage).parameters if name in given})
 
 
 def black_photo(oracle: Oracle) -> Path:
@@ -157,12 +170,12 @@ def black_photo(oracle: Oracle) -> Path:
     return file
 
 
-def judged(oracle: Any, scenes: SparseModels) -> dict[str, float]:
-    """Of the largest component: median errors of pairs; of the trajectory by its mean square radius; mean of focals."""
+def judged(oracle: Any, found: InitialModels | SparseModels) -> dict[str, float]:
+    """Of the largest model: median errors of pairs; of the trajectory by its mean square radius; mean of focals."""
     poses = np.full((oracle.photos, 3, 4), np.nan)
-    if not scenes.models:
+    if not found.models:
         return {"placed": 0, "rotation_deg": np.nan, "direction_deg": np.nan, "trajectory": np.nan, "focal": np.nan}
-    scene = scenes.models[0]
+    scene = found.models[0]
     poses[scene.photos] = scene.cam_from_world
     errors = evaluate_poses(oracle.cam_from_world, poses)
     centre = -np.einsum("nji,nj->ni", oracle.cam_from_world[:, :, :3], oracle.cam_from_world[:, :, 3])

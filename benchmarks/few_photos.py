@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from alignment import MAX_ERROR_PX, judged, stages_before
+from alignment import apply, judged, stages_before, verified
 from emulation import made_up
 from numpy.typing import NDArray
 from oracle import HARD, Noise, Oracle
 
 from unposed.pipeline.artifacts import Photos
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.stage import Resources, Sides
+from unposed.pipeline.stage import Resources
 
 Array = NDArray[np.float64]
 CIRCLE = 20
@@ -62,12 +62,10 @@ def measured(count: int, most: int, hard: bool) -> tuple[Array, Array, Array]:
         keep = range(first, first + count)
         some = cut(given, keep, most, rng)
         truth = Some(count, oracle.cam_from_world[keep], oracle.focal_px[keep])
-        silent = {
-            ends: replace(pair, depth_a=None, depth_b=None, grids=None) for ends, pair in some["matching"].items()
-        }
-        start = coarse(**some)
-        stage = {"coarse": start, "resources": Resources("cpu", 1, 1 << 33, 0)}
-        found = start, fine(**some, **stage), fine(**some | {"matching": silent}, **stage)
+        silent = replace(some["view_graph"], depth_a=None, depth_b=None, depth_focal_px=None)
+        start = apply(coarse, some)
+        stage = some | {"coarse": start, "resources": Resources("cpu", 1, 1 << 33, 0)}
+        found = start, apply(fine, stage), apply(fine, stage | {"view_graph": silent})
         for errors, scenes in zip(out, found, strict=True):
             figures = judged(truth, scenes)
             errors.append([figures["rotation_deg"], figures["direction_deg"], figures["focal"]])
@@ -78,7 +76,6 @@ def measured(count: int, most: int, hard: bool) -> tuple[Array, Array, Array]:
 def cut(given: dict[str, Any], keep: range, most: int, rng: np.random.Generator) -> dict[str, Any]:
     """What the stages before would say of some photos and so many matches per pair."""
     photos = Photos(tuple(given["photos"][photo] for photo in keep), {})
-    verify = Registry().find("verification", "poselib")(max_error_px=MAX_ERROR_PX)
     matching = {}
     for (a, b), pair in given["matching"].items():
         if a in keep and b in keep:
@@ -86,12 +83,7 @@ def cut(given: dict[str, Any], keep: range, most: int, rng: np.random.Generator)
             rows = np.sort(rng.choice(n, min(n, most), replace=False))
             columns = ("xy_a", "xy_b", "weight", "depth_a", "depth_b")
             matching[a - keep[0], b - keep[0]] = replace(pair, **{c: getattr(pair, c)[rows] for c in columns})
-    return {
-        "photos": photos,
-        "cameras": Registry().find("cameras", "exif")(model="SIMPLE_PINHOLE")(photos),
-        "matching": matching,
-        "verification": {(a, b): verify(pair, Sides(photos[a], photos[b])) for (a, b), pair in matching.items()},
-    }
+    return verified(photos, matching)
 
 
 if __name__ == "__main__":

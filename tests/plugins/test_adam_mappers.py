@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from unposed.pipeline.artifacts import SparseModels
+from unposed.pipeline.artifacts import InitialModels, SparseModels
 from unposed.pipeline.stage import StageError
 from unposed.plugins.coarse.adam import Adam as Coarse
 from unposed.plugins.coarse.align import Align
 from unposed.plugins.fine.adam import Adam as Fine
 
-Judge = Callable[[SparseModels], dict[str, float]]
+
+def apply(stage: Any, given: dict[str, Any]) -> Any:
+    """The stage's value, given what its parameters name."""
+    return stage(**{name: given[name] for name in inspect.signature(stage).parameters if name in given})
+
+
+Judge = Callable[[InitialModels | SparseModels], dict[str, float]]
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +41,11 @@ def scene() -> tuple[dict[str, Any], Judge]:
 
 def test_first_space_then_photos(scene: tuple[dict[str, Any], Judge]) -> None:
     given, judge = scene
-    coarse = Coarse()(**given)
+    coarse = apply(Coarse(), given)
     first = judge(coarse)
     assert first["placed"] == 6
     assert first["rotation_deg"] < 2.0
-    second = judge(Fine(principal=False)(**given, coarse=coarse))
+    second = judge(apply(Fine(principal=False), given | {"coarse": coarse}))
     assert second["rotation_deg"] < 0.5 * first["rotation_deg"]
     assert second["focal"] < 0.02
 
@@ -45,22 +53,23 @@ def test_first_space_then_photos(scene: tuple[dict[str, Any], Judge]) -> None:
 def test_the_fine_stage_takes_any_scene_for_a_start(scene: tuple[dict[str, Any], Judge]) -> None:
     """Where it already is at its best, it stays."""
     given, judge = scene
-    aligned = Align()(**given)
-    still = judge(Fine(iterations=1)(**given, coarse=aligned))
+    aligned = apply(Align(), given)
+    still = judge(apply(Fine(iterations=1), given | {"coarse": aligned}))
     assert still["rotation_deg"] == pytest.approx(judge(aligned)["rotation_deg"], abs=1e-3)
     assert still["trajectory"] == pytest.approx(judge(aligned)["trajectory"], abs=1e-4)
-    refined = judge(Fine(principal=False, rate=0.003)(**given, coarse=aligned))
+    refined = judge(apply(Fine(principal=False, rate=0.003), given | {"coarse": aligned}))
     assert refined["rotation_deg"] < 0.3
     assert refined["trajectory"] < 0.02
 
 
 def test_components_are_models_of_their_own(scene: tuple[dict[str, Any], Judge]) -> None:
     given, _ = scene
-    apart = {pair: found for pair, found in given["verification"].items() if (pair[0] < 4) == (pair[1] < 4)}
-    scenes = Coarse(iterations=20)(**given | {"verification": apart})
+    graph = given["view_graph"]
+    apart = graph.select((graph.pairs[:, 0] < 4) == (graph.pairs[:, 1] < 4))
+    scenes = apply(Coarse(iterations=20), given | {"view_graph": apart})
     assert [len(each.photos) for each in scenes.models] == [4, 2]
-    lonely = {pair: found for pair, found in apart.items() if pair[1] < 4}
-    scenes = Coarse(iterations=20)(**given | {"verification": lonely})
+    lonely = apart.select(apart.pairs[:, 1] < 4)
+    scenes = apply(Coarse(iterations=20), given | {"view_graph": lonely})
     assert [len(each.photos) for each in scenes.models] == [4]
     assert set(scenes.left_out) == {4, 5}
 
@@ -69,12 +78,13 @@ def test_matches_without_depth_are_refused_in_one_line(scene: tuple[dict[str, An
     given, _ = scene
     flat = {pair: replace(found, grids=None) for pair, found in given["matching"].items()}
     with pytest.raises(StageError, match="depth maps of a matcher"):
-        Coarse()(**given | {"matching": flat})
+        apply(Coarse(), given | {"matching": flat})
 
 
 def test_nothing_in_common_gives_no_scene(scene: tuple[dict[str, Any], Judge]) -> None:
     given, _ = scene
-    scenes = Coarse()(**given | {"matching": {}, "verification": {}})
+    nothing = given | {"view_graph": given["view_graph"].select(np.zeros(len(given["view_graph"]), bool))}
+    scenes = apply(Coarse(), nothing)
     assert scenes.models == ()
     assert len(scenes.left_out) == 6
-    assert Fine()(**given | {"matching": {}, "verification": {}}, coarse=scenes).models == ()
+    assert apply(Fine(), nothing | {"coarse": scenes}).models == ()
