@@ -271,16 +271,9 @@ class InitialModels:
 
 
 @dataclass(frozen=True, eq=False)
-class SparseModel:
-    """One connected reconstruction. Photos are meant by index; converts losslessly to a COLMAP model."""
+class SparseModel(InitialModel):
+    """Poses and intrinsics of one connected set of photos with 3D points. Converts losslessly to a COLMAP model."""
 
-    cameras: tuple[Camera, ...]
-    photos: Ints
-    """(p,) int32 collection indices of the registered photos, ascending."""
-    camera_of_photo: Ints
-    """(p,) int32 index into cameras."""
-    cam_from_world: Floats
-    """(p, 3, 4) float64."""
     xy: Floats
     """(k, 2) float64 pixels: all key points of the registered photos, photo after photo."""
     xy_start: Ints
@@ -323,13 +316,9 @@ class RefinementReport:
 
 
 @dataclass(frozen=True, eq=False)
-class SparseModels:
-    """What a mapper found: largest model first, and why the other photos are in none."""
+class SparseModels(InitialModels):
+    """Models with points, as fine stages give them, and mappers of the slot `coarse` that need no other stage."""
 
     models: tuple[SparseModel, ...]
-    left_out: Mapping[int, str]
-    """Photo index to reason, for photos in no model."""
-    warnings: tuple[str, ...] = ()
-    """For the user: weak bridges, undecided focal length."""
     reports: tuple[RefinementReport, ...] = ()
     """One per model, or none from mappers that give none."""

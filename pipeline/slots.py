@@ -36,7 +36,7 @@ SLOTS: dict[str, Slot] = {
     "retrieval": Slot((Grain.COLLECTION,), Ranking),
     "graph": Slot((Grain.COLLECTION,), SceneGraph),
     "matching": Slot((Grain.PAIR,), PairMatches),
-    "verification": Slot((Grain.PAIR,), TwoViewGeometry),
+    "verification": Slot((Grain.PAIR, Grain.GROUP), TwoViewGeometry),
     "view_graph": Slot((Grain.COLLECTION,), ViewGraph),
     "doubts": Slot((Grain.COLLECTION,), Doubts),
     "coarse": Slot((Grain.COLLECTION,), InitialModels),

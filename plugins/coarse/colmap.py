@@ -1,25 +1,29 @@
-"""Poses from COLMAP's incremental mapper, for a fine stage of ours to refine."""
+"""COLMAP's incremental mapper: photos are added one after the other, with bundle adjustments in between."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pycolmap
+
 from unposed.optim.view_graph import ViewGraph
-from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, Photos, TwoViewGeometry
+from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos, SparseModels, TwoViewGeometry
 from unposed.pipeline.stage import Grain, PerPair
 
-from ..fine.colmap import ColmapMapper
-from ..shared.colmap_database import poses_only
+from ..shared.colmap_database import fill, sparse_models
+from ..shared.models import without_doubts
 
 
 @dataclass(frozen=True)
-class ColmapPoses:
-    """Runs fine.colmap with its defaults and keeps poses and intrinsics."""
+class ColmapMapper:
+    """The incremental mapper with its defaults; given focal lengths are held fixed."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
+    refine_principal_point: bool = False
+    """Only wise where many photos share a camera."""
     seed: int = 0
 
     def __call__(
@@ -29,6 +33,20 @@ class ColmapPoses:
         view_graph: ViewGraph,
         verification: PerPair[TwoViewGeometry],
         doubts: Doubts | None = None,
-    ) -> InitialModels:
-        mapper = ColmapMapper(seed=self.seed)
-        return poses_only(mapper(photos, cameras, view_graph, verification, doubts))
+    ) -> SparseModels:
+        pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
+        pycolmap.set_random_seed(self.seed)
+        graph = without_doubts(view_graph, doubts)
+        given = {row + 1 for row, source in enumerate(cameras.focal_source) if source == "given"}
+        options = pycolmap.IncrementalPipelineOptions(
+            random_seed=self.seed,
+            num_threads=1,  # more of them sum in another order, and no two runs would be alike
+            constant_cameras=given,
+            ba_refine_principal_point=self.refine_principal_point,
+            extract_colors=False,
+        )
+        manager = pycolmap.ReconstructionManager()
+        with pycolmap.Database.open(":memory:") as database:
+            fill(database, photos, cameras, graph, verification)
+            pycolmap.IncrementalPipeline(options, database, manager).run()
+        return sparse_models(manager, photos, graph, "COLMAP's incremental mapper")

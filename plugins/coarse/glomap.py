@@ -1,21 +1,25 @@
-"""Poses from COLMAP's global mapper (GLOMAP), for a fine stage of ours to refine."""
+"""COLMAP's global mapper (GLOMAP): all rotations at once, then all positions, then bundle adjustment."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
+import pycolmap
+
 from unposed.optim.view_graph import ViewGraph
-from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, Photos, TwoViewGeometry
+from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos, SparseModels, TwoViewGeometry
 from unposed.pipeline.stage import Grain, PerPair
 
-from ..fine.glomap import GlomapMapper
-from ..shared.colmap_database import poses_only
+from ..shared.colmap_database import fill, sparse_models
+from ..shared.models import without_doubts
 
 
 @dataclass(frozen=True)
-class GlomapPoses:
-    """Runs fine.glomap with its defaults and keeps poses and intrinsics."""
+class GlomapMapper:
+    """The global mapper with its defaults, after focal lengths that nobody knows were calibrated over all pairs."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 2
@@ -29,6 +33,29 @@ class GlomapPoses:
         view_graph: ViewGraph,
         verification: PerPair[TwoViewGeometry],
         doubts: Doubts | None = None,
-    ) -> InitialModels:
-        mapper = GlomapMapper(seed=self.seed)
-        return poses_only(mapper(photos, cameras, view_graph, verification, doubts))
+    ) -> SparseModels:
+        pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
+        pycolmap.set_random_seed(self.seed)
+        graph = without_doubts(view_graph, doubts)
+        # One thread: more of them sum in another order, and no two runs would be alike.
+        options = pycolmap.GlobalPipelineOptions(random_seed=self.seed, num_threads=1, image_path="")
+        # The wheel is built without CUDA and would only warn that it cannot do what these ask for.
+        options.mapper.global_positioning.use_gpu = options.mapper.bundle_adjustment.ceres.use_gpu = False
+        given = [source == "given" for source in cameras.focal_source]
+        if all(given):
+            adjustment = options.mapper.bundle_adjustment
+            adjustment.refine_focal_length = adjustment.refine_extra_params = False
+        manager = pycolmap.ReconstructionManager()
+        with TemporaryDirectory(prefix="unposed-glomap-") as folder:
+            # Calibration wants a file, the only reason why this database is not in memory.
+            path = Path(folder) / "database.db"
+            with pycolmap.Database.open(path) as database:
+                fill(database, photos, cameras, graph, verification)
+            if "guess" in cameras.focal_source:
+                pycolmap.calibrate_view_graph(path, pycolmap.ViewGraphCalibrationOptions(random_seed=self.seed))
+            with pycolmap.Database.open(path) as database:
+                pycolmap.GlobalPipeline(options, database, manager).run()
+        found = sparse_models(manager, photos, graph, "COLMAP's global mapper")
+        if any(given) and not all(given):
+            return replace(found, warnings=("the global mapper refines all focal lengths, also those given",))
+        return found

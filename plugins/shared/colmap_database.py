@@ -11,8 +11,6 @@ from unposed.optim.view_graph import Keypoints, ViewGraph
 from unposed.pipeline.artifacts import (
     CameraPriors,
     Floats,
-    InitialModel,
-    InitialModels,
     Photos,
     SparseModel,
     SparseModels,
@@ -108,18 +106,6 @@ def sparse_models(
         if index not in registered
     }
     return SparseModels(tuple(found), left_out)
-
-
-def poses_only(models: SparseModels) -> InitialModels:
-    """What a fine stage begins with."""
-    return InitialModels(
-        tuple(
-            InitialModel(model.cameras, model.photos, model.camera_of_photo, model.cam_from_world)
-            for model in models.models
-        ),
-        models.left_out,
-        models.warnings,
-    )
 
 
 def _without_unused_cameras(model: SparseModel) -> SparseModel:

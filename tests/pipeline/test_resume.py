@@ -120,7 +120,7 @@ def test_ctrl_c_ends_with_one_line(tmp_path: Path, moment: float) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not log.exists():
+    while not log.exists() and process.poll() is None:
         time.sleep(0.005)
     time.sleep(moment)
     process.send_signal(signal.SIGINT)

@@ -27,10 +27,9 @@ from unposed.pipeline.lazy_results import PairView, PhotoView
 from unposed.pipeline.presets import read_preset
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources
-from unposed.plugins.coarse.colmap import ColmapPoses
-from unposed.plugins.coarse.glomap import GlomapPoses
-from unposed.plugins.fine.colmap import ColmapMapper
-from unposed.plugins.fine.glomap import GlomapMapper
+from unposed.plugins.coarse.colmap import ColmapMapper
+from unposed.plugins.coarse.glomap import GlomapMapper
+from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.shared.colmap_database import fill
 from unposed.plugins.view_graph import verified as view_graph_plugin
 from unposed.plugins.view_graph.verified import Verified
@@ -193,18 +192,6 @@ def test_photos_without_features_are_said_to_have_none(mapper: Mapper, world: tu
     assert 2 not in found.models[0].photos
 
 
-@pytest.mark.parametrize("poses", [ColmapPoses(seed=1), GlomapPoses(seed=1)], ids=["colmap", "glomap"])
-def test_poses_alone_are_those_of_the_models(
-    poses: ColmapPoses | GlomapPoses, world: tuple[np.ndarray, Inputs]
-) -> None:
-    photos, cameras, features, matching, verification = world[1]
-    whole = mapped(ColmapMapper(seed=1) if isinstance(poses, ColmapPoses) else GlomapMapper(seed=1), world[1])
-    verified = PairView(verification, verification.__getitem__)
-    (alone,) = poses(photos, cameras, graph_of(photos, features, matching, verification), verified).models
-    np.testing.assert_array_equal(alone.cam_from_world, whole.models[0].cam_from_world)
-    assert alone.cameras == whole.models[0].cameras
-
-
 def test_unused_cameras_are_dropped(world: tuple[np.ndarray, Inputs]) -> None:
     photos, cameras, *rest = world[1]
     other = Camera("PINHOLE", 10, 10, (9.0, 9.0, 5.0, 5.0))
@@ -228,6 +215,15 @@ def test_matches_without_key_points_will_do(mapper: Mapper, world: tuple[np.ndar
     with patch.object(view_graph_plugin, "read_rgb", lambda photo, side: picture):
         (scene,) = mapped(mapper, (photos, cameras, {}, dense, verification)).models
     assert evaluate_poses(truth, scene.cam_from_world).auc[1] > 0.9
+
+
+def test_the_models_may_be_refined_by_ours(world: tuple[np.ndarray, Inputs]) -> None:
+    truth, (photos, cameras, features, matching, verification) = world
+    coarse = mapped(ColmapMapper(seed=1), world[1])
+    graph = graph_of(photos, features, matching, verification)
+    (model,) = BundleAdjustment()(photos, cameras, graph, coarse, CPU).models
+    assert len(model.photos) == N
+    assert evaluate_poses(truth, model.cam_from_world).auc[1] > 0.9
 
 
 def test_a_pure_rotation_is_written_as_one(world: tuple[np.ndarray, Inputs]) -> None:
@@ -255,8 +251,8 @@ def test_a_pure_rotation_is_written_as_one(world: tuple[np.ndarray, Inputs]) -> 
 @pytest.mark.parametrize("name", ["colmap", "glomap"])
 def test_presets_replace_mapping_alone(name: str) -> None:
     ours, peer = build_graph(read_preset("classic"), Registry()), build_graph(read_preset(name), Registry())
-    assert peer.nodes["fine"].plugin == f"fine.{name}"
-    assert "coarse" not in peer.nodes
+    assert peer.nodes["coarse"].plugin == f"coarse.{name}"
+    assert "fine" not in peer.nodes
     shared = set(ours.nodes) - {"coarse", "fine"}
-    assert shared == set(peer.nodes) - {"fine"}
+    assert shared == set(peer.nodes) - {"coarse"}
     assert {node: peer.nodes[node].stage for node in shared} == {node: ours.nodes[node].stage for node in shared}
