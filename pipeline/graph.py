@@ -135,11 +135,17 @@ def _node(name: str, value: object, declared: Iterable[str], registry: Registry)
         if source in known:
             sources[port.name] = source
         elif not port.optional or port.name in renames:
-            raise ConfigError(f"{name}: needs a node {source!r}{did_you_mean(source, known)}")
+            raise ConfigError(f"{name}: needs a node {source!r}{_remedy(source, known, registry)}")
     edges = renames.get(EDGES, EDGES) if runs_over_edges else None
     if edges is not None and edges not in declared:
         raise ConfigError(f"{name}: runs over {GRAIN_TEXT[ports.grain]}, so it needs a node {edges!r} to list them")
     return Node(name, f"{slot}.{plugin}", build(cls, options, name), ports, sources, edges, frozenset(options))
+
+
+def _remedy(source: str, known: Iterable[str], registry: Registry) -> str:
+    """How to get the node that is missing: one of the slot of that name, or a name much like it."""
+    plugins = sorted(info.name for info in registry.available() if info.slot == source)
+    return f"; add `{source}: {{use: {plugins[0]}}}`" if plugins else did_you_mean(source, known)
 
 
 def _sorted(nodes: Mapping[str, Node]) -> list[str]:

@@ -245,6 +245,28 @@ def test_whoever_watches_hears_how_long_each_node_took(toys: Any, tmp_path: Path
         assert 0.0 < seconds <= done.nodes[name].wall_s + 1e-4  # which is rounded
 
 
+def test_what_a_collection_knows_of_each_photo_is_read_photo_by_photo(toys: Any, tmp_path: Path, calls: Any) -> None:
+    """Cameras of other photos are no input of a pair: it is computed anew only if those of its own change."""
+
+    def counted(*names: str, **cameras: Any) -> dict[str, int]:
+        preset = toys.PRESET | {"matching": {"use": "scaled"}, "cameras": {"use": "lenses", **cameras}}
+        with Store(tmp_path / "cache") as store:
+            done = run(build_graph(preset, toys.registry()), toys.photos(*names), store, resources=toys.resources())
+        assert done.scenes is not None
+        zoomed = [name in cameras.get("zoomed", ()) for name in names]
+        weights = {(a, b): 50 * 1e4 * 2 ** (zoomed[a] + zoomed[b]) for a in range(len(names)) for b in range(a)}
+        assert sorted(done.scenes.models[0].points[:, 2]) == sorted(2.0 * weight for weight in weights.values())
+        taken: dict[str, int] = calls.take()
+        return taken
+
+    assert counted(*FOUR) == {"cameras": 1, **ALL_OF_FOUR}
+    assert counted(*FOUR) == {}
+    again = {"cameras": 1, "coarse": 1, "fine": 1}
+    assert counted(*FOUR, "e.jpg") == {**again, "features": 1, "graph": 1, "matching": 4}
+    assert counted(*FOUR, zoomed=["b.jpg"]) == {**again, "matching": 3}
+    assert counted(*FOUR, zoomed=["b.jpg"]) == {}
+
+
 def test_groups_are_a_photo_with_its_best_neighbours(toys: Any, tmp_path: Path, calls: Any) -> None:
     preset = {
         "features": {"use": "dots"},

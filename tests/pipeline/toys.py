@@ -17,6 +17,9 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from unposed.pipeline.artifacts import (
+    Camera,
+    CameraPrior,
+    CameraPriors,
     Features,
     Floats,
     PairMatches,
@@ -117,6 +120,34 @@ class Every:
 
 
 @dataclass(frozen=True)
+class Lenses:
+    """A camera for all photos; its focal length changes with the option, and for photos named in `zoomed`."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    focal_px: float = 100.0
+    zoomed: tuple[str, ...] = ()
+
+    def __call__(self, photos: Photos) -> CameraPriors:
+        log("cameras")
+        focals = [self.focal_px * (2 if photo.name in self.zoomed else 1) for photo in photos.photos]
+        cameras = tuple(Camera("SIMPLE_PINHOLE", 40, 30, (focal, 20.0, 15.0)) for focal in focals)
+        return CameraPriors(cameras, np.arange(len(cameras)), ("given",) * len(cameras))
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Matches weighed by the focal lengths of their two photos."""
+
+    grain: ClassVar[Grain] = Grain.PAIR
+
+    def __call__(self, features: Sides[Features], cameras: Sides[CameraPrior]) -> PairMatches:
+        log("matching")
+        focals = [prior.camera.params[0] for prior in cameras]
+        weight = np.full(len(features.a.xy), focals[0] * focals[1], np.float32)
+        return PairMatches(features.a.xy, features.b.xy, weight)
+
+
+@dataclass(frozen=True)
 class Nearest:
     """Matches row by row, weighed by a product that a threaded BLAS would add up in another order."""
 
@@ -190,6 +221,8 @@ def registry() -> Registry:
         "features.dots": "Dots",
         "graph.every": "Every",
         "matching.nearest": "Nearest",
+        "cameras.lenses": "Lenses",
+        "matching.scaled": "Scaled",
         "coarse.pile": "Pile",
         "fine.polish": "Polish",
         "verification.stars": "Stars",

@@ -23,6 +23,7 @@ cameras: {use: exif, model: SIMPLE_PINHOLE}
 graph: {use: exhaustive}
 matching: {use: emulated}
 verification: {use: poselib, max_error_px: 3.8}
+view_graph: {use: verified}
 coarse: {use: align}
 fine: {use: bundle}
 """
@@ -103,7 +104,7 @@ def test_noisy_predictions_and_pairs_that_are_confidently_wrong(reconstruct: Cal
     errors, _, _ = judged(made, truth)
     assert errors.registered == 14
     assert errors.relative_rotation_median_deg < 0.3
-    assert any("contradict" in note for note in made.scenes.warnings)
+    assert any("inconsistent" in warning for warning in made.scenes.warnings)
 
 
 @pytest.mark.parametrize("coarse", ["global", "colmap"])
