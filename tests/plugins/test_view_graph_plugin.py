@@ -1,5 +1,6 @@
 """The view graph from artifacts: key points, verified matches, and what is kept of each edge."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -191,3 +192,26 @@ def test_small_key_points_count_as_exact_and_large_ones_less() -> None:
     keypoints = graph_of(photos_of([(100, 100)] * 4), features, {}, {}).keypoints
     assert keypoints.sigma is not None
     np.testing.assert_allclose(keypoints.sigma, [0.5, 1.0, 1.0, 2.0, 3.0])
+
+
+def test_memory_does_not_grow_with_the_matches() -> None:
+    """Twice the pairs, the same peak: columns of matches are written to a file as they come."""
+    photos, features = photos_of([(100, 100)] * 40), {i: features_of(np.zeros((2000, 2))) for i in range(40)}
+    one = matched(list(range(2000)), list(range(2000)))
+    found = geometry([True] * 2000)
+
+    def peak_bytes(reach: int) -> int:
+        pairs = [(a, b) for a in range(40) for b in range(a + 1, min(a + 1 + reach, 40))]
+        tracemalloc.start()
+        graph = graph_of(
+            photos, features, dict.fromkeys(pairs, one), dict.fromkeys(pairs, found), replace(CPU, ram_bytes=1 << 20)
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(graph.row_a) == 2000 * len(pairs)
+        return peak
+
+    few, many = peak_bytes(10), peak_bytes(30)
+    matches_bytes = 2000 * (8 + 8 + 4) * (40 * 30 - 40 * 10) // 2
+    assert matches_bytes > 8e6
+    assert many - few < 0.1 * matches_bytes
