@@ -2,7 +2,7 @@
 
     python examples/optim_on_arrays.py
 
-Nothing of the pipeline is used. The functions of `unposed.optim` take arrays and give arrays; every docstring says their
+Nothing of the pipeline is used. The functions of `unposed.optim` take arrays and give arrays; their docstrings say the
 shapes, frames and units.
 """
 
@@ -26,12 +26,12 @@ INTRINSICS = np.array([1500.0, 1500.0, 800.0, 600.0, 0.0, 0.0, 0.0, 0.0])  # fx,
 
 
 def made_up_scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """True poses (photos, 3, 4) on an arc of 70 degrees, and what they see of a cloud of points: (photos, points, 2)."""
+    """True poses (photos, 3, 4) on an arc of 70 degrees, and the pixels (photos, points, 2) of a cloud of points."""
     points = rng.uniform(-1.0, 1.0, (POINTS, 3))
     poses = np.empty((PHOTOS, 3, 4))
     for pose, angle in zip(poses, np.radians(np.linspace(-35.0, 35.0, PHOTOS)), strict=True):
         pose[:, :3] = [[np.cos(angle), 0.0, np.sin(angle)], [0.0, 1.0, 0.0], [-np.sin(angle), 0.0, np.cos(angle)]]
-        pose[:, 3] = rng.normal(0.0, 0.1, 3) + [0.0, 0.0, 5.0]
+        pose[:, 3] = np.array([0.0, 0.0, 5.0]) + rng.normal(0.0, 0.1, 3)
     seen = np.array([project(points @ pose[:, :3].T + pose[:, 3], INTRINSICS) for pose in poses])
     return poses, seen + rng.normal(0.0, NOISE_PX, seen.shape)
 
