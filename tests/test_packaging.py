@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import shutil
+import subprocess
+import sys
+import tarfile
 import tomllib
+import zipfile
 from fnmatch import fnmatch
 from importlib.metadata import entry_points
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -54,6 +60,7 @@ def test_no_folder_of_data_could_be_taken_for_a_package(packaged: dict[str, Path
         assert not any(name.isidentifier() for name in inner - {"__pycache__"})
 
 
+@pytest.mark.skipif((ROOT / "PKG-INFO").exists(), reason="a source distribution has no links")
 def test_every_room_is_linked_for_the_type_checkers(packaged: dict[str, Path]) -> None:
     for name in packaged:
         if name.count(".") == 1:
@@ -70,6 +77,44 @@ def test_declared_plugins_are_the_installed_ones() -> None:
 def test_the_commands_of_the_readme_are_pinned_and_there() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [line for line in readme.splitlines() if line.startswith("python3 -m venv ")]
-    assert [command.rpartition("/")[2] for command in commands] == ["unposed demo", "pytest"]
+    assert [command.rpartition("/")[2] for command in commands] == ["unposed demo", "pytest -n auto"]
     assert all("-c constraints.txt" in command for command in commands)
     assert "torch==" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+
+
+def built(kind: str, source: Path, folder: Path) -> Path:
+    """A distribution of the sources, made by the build backend itself: no network, no environment of its own."""
+    script = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(folder)!r}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=source, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / done.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only git knows what belongs to the sources")
+def test_the_source_distribution_is_the_repository_and_installs(tmp_path: Path, packaged: dict[str, Path]) -> None:
+    """Built from what git tracks; a wheel built from it in turn has every package, and its command line answers."""
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    tracked = [Path(name) for name in listed.split("\0") if name and os.path.lexists(ROOT / name)]
+    checkout = tmp_path / "checkout"
+    for name in tracked:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name, follow_symlinks=False)
+    with tarfile.open(built("sdist", checkout, tmp_path)) as archive:
+        members = {str(PurePosixPath(*Path(m.name).parts[1:])) for m in archive.getmembers() if m.isfile()}
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    expected = {name.as_posix() for name in tracked if not (ROOT / name).is_symlink()}
+    assert expected - members == set()
+    assert {m for m in members - expected if ".egg-info/" not in m} == {"PKG-INFO", "setup.cfg"}
+
+    (source,) = (tmp_path / "unpacked").iterdir()
+    target = tmp_path / "target"
+    with zipfile.ZipFile(built("wheel", source, tmp_path)) as wheel:
+        wheel.extractall(target)
+    modules = {f"{name.replace('.', '/')}/{file.name}" for name, at in packaged.items() for file in at.glob("*.py")}
+    assert modules == {file.relative_to(target).as_posix() for file in target.rglob("*.py")}
+    line = [sys.executable, "-m", "unposed", "presets"]
+    done = subprocess.run(
+        line, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(target)}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "classic" in done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import unposed
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
 
 PLUGINS = Path(__file__).parent / "emulated_network"
-REFERENCE = Path(os.environ.get("UNPOSED_REFERENCE", Path(__file__).parents[3] / "shared/reference"))
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PRESET = """
 about: emulated point maps
@@ -77,11 +75,14 @@ def judged(made: Any, truth: Any) -> tuple[PoseErrors, float, float]:
     ("photos", "rotation_deg", "trajectory", "focal"), [(8, 0.09, 0.003, 0.0035), (20, 0.05, 0.0012, 0.0012)]
 )
 def test_the_oracle_scenes(
-    reconstruct: Callable[..., tuple[Any, Any]], photos: int, rotation_deg: float, trajectory: float, focal: float
+    reconstruct: Callable[..., tuple[Any, Any]],
+    reference_file: Callable[[str], Path],
+    photos: int,
+    rotation_deg: float,
+    trajectory: float,
+    focal: float,
 ) -> None:
-    file = REFERENCE / f"oracle/scene_n{photos}.safetensors"
-    if not file.exists():
-        pytest.skip(f"needs {file.name}: set UNPOSED_REFERENCE to the folder that holds oracle/")
+    file = reference_file(f"oracle/scene_n{photos}.safetensors")
     errors, position, focal_error = judged(*reconstruct("align", file=file))
     assert errors.registered == photos
     assert errors.relative_rotation_median_deg < rotation_deg

@@ -6,8 +6,6 @@ descriptors absolute. `pytest -rP` prints what was reached.
 
 from __future__ import annotations
 
-import hashlib
-import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tiny_networks import hashed
 from torch import Tensor
 
 from unposed.networks.mast3r.checkpoint import load_network, network_of
@@ -158,25 +157,6 @@ def test_lower_precision_stays_near(
     typical = float(np.median(reached / np.linalg.norm(outputs["land.view1.pts3d"], axis=-1)))
     print(f"{dtype}: median error of points {typical:.1e}")
     assert 0 < typical < 8 * steps
-
-
-def hashed(name: str, shape: list[int]) -> Tensor:
-    """The fixture's parameters: a counter run through a hash, scaled to keep the size of what passes through."""
-    with np.errstate(over="ignore"):
-        key = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
-        z = key + np.arange(1, math.prod(shape) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            z ^= z >> np.uint64(shift)
-            z *= np.uint64(factor)
-        z ^= z >> np.uint64(31)
-    u = (z >> np.uint64(40)).astype(np.float64) / 2**23 - 1
-    if len(shape) > 1 and name != "mask_token":
-        u *= math.sqrt(3 / math.prod(shape[1:])) * (0.25 if name.endswith("dpt.head.4.weight") else 1.0)
-    elif name.endswith("weight"):
-        u = 1 + 0.2 * u
-    else:
-        u *= 0.1
-    return torch.from_numpy(u.astype(np.float32).reshape(shape))
 
 
 def test_the_real_architecture(reference: Callable[[str], Any]) -> None:
