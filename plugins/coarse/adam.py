@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import networkx as nx
 import numpy as np
 
-from unposed.optim.pointmaps.first_order import COARSE, align_first_order
+from unposed.optim.pointmaps.first_order_alignment import COARSE, align_first_order
 from unposed.pipeline.artifacts import (
     CameraPriors,
     Doubts,

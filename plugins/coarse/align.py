@@ -13,8 +13,8 @@ from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA, Intrinsics
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.global_mapper import largest_component
 from unposed.optim.mapping.intrinsics_search import select_intrinsics
-from unposed.optim.pointmaps.map_alignment import AlignedMaps, align_maps
-from unposed.optim.pointmaps.pair_maps import PairMaps
+from unposed.optim.pointmaps.pair_depths import PairDepths
+from unposed.optim.pointmaps.point_map_mapper import PointMapPoses, poses_from_pair_depths
 from unposed.pipeline.artifacts import (
     CameraPriors,
     Doubts,
@@ -49,7 +49,7 @@ LEAST_TRUST = 0.5
 class _Task:
     """What is to be aligned."""
 
-    maps: PairMaps
+    maps: PairDepths
     belief: Intrinsics
     sigma: Array
     """(cameras,) relative error of the believed focal lengths."""
@@ -90,11 +90,11 @@ class Align:
         tasks = [_Task(maps, belief, sigma, may_split)]
         if not len(maps.pairs):
             tasks = [self._triangulated(each, belief, sigma, may_split) for each in _components(evidence)]
-        found: list[AlignedMaps] = []
+        found: list[PointMapPoses] = []
         for task in tasks:
             rest = np.ones(len(task.maps.pairs), bool)
             while rest.any():
-                component = align_maps(
+                component = poses_from_pair_depths(
                     task.maps.select(rest),
                     evidence.views.size.astype(np.float64),
                     task.belief,
@@ -103,10 +103,10 @@ class Align:
                     may_split=task.may_split,
                     seed=self.seed,
                 )
-                if component is None or (found and component.posed.sum() < self.min_photos):
+                if component is None or (found and component.registered.sum() < self.min_photos):
                     break
                 found.append(component)
-                rest &= ~component.posed[task.maps.pairs].any(axis=1)
+                rest &= ~component.registered[task.maps.pairs].any(axis=1)
         scenes = tuple(scene_of(self._bundle(evidence, each), evidence.views, evidence.rgb_of) for each in found)
         placed = [int(photo) for scene in scenes for photo in scene.photos]
         warnings = dict.fromkeys(note for task in tasks for note in task.warnings)
@@ -130,9 +130,9 @@ class Align:
         maps = triangulated_maps(evidence, verdict.intrinsics, self.matches_per_pair, self.seed)
         return _Task(maps, verdict.intrinsics, np.minimum(sigma, FOUND_FOCAL_SIGMA), False, verdict.warnings)
 
-    def _bundle(self, evidence: Evidence, aligned: AlignedMaps) -> Bundle:
+    def _bundle(self, evidence: Evidence, aligned: PointMapPoses) -> Bundle:
         """The cameras, and points from the matches of pairs that agree with them."""
-        believed = set(map(tuple, aligned.pairs[aligned.believed].tolist()))
+        believed = set(map(tuple, aligned.pairs[aligned.consistent].tolist()))
         matches = evidence.matches.select(np.array([tuple(p) in believed for p in evidence.matches.pairs.tolist()]))
         return sketch(evidence, matches, aligned.intrinsics, aligned.cam_from_world, self.tracks_per_photo)
 
@@ -146,14 +146,14 @@ def _components(evidence: Evidence) -> Iterator[Evidence]:
         rest = rest.select(~inside)
 
 
-def _notes(found: list[AlignedMaps], explained: float) -> tuple[str, ...]:
-    wrong = sum(int((~each.believed & (each.trust > 0)).sum()) for each in found)
+def _notes(found: list[PointMapPoses], explained: float) -> tuple[str, ...]:
+    wrong = sum(int((~each.consistent & (each.consistency > 0)).sum()) for each in found)
     warnings = [f"{wrong} pairs contradict the others and were not believed"] if wrong else []
     for each in found:
-        told = f"the coarse alignment of {each.posed.sum()} photos may be wrong: "
-        strain = each.strain / explained
+        told = f"the coarse alignment of {each.registered.sum()} photos may be wrong: "
+        strain = each.ray_error_ratio / explained
         if strain > MOST_STRAIN:
             warnings.append(f"{told}rays of the same point miss each other by {strain:.1f} times the error of a match")
-        elif np.median(each.trust[each.trust > 0]) < LEAST_TRUST:
+        elif np.median(each.consistency[each.consistency > 0]) < LEAST_TRUST:
             warnings.append(f"{told}most pairs hardly agree with it")
     return tuple(warnings)

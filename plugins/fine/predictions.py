@@ -15,7 +15,8 @@ from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.pose_priors import DepthPriors
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior
 from unposed.optim.cameras import FX, FY, TIED
-from unposed.optim.pointmaps.pair_maps import FOCAL_SIGMA, plausible
+from unposed.optim.pointmaps.pair_depths import plausible_depths
+from unposed.optim.pointmaps.predicted_focals import PredictedFocalOptions
 from unposed.pipeline.artifacts import PairMatches, SparseModel, TwoViewGeometry
 from unposed.pipeline.stage import PerPair
 
@@ -90,7 +91,7 @@ def with_predicted_focals(
         spread = 1.4826 * float(np.median(np.abs(np.array(logs) - middle)))
         free = [FX] if (FX, FY) in TIED[belief.models[camera]] else [FX, FY]
         mean[camera, free] = np.exp(middle)
-        sigma[camera, free] = np.exp(middle) * np.clip(spread, FOCAL_LEAST, FOCAL_SIGMA[1])
+        sigma[camera, free] = np.exp(middle) * np.clip(spread, FOCAL_LEAST, PredictedFocalOptions.max_sigma)
     return replace(prior, mean=mean, sigma=sigma)
 
 
@@ -109,7 +110,7 @@ def _said(
             if depth is None:
                 continue
             value = depth[good].astype(np.float64)
-            known = plausible(value)
+            known = plausible_depths(value)
             rows.append(row[known])
             sides.append(np.full(int(known.sum()), 2 * edge + end))
             logs.append(np.log(value[known]))
