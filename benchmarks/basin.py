@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.evaluation import evaluate_poses
-from unposed.optim.pointmaps.alignment import align_point_maps, refine_pairs
-from unposed.optim.pointmaps.graph_average import place
-from unposed.optim.pointmaps.moments import MatchedPoints
-from unposed.optim.pointmaps.pair_similarity import pair_similarities
+from unposed.optim.pointmaps.pair_similarity import estimate_pair_similarities
+from unposed.optim.pointmaps.point_map_alignment import align_point_maps, refine_pair_similarities
+from unposed.optim.pointmaps.second_moments import MatchedPoints
+from unposed.optim.pointmaps.similarity_averaging import average_similarities
 from unposed.optim.rotations import exp_so3
 
 Array = NDArray[np.float64]
@@ -33,9 +33,11 @@ def share_of_successes(scenes: int) -> int:
 def rotation_error_deg(seed: int) -> float:
     """Median error of the relative rotations of one scene."""
     truth, matched = _scene(seed)
-    similar = refine_pairs(matched, pair_similarities(matched.p, matched.q, matched.weight), ANGLE_NOISE)
-    start = place(PHOTOS, matched.pairs, similar, similar.strength())
-    found = align_point_maps(matched, start, np.arange(PHOTOS), np.full(PHOTOS, FOCAL_SIGMA), ANGLE_NOISE).placed
+    similar = refine_pair_similarities(
+        matched, estimate_pair_similarities(matched.p, matched.q, matched.weight), ANGLE_NOISE
+    )
+    start = average_similarities(PHOTOS, matched.pairs, similar, similar.weight())
+    found = align_point_maps(matched, start, np.arange(PHOTOS), np.full(PHOTOS, FOCAL_SIGMA), ANGLE_NOISE).poses
     turn = found.rotation.transpose(0, 2, 1)
     shift = -np.einsum("nij,nj->ni", turn, found.translation)
     errors = evaluate_poses(truth, np.concatenate([turn, shift[:, :, None]], axis=2))

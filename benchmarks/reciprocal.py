@@ -18,7 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unposed.optim.pair.reciprocal import Neighbours, Pairs, merged, neighbours_by_descriptor, reciprocal, seed_grid
+from unposed.optim.pair.reciprocal_matching import (
+    Neighbours,
+    Pairs,
+    merged,
+    neighbours_by_descriptor,
+    reciprocal,
+    seed_grid,
+)
 
 HEIGHT, WIDTH, DIMS, STEP = 384, 512, 24, 8
 BLOCK = 8192

@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.pair.two_view_geometry import estimate_two_view_geometry
-from unposed.optim.pointmaps.pair_cloud import PairPoints, in_space, on_plane, prediction_scales, triangulate_pair
+from unposed.optim.pointmaps.pair_triangulation import (
+    PairPoints,
+    normalized_points,
+    points_at_depth,
+    predicted_depth_scales,
+    triangulate_pair,
+)
 from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Photos, TwoViewGeometry
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
@@ -137,11 +143,11 @@ def _pair(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, seed:
     sizes = [(photo.width, photo.height) for photo in photos.photos]
     keep = geometry.inliers
     xy = [matches.xy_a[keep].astype(np.float64), matches.xy_b[keep].astype(np.float64)]
-    planes = [on_plane(xy[i], focals[i], sizes[i]) for i in (0, 1)]
+    planes = [normalized_points(xy[i], focals[i], sizes[i]) for i in (0, 1)]
     seen = triangulate_pair(planes[0], planes[1], b_from_a)
     if matches.grids is not None and matches.depth_a is not None and matches.depth_b is not None:
         depth_a, depth_b = (each[keep].astype(np.float64) for each in (matches.depth_a, matches.depth_b))
-        scales = prediction_scales(seen, depth_a, depth_b, b_from_a)
+        scales = predicted_depth_scales(seen, depth_a, depth_b, b_from_a)
         depths = tuple(replace(g, depth=g.depth * np.float32(s)) for g, s in zip(matches.grids, scales, strict=True))
         return _with_predicted(replace(pair, depths=(depths[0], depths[1])))
     return _with_triangulated(pair, seen, xy[0])
@@ -164,7 +170,7 @@ def _pose(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, focal
 
 def _with_triangulated(pair: Pair, seen: PairPoints, xy_a: Array) -> Pair:
     there = np.isfinite(seen.depth_a)
-    points = in_space(seen.plane_a[there], seen.depth_a[there])
+    points = points_at_depth(seen.normalized_a[there], seen.depth_a[there])
     return replace(pair, points=points, rgb=_colours(pair.photos[0], xy_a[there]))
 
 
@@ -176,7 +182,7 @@ def _with_predicted(pair: Pair) -> Pair:
         depth, confidence = grid.depth.ravel().astype(np.float64), grid.confidence.ravel()
         good = np.isfinite(depth) & (depth > 0.0) & (confidence >= SURE * np.nanmedian(confidence))
         xy: Array = np.array(grid.origin_px) + np.array(grid.step_px) * np.column_stack([column, row])[good]
-        xyz = in_space(on_plane(xy, grid.focal_px, (photo.width, photo.height)), depth[good])
+        xyz = points_at_depth(normalized_points(xy, grid.focal_px, (photo.width, photo.height)), depth[good])
         points.append(xyz if side == 0 else (xyz - pair.b_from_a[:, 3]) @ pair.b_from_a[:, :3])
         colours.append(_colours(photo, xy))
     return replace(pair, points=np.concatenate(points), rgb=np.concatenate(colours))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..cameras import FOCAL_GUESS
 from .epipolar import ray_angles
 from .pure_rotation import rotation_from_homography
-from .robust_two_view import PLANE_ERROR, fundamental_matrix, homography, relative_pose, shared_focal_pose
+from .two_view_ransac import PLANE_ERROR, fundamental_matrix, homography, relative_pose, shared_focal_pose
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

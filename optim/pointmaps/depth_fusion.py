@@ -1,4 +1,4 @@
-"""One depth per place of a photo, out of many predictions each of which has a scale of its own."""
+"""Fuse depth predictions that are known up to one scale each into one depth per cell."""
 
 from __future__ import annotations
 
@@ -10,42 +10,52 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-LEAST_SPREAD = 1e-3
-"""Predictions do not agree better than this, relative to the depth; keeps perfect data from dividing by zero."""
+_MIN_SPREAD = 1e-3  # keeps noise-free predictions from dividing by zero
 
 
 @dataclass(frozen=True, eq=False)
-class Fused:
+class FusedDepths:
+    """Fused log depths, and the log scale of every prediction relative to them."""
+
     log_scale: Array
-    """(sides,) by which each prediction is larger than the fused depth; NaN for those without a sample."""
+    """(predictions,) log of predicted over fused depth; NaN for predictions without a sample."""
     log_depth: Array
-    """(cells,); NaN for cells without a sample. Its unit is free for every group of cells and sides that share none
-    with others."""
+    """(cells,) NaN for cells without a sample. Each connected group of predictions and cells has a free unit."""
     spread: float
-    """How far single predictions are from the fused depth: relative, robust standard deviation."""
+    """Robust standard deviation of predicted around fused depths, relative to the depth."""
 
 
-def fuse(
-    side: Index, cell: Index, log_depth: Array, weight: Array, sides: int, cells: int, iterations: int = 10
-) -> Fused:
-    """The model log_depth = log_scale[side] + fused[cell], fitted to samples (n,) with a Cauchy loss.
+def fuse_depths(
+    prediction: Index,
+    cell: Index,
+    log_depth: Array,
+    weight: Array,
+    predictions: int,
+    cells: int,
+    *,
+    outlier_spreads: float = 2.0,
+    iterations: int = 10,
+) -> FusedDepths:
+    """Fit log_depth[i] = log_scale[prediction[i]] + fused[cell[i]] to samples (n,) under a Cauchy loss.
 
-    Alternating means: where every prediction covers the whole photo, as on grids, they settle in two or three steps.
+    Means over cells and means over predictions alternate. Where every prediction covers the whole photo, as depth
+    grids do, two or three iterations suffice. `outlier_spreads` is the scale of the loss in units of `spread`.
     """
-    scale, fused = np.zeros(sides), np.zeros(cells)
-    trusted, spread = weight, 0.0
-    for turn in range(iterations):
-        fused = _means(cell, log_depth - scale[side], trusted, cells)
-        residual = log_depth - fused[cell] - scale[side]
-        scale = scale + _means(side, residual, trusted, sides)
-        residual = log_depth - fused[cell] - scale[side]
-        spread = max(1.4826 * float(np.median(np.abs(residual))), LEAST_SPREAD) if len(residual) else 0.0
-        if turn:  # scales first: before them nothing is an outlier
-            trusted = weight / (1.0 + (residual / (2.0 * spread)) ** 2)
-    return Fused(scale, fused, spread)
+    scale, fused = np.zeros(predictions), np.zeros(cells)
+    sample_weight, spread = weight, 0.0
+    for iteration in range(iterations):
+        fused = _means(cell, log_depth - scale[prediction], sample_weight, cells)
+        residual = log_depth - fused[cell] - scale[prediction]
+        scale = scale + _means(prediction, residual, sample_weight, predictions)
+        residual = log_depth - fused[cell] - scale[prediction]
+        spread = max(1.4826 * float(np.median(np.abs(residual))), _MIN_SPREAD) if len(residual) else 0.0
+        if iteration:  # the first residuals still hold the differences of scale, which are not outliers
+            sample_weight = weight / (1.0 + (residual / (outlier_spreads * spread)) ** 2)
+    return FusedDepths(scale, fused, spread)
 
 
 def _means(owner: Index, value: Array, weight: Array, owners: int) -> Array:
+    """(owners,) weighted mean of the values (n,) of each owner; NaN without any."""
     total = np.bincount(owner, weight, owners)
     sums = np.bincount(owner, weight * value, owners)
     with np.errstate(divide="ignore", invalid="ignore"):

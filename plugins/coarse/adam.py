@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import networkx as nx
 
-from unposed.optim.pointmaps.first_order import COARSE, align_first_order
+from unposed.optim.pointmaps.first_order_alignment import COARSE, align_first_order
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, PairMatches, Photos, TwoViewGeometry
 from unposed.pipeline.config import Within

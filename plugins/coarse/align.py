@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA, Intrinsics
 from unposed.optim.mapping.intrinsics_search import select_intrinsics
 from unposed.optim.mapping.keypoint_error import UNIT_OVER_SCATTER, scatter_px
-from unposed.optim.pointmaps.map_alignment import AlignedMaps, align_maps
-from unposed.optim.pointmaps.pair_maps import PairMaps
+from unposed.optim.pointmaps.pair_depths import PairDepths
+from unposed.optim.pointmaps.point_map_mapper import PointMapPoses, poses_from_pair_depths
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, PairMatches, Photos
 from unposed.pipeline.config import Within
@@ -40,7 +40,7 @@ LEAST_TRUST = 0.5
 class _Task:
     """What is to be aligned."""
 
-    maps: PairMaps
+    maps: PairDepths
     intrinsics: Intrinsics
     sigma: Array
     """(cameras,) relative error of the focal lengths."""
@@ -78,11 +78,11 @@ class Align:
         tasks = [_Task(maps, intrinsics, sigma, may_split)]
         if not len(maps.pairs):
             tasks = [self._triangulated(each, intrinsics, sigma, may_split) for each in _components(graph)]
-        found: list[AlignedMaps] = []
+        found: list[PointMapPoses] = []
         for task in tasks:
             rest = np.ones(len(task.maps.pairs), bool)
             while rest.any():
-                component = align_maps(
+                component = poses_from_pair_depths(
                     task.maps.select(rest),
                     graph.keypoints.size.astype(np.float64),
                     task.intrinsics,
@@ -91,10 +91,10 @@ class Align:
                     may_split=task.may_split,
                     seed=self.seed,
                 )
-                if component is None or (found and component.posed.sum() < self.min_photos):
+                if component is None or (found and component.registered.sum() < self.min_photos):
                     break
                 found.append(component)
-                rest &= ~component.posed[task.maps.pairs].any(axis=1)
+                rest &= ~component.registered[task.maps.pairs].any(axis=1)
         models = tuple(initial_model(each.intrinsics, each.cam_from_world, graph.keypoints) for each in found)
         warnings = dict.fromkeys(warning for task in tasks for warning in task.warnings)
         # What matches miss within their pairs explains as much of what they miss now.
@@ -126,14 +126,14 @@ def _components(graph: ViewGraph) -> Iterator[ViewGraph]:
         rest = rest.select(~inside)
 
 
-def _warnings(found: list[AlignedMaps], explained: float) -> tuple[str, ...]:
-    wrong = sum(int((~each.believed & (each.trust > 0)).sum()) for each in found)
+def _warnings(found: list[PointMapPoses], explained: float) -> tuple[str, ...]:
+    wrong = sum(int((~each.consistent & (each.consistency > 0)).sum()) for each in found)
     warnings = [f"{wrong} pairs are inconsistent with the others and were left out"] if wrong else []
     for each in found:
-        told = f"the coarse alignment of {each.posed.sum()} photos may be wrong: "
-        strain = each.strain / explained
+        told = f"the coarse alignment of {each.registered.sum()} photos may be wrong: "
+        strain = each.ray_error_ratio / explained
         if strain > MOST_STRAIN:
             warnings.append(f"{told}rays of the same point miss each other by {strain:.1f} times the error of a match")
-        elif np.median(each.trust[each.trust > 0]) < LEAST_TRUST:
+        elif np.median(each.consistency[each.consistency > 0]) < LEAST_TRUST:
             warnings.append(f"{told}most pairs hardly agree with it")
     return tuple(warnings)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.pointmaps.first_order import FINE, Problem, finish, run
+from unposed.optim.pointmaps.first_order_alignment import FINE, Problem, finish, run
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
     CameraPriors,

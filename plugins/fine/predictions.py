@@ -15,7 +15,8 @@ from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.pose_priors import DepthPriors
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, camera_points
 from unposed.optim.cameras import FX, FY, TIED
-from unposed.optim.pointmaps.pair_maps import FOCAL_SIGMA, plausible
+from unposed.optim.pointmaps.pair_depths import plausible_depths
+from unposed.optim.pointmaps.predicted_focals import PredictedFocalOptions
 from unposed.optim.view_graph import ViewGraph
 
 Array = NDArray[np.float64]
@@ -81,7 +82,7 @@ def with_predicted_focals(prior: IntrinsicsPrior, intrinsics: Intrinsics, graph:
         spread = 1.4826 * float(np.median(np.abs(np.array(logs) - middle)))
         free = [FX] if (FX, FY) in TIED[intrinsics.models[camera]] else [FX, FY]
         mean[camera, free] = np.exp(middle)
-        sigma[camera, free] = np.exp(middle) * np.clip(spread, MIN_FOCAL_SIGMA, FOCAL_SIGMA[1])
+        sigma[camera, free] = np.exp(middle) * np.clip(spread, MIN_FOCAL_SIGMA, PredictedFocalOptions.max_sigma)
     return replace(prior, mean=mean, sigma=sigma)
 
 
@@ -103,7 +104,7 @@ def _predictions(graph: ViewGraph, subset: Bundle) -> tuple[Index, Index, Array]
         for end, (row, depth) in enumerate(((graph.row_a, graph.depth_a), (graph.row_b, graph.depth_b))):
             if depth is None:
                 continue
-            known = plausible(depth[own])
+            known = plausible_depths(depth[own])
             rows.append(row[own][known])
             sides.append(np.full(int(known.sum()), 2 * edge + end))
             logs.append(np.log(depth[own][known]))

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from unposed.networks.mast3r.network import Network, View
 from unposed.networks.mast3r.preprocess import Frame
-from unposed.optim.pair.reciprocal import Neighbours, Pairs, Rows, both_ways, merged, seed_grid
-from unposed.optim.pointmaps.canonical_maps import focal_robust, plausible_focal
+from unposed.optim.pair.reciprocal_matching import Neighbours, Pairs, Rows, both_ways, merged, seed_grid
+from unposed.optim.pointmaps.predicted_focals import focal_robust, plausible_focal
 from unposed.pipeline.artifacts import Bools, DepthGrid, Floats, PairMatches, Photo, Tokens
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.images.pixels import read_mask

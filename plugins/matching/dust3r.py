@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unposed.networks.mast3r.network import View
 from unposed.networks.mast3r.shared import Precision, shared_network
-from unposed.optim.pair.reciprocal import Neighbours, Pairs, neighbours_by_position
+from unposed.optim.pair.reciprocal_matching import Neighbours, Pairs, neighbours_by_position
 from unposed.pipeline.artifacts import PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides

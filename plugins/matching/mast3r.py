@@ -13,7 +13,7 @@ from torch import Tensor
 from unposed.networks.mast3r.network import Network, View
 from unposed.networks.mast3r.preprocess import Frame, as_images
 from unposed.networks.mast3r.shared import Precision, shared_network
-from unposed.optim.pair.reciprocal import Neighbours, Pairs, Rows, merged, neighbours_by_descriptor
+from unposed.optim.pair.reciprocal_matching import Neighbours, Pairs, Rows, merged, neighbours_by_descriptor
 from unposed.optim.pair.windows import Box, choose_windows, window_size
 from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import CX, CY, FX, intrinsics_of
-from unposed.optim.pointmaps.first_order import FirstOrderAlignment, Matched
+from unposed.optim.pointmaps.first_order_alignment import FirstOrderAlignment, Matched
 from unposed.optim.pointmaps.kinematic_tree import Tree, kinematic_tree
 from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches, SparseModel, TwoViewGeometry
 from unposed.pipeline.stage import PerPair, StageError

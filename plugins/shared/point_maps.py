@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import unproject
 from unposed.optim.mapping.relative_poses import estimate_relative_poses
-from unposed.optim.pointmaps.pair_maps import LATTICE, PairMaps, on_lattice, two_view_depths
+from unposed.optim.pointmaps.pair_depths import LATTICE_SIDE, PairDepths, log_depth_lattice
+from unposed.optim.pointmaps.pair_triangulation import triangulate_depths
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches
 from unposed.pipeline.stage import PerPair
@@ -19,7 +20,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
-def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_pair: int) -> PairMaps:
+def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_pair: int) -> PairDepths:
     """Some matches, evenly picked, of every edge whose matcher predicts depths; `matching` has the depth grids."""
     found = []
     size, depth_a, depth_b = graph.keypoints.size.astype(np.float64), graph.depth_a, graph.depth_b
@@ -33,19 +34,19 @@ def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_
         depth = np.stack([depth_a[rows], depth_b[rows]])
         grids = None if matching is None else matching[a, b].grids
         if grids is None:
-            lattice = [on_lattice(xy[i], depth[i], np.ones(len(rows)), size[(a, b)[i]]) for i in (0, 1)]
+            lattice = [log_depth_lattice(xy[i], depth[i], np.ones(len(rows)), size[(a, b)[i]]) for i in (0, 1)]
             focal = [np.nan, np.nan]
         else:
             lattice = [_lattice(grid, size[photo]) for grid, photo in zip(grids, (a, b), strict=True)]
             focal = [grid.focal_px for grid in grids]
         found.append(((a, b), xy, depth, graph.weight[rows], np.stack(lattice), focal, grids is not None))
     if not found:
-        return _maps(np.zeros((0, 2), np.int64), [], [], [], np.zeros((0, 2, LATTICE**2)), np.zeros((0, 2)), [])
+        return _maps(np.zeros((0, 2), np.int64), [], [], [], np.zeros((0, 2, LATTICE_SIDE**2)), np.zeros((0, 2)), [])
     pairs, xys, depths, weights, lattices, focals, dense = zip(*found, strict=True)
     return _maps(np.array(pairs), xys, depths, weights, np.stack(lattices), np.array(focals), dense)
 
 
-def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, seed: int) -> PairMaps:
+def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, seed: int) -> PairDepths:
     """The same of matches without depths, from the relative pose of each edge under these focal lengths.
 
     Edges whose rays hardly meet, as those of a camera that turns on the spot, have none.
@@ -68,12 +69,14 @@ def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, s
         plane_a, plane_b = (
             unproject(xy[i], intrinsics.rows[intrinsics.camera_of_photo[photo]]) for i, photo in enumerate((a, b))
         )
-        depth = np.stack(two_view_depths(plane_a, plane_b, np.broadcast_to(pose, (len(rows), 3, 4))))
+        depth = np.stack(triangulate_depths(plane_a, plane_b, np.broadcast_to(pose, (len(rows), 3, 4))))
         xys.append(xy)
         depths.append(depth)
         weights.append(np.ones(len(rows)))
-        lattices.append([on_lattice(xy[i], depth[i], np.ones(len(rows)), keypoints.size[(a, b)[i]]) for i in (0, 1)])
-    lattice = np.array(lattices).reshape(-1, 2, LATTICE**2)
+        lattices.append(
+            [log_depth_lattice(xy[i], depth[i], np.ones(len(rows)), keypoints.size[(a, b)[i]]) for i in (0, 1)]
+        )
+    lattice = np.array(lattices).reshape(-1, 2, LATTICE_SIDE**2)
     return _maps(pairs, xys, depths, weights, lattice, np.full((len(pairs), 2), np.nan), [False] * len(pairs))
 
 
@@ -85,7 +88,9 @@ def _some(count: int, most: int) -> Index:
 def _lattice(grid: DepthGrid, size: Array) -> Array:
     row, column = np.indices(grid.depth.shape).reshape(2, -1)
     xy = np.array(grid.origin_px) + np.array(grid.step_px) * np.column_stack([column, row])
-    return on_lattice(xy, grid.depth.ravel().astype(np.float64), grid.confidence.ravel().astype(np.float64), size)
+    return log_depth_lattice(
+        xy, grid.depth.ravel().astype(np.float64), grid.confidence.ravel().astype(np.float64), size
+    )
 
 
 def _maps(
@@ -96,10 +101,10 @@ def _maps(
     lattice: Array,
     focal_px: Array,
     dense: Sequence[bool],
-) -> PairMaps:
+) -> PairDepths:
     """Padded to the largest number of matches."""
     e, k = len(pairs), max(map(len, weights), default=1)
     xy, depth, weight = np.zeros((e, 2, k, 2)), np.full((e, 2, k), np.nan), np.zeros((e, k))
     for edge, own in enumerate(weights):
         xy[edge, :, : len(own)], depth[edge, :, : len(own)], weight[edge, : len(own)] = xys[edge], depths[edge], own
-    return PairMaps(pairs.astype(np.int64), xy, depth, weight, lattice, focal_px, np.array(dense, bool))
+    return PairDepths(pairs.astype(np.int64), xy, depth, weight, lattice, focal_px, np.array(dense, bool))

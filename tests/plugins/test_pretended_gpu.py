@@ -21,7 +21,12 @@ from torch.utils._pytree import tree_iter, tree_map_only
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.adjust_torch import adjust_on
 from unposed.optim.bundle.problem import BundleOptions
-from unposed.optim.pair.reciprocal import both_ways, neighbours_by_descriptor, neighbours_by_position, seed_grid
+from unposed.optim.pair.reciprocal_matching import (
+    both_ways,
+    neighbours_by_descriptor,
+    neighbours_by_position,
+    seed_grid,
+)
 from unposed.pipeline.artifacts import PairMatches, Photo
 from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.stage import Resources, Sides

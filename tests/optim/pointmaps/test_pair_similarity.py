@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unposed.optim.pointmaps.pair_similarity import pair_similarities, umeyama
+from unposed.optim.pointmaps.pair_similarity import estimate_pair_similarities, umeyama
 from unposed.optim.rotations import exp_so3
 from unposed.optim.similarity import fit_similarity
 
@@ -33,7 +33,7 @@ def test_many_sets_as_each_alone() -> None:
 
 def test_a_good_part_of_the_matches_wrong() -> None:
     x, y, scale, rotation, translation = made(40, 60, 0.35)
-    found = pair_similarities(x, y, np.ones((40, 60)))
+    found = estimate_pair_similarities(x, y, np.ones((40, 60)))
     np.testing.assert_allclose(found.scale, scale, rtol=0.05)
     np.testing.assert_allclose(found.rotation, rotation, atol=0.02)
     np.testing.assert_allclose(found.translation, translation, atol=0.15)
@@ -46,18 +46,21 @@ def test_padding_says_nothing_and_three_matches_are_needed() -> None:
     weight[0, 2:] = 0.0
     weight[1, 10:] = 0.0
     x[1, 10:] = y[1, 10:] = 0.0
-    found = pair_similarities(x, y, weight)
+    found = estimate_pair_similarities(x, y, weight)
     assert found.support[0] == 0.0
     assert abs(found.scale[1] / scale[1] - 1.0) < 1e-9
     assert np.isfinite(found.rotation).all()
 
 
 def test_no_pairs_at_all() -> None:
-    found = pair_similarities(np.zeros((0, 5, 3)), np.zeros((0, 5, 3)), np.zeros((0, 5)))
+    found = estimate_pair_similarities(np.zeros((0, 5, 3)), np.zeros((0, 5, 3)), np.zeros((0, 5)))
     assert len(found.scale) == len(found.support) == 0
 
 
 def test_a_pair_does_not_depend_on_the_others() -> None:
     x, y, *_ = made(8, 30, 0.2, 0.03)
-    together, alone = pair_similarities(x, y, np.ones((8, 30))), pair_similarities(x[3:4], y[3:4], np.ones((1, 30)))
+    together, alone = (
+        estimate_pair_similarities(x, y, np.ones((8, 30))),
+        estimate_pair_similarities(x[3:4], y[3:4], np.ones((1, 30))),
+    )
     np.testing.assert_array_equal(together.rotation[3], alone.rotation[0])

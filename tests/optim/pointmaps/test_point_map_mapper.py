@@ -9,8 +9,8 @@ import pytest
 
 from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
 from unposed.optim.evaluation import evaluate_poses
-from unposed.optim.pointmaps.map_alignment import AlignedMaps, align_maps
-from unposed.optim.pointmaps.pair_maps import LATTICE, PairMaps, cells_of
+from unposed.optim.pointmaps.pair_depths import LATTICE_SIDE, PairDepths, lattice_cells
+from unposed.optim.pointmaps.point_map_mapper import PointMapPoses, poses_from_pair_depths
 
 SIZE = np.array([640.0, 480.0])
 PIXEL_NOISE = 0.5
@@ -35,7 +35,7 @@ class World:
         pairs = [(a, b) for a in range(n) for b in range(a + 1, min(n, a + reach + 1))]
         e, k = len(pairs), matches
         xy, depth = np.zeros((e, 2, k, 2)), np.zeros((e, 2, k))
-        lattice = np.full((e, 2, LATTICE**2), np.nan)
+        lattice = np.full((e, 2, LATTICE_SIDE**2), np.nan)
         for edge, pair in enumerate(pairs):
             some = rng.choice(len(cloud), k, replace=False)
             for side, photo in enumerate(pair):
@@ -45,15 +45,15 @@ class World:
                 xy[edge, side] = pixel[some] + PIXEL_NOISE * rng.standard_normal((k, 2))
                 depth[edge, side] = scale * y[some, 2] * np.exp(0.02 * rng.standard_normal(k))
                 seen = ((pixel > 0) & (pixel < SIZE)).all(axis=1)
-                lattice[edge, side, cells_of(pixel[seen], SIZE)] = np.log(scale * y[seen, 2])
+                lattice[edge, side, lattice_cells(pixel[seen], SIZE)] = np.log(scale * y[seen, 2])
         said = focal[np.array(pairs)] * np.exp(0.02 * rng.standard_normal((e, 2)))
         ones = np.ones((e, k))
-        self.maps = PairMaps(np.array(pairs), xy, depth, ones, lattice, said, np.zeros(e, bool))
+        self.maps = PairDepths(np.array(pairs), xy, depth, ones, lattice, said, np.zeros(e, bool))
 
     def align(
-        self, belief: Intrinsics, sigma: list[float], maps: PairMaps | None = None, split: bool = True
-    ) -> AlignedMaps:
-        found = align_maps(
+        self, belief: Intrinsics, sigma: list[float], maps: PairDepths | None = None, split: bool = True
+    ) -> PointMapPoses:
+        found = poses_from_pair_depths(
             maps or self.maps,
             np.tile(SIZE, (self.photos, 1)),
             belief,
@@ -64,7 +64,7 @@ class World:
         assert found is not None
         return found
 
-    def rotation_deg(self, found: AlignedMaps) -> float:
+    def rotation_deg(self, found: PointMapPoses) -> float:
         error = evaluate_poses(self.truth, found.cam_from_world).relative_rotation_median_deg
         assert error is not None
         return error
@@ -85,7 +85,7 @@ def test_one_focal_length_for_all_where_all_share_it() -> None:
     assert len(found.intrinsics.models) == 1
     assert found.intrinsics.rows[0, 0] == pytest.approx(500.0, rel=0.005)
     assert world.rotation_deg(found) < 0.2
-    assert found.believed.all()
+    assert found.consistent.all()
 
 
 def test_photos_of_equal_size_with_focal_lengths_of_their_own() -> None:
@@ -115,9 +115,9 @@ def test_the_larger_island_is_aligned_and_the_other_left() -> None:
     world = World(np.full(10, 500.0))
     keep = (world.maps.pairs < 6).all(axis=1) | (world.maps.pairs >= 6).all(axis=1)
     found = world.align(belief([0] * 10), [np.inf], world.maps.select(keep))
-    np.testing.assert_array_equal(found.posed, np.arange(10) < 6)
+    np.testing.assert_array_equal(found.registered, np.arange(10) < 6)
     outside = world.maps.pairs[keep].min(axis=1) >= 6
-    np.testing.assert_array_equal(found.trust[outside], 0.0)
+    np.testing.assert_array_equal(found.consistency[outside], 0.0)
 
 
 def test_senseless_numbers_do_no_harm() -> None:
@@ -131,7 +131,7 @@ def test_senseless_numbers_do_no_harm() -> None:
     depth[of_last] = np.nan
     lattice[of_last] = np.nan
     found = world.align(belief([0] * 10), [np.inf], replace(world.maps, depth=depth, lattice=lattice))
-    np.testing.assert_array_equal(found.posed, np.arange(10) < 9)
+    np.testing.assert_array_equal(found.registered, np.arange(10) < 9)
     assert np.isfinite(found.cam_from_world[:9]).all()
     assert np.isfinite(found.intrinsics.rows).all()
     assert world.rotation_deg(found) < 0.2
@@ -141,16 +141,18 @@ def test_no_depth_at_all_is_nothing() -> None:
     world = World(np.full(4, 500.0))
     nothing = replace(world.maps, depth=np.full_like(world.maps.depth, np.nan))
     sizes = np.tile(SIZE, (4, 1))
-    found = align_maps(nothing, sizes, belief([0] * 4), np.array([np.inf]), noise_px=0.5, may_split=True)
+    found = poses_from_pair_depths(nothing, sizes, belief([0] * 4), np.array([np.inf]), noise_px=0.5, may_split=True)
     assert found is None
     none = world.maps.select(np.zeros(len(world.maps.pairs), bool))
-    assert align_maps(none, sizes, belief([0] * 4), np.array([np.inf]), noise_px=0.5, may_split=True) is None
+    assert (
+        poses_from_pair_depths(none, sizes, belief([0] * 4), np.array([np.inf]), noise_px=0.5, may_split=True) is None
+    )
 
 
 def test_two_photos_are_a_scene() -> None:
     world = World(np.full(2, 500.0))
     found = world.align(belief([0, 0]), [np.inf])
-    assert found.posed.all()
+    assert found.registered.all()
     assert world.rotation_deg(found) < 1.0
 
 

@@ -8,10 +8,22 @@ import numpy as np
 import pytest
 
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
-from unposed.optim.pointmaps.alignment import align_point_maps, misfit, refine_pairs
-from unposed.optim.pointmaps.graph_average import Placed, place
-from unposed.optim.pointmaps.moments import SIZE, MatchedPoints, System, _moved, _normal_equations, moments_of
-from unposed.optim.pointmaps.pair_similarity import pair_similarities
+from unposed.optim.pointmaps.pair_similarity import estimate_pair_similarities
+from unposed.optim.pointmaps.point_map_alignment import (
+    AlignmentOptions,
+    align_point_maps,
+    refine_pair_similarities,
+    robust_misfit,
+)
+from unposed.optim.pointmaps.second_moments import (
+    UNKNOWNS,
+    MatchedPoints,
+    MomentSystem,
+    _moved,
+    _normal_equations,
+    pair_moments,
+)
+from unposed.optim.pointmaps.similarity_averaging import PhotoSimilarities, average_similarities
 from unposed.optim.rotations import exp_so3
 
 
@@ -24,14 +36,14 @@ class World:
     matched: MatchedPoints
     wrong: np.ndarray
 
-    def errors(self, placed: Placed) -> PoseErrors:
+    def errors(self, placed: PhotoSimilarities) -> PoseErrors:
         turn = placed.rotation.transpose(0, 2, 1)
         moved = -np.einsum("nij,nj->ni", turn, placed.translation)
         return evaluate_poses(self.truth, np.concatenate([turn, moved[:, :, None]], axis=2))
 
-    def true_start(self) -> Placed:
+    def true_start(self) -> PhotoSimilarities:
         turn = self.truth[:, :, :3].transpose(0, 2, 1)
-        return Placed(self.scale, turn, -np.einsum("nij,nj->ni", turn, self.truth[:, :, 3]))
+        return PhotoSimilarities(self.scale, turn, -np.einsum("nij,nj->ni", turn, self.truth[:, :, 3]))
 
 
 def world(
@@ -72,33 +84,42 @@ def world(
     return World(truth, scale, MatchedPoints(pairs, *points, np.ones((len(pairs), matches))), bad)
 
 
-def started(made: World) -> Placed:
-    similar = pair_similarities(made.matched.p, made.matched.q, made.matched.weight)
-    return place(len(made.truth), made.matched.pairs, similar, similar.strength())
+def started(made: World) -> PhotoSimilarities:
+    similar = estimate_pair_similarities(made.matched.p, made.matched.q, made.matched.weight)
+    return average_similarities(len(made.truth), made.matched.pairs, similar, similar.weight())
 
 
-def aligned(made: World, start: Placed, sigma: float = 0.05, angle_noise: float = 1e-3, renewals: int = 6) -> tuple:
+def aligned(
+    made: World, start: PhotoSimilarities, sigma: float = 0.05, angle_noise: float = 1e-3, renewals: int = 6
+) -> tuple:
     n = len(made.truth)
-    found = align_point_maps(made.matched, start, np.arange(n), np.full(n, sigma), angle_noise, renewals=renewals)
-    return found, made.errors(found.placed)
+    found = align_point_maps(
+        made.matched,
+        start,
+        np.arange(n),
+        np.full(n, sigma),
+        angle_noise,
+        options=AlignmentOptions(reweightings=renewals),
+    )
+    return found, made.errors(found.poses)
 
 
 def test_normal_equations_against_central_differences() -> None:
     made = world(photos=4, reach=2, matches=10, depth_noise=0.1)
     rng = np.random.default_rng(1)
     half = rng.standard_normal((len(made.matched.pairs), 10, 3, 3))
-    moments = moments_of(made.matched, half @ half.transpose(0, 1, 3, 2))
-    lean = rng.standard_normal((len(made.matched.pairs), 2, SIZE))
-    system = System(moments, lean, made.matched.pairs, np.arange(4), np.full(4, np.inf), np.zeros(4, bool))
+    moments = pair_moments(made.matched, half @ half.transpose(0, 1, 3, 2))
+    lean = rng.standard_normal((len(made.matched.pairs), 2, UNKNOWNS))
+    system = MomentSystem(moments, lean, made.matched.pairs, np.arange(4), np.full(4, np.inf), np.zeros(4, bool))
     start, growth = made.true_start(), 0.1 * rng.standard_normal(4)
     _, gradient = _normal_equations(system, start, growth)
 
     def cost(step: np.ndarray) -> float:
-        placed, moved_growth = _moved(start, growth, step.reshape(4, SIZE))
-        return system.cost(placed, moved_growth, step.reshape(4, SIZE))
+        placed, moved_growth = _moved(start, growth, step.reshape(4, UNKNOWNS))
+        return system.cost(placed, moved_growth, step.reshape(4, UNKNOWNS))
 
     h = 1e-5
-    numeric = [(cost(h * unit) - cost(-h * unit)) / (2 * h) for unit in np.eye(4 * SIZE)]
+    numeric = [(cost(h * unit) - cost(-h * unit)) / (2 * h) for unit in np.eye(4 * UNKNOWNS)]
     np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-5 * np.abs(gradient).max())
 
 
@@ -107,9 +128,9 @@ def test_moments_stand_for_all_matches() -> None:
     rng = np.random.default_rng(2)
     half = rng.standard_normal((3, 7, 3, 3))
     weight = half @ half.transpose(0, 1, 3, 2)
-    system = System(
-        moments_of(made.matched, weight),
-        np.zeros((3, 2, SIZE)),
+    system = MomentSystem(
+        pair_moments(made.matched, weight),
+        np.zeros((3, 2, UNKNOWNS)),
         made.matched.pairs,
         np.arange(3),
         np.full(3, np.inf),
@@ -123,7 +144,7 @@ def test_moments_stand_for_all_matches() -> None:
             for photo, points in ((a, made.matched.p), (b, made.matched.q))
         )
         total += 0.5 * np.einsum("ki,kij,kj->", x - y, weight[edge], x - y)
-    assert system.cost(placed, np.zeros(3), np.zeros((3, SIZE))) == pytest.approx(total)
+    assert system.cost(placed, np.zeros(3), np.zeros((3, UNKNOWNS))) == pytest.approx(total)
 
 
 def test_exact_maps_give_exact_poses_and_focal_lengths() -> None:
@@ -132,7 +153,7 @@ def test_exact_maps_give_exact_poses_and_focal_lengths() -> None:
     found, errors = aligned(made, started(made), renewals=12)
     assert errors.rotation_max_deg is not None and errors.rotation_max_deg < 0.02
     np.testing.assert_allclose(found.log_growth, growth, atol=1e-3)
-    assert found.trust.min() > 0.95
+    assert found.consistency.min() > 0.95
 
 
 def test_depth_noise_neither_shrinks_nor_bends_a_ring() -> None:
@@ -141,7 +162,7 @@ def test_depth_noise_neither_shrinks_nor_bends_a_ring() -> None:
     found, errors = aligned(made, started(made), renewals=12)
     assert errors.rotation_max_deg is not None and errors.rotation_max_deg < 0.8
     assert errors.ate_relative is not None and errors.ate_relative < 0.01
-    ratio = found.placed.scale / made.scale
+    ratio = found.poses.scale / made.scale
     assert ratio.max() / ratio.min() < 1.05
 
 
@@ -157,7 +178,7 @@ def test_wrong_pairs_are_told_from_right_ones() -> None:
     made = world(photos=12, reach=4, depth_noise=0.03, angle_noise=1e-3, wrong=0.2, seed=5)
     assert 0 < made.wrong.sum() < 20
     found, errors = aligned(made, started(made))
-    assert found.trust[made.wrong].max() < 0.5 * found.trust[~made.wrong].min()
+    assert found.consistency[made.wrong].max() < 0.5 * found.consistency[~made.wrong].min()
     assert errors.rotation_max_deg is not None and errors.rotation_max_deg < 0.5
 
 
@@ -166,8 +187,8 @@ def test_without_a_trusted_match_everyone_stays() -> None:
     nothing = MatchedPoints(made.matched.pairs, made.matched.p, made.matched.q, np.zeros_like(made.matched.weight))
     start = made.true_start()
     found = align_point_maps(nothing, start, np.arange(4), np.full(4, 0.05), 1e-3)
-    np.testing.assert_allclose(found.placed.rotation, start.rotation, atol=1e-9)
-    assert np.isfinite(found.placed.translation).all() and not found.trust.any()
+    np.testing.assert_allclose(found.poses.rotation, start.rotation, atol=1e-9)
+    assert np.isfinite(found.poses.translation).all() and not found.consistency.any()
 
 
 def test_a_camera_that_turns_on_the_spot() -> None:
@@ -177,11 +198,11 @@ def test_a_camera_that_turns_on_the_spot() -> None:
     turn = exp_so3(0.1 * rng.standard_normal((5, 3)))
     seen = np.einsum("nij,kj->nki", turn, points)
     matched = MatchedPoints(pairs, seen[pairs[:, 0]], seen[pairs[:, 1]], np.ones((len(pairs), 60)))
-    similar = pair_similarities(matched.p, matched.q, matched.weight)
+    similar = estimate_pair_similarities(matched.p, matched.q, matched.weight)
     found = align_point_maps(
-        matched, place(5, matched.pairs, similar, similar.strength()), np.arange(5), np.zeros(5), 1e-3
+        matched, average_similarities(5, matched.pairs, similar, similar.weight()), np.arange(5), np.zeros(5), 1e-3
     )
-    placed = found.placed
+    placed = found.poses
     relative = placed.rotation[0].T @ placed.rotation
     np.testing.assert_allclose(relative, turn[0] @ turn.transpose(0, 2, 1), atol=1e-6)
     np.testing.assert_allclose(placed.translation, np.tile(placed.translation[0], (5, 1)), atol=1e-6)
@@ -203,14 +224,14 @@ def test_photos_of_one_camera_share_its_focal_length() -> None:
 def test_misfit_tells_right_focal_lengths_from_wrong_ones() -> None:
     made = world(growth=np.linspace(-0.04, 0.04, 8), depth_noise=0.02, angle_noise=1e-3)
     own, _ = aligned(made, started(made))
-    shared = align_point_maps(made.matched, own.placed, np.zeros(8, np.int64), np.full(1, 0.05), 1e-3)
-    assert misfit(made.matched, own, own.noise) < 0.9 * misfit(made.matched, shared, own.noise)
+    shared = align_point_maps(made.matched, own.poses, np.zeros(8, np.int64), np.full(1, 0.05), 1e-3)
+    assert robust_misfit(made.matched, own, own.noise) < 0.9 * robust_misfit(made.matched, shared, own.noise)
 
 
 def test_pairs_alone_are_refined_by_directions() -> None:
     made = world(depth_noise=0.2, angle_noise=1e-3)
-    rough = pair_similarities(made.matched.p, made.matched.q, made.matched.weight)
-    fine = refine_pairs(made.matched, rough, 1e-3)
+    rough = estimate_pair_similarities(made.matched.p, made.matched.q, made.matched.weight)
+    fine = refine_pair_similarities(made.matched, rough, 1e-3)
     a, b = made.matched.pairs.T
     true_turn = made.truth[b, :, :3] @ made.truth[a, :, :3].transpose(0, 2, 1)
     rough_error, fine_error = (np.linalg.norm(s.rotation - true_turn, axis=(1, 2)) for s in (rough, fine))
@@ -220,7 +241,7 @@ def test_pairs_alone_are_refined_by_directions() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_thirty_photos_with_a_third_of_the_pairs_wrong_and_rough_depths(seed: int) -> None:
     made = world(photos=30, reach=5, matches=80, depth_noise=0.2, angle_noise=2e-3, wrong=0.3, seed=seed)
-    rough = pair_similarities(made.matched.p, made.matched.q, made.matched.weight)
-    similar = refine_pairs(made.matched, rough, 2e-3)
-    _, errors = aligned(made, place(30, made.matched.pairs, similar, similar.strength()), angle_noise=2e-3)
+    rough = estimate_pair_similarities(made.matched.p, made.matched.q, made.matched.weight)
+    similar = refine_pair_similarities(made.matched, rough, 2e-3)
+    _, errors = aligned(made, average_similarities(30, made.matched.pairs, similar, similar.weight()), angle_noise=2e-3)
     assert errors.relative_rotation_median_deg is not None and errors.relative_rotation_median_deg < 1.0

@@ -1,4 +1,8 @@
-"""From similarities between pairs of photos to one per photo: spanning tree, then robust averages, outliers and all."""
+"""Similarity averaging: one similarity per photo from the similarities of pairs, some of which are wrong.
+
+A maximum spanning tree initialises all photos. Rotations, log scales and translations are then averaged in turn, each by
+reweighted least squares over the graph of pairs.
+"""
 
 from __future__ import annotations
 
@@ -17,34 +21,56 @@ from .pair_similarity import PairSimilarities
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-CYCLE_DEG = 5.0
-CYCLE_LOG_SCALE = 0.2
-"""Three pairs in a ring should come back to where they began; what misses it by so much counts half."""
+_MAX_TRIANGLES = 2_000_000  # bounds memory; beyond, every pair keeps the same number of its triangles
 
-MAX_TRIANGLES = 2_000_000
+
+@dataclass(frozen=True)
+class SimilarityAveragingOptions:
+    """Options of `average_similarities`."""
+
+    half_weight_angle_deg: float = 5.0
+    """Rotation error of a triangle of pairs that halves its score. Rotations from predicted depths are good to a
+    degree or two."""
+    half_weight_log_scale: float = 0.2
+    """Error of a triangle's log scale that halves its score."""
+
+
+_DEFAULTS = SimilarityAveragingOptions()
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
-    """World from camera, as a similarity: X = scale R x + t."""
+class PhotoSimilarities:
+    """World from camera, as a similarity per photo: X = scale R x + t."""
 
     scale: Array
+    """(photos,)."""
     rotation: Array
+    """(photos, 3, 3)."""
     translation: Array
+    """(photos, 3)."""
 
     def __len__(self) -> int:
         return len(self.scale)
 
 
-def place(photos: int, pairs: Index, similar: PairSimilarities, weight: Array) -> Placed:
-    """Similarities of all photos of a connected graph of pairs (e, 2), i < j; the world is that of the root's camera,
-    up to its scale."""
-    weight = weight * cycle_consistency(photos, pairs, similar) ** 2 + 1e-12 * weight
+def average_similarities(
+    photos: int,
+    pairs: Index,
+    similar: PairSimilarities,
+    weight: Array,
+    options: SimilarityAveragingOptions = _DEFAULTS,
+) -> PhotoSimilarities:
+    """Average the similarities of a connected graph of pairs (e, 2), a < b, with weights (e,).
+
+    Pairs that are inconsistent with their triangles lose weight first. The world is the frame of the root of the
+    spanning tree, up to its scale.
+    """
+    weight = weight * cycle_consistency(photos, pairs, similar, options) ** 2 + 1e-12 * weight
     placed = _along_tree(photos, pairs, similar, weight)
     a, b = pairs.T
     rotation = placed.rotation
     for _ in range(8):
-        # In the world's axes, to first order: the turn of a minus that of b makes up for what their pair misses.
+        # To first order, in world axes: the rotation update of a minus that of b equals the residual of their pair.
         missed = _log_so3(rotation[b] @ similar.rotation @ rotation[a].transpose(0, 2, 1))
         turn = robust_potentials(photos, pairs, missed, weight)
         rotation = exp_so3(turn) @ rotation
@@ -60,16 +86,23 @@ def place(photos: int, pairs: Index, similar: PairSimilarities, weight: Array) -
     start = placed.translation
     unit = np.median(np.linalg.norm(offset, axis=1))
     moved = robust_potentials(photos, pairs, (offset - (start[a] - start[b])) / max(unit, 1e-300), weight)
-    return Placed(scale, rotation, start + unit * moved)
+    return PhotoSimilarities(scale, rotation, start + unit * moved)
 
 
-def cycle_consistency(photos: int, pairs: Index, similar: PairSimilarities) -> Array:
-    """(e,) how well the triangles of each pair close, from 0 to 1; a half for pairs in none."""
+def cycle_consistency(
+    photos: int, pairs: Index, similar: PairSimilarities, options: SimilarityAveragingOptions = _DEFAULTS
+) -> Array:
+    """(e,) mean score of each pair's triangles, in (0, 1); 0.5 for pairs in no triangle.
+
+    A triangle whose rotations compose to an angle and whose scales compose to a factor s scores
+
+        1 / (1 + (angle / half_weight_angle)^2 + (log s / half_weight_log_scale)^2).
+    """
     ab, bc, ac = _triangles(photos, pairs)
     loop = similar.rotation[ac].transpose(0, 2, 1) @ similar.rotation[bc] @ similar.rotation[ab]
     angle = rotation_angle_deg(loop)
-    growth = np.log(similar.scale[ab] * similar.scale[bc] / similar.scale[ac])
-    good = 1.0 / (1.0 + (angle / CYCLE_DEG) ** 2 + (growth / CYCLE_LOG_SCALE) ** 2)
+    log_scale = np.log(similar.scale[ab] * similar.scale[bc] / similar.scale[ac])
+    good = 1.0 / (1.0 + (angle / options.half_weight_angle_deg) ** 2 + (log_scale / options.half_weight_log_scale) ** 2)
     edges = np.concatenate([ab, bc, ac])
     total = np.bincount(edges, np.tile(good, 3), len(pairs))
     count = np.bincount(edges, minlength=len(pairs))
@@ -82,8 +115,8 @@ def _triangles(photos: int, pairs: Index) -> tuple[Index, Index, Index]:
     start = np.searchsorted(pairs[order, 0], np.arange(photos + 1))
     # Every pair (a, b) with every pair (b, c) that goes on from it.
     onward = np.diff(start)[pairs[:, 1]]
-    if onward.sum() > MAX_TRIANGLES:
-        onward = np.minimum(onward, max(1, MAX_TRIANGLES // len(pairs)))
+    if onward.sum() > _MAX_TRIANGLES:
+        onward = np.minimum(onward, max(1, _MAX_TRIANGLES // len(pairs)))
     first = np.repeat(np.arange(len(pairs)), onward)
     step = np.arange(len(first)) - np.repeat(np.cumsum(onward) - onward, onward)
     second = order[start[pairs[first, 1]] + step]
@@ -96,7 +129,7 @@ def _triangles(photos: int, pairs: Index) -> tuple[Index, Index, Index]:
     return first[closed], second[closed], third[closed]
 
 
-def _along_tree(photos: int, pairs: Index, similar: PairSimilarities, weight: Array) -> Placed:
+def _along_tree(photos: int, pairs: Index, similar: PairSimilarities, weight: Array) -> PhotoSimilarities:
     """Similarities along the spanning tree of the heaviest pairs, from the photo with most weight around it."""
     a, b = pairs.T
     cost = 1.0 / np.maximum(weight, 1e-300)  # the tree of least cost is the one of heaviest pairs
@@ -114,14 +147,14 @@ def _along_tree(photos: int, pairs: Index, similar: PairSimilarities, weight: Ar
         scale[photo] = scale[up] * s
         rotation[photo] = rotation[up] @ r
         translation[photo] = translation[up] + scale[up] * rotation[up] @ t
-    return Placed(scale, rotation, translation)
+    return PhotoSimilarities(scale, rotation, translation)
 
 
 def robust_potentials(photos: int, pairs: Index, difference: Array, weight: Array, iterations: int = 30) -> Array:
-    """(photos, d) values x with x[a] - x[b] near `difference` (e, d) for the pairs (a, b) that agree with the rest.
+    """(photos, d) values x with x[a] - x[b] = difference (e, d) for all pairs (a, b), in the robust least-squares sense.
 
-    Geman-McClure by reweighting, its scale narrowing from the largest errors to what most pairs keep to. The mean of
-    the values is zero.
+    Minimises a Geman-McClure loss by reweighting. Its scale starts at the largest error and shrinks to three times the
+    median error, so that the result does not depend on the start. The mean of the values is zero.
     """
     a, b = pairs.T
     incidence = coo_matrix(
@@ -129,16 +162,16 @@ def robust_potentials(photos: int, pairs: Index, difference: Array, weight: Arra
         shape=(len(pairs), photos),
     ).tocsc()
     x = np.zeros((photos, difference.shape[1]))
-    share, error, width = weight / weight.max(), np.zeros(len(pairs)), np.inf
+    share, error, loss_scale = weight / weight.max(), np.zeros(len(pairs)), np.inf
     for _ in range(iterations):
-        trusted = share / (1.0 + (error / width) ** 2) ** 2 + 1e-9 * share
-        laplacian = (incidence.T @ incidence.multiply(trusted[:, None]).tocsc()).tocsc()
-        x[1:] = splu(laplacian[1:, 1:]).solve((incidence.T @ (trusted[:, None] * difference))[1:])  # x[0] is held
+        robust_weight = share / (1.0 + (error / loss_scale) ** 2) ** 2 + 1e-9 * share
+        laplacian = (incidence.T @ incidence.multiply(robust_weight[:, None]).tocsc()).tocsc()
+        x[1:] = splu(laplacian[1:, 1:]).solve((incidence.T @ (robust_weight[:, None] * difference))[1:])  # x[0] is held
         error = np.linalg.norm(x[a] - x[b] - difference, axis=1)
-        narrower = max(0.5 * min(width, float(error.max())), 3.0 * _weighted_median(error, share), 1e-9)
-        if narrower > 0.9 * width:
+        narrower = max(0.5 * min(loss_scale, float(error.max())), 3.0 * _weighted_median(error, share), 1e-9)
+        if narrower > 0.9 * loss_scale:
             break
-        width = narrower
+        loss_scale = narrower
     return np.asarray(x - x.mean(axis=0))
 
 

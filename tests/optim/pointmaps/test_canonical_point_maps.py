@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from unposed.optim.pointmaps.canonical_maps import canonical, focal_robust, focal_weiszfeld, plausible_focal
+from unposed.optim.pointmaps.canonical_point_maps import canonical_point_map
+from unposed.optim.pointmaps.predicted_focals import focal_robust, focal_weiszfeld, plausible_focal
 
 Arrays = dict[str, NDArray[Any]]
 SANE, SPOILT = ("0", "1", "3"), ("2", "4", "5")
@@ -75,14 +76,14 @@ def test_maps_without_an_opinion() -> None:
 @pytest.mark.parametrize(("case", "predictions", "block"), [("avg-angle", 3, 8), ("single_S4", 1, 4)])
 def test_published_canonical_maps(reference: Callable[[str], Arrays], case: str, predictions: int, block: int) -> None:
     published = reference("fixtures/canonical.safetensors")
-    found = canonical(published["ptmaps"][:predictions], published["confs"][:predictions], block)
+    found = canonical_point_map(published["ptmaps"][:predictions], published["confs"][:predictions], block)
     for ours, theirs in zip(found, ("canon", "canon2", "conf"), strict=True):
         np.testing.assert_allclose(ours, published[f"{case}.{theirs}"], rtol=1e-5, atol=1e-5)
 
 
 def test_published_offsets(reference: Callable[[str], Arrays]) -> None:
     published = reference("fixtures/canonical.safetensors")
-    ratio = canonical(published["ptmaps"], published["confs"]).depth_ratio
+    ratio = canonical_point_map(published["ptmaps"], published["confs"]).depth_ratio
     x, y = published["offsets.xy"].T
     assert np.array_equal(y // 8 * 8 + x // 8, published["offsets.idx"])
     relative = ratio[y, x] / ratio[y // 8 * 8 + 4, x // 8 * 8 + 4]
@@ -92,7 +93,7 @@ def test_published_offsets(reference: Callable[[str], Arrays]) -> None:
 def test_scales_of_predictions_do_not_bend_the_surface() -> None:
     depth = 3.0 + 0.02 * np.mgrid[:32, :48][1] + 0.3 * np.sin(np.mgrid[:32, :48][0] / 5.0)
     one = a_map(40.0, depth)
-    both = canonical(np.stack([one, 2.5 * one]), np.full((2, 32, 48), 3.0, np.float32))
-    alone = canonical(one[None], np.full((1, 32, 48), 3.0, np.float32))
+    both = canonical_point_map(np.stack([one, 2.5 * one]), np.full((2, 32, 48), 3.0, np.float32))
+    alone = canonical_point_map(one[None], np.full((1, 32, 48), 3.0, np.float32))
     np.testing.assert_allclose(both.depth_ratio, alone.depth_ratio, atol=2e-4)
     np.testing.assert_allclose(alone.depth_ratio[4::8, 4::8], 1.0, atol=1e-6)

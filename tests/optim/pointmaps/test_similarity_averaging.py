@@ -6,8 +6,13 @@ from itertools import combinations
 
 import numpy as np
 
-from unposed.optim.pointmaps.graph_average import _triangles, cycle_consistency, place, robust_potentials
 from unposed.optim.pointmaps.pair_similarity import PairSimilarities
+from unposed.optim.pointmaps.similarity_averaging import (
+    _triangles,
+    average_similarities,
+    cycle_consistency,
+    robust_potentials,
+)
 from unposed.optim.rotations import exp_so3
 from unposed.optim.similarity import rotation_angle_deg
 
@@ -53,7 +58,7 @@ def test_similarities_of_all_photos_despite_wrong_pairs() -> None:
     pairs = graph(20, 0.6, rng)
     turn, scale, shift, bad, similar = similarities(20, pairs, rng, 0.3)
     assert bad.sum() > 20
-    placed = place(20, pairs, similar, np.ones(len(pairs)))
+    placed = average_similarities(20, pairs, similar, np.ones(len(pairs)))
     # The world is free up to a similarity: compare what photo 0 sees of the others.
     own, true = placed.rotation[0].T @ placed.rotation, turn[0].T @ turn
     assert rotation_angle_deg(own @ true.transpose(0, 2, 1)).max() < 0.1
@@ -77,6 +82,6 @@ def test_a_chain_is_followed_exactly() -> None:
     rng = np.random.default_rng(4)
     pairs = np.array([(0, 1), (1, 2), (2, 3)])
     turn, _, _, _, similar = similarities(4, pairs, rng, 0.0)
-    placed = place(4, pairs, similar, np.ones(3))
+    placed = average_similarities(4, pairs, similar, np.ones(3))
     own, true = placed.rotation[0].T @ placed.rotation, turn[0].T @ turn
     np.testing.assert_allclose(own, true, atol=1e-9)

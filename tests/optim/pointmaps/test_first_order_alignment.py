@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from unposed.optim.pointmaps.first_order import (
+from unposed.optim.pointmaps.first_order_alignment import (
     COARSE,
     FINE,
     FirstOrderAlignment,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from unposed.optim.pair.reciprocal import (
+from unposed.optim.pair.reciprocal_matching import (
     Neighbours,
     Pairs,
     basins,
@@ -22,7 +22,7 @@ from unposed.optim.pair.reciprocal import (
     reciprocal,
     seed_grid,
 )
-from unposed.optim.pair.reciprocal import _neighbours_on_device as neighbours_on_device
+from unposed.optim.pair.reciprocal_matching import _neighbours_on_device as neighbours_on_device
 
 Arrays = dict[str, NDArray[Any]]
 SIZE_A, SIZE_B = (48, 64), (40, 56)
