@@ -46,7 +46,7 @@ class ExifCameras:
     """
 
     grain: ClassVar[Grain] = Grain.COLLECTION
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
     model: CameraModel = "SIMPLE_RADIAL"

