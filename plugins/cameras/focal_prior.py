@@ -79,8 +79,9 @@ def sensor_mm(exif: Exif) -> float | None:
     for name in (model, f"{maker} {model}"):
         if name in SENSOR_MM:
             return SENSOR_MM[name]
-    if exif.model:
-        return database_sensor_mm(exif.make or "", exif.model)
+    if exif.model:  # the database wants the model with or without the maker's name, as the case may be
+        bare = model.removeprefix(maker).strip()
+        return database_sensor_mm(maker, bare) or database_sensor_mm(exif.make or "", exif.model)
     phone, camera, _ = (exif.lens or "").partition(" back camera")
     return database_sensor_mm("Apple", phone) if camera else None
 
