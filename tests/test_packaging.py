@@ -90,6 +90,7 @@ def built(kind: str, source: Path, folder: Path) -> Path:
     return folder / done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only git knows what belongs to the sources")
 def test_the_source_distribution_is_the_repository_and_installs(tmp_path: Path, packaged: dict[str, Path]) -> None:
     """Built from what git tracks; a wheel built from it in turn has every package, and its command line answers."""

@@ -54,6 +54,7 @@ def begun(log: Path) -> dict[str, int]:
     return {node: nodes.count(node) for node in set(nodes)}
 
 
+@pytest.mark.slow
 def test_killed_at_ten_moments(tmp_path: Path) -> None:
     undisturbed = result(start(tmp_path / "undisturbed"))
     cache, log = tmp_path / "killed", tmp_path / "calls.log"

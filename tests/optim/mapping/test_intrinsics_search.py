@@ -40,6 +40,7 @@ def focal_errors_percent(world: Any, verdict: IntrinsicsChoice) -> np.ndarray:
     return 100.0 * np.abs(found / world.photo_intrinsics[:, 0] - 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("pairs_tell", [True, False])
 def test_a_shared_focal_is_found_from_afar(collection: Make, factor: float, pairs_tell: bool) -> None:
@@ -66,6 +67,7 @@ def test_two_cameras_of_different_size(collection: Make, factor: float) -> None:
     assert len(verdict.intrinsics.models) == 2
 
 
+@pytest.mark.slow
 def test_photos_of_one_size_but_two_lenses_are_told_apart(collection: Make) -> None:
     world = collection(noise_px=0.5, lenses=(WIDE, TELE))
     verdict = found_for(world)
@@ -156,6 +158,7 @@ def test_photos_that_do_not_tell_leave_it_at_the_usual(collection: Make) -> None
     assert verdict.intrinsics.rows[0, 0] == pytest.approx(0.4 * LONG[0], rel=0.25)
 
 
+@pytest.mark.slow
 def test_look_alikes_do_not_drown_the_cost(collection: Make) -> None:
     """Photos far apart on a ring match key points that show different things, but fit the motion between neighbours."""
     world = collection(noise_px=0.5, points=1500, photos=14, sweep_deg=360.0)

@@ -109,6 +109,7 @@ def test_losses_and_gradients_along_the_published_path(
             np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "phases", "shared", "end"),
     [
@@ -190,6 +191,7 @@ def relative_errors_deg(found: FirstOrderAlignment, truth: np.ndarray) -> np.nda
     return np.degrees(np.arccos(np.clip((turned - 1.0) / 2.0, -1.0, 1.0)))
 
 
+@pytest.mark.slow
 def test_perfect_matches_are_aligned() -> None:
     matched, truth = made_up()
     tree = Tree(2, [(2, 1), (2, 3), (1, 0), (3, 4)])

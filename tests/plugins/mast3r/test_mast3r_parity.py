@@ -159,6 +159,7 @@ def test_lower_precision_stays_near(
     assert 0 < typical < 8 * steps
 
 
+@pytest.mark.slow
 def test_the_real_architecture(reference: Callable[[str], Any]) -> None:
     published: Arrays = reference("fixtures/full_mast3r_hashweights.safetensors")
     shapes: dict[str, list[int]] = reference("mast3r_state_dict.json")
@@ -179,6 +180,7 @@ def test_the_real_architecture(reference: Callable[[str], Any]) -> None:
     assert_views(net.decode(one, two, *sizes), published, "")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # which the translator uses itself
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch translates for a CPU by way of a C++ compiler")
 def test_translated_blocks_say_the_same(
