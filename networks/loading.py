@@ -16,11 +16,11 @@ from unposed.pipeline.errors import ConfigError
 Net = TypeVar("Net", bound=nn.Module)
 
 _building = threading.Lock()
-NAMED = 3
+_MAX_LISTED_NAMES = 3
 """Parameters that are named one by one when a file does not have what a network needs."""
 
 
-def network(build: Callable[..., nn.Module], weights: Path | None, device: str, *options: object) -> Any:
+def cached_network(build: Callable[..., nn.Module], weights: Path | None, device: str, *options: object) -> Any:
     """`build(weights, *options)` for inference on the device; the same object as long as file and options are."""
     assert weights is not None  # the engine fills weights in before a stage is called
     state = weights.stat()
@@ -35,7 +35,7 @@ def _built(
     return build(weights, *options).eval().requires_grad_(False).to(device)
 
 
-def read_state(path: Path, *inside: str) -> dict[str, Tensor]:
+def read_parameters(path: Path, *inside: str) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, or of the first part of it that has one of the names `inside`.
 
     Nothing in the file is executed. ConfigError if it holds anything else.
@@ -53,7 +53,7 @@ def read_state(path: Path, *inside: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def misfits(net: nn.Module, state: Mapping[str, Tensor], without: Collection[str] = ()) -> str:
+def parameter_mismatch(net: nn.Module, state: Mapping[str, Tensor], without: Collection[str] = ()) -> str:
     """What of these parameters is not the network's, and what of its is missing; empty if they fit. `without` are names
     that need not be there."""
     wanted = net.state_dict()
@@ -65,16 +65,16 @@ def misfits(net: nn.Module, state: Mapping[str, Tensor], without: Collection[str
         if name in state and state[name].shape != value.shape
     ]
     return "; ".join(
-        f"{what}{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
+        f"{what}{', '.join(names[:_MAX_LISTED_NAMES])}{f' and {len(names) - _MAX_LISTED_NAMES} more' if len(names) > _MAX_LISTED_NAMES else ''}"
         for what, names in (("it lacks ", missing), ("it has ", strange), ("", misshapen))
         if names
     )
 
 
-def filled(net: Net, state: Mapping[str, Tensor], path: Path, without: Collection[str] = ()) -> Net:
+def load_parameters(net: Net, state: Mapping[str, Tensor], path: Path, without: Collection[str] = ()) -> Net:
     """The network with these parameters. ConfigError names what does not fit; `without` are names that need not be
     there, since they are no parameters."""
-    if problems := misfits(net, state, without):
+    if problems := parameter_mismatch(net, state, without):
         raise ConfigError(f"{path}: weights of another network than {type(net).__name__}: {problems}")
     net.load_state_dict({**net.state_dict(), **state})
     return net

@@ -84,7 +84,8 @@ def _some(count: int, most: int) -> Index:
 def _lattice(grid: DepthGrid, size: Array) -> Array:
     row, column = np.indices(grid.depth.shape).reshape(2, -1)
     xy = np.array(grid.origin_px) + np.array(grid.step_px) * np.column_stack([column, row])
-    return log_depth_lattice(xy, grid.depth.ravel().astype(np.float64), grid.confidence.ravel().astype(np.float64), size)
+    depth, confidence = grid.depth.ravel().astype(np.float64), grid.confidence.ravel().astype(np.float64)
+    return log_depth_lattice(xy, depth, confidence, size)
 
 
 def _maps(

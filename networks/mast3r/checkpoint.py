@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 from unposed.pipeline.errors import ConfigError
 
-from ..loading import misfits
+from ..loading import parameter_mismatch
 from .config import UnknownArchitecture, config_from, parse_constructor
-from .network import Network
+from .network import Mast3rNetwork
 
-State = dict[str, Tensor]
+Parameters = dict[str, Tensor]
 
 _scalar: Any = np.float64(0).__reduce__()[0]
 """What NumPy writes its numbers with; where it lies depends on NumPy's version."""
-HARMLESS: list[Any] = [
+SAFE_GLOBALS: list[Any] = [
     # What training scripts leave in a checkpoint beside tensors: bags of settings, file names and numbers. None of
     # them does anything when it is made.
     argparse.Namespace,
@@ -45,7 +45,7 @@ HARMLESS: list[Any] = [
 
 def load_network(
     path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False
-) -> Network:
+) -> Mast3rNetwork:
     """The network of a file, ready for inference.
 
     `dtype` is that of the transformers' parameters and matrix products; norms, rotations and heads stay in float32.
@@ -65,8 +65,8 @@ def load_network(
 
 
 def network_of(
-    state: State, arguments: Mapping[str, Any], path: Path, device: torch.device, dtype: torch.dtype
-) -> Network:
+    state: Parameters, arguments: Mapping[str, Any], path: Path, device: torch.device, dtype: torch.dtype
+) -> Mast3rNetwork:
     """The network with these parameters, which are not copied where device and type stay the same. `path` is for
     messages. Empties `state`, so that what is converted may go piece by piece."""
     full = complete(state)
@@ -74,10 +74,10 @@ def network_of(
     try:
         config = config_from({name: tuple(value.shape) for name, value in full.items()}, arguments)
         with torch.device("meta"):
-            network = Network(config)
+            network = Mast3rNetwork(config)
     except (UnknownArchitecture, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
-    if problems := misfits(network, full):
+    if problems := parameter_mismatch(network, full):
         raise ConfigError(f"{path}: not all of a network of the DUSt3R and MASt3R family: {problems}")
     for name in full:
         value = full[name]
@@ -88,7 +88,7 @@ def network_of(
     return network.eval().requires_grad_(False)
 
 
-def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[State, dict[str, Any]]:
+def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[Parameters, dict[str, Any]]:
     """The parameters in a file, and the constructor's arguments, as far as the file has them."""
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
@@ -113,7 +113,7 @@ _ALLOWING = threading.Lock()
 def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
     """The dictionary in a file of torch.save, its tensors mapped or read; ConfigError if it holds anything live."""
     try:
-        with _ALLOWING, torch.serialization.safe_globals(HARMLESS):
+        with _ALLOWING, torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever unpickling someone's file may raise
         reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
@@ -125,14 +125,14 @@ def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
     return content
 
 
-def tensors_of(state: object, path: Path) -> State:
+def tensors_of(state: object, path: Path) -> Parameters:
     """A dictionary of tensors, or ConfigError."""
     if not (isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values())):
         raise ConfigError(f"{path}: holds no weights by name")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
-def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[Parameters, dict[str, Any]]:
     try:
         state = load_file(path)
         beside = path.with_name("config.json")
@@ -148,7 +148,7 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
     }
 
 
-def complete(state: Mapping[str, Tensor]) -> State:
+def complete(state: Mapping[str, Tensor]) -> Parameters:
     """With what files may leave out because it is a copy, and without what CroCo paints pictures with.
 
     The convolutions of each level go by two names; and before they are trained apart both decoders are the same.

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import networkx as nx
 import numpy as np
 
-from unposed.optim.pointmaps.first_order_alignment import COARSE, align_first_order
+from unposed.optim.pointmaps.first_order_alignment import COARSE_PHASE, align_first_order
 from unposed.pipeline.artifacts import (
     CameraPriors,
     Doubts,
@@ -33,8 +33,8 @@ class Adam:
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
-    iterations: Annotated[int, Within("[1, inf)")] = COARSE.iterations
-    rate: Annotated[float, Within("(0, 1]")] = COARSE.rate
+    iterations: Annotated[int, Within("[1, inf)")] = COARSE_PHASE.iterations
+    rate: Annotated[float, Within("(0, 1]")] = COARSE_PHASE.rate
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Points of the result; they are not needed for the poses."""
 
@@ -53,7 +53,7 @@ class Adam:
         scenes = []
         for member in sorted(nx.connected_components(graph), key=lambda photos: (-len(photos), min(photos))):
             chain = chain_of(sorted(member), evidence.matches.pairs, matching, verification)
-            phase = replace(COARSE, iterations=self.iterations, rate=self.rate)
+            phase = replace(COARSE_PHASE, iterations=self.iterations, rate=self.rate)
             found = align_first_order(chain.matched, chain.tree, (phase,))
             bundle = sketch(
                 evidence,

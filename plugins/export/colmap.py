@@ -11,7 +11,7 @@ from unposed.pipeline.colmap_model import write_components
 
 
 @dataclass(frozen=True)
-class Colmap:
+class ColmapExport:
     """Writes folder/sparse/0, folder/sparse/1 ..., largest component first."""
 
     format: Literal["binary", "text"] = "binary"

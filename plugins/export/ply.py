@@ -23,7 +23,7 @@ FRUSTUM_SIZE = 0.02
 
 
 @dataclass(frozen=True)
-class Ply:
+class PlyExport:
     """Writes folder/points-0.ply with colours, points-1.ply for the next component, and so on."""
 
     cameras: bool = False

@@ -23,7 +23,7 @@ from unposed.pipeline.stage import StageError
 
 
 @dataclass(frozen=True)
-class Splat:
+class SplatExport:
     """Undistorted photos in folder/images, and folder/sparse/0, a COLMAP model of them.
 
     Cameras are PINHOLE with the principal point in the middle, since some trainers know nothing else and do not

@@ -15,7 +15,7 @@ from unposed.pipeline.stage import Grain
 
 from .sampling import colours, visible
 
-CENTRE_PX = 0.25
+_OPENCV_OFFSET_PX = 0.25
 """From OpenCV's key point coordinates to ours. Its top-left pixel has its centre at (0, 0), ours at (0.5, 0.5); and
 its doubled picture, on which it searches, is shifted by a quarter of a pixel that it does not take back."""
 
@@ -66,7 +66,7 @@ class Sift:
         if not points or raw is None:
             points, raw = [], np.zeros((0, 128), np.float32)
         x, y, diameter = np.array([(*p.pt, p.size) for p in points], np.float32).reshape(-1, 3).T
-        xy = np.stack([x, y], axis=1) + np.float32(CENTRE_PX)
+        xy = np.stack([x, y], axis=1) + np.float32(_OPENCV_OFFSET_PX)
         order = np.argsort(-diameter, kind="stable")
         if mask is not None:
             order = order[visible(mask, picture, xy[order])]

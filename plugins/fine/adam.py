@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.pointmaps.first_order_alignment import FINE, Problem, finish, run
+from unposed.optim.pointmaps.first_order_alignment import FINE_PHASE, FirstOrderProblem, alignment_result, run_adam
 from unposed.pipeline.artifacts import (
     CameraPriors,
     Doubts,
@@ -32,11 +32,11 @@ class Adam:
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
-    iterations: Annotated[int, Within("[1, inf)")] = FINE.iterations
-    rate: Annotated[float, Within("(0, 1]")] = FINE.rate
-    principal: bool = FINE.principal
+    iterations: Annotated[int, Within("[1, inf)")] = FINE_PHASE.iterations
+    rate: Annotated[float, Within("(0, 1]")] = FINE_PHASE.rate
+    principal: bool = FINE_PHASE.principal
     """Free as published, though nothing holds it: held, rotations are several times as exact where it is central."""
-    depth: bool = FINE.depth
+    depth: bool = FINE_PHASE.depth
     """Whether the depths of the anchors move as well."""
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 1000
     """Points of the result, made of the matches when the cameras are found."""
@@ -53,14 +53,14 @@ class Adam:
     ) -> SparseModels:
         evidence = evidence_of(photos, features, matching, verification, doubts)
         belief = belief_of(cameras, evidence.unit_px)
-        phase = replace(FINE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth)
+        phase = replace(FINE_PHASE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth)
         scenes = []
         for scene in coarse.models:
             chain = chain_of(scene.photos.tolist(), evidence.matches.pairs, matching, verification)
-            problem = Problem(chain.matched, chain.tree)
+            problem = FirstOrderProblem(chain.matched, chain.tree)
             start = problem.state_of(*chain.start(scene))
-            state, losses = run(problem, start, phase)
-            found = finish(problem, state, losses)
+            state, losses = run_adam(problem, start, phase)
+            found = alignment_result(problem, state, losses)
             bundle = sketch(
                 evidence,
                 evidence.matches.select(np.asarray(np.isin(evidence.matches.pairs, scene.photos).all(axis=1))),

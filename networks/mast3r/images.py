@@ -21,7 +21,7 @@ SQUARE_PX = 224
 
 
 @dataclass(frozen=True)
-class Frame:
+class ImageFrame:
     """Where the pixels of a network's picture lie in the photo."""
 
     size: tuple[int, int]
@@ -42,24 +42,24 @@ class Frame:
         return inside
 
 
-def framed(photo: Bytes, size: int, *, squares: bool = False) -> tuple[Bytes, Frame]:
+def fit_image(photo: Bytes, size: int, *, squares: bool = False) -> tuple[Bytes, ImageFrame]:
     """An upright (h, w, 3) photo as a picture whose longer side is `size`, and where it lies in the photo.
 
     Photos that become exactly square lose a quarter of their height, unless `squares` are welcome: the networks were
     trained on 4:3 and wider. A size of 224 gives a central square.
     """
     height, width = photo.shape[:2]
-    reduced, box = layout(width, height, size, squares=squares)
+    reduced, box = resize_and_crop(width, height, size, squares=squares)
     longest = max(width, height)
     filter_ = Image.Resampling.LANCZOS if longest > max(reduced) else Image.Resampling.BICUBIC
     left, top, right, bottom = box
     picture = Image.fromarray(photo).resize(reduced, filter_).crop(box)
     step = width / reduced[0], height / reduced[1]
-    frame = Frame((bottom - top, right - left), ((left + 0.5) * step[0], (top + 0.5) * step[1]), step)
+    frame = ImageFrame((bottom - top, right - left), ((left + 0.5) * step[0], (top + 0.5) * step[1]), step)
     return np.asarray(picture), frame
 
 
-def layout(
+def resize_and_crop(
     width: int, height: int, size: int, *, squares: bool = False
 ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
     """Width and height to which a photo is resized, and what is cropped from it: left, top, right, bottom."""
@@ -81,7 +81,7 @@ def layout(
     return (w, h), (x - half_w, y - half_h, x + half_w, y + half_h)
 
 
-def as_images(pictures: Sequence[Bytes]) -> Tensor:
+def image_batch(pictures: Sequence[Bytes]) -> Tensor:
     """(b, 3, h, w) float32 in [-1, 1] of (h, w, 3) pictures of one size."""
     stacked = torch.from_numpy(np.stack(pictures)).movedim(-1, 1)
     return (stacked.float() / 255.0 - 0.5) / 0.5

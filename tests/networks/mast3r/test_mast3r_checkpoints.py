@@ -19,16 +19,16 @@ from torch import Tensor
 from unposed.networks.mast3r.checkpoint import load_network, network_of, read_checkpoint, read_torch
 from unposed.networks.mast3r.config import (
     DptConfig,
-    NetworkConfig,
+    Mast3rConfig,
     StackConfig,
     UnknownArchitecture,
     config_from,
     parse_constructor,
 )
-from unposed.networks.mast3r.network import Network
+from unposed.networks.mast3r.network import Mast3rNetwork
 from unposed.pipeline.errors import ConfigError
 
-SMALL = NetworkConfig(
+SMALL = Mast3rConfig(
     encoder=StackConfig(16, 2, 2),
     decoder=StackConfig(8, 4, 2),
     dpt=DptConfig(levels=(4, 4, 8, 8), fused=8, last=4),
@@ -41,12 +41,12 @@ ARGUMENTS = (
 )
 
 
-def made_up(config: NetworkConfig = SMALL, seed: int = 0) -> dict[str, Tensor]:
+def made_up(config: Mast3rConfig = SMALL, seed: int = 0) -> dict[str, Tensor]:
     torch.manual_seed(seed)
-    return Network(config).state_dict()
+    return Mast3rNetwork(config).state_dict()
 
 
-def seen(network: Network) -> Tensor:
+def seen(network: Mast3rNetwork) -> Tensor:
     images = torch.linspace(-1, 1, 2 * 3 * 32 * 48).reshape(2, 3, 32, 48)
     tokens = network.encode(images)
     if network.config.head == "none":
@@ -100,7 +100,7 @@ def test_one_decoder_stands_for_two_until_they_are_trained_apart(tmp_path: Path)
 
 def test_linear_heads(tmp_path: Path) -> None:
     """The head is one matrix per token: channel, row and column of the pixel, in this order."""
-    config = NetworkConfig(SMALL.encoder, SMALL.decoder, head="linear", dpt=DptConfig(), descriptor_width=0)
+    config = Mast3rConfig(SMALL.encoder, SMALL.decoder, head="linear", dpt=DptConfig(), descriptor_width=0)
     state = made_up(config)
     head = "downstream_head2.proj."
     state[head + "weight"] = torch.zeros_like(state[head + "weight"])
@@ -130,7 +130,7 @@ def test_croco_gives_tokens_only(tmp_path: Path) -> None:
 
 
 def test_wrong_sizes_are_refused() -> None:
-    network = Network(SMALL)
+    network = Mast3rNetwork(SMALL)
     with pytest.raises(ValueError, match="50 x 32 px: both sides must be multiples of 16"):
         network.encode(torch.zeros(1, 3, 32, 50))
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from unposed.pipeline.errors import ConfigError
 
-from .checkpoint import State, read_torch, tensors_of
+from .checkpoint import Parameters, read_torch, tensors_of
 
-NORM_EPS = 1e-5
-FEATURES = 300
+_NORM_EPS = 1e-5
+_DEFAULT_FEATURES = 300
 """Of a photo, where the file does not say."""
 
 
@@ -77,7 +77,7 @@ class RetrievalHead:
         for i, layer in enumerate(self.layers):
             deep = F.linear(deep, *layer.linear)
             if layer.norm is not None:
-                deep = F.layer_norm(deep, deep.shape[-1:], *layer.norm, eps=NORM_EPS)
+                deep = F.layer_norm(deep, deep.shape[-1:], *layer.norm, eps=_NORM_EPS)
             if i + 1 < len(self.layers):
                 deep = F.gelu(deep)
         x = x + deep if self.residual and self.layers else deep
@@ -102,7 +102,7 @@ def load_retrieval_head(path: Path) -> RetrievalHead:
     return head_from(tensors_of(content.get("model"), path), vars(settings), path)
 
 
-def head_from(state: State, settings: dict[str, Any], path: Path) -> RetrievalHead:
+def head_from(state: Parameters, settings: dict[str, Any], path: Path) -> RetrievalHead:
     """ConfigError if there are parameters that it would not use, or too few."""
     weights = settings.get("featweights", "l2norm")
     if weights != "l2norm":
@@ -118,19 +118,19 @@ def head_from(state: State, settings: dict[str, Any], path: Path) -> RetrievalHe
             layers=layers,
             after=_whitening(state, "postwhiten"),
             residual=bool(settings.get("residual", False)),
-            features=float(settings.get("nfeat", FEATURES)),
+            features=float(settings.get("nfeat", _DEFAULT_FEATURES)),
         )
     except (KeyError, IndexError) as error:
         raise ConfigError(f"{path}: no complete retrieval head: it lacks {error.args[0]}") from error
 
 
-def _whitening(state: State, name: str) -> Whitening | None:
+def _whitening(state: Parameters, name: str) -> Whitening | None:
     if f"{name}.m" not in state and f"{name}.p" not in state:
         return None
     return Whitening(state[f"{name}.m"].double(), state[f"{name}.p"].double())
 
 
-def _layers(state: State) -> tuple[Layer, ...]:
+def _layers(state: Parameters) -> tuple[Layer, ...]:
     """Matrices are the linear maps, vectors belong to the norm that follows."""
     numbers = sorted({int(found[1]) for name in state if (found := re.match(r"projector\.(\d+)\.", name))})
     layers: list[Layer] = []
