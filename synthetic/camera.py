@@ -2,6 +2,9 @@
 
 Pixels are COLMAP's: the centre of the top-left pixel is (0.5, 0.5). Cameras look along +z with y down;
 the world's z points up.
+
+This is the ground truth of tests, so its projection is deliberately independent of optim/cameras.py, with names of its
+own: a mistake there must not cancel out here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SparseModels by name: the ordinary case, and one for every way in which photos are hard."""
+"""Scenes by name: the ordinary case, and one for every way in which photos are hard."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def repeated_facade(photos: int = 24, width: int = 640, seed: int = 0) -> Scene:
     return Scene("repeated_facade", building(seed), _ring(lens, photos, 9.5, (1.6, 2.4), (0, 0, 1.4), 90))
 
 
-def symmetric(photos: int = 36, width: int = 640, seed: int = 0) -> Scene:
+def symmetric_hall(photos: int = 36, width: int = 640, seed: int = 0) -> Scene:
     """A hall with two equal fronts in relief, seen from all around: half a turn maps it onto itself, but for its ends
     and what stands around it."""
     lens = simple_lens(width, width * 2 // 3, 64)
-    return Scene("symmetric", two_fronts(seed), _ring(lens, photos, 8.0, (1.6, 2.3), (0, 0, 1.2), 90))
+    return Scene("symmetric_hall", two_fronts(seed), _ring(lens, photos, 8.0, (1.6, 2.3), (0, 0, 1.2), 90))
 
 
 def portrait_landscape(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
@@ -167,7 +167,7 @@ SCENES: Mapping[str, Callable[..., Scene]] = {
         pure_rotation,
         planar_wall,
         repeated_facade,
-        symmetric,
+        symmetric_hall,
         portrait_landscape,
         two_cameras,
         turntable,

@@ -21,8 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unposed.pipeline.errors import ConfigError
-
+from ..errors import DeviceError, WeightsError
 from ..loading import parameter_mismatch
 from .config import UnknownArchitecture, config_from, parse_constructor
 from .network import Mast3rNetwork
@@ -52,7 +51,7 @@ def load_network(
     On a CPU the file is mapped into memory: parts of the network that are not used take none. `compiled` has the
     transformer blocks translated for the device at their first use, which takes a minute.
 
-    ConfigError says in one line what is wrong with a file, or with the device.
+    WeightsError says in one line what is wrong with a file, or with the device.
     """
     place = device_of(device)
     # What is converted on the spot is better read than mapped: it could not be dropped piece by piece.
@@ -76,9 +75,9 @@ def network_of(
         with torch.device("meta"):
             network = Mast3rNetwork(config)
     except (UnknownArchitecture, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
+        raise WeightsError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
     if problems := parameter_mismatch(network, full):
-        raise ConfigError(f"{path}: not all of a network of the DUSt3R and MASt3R family: {problems}")
+        raise WeightsError(f"{path}: not all of a network of the DUSt3R and MASt3R family: {problems}")
     for name in full:
         value = full[name]
         # Convolutions on tensor cores want channels last.
@@ -100,7 +99,7 @@ def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[Parameters, dic
             try:
                 _, arguments = parse_constructor(text)
             except UnknownArchitecture as error:
-                raise ConfigError(f"{path}: {error}") from error
+                raise WeightsError(f"{path}: {error}") from error
     elif isinstance(content.get("croco_kwargs"), Mapping):
         arguments = dict(content["croco_kwargs"])
     return tensors_of(content.get("model", content), path), arguments
@@ -111,7 +110,7 @@ _ALLOWING = threading.Lock()
 
 
 def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
-    """The dictionary in a file of torch.save, its tensors mapped or read; ConfigError if it holds anything live."""
+    """The dictionary in a file of torch.save, its tensors mapped or read; WeightsError if it holds anything live."""
     try:
         with _ALLOWING, torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -119,16 +118,16 @@ def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             reason = "it asks for code to be run, or for objects that are no weights"
-        raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error
+        raise WeightsError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{path}: holds no weights by name")
+        raise WeightsError(f"{path}: holds no weights by name")
     return content
 
 
 def tensors_of(state: object, path: Path) -> Parameters:
-    """A dictionary of tensors, or ConfigError."""
+    """A dictionary of tensors, or WeightsError."""
     if not (isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values())):
-        raise ConfigError(f"{path}: holds no weights by name")
+        raise WeightsError(f"{path}: holds no weights by name")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
@@ -138,9 +137,9 @@ def _read_safetensors(path: Path) -> tuple[Parameters, dict[str, Any]]:
         beside = path.with_name("config.json")
         arguments = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {error}") from error
+        raise WeightsError(f"{path}: cannot be read as weights, it may be incomplete: {error}") from error
     if not isinstance(arguments, Mapping):
-        raise ConfigError(f"{path}: its config.json is no table of settings")
+        raise WeightsError(f"{path}: its config.json is no table of settings")
     numbers = {"inf": float("inf"), "-inf": float("-inf")}  # JSON has no word for them
     return state, {
         name: tuple(numbers.get(str(v), v) for v in value) if isinstance(value, list) else value
@@ -174,7 +173,7 @@ def _type_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
 
 
 def device_of(device: str) -> torch.device:
-    """ConfigError where it is not there."""
+    """The device; DeviceError if it is not available."""
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {device} was asked for, and there is no CUDA device that PyTorch can use: use cpu")
+        raise DeviceError(f"device {device} was asked for, and there is no CUDA device that PyTorch can use: use cpu")
     return torch.device(device)

@@ -1,4 +1,4 @@
-"""The transformer blocks of the family: pre-norm attention with positions as rotations, and a two-layer perceptron.
+"""Transformer blocks of CroCo: pre-norm attention with rotary position embedding (RoPE), and a two-layer MLP.
 
 Names of modules are those of the published parameters.
 """

@@ -1,4 +1,4 @@
-"""From the decoder's tokens to a value per pixel. Names of modules are those of the published parameters."""
+"""Linear, DPT and local-feature heads: decoder tokens to values per pixel. Module names are those of checkpoints."""
 
 from __future__ import annotations
 

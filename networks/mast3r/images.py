@@ -1,4 +1,4 @@
-"""Photos as the networks want them: reduced so that the longer side fits, cropped at the centre to whole patches."""
+"""Resize and crop photos for the network: the longer side to a given size, then centred to whole patches."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from unposed.pipeline.artifacts import Bytes
-from unposed.pipeline.stage import StageError
-
+from ..errors import ImageSizeError
 from .config import PATCH_PX
+
+Bytes = NDArray[np.uint8]
 
 SQUARE_PX = 224
 """Networks for pictures of this size see a central square."""
@@ -74,7 +74,7 @@ def resize_and_crop(
         if w == h and not squares:
             half_h = 3 * half_w // 4
     if not (half_w and half_h):
-        raise StageError(
+        raise ImageSizeError(
             f"a photo of {width} x {height} px is too narrow: reduced to {size} px its shorter side has {min(w, h)}, "
             f"and {PATCH_PX} are needed"
         )

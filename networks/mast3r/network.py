@@ -1,4 +1,4 @@
-"""The network: pictures to tokens, once per picture; the tokens of two pictures to what is seen of both.
+"""The DUSt3R and MASt3R network: images to tokens, and tokens of two images to point maps and descriptors.
 
 The encoder knows one picture at a time, so that its tokens may be kept. The decoders look at two, and everything they
 say is in the frame of the first one's camera.

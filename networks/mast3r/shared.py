@@ -18,7 +18,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def load_shared_network(weights: Path | None, device: str, precision: Precision = "auto") -> Mast3rNetwork:
-    """The same object for everyone who asks for the same. ConfigError if the file is not as it should be."""
+    """The same object for everyone who asks for the same. WeightsError if the file is not as it should be."""
     if precision == "auto":
         precision = "float32" if device == "cpu" else "bfloat16"
     shared: Mast3rNetwork = cached_network(_build, weights, device, device, precision)

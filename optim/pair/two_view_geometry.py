@@ -159,7 +159,7 @@ def error_scale(size: tuple[int, int], options: TwoViewOptions = _DEFAULTS) -> f
 
 
 def line_probability(xy: Array) -> float:
-    """Probability p that a random point lies within 1 of a line: area of the strip, 2 diagonal, over that of the points.
+    """Probability p that a random point lies within 1 of a line: area of that strip over the area of the points.
 
     The area is that of the rectangle with the covariance of the points (n, 2): matches on a small object on a blank
     ground are less evidence than matches all over the photo.

@@ -16,6 +16,7 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .from_network import extract
 
 
@@ -49,7 +50,8 @@ class Aliked:
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
         """Photos of one size go through the network together."""
-        net = cached_network(_build, self.weights, resources.device, self.model)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device, self.model)
         return extract(
             [photo for (photo,) in items],
             lambda pictures, limit: detect(net, pictures, limit, self.min_score),

@@ -18,6 +18,7 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .from_network import extract
 
 _COARSEST_CELL_PX = 16
@@ -51,7 +52,8 @@ class Disk:
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
         """Photos of one size go through the network together."""
-        net = cached_network(_build, self.weights, resources.device)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device)
         return extract(
             [photo for (photo,) in items],
             lambda pictures, limit: _detect(net, pictures, limit, self.min_score),

@@ -20,6 +20,7 @@ from unposed.pipeline.stage import Grain, Resources, StageError
 from unposed.pipeline.store.content import content_hash
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .sampling import colours
 
 _BYTES_PER_PX = 400
@@ -61,10 +62,12 @@ class Mast3rTokens:
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Tokens]:
         """Photos whose pictures have one size are encoded together."""
-        net = load_shared_network(self.weights, resources.device, self.precision)
+        with pipeline_errors():
+            net = load_shared_network(self.weights, resources.device, self.precision)
         assert self.weights is not None  # a network has been loaded from it
         encoder = content_hash(self.weights)
-        pictures = [fit_image(read_rgb(photo), self.size_px or net.config.picture_px) for (photo,) in items]
+        with pipeline_errors():
+            pictures = [fit_image(read_rgb(photo), self.size_px or net.config.picture_px) for (photo,) in items]
         found: dict[int, Tokens] = {}
         for size in sorted({frame.size for _, frame in pictures}):
             rows = [i for i, (_, frame) in enumerate(pictures) if frame.size == size]
@@ -93,7 +96,8 @@ class Mast3rRetrievalFeatures:
     """Tokens kept of a photo, those of the largest norm; if not given, as many as the file says."""
 
     def __call__(self, tokens: Tokens, photos: Photo, resources: Resources) -> Features:
-        head = load_shared_retrieval_head(self.weights)
+        with pipeline_errors():
+            head = load_shared_retrieval_head(self.weights)
         rows, columns, width = tokens.values.shape
         if head.width != width:
             raise StageError(f"{self.weights}: a retrieval head for tokens of {head.width} numbers, these have {width}")

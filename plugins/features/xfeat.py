@@ -16,6 +16,7 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .from_network import extract
 
 _SIDE_MULTIPLE_PX = 32
@@ -49,7 +50,8 @@ class XFeat:
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
         """Photos of one size go through the network together."""
-        net = cached_network(_build, self.weights, resources.device)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device)
 
         def detector(pictures: Any, limit: int) -> list[Detections]:
             found = net.detectAndCompute(pictures, top_k=limit, detection_threshold=self.min_score)

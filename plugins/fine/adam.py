@@ -53,7 +53,9 @@ class Adam:
     ) -> SparseModels:
         evidence = evidence_of(photos, features, matching, verification, doubts)
         belief = belief_of(cameras, evidence.unit_px)
-        phase = replace(FINE_PHASE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth)
+        phase = replace(
+            FINE_PHASE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth
+        )
         scenes = []
         for scene in coarse.models:
             chain = chain_of(scene.photos.tolist(), evidence.matches.pairs, matching, verification)

@@ -1,7 +1,7 @@
-"""From what a pair network sees of two pictures to sparse matches with depth; everything dense stays on its device.
+"""Sparse matches with depth from the dense predictions of a pair network; dense maps stay on their device.
 
-The network decodes a pair of pictures twice, once with either as the first: what it sees is in the frame of the first
-one's camera, up to a scale.
+The network decodes a pair of pictures twice, once with either as the first:
+predictions are in the camera frame of the first one, up to a scale.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ def image_tokens(tokens: Tokens, weights: Path | None) -> ImageTokens:
 def predict_pairs(
     network: Mast3rNetwork, pairs: Sequence[Sides[ImageTokens]], *, descriptors: bool = True
 ) -> list[PairPrediction]:
-    """Every pair from both sides. PixelMatches of the same sizes go through the network together, and where both sizes of a
-    pair are equal both directions do."""
+    """Predictions of all pairs, in both directions.
+
+    Pairs of equal sizes form one batch; if both images of a pair have one size, both directions do."""
     seen: dict[int, PairPrediction] = {}
     sizes = [(pair.a.frame.size, pair.b.frame.size) for pair in pairs]
     for size_a, size_b in sorted(set(sizes)):

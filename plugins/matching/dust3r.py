@@ -18,6 +18,7 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .dense import (
     DenseMatches,
     PairPrediction,
@@ -58,8 +59,9 @@ class Dust3rMatcher:
         return self.batch([(tokens, photos)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
-        """PixelMatches of the same sizes go through the network together."""
-        net = load_shared_network(self.weights, resources.device, self.precision)
+        """Pairs of the same sizes go through the network together."""
+        with pipeline_errors():
+            net = load_shared_network(self.weights, resources.device, self.precision)
         pairs = [Sides(*(image_tokens(each, self.weights) for each in tokens)) for tokens, _ in items]
         out = []
         for (_, photos), pair, seen in zip(items, pairs, predict_pairs(net, pairs, descriptors=False), strict=True):

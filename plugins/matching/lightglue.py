@@ -18,6 +18,7 @@ from unposed.pipeline.stage import Grain, Resources, Sides, StageError
 from unposed.pipeline.weights.files import WeightFile
 
 from ..features.from_network import NETWORK_PIXEL_OFFSET_PX
+from ..network_errors import pipeline_errors
 
 _WEIGHT_FILES = {"aliked": "aliked_lightglue.pth", "disk": "disk_lightglue.pth", "xfeat": "xfeat-lighterglue.pt"}
 
@@ -48,7 +49,8 @@ class LightGlue:
         return 1 << 29
 
     def __call__(self, features: Sides[Features], photos: Sides[Photo], resources: Resources) -> PairMatches:
-        net = cached_network(_build, self.weights, resources.device, self.trained_for, self.min_score)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device, self.trained_for, self.min_score)
         wanted = net.conf.input_dim
         for side in features:
             if side.descriptors.shape[1] != wanted:

@@ -25,6 +25,7 @@ from unposed.pipeline.weights.files import WeightFile
 
 from ..features.from_network import as_tensor, read_picture
 from ..features.sampling import visible
+from ..network_errors import pipeline_errors
 
 _SIDE_MULTIPLE_PX = 8
 """Sides of the pictures the network takes: whole cells of its coarse grid."""
@@ -74,7 +75,8 @@ class Loftr:
         return 8 * _BYTES_PER_PX * pixels + 4 * 4 * (pixels // _SIDE_MULTIPLE_PX**2) ** 2
 
     def __call__(self, photos: Sides[Photo], resources: Resources) -> PairMatches:
-        net = cached_network(_build, self.weights, resources.device, self.trained, self.min_score)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device, self.trained, self.min_score)
         seen = [self._seen(net, photo, resources.device) for photo in photos]
         try:
             with torch.inference_mode():

@@ -28,6 +28,7 @@ from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import Grain, Resources, Sides
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .dense import (
     Array,
     DenseMatches,
@@ -74,8 +75,9 @@ class Mast3rMatcher:
         return self.batch([(tokens, photos)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
-        """PixelMatches of the same sizes go through the network together."""
-        net = load_shared_network(self.weights, resources.device, self.precision)
+        """Pairs of the same sizes go through the network together."""
+        with pipeline_errors():
+            net = load_shared_network(self.weights, resources.device, self.precision)
         if net.config.descriptor_width == 0:
             raise ConfigError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
         pairs = [Sides(*(image_tokens(each, self.weights) for each in tokens)) for tokens, _ in items]

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from unposed.networks.errors import WeightsError
 from unposed.networks.mast3r.checkpoint import load_network
 from unposed.networks.mast3r.images import image_batch
 from unposed.networks.mast3r.retrieval_head import RetrievalHead, head_from, load_retrieval_head
 from unposed.pipeline.artifacts import Features, Photo, Tokens
-from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.store.codec import decode, encode
@@ -99,7 +99,7 @@ def test_files_that_are_no_retrieval_head(
     tmp_path: Path, model: dict[str, Any], settings: dict[str, Any], message: str
 ) -> None:
     torch.save({"args": argparse.Namespace(**settings), "model": model}, tmp_path / "head.pth")
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(WeightsError, match=message):
         load_retrieval_head(tmp_path / "head.pth")
 
 

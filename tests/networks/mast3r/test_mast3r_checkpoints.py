@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unposed.networks.errors import DeviceError, WeightsError
 from unposed.networks.mast3r.checkpoint import load_network, network_of, read_checkpoint, read_torch
 from unposed.networks.mast3r.config import (
     DptConfig,
@@ -26,7 +27,6 @@ from unposed.networks.mast3r.config import (
     parse_constructor,
 )
 from unposed.networks.mast3r.network import Mast3rNetwork
-from unposed.pipeline.errors import ConfigError
 
 SMALL = Mast3rConfig(
     encoder=StackConfig(16, 2, 2),
@@ -150,14 +150,14 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     state = made_up()
     change(state)
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         load_network(save(tmp_path / "net.pth", state))
     assert "\n" not in str(caught.value) and "net.pth" in str(caught.value)
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.ones(3, 3), "fc.bias": torch.ones(3)}, tmp_path / "net.pth")
-    with pytest.raises(ConfigError, match=r"no network of the DUSt3R and MASt3R family: it lacks enc_norm\.weight"):
+    with pytest.raises(WeightsError, match=r"no network of the DUSt3R and MASt3R family: it lacks enc_norm\.weight"):
         load_network(tmp_path / "net.pth")
 
 
@@ -169,7 +169,7 @@ def test_files_cut_off_or_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "page.pth").write_text("<html>not found</html>")
     torch.save([1, 2, 3], tmp_path / "list.pth")
     for name in ("cut.pth", "cut.safetensors", "page.pth", "list.pth", "absent.pth"):
-        with pytest.raises(ConfigError, match=name) as caught:
+        with pytest.raises(WeightsError, match=name) as caught:
             load_network(tmp_path / name)
         assert "\n" not in str(caught.value)
 
@@ -190,10 +190,10 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, where: str) -> None:
     content: dict[str, Any] = {"args": argparse.Namespace(model=ARGUMENTS), "model": made_up()}
     content[where] = Trap(mark)
     torch.save(content, tmp_path / "trap.pth")
-    with pytest.raises(ConfigError, match="it asks for code to be run"):
+    with pytest.raises(WeightsError, match="it asks for code to be run"):
         load_network(tmp_path / "trap.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(content))
-    with pytest.raises(ConfigError, match=r"plain\.pth"):
+    with pytest.raises(WeightsError, match=r"plain\.pth"):
         load_network(tmp_path / "plain.pth")
     assert not mark.exists()
     torch.load(tmp_path / "trap.pth", weights_only=False)
@@ -217,7 +217,7 @@ def test_only_literals_are_read_from_the_constructor_call(tmp_path: Path, text: 
     with pytest.raises(UnknownArchitecture, match=r"call|literal|arguments"):
         parse_constructor(text)
     torch.save({"args": argparse.Namespace(model=text), "model": made_up()}, tmp_path / "net.pth")
-    with pytest.raises(ConfigError, match=r"net\.pth"):
+    with pytest.raises(WeightsError, match=r"net\.pth"):
         read_checkpoint(tmp_path / "net.pth")
 
 
@@ -255,7 +255,7 @@ def test_confidence_is_clipped_where_it_has_an_upper_bound(tmp_path: Path) -> No
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no CUDA device that PyTorch can use"):
+    with pytest.raises(DeviceError, match="no CUDA device that PyTorch can use"):
         load_network(save(tmp_path / "net.pth", made_up()), device="cuda")
 
 

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from unposed.networks.errors import ImageSizeError
 from unposed.networks.mast3r.images import fit_image, image_batch, resize_and_crop
-from unposed.pipeline.stage import StageError
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_extreme_photos() -> None:
     assert fit_image(np.zeros((1, 1, 3), np.uint8), 512)[0].shape == (384, 512, 3)
     assert fit_image(np.zeros((50, 1000, 3), np.uint8), 512)[0].shape == (16, 512, 3)
     assert fit_image(np.zeros((1000, 50, 3), np.uint8), 512)[0].shape == (512, 16, 3)
-    with pytest.raises(StageError, match=r"2000 x 50 px is too narrow"):
+    with pytest.raises(ImageSizeError, match=r"2000 x 50 px is too narrow"):
         fit_image(np.zeros((50, 2000, 3), np.uint8), 512)
 
 
