@@ -22,7 +22,7 @@ CASES = (
     "repeated_facade:36:960:0",
     "repeated_facade:24:1280:0",
     *(f"repeated_facade:24:640:{seed}" for seed in range(4)),
-    *(f"symmetric:36:640:{seed}" for seed in range(8)),
+    *(f"symmetric_hall:36:640:{seed}" for seed in range(8)),
 )
 
 

@@ -1,4 +1,4 @@
-"""SparseModels of any size with pair predictions that emulate a network, in the form that oracle.py reads.
+"""Scenes of any size with pair predictions that emulate a network, in the form that oracle.py reads.
 
 Cameras on most of a circle look at boxes and spheres on a plane under a far dome. What a network would say of a pair is
 the truth with smooth errors of depth, a scale and a focal length of its own for every prediction, and matches that

@@ -33,11 +33,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from unposed.networks.mast3r.checkpoint import load_network
-from unposed.networks.mast3r.config import NetworkConfig
-from unposed.networks.mast3r.network import Network, View
-from unposed.networks.mast3r.preprocess import Frame, as_images
+from unposed.networks.mast3r.config import Mast3rConfig
+from unposed.networks.mast3r.images import ImageFrame, image_batch
+from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
 from unposed.pipeline.stage import Sides
-from unposed.plugins.matching.dense import Encoded, correspond, see
+from unposed.plugins.matching.dense import ImageTokens, match_prediction, predict_pairs
 from unposed.plugins.matching.mast3r import _certainty, _neighbours
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -146,11 +146,13 @@ def _parity(args: argparse.Namespace) -> dict[str, list[float]]:
     network = load_network(folder / "tiny_mast3r.pth", device=args.device)
     largest: dict[str, list[float]] = {}
     for case, names in {"land": ("a", "b"), "sizes": ("a", "wide"), "mixed": ("tall", "a")}.items():
-        images = [as_images([pictures[name].numpy()]) for name in names]
+        images = [image_batch([pictures[name].numpy()]) for name in names]
         sizes = [(image.shape[2], image.shape[3]) for image in images]
         one, two = (network.encode(image) for image in images)
         for side, view in enumerate(network.decode(one, two, sizes[0], sizes[1]), start=1):
-            published = View(*(wanted[f"{case}.view{side}.{name}"] for name in View._fields))
+            published = PointMapPrediction(
+                *(wanted[f"{case}.view{side}.{name}"] for name in PointMapPrediction._fields)
+            )
             for name, error in _errors(published, view).items():
                 largest[name] = [max(float(error.max()), *largest.get(name, [0.0]))]
     return largest
@@ -158,11 +160,11 @@ def _parity(args: argparse.Namespace) -> dict[str, list[float]]:
 
 def _matching(args: argparse.Namespace) -> dict[str, float]:
     network = _network(args, "float32")
-    frame = Frame(args.size, (0.5, 0.5), (1.0, 1.0))
-    one, two = (Encoded(tokens, frame) for tokens in network.encode(_noise(2, args.size)))
-    (seen,) = see(network, [Sides(one, two)])
-    found = correspond(seen, _neighbours, _certainty, SEED_PX)
-    seconds = _seconds(args, lambda: correspond(seen, _neighbours, _certainty, SEED_PX), rounds=2)
+    frame = ImageFrame(args.size, (0.5, 0.5), (1.0, 1.0))
+    one, two = (ImageTokens(tokens, frame) for tokens in network.encode(_noise(2, args.size)))
+    (seen,) = predict_pairs(network, [Sides(one, two)])
+    found = match_prediction(seen, _neighbours, _certainty, SEED_PX)
+    seconds = _seconds(args, lambda: match_prediction(seen, _neighbours, _certainty, SEED_PX), rounds=2)
     return {"seconds": seconds, "matches": len(found.pairs.a)}
 
 
@@ -176,7 +178,7 @@ _ROWS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def _errors(wanted: View, found: View) -> dict[str, Tensor]:
+def _errors(wanted: PointMapPrediction, found: PointMapPrediction) -> dict[str, Tensor]:
     """Relative ones of points and confidences, absolute ones of unit descriptors."""
     of, to = ([each.double().cpu() for each in view if each is not None] for view in (wanted, found))
     points = torch.linalg.vector_norm(to[0] - of[0], dim=-1) / torch.linalg.vector_norm(of[0], dim=-1)
@@ -192,7 +194,7 @@ def _listed(errors: dict[str, list[float]]) -> str:
     return ", ".join(f"{name} {' '.join(f'{value:.1e}' for value in values)}" for name, values in errors.items())
 
 
-def _network(args: argparse.Namespace, kind: str) -> Network:
+def _network(args: argparse.Namespace, kind: str) -> Mast3rNetwork:
     return load_network(args.weights, device=args.device, dtype=TYPES[kind], compiled=args.compiled)
 
 
@@ -243,7 +245,7 @@ def _weights(args: argparse.Namespace) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         args.weights = Path(folder) / "random.pth"
         torch.manual_seed(0)
-        torch.save({"model": Network(NetworkConfig()).state_dict()}, args.weights)
+        torch.save({"model": Mast3rNetwork(Mast3rConfig()).state_dict()}, args.weights)
         yield
 
 

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from unposed.optim.pair.reciprocal_matching import (
-    Neighbours,
-    Pairs,
-    merged,
+    MutualSearch,
+    PixelMatches,
+    merge_matches,
     neighbours_by_descriptor,
-    reciprocal,
+    reciprocal_matches,
     seed_grid,
 )
 
@@ -58,26 +58,30 @@ def main() -> None:
     print(f"the plain way {plain:7.2f} s, {plain / ours:.1f} times as much")
 
 
-def four_runs(maps: Any) -> tuple[Pairs, int, int]:
+def four_runs(maps: Any) -> tuple[PixelMatches, int, int]:
     """What they find, how many pixels had to be looked up, and how many steps the seeds took."""
     seeds, runs, looked_up, asked = seed_grid(HEIGHT, WIDTH, STEP), [], 0, 0
     for a, b in (maps[:2], maps[2:]):
         neighbours = neighbours_by_descriptor(a, b)
         steps = [counted(neighbours), counted(neighbours.swapped())]
-        runs += [reciprocal(each, seeds) for each, _ in steps]
+        runs += [reciprocal_matches(each, seeds) for each, _ in steps]
         asked += sum(sum(each) for _, each in steps)
         looked_up += sum(int(np.count_nonzero(lookup.answers >= 0)) for lookup in neighbours)
-    return merged([runs[0], Pairs(runs[1].b, runs[1].a), runs[2], Pairs(runs[3].b, runs[3].a)])[0], looked_up, asked
+    return (
+        merge_matches([runs[0], PixelMatches(runs[1].b, runs[1].a), runs[2], PixelMatches(runs[3].b, runs[3].a)])[0],
+        looked_up,
+        asked,
+    )
 
 
-def counted(neighbours: Neighbours) -> tuple[Any, list[int]]:
+def counted(neighbours: MutualSearch) -> tuple[Any, list[int]]:
     """The same, and a list of how many rows each call asks for."""
     calls: list[int] = []
 
     def counting(lookup: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return lambda rows: (calls.append(len(rows)), lookup(rows))[1]
 
-    return Neighbours(*map(counting, neighbours)), calls  # type: ignore[arg-type]
+    return MutualSearch(*map(counting, neighbours)), calls  # type: ignore[arg-type]
 
 
 def plain_pass(queries: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

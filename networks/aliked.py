@@ -1,4 +1,4 @@
-"""ALIKED evaluated where it is looked at.
+"""Sparse evaluation of ALIKED: features are computed at key points and sample positions only (Zhao et al. 2023).
 
 The network as published (kornia's module holds the parameters) makes a map of 128 channels at the photo's resolution,
 normalises it, and reads some of its pixels: most of its time on a CPU goes into that map. Here no such map is made.

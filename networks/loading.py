@@ -1,4 +1,4 @@
-"""Networks from weight files: read without trusting them, built once, shared by all workers."""
+"""Load networks from untrusted weight files, once for all workers of the process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from unposed.pipeline.errors import ConfigError
+from .errors import WeightsError
 
 Net = TypeVar("Net", bound=nn.Module)
 
 _building = threading.Lock()
-NAMED = 3
-"""Parameters that are named one by one when a file does not have what a network needs."""
+_MAX_LISTED = 3  # parameters that an error message lists by name
 
 
-def network(build: Callable[..., nn.Module], weights: Path | None, device: str, *options: object) -> Any:
-    """`build(weights, *options)` for inference on the device; the same object as long as file and options are."""
+def cached_network(build: Callable[..., nn.Module], weights: Path | None, device: str, *options: object) -> Any:
+    """The network `build(weights, *options)` in inference mode on the device, cached by file, device and options."""
     assert weights is not None  # the engine fills weights in before a stage is called
     state = weights.stat()
-    with _building:  # or else every worker would build one of its own
+    with _building:  # otherwise every worker would build its own
         return _built(build, weights, (state.st_size, state.st_mtime_ns), device, *options)
 
 
@@ -35,27 +34,29 @@ def _built(
     return build(weights, *options).eval().requires_grad_(False).to(device)
 
 
-def read_state(path: Path, *inside: str) -> dict[str, Tensor]:
+def read_parameters(path: Path, *inside: str) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, or of the first part of it that has one of the names `inside`.
 
-    Nothing in the file is executed. ConfigError if it holds anything else.
+    Nothing in the file is executed. WeightsError if it holds anything else.
     """
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever unpickling someone's file may raise
         reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
-        raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error
+        raise WeightsError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error
     for name in inside:
         if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
             state = state[name]
     if not (isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values())):
-        raise ConfigError(f"{path}: holds no weights by name")
+        raise WeightsError(f"{path}: holds no weights by name")
     return dict(state)
 
 
-def misfits(net: nn.Module, state: Mapping[str, Tensor], without: Collection[str] = ()) -> str:
-    """What of these parameters is not the network's, and what of its is missing; empty if they fit. `without` are names
-    that need not be there."""
+def parameter_mismatch(net: nn.Module, state: Mapping[str, Tensor], without: Collection[str] = ()) -> str:
+    """Missing, unexpected and misshapen parameters in words; empty if the state fits the network.
+
+    `without` are names that may be missing.
+    """
     wanted = net.state_dict()
     missing = [name for name in wanted if name not in state and name not in without]
     strange = [name for name in state if name not in wanted]
@@ -65,16 +66,19 @@ def misfits(net: nn.Module, state: Mapping[str, Tensor], without: Collection[str
         if name in state and state[name].shape != value.shape
     ]
     return "; ".join(
-        f"{what}{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
+        f"{what}{', '.join(names[:_MAX_LISTED])}"
+        f"{f' and {len(names) - _MAX_LISTED} more' if len(names) > _MAX_LISTED else ''}"
         for what, names in (("it lacks ", missing), ("it has ", strange), ("", misshapen))
         if names
     )
 
 
-def filled(net: Net, state: Mapping[str, Tensor], path: Path, without: Collection[str] = ()) -> Net:
-    """The network with these parameters. ConfigError names what does not fit; `without` are names that need not be
-    there, since they are no parameters."""
-    if problems := misfits(net, state, without):
-        raise ConfigError(f"{path}: weights of another network than {type(net).__name__}: {problems}")
+def load_parameters(net: Net, state: Mapping[str, Tensor], path: Path, without: Collection[str] = ()) -> Net:
+    """The network with the parameters loaded; WeightsError if they do not fit.
+
+    `without` are names of buffers that may be missing.
+    """
+    if problems := parameter_mismatch(net, state, without):
+        raise WeightsError(f"{path}: weights of another network than {type(net).__name__}: {problems}")
     net.load_state_dict({**net.state_dict(), **state})
     return net

@@ -2,6 +2,9 @@
 
 Pixels are COLMAP's: the centre of the top-left pixel is (0.5, 0.5). Cameras look along +z with y down;
 the world's z points up.
+
+This is the ground truth of tests, so its projection is deliberately independent of optim/cameras.py, with names of its
+own: a mistake there must not cancel out here.
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ def look_at(eye: ArrayLike, target: ArrayLike, roll_deg: float = 0.0) -> Doubles
     return np.column_stack([rotation, -rotation @ eye])
 
 
-def distort(xy: Doubles, dist: tuple[float, float, float, float]) -> Doubles:
+def distort_opencv(xy: Doubles, dist: tuple[float, float, float, float]) -> Doubles:
     """Ideal image coordinates (2, n) on the plane z = 1 to distorted ones."""
     k1, k2, p1, p2 = dist
     x, y = xy
@@ -91,8 +94,8 @@ def distort(xy: Doubles, dist: tuple[float, float, float, float]) -> Doubles:
     )
 
 
-def undistort(xy: Doubles, dist: tuple[float, float, float, float], steps: int = 6) -> Doubles:
-    """Inverse of `distort` by Newton's method; quadratic, so six steps reach rounding for any usable lens."""
+def undistort_opencv(xy: Doubles, dist: tuple[float, float, float, float], steps: int = 6) -> Doubles:
+    """Inverse of `distort_opencv` by Newton's method; quadratic, so six steps reach rounding for any usable lens."""
     k1, k2, p1, p2 = dist
     ideal = xy.copy()
     if not any(dist):
@@ -104,25 +107,25 @@ def undistort(xy: Doubles, dist: tuple[float, float, float, float], steps: int =
         xx = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
         xy_ = slope * x * y + 2 * p1 * x + 2 * p2 * y
         yy = radial + slope * y * y + 6 * p1 * y + 2 * p2 * x
-        ex, ey = distort(ideal, dist) - xy
+        ex, ey = distort_opencv(ideal, dist) - xy
         ideal -= np.stack([yy * ex - xy_ * ey, xx * ey - xy_ * ex]) / (xx * yy - xy_ * xy_)
     return ideal
 
 
-def project(shot: Shot, points: ArrayLike) -> tuple[Doubles, Doubles]:
+def project_points(shot: Shot, points: ArrayLike) -> tuple[Doubles, Doubles]:
     """World points (n, 3) to pixels (n, 2) and depths (n,); what lies behind the camera has depth <= 0."""
     cam = np.asarray(points, float) @ shot.cam_from_world[:, :3].T + shot.cam_from_world[:, 3]
     depth = cam[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        xy = distort((cam[:, :2] / depth[:, None]).T, shot.lens.dist)
+        xy = distort_opencv((cam[:, :2] / depth[:, None]).T, shot.lens.dist)
     lens = shot.lens
     return np.column_stack([lens.fx * xy[0] + lens.cx, lens.fy * xy[1] + lens.cy]), depth
 
 
-def rays(shot: Shot, xy_px: ArrayLike) -> Doubles:
+def viewing_rays(shot: Shot, xy_px: ArrayLike) -> Doubles:
     """Directions (3, n) in the world through pixels (n, 2), scaled so that a point's ray parameter is its depth."""
     lens = shot.lens
     u, v = np.asarray(xy_px, float).T
-    xy = undistort(np.stack([(u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy]), lens.dist)
+    xy = undistort_opencv(np.stack([(u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy]), lens.dist)
     directions: Doubles = shot.cam_from_world[:, :3].T @ np.vstack([xy, np.ones_like(xy[:1])])
     return directions

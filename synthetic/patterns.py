@@ -20,7 +20,7 @@ SAND: Colour = (0.86, 0.77, 0.62)
 CREAM: Colour = (0.94, 0.90, 0.81)
 STONE: Colour = (0.66, 0.65, 0.62)
 SLATE: Colour = (0.34, 0.38, 0.42)
-INK: Colour = (0.13, 0.15, 0.21)
+NAVY: Colour = (0.13, 0.15, 0.21)
 TEAL: Colour = (0.15, 0.46, 0.47)
 OCHRE: Colour = (0.87, 0.63, 0.24)
 BRICK: Colour = (0.73, 0.29, 0.22)
@@ -94,11 +94,11 @@ def planks(shape: Shape, rng: Rng, colour: Colour = OCHRE, rows: int = 6) -> Flo
     h, w = shape
     streaks = np.repeat(cloud((h, max(w // 16, 2)), rng, 0.9), 16, axis=1)[:, :w]
     smooth = (streaks + np.roll(streaks, 5, axis=1) + np.roll(streaks, 11, axis=1)) / 3
-    wood = blocks(shape, rng, rows, 1, colour, INK, offset=0.0, variety=0.1)
+    wood = blocks(shape, rng, rows, 1, colour, NAVY, offset=0.0, variety=0.1)
     return _float32(wood + 0.1 * smooth[..., None])
 
 
-def poster(shape: Shape, rng: Rng, paper: Colour, inks: tuple[Colour, ...]) -> Floats:
+def printed_sheet(shape: Shape, rng: Rng, paper: Colour, inks: tuple[Colour, ...]) -> Floats:
     """A printed sheet: discs and bars, a headline, columns of small print in letters of no alphabet."""
     h, w = shape
     sheet = np.broadcast_to(np.asarray(paper, np.float32), (h, w, 3)).copy()
@@ -145,7 +145,7 @@ def _bay(shape: Shape, rng: Rng, wall: Colour) -> Floats:
     h, w = shape
     bay = plaster(shape, rng, wall)
     y, x = (np.arange(h) + 0.5)[:, None] / h, (np.arange(w) + 0.5) / w
-    for half_h, half_w, colour in ((0.33, 0.29, CREAM), (0.30, 0.25, INK)):
+    for half_h, half_w, colour in ((0.33, 0.29, CREAM), (0.30, 0.25, NAVY)):
         _paint(bay, (np.abs(y - 0.5) < half_h) & (np.abs(x - 0.5) < half_w), colour)
     _paint(bay, (np.abs(y - 0.5) < 0.30) & (np.abs(x - 0.5) < 0.25) & (y + x < 0.93), SLATE)
     _paint(bay, (np.abs(y - 0.44) < 0.012) & (np.abs(x - 0.5) < 0.25), CREAM)

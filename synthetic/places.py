@@ -37,7 +37,7 @@ def courtyard(seed: int = 0) -> World:
         *crate(rng, (-1.55, -0.85, 0), 0.7, -18, 2),
         *crate(rng, (0.1, 1.9, 0), 0.8, 40, 3),
         sphere((-0.45, -1.6, 0.28), 0.28, texture(p.marble((256, 512), rng, p.TEAL, p.CREAM))),
-        sphere((0.75, -1.75, 0.2), 0.2, texture(p.quilt((256, 512), rng, (p.OCHRE, p.INK, p.CREAM)))),
+        sphere((0.75, -1.75, 0.2), 0.2, texture(p.quilt((256, 512), rng, (p.OCHRE, p.NAVY, p.CREAM)))),
     ]
     for x, y, height in COLUMNS:
         surfaces += _column(rng, (x, y), height)
@@ -60,7 +60,7 @@ def building(seed: int = 0, at: float = 0.0, look_alike: bool = True) -> World:
         *crate(rng, (at + 4.9, 3.5, 0), 1.2, 50, 2),
         *crate(rng, (at - 5.3, 3.2, 0), 1.1, -30, 3),
         sphere((at + 2.4, -4.6, 0.5), 0.5, texture(p.marble((256, 512), rng, p.CREAM, p.BRICK))),
-        cylinder((at - 2.6, 4.2, 0), 0.3, 1.8, texture(p.quilt((512, 512), rng, (p.INK, p.OCHRE, p.CREAM)))),
+        cylinder((at - 2.6, 4.2, 0), 0.3, 1.8, texture(p.quilt((512, 512), rng, (p.NAVY, p.OCHRE, p.CREAM)))),
     )
     return World(surfaces)
 
@@ -78,7 +78,7 @@ def two_fronts(seed: int = 0) -> World:
         *box((0, -2.7, 0), (5.2, 1.4, 0.3), [step], stone),
         *box((0, -3.0, 2.6), (5.2, 0.6, 0.4), [stone], roof),
         *(cylinder((x, -3.0, 0.3), 0.17, 2.3, shaft) for x in (-2.3, -0.9, 0.9, 2.3)),
-        *(sphere((x, -3.9, 0.35), 0.35, texture(p.marble((256, 512), rng, p.OCHRE, p.INK))) for x in (-2.0, 2.0)),
+        *(sphere((x, -3.9, 0.35), 0.35, texture(p.marble((256, 512), rng, p.OCHRE, p.NAVY))) for x in (-2.0, 2.0)),
     ]
     ground = texture(p.plaster((2048, 2048), rng, p.SAND, 1.4))
     surfaces = (
@@ -125,8 +125,8 @@ def _column(rng: Rng, at: tuple[float, float], height: float) -> list[Surface]:
 
 def crate(rng: Rng, foot: tuple[float, float, float], side: float, turn_deg: float, kind: int) -> tuple[Surface, ...]:
     """A cube with three posters, boards on the fourth side and patches on the lid."""
-    sides = [*(poster(rng, kind + i) for i in range(3)), texture(p.planks((256, 256), rng))]
-    lid = texture(p.quilt((256, 256), rng, (p.OCHRE, p.CREAM, p.TEAL, p.INK)))
+    sides = [*(poster_texture(rng, kind + i) for i in range(3)), texture(p.planks((256, 256), rng))]
+    lid = texture(p.quilt((256, 256), rng, (p.OCHRE, p.CREAM, p.TEAL, p.NAVY)))
     return box(foot, (side, side, side), sides, lid, turn_deg)
 
 
@@ -141,19 +141,19 @@ def _hung_posters(rng: Rng) -> list[Surface]:
             width, height = ((1.1, 1.5), (1.6, 1.2), (0.9, 1.3))[i]
             corner = np.array([0, 0, 2.15]) + 5.99 * outward + (along - width / 2) * right
             shape = sized(width, height, 280)
-            posters.append(rectangle(corner, width * right, (0, 0, -height), poster(rng, wall + i, shape)))
+            posters.append(rectangle(corner, width * right, (0, 0, -height), poster_texture(rng, wall + i, shape)))
     return posters
 
 
-def poster_picture(rng: Rng, kind: int, shape: tuple[int, int]) -> Floats:
+def poster_image(rng: Rng, kind: int, shape: tuple[int, int]) -> Floats:
     paper, inks = (
-        (p.CREAM, (p.INK, p.BRICK, p.OCHRE, p.INK)),
-        (p.TEAL, (p.CREAM, p.OCHRE, p.INK, p.CREAM)),
-        (p.OCHRE, (p.INK, p.CREAM, p.BRICK, p.INK)),
-        (p.INK, (p.CREAM, p.BRICK, p.TEAL, p.OCHRE)),
+        (p.CREAM, (p.NAVY, p.BRICK, p.OCHRE, p.NAVY)),
+        (p.TEAL, (p.CREAM, p.OCHRE, p.NAVY, p.CREAM)),
+        (p.OCHRE, (p.NAVY, p.CREAM, p.BRICK, p.NAVY)),
+        (p.NAVY, (p.CREAM, p.BRICK, p.TEAL, p.OCHRE)),
     )[kind % 4]
-    return p.poster(shape, rng, paper, inks)
+    return p.printed_sheet(shape, rng, paper, inks)
 
 
-def poster(rng: Rng, kind: int, shape: tuple[int, int] = (256, 256)) -> Texture:
-    return texture(poster_picture(rng, kind, shape))
+def poster_texture(rng: Rng, kind: int, shape: tuple[int, int] = (256, 256)) -> Texture:
+    return texture(poster_image(rng, kind, shape))

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .camera import Shot, project, rays
+from .camera import Shot, project_points, viewing_rays
 from .texture import GAMMA, look_up
 from .world import Surface, World, hit, normals, texture_coordinates
 
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
-TILE = 48
+_TILE_PX = 48
 
 
 def render(world: World, shot: Shot, seed: int = 0, samples: int = 2) -> NDArray[np.uint8]:
@@ -25,7 +25,7 @@ def render(world: World, shot: Shot, seed: int = 0, samples: int = 2) -> NDArray
     for rows, columns in _tiles(lens.height, lens.width):
         y = (np.arange(rows.start, rows.stop)[:, None] + offsets).ravel()
         x = (np.arange(columns.start, columns.stop)[:, None] + offsets).ravel()
-        directions = rays(shot, np.column_stack([np.tile(x, len(y)), np.repeat(y, len(x))])).astype(np.float32)
+        directions = viewing_rays(shot, np.column_stack([np.tile(x, len(y)), np.repeat(y, len(x))])).astype(np.float32)
         light = _radiance(world, shot, directions, 1 / (samples * lens.fx))
         blocks = light.reshape(len(y) // samples, samples, len(x) // samples, samples, 3)
         picture[rows, columns] = blocks.mean(axis=(1, 3))
@@ -50,7 +50,7 @@ def cast(world: World, shot: Shot, xy_px: ArrayLike) -> Doubles:
     """Depths (n,) of what is seen at the pixels (n, 2); inf for sky."""
     if not len(np.asarray(xy_px)):
         return np.empty(0)
-    directions = rays(shot, xy_px)
+    directions = viewing_rays(shot, xy_px)
     return _first_hit(_in_cone(world.surfaces, shot.centre, directions), shot.centre, directions)[0].astype(float)
 
 
@@ -58,17 +58,17 @@ def transfer(world: World, a: Shot, b: Shot, xy_a: ArrayLike) -> tuple[Doubles, 
     """Where photo b sees what photo a sees at pixels (n, 2), and whether it does: in the frame and not hidden."""
     depth_a = cast(world, a, xy_a)
     seen = np.isfinite(depth_a)
-    points = a.centre + (rays(a, xy_a) * np.where(seen, depth_a, 1.0)).T
-    xy_b, depth_b = project(b, points)
+    points = a.centre + (viewing_rays(a, xy_a) * np.where(seen, depth_a, 1.0)).T
+    xy_b, depth_b = project_points(b, points)
     seen &= (depth_b > 0) & ((xy_b >= 0) & (xy_b <= (b.lens.width, b.lens.height))).all(axis=1)
     seen[seen] = cast(world, b, xy_b[seen]) > depth_b[seen] * (1 - 1e-4)
     return xy_b, seen
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, height, TILE):
-        for left in range(0, width, TILE):
-            yield slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
+    for top in range(0, height, _TILE_PX):
+        for left in range(0, width, _TILE_PX):
+            yield slice(top, min(top + _TILE_PX, height)), slice(left, min(left + _TILE_PX, width))
 
 
 def _radiance(world: World, shot: Shot, directions: Floats, sample_angle: float) -> Floats:

@@ -1,4 +1,4 @@
-"""SparseModels by name: the ordinary case, and one for every way in which photos are hard."""
+"""Scenes by name: the ordinary case, and one for every way in which photos are hard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from . import patterns as p
 from .camera import Lens, Shot, look_at, simple_lens
-from .places import building, courtyard, crate, poster, poster_picture, room, two_fronts
+from .places import building, courtyard, crate, poster_image, poster_texture, room, two_fronts
 from .texture import texture
 from .world import World, box, cylinder, rectangle, sphere
 
@@ -66,7 +66,7 @@ def pure_rotation(photos: int = 8, width: int = 640, seed: int = 0) -> Scene:
 def planar_wall(photos: int = 10, width: int = 640, seed: int = 0) -> Scene:
     """Nothing but one wall of posters, seen from an arc: the focal length and the pose are hard to tell apart."""
     rng = np.random.default_rng(seed)
-    sheet = np.concatenate([poster_picture(rng, i, (1024, 512)) for i in range(4)], axis=1)
+    sheet = np.concatenate([poster_image(rng, i, (1024, 512)) for i in range(4)], axis=1)
     wall = rectangle((-4, 0, 4), (8, 0, 0), (0, 0, -4), texture(sheet))
     lens = simple_lens(width, width * 3 // 4, 55)
     shots = [
@@ -85,11 +85,11 @@ def repeated_facade(photos: int = 24, width: int = 640, seed: int = 0) -> Scene:
     return Scene("repeated_facade", building(seed), _ring(lens, photos, 9.5, (1.6, 2.4), (0, 0, 1.4), 90))
 
 
-def symmetric(photos: int = 36, width: int = 640, seed: int = 0) -> Scene:
+def symmetric_hall(photos: int = 36, width: int = 640, seed: int = 0) -> Scene:
     """A hall with two equal fronts in relief, seen from all around: half a turn maps it onto itself, but for its ends
     and what stands around it."""
     lens = simple_lens(width, width * 2 // 3, 64)
-    return Scene("symmetric", two_fronts(seed), _ring(lens, photos, 8.0, (1.6, 2.3), (0, 0, 1.2), 90))
+    return Scene("symmetric_hall", two_fronts(seed), _ring(lens, photos, 8.0, (1.6, 2.3), (0, 0, 1.2), 90))
 
 
 def portrait_landscape(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
@@ -126,9 +126,14 @@ def turntable(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
     rng = np.random.default_rng(seed)
     surfaces = (
         *box((0, 0, 0.06), (0.44, 0.44, 0.04), [texture(p.planks((32, 256), rng))], texture(p.planks((256, 256), rng))),
-        *box((0, 0, 0.1), (0.3, 0.26, 0.2), [poster(rng, i, (512, 512)) for i in range(4)], poster(rng, 4)),
+        *box(
+            (0, 0, 0.1),
+            (0.3, 0.26, 0.2),
+            [poster_texture(rng, i, (512, 512)) for i in range(4)],
+            poster_texture(rng, 4),
+        ),
         sphere((0.02, 0, 0.4), 0.11, texture(p.marble((512, 1024), rng))),
-        cylinder((-0.1, -0.08, 0.3), 0.03, 0.25, texture(p.quilt((512, 256), rng, (p.BRICK, p.CREAM, p.INK)))),
+        cylinder((-0.1, -0.08, 0.3), 0.03, 0.25, texture(p.quilt((512, 256), rng, (p.BRICK, p.CREAM, p.NAVY)))),
     )
     lens = simple_lens(width, width * 3 // 4, 18)
     black = (0.0, 0.0, 0.0)
@@ -146,7 +151,7 @@ def low_texture(photos: int = 14, width: int = 640, seed: int = 0) -> Scene:
         *room(blank, 9.0, 2.8),
         *crate(rng, (0.5, 0.3, 0), 0.9, 25, 2),
         sphere((-0.9, -0.2, 0.4), 0.4, texture(p.marble((256, 512), rng, p.TEAL, p.CREAM))),
-        rectangle((-0.5, 4.49, 2.1), (1, 0, 0), (0, 0, -1.2), poster(rng, 1, (512, 512))),
+        rectangle((-0.5, 4.49, 2.1), (1, 0, 0), (0, 0, -1.2), poster_texture(rng, 1, (512, 512))),
     )
     lens = simple_lens(width, width * 2 // 3, 64)
     shots = _arc(lens, photos, 3.6, (1.4, 1.8), (0, 0.4, 0.7), span_deg=11 * (photos - 1))
@@ -162,7 +167,7 @@ SCENES: Mapping[str, Callable[..., Scene]] = {
         pure_rotation,
         planar_wall,
         repeated_facade,
-        symmetric,
+        symmetric_hall,
         portrait_landscape,
         two_cameras,
         turntable,

@@ -14,7 +14,7 @@ ALLOWED: dict[str, set[str]] = {
     "synthetic": set(),
     "pipeline": set(),
     "retrieval": {"optim"},
-    "networks": {"pipeline"},
+    "networks": set(),
     "plugins": {"pipeline", "retrieval", "optim", "networks"},
     "unposed": {"configs", "pipeline", "retrieval", "optim", "synthetic"},
 }

@@ -21,17 +21,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unposed.pipeline.errors import ConfigError
-
-from ..loading import misfits
+from ..errors import DeviceError, WeightsError
+from ..loading import parameter_mismatch
 from .config import UnknownArchitecture, config_from, parse_constructor
-from .network import Network
+from .network import Mast3rNetwork
 
-State = dict[str, Tensor]
+Parameters = dict[str, Tensor]
 
 _scalar: Any = np.float64(0).__reduce__()[0]
 """What NumPy writes its numbers with; where it lies depends on NumPy's version."""
-HARMLESS: list[Any] = [
+SAFE_GLOBALS: list[Any] = [
     # What training scripts leave in a checkpoint beside tensors: bags of settings, file names and numbers. None of
     # them does anything when it is made.
     argparse.Namespace,
@@ -45,14 +44,14 @@ HARMLESS: list[Any] = [
 
 def load_network(
     path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False
-) -> Network:
+) -> Mast3rNetwork:
     """The network of a file, ready for inference.
 
     `dtype` is that of the transformers' parameters and matrix products; norms, rotations and heads stay in float32.
     On a CPU the file is mapped into memory: parts of the network that are not used take none. `compiled` has the
     transformer blocks translated for the device at their first use, which takes a minute.
 
-    ConfigError says in one line what is wrong with a file, or with the device.
+    WeightsError says in one line what is wrong with a file, or with the device.
     """
     place = device_of(device)
     # What is converted on the spot is better read than mapped: it could not be dropped piece by piece.
@@ -65,8 +64,8 @@ def load_network(
 
 
 def network_of(
-    state: State, arguments: Mapping[str, Any], path: Path, device: torch.device, dtype: torch.dtype
-) -> Network:
+    state: Parameters, arguments: Mapping[str, Any], path: Path, device: torch.device, dtype: torch.dtype
+) -> Mast3rNetwork:
     """The network with these parameters, which are not copied where device and type stay the same. `path` is for
     messages. Empties `state`, so that what is converted may go piece by piece."""
     full = complete(state)
@@ -74,11 +73,11 @@ def network_of(
     try:
         config = config_from({name: tuple(value.shape) for name, value in full.items()}, arguments)
         with torch.device("meta"):
-            network = Network(config)
+            network = Mast3rNetwork(config)
     except (UnknownArchitecture, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
-    if problems := misfits(network, full):
-        raise ConfigError(f"{path}: not all of a network of the DUSt3R and MASt3R family: {problems}")
+        raise WeightsError(f"{path}: no network of the DUSt3R and MASt3R family: {error}") from error
+    if problems := parameter_mismatch(network, full):
+        raise WeightsError(f"{path}: not all of a network of the DUSt3R and MASt3R family: {problems}")
     for name in full:
         value = full[name]
         # Convolutions on tensor cores want channels last.
@@ -88,7 +87,7 @@ def network_of(
     return network.eval().requires_grad_(False)
 
 
-def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[State, dict[str, Any]]:
+def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[Parameters, dict[str, Any]]:
     """The parameters in a file, and the constructor's arguments, as far as the file has them."""
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
@@ -100,7 +99,7 @@ def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[State, dict[str
             try:
                 _, arguments = parse_constructor(text)
             except UnknownArchitecture as error:
-                raise ConfigError(f"{path}: {error}") from error
+                raise WeightsError(f"{path}: {error}") from error
     elif isinstance(content.get("croco_kwargs"), Mapping):
         arguments = dict(content["croco_kwargs"])
     return tensors_of(content.get("model", content), path), arguments
@@ -111,36 +110,36 @@ _ALLOWING = threading.Lock()
 
 
 def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
-    """The dictionary in a file of torch.save, its tensors mapped or read; ConfigError if it holds anything live."""
+    """The dictionary in a file of torch.save, its tensors mapped or read; WeightsError if it holds anything live."""
     try:
-        with _ALLOWING, torch.serialization.safe_globals(HARMLESS):
+        with _ALLOWING, torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever unpickling someone's file may raise
         reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             reason = "it asks for code to be run, or for objects that are no weights"
-        raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error
+        raise WeightsError(f"{path}: cannot be read as weights, it may be incomplete: {reason}") from error
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{path}: holds no weights by name")
+        raise WeightsError(f"{path}: holds no weights by name")
     return content
 
 
-def tensors_of(state: object, path: Path) -> State:
-    """A dictionary of tensors, or ConfigError."""
+def tensors_of(state: object, path: Path) -> Parameters:
+    """A dictionary of tensors, or WeightsError."""
     if not (isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values())):
-        raise ConfigError(f"{path}: holds no weights by name")
+        raise WeightsError(f"{path}: holds no weights by name")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
-def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[Parameters, dict[str, Any]]:
     try:
         state = load_file(path)
         beside = path.with_name("config.json")
         arguments = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as weights, it may be incomplete: {error}") from error
+        raise WeightsError(f"{path}: cannot be read as weights, it may be incomplete: {error}") from error
     if not isinstance(arguments, Mapping):
-        raise ConfigError(f"{path}: its config.json is no table of settings")
+        raise WeightsError(f"{path}: its config.json is no table of settings")
     numbers = {"inf": float("inf"), "-inf": float("-inf")}  # JSON has no word for them
     return state, {
         name: tuple(numbers.get(str(v), v) for v in value) if isinstance(value, list) else value
@@ -148,7 +147,7 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
     }
 
 
-def complete(state: Mapping[str, Tensor]) -> State:
+def complete(state: Mapping[str, Tensor]) -> Parameters:
     """With what files may leave out because it is a copy, and without what CroCo paints pictures with.
 
     The convolutions of each level go by two names; and before they are trained apart both decoders are the same.
@@ -174,7 +173,7 @@ def _type_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
 
 
 def device_of(device: str) -> torch.device:
-    """ConfigError where it is not there."""
+    """The device; DeviceError if it is not available."""
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {device} was asked for, and there is no CUDA device that PyTorch can use: use cpu")
+        raise DeviceError(f"device {device} was asked for, and there is no CUDA device that PyTorch can use: use cpu")
     return torch.device(device)

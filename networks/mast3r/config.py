@@ -46,7 +46,7 @@ class DptConfig:
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class Mast3rConfig:
     """A network of the family; the defaults are those of the published MASt3R."""
 
     encoder: StackConfig = StackConfig(1024, 24, 16)
@@ -101,7 +101,7 @@ def _literal(node: ast.expr) -> Any:
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def config_from(shapes: Shapes, arguments: Mapping[str, Any]) -> NetworkConfig:
+def config_from(shapes: Shapes, arguments: Mapping[str, Any]) -> Mast3rConfig:
     """The network whose parameters have these shapes; the constructor's arguments tell what shapes cannot.
 
     Arguments that only matter for training are not looked at.
@@ -112,7 +112,7 @@ def config_from(shapes: Shapes, arguments: Mapping[str, Any]) -> NetworkConfig:
     head = _head_of(shapes)
     confidence = _range(arguments, "conf_mode", (1.0, math.inf))
     size = arguments.get("img_size", 512)
-    return NetworkConfig(
+    return Mast3rConfig(
         encoder=encoder,
         decoder=decoder,
         mlp_ratio=_dimension(shapes, "enc_blocks.0.mlp.fc1.weight", 0) // encoder.width,

@@ -1,4 +1,4 @@
-"""From the decoder's tokens to a value per pixel. Names of modules are those of the published parameters."""
+"""Linear, DPT and local-feature heads: decoder tokens to values per pixel. Module names are those of checkpoints."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import PATCH_PX, DptConfig, NetworkConfig
-from .transformer import Mlp
+from .config import PATCH_PX, DptConfig, Mast3rConfig
+from .croco import Mlp
 
 POINT_CHANNELS = 4
 """x, y, z and the confidence."""
@@ -18,11 +18,11 @@ BAND = 16
 HIDDEN_FACTOR = 4
 """Width of the descriptor perceptron's hidden layer, in widths of its input."""
 
-Size = tuple[int, int]
+ImageSize = tuple[int, int]
 """Height and width of the picture in pixels."""
 
 
-def as_map(tokens: Tensor, size: Size) -> Tensor:
+def as_map(tokens: Tensor, size: ImageSize) -> Tensor:
     """(b, n, c) to (b, c, rows, columns)."""
     return tokens.transpose(1, 2).reshape(len(tokens), -1, size[0] // PATCH_PX, size[1] // PATCH_PX)
 
@@ -88,7 +88,7 @@ class Scratch(nn.Module):
 class Dpt(nn.Module):
     """Four levels of tokens, as pictures of four sizes, fused from coarse to fine."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: Mast3rConfig) -> None:
         super().__init__()
         deep, dpt = config.decoder.width, config.dpt
         a, b, c, d = dpt.levels
@@ -109,7 +109,7 @@ class Dpt(nn.Module):
             nn.Conv2d(dpt.last, POINT_CHANNELS, 1),
         )
 
-    def forward(self, levels: Sequence[Tensor], size: Size) -> Tensor:
+    def forward(self, levels: Sequence[Tensor], size: ImageSize) -> Tensor:
         """(b, 4, height, width) of four (b, n, c)."""
         maps = [step(as_map(level, size)) for step, level in zip(self.act_postprocess, levels, strict=True)]
         quarter: Tensor = self.scratch(maps)
@@ -150,7 +150,7 @@ def _band(x: Tensor, convolve: nn.Module, top: int, bottom: int) -> Tensor:
 class PointHead(nn.Module):
     """`downstream_head1` and `downstream_head2`: points and confidence, and descriptors where there are any."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: Mast3rConfig) -> None:
         super().__init__()
         self.config = config
         deep, width = config.decoder.width, config.encoder.width + config.decoder.width
@@ -162,7 +162,7 @@ class PointHead(nn.Module):
             channels = config.descriptor_width + 1
             self.head_local_features = Mlp(width, HIDDEN_FACTOR * width, channels * PATCH_PX**2)
 
-    def points(self, levels: Sequence[Tensor], size: Size) -> tuple[Tensor, Tensor]:
+    def points(self, levels: Sequence[Tensor], size: ImageSize) -> tuple[Tensor, Tensor]:
         """(b, height, width, 3) and (b, height, width) of the outputs `config.levels_read`."""
         if self.config.head == "linear":
             raw = F.pixel_shuffle(as_map(self.proj(levels[-1]), size), PATCH_PX)
@@ -170,7 +170,7 @@ class PointHead(nn.Module):
             raw = self.dpt(levels, size)
         return _points(raw[:, :3].movedim(1, -1)), _confidence(raw[:, 3], self.config.confidence_range)
 
-    def descriptors(self, levels: Sequence[Tensor], size: Size) -> tuple[Tensor, Tensor]:
+    def descriptors(self, levels: Sequence[Tensor], size: ImageSize) -> tuple[Tensor, Tensor]:
         """(b, height, width, d) of unit norm, and (b, height, width)."""
         both = torch.cat((levels[0], levels[-1]), dim=-1)
         rows, columns, channels = size[0] // PATCH_PX, size[1] // PATCH_PX, self.config.descriptor_width + 1

@@ -1,4 +1,4 @@
-"""The network: pictures to tokens, once per picture; the tokens of two pictures to what is seen of both.
+"""The DUSt3R and MASt3R network: images to tokens, and tokens of two images to point maps and descriptors.
 
 The encoder knows one picture at a time, so that its tokens may be kept. The decoders look at two, and everything they
 say is in the frame of the first one's camera.
@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .config import PATCH_PX, NetworkConfig
-from .heads import PointHead, Size
-from .transformer import NORM_EPS, DecoderBlock, EncoderBlock, Rotation, rotation
+from .config import PATCH_PX, Mast3rConfig
+from .croco import LAYER_NORM_EPS, DecoderBlock, EncoderBlock, RotaryEmbedding, rotation
+from .heads import ImageSize, PointHead
 
 
-class View(NamedTuple):
+class PointMapPrediction(NamedTuple):
     """What the network sees of a batch of pictures, or of one; float32."""
 
     pts3d: Tensor
@@ -41,10 +41,10 @@ class PatchEmbedding(nn.Module):
         return out
 
 
-class Network(nn.Module):
+class Mast3rNetwork(nn.Module):
     """Matrix products of the transformers are in the type of their parameters, all else is in float32."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: Mast3rConfig) -> None:
         super().__init__()
         self.config = config
         encoder, decoder, ratio = config.encoder, config.decoder, config.mlp_ratio
@@ -52,15 +52,15 @@ class Network(nn.Module):
         # In the files of all networks; it stands for hidden patches in training.
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
         self.enc_blocks = nn.ModuleList(EncoderBlock(encoder, ratio) for _ in range(encoder.depth))
-        self.enc_norm = nn.LayerNorm(encoder.width, NORM_EPS)
+        self.enc_norm = nn.LayerNorm(encoder.width, LAYER_NORM_EPS)
         self.decoder_embed = nn.Linear(encoder.width, decoder.width)
         self.dec_blocks = nn.ModuleList(DecoderBlock(decoder, ratio) for _ in range(decoder.depth))
         self.dec_blocks2 = nn.ModuleList(DecoderBlock(decoder, ratio) for _ in range(decoder.depth))
-        self.dec_norm = nn.LayerNorm(decoder.width, NORM_EPS)
+        self.dec_norm = nn.LayerNorm(decoder.width, LAYER_NORM_EPS)
         if config.head != "none":
             self.downstream_head1 = PointHead(config)
             self.downstream_head2 = PointHead(config)
-        self._rotations: dict[tuple[Size, int, torch.device], Rotation] = {}
+        self._rotations: dict[tuple[ImageSize, int, torch.device], RotaryEmbedding] = {}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -85,8 +85,8 @@ class Network(nn.Module):
 
     @torch.inference_mode()
     def decode(
-        self, tokens_1: Tensor, tokens_2: Tensor, size_1: Size, size_2: Size, *, descriptors: bool = True
-    ) -> tuple[View, View]:
+        self, tokens_1: Tensor, tokens_2: Tensor, size_1: ImageSize, size_2: ImageSize, *, descriptors: bool = True
+    ) -> tuple[PointMapPrediction, PointMapPrediction]:
         """What is seen of pictures 1 and of pictures 2, all in the frame of camera 1, from (b, n, d) tokens of each.
 
         Sizes are (height, width) in pixels. Without `descriptors` a MASt3R saves an eighth of its work.
@@ -97,7 +97,7 @@ class Network(nn.Module):
             first, second = self._views(tokens_1, tokens_2, size_1, size_2, descriptors)
             return first, second
         # Maps of one pair take hundreds of megabytes, and a CPU gains nothing by having several at once.
-        batch, together = len(tokens_1), list[View]()
+        batch, together = len(tokens_1), list[PointMapPrediction]()
         for i in range(batch):
             one, two = tokens_1[i : i + 1], tokens_2[i : i + 1]
             for side, view in enumerate(self._views(one, two, size_1, size_2, descriptors)):
@@ -109,23 +109,23 @@ class Network(nn.Module):
         return together[0], together[1]
 
     def _views(
-        self, tokens_1: Tensor, tokens_2: Tensor, size_1: Size, size_2: Size, descriptors: bool
-    ) -> Iterator[View]:
+        self, tokens_1: Tensor, tokens_2: Tensor, size_1: ImageSize, size_2: ImageSize, descriptors: bool
+    ) -> Iterator[PointMapPrediction]:
         """Of the first, then of the second."""
         outputs = self.decoder_outputs(tokens_1, tokens_2, size_1, size_2, self.config.levels_read)
         heads = self.downstream_head1, self.downstream_head2
         for head, levels, size in zip(heads, outputs, (size_1, size_2), strict=True):
             yield self._view(head, levels, size, descriptors)
 
-    def _view(self, head: PointHead, levels: list[Tensor], size: Size, descriptors: bool) -> View:
+    def _view(self, head: PointHead, levels: list[Tensor], size: ImageSize, descriptors: bool) -> PointMapPrediction:
         with _tensor_cores(allowed=self.dtype != torch.float32):
             points = head.points(levels, size)
             described = descriptors and self.config.descriptor_width > 0
-            return View(*points, *(head.descriptors(levels, size) if described else (None, None)))
+            return PointMapPrediction(*points, *(head.descriptors(levels, size) if described else (None, None)))
 
     @torch.inference_mode()
     def decoder_outputs(
-        self, tokens_1: Tensor, tokens_2: Tensor, size_1: Size, size_2: Size, levels: Collection[int]
+        self, tokens_1: Tensor, tokens_2: Tensor, size_1: ImageSize, size_2: ImageSize, levels: Collection[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Of either picture, those of ascending `levels`: 0 is the encoder's tokens, l the output of decoder block l,
         which is normed if it is the last."""
@@ -148,7 +148,7 @@ class Network(nn.Module):
             return _tensor_cores(allowed=False)
         return torch.autocast(self.device.type, self.dtype)
 
-    def _rotation(self, size: Size, head_width: int) -> Rotation:
+    def _rotation(self, size: ImageSize, head_width: int) -> RotaryEmbedding:
         """Made once for every size: photo collections have few."""
         key = size, head_width, self.device
         if key not in self._rotations:
@@ -170,23 +170,23 @@ def _tensor_cores(*, allowed: bool) -> Iterator[None]:
         matmul.allow_tf32, conv.allow_tf32 = before
 
 
-def _checked(size: Size) -> Size:
+def _checked(size: ImageSize) -> ImageSize:
     if min(size) < PATCH_PX or size[0] % PATCH_PX or size[1] % PATCH_PX:
         raise ValueError(f"pictures of {size[1]} x {size[0]} px: both sides must be multiples of {PATCH_PX}")
     return size
 
 
-def _room_for(batch: int, view: View) -> View:
+def _room_for(batch: int, view: PointMapPrediction) -> PointMapPrediction:
     """For so many like this one of a batch of one."""
 
     def room(each: Tensor) -> Tensor:
         return each.new_empty(batch, *each.shape[1:])
 
     desc, certainty = (None if each is None else room(each) for each in (view.desc, view.desc_conf))
-    return View(room(view.pts3d), room(view.conf), desc, certainty)
+    return PointMapPrediction(room(view.pts3d), room(view.conf), desc, certainty)
 
 
-def _put(view: View, whole: View, i: int) -> None:
+def _put(view: PointMapPrediction, whole: PointMapPrediction, i: int) -> None:
     for into, each in zip(whole, view, strict=True):
         if into is not None and each is not None:
             into[i] = each[0]

@@ -8,24 +8,24 @@ from typing import Literal
 
 import torch
 
-from ..loading import network
+from ..loading import cached_network
 from .checkpoint import load_network
-from .network import Network
-from .retrieval import RetrievalHead, load_retrieval_head
+from .network import Mast3rNetwork
+from .retrieval_head import RetrievalHead, load_retrieval_head
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 """Of the transformers' matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
 
 
-def shared_network(weights: Path | None, device: str, precision: Precision = "auto") -> Network:
-    """The same object for everyone who asks for the same. ConfigError if the file is not as it should be."""
+def load_shared_network(weights: Path | None, device: str, precision: Precision = "auto") -> Mast3rNetwork:
+    """The same object for everyone who asks for the same. WeightsError if the file is not as it should be."""
     if precision == "auto":
         precision = "float32" if device == "cpu" else "bfloat16"
-    shared: Network = network(_build, weights, device, device, precision)
+    shared: Mast3rNetwork = cached_network(_build, weights, device, device, precision)
     return shared
 
 
-def shared_retrieval_head(weights: Path | None) -> RetrievalHead:
+def load_shared_retrieval_head(weights: Path | None) -> RetrievalHead:
     """The same object as long as the file stays as it is."""
     assert weights is not None  # the engine fills weights in before a stage is called
     state = weights.stat()
@@ -37,5 +37,5 @@ def _head(weights: Path, size: int, changed: int) -> RetrievalHead:
     return load_retrieval_head(weights)
 
 
-def _build(weights: Path, device: str, precision: str) -> Network:
+def _build(weights: Path, device: str, precision: str) -> Mast3rNetwork:
     return load_network(weights, device=device, dtype=getattr(torch, precision))

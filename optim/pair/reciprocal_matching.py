@@ -19,51 +19,51 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-Rows = NDArray[np.int64]
+PixelIndex = NDArray[np.int64]
 Floats32 = NDArray[np.float32]
 Dense: TypeAlias = "NDArray[np.floating] | Tensor"
 
-ROUNDS = 10
+MAX_ROUNDS = 10
 
 # Similarities stay in the cache of a core: they are read once, for the largest, and forgotten.
 _QUERIES, _TARGETS = 128, 2048
 _DEVICE_BLOCK_BYTES = 64 << 20
 
 
-class Lookup:
+class NearestSearch:
     """The nearest neighbour of each pixel of one map in another map, found when it is first asked for."""
 
-    def __init__(self, search: Callable[[Rows], Rows], pixels: int) -> None:
+    def __init__(self, search: Callable[[PixelIndex], PixelIndex], pixels: int) -> None:
         self._search = search
-        self.answers: Rows = np.full(pixels, -1, np.int64)
+        self.answers: PixelIndex = np.full(pixels, -1, np.int64)
         """(pixels,) what is known so far; -1 for the rest."""
 
-    def __call__(self, rows: Rows) -> Rows:
+    def __call__(self, rows: PixelIndex) -> PixelIndex:
         unknown = np.unique(rows[self.answers[rows] < 0])
         if len(unknown):
             self.answers[unknown] = self._search(unknown)
         return self.answers[rows]
 
 
-class Neighbours(NamedTuple):
+class MutualSearch(NamedTuple):
     """Nearest neighbours from a map to another and back."""
 
-    there: Lookup
-    back: Lookup
+    there: NearestSearch
+    back: NearestSearch
 
-    def swapped(self) -> Neighbours:
+    def swapped(self) -> MutualSearch:
         """The same, beginning with the other map; what is known is shared."""
-        return Neighbours(self.back, self.there)
+        return MutualSearch(self.back, self.there)
 
 
-class Pairs(NamedTuple):
+class PixelMatches(NamedTuple):
     """Pixels of a with pixels of b."""
 
-    a: Rows
-    b: Rows
+    a: PixelIndex
+    b: PixelIndex
 
 
-def neighbours_by_descriptor(a: Dense, b: Dense) -> Neighbours:
+def neighbours_by_descriptor(a: Dense, b: Dense) -> MutualSearch:
     """Of maps (height, width, d): the nearest is that of the largest dot product. Descriptors that are not finite are
     as good as zero."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a.device.type == "cpu":
@@ -71,7 +71,7 @@ def neighbours_by_descriptor(a: Dense, b: Dense) -> Neighbours:
     return _neighbours_on_device(a, b, lambda queries, targets: (queries @ targets.T).argmax(dim=1))
 
 
-def neighbours_by_position(a: Dense, b: Dense) -> Neighbours:
+def neighbours_by_position(a: Dense, b: Dense) -> MutualSearch:
     """Of maps (height, width, 3) of points in one frame: the nearest is that of the smallest distance."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a.device.type == "cpu":
         return _neighbours(_host_rows(a), _host_rows(b), _tree_search)
@@ -85,13 +85,13 @@ def neighbours_by_position(a: Dense, b: Dense) -> Neighbours:
     return _neighbours_on_device(a, b, closest)
 
 
-def seed_grid(height: int, width: int, step: int) -> Rows:
+def seed_grid(height: int, width: int, step: int) -> PixelIndex:
     """Every step-th pixel of every step-th row, beginning at the middle of the first step."""
     y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step]
     return np.asarray(y * width + x, np.int64).ravel()
 
 
-def reciprocal(neighbours: Neighbours, seeds: Rows, rounds: int = ROUNDS) -> Pairs:
+def reciprocal_matches(neighbours: MutualSearch, seeds: PixelIndex, rounds: int = MAX_ROUNDS) -> PixelMatches:
     """The pairs that seeds of the first map lead to, each once, sorted by a, then b. What still moves after so many
     rounds is given up."""
     a, b = seeds.copy(), np.full(len(seeds), -1, np.int64)
@@ -107,10 +107,10 @@ def reciprocal(neighbours: Neighbours, seeds: Rows, rounds: int = ROUNDS) -> Pai
     at_rest = np.ones(len(seeds), np.bool_)
     at_rest[moving] = False
     found = np.unique(np.stack([a[at_rest], b[at_rest]], axis=1), axis=0)
-    return Pairs(found[:, 0], found[:, 1])
+    return PixelMatches(found[:, 0], found[:, 1])
 
 
-def confirmed(neighbours: Neighbours, starts: Rows, width: int, tolerance_px: float) -> Pairs:
+def confirmed(neighbours: MutualSearch, starts: PixelIndex, width: int, tolerance_px: float) -> PixelMatches:
     """Given pixels of the first map, `width` wide, with their nearest neighbours, where the way back ends less than
     `tolerance_px` from the start (at it, if that is zero). Sorted, each once."""
     b = neighbours.there(starts)
@@ -118,10 +118,10 @@ def confirmed(neighbours: Neighbours, starts: Rows, width: int, tolerance_px: fl
     distance = np.hypot(a % width - starts % width, a // width - starts // width)
     kept = distance < tolerance_px if tolerance_px > 0.0 else distance == 0.0
     found = np.unique(np.stack([starts[kept], b[kept]], axis=1), axis=0)
-    return Pairs(found[:, 0], found[:, 1])
+    return PixelMatches(found[:, 0], found[:, 1])
 
 
-def basins(neighbours: Neighbours) -> Rows:
+def basins(neighbours: MutualSearch) -> PixelIndex:
     """(pixels of a,) where one way there and back leads to from each pixel; -1 where nobody has gone yet."""
     b = neighbours.there.answers
     known = np.flatnonzero(b >= 0)
@@ -131,21 +131,21 @@ def basins(neighbours: Neighbours) -> Rows:
     return out
 
 
-def both_ways(neighbours: Neighbours, seeds_a: Rows, seeds_b: Rows) -> list[Pairs]:
+def reciprocal_both_ways(neighbours: MutualSearch, seeds_a: PixelIndex, seeds_b: PixelIndex) -> list[PixelMatches]:
     """What seeds of a lead to, and what seeds of b lead to."""
-    back = reciprocal(neighbours.swapped(), seeds_b)
-    return [reciprocal(neighbours, seeds_a), Pairs(back.b, back.a)]
+    back = reciprocal_matches(neighbours.swapped(), seeds_b)
+    return [reciprocal_matches(neighbours, seeds_a), PixelMatches(back.b, back.a)]
 
 
-def merged(runs: Sequence[Pairs]) -> tuple[Pairs, Rows]:
+def merge_matches(runs: Sequence[PixelMatches]) -> tuple[PixelMatches, PixelIndex]:
     """All pairs of several runs, each once, sorted by a, then b; and the row where each comes first when the runs are
     put one after the other."""
     every = np.concatenate([np.stack([run.a, run.b], axis=1) for run in runs])
     found, first = np.unique(every, axis=0, return_index=True)
-    return Pairs(found[:, 0], found[:, 1]), first
+    return PixelMatches(found[:, 0], found[:, 1]), first
 
 
-def most_similar(queries: Floats32, targets: Floats32) -> Rows:
+def most_similar(queries: Floats32, targets: Floats32) -> PixelIndex:
     """(q,) the row of `targets` (n, d) with the largest dot product with each of `queries` (q, d)."""
     best = np.full(len(queries), -np.inf, np.float32)
     row = np.zeros(len(queries), np.int64)
@@ -165,16 +165,20 @@ def most_similar(queries: Floats32, targets: Floats32) -> Rows:
     return row
 
 
-def _tree_search(targets: Floats32) -> Callable[[Floats32], Rows]:
+def _tree_search(targets: Floats32) -> Callable[[Floats32], PixelIndex]:
     from scipy.spatial import KDTree
 
     tree = KDTree(targets)
     return lambda queries: np.asarray(tree.query(queries)[1], np.int64)
 
 
-def _neighbours(a: Floats32, b: Floats32, prepare: Callable[[Floats32], Callable[[Floats32], Rows]]) -> Neighbours:
+def _neighbours(
+    a: Floats32, b: Floats32, prepare: Callable[[Floats32], Callable[[Floats32], PixelIndex]]
+) -> MutualSearch:
     in_a, in_b = prepare(a), prepare(b)
-    return Neighbours(Lookup(lambda rows: in_b(a[rows]), len(a)), Lookup(lambda rows: in_a(b[rows]), len(b)))
+    return MutualSearch(
+        NearestSearch(lambda rows: in_b(a[rows]), len(a)), NearestSearch(lambda rows: in_a(b[rows]), len(b))
+    )
 
 
 def _host_rows(dense: Dense) -> Floats32:
@@ -183,20 +187,20 @@ def _host_rows(dense: Dense) -> Floats32:
     return np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, np.float32(0.0))
 
 
-def _neighbours_on_device(a: Tensor, b: Tensor, nearest: Callable[[Tensor, Tensor], Tensor]) -> Neighbours:
+def _neighbours_on_device(a: Tensor, b: Tensor, nearest: Callable[[Tensor, Tensor], Tensor]) -> MutualSearch:
     import torch  # costs seconds and hundreds of megabytes: only where a device asks for it
 
     maps = [each.flatten(0, 1).float() for each in (a, b)]
     maps = [torch.where(rows.isfinite().all(dim=1, keepdim=True), rows, 0.0) for rows in maps]
 
-    def lookup(queries: Tensor, targets: Tensor) -> Lookup:
+    def lookup(queries: Tensor, targets: Tensor) -> NearestSearch:
         size = max(1, _DEVICE_BLOCK_BYTES // (4 * len(targets)))
 
-        def search(rows: Rows) -> Rows:
+        def search(rows: PixelIndex) -> PixelIndex:
             chosen = queries[torch.from_numpy(rows).to(queries.device)]
             blocks = [nearest(block, targets) for block in torch.split(chosen, size)]
             return np.asarray(torch.cat(blocks).cpu())
 
-        return Lookup(search, len(queries))
+        return NearestSearch(search, len(queries))
 
-    return Neighbours(lookup(maps[0], maps[1]), lookup(maps[1], maps[0]))
+    return MutualSearch(lookup(maps[0], maps[1]), lookup(maps[1], maps[0]))

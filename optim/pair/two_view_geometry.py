@@ -1,12 +1,17 @@
-"""What the matches of two photos say about their geometry: epipolar geometry, a plane, a pure rotation, or nothing.
+"""Estimate the two-view geometry of a photo pair without intrinsics: general, planar, rotation only, or none.
 
-Everything is decided by the fundamental matrix and a homography, which need no intrinsics; focal lengths only serve
-the relative pose offered on top. Estimation is seeded and led by the matches' weights.
+A fundamental matrix and a homography decide about the kind and the inliers; neither needs intrinsics. Focal lengths
+only serve the relative pose that is returned as well. Whether a geometry is significant is an a-contrario test: among
+n matches, k inliers of a model through s of them, each of which random matches meet with probability p, are accepted if
+
+    NFA = (n - s) C(n, k) C(k, s) p^(k - s) < false_alarms,
+
+the expected number of such models among random matches (Moisan and Stival 2004).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, lgamma, log
 from typing import Literal
 
@@ -16,68 +21,95 @@ from numpy.typing import NDArray
 from ..cameras import FOCAL_GUESS
 from .epipolar import ray_angles
 from .pure_rotation import rotation_from_homography
-from .two_view_ransac import PLANE_ERROR, fundamental_matrix, homography, relative_pose, shared_focal_pose
+from .two_view_ransac import (
+    RansacOptions,
+    estimate_fundamental,
+    estimate_homography,
+    estimate_relative_pose,
+    estimate_shared_focal_pose,
+)
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Size = tuple[int, int]
-Kind = Literal["general", "planar", "rotation", "none"]
+TwoViewKind = Literal["general", "planar", "rotation", "none"]
 
-FOCAL_RANGE = 0.3, 12.0
-"""Focal lengths over the longer side that are believed: fields of view of 118 to 5 degrees."""
 
-_TURNING_FOCAL_RANGE = 0.4, 4.0  # beyond, a turning camera looks like one that slides along a wall
-_OFF_PLANE = 1.5 * PLANE_ERROR  # what is nearer may be noise
-_TURNED = 0.9  # of the points on the plane that a rotation must explain as well
+@dataclass(frozen=True)
+class TwoViewOptions:
+    """Thresholds that decide about the kind of a two-view geometry. Errors are in units of `max_error_px`."""
+
+    max_plane_error: float = 2.0
+    """Transfer error of a match on the plane: larger than one, as a homography constrains both coordinates, an epipolar
+    line one."""
+    min_off_plane_error: float = 3.0
+    """Transfer error of a match that is evidence of depth; smaller ones may be noise."""
+    min_rotation_share: float = 0.9
+    """Share of the matches on the plane that a pure rotation must explain as well."""
+    focal_range: tuple[float, float] = (0.3, 12.0)
+    """Plausible focal lengths over the longer side: fields of view of 118 to 5 degrees."""
+    rotation_focal_range: tuple[float, float] = (0.4, 4.0)
+    """The same for a camera that only rotates: beyond, it cannot be told from one that moves along a wall."""
+    known_focal_range: tuple[float, float] = (0.87, 1.15)
+    """Search range around a known focal length, as a factor: EXIF values are rounded and zooms breathe."""
+    reference_side_px: float = 1600.0
+    """Longer side of the photos that `max_error_px` refers to."""
+    min_error_scale: float = 0.6
+    """Smallest scale of the tolerance: photos much smaller than the reference are not blurred in proportion."""
+    ransac: RansacOptions = field(default_factory=RansacOptions)
+
+
+_DEFAULTS = TwoViewOptions()
 
 
 @dataclass(frozen=True, eq=False)
 class TwoViewEstimate:
-    """The geometry of photos a and b. Arrays are zero where the kind has none."""
+    """Two-view geometry of photos a and b. Arrays are zero if the kind does not define them."""
 
-    kind: Kind
+    kind: TwoViewKind
     inliers: Mask
+    """(m,) whether a match obeys the geometry."""
     fundamental: Array
     """(3, 3), x_b^T F x_a = 0 in pixels."""
     b_from_a: Array
-    """(3, 4) rotation and unit translation between the cameras."""
+    """(3, 4) relative pose with unit translation; the translation of a pure rotation is zero."""
     focals_px: Array
-    """(2,) under which b_from_a was found."""
+    """(2,) focal lengths under which b_from_a was estimated."""
     focal_estimated: bool
-    """Whether the pair itself has told them; else they were given or are the default field of view."""
+    """Whether they were estimated from the pair itself; else they were given or are the default field of view."""
     angle_deg: float
-    """Median triangulation angle of the inliers."""
+    """Median triangulation angle of the inliers in degrees."""
 
 
 def estimate_two_view_geometry(
     xy_a: NDArray[np.floating],
     xy_b: NDArray[np.floating],
     weight: NDArray[np.floating],
-    size_a: Size,
-    size_b: Size,
+    size_a: tuple[int, int],
+    size_b: tuple[int, int],
     *,
     focals_px: tuple[float, float] | None = None,
     max_error_px: float = 1.5,
     false_alarms: float = 1e-3,
     min_inliers: int = 12,
     seed: int = 0,
+    options: TwoViewOptions = _DEFAULTS,
 ) -> TwoViewEstimate:
-    """Robust geometry of matches (m, 2), (m, 2) in pixels; those of larger weight are tried first.
+    """Estimate the two-view geometry of matches xy_a (m, 2), xy_b (m, 2) in pixels with weights (m,).
 
-    Without `focals_px`, photos of equal size are taken to share their focal length, which is then estimated from
-    the pair; of photos of different size only the default field of view is assumed. Neither inliers nor the
-    fundamental matrix depend on that. `max_error_px` is meant for photos of 1600 pixels (see `tolerance_scale`).
-    A geometry is accepted if fewer than `false_alarms` as good ones are to be expected among random matches.
+    Matches of larger weight are sampled first. Sizes are (width, height). `max_error_px` is the inlier threshold
+    (Sampson distance) in photos of 1600 pixels, see `error_scale`. `false_alarms` is the accepted NFA, see above.
+    Without `focals_px`, photos of equal size are assumed to share a focal length, which is estimated from the pair;
+    photos of different sizes get the default field of view. Neither inliers nor `fundamental` depend on that.
     """
     sizes = np.array([size_a, size_b], float)
-    # Coordinates count from the centre in units of the tolerance: both photos have the same noise then, every
-    # threshold is 1, and the numbers suit the solvers.
-    unit = max_error_px * np.array([tolerance_scale(size_a), tolerance_scale(size_b)])
+    # Coordinates are relative to the centre, in units of the tolerance: both photos then have the same noise, the
+    # threshold is 1, and the numbers are well scaled for the solvers.
+    unit = max_error_px * np.array([error_scale(size_a, options), error_scale(size_b, options)])
     order = np.argsort(-weight, kind="stable")
     a, b = (xy_a[order] - sizes[0] / 2.0) / unit[0], (xy_b[order] - sizes[1] / 2.0) / unit[1]
 
     def result(
-        kind: Kind, rows: Mask, fundamental: Array, pose: Array, focals: Array, estimated: bool = False
+        kind: TwoViewKind, rows: Mask, fundamental: Array, pose: Array, focals: Array, estimated: bool = False
     ) -> TwoViewEstimate:
         inliers = np.zeros(len(order), bool)
         inliers[order] = rows
@@ -89,10 +121,10 @@ def estimate_two_view_geometry(
 
     if len(order) < max(min_inliers, 8):
         return nothing()
-    fundamental, fits = fundamental_matrix(a, b, seed)
+    fundamental, inlier = estimate_fundamental(a, b, seed, options.ransac)
     chance = max(line_probability(a), line_probability(b))
-    count, significant = int(fits.sum()), log(false_alarms)
-    if count < min_inliers or log_false_alarms(len(order), count, 7, chance) > significant:
+    count, max_log_nfa = int(inlier.sum()), log(false_alarms)
+    if count < min_inliers or log_false_alarms(len(order), count, 7, chance) > max_log_nfa:
         return nothing()
 
     shared = focals_px is None and size_a == size_b
@@ -101,42 +133,48 @@ def estimate_two_view_geometry(
     in_pixels = _from_pixels(sizes[1], unit[1]).T @ fundamental @ _from_pixels(sizes[0], unit[0])
     in_pixels /= np.linalg.norm(in_pixels)
 
-    plane, error = homography(a[fits], b[fits], seed)
-    on_plane = np.flatnonzero(fits)[error < PLANE_ERROR]
-    # Once the plane is given, two matches off it fix the epipoles: more of them must agree than chance would have.
-    off_plane = int(np.sum(error > _OFF_PLANE))
-    if log_false_alarms(len(order) - len(on_plane), off_plane, 2, chance) < significant:
-        found = _shared_focal_pose(a[fits], b[fits], longer[0], seed) if shared else None
-        pose, focals = found or (relative_pose(a[fits], b[fits], guess, seed), guess)
-        return result("general", fits, in_pixels, pose, focals, found is not None)
+    plane, error = estimate_homography(a[inlier], b[inlier], seed, options.max_plane_error, options.ransac)
+    on_plane = np.flatnonzero(inlier)[error < options.max_plane_error]
+    # Given the plane, two matches off it determine the epipoles (s = 2): the others must agree beyond chance.
+    off_plane = int(np.sum(error > options.min_off_plane_error))
+    if log_false_alarms(len(order) - len(on_plane), off_plane, 2, chance) < max_log_nfa:
+        found = _shared_focal_pose(a[inlier], b[inlier], longer[0], seed, options) if shared else None
+        pose, focals = found or (estimate_relative_pose(a[inlier], b[inlier], guess, seed, options.ransac), guess)
+        return result("general", inlier, in_pixels, pose, focals, found is not None)
 
-    trials = _focal_trials(guess, 0.87, 1.15) if focals_px else _focal_trials(longer, *_TURNING_FOCAL_RANGE)
+    center, limits = (guess, options.known_focal_range) if focals_px else (longer, options.rotation_focal_range)
+    trials = _focal_trials(center, *limits)
     if shared:
         trials = trials[trials[:, 0] == trials[:, 1]]
     rotation, focals, error = rotation_from_homography(plane, a[on_plane], b[on_plane], trials)
-    if np.mean(error < PLANE_ERROR) > _TURNED:
-        turned = np.isin(np.arange(len(order)), on_plane)
-        return result("rotation", turned, np.zeros((3, 3)), np.column_stack([rotation, np.zeros(3)]), focals)
-    return result("planar", fits, in_pixels, relative_pose(a[fits], b[fits], guess, seed), guess)
+    if np.mean(error < options.max_plane_error) > options.min_rotation_share:
+        rotated = np.isin(np.arange(len(order)), on_plane)
+        return result("rotation", rotated, np.zeros((3, 3)), np.column_stack([rotation, np.zeros(3)]), focals)
+    pose = estimate_relative_pose(a[inlier], b[inlier], guess, seed, options.ransac)
+    return result("planar", inlier, in_pixels, pose, guess)
 
 
-def tolerance_scale(size: Size) -> float:
-    """How exact key points are, 1 for photos of 1600 pixels: larger photos are rarely sharper for their size, and
-    small ones not blurred without end."""
-    return max(max(size) / 1600.0, 0.6)
+def error_scale(size: tuple[int, int], options: TwoViewOptions = _DEFAULTS) -> float:
+    """Scale of the tolerance of a photo (width, height), 1 for a longer side of `reference_side_px`.
+
+    It grows with the photo, as large photos are rarely sharper in proportion, and has a lower limit.
+    """
+    return max(max(size) / options.reference_side_px, options.min_error_scale)
 
 
 def line_probability(xy: Array) -> float:
-    """Chance that a random point among points like these (n, 2) lies within 1 of a given line across them: strip over
-    area of the rectangle that has their covariance, so that a small object on a blank ground is no evidence."""
+    """Probability p that a random point lies within 1 of a line: area of that strip over the area of the points.
+
+    The area is that of the rectangle with the covariance of the points (n, 2): matches on a small object on a blank
+    ground are less evidence than matches all over the photo.
+    """
     spread = np.cov(xy.T)
     diagonal, area = np.sqrt(12.0 * np.trace(spread)), 12.0 * np.sqrt(max(float(np.linalg.det(spread)), 0.0))
     return float(min(1.0, 2.0 * diagonal / area)) if area > 0.0 else 1.0
 
 
 def log_false_alarms(matches: int, inliers: int, sample: int, probability: float) -> float:
-    """Natural logarithm of how many models through `sample` matches with so many inliers are to be expected when
-    every other match fits by chance alone, with this probability (the bound of a-contrario estimation)."""
+    """Natural logarithm of the NFA: n = matches, k = inliers, s = sample, p = probability; see the module's head."""
     if inliers <= sample:
         return inf
     models = log(matches - sample) + _log_choose(matches, inliers) + _log_choose(inliers, sample)
@@ -147,18 +185,22 @@ def _log_choose(n: int, k: int) -> float:
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
-def _shared_focal_pose(a: Array, b: Array, longer: float, seed: int) -> tuple[Array, Array] | None:
-    pose, focal = shared_focal_pose(a, b, seed)
-    if not FOCAL_RANGE[0] * longer <= focal <= FOCAL_RANGE[1] * longer:
+def _shared_focal_pose(
+    a: Array, b: Array, longer: float, seed: int, options: TwoViewOptions
+) -> tuple[Array, Array] | None:
+    """Relative pose and shared focal length; None if the focal length is implausible."""
+    pose, focal = estimate_shared_focal_pose(a, b, seed, options.ransac)
+    if not options.focal_range[0] * longer <= focal <= options.focal_range[1] * longer:
         return None
     return pose, np.array([focal, focal])
 
 
 def _focal_trials(center: Array, low: float, high: float) -> Array:
-    """(169, 2) pairs of focal lengths around the center."""
+    """(169, 2) pairs of focal lengths: 13 factors from `low` to `high` for either photo."""
     ratios = np.geomspace(low, high, 13)
     return np.stack(np.meshgrid(center[0] * ratios, center[1] * ratios), axis=-1).reshape(-1, 2)
 
 
 def _from_pixels(size: Array, unit: float) -> Array:
+    """(3, 3) from pixels to coordinates relative to the centre, in units of the tolerance."""
     return np.array([[1.0, 0.0, -size[0] / 2.0], [0.0, 1.0, -size[1] / 2.0], [0.0, 0.0, unit]]) / unit

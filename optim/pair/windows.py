@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Box = tuple[int, int, int, int]
-Size = tuple[int, int]
+HeightWidth = tuple[int, int]
 
 MIN_MATCHES = 10
 """A window with fewer coarse matches does not say where to look in the other photo."""
@@ -23,14 +23,14 @@ PATCH = 16
 """Networks cut pictures into squares of so many pixels."""
 
 
-class Looks(NamedTuple):
+class WindowPair(NamedTuple):
     """A window of each photo, which are to be compared."""
 
     a: Box
     b: Box
 
 
-def starts(total: int, window: int, overlap: float) -> list[int]:
+def window_starts(total: int, window: int, overlap: float) -> list[int]:
     """First pixels of windows along a side, evenly spaced and overlapping at least so much, from end to end."""
     if total <= window:
         return [0]
@@ -40,22 +40,28 @@ def starts(total: int, window: int, overlap: float) -> list[int]:
     ]
 
 
-def window_size(photo: Size, longer_side: int) -> Size:
+def window_size(photo: HeightWidth, longer_side: int) -> HeightWidth:
     """A window of the photo's shape, as exactly as whole patches allow; smaller where the photo is."""
     height, width = (max(1, min(side * longer_side // max(photo), side) // PATCH) * PATCH for side in photo)
     return height, width
 
 
-def window_grid(photo: Size, longer_side: int, overlap: float) -> list[Box]:
+def window_grid(photo: HeightWidth, longer_side: int, overlap: float) -> list[Box]:
     """Windows that cover the photo, row after row."""
     height, width = window_size(photo, longer_side)
-    columns = starts(photo[1], width, overlap)
-    return [(x, y, x + width, y + height) for y in starts(photo[0], height, overlap) for x in columns]
+    columns = window_starts(photo[1], width, overlap)
+    return [(x, y, x + width, y + height) for y in window_starts(photo[0], height, overlap) for x in columns]
 
 
 def choose_windows(
-    xy_a: Array, xy_b: Array, photo_a: Size, photo_b: Size, window_a: Size, window_b: Size, overlap: float = 0.5
-) -> list[Looks]:
+    xy_a: Array,
+    xy_b: Array,
+    photo_a: HeightWidth,
+    photo_b: HeightWidth,
+    window_a: HeightWidth,
+    window_b: HeightWidth,
+    overlap: float = 0.5,
+) -> list[WindowPair]:
     """Pairs of windows of the given sizes that show nearly all coarse matches (n, 2), (n, 2) near their middle.
 
     Every window of a grid over either photo gets a partner in the other, around the mean of its matches. Of these pairs
@@ -63,13 +69,13 @@ def choose_windows(
     """
     both = _with_partners(xy_a, xy_b, photo_a, photo_b, window_a, window_b, overlap)
     back = _with_partners(xy_b, xy_a, photo_b, photo_a, window_b, window_a, overlap)
-    pairs = [Looks(own, other) for own, other, _ in both] + [Looks(other, own) for own, other, _ in back]
+    pairs = [WindowPair(own, other) for own, other, _ in both] + [WindowPair(other, own) for own, other, _ in back]
     if not pairs:
         return []
     inside = np.stack([rows for _, _, rows in both + back])
     weight = np.stack([_centrality(xy_a, look.a) * _centrality(xy_b, look.b) for look in pairs]) * inside
     covered, reachable = np.zeros(len(xy_a)), weight.max(axis=0).sum()
-    chosen: list[Looks] = []
+    chosen: list[WindowPair] = []
     while len(chosen) < len(pairs) and covered.sum() < SHARE * reachable:
         best = int(np.maximum(weight - covered, 0.0).sum(axis=1).argmax())
         chosen.append(pairs[best])
@@ -77,7 +83,7 @@ def choose_windows(
     return chosen
 
 
-def around(x: float, y: float, window: Size, photo: Size) -> Box:
+def window_around(x: float, y: float, window: HeightWidth, photo: HeightWidth) -> Box:
     """A window with this middle, moved so that it lies in the photo."""
     height, width = min(window[0], photo[0]), min(window[1], photo[1])
     left = int(np.clip(np.floor(x - width / 2), 0, photo[1] - width))
@@ -86,16 +92,22 @@ def around(x: float, y: float, window: Size, photo: Size) -> Box:
 
 
 def _with_partners(
-    own: Array, other: Array, photo: Size, other_photo: Size, window: Size, other_window: Size, overlap: float
+    own: Array,
+    other: Array,
+    photo: HeightWidth,
+    other_photo: HeightWidth,
+    window: HeightWidth,
+    other_window: HeightWidth,
+    overlap: float,
 ) -> list[tuple[Box, Box, NDArray[np.bool_]]]:
     """Window, partner, and which matches lie in the window."""
     found = []
     for x0, y0, x1, y1 in window_grid(photo, max(window), overlap):
-        box = around((x0 + x1) / 2, (y0 + y1) / 2, window, photo)
+        box = window_around((x0 + x1) / 2, (y0 + y1) / 2, window, photo)
         rows: NDArray[np.bool_] = np.all((own >= box[:2]) & (own < box[2:]), axis=1)
         if np.count_nonzero(rows) >= MIN_MATCHES:
             x, y = other[rows].mean(axis=0).tolist()
-            found.append((box, around(x, y, other_window, other_photo), rows))
+            found.append((box, window_around(x, y, other_window, other_photo), rows))
     return found
 
 

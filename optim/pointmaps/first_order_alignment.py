@@ -25,18 +25,18 @@ from .kinematic_tree import Tree
 Array = NDArray[np.floating]
 Index = NDArray[np.int64]
 
-NEAREST = 1e-3
+_MIN_DEPTH = 1e-3
 """Points nearer to a camera, or behind it, are projected as if they were so near."""
 
-PIXEL_RANGE = (-1000.0, 2000.0)
+_PIXEL_RANGE = (-1000.0, 2000.0)
 """Projections outside pull no further."""
 
-FOCAL_RANGE = (0.25, 10.0)
+_FOCAL_RANGE = (0.25, 10.0)
 """By the photo's diagonal."""
 
 
 @dataclass(frozen=True, eq=False)
-class Matched:
+class AnchoredMatches:
     """Photos and matches as the aligner wants them. A matched pixel hangs on an anchor; both are an anchored point."""
 
     size: Index
@@ -70,7 +70,7 @@ class Matched:
 
 
 @dataclass(frozen=True)
-class Phase:
+class AdamPhase:
     """One run of Adam."""
 
     target: Literal["space", "photos"]
@@ -82,8 +82,8 @@ class Phase:
     depth: bool = False
 
 
-COARSE = Phase("space", 1.5, 0.07)
-FINE = Phase("photos", 0.5, 0.01, focal=True, principal=True, depth=True)
+COARSE_PHASE = AdamPhase("space", 1.5, 0.07)
+FINE_PHASE = AdamPhase("photos", 0.5, 0.01, focal=True, principal=True, depth=True)
 
 SEEN_SHARE = 0.01
 SEEN_GAMMA = 1.1
@@ -105,7 +105,7 @@ class FirstOrderAlignment:
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class AlignmentParameters:
     """The parameters, as published: what Adam makes of them depends on how they are put."""
 
     rotation: Tensor
@@ -119,7 +119,7 @@ class State:
     depth: Tensor
     """(d,) by the median depth of the photo."""
 
-    def tensors(self, phase: Phase) -> list[Tensor]:
+    def tensors(self, phase: AdamPhase) -> list[Tensor]:
         """Those that move."""
         moving = [self.rotation, self.translation, self.log_size]
         chosen = ((phase.focal, self.log_focal), (phase.principal, self.principal), (phase.depth, self.depth))
@@ -127,19 +127,25 @@ class State:
 
 
 def align_first_order(
-    matched: Matched, tree: Tree, phases: tuple[Phase, ...] = (COARSE, FINE), *, shared: bool = False
+    matched: AnchoredMatches,
+    tree: Tree,
+    phases: tuple[AdamPhase, ...] = (COARSE_PHASE, FINE_PHASE),
+    *,
+    shared: bool = False,
 ) -> FirstOrderAlignment:
     """Runs the phases one after another. `shared`: one focal length and principal point for all photos."""
-    problem = Problem(matched, tree)
+    problem = FirstOrderProblem(matched, tree)
     state = problem.start(shared)
     losses: list[float] = []
     for phase in phases:
-        state, curve = run(problem, state, phase)
+        state, curve = run_adam(problem, state, phase)
         losses += curve
-    return finish(problem, state, losses)
+    return alignment_result(problem, state, losses)
 
 
-def finish(problem: Problem, state: State, losses: list[float]) -> FirstOrderAlignment:
+def alignment_result(
+    problem: FirstOrderProblem, state: AlignmentParameters, losses: list[float]
+) -> FirstOrderAlignment:
     """What a state means."""
     with torch.no_grad():
         view = problem.view(state)
@@ -156,22 +162,28 @@ def finish(problem: Problem, state: State, losses: list[float]) -> FirstOrderAli
     )
 
 
-def run(problem: Problem, state: State, phase: Phase) -> tuple[State, list[float]]:
+def run_adam(
+    problem: FirstOrderProblem, state: AlignmentParameters, phase: AdamPhase
+) -> tuple[AlignmentParameters, list[float]]:
     """The state at the beginning of the last iteration, which is what the published code hands out, and the losses."""
-    state = State(*(getattr(state, name).detach().clone() for name in State.__dataclass_fields__))
+    state = AlignmentParameters(
+        *(getattr(state, name).detach().clone() for name in AlignmentParameters.__dataclass_fields__)
+    )
     moving = [tensor.requires_grad_() for tensor in state.tensors(phase)]
     adam = torch.optim.Adam(moving, lr=1.0, betas=(0.9, 0.9))
     losses: list[float] = []
     before = state
     for iteration in range(phase.iterations):
-        adam.param_groups[0]["lr"] = cosine(phase.rate, iteration / phase.iterations)
+        adam.param_groups[0]["lr"] = cosine_rate(phase.rate, iteration / phase.iterations)
         adam.zero_grad()
         loss = problem.loss(state, phase)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             break
         if iteration == phase.iterations - 1:
-            before = State(*(getattr(state, name).detach().clone() for name in State.__dataclass_fields__))
+            before = AlignmentParameters(
+                *(getattr(state, name).detach().clone() for name in AlignmentParameters.__dataclass_fields__)
+            )
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
         with torch.no_grad():
@@ -179,7 +191,7 @@ def run(problem: Problem, state: State, phase: Phase) -> tuple[State, list[float
     return before, losses
 
 
-def cosine(rate: float, progress: float) -> float:
+def cosine_rate(rate: float, progress: float) -> float:
     """Learning rate after a share of the iterations."""
     return rate * (1.0 + math.cos(math.pi * progress)) / 2.0
 
@@ -193,7 +205,7 @@ def power_loss(distance: Tensor, gamma: float) -> Tensor:
     return grown
 
 
-class View(NamedTuple):
+class CameraTensors(NamedTuple):
     """What the parameters mean: cameras in the world, and depths."""
 
     focal: Tensor
@@ -204,10 +216,10 @@ class View(NamedTuple):
     depth: Tensor
 
 
-class Problem:
+class FirstOrderProblem:
     """The matches as tensors, and the two losses over them."""
 
-    def __init__(self, matched: Matched, tree: Tree) -> None:
+    def __init__(self, matched: AnchoredMatches, tree: Tree) -> None:
         def tensor(values: Array | Index) -> Tensor:
             return torch.from_numpy(np.array(values, np.float32))
 
@@ -231,7 +243,7 @@ class Problem:
         self.levels = _levels(tree)
         self.root, self.edges = tree.root, tree.edges
 
-    def start(self, shared: bool) -> State:
+    def start(self, shared: bool) -> AlignmentParameters:
         n = len(self.size)
         log_focal, principal = self.start_focal.log(), torch.full((n, 2), 0.5)
         if shared:
@@ -240,9 +252,9 @@ class Problem:
             principal = principal[:1]
         identity = torch.zeros(n, 4)
         identity[:, 3] = 1.0
-        return State(identity, torch.zeros(n, 3), torch.zeros(n), log_focal, principal, self.start_depth)
+        return AlignmentParameters(identity, torch.zeros(n, 3), torch.zeros(n), log_focal, principal, self.start_depth)
 
-    def state_of(self, world_from_cam: Array, focal_px: Array, principal_px: Array, size: Array) -> State:
+    def state_of(self, world_from_cam: Array, focal_px: Array, principal_px: Array, size: Array) -> AlignmentParameters:
         """The state of cameras (n, 3, 4) in a world where the depths of a photo are to be taken times its size."""
         unit = size.min()
         rotation, focal = world_from_cam[:, :, :3], torch.from_numpy(np.array(focal_px, np.float32))
@@ -256,12 +268,12 @@ class Problem:
             shift[child] = rotation[parent].T @ (place[child] - place[parent])
         quaternion = torch.from_numpy(Rotation.from_matrix(turn).as_quat().astype(np.float32))
         translation = torch.from_numpy(shift.astype(np.float32))
-        return State(quaternion, translation, log_size, focal.log(), principal, self.start_depth)
+        return AlignmentParameters(quaternion, translation, log_size, focal.log(), principal, self.start_depth)
 
-    def view(self, state: State) -> View:
+    def view(self, state: AlignmentParameters) -> CameraTensors:
         diagonal = self.size.norm(dim=1)
         focal = state.log_focal.exp().expand(len(diagonal))
-        focal = torch.minimum(torch.maximum(focal, FOCAL_RANGE[0] * diagonal), FOCAL_RANGE[1] * diagonal)
+        focal = torch.minimum(torch.maximum(focal, _FOCAL_RANGE[0] * diagonal), _FOCAL_RANGE[1] * diagonal)
         principal = state.principal.expand(len(diagonal), 2)
         size = state.log_size.exp()
         scale = 1.0 / size.min()
@@ -270,7 +282,7 @@ class Problem:
         centre = scale * (place - torch.einsum("nij,nj->ni", rotation, pivot))
         spread = (self.median * size)[self.photo_of_depth]
         depth = scale * (pivot[self.photo_of_depth, 2] + (state.depth - 1.0) * spread)
-        return View(focal, principal * self.size, rotation, centre, depth)
+        return CameraTensors(focal, principal * self.size, rotation, centre, depth)
 
     def _pivots(self, focal: Tensor, principal: Tensor, size: Tensor) -> Tensor:
         """(n, 3) what the chain places, in the coordinates of the cameras: not these themselves, but what they see in
@@ -278,14 +290,14 @@ class Problem:
         ray = torch.cat([self.size / focal[:, None] * (0.5 - principal), torch.ones_like(focal)[:, None]], 1)
         return (size * self.median * focal / self.start_focal)[:, None] * ray
 
-    def points(self, view: View) -> Tensor:
+    def points(self, view: CameraTensors) -> Tensor:
         """(a, 3) anchored points in the world."""
         focal = view.focal[self.photo]
         depth = view.depth[self.anchor] * (1.0 + (self.offset - 1.0) * self.start_focal[self.photo] / focal)
         ray = torch.cat([(self.xy - view.principal[self.photo]) / focal[:, None], torch.ones_like(focal)[:, None]], 1)
         return self._to_world(view, self.photo, depth[:, None] * ray)
 
-    def loss(self, state: State, phase: Phase) -> Tensor:
+    def loss(self, state: AlignmentParameters, phase: AdamPhase) -> Tensor:
         view = self.view(state)
         points = self.points(view)
         total = 0.0 * points.sum()  # without any match it is flat, not absent
@@ -302,17 +314,17 @@ class Problem:
     def _in_space(self, points: Tensor) -> list[Tensor]:
         return [(points[self.row_a] - points[self.row_b]).norm(dim=1)]
 
-    def _in_photos(self, view: View, points: Tensor) -> list[Tensor]:
+    def _in_photos(self, view: CameraTensors, points: Tensor) -> list[Tensor]:
         out = []
         for own, other in ((self.row_a, self.row_b), (self.row_b, self.row_a)):
             photo = self.photo[own]
             y = torch.einsum("mji,mj->mi", view.rotation[photo], points[other] - view.centre[photo])
-            depth = y[:, 2:].clip(min=NEAREST)
+            depth = y[:, 2:].clip(min=_MIN_DEPTH)
             pixel = view.focal[photo][:, None] * y[:, :2] / depth + view.principal[photo]
-            out.append((pixel.clip(*PIXEL_RANGE) - self.xy[own]).norm(dim=1))
+            out.append((pixel.clip(*_PIXEL_RANGE) - self.xy[own]).norm(dim=1))
         return out
 
-    def _to_world(self, view: View, photo: Tensor, y: Tensor) -> Tensor:
+    def _to_world(self, view: CameraTensors, photo: Tensor, y: Tensor) -> Tensor:
         return torch.einsum("mij,mj->mi", view.rotation[photo], y) + view.centre[photo]
 
     def _chain(self, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:

@@ -222,7 +222,7 @@ def _estimate_noise(
 def _residuals(
     matched: MatchedPoints, poses: PhotoSimilarities, log_growth: Array
 ) -> tuple[Array, tuple[Array, Array], tuple[Array, Array]]:
-    """Residuals (e, k, 3) in the world, and directions (e, k, 3) and distances (e, k) of the points from both cameras."""
+    """Residuals (e, k, 3) in the world; directions (e, k, 3) and distances (e, k) of the points from both cameras."""
     a, b = matched.pairs.T
     x, y = _world_points(matched.p, a, poses, log_growth), _world_points(matched.q, b, poses, log_growth)
     return x - y, _rays(x - poses.translation[a, None]), _rays(y - poses.translation[b, None])

@@ -179,7 +179,7 @@ def _normal_equations(system: MomentSystem, poses: PhotoSimilarities, log_growth
 
 
 def _derivatives(poses: PhotoSimilarities, log_growth: Array) -> Array:
-    """(photos, 8, 3, 4) derivatives of (M, t) by rotation about the camera centre, translation, log scale, log focal."""
+    """(photos, 8, 3, 4) derivatives of (M, t) by rotation about the camera centre, translation, log scale and log g."""
     n = len(poses)
     maps = similarity_matrices(poses, log_growth)
     out = np.zeros((n, UNKNOWNS, 3, 4))

@@ -1,7 +1,7 @@
 """Similarity averaging: one similarity per photo from the similarities of pairs, some of which are wrong.
 
-A maximum spanning tree initialises all photos. Rotations, log scales and translations are then averaged in turn, each by
-reweighted least squares over the graph of pairs.
+A maximum spanning tree initialises all photos. Rotations, log scales and translations are then averaged in turn, each
+by reweighted least squares over the graph of pairs.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _along_tree(photos: int, pairs: Index, similar: PairSimilarities, weight: Ar
 
 
 def robust_potentials(photos: int, pairs: Index, difference: Array, weight: Array, iterations: int = 30) -> Array:
-    """(photos, d) values x with x[a] - x[b] = difference (e, d) for all pairs (a, b), in the robust least-squares sense.
+    """(photos, d) values x with x[a] - x[b] = difference (e, d) for the pairs (a, b), by robust least squares.
 
     Minimises a Geman-McClure loss by reweighting. Its scale starts at the largest error and shrinks to three times the
     median error, so that the result does not depend on the start. The mean of the values is zero.

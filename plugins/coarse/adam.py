@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import networkx as nx
 
-from unposed.optim.pointmaps.first_order_alignment import COARSE, align_first_order
+from unposed.optim.pointmaps.first_order_alignment import COARSE_PHASE, align_first_order
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, PairMatches, Photos, TwoViewGeometry
 from unposed.pipeline.config import Within
@@ -24,8 +24,8 @@ class Adam:
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
-    iterations: Annotated[int, Within("[1, inf)")] = COARSE.iterations
-    rate: Annotated[float, Within("(0, 1]")] = COARSE.rate
+    iterations: Annotated[int, Within("[1, inf)")] = COARSE_PHASE.iterations
+    rate: Annotated[float, Within("(0, 1]")] = COARSE_PHASE.rate
 
     def __call__(
         self,
@@ -42,7 +42,7 @@ class Adam:
         models = []
         for member in sorted(components, key=lambda photos: (-len(photos), min(photos))):
             chain = chain_of(sorted(member), graph.pairs, matching, verification)
-            phase = replace(COARSE, iterations=self.iterations, rate=self.rate)
+            phase = replace(COARSE_PHASE, iterations=self.iterations, rate=self.rate)
             found = align_first_order(chain.matched, chain.tree, (phase,))
             poses = chain.poses(found, len(photos))
             models.append(initial_model(chain.intrinsics(found, intrinsics), poses, graph.keypoints))

@@ -1,4 +1,4 @@
-"""COLMAP models, binary or text."""
+"""Export models in COLMAP's format, binary or text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from unposed.pipeline.colmap_model import write_components
 
 
 @dataclass(frozen=True)
-class Colmap:
-    """Writes folder/sparse/0, folder/sparse/1 ..., largest component first."""
+class ColmapExport:
+    """Writes folder/sparse/0, folder/sparse/1 ..., largest model first."""
 
     format: Literal["binary", "text"] = "binary"
     """Text is for reading and for old programs; it is several times as large."""

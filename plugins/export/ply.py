@@ -1,4 +1,4 @@
-"""Points, and cameras as wire frames, for anything that shows point clouds."""
+"""Export points, and cameras as wire frames, as PLY files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FRUSTUM_SIZE = 0.02
 
 
 @dataclass(frozen=True)
-class Ply:
-    """Writes folder/points-0.ply with colours, points-1.ply for the next component, and so on."""
+class PlyExport:
+    """Writes folder/points-0.ply with colours, points-1.ply for the next model, and so on."""
 
     cameras: bool = False
     """Also write cameras-0.ply: every camera as a small pyramid of lines."""

@@ -1,4 +1,4 @@
-"""A folder to train Gaussian splats from."""
+"""Export undistorted photos and a COLMAP model to train Gaussian splats from."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from unposed.pipeline.stage import StageError
 
 
 @dataclass(frozen=True)
-class Splat:
+class SplatExport:
     """Undistorted photos in folder/images, and folder/sparse/0, a COLMAP model of them.
 
     Cameras are PINHOLE with the principal point in the middle, since some trainers know nothing else and do not
-    say so. Only the largest component is there, and only its photos, upright, named in letters that every program
+    say so. Only the largest model is written, and only its photos, upright, named in letters that every program
     reads, in one folder: a/1.png becomes a_1.jpg. What is masked or transparent is black in folder/masks.
     """
 

@@ -10,12 +10,13 @@ from typing import Annotated, ClassVar, Literal
 import kornia.feature
 
 from unposed.networks.aliked import detect
-from unposed.networks.loading import filled, network, read_state
+from unposed.networks.loading import cached_network, load_parameters, read_parameters
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .from_network import extract
 
 
@@ -49,7 +50,8 @@ class Aliked:
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
         """Photos of one size go through the network together."""
-        net = network(_build, self.weights, resources.device, self.model)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device, self.model)
         return extract(
             [photo for (photo,) in items],
             lambda pictures, limit: detect(net, pictures, limit, self.min_score),
@@ -61,4 +63,4 @@ class Aliked:
 
 def _build(weights: Path, model: str) -> kornia.feature.ALIKED:
     net = kornia.feature.ALIKED(f"aliked-{model}")
-    return filled(net, read_state(weights), weights, without=("dkd.hw_grid",))
+    return load_parameters(net, read_parameters(weights), weights, without=("dkd.hw_grid",))

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from unposed.networks.detections import Detections
-from unposed.networks.loading import filled, network, read_state
+from unposed.networks.loading import cached_network, load_parameters, read_parameters
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .from_network import extract
 
-COARSEST = 16
+_COARSEST_CELL_PX = 16
 """Pixels of the picture per pixel of the network's coarsest level."""
 
 
@@ -51,7 +52,8 @@ class Disk:
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
         """Photos of one size go through the network together."""
-        net = network(_build, self.weights, resources.device)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device)
         return extract(
             [photo for (photo,) in items],
             lambda pictures, limit: _detect(net, pictures, limit, self.min_score),
@@ -62,12 +64,14 @@ class Disk:
 
 
 def _build(weights: Path) -> kornia.feature.DISK:
-    return filled(kornia.feature.DISK(), read_state(weights, "extractor"), weights)
+    return load_parameters(kornia.feature.DISK(), read_parameters(weights, "extractor"), weights)
 
 
 @torch.inference_mode()
 def _detect(net: Any, pictures: Tensor, limit: int, min_score: float) -> list[Detections]:
-    if max(pictures.shape[-2:]) <= COARSEST:  # its coarsest level would be one pixel, which it cannot normalise
+    if (
+        max(pictures.shape[-2:]) <= _COARSEST_CELL_PX
+    ):  # its coarsest level would be one pixel, which it cannot normalise
         nothing = Detections(pictures.new_zeros(0, 2), pictures.new_zeros(0), pictures.new_zeros(0, net.desc_dim))
         return [nothing] * len(pictures)
     found = []

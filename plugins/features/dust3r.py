@@ -8,11 +8,11 @@ from typing import Annotated
 
 from unposed.pipeline.weights.files import WeightFile
 
-from .mast3r import Mast3r
+from .mast3r import Mast3rTokens
 
 
 @dataclass(frozen=True)
-class Dust3r(Mast3r):
+class Dust3rTokens(Mast3rTokens):
     """Every photo encoded once, as by features.mast3r, for the matching of all its pairs by DUSt3R. Needs published
     weights (non-commercial), and better a GPU."""
 

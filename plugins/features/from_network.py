@@ -15,11 +15,11 @@ from unposed.pipeline.images.pixels import photo_per_px, read_mask, read_rgb
 
 from .sampling import colours, visible
 
-CENTRE_PX = 0.5
+NETWORK_PIXEL_OFFSET_PX = 0.5
 """From coordinates that put the centre of the top-left pixel at (0, 0), as networks do, to ours."""
-WINDOW_PX = 5
+_WINDOW_PX = 5
 """All these networks take for a key point what is best in a window of this side: that is how large one is."""
-MASKED_FACTOR = 4
+_MASKED_FACTOR = 4
 """Masked points are dropped afterwards, so that there must be more to choose from."""
 
 
@@ -55,20 +55,20 @@ def extract(
     for shape in sorted({picture.shape for picture in pictures}):
         rows = [i for i, picture in enumerate(pictures) if picture.shape == shape]
         masked = any(masks[i] is not None for i in rows)
-        found = detector(as_tensor([pictures[i] for i in rows], device), limit * (MASKED_FACTOR if masked else 1))
+        found = detector(as_tensor([pictures[i] for i in rows], device), limit * (_MASKED_FACTOR if masked else 1))
         for i, each in zip(rows, found, strict=True):
             features[i] = _features(photos[i], pictures[i], masks[i], each, limit)
     return [features[i] for i in range(len(photos))]
 
 
 def _features(photo: Photo, picture: Bytes, mask: Bools | None, found: Detections, limit: int) -> Features:
-    xy = found.xy.float().cpu().numpy() + np.float32(CENTRE_PX)
+    xy = found.xy.float().cpu().numpy() + np.float32(NETWORK_PIXEL_OFFSET_PX)
     kept = np.arange(len(xy)) if mask is None else np.flatnonzero(visible(mask, picture, xy))
     kept = kept[:limit]
     factors = np.array(photo_per_px(photo, picture), np.float32)
     return Features(
         xy=xy[kept] * factors,
-        scale=np.full(len(kept), WINDOW_PX / 2 * factors.mean(), np.float32),
+        scale=np.full(len(kept), _WINDOW_PX / 2 * factors.mean(), np.float32),
         descriptors=found.descriptors.cpu().numpy()[kept].astype(np.float16),
         rgb=colours(picture, xy[kept]),
         score=found.score.float().cpu().numpy()[kept],

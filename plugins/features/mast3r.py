@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from unposed.networks.mast3r.config import PATCH_PX
-from unposed.networks.mast3r.preprocess import SQUARE_PX, as_images, framed
-from unposed.networks.mast3r.shared import Precision, shared_network, shared_retrieval_head
+from unposed.networks.mast3r.images import SQUARE_PX, fit_image, image_batch
+from unposed.networks.mast3r.shared import Precision, load_shared_network, load_shared_retrieval_head
 from unposed.pipeline.artifacts import Features, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.images.pixels import photo_per_px, read_rgb
@@ -20,17 +20,18 @@ from unposed.pipeline.stage import Grain, Resources, StageError
 from unposed.pipeline.store.content import content_hash
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .sampling import colours
 
-BYTES_PER_PX = 400
+_BYTES_PER_PX = 400
 """Of the encoder at work: a patch of 256 pixels has a hundred kilobytes of activations at a time."""
-THUMBNAIL_PX = 512
-SIZE_STEP = 64
+_THUMBNAIL_PX = 512
+_SIZE_STEP_PX = 64
 """Of a square picture three quarters are kept, in whole patches."""
 
 
 @dataclass(frozen=True)
-class Mast3r:
+class Mast3rTokens:
     """Every photo encoded once: its tokens serve the matching of all its pairs, and retrieval. The encoders of DUSt3R
     and of all networks of the family do as well. Needs published weights (non-commercial), and better a GPU."""
 
@@ -48,27 +49,29 @@ class Mast3r:
     """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
 
     def __post_init__(self) -> None:
-        if self.size_px is not None and self.size_px != SQUARE_PX and self.size_px % SIZE_STEP:
-            raise ValueError(f"size_px must be {SQUARE_PX} or a multiple of {SIZE_STEP}, got {self.size_px}")
+        if self.size_px is not None and self.size_px != SQUARE_PX and self.size_px % _SIZE_STEP_PX:
+            raise ValueError(f"size_px must be {SQUARE_PX} or a multiple of {_SIZE_STEP_PX}, got {self.size_px}")
 
     @property
     def item_bytes(self) -> int:
         """Activations of one picture."""
-        return BYTES_PER_PX * (self.size_px or 512) ** 2
+        return _BYTES_PER_PX * (self.size_px or 512) ** 2
 
     def __call__(self, photos: Photo, resources: Resources) -> Tokens:
         return self.batch([(photos,)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Tokens]:
         """Photos whose pictures have one size are encoded together."""
-        net = shared_network(self.weights, resources.device, self.precision)
+        with pipeline_errors():
+            net = load_shared_network(self.weights, resources.device, self.precision)
         assert self.weights is not None  # a network has been loaded from it
         encoder = content_hash(self.weights)
-        pictures = [framed(read_rgb(photo), self.size_px or net.config.picture_px) for (photo,) in items]
+        with pipeline_errors():
+            pictures = [fit_image(read_rgb(photo), self.size_px or net.config.picture_px) for (photo,) in items]
         found: dict[int, Tokens] = {}
         for size in sorted({frame.size for _, frame in pictures}):
             rows = [i for i, (_, frame) in enumerate(pictures) if frame.size == size]
-            values = net.encode(as_images([pictures[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
+            values = net.encode(image_batch([pictures[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
             for i, each in zip(rows, values, strict=True):
                 grid = each.reshape(size[0] // PATCH_PX, size[1] // PATCH_PX, -1).numpy()
                 frame = pictures[i][1]
@@ -77,7 +80,7 @@ class Mast3r:
 
 
 @dataclass(frozen=True)
-class Mast3rRetrieval:
+class Mast3rRetrievalFeatures:
     """The tokens that tell photos apart, whitened, as local features for ASMK: what the retrieval head published with
     MASt3R makes of its tokens. The key points are the centres of patches."""
 
@@ -93,7 +96,8 @@ class Mast3rRetrieval:
     """Tokens kept of a photo, those of the largest norm; if not given, as many as the file says."""
 
     def __call__(self, tokens: Tokens, photos: Photo, resources: Resources) -> Features:
-        head = shared_retrieval_head(self.weights)
+        with pipeline_errors():
+            head = load_shared_retrieval_head(self.weights)
         rows, columns, width = tokens.values.shape
         if head.width != width:
             raise StageError(f"{self.weights}: a retrieval head for tokens of {head.width} numbers, these have {width}")
@@ -103,7 +107,7 @@ class Mast3rRetrieval:
         row, column = np.divmod(found.token.numpy(), columns)
         centres = np.stack([column, row], axis=1) * tokens.patch_px + (tokens.patch_px - 1) / 2
         xy = centres * tokens.step_px + tokens.origin_px
-        picture = read_rgb(photos, THUMBNAIL_PX)
+        picture = read_rgb(photos, _THUMBNAIL_PX)
         return Features(
             xy=xy.astype(np.float32),
             scale=np.full(len(xy), tokens.patch_px / 2 * max(tokens.step_px), np.float32),

@@ -12,7 +12,7 @@ from unposed.pipeline.stage import Grain
 
 
 @dataclass(frozen=True)
-class Merge:
+class MergedFeatures:
     """Those of `first`, then those of `second`, each best first. Descriptors of two kinds cannot be compared, so there
     are none: matchers read the nodes that are merged here, and matching.merge brings their matches together."""
 

@@ -15,22 +15,16 @@ from unposed.pipeline.stage import Grain
 
 from .sampling import colours, visible
 
-CENTRE_PX = 0.25
+_OPENCV_OFFSET_PX = 0.25
 """From OpenCV's key point coordinates to ours. Its top-left pixel has its centre at (0, 0), ours at (0.5, 0.5); and
 its doubled picture, on which it searches, is shifted by a quarter of a pixel that it does not take back."""
 
 DESCRIPTOR_UNIT = 512
 """Descriptors are round(512 * sqrt(d / sum(d))), at most 255: rows of norm 512, as near as bytes can be."""
 
-ENOUGH = 1000
-"""A photo with fewer points has little to match with, and weak ones are better than none."""
-
-FAINTEST = 1 / 6
-"""Of the contrast threshold; what is fainter is noise."""
-
-EXTREMA_PER_POINT, CONTRAST_PER_EXTREMUM = 3, 3.75
-"""SIFT finds at all scales a third as many points, give or take a half, as there are local extrema at the finest one,
-where the differences of Gaussians are somewhat more than a quarter of the contrast that OpenCV speaks of."""
+# Calibration of the threshold's estimate: SIFT finds, over all scales, about a third as many points as there are local
+# extrema at the finest one, where differences of Gaussians are a little more than a quarter of OpenCV's contrast.
+_EXTREMA_PER_POINT, _CONTRAST_PER_EXTREMUM = 3, 3.75
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,10 @@ class Sift:
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
     max_side_px: Annotated[int, Within("[64, 16384]")] = 800
     contrast_threshold: Annotated[float, Within("[0, 1]")] = 0.03
+    min_keypoints: Annotated[int, Within("[0, 65536]")] = 1000
+    """The contrast threshold is lowered in photos with fewer points: weak ones are better than none."""
+    min_contrast_share: Annotated[float, Within("(0, 1]")] = 1 / 6
+    """Least contrast threshold over the given one; fainter extrema are noise."""
 
     @property
     def item_bytes(self) -> int:
@@ -66,7 +64,7 @@ class Sift:
         if not points or raw is None:
             points, raw = [], np.zeros((0, 128), np.float32)
         x, y, diameter = np.array([(*p.pt, p.size) for p in points], np.float32).reshape(-1, 3).T
-        xy = np.stack([x, y], axis=1) + np.float32(CENTRE_PX)
+        xy = np.stack([x, y], axis=1) + np.float32(_OPENCV_OFFSET_PX)
         order = np.argsort(-diameter, kind="stable")
         if mask is not None:
             order = order[visible(mask, picture, xy[order])]
@@ -90,10 +88,10 @@ class Sift:
         if mask is not None:
             size = grey.shape[1], grey.shape[0]
             extreme &= cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-        contrast = CONTRAST_PER_EXTREMUM * np.abs(differences[extreme])
-        wanted = EXTREMA_PER_POINT * min(ENOUGH, self.max_keypoints)
+        contrast = _CONTRAST_PER_EXTREMUM * np.abs(differences[extreme])
+        wanted = _EXTREMA_PER_POINT * min(self.min_keypoints, self.max_keypoints)
         enough = float(np.partition(contrast, -wanted)[-wanted]) if len(contrast) >= wanted else 0.0
-        return min(max(enough, FAINTEST * self.contrast_threshold), self.contrast_threshold)
+        return min(max(enough, self.min_contrast_share * self.contrast_threshold), self.contrast_threshold)
 
 
 def root_sift(descriptors: Floats) -> Bytes:

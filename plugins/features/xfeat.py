@@ -10,15 +10,16 @@ from typing import Annotated, Any, ClassVar
 import kornia.feature
 
 from unposed.networks.detections import Detections
-from unposed.networks.loading import filled, network, read_state
+from unposed.networks.loading import cached_network, load_parameters, read_parameters
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.weights.files import WeightFile
 
+from ..network_errors import pipeline_errors
 from .from_network import extract
 
-MULTIPLE = 32
+_SIDE_MULTIPLE_PX = 32
 """Sides of the pictures the network takes. Photos are brought to them here, where both ways are known to the pixel."""
 
 
@@ -49,7 +50,8 @@ class XFeat:
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
         """Photos of one size go through the network together."""
-        net = network(_build, self.weights, resources.device)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device)
 
         def detector(pictures: Any, limit: int) -> list[Detections]:
             found = net.detectAndCompute(pictures, top_k=limit, detection_threshold=self.min_score)
@@ -61,11 +63,11 @@ class XFeat:
             resources.device,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,
-            multiple=MULTIPLE,
+            multiple=_SIDE_MULTIPLE_PX,
         )
 
 
 def _build(weights: Path) -> kornia.feature.XFeat:
     net = kornia.feature.XFeat()
-    filled(net.net, read_state(weights), weights)
+    load_parameters(net.net, read_parameters(weights), weights)
     return net

@@ -7,7 +7,12 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from unposed.optim.pointmaps.first_order_alignment import FINE, Problem, finish, run
+from unposed.optim.pointmaps.first_order_alignment import (
+    FINE_PHASE,
+    FirstOrderProblem,
+    alignment_result,
+    run_adam,
+)
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
     CameraPriors,
@@ -42,11 +47,11 @@ class Adam:
     grain: ClassVar[Grain] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
-    iterations: Annotated[int, Within("[1, inf)")] = FINE.iterations
-    rate: Annotated[float, Within("(0, 1]")] = FINE.rate
-    principal: bool = FINE.principal
+    iterations: Annotated[int, Within("[1, inf)")] = FINE_PHASE.iterations
+    rate: Annotated[float, Within("(0, 1]")] = FINE_PHASE.rate
+    principal: bool = FINE_PHASE.principal
     """Free as published, though nothing holds it: held, rotations are several times as exact where it is central."""
-    depth: bool = FINE.depth
+    depth: bool = FINE_PHASE.depth
     """Whether the depths of the anchors move as well."""
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 1000
     """Points of the result, made of the matches when the cameras are found."""
@@ -63,7 +68,9 @@ class Adam:
     ) -> SparseModels:
         graph = without_doubts(view_graph, doubts)
         intrinsics = intrinsics_of_priors(cameras, graph.unit_px)
-        phase = replace(FINE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth)
+        phase = replace(
+            FINE_PHASE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth
+        )
         models = []
         for model in coarse.models:
             own = graph.among(np.isin(np.arange(len(photos)), model.photos))
@@ -72,10 +79,10 @@ class Adam:
                 own, theirs.with_values(bundle.intrinsics), bundle.cam_from_world, SCALE_TRACKS_PER_PHOTO
             )
             chain = chain_of(model.photos.tolist(), graph.pairs, matching, verification)
-            problem = Problem(chain.matched, chain.tree)
+            problem = FirstOrderProblem(chain.matched, chain.tree)
             start = problem.state_of(*chain.start(sparse_model(subset, graph.keypoints)))
-            state, losses = run(problem, start, phase)
-            found = finish(problem, state, losses)
+            state, losses = run_adam(problem, start, phase)
+            found = alignment_result(problem, state, losses)
             poses = chain.poses(found, len(photos))
             bundle = triangulated_subset(own, chain.intrinsics(found, intrinsics), poses, self.tracks_per_photo)
             models.append(sparse_model(bundle, graph.keypoints))

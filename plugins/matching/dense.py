@@ -1,7 +1,7 @@
-"""From what a pair network sees of two pictures to sparse matches with depth; everything dense stays on its device.
+"""Sparse matches with depth from the dense predictions of a pair network; dense maps stay on their device.
 
-The network decodes a pair of pictures twice, once with either as the first: what it sees is in the frame of the first
-one's camera, up to a scale.
+The network decodes a pair of pictures twice, once with either as the first:
+predictions are in the camera frame of the first one, up to a scale.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unposed.networks.mast3r.network import Network, View
-from unposed.networks.mast3r.preprocess import Frame
-from unposed.optim.pair.reciprocal_matching import Neighbours, Pairs, Rows, both_ways, merged, seed_grid
+from unposed.networks.mast3r.images import ImageFrame
+from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
+from unposed.optim.pair.reciprocal_matching import (
+    MutualSearch,
+    PixelIndex,
+    PixelMatches,
+    merge_matches,
+    reciprocal_both_ways,
+    seed_grid,
+)
 from unposed.optim.pointmaps.predicted_focals import focal_robust, plausible_focal
 from unposed.pipeline.artifacts import Bools, DepthGrid, Floats, PairMatches, Photo, Tokens
 from unposed.pipeline.errors import ConfigError
@@ -29,48 +36,53 @@ from ..features.sampling import visible
 
 Array = NDArray[np.float64]
 
-FOCAL_STEP = 4
+_FOCAL_STEP_PX = 4
 """Focal lengths are asked of every fourth pixel of every fourth row."""
 
 
-class Encoded(NamedTuple):
+class ImageTokens(NamedTuple):
     """A picture as the encoder left it."""
 
     tokens: Tensor
     """(n, d)."""
-    frame: Frame
+    frame: ImageFrame
 
 
-class Seen(NamedTuple):
+class PairPrediction(NamedTuple):
     """Pictures a and b: `b_in_a` is b in the frame of a."""
 
-    a_in_a: View
-    b_in_a: View
-    b_in_b: View
-    a_in_b: View
+    a_in_a: PointMapPrediction
+    b_in_a: PointMapPrediction
+    b_in_b: PointMapPrediction
+    a_in_b: PointMapPrediction
 
 
-class Found(NamedTuple):
+class DenseMatches(NamedTuple):
     """Pixels of a and of b, as rows of the flattened pictures, and how sure the network is of each; larger is surer."""
 
-    pairs: Pairs
+    pairs: PixelMatches
     confidence: Floats
 
 
-def encoded(tokens: Tokens, weights: Path | None) -> Encoded:
+def image_tokens(tokens: Tokens, weights: Path | None) -> ImageTokens:
     """The tokens of a photo, which must come from the encoder of the same weights."""
     assert weights is not None  # the engine fills weights in before a stage is called
     if tokens.encoder != content_hash(weights):
         raise ConfigError(f"the tokens come from other weights than {weights}: give both nodes the same file")
     rows, columns, width = tokens.values.shape
     size = rows * tokens.patch_px, columns * tokens.patch_px
-    return Encoded(torch.tensor(tokens.values).reshape(-1, width), Frame(size, tokens.origin_px, tokens.step_px))
+    return ImageTokens(
+        torch.tensor(tokens.values).reshape(-1, width), ImageFrame(size, tokens.origin_px, tokens.step_px)
+    )
 
 
-def see(network: Network, pairs: Sequence[Sides[Encoded]], *, descriptors: bool = True) -> list[Seen]:
-    """Every pair from both sides. Pairs of the same sizes go through the network together, and where both sizes of a
-    pair are equal both directions do."""
-    seen: dict[int, Seen] = {}
+def predict_pairs(
+    network: Mast3rNetwork, pairs: Sequence[Sides[ImageTokens]], *, descriptors: bool = True
+) -> list[PairPrediction]:
+    """Predictions of all pairs, in both directions.
+
+    Pairs of equal sizes form one batch; if both images of a pair have one size, both directions do."""
+    seen: dict[int, PairPrediction] = {}
     sizes = [(pair.a.frame.size, pair.b.frame.size) for pair in pairs]
     for size_a, size_b in sorted(set(sizes)):
         rows = [i for i, each in enumerate(sizes) if each == (size_a, size_b)]
@@ -82,36 +94,41 @@ def see(network: Network, pairs: Sequence[Sides[Encoded]], *, descriptors: bool 
         views = [network.decode(*direction, descriptors=descriptors) for direction in directions]
         first, second = ([item for view in column for item in _each(view)] for column in zip(*views, strict=True))
         n = len(rows)
-        seen.update(zip(rows, map(Seen, first[:n], second[:n], first[n:], second[n:]), strict=True))
+        seen.update(zip(rows, map(PairPrediction, first[:n], second[:n], first[n:], second[n:]), strict=True))
     return [seen[i] for i in range(len(pairs))]
 
 
-def correspond(
-    seen: Seen,
-    neighbours: Callable[[View, View], Neighbours],
-    sureness: Callable[[View], Tensor],
+def match_prediction(
+    seen: PairPrediction,
+    neighbours: Callable[[PointMapPrediction, PointMapPrediction], MutualSearch],
+    sureness: Callable[[PointMapPrediction], Tensor],
     step: int,
-) -> Found:
+) -> DenseMatches:
     """Reciprocal neighbours in both decodings, from seeds in every step-th pixel of either picture. The confidence of a
     match is that of the decoding which found it first."""
     runs, confidences = [], []
     for a, b in ((seen.a_in_a, seen.b_in_a), (seen.a_in_b, seen.b_in_b)):
         seeds_a, seeds_b = (seed_grid(view.conf.shape[0], view.conf.shape[1], step) for view in (a, b))
-        for run in both_ways(neighbours(a, b), seeds_a, seeds_b):
+        for run in reciprocal_both_ways(neighbours(a, b), seeds_a, seeds_b):
             runs.append(run)
-            confidences.append(np.sqrt(at(sureness(a), run.a) * at(sureness(b), run.b)))
-    pairs, first = merged(runs)
-    return Found(pairs, np.concatenate(confidences)[first])
+            confidences.append(np.sqrt(values_at(sureness(a), run.a) * values_at(sureness(b), run.b)))
+    pairs, first = merge_matches(runs)
+    return DenseMatches(pairs, np.concatenate(confidences)[first])
 
 
-def at(values: Tensor, rows: Rows) -> Floats:
+def values_at(values: Tensor, rows: PixelIndex) -> Floats:
     """Values of a map (h, w) or (h, w, d) at rows of the flattened picture, as an array."""
     picked = values.flatten(0, 1)[torch.from_numpy(rows).to(values.device)]
     return np.asarray(picked.float().cpu())
 
 
 def pair_matches(
-    seen: Seen, frames: Sides[Frame], photos: Sides[Photo], xy: Sides[Array], confidence: Floats, grid_px: int
+    seen: PairPrediction,
+    frames: Sides[ImageFrame],
+    photos: Sides[Photo],
+    xy: Sides[Array],
+    confidence: Floats,
+    grid_px: int,
 ) -> PairMatches:
     """Matches at pixels (m, 2) of the photos, with the depth that is seen there. Masked ones are dropped."""
     shown = [_shown(photo) for photo in photos]
@@ -122,14 +139,14 @@ def pair_matches(
     return PairMatches(
         xy_a=xy.a[kept].astype(np.float32),
         xy_b=xy.b[kept].astype(np.float32),
-        weight=bounded(confidence[kept]),
+        weight=bounded_weight(confidence[kept]),
         depth_a=depth[0],
         depth_b=depth[1],
         grids=(grids[0], grids[1]),
     )
 
 
-def in_photos(found: Found, frames: Sides[Frame]) -> Sides[Array]:
+def matched_pixels(found: DenseMatches, frames: Sides[ImageFrame]) -> Sides[Array]:
     """(m, 2), (m, 2) pixels of the photos where the correspondences are."""
     a, b = (
         frame.to_photo(np.stack([rows % frame.size[1], rows // frame.size[1]], axis=1))
@@ -138,7 +155,7 @@ def in_photos(found: Found, frames: Sides[Frame]) -> Sides[Array]:
     return Sides(a, b)
 
 
-def depth_grid(own: View, frame: Frame, shown: Callable[[Array], Bools], step: int) -> DepthGrid:
+def depth_grid(own: PointMapPrediction, frame: ImageFrame, shown: Callable[[Array], Bools], step: int) -> DepthGrid:
     """The depth of a photo as seen by its own camera, of the middle pixel of each block of `step` by `step`."""
     height, width = frame.size
     rows = seed_grid(height, width, step)
@@ -147,33 +164,33 @@ def depth_grid(own: View, frame: Frame, shown: Callable[[Array], Bools], step: i
     return DepthGrid(
         origin_px=(float(xy[0, 0]), float(xy[0, 1])),
         step_px=(step * frame.step_px[0], step * frame.step_px[1]),
-        depth=np.where(shown(xy), at(own.pts3d[..., 2], rows), np.float32(np.nan)).reshape(shape),
-        confidence=at(own.conf, rows).reshape(shape),
+        depth=np.where(shown(xy), values_at(own.pts3d[..., 2], rows), np.float32(np.nan)).reshape(shape),
+        confidence=values_at(own.conf, rows).reshape(shape),
         focal_px=focal_of(own) * (frame.step_px[0] + frame.step_px[1]) / 2.0,
     )
 
 
-def focal_of(own: View) -> float:
+def focal_of(own: PointMapPrediction) -> float:
     """The focal length, in pixels of the picture, under which its points project to their pixels."""
     height, width = own.conf.shape
-    first = FOCAL_STEP // 2
-    thin = (slice(first, None, FOCAL_STEP), slice(first, None, FOCAL_STEP))
+    first = _FOCAL_STEP_PX // 2
+    thin = (slice(first, None, _FOCAL_STEP_PX), slice(first, None, _FOCAL_STEP_PX))
     points, confidence = (each[thin].float().cpu().numpy() for each in (own.pts3d, own.conf))
-    return plausible_focal(focal_robust(points, confidence, FOCAL_STEP), width, height)
+    return plausible_focal(focal_robust(points, confidence, _FOCAL_STEP_PX), width, height)
 
 
-def bounded(confidence: Floats) -> Floats:
+def bounded_weight(confidence: Floats) -> Floats:
     """From (0, inf) to weights in (0, 1], in the same order."""
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = 1.0 / (1.0 + 1.0 / confidence.astype(np.float32))
     return np.asarray(np.clip(np.nan_to_num(weight), 1e-6, 1.0), np.float32)
 
 
-def _depth_at(own: View, frame: Frame, xy: Array) -> Floats:
+def _depth_at(own: PointMapPrediction, frame: ImageFrame, xy: Array) -> Floats:
     """Of the nearest pixel."""
     height, width = frame.size
     x, y = np.clip(np.rint(frame.from_photo(xy)).astype(np.int64), 0, (width - 1, height - 1)).T
-    return at(own.pts3d[..., 2], y * width + x)
+    return values_at(own.pts3d[..., 2], y * width + x)
 
 
 def _shown(photo: Photo) -> Callable[[Array], Bools]:
@@ -185,10 +202,10 @@ def _shown(photo: Photo) -> Callable[[Array], Bools]:
     return lambda xy: visible(mask, whole, xy)
 
 
-def _each(view: View) -> list[View]:
+def _each(view: PointMapPrediction) -> list[PointMapPrediction]:
     """One by one, without the axis of the batch."""
     return [
-        View(
+        PointMapPrediction(
             view.pts3d[i],
             view.conf[i],
             None if view.desc is None else view.desc[i],

@@ -10,29 +10,39 @@ from typing import Annotated, ClassVar
 import numpy as np
 from torch import Tensor
 
-from unposed.networks.mast3r.network import View
-from unposed.networks.mast3r.shared import Precision, shared_network
-from unposed.optim.pair.reciprocal_matching import Neighbours, Pairs, neighbours_by_position
+from unposed.networks.mast3r.network import PointMapPrediction
+from unposed.networks.mast3r.shared import Precision, load_shared_network
+from unposed.optim.pair.reciprocal_matching import MutualSearch, PixelMatches, neighbours_by_position
 from unposed.pipeline.artifacts import PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides
 from unposed.pipeline.weights.files import WeightFile
 
-from .dense import Found, Seen, at, correspond, encoded, in_photos, pair_matches, see
+from ..network_errors import pipeline_errors
+from .dense import (
+    DenseMatches,
+    PairPrediction,
+    image_tokens,
+    match_prediction,
+    matched_pixels,
+    pair_matches,
+    predict_pairs,
+    values_at,
+)
 
-ITEM_BYTES = 5 << 28
+_ITEM_BYTES = 5 << 28
 """Maps of two pictures of 512 px, seen from both sides, and what the heads need on the way."""
 
 
 @dataclass(frozen=True)
-class Dust3r:
+class Dust3rMatcher:
     """Reciprocal neighbours among the predicted points of all pixels, of DUSt3R or of any network of its family. Reads
     the tokens of the same network. Needs published weights (non-commercial), and better a GPU."""
 
     grain: ClassVar[Grain] = Grain.PAIR
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
-    item_bytes: ClassVar[int] = ITEM_BYTES
+    item_bytes: ClassVar[int] = _ITEM_BYTES
 
     weights: Annotated[Path | None, WeightFile("DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth")] = None
     """File of the parameters, the same as for the tokens, where it is not to be found by its name."""
@@ -50,30 +60,33 @@ class Dust3r:
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
         """Pairs of the same sizes go through the network together."""
-        net = shared_network(self.weights, resources.device, self.precision)
-        pairs = [Sides(*(encoded(each, self.weights) for each in tokens)) for tokens, _ in items]
+        with pipeline_errors():
+            net = load_shared_network(self.weights, resources.device, self.precision)
+        pairs = [Sides(*(image_tokens(each, self.weights) for each in tokens)) for tokens, _ in items]
         out = []
-        for (_, photos), pair, seen in zip(items, pairs, see(net, pairs, descriptors=False), strict=True):
+        for (_, photos), pair, seen in zip(items, pairs, predict_pairs(net, pairs, descriptors=False), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)
-            found = _near(seen, correspond(seen, _neighbours, _certainty, self.seed_px), self.max_gap)
-            out.append(pair_matches(seen, frames, photos, in_photos(found, frames), found.confidence, self.grid_px))
+            found = _near(seen, match_prediction(seen, _neighbours, _certainty, self.seed_px), self.max_gap)
+            out.append(
+                pair_matches(seen, frames, photos, matched_pixels(found, frames), found.confidence, self.grid_px)
+            )
         return out
 
 
-def _near(seen: Seen, found: Found, max_gap: float) -> Found:
+def _near(seen: PairPrediction, found: DenseMatches, max_gap: float) -> DenseMatches:
     """Those whose points are near each other in one of the decodings: everything is reciprocal to something."""
     a, b = found.pairs
     near = np.zeros(len(a), np.bool_)
     for one, other in ((seen.a_in_a, seen.b_in_a), (seen.b_in_b, seen.a_in_b)):
         own, foreign = (a, b) if one is seen.a_in_a else (b, a)
-        points, others = at(one.pts3d, own), at(other.pts3d, foreign)
+        points, others = values_at(one.pts3d, own), values_at(other.pts3d, foreign)
         near |= np.linalg.norm(points - others, axis=1) < max_gap * np.linalg.norm(points, axis=1)
-    return Found(Pairs(a[near], b[near]), found.confidence[near])
+    return DenseMatches(PixelMatches(a[near], b[near]), found.confidence[near])
 
 
-def _neighbours(a: View, b: View) -> Neighbours:
+def _neighbours(a: PointMapPrediction, b: PointMapPrediction) -> MutualSearch:
     return neighbours_by_position(a.pts3d, b.pts3d)
 
 
-def _certainty(view: View) -> Tensor:
+def _certainty(view: PointMapPrediction) -> Tensor:
     return view.conf

@@ -10,16 +10,17 @@ import kornia.feature
 import numpy as np
 import torch
 
-from unposed.networks.loading import filled, network, read_state
+from unposed.networks.loading import cached_network, load_parameters, read_parameters
 from unposed.optim.pair.matching import unit_rows
 from unposed.pipeline.artifacts import Features, PairMatches, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides, StageError
 from unposed.pipeline.weights.files import WeightFile
 
-from ..features.from_network import CENTRE_PX
+from ..features.from_network import NETWORK_PIXEL_OFFSET_PX
+from ..network_errors import pipeline_errors
 
-FILES = {"aliked": "aliked_lightglue.pth", "disk": "disk_lightglue.pth", "xfeat": "xfeat-lighterglue.pt"}
+_WEIGHT_FILES = {"aliked": "aliked_lightglue.pth", "disk": "disk_lightglue.pth", "xfeat": "xfeat-lighterglue.pt"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class LightGlue:
     @property
     def file(self) -> str:
         """As published."""
-        return FILES[self.trained_for]
+        return _WEIGHT_FILES[self.trained_for]
 
     @property
     def item_bytes(self) -> int:
@@ -48,7 +49,8 @@ class LightGlue:
         return 1 << 29
 
     def __call__(self, features: Sides[Features], photos: Sides[Photo], resources: Resources) -> PairMatches:
-        net = network(_build, self.weights, resources.device, self.trained_for, self.min_score)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device, self.trained_for, self.min_score)
         wanted = net.conf.input_dim
         for side in features:
             if side.descriptors.shape[1] != wanted:
@@ -75,7 +77,7 @@ class LightGlue:
 
 def _side(points: Features, photo: Photo, device: str) -> dict[str, Any]:
     size = torch.tensor([[photo.width, photo.height]], dtype=torch.float32, device=device)
-    xy = points.xy - np.float32(CENTRE_PX)
+    xy = points.xy - np.float32(NETWORK_PIXEL_OFFSET_PX)
     return {
         "keypoints": torch.from_numpy(xy).to(device)[None],
         "descriptors": torch.from_numpy(unit_rows(points.descriptors)).to(device)[None],
@@ -87,10 +89,10 @@ def _build(weights: Path, trained_for: str, min_score: float) -> kornia.feature.
     settings = {**kornia.feature.LightGlue.features[trained_for], "weights": None, "filter_threshold": min_score}
     make: Any = kornia.feature.LightGlue  # whose annotation does not know that None downloads nothing
     net: kornia.feature.LightGlue = make(None, **settings)
-    state = {_present_name(name): value for name, value in read_state(weights).items()}
+    state = {_present_name(name): value for name, value in read_parameters(weights).items()}
     known = net.state_dict()
     parameters = {name: value for name, value in state.items() if name in known}  # there may be more in the file
-    return filled(net, parameters, weights, without=("confidence_thresholds",))
+    return load_parameters(net, parameters, weights, without=("confidence_thresholds",))
 
 
 def _present_name(name: str) -> str:

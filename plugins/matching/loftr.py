@@ -14,7 +14,7 @@ import torch
 from kornia.feature.loftr.loftr import default_cfg
 from torch import Tensor
 
-from unposed.networks.loading import filled, network, read_state
+from unposed.networks.loading import cached_network, load_parameters, read_parameters
 from unposed.pipeline.artifacts import Bools, Bytes, PairMatches, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.images.pixels import photo_per_px, read_mask
@@ -25,11 +25,12 @@ from unposed.pipeline.weights.files import WeightFile
 
 from ..features.from_network import as_tensor, read_picture
 from ..features.sampling import visible
+from ..network_errors import pipeline_errors
 
-MULTIPLE = 8
+_SIDE_MULTIPLE_PX = 8
 """Sides of the pictures the network takes: whole cells of its coarse grid."""
-FILES = {"outdoor": "loftr_outdoor.ckpt", "indoor": "loftr_indoor_ds_new.ckpt"}
-BYTES_PER_PX = 160
+_WEIGHT_FILES = {"outdoor": "loftr_outdoor.ckpt", "indoor": "loftr_indoor_ds_new.ckpt"}
+_BYTES_PER_PX = 160
 """Of the maps that a photo becomes: 128 channels at half its size, 256 at an eighth, in float32."""
 
 _photos = Recent(1 << 29)
@@ -37,7 +38,7 @@ _photos = Recent(1 << 29)
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _PreparedPhoto:
     """What becomes of a photo before it is matched."""
 
     picture: Bytes
@@ -65,16 +66,17 @@ class Loftr:
     @property
     def file(self) -> str:
         """As published."""
-        return FILES[self.trained]
+        return _WEIGHT_FILES[self.trained]
 
     @property
     def item_bytes(self) -> int:
         """Maps of both photos, and the similarity of all their cells in some copies."""
         pixels = self.max_side_px**2
-        return 8 * BYTES_PER_PX * pixels + 4 * 4 * (pixels // MULTIPLE**2) ** 2
+        return 8 * _BYTES_PER_PX * pixels + 4 * 4 * (pixels // _SIDE_MULTIPLE_PX**2) ** 2
 
     def __call__(self, photos: Sides[Photo], resources: Resources) -> PairMatches:
-        net = network(_build, self.weights, resources.device, self.trained, self.min_score)
+        with pipeline_errors():
+            net = cached_network(_build, self.weights, resources.device, self.trained, self.min_score)
         seen = [self._seen(net, photo, resources.device) for photo in photos]
         try:
             with torch.inference_mode():
@@ -95,17 +97,17 @@ class Loftr:
             weight=np.clip(found["confidence"].float().cpu().numpy()[kept], 1e-6, 1.0),
         )
 
-    def _seen(self, net: Any, photo: Photo, device: str) -> _Seen:
+    def _seen(self, net: Any, photo: Photo, device: str) -> _PreparedPhoto:
         """A photo as the network sees it, whatever it is matched with."""
         assert self.weights is not None
         name = (str(self.weights), self.weights.stat().st_mtime_ns, self.max_side_px, device, photo_key(photo))
-        known: _Seen | None = _photos.get(repr(name))
+        known: _PreparedPhoto | None = _photos.get(repr(name))
         if known is None:
-            picture = read_picture(photo, self.max_side_px, MULTIPLE)
+            picture = read_picture(photo, self.max_side_px, _SIDE_MULTIPLE_PX)
             grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
             with torch.inference_mode():
                 maps = net.extract_features(as_tensor([grey], device))
-            known = _Seen(picture, read_mask(photo), maps)
+            known = _PreparedPhoto(picture, read_mask(photo), maps)
             _photos.put(repr(name), known, sum(each.nbytes for each in (picture, *maps.values())))
         return known
 
@@ -114,5 +116,5 @@ def _build(weights: Path, trained: str, min_score: float) -> kornia.feature.LoFT
     config: dict[str, Any] = copy.deepcopy(default_cfg)
     config["coarse"]["temp_bug_fix"] = trained == "indoor"
     config["match_coarse"]["thr"] = min_score
-    state = {name.removeprefix("matcher."): value for name, value in read_state(weights, "state_dict").items()}
-    return filled(kornia.feature.LoFTR(None, config), state, weights)
+    state = {name.removeprefix("matcher."): value for name, value in read_parameters(weights, "state_dict").items()}
+    return load_parameters(kornia.feature.LoFTR(None, config), state, weights)

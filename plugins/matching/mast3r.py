@@ -10,10 +10,16 @@ from typing import Annotated, ClassVar
 import numpy as np
 from torch import Tensor
 
-from unposed.networks.mast3r.network import Network, View
-from unposed.networks.mast3r.preprocess import Frame, as_images
-from unposed.networks.mast3r.shared import Precision, shared_network
-from unposed.optim.pair.reciprocal_matching import Neighbours, Pairs, Rows, merged, neighbours_by_descriptor
+from unposed.networks.mast3r.images import ImageFrame, image_batch
+from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
+from unposed.networks.mast3r.shared import Precision, load_shared_network
+from unposed.optim.pair.reciprocal_matching import (
+    MutualSearch,
+    PixelIndex,
+    PixelMatches,
+    merge_matches,
+    neighbours_by_descriptor,
+)
 from unposed.optim.pair.windows import Box, choose_windows, window_size
 from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
@@ -22,15 +28,25 @@ from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import Grain, Resources, Sides
 from unposed.pipeline.weights.files import WeightFile
 
-from .dense import Array, Encoded, Found, correspond, encoded, in_photos, pair_matches, see
+from ..network_errors import pipeline_errors
+from .dense import (
+    Array,
+    DenseMatches,
+    ImageTokens,
+    image_tokens,
+    match_prediction,
+    matched_pixels,
+    pair_matches,
+    predict_pairs,
+)
 
-WINDOWS_AT_ONCE = 4
-ITEM_BYTES = 5 << 28
+_WINDOWS_AT_ONCE = 4
+_ITEM_BYTES = 5 << 28
 """Maps of two pictures of 512 px, seen from both sides, and what the heads need on the way."""
 
 
 @dataclass(frozen=True)
-class Mast3r:
+class Mast3rMatcher:
     """Reciprocal neighbours among the descriptors of all pixels. Reads the tokens of features.mast3r, so that every
     photo is encoded once. Needs published weights (non-commercial), and better a GPU."""
 
@@ -53,27 +69,30 @@ class Mast3r:
     @property
     def item_bytes(self) -> int:
         """The same for all sizes, since what the network was trained on is not known before it is loaded."""
-        return ITEM_BYTES * (1 if self.max_side_px is None else WINDOWS_AT_ONCE)
+        return _ITEM_BYTES * (1 if self.max_side_px is None else _WINDOWS_AT_ONCE)
 
     def __call__(self, tokens: Sides[Tokens], photos: Sides[Photo], resources: Resources) -> PairMatches:
         return self.batch([(tokens, photos)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
         """Pairs of the same sizes go through the network together."""
-        net = shared_network(self.weights, resources.device, self.precision)
+        with pipeline_errors():
+            net = load_shared_network(self.weights, resources.device, self.precision)
         if net.config.descriptor_width == 0:
             raise ConfigError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
-        pairs = [Sides(*(encoded(each, self.weights) for each in tokens)) for tokens, _ in items]
+        pairs = [Sides(*(image_tokens(each, self.weights) for each in tokens)) for tokens, _ in items]
         out = []
-        for (_, photos), pair, seen in zip(items, pairs, see(net, pairs), strict=True):
+        for (_, photos), pair, seen in zip(items, pairs, predict_pairs(net, pairs), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)
-            found, where = correspond(seen, _neighbours, _certainty, self.seed_px), frames
+            found, where = match_prediction(seen, _neighbours, _certainty, self.seed_px), frames
             if self.max_side_px is not None:
-                found, where = self._finer(net, photos, in_photos(found, frames)) or (found, where)
-            out.append(pair_matches(seen, frames, photos, in_photos(found, where), found.confidence, self.grid_px))
+                found, where = self._finer(net, photos, matched_pixels(found, frames)) or (found, where)
+            out.append(pair_matches(seen, frames, photos, matched_pixels(found, where), found.confidence, self.grid_px))
         return out
 
-    def _finer(self, net: Network, photos: Sides[Photo], xy: Sides[Array]) -> tuple[Found, Sides[Frame]] | None:
+    def _finer(
+        self, net: Mast3rNetwork, photos: Sides[Photo], xy: Sides[Array]
+    ) -> tuple[DenseMatches, Sides[ImageFrame]] | None:
         """The matches again, in windows of larger pictures, and the frames of these; None if nothing is gained."""
         pictures = [read_rgb(photo, self.max_side_px) for photo in photos]
         frames = Sides(*(_whole(photo, picture) for photo, picture in zip(photos, pictures, strict=True)))
@@ -84,43 +103,43 @@ class Mast3r:
         coarse = [frame.from_photo(each) + 0.5 for frame, each in zip(frames, xy, strict=True)]
         looks = choose_windows(coarse[0], coarse[1], frames.a.size, frames.b.size, windows[0], windows[1])
         runs, confidences = [], []
-        for start in range(0, len(looks), WINDOWS_AT_ONCE):
-            some = looks[start : start + WINDOWS_AT_ONCE]
+        for start in range(0, len(looks), _WINDOWS_AT_ONCE):
+            some = looks[start : start + _WINDOWS_AT_ONCE]
             sides = [_encode(net, picture, [look[side] for look in some]) for side, picture in enumerate(pictures)]
-            for look, seen in zip(some, see(net, list(map(Sides, *sides))), strict=True):
-                found = correspond(seen, _neighbours, _certainty, self.seed_px)
+            for look, seen in zip(some, predict_pairs(net, list(map(Sides, *sides))), strict=True):
+                found = match_prediction(seen, _neighbours, _certainty, self.seed_px)
                 a, b = (_rows_of_whole(found.pairs[i], look[i], frames[i].size[1]) for i in (0, 1))
-                runs.append(Pairs(a, b))
+                runs.append(PixelMatches(a, b))
                 confidences.append(found.confidence)
         if not runs:
             return None
-        pairs, first = merged(runs)
-        return Found(pairs, np.concatenate(confidences)[first]), frames
+        pairs, first = merge_matches(runs)
+        return DenseMatches(pairs, np.concatenate(confidences)[first]), frames
 
 
-def _neighbours(a: View, b: View) -> Neighbours:
+def _neighbours(a: PointMapPrediction, b: PointMapPrediction) -> MutualSearch:
     assert a.desc is not None and b.desc is not None
     return neighbours_by_descriptor(a.desc, b.desc)
 
 
-def _certainty(view: View) -> Tensor:
+def _certainty(view: PointMapPrediction) -> Tensor:
     assert view.desc_conf is not None
     return view.desc_conf
 
 
-def _whole(photo: Photo, picture: Bytes) -> Frame:
+def _whole(photo: Photo, picture: Bytes) -> ImageFrame:
     x, y = photo_per_px(photo, picture)
-    return Frame((picture.shape[0], picture.shape[1]), (0.5 * x, 0.5 * y), (x, y))
+    return ImageFrame((picture.shape[0], picture.shape[1]), (0.5 * x, 0.5 * y), (x, y))
 
 
-def _encode(net: Network, picture: Bytes, boxes: Sequence[Box]) -> list[Encoded]:
+def _encode(net: Mast3rNetwork, picture: Bytes, boxes: Sequence[Box]) -> list[ImageTokens]:
     """Windows of one size."""
-    tokens = net.encode(as_images([picture[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes]))
-    frames = [Frame((y1 - y0, x1 - x0), (x0, y0), (1.0, 1.0)) for x0, y0, x1, y1 in boxes]
-    return list(map(Encoded, tokens, frames))
+    tokens = net.encode(image_batch([picture[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes]))
+    frames = [ImageFrame((y1 - y0, x1 - x0), (x0, y0), (1.0, 1.0)) for x0, y0, x1, y1 in boxes]
+    return list(map(ImageTokens, tokens, frames))
 
 
-def _rows_of_whole(rows: Rows, box: Box, width: int) -> Rows:
+def _rows_of_whole(rows: PixelIndex, box: Box, width: int) -> PixelIndex:
     """From pixels of a window to those of the picture that it is cut from, both as rows of the flattened picture."""
     y, x = np.divmod(rows, box[2] - box[0])
     return np.asarray((y + box[1]) * width + x + box[0])

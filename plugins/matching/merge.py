@@ -13,7 +13,7 @@ from unposed.pipeline.stage import Grain, Sides, StageError
 
 
 @dataclass(frozen=True)
-class Merge:
+class MergedMatches:
     """What either of two nodes has matched.
 
         matching: {use: merge, key_points: same, from: {first: nearest, second: glue}}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import CX, CY, FX, intrinsics_of
-from unposed.optim.pointmaps.first_order_alignment import FirstOrderAlignment, Matched
+from unposed.optim.pointmaps.first_order_alignment import AnchoredMatches, FirstOrderAlignment
 from unposed.optim.pointmaps.kinematic_tree import Tree, kinematic_tree
 from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches, SparseModel, TwoViewGeometry
 from unposed.pipeline.stage import PerPair, StageError
@@ -25,7 +25,7 @@ SPACING = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class AnchorGrid:
     """The grid of anchors of one photo."""
 
     shape: tuple[int, int]
@@ -55,8 +55,8 @@ class Chain:
     """One connected component as the aligner wants it."""
 
     photos: Index
-    frames: tuple[Frame, ...]
-    matched: Matched
+    frames: tuple[AnchorGrid, ...]
+    matched: AnchoredMatches
     tree: Tree
 
     def poses(self, aligned: FirstOrderAlignment, photos: int) -> Array:
@@ -127,7 +127,7 @@ def chain_of(
     sides = np.repeat([[0, 1]], len(pairs), axis=0).ravel()
     side_of = np.repeat(sides, [len(each) for each in photo])
     nothing = np.zeros(0, np.int64)
-    matched = Matched(
+    matched = AnchoredMatches(
         size=np.array([frame.shape[::-1] for frame in frames]) * SPACING,
         focal_px=np.array([focal / frame.scale for (_, _, focal), frame in zip(fused, frames, strict=True)]),
         confidence=np.array([confidence for _, confidence, _ in fused]),
@@ -166,15 +166,15 @@ def _with_depth(pair: PairMatches) -> _Pair:
     return _Pair(pair.xy_a, pair.xy_b, pair.depth_a, pair.depth_b, pair.weight, pair.grids)
 
 
-Pairs = dict[tuple[int, int], tuple[_Pair, NDArray[np.bool_]]]
+_PairsByPhotos = dict[tuple[int, int], tuple[_Pair, NDArray[np.bool_]]]
 
 
-def _grids(own: int, pairs: Pairs) -> list[DepthGrid]:
+def _grids(own: int, pairs: _PairsByPhotos) -> list[DepthGrid]:
     """What every pair of a photo predicts of it."""
     return [pair.grids[ends.index(own)] for ends, (pair, _) in pairs.items() if own in ends]
 
 
-def _frames(pairs: Pairs, photos: int) -> tuple[Frame, ...]:
+def _frames(pairs: _PairsByPhotos, photos: int) -> tuple[AnchorGrid, ...]:
     frames = []
     for own in range(photos):
         first, *others = _grids(own, pairs)
@@ -186,11 +186,11 @@ def _frames(pairs: Pairs, photos: int) -> tuple[Frame, ...]:
             ):
                 raise StageError("this aligner wants all depth maps of a photo on one grid: use a single matcher")
         height, width = first.depth.shape
-        frames.append(Frame((height, width), np.array(first.origin_px), np.array(first.step_px)))
+        frames.append(AnchorGrid((height, width), np.array(first.origin_px), np.array(first.step_px)))
     return tuple(frames)
 
 
-def _canonical(own: int, pairs: Pairs) -> tuple[Array, float, float]:
+def _canonical(own: int, pairs: _PairsByPhotos) -> tuple[Array, float, float]:
     """Mean depth by confidence, as published: the scales of the predictions are taken as they come. With the mean
     confidence and the focal length in pixels of the photo."""
     grids = _grids(own, pairs)

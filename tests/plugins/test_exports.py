@@ -10,9 +10,9 @@ from PIL import Image
 
 from unposed.pipeline.artifacts import Camera, Photo, Photos, SparseModel, SparseModels
 from unposed.pipeline.errors import InputError
-from unposed.plugins.export.colmap import Colmap
-from unposed.plugins.export.ply import Ply
-from unposed.plugins.export.splat import Splat, plain_names
+from unposed.plugins.export.colmap import ColmapExport
+from unposed.plugins.export.ply import PlyExport
+from unposed.plugins.export.splat import SplatExport, plain_names
 
 PHOTOS = Photos(tuple(Photo(f"{i}.jpg", Path("nowhere"), str(i), 400, 200) for i in range(3)), {})
 
@@ -43,7 +43,7 @@ SCENES = SparseModels((make_scene([0, 1], 6), make_scene([2], 3)), {})
 
 @pytest.mark.parametrize(("file_format", "ending"), [("binary", "bin"), ("text", "txt")])
 def test_colmap_models_of_all_components(tmp_path: Path, file_format: str, ending: str) -> None:
-    Colmap(format=file_format)(SCENES, PHOTOS, tmp_path / "new")
+    ColmapExport(format=file_format)(SCENES, PHOTOS, tmp_path / "new")
     for number, scene in enumerate(SCENES.models):
         folder = tmp_path / "new" / "sparse" / str(number)
         assert {file.suffix for file in folder.iterdir()} == {f".{ending}"}
@@ -54,7 +54,7 @@ def test_colmap_models_of_all_components(tmp_path: Path, file_format: str, endin
 
 
 def test_ply_points_are_what_colmap_reads(tmp_path: Path) -> None:
-    Ply()(SCENES, PHOTOS, tmp_path)
+    PlyExport()(SCENES, PHOTOS, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["points-0.ply", "points-1.ply"]
     for number, scene in enumerate(SCENES.models):
         model = pycolmap.Reconstruction()
@@ -70,7 +70,7 @@ def read_ply(file: Path) -> tuple[list[str], bytes]:
 
 
 def test_ply_cameras_are_frusta_of_the_right_shape(tmp_path: Path) -> None:
-    Ply(cameras=True)(SCENES, PHOTOS, tmp_path)
+    PlyExport(cameras=True)(SCENES, PHOTOS, tmp_path)
     header, body = read_ply(tmp_path / "cameras-0.ply")
     assert "element vertex 10" in header
     assert "element edge 16" in header
@@ -86,7 +86,7 @@ def test_ply_cameras_are_frusta_of_the_right_shape(tmp_path: Path) -> None:
 
 
 def test_a_scene_without_points_still_exports(tmp_path: Path) -> None:
-    Ply(cameras=True)(SparseModels((make_scene([0], 0),), {}), PHOTOS, tmp_path)
+    PlyExport(cameras=True)(SparseModels((make_scene([0], 0),), {}), PHOTOS, tmp_path)
     header, body = read_ply(tmp_path / "points-0.ply")
     assert "element vertex 0" in header
     assert body == b""
@@ -117,7 +117,7 @@ def test_splat_is_a_folder_of_pinhole_photos(tmp_path: Path) -> None:
     bent = Camera("SIMPLE_RADIAL", 400, 200, (300.0, 206.0, 95.0, -0.15))
     scene = replace(make_scene([0, 1], 400), cameras=(bent,))
     scene = replace(scene, xy=np.random.default_rng(1).uniform(1, (399, 199), scene.xy.shape))
-    Splat(quality=100)(SparseModels((scene, make_scene([2], 3)), {}), photos, tmp_path / "out")
+    SplatExport(quality=100)(SparseModels((scene, make_scene([2], 3)), {}), photos, tmp_path / "out")
 
     assert sorted(file.name for file in (tmp_path / "out" / "images").iterdir()) == ["a_1.jpg", "b_1.jpg"]
     assert [folder.name for folder in (tmp_path / "out" / "sparse").iterdir()] == ["0"]
@@ -151,7 +151,7 @@ def test_splat_hides_what_is_masked_or_transparent(tmp_path: Path) -> None:
     veiled[:, :100, 3] = 0
     Image.fromarray(veiled).save(tmp_path / "1.png")
     photos = Photos(tuple(Photo(f"{i}.png", tmp_path / f"{i}.png", str(i), 400, 200) for i in range(2)), {})
-    Splat()(SparseModels((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")
+    SplatExport()(SparseModels((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")
     assert [file.name for file in (tmp_path / "out" / "masks").iterdir()] == ["1.png"]
     mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "1.png"))
     np.testing.assert_array_equal(mask, np.where(np.arange(400) < 100, 0, 255)[None].repeat(200, 0))
@@ -164,7 +164,7 @@ def test_splat_names_are_plain_and_distinct() -> None:
 
 def test_splat_of_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no photo was placed"):
-        Splat()(SparseModels((), {}), PHOTOS, tmp_path / "out")
+        SplatExport()(SparseModels((), {}), PHOTOS, tmp_path / "out")
 
 
 def test_splat_names_a_photo_that_is_no_longer_whole(tmp_path: Path) -> None:
@@ -173,4 +173,4 @@ def test_splat_names_a_photo_that_is_no_longer_whole(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:900])
     photos = Photos(tuple(Photo(f"{i}.jpg", tmp_path / f"{i}.jpg", str(i), 400, 200) for i in range(2)), {})
     with pytest.raises(InputError, match=r"1\.jpg: photo: the file is damaged"):
-        Splat()(SparseModels((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")
+        SplatExport()(SparseModels((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")

@@ -11,8 +11,8 @@ import pytest
 import unposed
 from unposed.pipeline.artifacts import DepthGrid, Features, PairMatches
 from unposed.pipeline.stage import Sides, StageError
-from unposed.plugins.features.merge import Merge as MergeFeatures
-from unposed.plugins.matching.merge import Merge
+from unposed.plugins.features.merge import MergedFeatures
+from unposed.plugins.matching.merge import MergedMatches
 
 
 def features(count: int, seed: int, length: int) -> Features:
@@ -38,7 +38,7 @@ SECOND = matches(*SIDES, [(1, 2), (0, 1), (2, 2), (3, 3)], [0.3, 0.8, 0.4, 0.6])
 
 
 def test_by_position_every_match_once() -> None:
-    merged = Merge()(FIRST, SECOND)
+    merged = MergedMatches()(FIRST, SECOND)
     assert merged.index_a is None and merged.index_b is None and merged.depth_a is None and merged.grids is None
     assert sorted(merged.weight.tolist()) == pytest.approx([0.2, 0.4, 0.5, 0.6, 0.8, 0.9])
     assert np.array_equal(merged.xy_a, SIDES.a.xy[[0, 1, 5, 0, 2, 3]])
@@ -46,7 +46,7 @@ def test_by_position_every_match_once() -> None:
 
 
 def test_of_the_same_key_points_the_best_match_of_each() -> None:
-    merged = Merge(key_points="same")(FIRST, SECOND)
+    merged = MergedMatches(key_points="same")(FIRST, SECOND)
     assert merged.index_a is not None and merged.index_b is not None
     pairs = list(zip(merged.index_a.tolist(), merged.index_b.tolist(), strict=True))
     assert pairs == [(1, 2), (5, 4), (0, 1), (3, 3)]
@@ -55,9 +55,9 @@ def test_of_the_same_key_points_the_best_match_of_each() -> None:
 
 
 def test_stacked_indices_are_those_of_the_merged_features() -> None:
-    stacked = Sides(*(MergeFeatures()(one, other) for one, other in zip(SIDES, OTHERS, strict=True)))
+    stacked = Sides(*(MergedFeatures()(one, other) for one, other in zip(SIDES, OTHERS, strict=True)))
     second = matches(*OTHERS, [(2, 3), (0, 0)], [0.5, 0.6])
-    merged = Merge(key_points="stacked")(FIRST, second, SIDES)
+    merged = MergedMatches(key_points="stacked")(FIRST, second, SIDES)
     assert merged.index_a is not None and merged.index_b is not None
     assert np.array_equal(stacked.a.xy[merged.index_a], merged.xy_a)
     assert np.array_equal(stacked.b.xy[merged.index_b], merged.xy_b)
@@ -71,20 +71,20 @@ def test_depth_is_that_of_one_matcher() -> None:
     depth = np.array([1, 2, 3], np.float32)
     grid = DepthGrid((0, 0), (1, 1), np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), 9.0)
     deep = replace(FIRST, depth_a=depth, depth_b=2 * depth, grids=(grid, grid))
-    merged = Merge()(SECOND, deep)
+    merged = MergedMatches()(SECOND, deep)
     assert merged.depth_a is not None and merged.depth_b is not None and merged.grids == (grid, grid)
     known = np.isfinite(merged.depth_a)
     assert sorted(merged.depth_a[known].tolist()) == [1, 2, 3]
     assert np.array_equal(merged.depth_b[known], 2 * merged.depth_a[known])
-    twice = Merge()(deep, replace(deep, xy_a=deep.xy_a + 1))
+    twice = MergedMatches()(deep, replace(deep, xy_a=deep.xy_a + 1))
     assert twice.depth_a is not None and np.isfinite(twice.depth_a).sum() == 3
 
 
 def test_what_cannot_be_merged_says_so() -> None:
     with pytest.raises(StageError, match="set key_points to none"):
-        Merge(key_points="same")(FIRST, replace(SECOND, index_a=None, index_b=None))
+        MergedMatches(key_points="same")(FIRST, replace(SECOND, index_a=None, index_b=None))
     with pytest.raises(StageError, match="wire first_features"):
-        Merge(key_points="stacked")(FIRST, SECOND)
+        MergedMatches(key_points="stacked")(FIRST, SECOND)
 
 
 STRICT_AND_LOOSE = """

@@ -1,5 +1,5 @@
 """Matching by networks that see two pictures: with a made-up network that knows its scene, every coordinate can be
-checked; with the smallest published layout, that the pieces fit."""
+checked; with the smallest published resize_and_crop, that the pieces fit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from unposed.networks.mast3r.checkpoint import load_network
-from unposed.networks.mast3r.config import NetworkConfig
-from unposed.networks.mast3r.network import View
-from unposed.networks.mast3r.preprocess import as_images, framed
+from unposed.networks.mast3r.config import Mast3rConfig
+from unposed.networks.mast3r.images import fit_image, image_batch
+from unposed.networks.mast3r.network import PointMapPrediction
 from unposed.pipeline.artifacts import DepthGrid, PairMatches, Photo, Tokens
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.images.photos import scan, single_photos
@@ -27,7 +27,7 @@ from unposed.pipeline.stage import Resources, Sides
 from unposed.pipeline.store.codec import encode
 from unposed.pipeline.store.content import content_hash
 from unposed.plugins.matching import dust3r, mast3r
-from unposed.plugins.matching.dense import bounded
+from unposed.plugins.matching.dense import bounded_weight
 
 Size = tuple[int, int]
 
@@ -45,7 +45,7 @@ class Knowing:
 
     in_one_frame: bool
     """Whether points of both pictures are in one frame, nearly; else every picture's are in that of its own camera."""
-    config: ClassVar[NetworkConfig] = NetworkConfig(descriptor_width=16, picture_px=64)
+    config: ClassVar[Mast3rConfig] = Mast3rConfig(descriptor_width=16, picture_px=64)
 
     def encode(self, images: Tensor) -> Tensor:
         place = torch.round((images[:, :, 0, 0] * 0.5 + 0.5) * 255)  # red is x, green is y, blue the photo
@@ -53,12 +53,12 @@ class Knowing:
 
     def decode(
         self, one: Tensor, two: Tensor, size_1: Size, size_2: Size, *, descriptors: bool = True
-    ) -> tuple[View, View]:
+    ) -> tuple[PointMapPrediction, PointMapPrediction]:
         return self._view(one, size_1), self._view(two, size_2)
 
-    def _view(self, tokens: Tensor, size: Size) -> View:
+    def _view(self, tokens: Tensor, size: Size) -> PointMapPrediction:
         each = [self._maps(token[0].tolist(), size) for token in tokens]
-        return View(*(torch.stack(maps) for maps in zip(*each, strict=True)))
+        return PointMapPrediction(*(torch.stack(maps) for maps in zip(*each, strict=True)))
 
     def _maps(self, token: list[float], size: Size) -> list[Tensor]:
         x0, y0, photo, step = map(int, token)
@@ -99,8 +99,8 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def knowing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mast3r, "shared_network", lambda *_: Knowing(in_one_frame=False))
-    monkeypatch.setattr(dust3r, "shared_network", lambda *_: Knowing(in_one_frame=True))
+    monkeypatch.setattr(mast3r, "load_shared_network", lambda *_: Knowing(in_one_frame=False))
+    monkeypatch.setattr(dust3r, "load_shared_network", lambda *_: Knowing(in_one_frame=True))
 
 
 def photos_of(folder: Path, **options: Any) -> Sides[Photo]:
@@ -121,21 +121,21 @@ def right(found: PairMatches) -> NDArray[np.bool_]:
     return np.asarray((found.xy_a - found.xy_b == SHIFT).all(axis=1))
 
 
-@pytest.mark.parametrize("stage", [mast3r.Mast3r, dust3r.Dust3r])
+@pytest.mark.parametrize("stage", [mast3r.Mast3rMatcher, dust3r.Dust3rMatcher])
 def test_matches_lie_where_they_should(knowing: None, weights: Path, tmp_path: Path, stage: Any) -> None:
     found = match(stage(weights=weights, seed_px=4), photos_of(tmp_path))
     assert len(found.weight) > 100
     assert right(found).mean() > 0.95
     np.testing.assert_allclose(found.xy_a % 2, 0.5)  # centres of every second pixel
     np.testing.assert_allclose(found.weight, 0.8)
-    offset = 0.3 if stage is dust3r.Dust3r else 0.0
+    offset = 0.3 if stage is dust3r.Dust3rMatcher else 0.0
     for xy, depth, photo in ((found.xy_a, found.depth_a, 0), (found.xy_b, found.depth_b, 1)):
         truth = NEAR + FAR * (xy[:, 0] - 0.5 + photo * SHIFT[0]) + photo * offset
         np.testing.assert_allclose(depth, truth, rtol=1e-6)
 
 
 def test_grids_know_depth_and_focal_length(knowing: None, weights: Path, tmp_path: Path) -> None:
-    found = match(mast3r.Mast3r(weights=weights), photos_of(tmp_path))
+    found = match(mast3r.Mast3rMatcher(weights=weights), photos_of(tmp_path))
     assert found.grids is not None
     for grid in found.grids:
         assert grid.depth.shape == (6, 8)
@@ -147,9 +147,9 @@ def test_grids_know_depth_and_focal_length(knowing: None, weights: Path, tmp_pat
 
 
 def test_windows_find_what_lies_between_coarse_pixels(knowing: None, weights: Path, tmp_path: Path) -> None:
-    found = match(mast3r.Mast3r(weights=weights, seed_px=4, max_side_px=WIDTH), photos_of(tmp_path))
+    found = match(mast3r.Mast3rMatcher(weights=weights, seed_px=4, max_side_px=WIDTH), photos_of(tmp_path))
     assert right(found).mean() > 0.95
-    coarse = match(mast3r.Mast3r(weights=weights, seed_px=4), Sides(*scan(tmp_path / "photos").photos))
+    coarse = match(mast3r.Mast3rMatcher(weights=weights, seed_px=4), Sides(*scan(tmp_path / "photos").photos))
     assert len(found.weight) > 2 * len(coarse.weight)
     xy_a = found.xy_a[right(found)]
     assert len(np.unique(xy_a, axis=0)) == len(xy_a)  # although windows overlap
@@ -160,7 +160,7 @@ def test_windows_find_what_lies_between_coarse_pixels(knowing: None, weights: Pa
 
 def test_no_windows_for_small_photos(knowing: None, weights: Path, tmp_path: Path) -> None:
     photos = photos_of(tmp_path)
-    small, coarse = (match(mast3r.Mast3r(weights=weights, max_side_px=side), photos) for side in (64, None))
+    small, coarse = (match(mast3r.Mast3rMatcher(weights=weights, max_side_px=side), photos) for side in (64, None))
     np.testing.assert_array_equal(small.xy_a, coarse.xy_a)
 
 
@@ -169,7 +169,7 @@ def test_masks_hide_matches_and_depth(knowing: None, weights: Path, tmp_path: Pa
     mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
     mask[:, : WIDTH // 2] = 0
     Image.fromarray(mask).save(tmp_path / "masks" / "0.png")
-    found = match(mast3r.Mast3r(weights=weights), photos_of(tmp_path, masks=tmp_path / "masks"))
+    found = match(mast3r.Mast3rMatcher(weights=weights), photos_of(tmp_path, masks=tmp_path / "masks"))
     assert len(found.weight) > 20
     assert (found.xy_a[:, 0] > WIDTH / 2).all()
     assert found.grids is not None
@@ -181,7 +181,7 @@ def test_masks_hide_matches_and_depth(knowing: None, weights: Path, tmp_path: Pa
 def test_points_far_from_each_other_do_not_match(knowing: None, weights: Path, tmp_path: Path) -> None:
     photos = photos_of(tmp_path)
     none, some, all_ = (
-        len(match(dust3r.Dust3r(weights=weights, max_gap=gap), photos).weight) for gap in (1e-3, 5e-3, 1)
+        len(match(dust3r.Dust3rMatcher(weights=weights, max_gap=gap), photos).weight) for gap in (1e-3, 5e-3, 1)
     )
     assert none == 0 < some < all_  # the gap is the same everywhere, the depth is not
 
@@ -189,21 +189,21 @@ def test_points_far_from_each_other_do_not_match(knowing: None, weights: Path, t
 def test_tokens_of_other_weights_are_refused(knowing: None, weights: Path, tmp_path: Path) -> None:
     strangers = Sides(coarse_tokens(0, "other"), coarse_tokens(1, "other"))
     with pytest.raises(ConfigError, match="come from other weights than"):
-        mast3r.Mast3r(weights=weights)(strangers, photos_of(tmp_path), CPU)
+        mast3r.Mast3rMatcher(weights=weights)(strangers, photos_of(tmp_path), CPU)
 
 
 def test_weights_of_matches_are_bounded() -> None:
     confidence = np.array([0.0, 1e-9, 1.0, 9.0, np.inf, np.nan], np.float32)
-    np.testing.assert_allclose(bounded(confidence), [1e-6, 1e-6, 0.5, 0.9, 1.0, 1e-6])
+    np.testing.assert_allclose(bounded_weight(confidence), [1e-6, 1e-6, 0.5, 0.9, 1.0, 1e-6])
 
 
-# The smallest network of the published layout
+# The smallest network of the published resize_and_crop
 
 
 def tokens_of(photo: Photo, weights: Path) -> Tokens:
     net = load_network(weights)
-    picture, frame = framed(read_rgb(photo), net.config.picture_px)
-    values = net.encode(as_images([picture]))[0].numpy().reshape(frame.size[0] // 16, frame.size[1] // 16, -1)
+    picture, frame = fit_image(read_rgb(photo), net.config.picture_px)
+    values = net.encode(image_batch([picture]))[0].numpy().reshape(frame.size[0] // 16, frame.size[1] // 16, -1)
     return Tokens(values, 16, frame.origin_px, frame.step_px, content_hash(weights))
 
 
@@ -225,7 +225,7 @@ def test_batches_of_mixed_sizes_give_what_single_pairs_give(reference: Callable[
     items = [
         (Sides(tokens[a], tokens[b]), Sides(photos[a], photos[b])) for a, b in ((0, 1), (0, 2), (1, 3), (1, 0), (2, 3))
     ]
-    stage = mast3r.Mast3r(weights=file, seed_px=4)
+    stage = mast3r.Mast3rMatcher(weights=file, seed_px=4)
     together = stage.batch(items, CPU)
     assert all(len(each.weight) > 10 for each in together)
     for item, found in zip(items, together, strict=True):
@@ -241,8 +241,8 @@ def test_a_network_without_descriptors_is_told_apart(reference: Callable[[str], 
     photos = photos_of(tmp_path)
     tokens = Sides(*(tokens_of(photo, file) for photo in photos))
     with pytest.raises(ConfigError, match="without descriptors: match with dust3r"):
-        mast3r.Mast3r(weights=file)(tokens, photos, CPU)
-    found = dust3r.Dust3r(weights=file, seed_px=2, max_gap=10.0)(tokens, photos, CPU)
+        mast3r.Mast3rMatcher(weights=file)(tokens, photos, CPU)
+    found = dust3r.Dust3rMatcher(weights=file, seed_px=2, max_gap=10.0)(tokens, photos, CPU)
     assert len(found.weight) > 10
 
 

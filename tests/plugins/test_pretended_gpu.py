@@ -22,17 +22,17 @@ from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.adjust_torch import adjust_on
 from unposed.optim.bundle.problem import BundleOptions
 from unposed.optim.pair.reciprocal_matching import (
-    both_ways,
     neighbours_by_descriptor,
     neighbours_by_position,
+    reciprocal_both_ways,
     seed_grid,
 )
 from unposed.pipeline.artifacts import PairMatches, Photo
 from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.stage import Resources, Sides
-from unposed.plugins.features.mast3r import Mast3r as Mast3rTokens
-from unposed.plugins.matching.dust3r import Dust3r
-from unposed.plugins.matching.mast3r import Mast3r
+from unposed.plugins.features.mast3r import Mast3rTokens
+from unposed.plugins.matching.dust3r import Dust3rMatcher
+from unposed.plugins.matching.mast3r import Mast3rMatcher
 
 GPU = torch.device("meta")
 BETWEEN = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
@@ -108,7 +108,7 @@ def test_dense_maps_are_searched_where_they_are(search: Any) -> None:
     seeds = seed_grid(24, 32, 2)
 
     def work(device: str) -> Any:
-        return both_ways(search(*(torch.from_numpy(each).to(device) for each in (a, b))), seeds, seeds)
+        return reciprocal_both_ways(search(*(torch.from_numpy(each).to(device) for each in (a, b))), seeds, seeds)
 
     for here, there in zip(*on_both(work), strict=True):
         assert len(here.a) > 5
@@ -124,7 +124,9 @@ def photos(tmp_path: Path) -> Sides[Photo]:
     return Sides(*single_photos(tmp_path / "a.png", tmp_path / "b.png").photos)
 
 
-@pytest.mark.parametrize("stage", [Mast3r(seed_px=4), Mast3r(seed_px=4, max_side_px=128), Dust3r(max_gap=10.0)])
+@pytest.mark.parametrize(
+    "stage", [Mast3rMatcher(seed_px=4), Mast3rMatcher(seed_px=4, max_side_px=128), Dust3rMatcher(max_gap=10.0)]
+)
 def test_from_photos_to_matches(stage: Any, photos: Sides[Photo], reference: Callable[[str], Path]) -> None:
     file = reference("fixtures/tiny_mast3r.pth")
 

@@ -12,7 +12,7 @@ from PIL import Image
 from unposed.pipeline.artifacts import Photo
 from unposed.pipeline.images.photos import scan
 from unposed.plugins.features.colmap_sift import ColmapSift
-from unposed.plugins.features.sift import DESCRIPTOR_UNIT, ENOUGH, Sift, root_sift
+from unposed.plugins.features.sift import DESCRIPTOR_UNIT, Sift, root_sift
 
 SIZE = 480
 Extractor = Sift | ColmapSift
@@ -185,11 +185,11 @@ def test_a_faint_photo_is_searched_for_weaker_points(tmp_path: Path) -> None:
     pixels = textured().astype(np.float64)
     faint = photo_of(tmp_path / "faint", 128 + (pixels - 128) / 10)
     clear, found = Sift()(photo_of(tmp_path / "clear", pixels)), Sift()(faint)
-    assert len(found.xy) > 0.3 * min(ENOUGH, len(clear.xy))
+    assert len(found.xy) > 0.3 * min(Sift.min_keypoints, len(clear.xy))
 
 
 def test_weak_points_are_not_wanted_where_there_are_enough(tmp_path: Path) -> None:
     photo = photo_of(tmp_path, textured())
     usual, weaker = (Sift(max_keypoints=65536, contrast_threshold=contrast)(photo) for contrast in (0.03, 0.01))
-    assert len(usual.xy) > ENOUGH
+    assert len(usual.xy) > Sift.min_keypoints
     assert len(weaker.xy) > len(usual.xy)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unposed.synthetic.camera import Lens, Shot, look_at, project, rays, simple_lens
-from unposed.synthetic.patterns import poster
+from unposed.synthetic.camera import Lens, Shot, look_at, project_points, simple_lens, viewing_rays
+from unposed.synthetic.patterns import printed_sheet
 from unposed.synthetic.render import cast, depth, render, transfer
 from unposed.synthetic.texture import GAMMA, Texture, look_up, texture
 from unposed.synthetic.world import World, box, cylinder, rectangle, sphere
@@ -41,7 +41,7 @@ def test_depth_of_round_things_is_the_quadratic_s_root(flat: float) -> None:
     thing = sphere((0.2, 0, 1), 1.3, WHITE) if flat else cylinder((0.2, 0, -9), 1.3, 20, WHITE)
     shot = Shot("a", LENS, NORTHWARD)
     y, x = np.mgrid[:120, :160] + 0.5
-    ray = rays(shot, np.column_stack([x.ravel(), y.ravel()])) * [[1], [1], [flat]]
+    ray = viewing_rays(shot, np.column_stack([x.ravel(), y.ravel()])) * [[1], [1], [flat]]
     offset = (shot.centre - (0.2, 0, 1)) * (1, 1, flat)
     a, b, c = (ray * ray).sum(axis=0), offset @ ray, offset @ offset - 1.3**2
     hits = b * b > a * c
@@ -70,7 +70,7 @@ def test_pixel_centres_lie_at_half_integers() -> None:
     light = (render(evenly_lit(square), shot, samples=32)[:, :, 0] / 255.0) ** GAMMA
     y, x = np.mgrid[:32, :40] + 0.5
     found = np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
-    np.testing.assert_allclose(found, project(shot, [(0.463, 0, 1.127)])[0][0], atol=0.02)
+    np.testing.assert_allclose(found, project_points(shot, [(0.463, 0, 1.127)])[0][0], atol=0.02)
     assert light.sum() / light.max() == pytest.approx((0.5 * 150 / 5) ** 2, rel=0.01)
 
 
@@ -80,7 +80,7 @@ def test_a_texture_s_texels_land_where_they_project() -> None:
     shot = Shot("a", LENS, look_at((0.8, -3.5, 1.4), (0, 0, 1), 5), noise=0)
     photo = render(evenly_lit(wall), shot)
     row, column = (i.ravel() for i in np.mgrid[1:7, 1:7])
-    xy, _ = project(shot, np.column_stack([-1 + (column + 0.5) / 4, 0 * row, 2 - (row + 0.5) / 4]))
+    xy, _ = project_points(shot, np.column_stack([-1 + (column + 0.5) / 4, 0 * row, 2 - (row + 0.5) / 4]))
     seen = photo[xy[:, 1].astype(int), xy[:, 0].astype(int)] / 255.0 / 0.75 ** (1 / GAMMA)
     error = np.abs(seen - picture[row, column])
     assert np.median(error) < 0.03
@@ -115,12 +115,14 @@ def test_the_sun_casts_the_shadow_that_geometry_says() -> None:
     photo = render(world, shot)
     inside, beside = np.array([[-1.0, 0.5, 0]]), np.array([[-1.0, -0.3, 0], [-1.0, 1.3, 0], [-0.2, 0.5, 0]])
     for points, lit in ((inside, False), (beside, True)):
-        xy = project(shot, points)[0].astype(int)
+        xy = project_points(shot, points)[0].astype(int)
         assert ((photo[xy[:, 1], xy[:, 0], 0] > 100) == lit).all()
 
 
 def poster_yard() -> tuple[World, Shot, Shot]:
-    sheet = texture(poster((256, 256), np.random.default_rng(3), (0.9, 0.9, 0.8), ((0.1, 0.1, 0.2), (0.7, 0.2, 0.1))))
+    sheet = texture(
+        printed_sheet((256, 256), np.random.default_rng(3), (0.9, 0.9, 0.8), ((0.1, 0.1, 0.2), (0.7, 0.2, 0.1)))
+    )
     wall = rectangle((-2, 0, 3), (4, 0, 0), (0, 0, -4), sheet)
     world = evenly_lit(wall, sphere((0, -1.5, 1), 0.4, plain(0, 1, 0)))
     left = Shot("l", LENS, look_at((-2, -5, 1.2), (0, 0, 1)), noise=0)
@@ -150,8 +152,8 @@ def test_transfer_knows_what_is_hidden() -> None:
     ball = np.array([0, -1.5, 1])
     beyond = right.centre + (ball - right.centre) * (-right.centre[1] / (ball - right.centre)[1])
     assert abs(beyond[1]) < 1e-9
-    assert not transfer(world, left, right, project(left, [beyond])[0])[1][0]
-    assert transfer(World(world.surfaces[:1]), left, right, project(left, [beyond])[0])[1][0]
+    assert not transfer(world, left, right, project_points(left, [beyond])[0])[1][0]
+    assert transfer(World(world.surfaces[:1]), left, right, project_points(left, [beyond])[0])[1][0]
 
 
 def test_cast_gives_infinity_for_sky_and_nothing_for_nothing() -> None:

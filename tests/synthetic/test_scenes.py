@@ -43,7 +43,8 @@ def test_cameras_stand_free_and_look_at_something(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(SCENES) - {"two_disjoint", "wide_baseline", "repeated_facade", "symmetric", "pure_rotation"})
+    "name",
+    sorted(set(SCENES) - {"two_disjoint", "wide_baseline", "repeated_facade", "symmetric_hall", "pure_rotation"}),
 )
 def test_neighbours_share_much_of_what_they_see(name: str) -> None:
     scene = small(name)

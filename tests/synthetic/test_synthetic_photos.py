@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from unposed.synthetic.camera import project, rays
+from unposed.synthetic.camera import project_points, viewing_rays
 from unposed.synthetic.photos import PhotoSet, write_set
 from unposed.synthetic.render import cast, render
 from unposed.synthetic.sample import sample_folder, sample_scene
@@ -48,13 +48,13 @@ def test_truth_reprojects_surface_points(tmp_path: Path) -> None:
     xy = np.random.default_rng(0).uniform(10, 110, (50, 2))
     a, b = scene.shots[:2]
     xy = xy[np.isfinite(cast(scene.world, a, xy))]
-    points = a.centre + (rays(a, xy) * cast(scene.world, a, xy)).T
+    points = a.centre + (viewing_rays(a, xy) * cast(scene.world, a, xy)).T
     for shot in (a, b):
         view = truth[shot.name]
         turn = cv2.Rodrigues(np.array(view["R_w2c"]))[0]
         seen = cv2.projectPoints(points, turn, np.array(view["t_w2c"]), np.array(view["K"]), np.array(view["dist"]))[0]
-        np.testing.assert_allclose(seen[:, 0] + 0.5, project(shot, points)[0], atol=1e-8)
-    np.testing.assert_allclose(project(a, points)[0], xy, atol=1e-8)
+        np.testing.assert_allclose(seen[:, 0] + 0.5, project_points(shot, points)[0], atol=1e-8)
+    np.testing.assert_allclose(project_points(a, points)[0], xy, atol=1e-8)
 
 
 def test_exif_names_the_camera_and_its_focal_length(tmp_path: Path) -> None:

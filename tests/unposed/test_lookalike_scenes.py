@@ -12,7 +12,7 @@ from unposed.synthetic.photos import PhotoSet
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scene", "photos", "width"), [("repeated_facade", 36, 512), ("symmetric", 36, 480)])
+@pytest.mark.parametrize(("scene", "photos", "width"), [("repeated_facade", 36, 512), ("symmetric_hall", 36, 480)])
 def test_equal_fronts_stay_apart(
     photo_set: Callable[[str, int, int], PhotoSet], tmp_path: Path, scene: str, photos: int, width: int
 ) -> None:

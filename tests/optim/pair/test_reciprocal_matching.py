@@ -10,16 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from unposed.optim.pair.reciprocal_matching import (
-    Neighbours,
-    Pairs,
+    MutualSearch,
+    PixelMatches,
     basins,
-    both_ways,
     confirmed,
-    merged,
+    merge_matches,
     most_similar,
     neighbours_by_descriptor,
     neighbours_by_position,
-    reciprocal,
+    reciprocal_both_ways,
+    reciprocal_matches,
     seed_grid,
 )
 from unposed.optim.pair.reciprocal_matching import _neighbours_on_device as neighbours_on_device
@@ -33,7 +33,7 @@ def published(reference: Callable[[str], Arrays]) -> Arrays:
     return reference("fixtures/matching.safetensors")
 
 
-def assert_pairs(found: Pairs, published: Arrays, case: str) -> None:
+def assert_pairs(found: PixelMatches, published: Arrays, case: str) -> None:
     for rows, side, width in ((found.a, "xy1", SIZE_A[1]), (found.b, "xy2", SIZE_B[1])):
         np.testing.assert_array_equal(np.stack([rows % width, rows // width], axis=1), published[f"{case}.{side}"])
 
@@ -43,7 +43,7 @@ def made_up(seed: int, *shape: int) -> NDArray[np.float32]:
     return (raw / np.linalg.norm(raw, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def via_device(a: NDArray[np.float32], b: NDArray[np.float32]) -> Neighbours:
+def via_device(a: NDArray[np.float32], b: NDArray[np.float32]) -> MutualSearch:
     torch = pytest.importorskip("torch")
     maps = torch.tensor(a), torch.tensor(b)
     return neighbours_on_device(*maps, lambda queries, targets: (queries @ targets.T).argmax(dim=1))
@@ -51,14 +51,14 @@ def via_device(a: NDArray[np.float32], b: NDArray[np.float32]) -> Neighbours:
 
 @pytest.mark.parametrize("search", [neighbours_by_descriptor, via_device])
 @pytest.mark.parametrize("step", [8, 4, 2])
-def test_published_pairs(published: Arrays, search: Callable[..., Neighbours], step: int) -> None:
-    found = reciprocal(search(published["A"], published["B"]), seed_grid(*SIZE_A, step))
+def test_published_pairs(published: Arrays, search: Callable[..., MutualSearch], step: int) -> None:
+    found = reciprocal_matches(search(published["A"], published["B"]), seed_grid(*SIZE_A, step))
     assert_pairs(found, published, f"S{step}")
 
 
 def test_published_basins(published: Arrays) -> None:
     neighbours = neighbours_by_descriptor(published["A"], published["B"])
-    assert_pairs(reciprocal(neighbours, seed_grid(*SIZE_A, 8)), published, "basin8")
+    assert_pairs(reciprocal_matches(neighbours, seed_grid(*SIZE_A, 8)), published, "basin8")
     np.testing.assert_array_equal(basins(neighbours), published["basin8.map"][:-1])
 
 
@@ -74,10 +74,10 @@ def test_published_merging_of_two_decodings(published: Arrays, step: int) -> Non
     seeds = seed_grid(*SIZE_A, step), seed_grid(*SIZE_B, step)
     runs, confidences = [], []
     for a, b, trust_a, trust_b in (("A", "B", "q11", "q21"), ("A2", "B2", "q12", "q22")):
-        for run in both_ways(neighbours_by_descriptor(published[a], published[b]), *seeds):
+        for run in reciprocal_both_ways(neighbours_by_descriptor(published[a], published[b]), *seeds):
             runs.append(run)
             confidences.append(np.sqrt(published[trust_a].ravel()[run.a] * published[trust_b].ravel()[run.b]))
-    found, first = merged(runs)
+    found, first = merge_matches(runs)
     assert_pairs(found, published, f"pair_S{step}")
     np.testing.assert_array_equal(np.concatenate(confidences)[first], published[f"pair_S{step}.conf"])
 
@@ -87,11 +87,11 @@ def test_published_pairs_of_one_decoding(published: Arrays) -> None:
     seeds = seed_grid(*SIZE_A, 8), seed_grid(*SIZE_B, 8)
     back = confirmed(neighbours.swapped(), seeds[1], SIZE_B[1], 3)
     cases = {
-        "nonsym_tol0": both_ways(neighbours, *seeds),
-        "nonsym_tol3": [confirmed(neighbours, seeds[0], SIZE_A[1], 3), Pairs(back.b, back.a)],
+        "nonsym_tol0": reciprocal_both_ways(neighbours, *seeds),
+        "nonsym_tol3": [confirmed(neighbours, seeds[0], SIZE_A[1], 3), PixelMatches(back.b, back.a)],
     }
     for case, runs in cases.items():
-        found, _ = merged(runs)
+        found, _ = merge_matches(runs)
         assert_pairs(found, published, case)
         least = np.minimum(published["q11"].ravel()[found.a], published["q21"].ravel()[found.b])
         np.testing.assert_array_equal(least, published[f"{case}.conf"])
@@ -114,7 +114,7 @@ def test_all_that_rest_are_mutual_and_no_pixel_is_asked_twice() -> None:
         return inner(rows)
 
     neighbours.there._search = counting
-    for found in both_ways(neighbours, seed_grid(24, 32, 2), seed_grid(20, 28, 2)):
+    for found in reciprocal_both_ways(neighbours, seed_grid(24, 32, 2), seed_grid(20, 28, 2)):
         assert len(found.a) > 20
         np.testing.assert_array_equal(similarity[found.a].argmax(axis=1), found.b)
         np.testing.assert_array_equal(similarity[:, found.b].argmax(axis=0), found.a)
@@ -125,7 +125,7 @@ def test_what_is_not_a_number_is_nobodys_neighbour() -> None:
     a, b = made_up(0, 16, 16, 6), made_up(1, 16, 16, 6)
     b[3, 4, 2] = np.nan
     for search in (neighbours_by_descriptor, via_device):
-        found = reciprocal(search(a, b), np.arange(256))
+        found = reciprocal_matches(search(a, b), np.arange(256))
         assert len(found.a) > 30
         assert 3 * 16 + 4 not in found.b
 
@@ -135,19 +135,19 @@ def test_points_that_fall_on_each_other_are_pairs() -> None:
     a = rng.uniform((-1, -1, 49), (1, 1, 51), (20, 30, 3)).astype(np.float32)
     order = rng.permutation(600)
     b = a.reshape(-1, 3)[order].reshape(30, 20, 3) + rng.normal(0, 1e-4, (30, 20, 3)).astype(np.float32)
-    found = reciprocal(neighbours_by_position(a, b), np.arange(600))
+    found = reciprocal_matches(neighbours_by_position(a, b), np.arange(600))
     assert len(found.a) > 590
     assert np.mean(order[found.b] == found.a) > 0.99
 
 
 @pytest.mark.parametrize("search", [neighbours_by_descriptor, neighbours_by_position])
-def test_tensors_give_what_arrays_give(search: Callable[..., Neighbours]) -> None:
+def test_tensors_give_what_arrays_give(search: Callable[..., MutualSearch]) -> None:
     torch = pytest.importorskip("torch")
     a, b = made_up(2, 24, 32, 3), made_up(3, 20, 28, 3)
     seeds = seed_grid(24, 32, 4)
-    expected = reciprocal(search(a, b), seeds)
+    expected = reciprocal_matches(search(a, b), seeds)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for device in devices:
-        found = reciprocal(search(torch.from_numpy(a).to(device), torch.from_numpy(b).to(device)), seeds)
+        found = reciprocal_matches(search(torch.from_numpy(a).to(device), torch.from_numpy(b).to(device)), seeds)
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)

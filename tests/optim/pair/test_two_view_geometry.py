@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from unposed.optim.pair.epipolar import sampson_errors
 from unposed.optim.pair.pure_rotation import rotation_from_homography
 from unposed.optim.pair.two_view_geometry import (
+    error_scale,
     estimate_two_view_geometry,
     line_probability,
     log_false_alarms,
-    tolerance_scale,
 )
 from unposed.optim.rotations import skew
 from unposed.optim.similarity import nearest_rotation, rotation_angle_deg
@@ -206,9 +206,9 @@ def test_same_seed_same_answer():
 
 
 def test_tolerance_grows_with_large_photos_only():
-    assert tolerance_scale((1600, 1200)) == 1.0
-    assert tolerance_scale((3000, 4800)) == 3.0
-    assert tolerance_scale((640, 480)) == tolerance_scale((320, 240)) == 0.6
+    assert error_scale((1600, 1200)) == 1.0
+    assert error_scale((3000, 4800)) == 3.0
+    assert error_scale((640, 480)) == error_scale((320, 240)) == 0.6
 
 
 def test_line_probability_of_a_filled_rectangle():

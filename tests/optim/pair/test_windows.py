@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.pair.windows import around, choose_windows, starts, window_grid, window_size
+from unposed.optim.pair.windows import choose_windows, window_around, window_grid, window_size, window_starts
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def published(reference: Callable[[str], Any]) -> dict[str, list[dict[str, Any]]
 
 def test_published_starts(published: dict[str, list[dict[str, Any]]]) -> None:
     for case in published["start_pos"]:
-        assert starts(case["total"], case["win"], case["overlap"]) == case["out"]
+        assert window_starts(case["total"], case["win"], case["overlap"]) == case["out"]
 
 
 def test_published_grids(published: dict[str, list[dict[str, Any]]]) -> None:
@@ -44,8 +44,8 @@ def test_small_photos_are_one_window() -> None:
 
 
 def test_windows_stay_in_the_photo() -> None:
-    assert around(5.0, 390.0, (100, 200), (400, 600)) == (0, 300, 200, 400)
-    assert around(5.0, 5.0, (100, 200), (60, 600)) == (0, 0, 200, 60)
+    assert window_around(5.0, 390.0, (100, 200), (400, 600)) == (0, 300, 200, 400)
+    assert window_around(5.0, 5.0, (100, 200), (60, 600)) == (0, 0, 200, 60)
 
 
 def test_windows_lie_where_the_matches_are() -> None:

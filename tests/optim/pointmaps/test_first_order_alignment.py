@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from unposed.optim.pointmaps.first_order_alignment import (
-    COARSE,
-    FINE,
+    COARSE_PHASE,
+    FINE_PHASE,
+    AdamPhase,
+    AlignmentParameters,
+    AnchoredMatches,
     FirstOrderAlignment,
-    Matched,
-    Phase,
-    Problem,
-    State,
+    FirstOrderProblem,
     align_first_order,
-    cosine,
+    cosine_rate,
     power_loss,
 )
 from unposed.optim.pointmaps.kinematic_tree import Tree
@@ -38,7 +38,7 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def small(reference: Reference) -> tuple[Matched, Tree]:
+def small(reference: Reference) -> tuple[AnchoredMatches, Tree]:
     """Four made-up views; the pair (0, 3) has no dependable match."""
     given = reference("fixtures/ga_small_input.safetensors")
     made = reference("fixtures/ga_small_intermediate.safetensors")
@@ -61,7 +61,7 @@ def small(reference: Reference) -> tuple[Matched, Tree]:
                 seen_row.append(start[b] + np.arange(len(points)))
                 seen.append(points)
                 seen_weight.append(made[f"pred21.{a}>{b}.conf"])
-    matched = Matched(
+    matched = AnchoredMatches(
         size=np.array([[64, 48]] * PHOTOS),
         focal_px=made["base_focals"],
         confidence=np.array([made[f"canon_conf.{i}"].mean() for i in range(PHOTOS)]),
@@ -83,22 +83,22 @@ def small(reference: Reference) -> tuple[Matched, Tree]:
 
 
 @pytest.mark.parametrize("iteration", [0, 1, 2, 5, 10, 50, 100, 200, 299])
-@pytest.mark.parametrize(("number", "phase"), [(0, COARSE), (1, FINE)], ids=["coarse", "fine"])
+@pytest.mark.parametrize(("number", "phase"), [(0, COARSE_PHASE), (1, FINE_PHASE)], ids=["coarse", "fine"])
 def test_losses_and_gradients_along_the_published_path(
-    reference: Reference, small: tuple[Matched, Tree], number: int, phase: Phase, iteration: int
+    reference: Reference, small: tuple[AnchoredMatches, Tree], number: int, phase: AdamPhase, iteration: int
 ) -> None:
     trace = reference("fixtures/ga_small_trace.safetensors")
     expected = reference("fixtures/ga_small_result.safetensors")["default.loss"][300 * number + iteration]
     before = f"phase{number}.it{iteration}."
-    state = State(**{name: torch.from_numpy(trace[before + key].copy()) for key, name in NAMES.items()})
+    state = AlignmentParameters(**{name: torch.from_numpy(trace[before + key].copy()) for key, name in NAMES.items()})
     state = replace(
         state, log_size=state.log_size[:, 0], log_focal=state.log_focal[:, 0], depth=state.depth.reshape(-1)
     )
     for tensor in state.tensors(phase):
         tensor.requires_grad_()
-    loss = Problem(*small).loss(state, phase)
+    loss = FirstOrderProblem(*small).loss(state, phase)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
-    assert cosine(phase.rate, iteration / phase.iterations) == pytest.approx(trace[before + "lr"][0])
+    assert cosine_rate(phase.rate, iteration / phase.iterations) == pytest.approx(trace[before + "lr"][0])
     if iteration > 10:  # later gradients are what is left of numbers that cancel
         return
     loss.backward()
@@ -113,14 +113,19 @@ def test_losses_and_gradients_along_the_published_path(
 @pytest.mark.parametrize(
     ("name", "phases", "shared", "end"),
     [
-        ("default", (COARSE, FINE), False, 1e-2),
-        ("shared", (COARSE, FINE), True, 1e-2),
-        ("coarse_only", (COARSE,), False, 1e-3),
-        ("nodepth", (COARSE, replace(FINE, depth=False)), False, 1e-2),
+        ("default", (COARSE_PHASE, FINE_PHASE), False, 1e-2),
+        ("shared", (COARSE_PHASE, FINE_PHASE), True, 1e-2),
+        ("coarse_only", (COARSE_PHASE,), False, 1e-3),
+        ("nodepth", (COARSE_PHASE, replace(FINE_PHASE, depth=False)), False, 1e-2),
     ],
 )
 def test_the_end_is_as_good_as_the_published_one(
-    reference: Reference, small: tuple[Matched, Tree], name: str, phases: tuple[Phase, ...], shared: bool, end: float
+    reference: Reference,
+    small: tuple[AnchoredMatches, Tree],
+    name: str,
+    phases: tuple[AdamPhase, ...],
+    shared: bool,
+    end: float,
 ) -> None:
     expected = reference("fixtures/ga_small_result.safetensors")
     curve = expected[f"{name}.loss"]
@@ -144,10 +149,10 @@ def test_losses_and_rates_by_the_table(reference: Reference) -> None:
     for gamma, expected in table["gamma"].items():
         np.testing.assert_allclose(power_loss(distance, float(gamma)), expected, rtol=1e-6, atol=1e-12)
     for progress, expected in table["cosine"].items():
-        assert cosine(0.07, float(progress)) == pytest.approx(expected, abs=1e-12)
+        assert cosine_rate(0.07, float(progress)) == pytest.approx(expected, abs=1e-12)
 
 
-def made_up(photos: int = 5, points: int = 200, seed: int = 0) -> tuple[Matched, np.ndarray]:
+def made_up(photos: int = 5, points: int = 200, seed: int = 0) -> tuple[AnchoredMatches, np.ndarray]:
     """Photos on an arc, every point matched between all of them, every depth known but for the photo's scale."""
     rng = np.random.default_rng(seed)
     turn = np.radians(np.linspace(-30.0, 30.0, photos))
@@ -164,7 +169,7 @@ def made_up(photos: int = 5, points: int = 200, seed: int = 0) -> tuple[Matched,
     pairs = [(a, b) for a in range(photos) for b in range(a + 1, photos)]
     each = np.arange(points)
     nothing = np.zeros(0, np.int64)
-    matched = Matched(
+    matched = AnchoredMatches(
         size=np.array([size] * photos),
         focal_px=np.full(photos, focal),
         confidence=np.ones(photos),
@@ -195,7 +200,7 @@ def relative_errors_deg(found: FirstOrderAlignment, truth: np.ndarray) -> np.nda
 def test_perfect_matches_are_aligned() -> None:
     matched, truth = made_up()
     tree = Tree(2, [(2, 1), (2, 3), (1, 0), (3, 4)])
-    found = align_first_order(matched, tree, (COARSE, replace(FINE, principal=False)))
+    found = align_first_order(matched, tree, (COARSE_PHASE, replace(FINE_PHASE, principal=False)))
     assert relative_errors_deg(found, truth).max() < 0.1
     np.testing.assert_allclose(found.focal_px, 300.0, rtol=5e-3)
 
@@ -203,7 +208,7 @@ def test_perfect_matches_are_aligned() -> None:
 def test_it_starts_with_all_cameras_in_one_place() -> None:
     """Each at the typical depth before the common middle, whatever its focal length and size."""
     matched, _ = made_up()
-    problem = Problem(matched, Tree(0, [(0, i) for i in range(1, 5)]))
+    problem = FirstOrderProblem(matched, Tree(0, [(0, i) for i in range(1, 5)]))
     view = problem.view(problem.start(shared=False))
     np.testing.assert_allclose(view.centre[:, 2], -problem.median, rtol=1e-6)
     np.testing.assert_allclose(view.depth, matched.depth, rtol=1e-5)
@@ -214,7 +219,7 @@ def test_it_starts_with_all_cameras_in_one_place() -> None:
 
 def test_the_state_of_given_cameras_is_theirs() -> None:
     matched, truth = made_up()
-    problem = Problem(matched, Tree(2, [(2, 1), (2, 3), (1, 0), (3, 4)]))
+    problem = FirstOrderProblem(matched, Tree(2, [(2, 1), (2, 3), (1, 0), (3, 4)]))
     rng = np.random.default_rng(1)
     focal, size = rng.uniform(250.0, 350.0, 5), rng.uniform(1.0, 2.0, 5)
     principal = rng.uniform(100.0, 180.0, (5, 2))
@@ -232,5 +237,5 @@ def test_no_match_at_all_is_no_harm() -> None:
     matched, _ = made_up(photos=2)
     nothing = np.zeros(0, np.int64)
     empty = replace(matched, row_a=nothing, row_b=nothing, weight=np.zeros(0))
-    found = align_first_order(empty, Tree(0, [(0, 1)]), (replace(COARSE, iterations=3),))
+    found = align_first_order(empty, Tree(0, [(0, 1)]), (replace(COARSE_PHASE, iterations=3),))
     assert np.isfinite(found.world_from_cam).all()

@@ -1,4 +1,4 @@
-"""Photos as the networks want them: reduced so that the longer side fits, cropped at the centre to whole patches."""
+"""Resize and crop photos for the network: the longer side to a given size, then centred to whole patches."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from unposed.pipeline.artifacts import Bytes
-from unposed.pipeline.stage import StageError
-
+from ..errors import ImageSizeError
 from .config import PATCH_PX
+
+Bytes = NDArray[np.uint8]
 
 SQUARE_PX = 224
 """Networks for pictures of this size see a central square."""
 
 
 @dataclass(frozen=True)
-class Frame:
+class ImageFrame:
     """Where the pixels of a network's picture lie in the photo."""
 
     size: tuple[int, int]
@@ -42,24 +42,24 @@ class Frame:
         return inside
 
 
-def framed(photo: Bytes, size: int, *, squares: bool = False) -> tuple[Bytes, Frame]:
+def fit_image(photo: Bytes, size: int, *, squares: bool = False) -> tuple[Bytes, ImageFrame]:
     """An upright (h, w, 3) photo as a picture whose longer side is `size`, and where it lies in the photo.
 
     Photos that become exactly square lose a quarter of their height, unless `squares` are welcome: the networks were
     trained on 4:3 and wider. A size of 224 gives a central square.
     """
     height, width = photo.shape[:2]
-    reduced, box = layout(width, height, size, squares=squares)
+    reduced, box = resize_and_crop(width, height, size, squares=squares)
     longest = max(width, height)
     filter_ = Image.Resampling.LANCZOS if longest > max(reduced) else Image.Resampling.BICUBIC
     left, top, right, bottom = box
     picture = Image.fromarray(photo).resize(reduced, filter_).crop(box)
     step = width / reduced[0], height / reduced[1]
-    frame = Frame((bottom - top, right - left), ((left + 0.5) * step[0], (top + 0.5) * step[1]), step)
+    frame = ImageFrame((bottom - top, right - left), ((left + 0.5) * step[0], (top + 0.5) * step[1]), step)
     return np.asarray(picture), frame
 
 
-def layout(
+def resize_and_crop(
     width: int, height: int, size: int, *, squares: bool = False
 ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
     """Width and height to which a photo is resized, and what is cropped from it: left, top, right, bottom."""
@@ -74,14 +74,14 @@ def layout(
         if w == h and not squares:
             half_h = 3 * half_w // 4
     if not (half_w and half_h):
-        raise StageError(
+        raise ImageSizeError(
             f"a photo of {width} x {height} px is too narrow: reduced to {size} px its shorter side has {min(w, h)}, "
             f"and {PATCH_PX} are needed"
         )
     return (w, h), (x - half_w, y - half_h, x + half_w, y + half_h)
 
 
-def as_images(pictures: Sequence[Bytes]) -> Tensor:
+def image_batch(pictures: Sequence[Bytes]) -> Tensor:
     """(b, 3, h, w) float32 in [-1, 1] of (h, w, 3) pictures of one size."""
     stacked = torch.from_numpy(np.stack(pictures)).movedim(-1, 1)
     return (stacked.float() / 255.0 - 0.5) / 0.5

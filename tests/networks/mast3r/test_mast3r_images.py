@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from unposed.networks.mast3r.preprocess import as_images, framed, layout
-from unposed.pipeline.stage import StageError
+from unposed.networks.errors import ImageSizeError
+from unposed.networks.mast3r.images import fit_image, image_batch, resize_and_crop
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_pictures_are_the_published_ones(
         kind, file = name.split(".", 1)
         photo = ImageOps.exif_transpose(Image.open(reference(f"fixtures/images/{file}"))).convert("RGB")
         size, squares = int(kind.removeprefix("size").removesuffix("_sq")), kind.endswith("_sq")
-        picture, frame = framed(np.asarray(photo), size, squares=squares)
+        picture, frame = fit_image(np.asarray(photo), size, squares=squares)
         assert picture.shape == wanted.shape and frame.size == wanted.shape[:2], name
         assert np.abs(picture.astype(int) - wanted.astype(int)).max() <= slack, name
 
@@ -39,7 +39,7 @@ def test_sizes_are_the_published_ones(reference: Callable[[str], Any]) -> None:
     assert len(table) > 5
     for row in table:
         for column, size, squares in (("out_512", 512, False), ("out_512_sq", 512, True), ("out_224", 224, False)):
-            _, (left, top, right, bottom) = layout(row["W"], row["H"], size, squares=squares)
+            _, (left, top, right, bottom) = resize_and_crop(row["W"], row["H"], size, squares=squares)
             assert [right - left, bottom - top] == row[column], (row, column)
 
 
@@ -48,7 +48,7 @@ def test_a_spot_in_the_picture_is_where_it_is_in_the_photo(width: int, height: i
     """A photo whose red and green are its own coordinates: the picture's colours say where its pixels come from."""
     row, column = np.mgrid[:height, :width] + 0.5
     photo = np.stack([column * 250 / width, row * 250 / height, 0 * row], axis=-1).round().astype(np.uint8)
-    picture, frame = framed(photo, size)
+    picture, frame = fit_image(photo, size)
     y, x = np.mgrid[8 : frame.size[0] - 8 : 5, 8 : frame.size[1] - 8 : 5]
     said = picture[y, x, :2] * (width / 250, height / 250)
     claimed = frame.to_photo(np.stack([x, y], axis=-1))
@@ -58,19 +58,19 @@ def test_a_spot_in_the_picture_is_where_it_is_in_the_photo(width: int, height: i
 
 
 def test_corners_of_an_uncropped_picture_are_corners_of_the_photo() -> None:
-    _, frame = framed(np.zeros((768, 1024, 3), np.uint8), 512)
+    _, frame = fit_image(np.zeros((768, 1024, 3), np.uint8), 512)
     np.testing.assert_allclose(frame.to_photo(np.array([[-0.5, -0.5], [511.5, 383.5]])), [[0, 0], [1024, 768]])
 
 
 def test_extreme_photos() -> None:
-    assert framed(np.zeros((1, 1, 3), np.uint8), 512)[0].shape == (384, 512, 3)
-    assert framed(np.zeros((50, 1000, 3), np.uint8), 512)[0].shape == (16, 512, 3)
-    assert framed(np.zeros((1000, 50, 3), np.uint8), 512)[0].shape == (512, 16, 3)
-    with pytest.raises(StageError, match=r"2000 x 50 px is too narrow"):
-        framed(np.zeros((50, 2000, 3), np.uint8), 512)
+    assert fit_image(np.zeros((1, 1, 3), np.uint8), 512)[0].shape == (384, 512, 3)
+    assert fit_image(np.zeros((50, 1000, 3), np.uint8), 512)[0].shape == (16, 512, 3)
+    assert fit_image(np.zeros((1000, 50, 3), np.uint8), 512)[0].shape == (512, 16, 3)
+    with pytest.raises(ImageSizeError, match=r"2000 x 50 px is too narrow"):
+        fit_image(np.zeros((50, 2000, 3), np.uint8), 512)
 
 
 def test_black_and_white_span_the_range() -> None:
-    images = as_images([np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)])
+    images = image_batch([np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)])
     assert images.shape == (2, 3, 16, 16)
     assert float(images[0].max()) == -1.0 and float(images[1].min()) == 1.0

@@ -1,4 +1,4 @@
-"""The retrieval head: from a photo's tokens to the few local features by which photos are compared.
+"""The retrieval head of MASt3R-SfM: encoder tokens to a few whitened local features for image retrieval.
 
 Whitening, an optional perceptron, and the tokens of largest norm. Its file has no network of its own: it goes with the
 encoder it was trained on.
@@ -16,12 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unposed.pipeline.errors import ConfigError
+from ..errors import WeightsError
+from .checkpoint import Parameters, read_torch, tensors_of
 
-from .checkpoint import State, read_torch, tensors_of
-
-NORM_EPS = 1e-5
-FEATURES = 300
+_NORM_EPS = 1e-5
+_DEFAULT_FEATURES = 300
 """Of a photo, where the file does not say."""
 
 
@@ -77,7 +76,7 @@ class RetrievalHead:
         for i, layer in enumerate(self.layers):
             deep = F.linear(deep, *layer.linear)
             if layer.norm is not None:
-                deep = F.layer_norm(deep, deep.shape[-1:], *layer.norm, eps=NORM_EPS)
+                deep = F.layer_norm(deep, deep.shape[-1:], *layer.norm, eps=_NORM_EPS)
             if i + 1 < len(self.layers):
                 deep = F.gelu(deep)
         x = x + deep if self.residual and self.layers else deep
@@ -94,22 +93,22 @@ class RetrievalHead:
 
 
 def load_retrieval_head(path: Path) -> RetrievalHead:
-    """From a file as published; ConfigError says what is wrong with it."""
+    """From a file as published; WeightsError says what is wrong with it."""
     content = read_torch(path)
     settings = content.get("args")
     if not isinstance(settings, argparse.Namespace):
-        raise ConfigError(f"{path}: holds no settings of a retrieval head")
+        raise WeightsError(f"{path}: holds no settings of a retrieval head")
     return head_from(tensors_of(content.get("model"), path), vars(settings), path)
 
 
-def head_from(state: State, settings: dict[str, Any], path: Path) -> RetrievalHead:
-    """ConfigError if there are parameters that it would not use, or too few."""
+def head_from(state: Parameters, settings: dict[str, Any], path: Path) -> RetrievalHead:
+    """WeightsError if there are parameters that it would not use, or too few."""
     weights = settings.get("featweights", "l2norm")
     if weights != "l2norm":
-        raise ConfigError(f"{path}: weighs features by {weights!r}, where 'l2norm' is meant")
+        raise WeightsError(f"{path}: weighs features by {weights!r}, where 'l2norm' is meant")
     used = [name for name in state if re.match(r"(prewhiten|postwhiten)\.[mp]$|projector\.\d+\.(weight|bias)$", name)]
     if strange := [name for name in state if name not in used]:
-        raise ConfigError(f"{path}: no retrieval head: it has {', '.join(strange[:3])}")
+        raise WeightsError(f"{path}: no retrieval head: it has {', '.join(strange[:3])}")
     try:
         before, layers = _whitening(state, "prewhiten"), _layers(state)
         return RetrievalHead(
@@ -118,19 +117,19 @@ def head_from(state: State, settings: dict[str, Any], path: Path) -> RetrievalHe
             layers=layers,
             after=_whitening(state, "postwhiten"),
             residual=bool(settings.get("residual", False)),
-            features=float(settings.get("nfeat", FEATURES)),
+            features=float(settings.get("nfeat", _DEFAULT_FEATURES)),
         )
     except (KeyError, IndexError) as error:
-        raise ConfigError(f"{path}: no complete retrieval head: it lacks {error.args[0]}") from error
+        raise WeightsError(f"{path}: no complete retrieval head: it lacks {error.args[0]}") from error
 
 
-def _whitening(state: State, name: str) -> Whitening | None:
+def _whitening(state: Parameters, name: str) -> Whitening | None:
     if f"{name}.m" not in state and f"{name}.p" not in state:
         return None
     return Whitening(state[f"{name}.m"].double(), state[f"{name}.p"].double())
 
 
-def _layers(state: State) -> tuple[Layer, ...]:
+def _layers(state: Parameters) -> tuple[Layer, ...]:
     """Matrices are the linear maps, vectors belong to the norm that follows."""
     numbers = sorted({int(found[1]) for name in state if (found := re.match(r"projector\.(\d+)\.", name))})
     layers: list[Layer] = []

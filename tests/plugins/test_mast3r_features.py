@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from unposed.networks.errors import WeightsError
 from unposed.networks.mast3r.checkpoint import load_network
-from unposed.networks.mast3r.preprocess import as_images
-from unposed.networks.mast3r.retrieval import RetrievalHead, head_from, load_retrieval_head
+from unposed.networks.mast3r.images import image_batch
+from unposed.networks.mast3r.retrieval_head import RetrievalHead, head_from, load_retrieval_head
 from unposed.pipeline.artifacts import Features, Photo, Tokens
-from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.store.codec import decode, encode
 from unposed.pipeline.store.content import content_hash
 from unposed.pipeline.unpickle import read_arrays
-from unposed.plugins.features.mast3r import Mast3r, Mast3rRetrieval
+from unposed.plugins.features.mast3r import Mast3rRetrievalFeatures, Mast3rTokens
 
 Arrays = dict[str, NDArray[Any]]
 CPU = Resources(device="cpu", threads=1, ram_bytes=1 << 31, vram_bytes=0)
@@ -63,7 +63,7 @@ def test_retrieval_features_are_the_published_ones(
     state = {key[len(start) :]: torch.tensor(value) for key, value in published.items() if key.startswith(start)}
     head = head_from(state, SETTINGS[case], Path(case))
     picture = reference("fixtures/net_images.safetensors")[name]
-    tokens = load_network(tiny).encode(as_images([picture.copy()]))[0]
+    tokens = load_network(tiny).encode(image_batch([picture.copy()]))[0]
 
     vectors, attention = head.all_features(tokens)
     best = head(tokens)
@@ -99,14 +99,14 @@ def test_files_that_are_no_retrieval_head(
     tmp_path: Path, model: dict[str, Any], settings: dict[str, Any], message: str
 ) -> None:
     torch.save({"args": argparse.Namespace(**settings), "model": model}, tmp_path / "head.pth")
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(WeightsError, match=message):
         load_retrieval_head(tmp_path / "head.pth")
 
 
 def test_tokens_of_photos(tiny: Path, photos: Callable[..., list[Photo]]) -> None:
     """Of any size and shape, together or alone, they are what the network makes of the picture."""
     items = photos((128, 96), (96, 128), (300, 200), (90, 90), (300, 80), (128, 96))
-    stage = Mast3r(weights=tiny, keep="float32")
+    stage = Mast3rTokens(weights=tiny, keep="float32")
     found = stage.batch([(photo,) for photo in items], CPU)
     assert [each.values.shape[:2] for each in found] == [(3, 4), (4, 3), (2, 4), (3, 4), (1, 4), (3, 4)]
     assert all(each.encoder == content_hash(tiny) and each.patch_px == 16 for each in found)
@@ -118,7 +118,7 @@ def test_tokens_of_photos(tiny: Path, photos: Callable[..., list[Photo]]) -> Non
 
 def test_tokens_are_stored_in_half_the_room(tiny: Path, photos: Callable[..., list[Photo]]) -> None:
     (photo,) = photos((128, 96))
-    exact, kept = (Mast3r(weights=tiny, keep=keep)(photo, CPU) for keep in ("float32", "float16"))
+    exact, kept = (Mast3rTokens(weights=tiny, keep=keep)(photo, CPU) for keep in ("float32", "float16"))
     assert kept.values.dtype == np.float16 and exact.values.dtype == np.float32
     np.testing.assert_allclose(kept.values, exact.values, rtol=1e-3, atol=1e-4)
     again = decode(encode(kept), Tokens)
@@ -128,18 +128,18 @@ def test_tokens_are_stored_in_half_the_room(tiny: Path, photos: Callable[..., li
 
 def test_other_sizes_than_trained_on(tiny: Path, photos: Callable[..., list[Photo]]) -> None:
     (photo,) = photos((200, 200))
-    assert Mast3r(weights=tiny, size_px=128)(photo, CPU).values.shape == (6, 8, 32)
-    assert Mast3r(weights=tiny, size_px=224)(photo, CPU).values.shape == (14, 14, 32)
+    assert Mast3rTokens(weights=tiny, size_px=128)(photo, CPU).values.shape == (6, 8, 32)
+    assert Mast3rTokens(weights=tiny, size_px=224)(photo, CPU).values.shape == (14, 14, 32)
     with pytest.raises(ValueError, match="multiple of 64, got 500"):
-        Mast3r(size_px=500)
+        Mast3rTokens(size_px=500)
 
 
 def test_retrieval_features_of_a_photo(
     reference: Callable[[str], Path], tiny: Path, photos: Callable[..., list[Photo]]
 ) -> None:
     (photo,) = photos((128, 96))
-    tokens = Mast3r(weights=tiny)(photo, CPU)
-    stage = Mast3rRetrieval(weights=reference("fixtures/tiny_retrieval_trainingfree.pth"))
+    tokens = Mast3rTokens(weights=tiny)(photo, CPU)
+    stage = Mast3rRetrievalFeatures(weights=reference("fixtures/tiny_retrieval_trainingfree.pth"))
     features: Features = stage(tokens, photo, CPU)
     assert features.descriptors.shape == (7, 32) and features.descriptors.dtype == np.float32
     assert (np.diff(features.score) <= 0).all()

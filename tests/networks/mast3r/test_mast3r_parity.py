@@ -20,8 +20,8 @@ from torch import Tensor
 
 from unposed.networks.mast3r.checkpoint import load_network, network_of
 from unposed.networks.mast3r.heads import BAND, in_bands
-from unposed.networks.mast3r.network import Network, View
-from unposed.networks.mast3r.preprocess import as_images
+from unposed.networks.mast3r.images import image_batch
+from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
 
 Arrays = dict[str, NDArray[Any]]
 TOLERANCE = 1e-4
@@ -38,7 +38,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def images(reference: Callable[[str], Arrays]) -> dict[str, Tensor]:
     published = reference("fixtures/net_images.safetensors")
-    return {name: as_images([picture.copy()]) for name, picture in published.items()}
+    return {name: image_batch([picture.copy()]) for name, picture in published.items()}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def outputs(reference: Callable[[str], Arrays]) -> Arrays:
 
 
 @pytest.fixture(scope="module")
-def tiny(reference: Callable[[str], Path]) -> Network:
+def tiny(reference: Callable[[str], Path]) -> Mast3rNetwork:
     return load_network(reference("fixtures/tiny_mast3r.pth"))
 
 
@@ -55,9 +55,9 @@ def size_of(image: Tensor) -> tuple[int, int]:
     return image.shape[2], image.shape[3]
 
 
-def through(view: View, change: Callable[[Tensor], Tensor]) -> View:
+def through(view: PointMapPrediction, change: Callable[[Tensor], Tensor]) -> PointMapPrediction:
     assert view.desc is not None and view.desc_conf is not None
-    return View(change(view.pts3d), change(view.conf), change(view.desc), change(view.desc_conf))
+    return PointMapPrediction(change(view.pts3d), change(view.conf), change(view.desc), change(view.desc_conf))
 
 
 def error(name: str, found: Tensor, wanted: NDArray[Any]) -> float:
@@ -70,7 +70,7 @@ def error(name: str, found: Tensor, wanted: NDArray[Any]) -> float:
     return float(np.abs(ours - theirs).max())
 
 
-def assert_views(views: Sequence[View], published: Arrays, case: str) -> None:
+def assert_views(views: Sequence[PointMapPrediction], published: Arrays, case: str) -> None:
     for number, view in enumerate(views, start=1):
         for name, values in view._asdict().items():
             if values is not None:
@@ -83,7 +83,7 @@ def assert_views(views: Sequence[View], published: Arrays, case: str) -> None:
     ("case", "first", "second"), [("land", "a", "b"), ("sizes", "a", "wide"), ("mixed", "tall", "a")]
 )
 def test_tokens_and_views_are_the_published_ones(
-    tiny: Network, images: dict[str, Tensor], outputs: Arrays, case: str, first: str, second: str
+    tiny: Mast3rNetwork, images: dict[str, Tensor], outputs: Arrays, case: str, first: str, second: str
 ) -> None:
     one, two = tiny.encode(images[first]), tiny.encode(images[second])
     assert error("tokens", one, outputs[f"{case}.enc1"]) < TOLERANCE / 10
@@ -91,7 +91,9 @@ def test_tokens_and_views_are_the_published_ones(
     assert_views(tiny.decode(one, two, size_of(images[first]), size_of(images[second])), outputs, f"{case}.")
 
 
-def test_every_decoder_block_is_the_published_one(tiny: Network, images: dict[str, Tensor], outputs: Arrays) -> None:
+def test_every_decoder_block_is_the_published_one(
+    tiny: Mast3rNetwork, images: dict[str, Tensor], outputs: Arrays
+) -> None:
     levels = range(1, tiny.config.decoder.depth + 1)
     both = tiny.decoder_outputs(tiny.encode(images["a"]), tiny.encode(images["b"]), (48, 64), (48, 64), levels)
     for side, found in enumerate(both, start=1):
@@ -100,7 +102,7 @@ def test_every_decoder_block_is_the_published_one(tiny: Network, images: dict[st
 
 
 def test_portraits_stored_as_landscapes_in_training_are_portraits_here(
-    tiny: Network, images: dict[str, Tensor], outputs: Arrays
+    tiny: Mast3rNetwork, images: dict[str, Tensor], outputs: Arrays
 ) -> None:
     """The published training code keeps a batch landscape, and lays what it sees of portraits on their side."""
     for row, (first, second, upright) in enumerate([("a", "b", True), ("tall", "tall2", False)]):
@@ -122,7 +124,9 @@ def test_dust3r_sees_the_same_without_descriptors(
     assert_views(views, outputs, "land.")
 
 
-def test_batches_give_what_single_pictures_give(tiny: Network, images: dict[str, Tensor], outputs: Arrays) -> None:
+def test_batches_give_what_single_pictures_give(
+    tiny: Mast3rNetwork, images: dict[str, Tensor], outputs: Arrays
+) -> None:
     tokens = tiny.encode(torch.cat([images["a"], images["b"]]))
     assert error("tokens", tokens[1:], outputs["land.enc2"]) < TOLERANCE / 10
     both = tiny.decode(tokens, tokens.flip(0), (48, 64), (48, 64))
@@ -132,7 +136,7 @@ def test_batches_give_what_single_pictures_give(tiny: Network, images: dict[str,
     torch.testing.assert_close(alone[0].pts3d, both[0].pts3d[1:], rtol=1e-5, atol=1e-5)
 
 
-def test_pictures_of_several_bands(tiny: Network) -> None:
+def test_pictures_of_several_bands(tiny: Mast3rNetwork) -> None:
     """The last convolutions run over bands of rows: the seams must not show."""
     head = tiny.downstream_head1.dpt.head
     half = torch.randn(1, 8, 3 * BAND // 2, 24, generator=torch.Generator().manual_seed(3))
@@ -170,7 +174,7 @@ def test_the_real_architecture(reference: Callable[[str], Any]) -> None:
     for name in (name for name in published if name.startswith("check.")):
         np.testing.assert_array_equal(net.state_dict()[name[6:]].flatten()[:16], published[name])
 
-    images = [as_images([published[name].copy()]) for name in ("img1", "img2")]
+    images = [image_batch([published[name].copy()]) for name in ("img1", "img2")]
     one, two = (net.encode(image) for image in images)
     sizes = size_of(images[0]), size_of(images[1])
     assert error("tokens", one, published["enc1"]) < TOLERANCE
@@ -184,7 +188,7 @@ def test_the_real_architecture(reference: Callable[[str], Any]) -> None:
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # which the translator uses itself
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch translates for a CPU by way of a C++ compiler")
 def test_translated_blocks_say_the_same(
-    tiny: Network,
+    tiny: Mast3rNetwork,
     images: dict[str, Tensor],
     reference: Callable[[str], Path],
     tmp_path: Path,

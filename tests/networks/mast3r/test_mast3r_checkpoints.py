@@ -16,19 +16,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unposed.networks.errors import DeviceError, WeightsError
 from unposed.networks.mast3r.checkpoint import load_network, network_of, read_checkpoint, read_torch
 from unposed.networks.mast3r.config import (
     DptConfig,
-    NetworkConfig,
+    Mast3rConfig,
     StackConfig,
     UnknownArchitecture,
     config_from,
     parse_constructor,
 )
-from unposed.networks.mast3r.network import Network
-from unposed.pipeline.errors import ConfigError
+from unposed.networks.mast3r.network import Mast3rNetwork
 
-SMALL = NetworkConfig(
+SMALL = Mast3rConfig(
     encoder=StackConfig(16, 2, 2),
     decoder=StackConfig(8, 4, 2),
     dpt=DptConfig(levels=(4, 4, 8, 8), fused=8, last=4),
@@ -41,12 +41,12 @@ ARGUMENTS = (
 )
 
 
-def made_up(config: NetworkConfig = SMALL, seed: int = 0) -> dict[str, Tensor]:
+def made_up(config: Mast3rConfig = SMALL, seed: int = 0) -> dict[str, Tensor]:
     torch.manual_seed(seed)
-    return Network(config).state_dict()
+    return Mast3rNetwork(config).state_dict()
 
 
-def seen(network: Network) -> Tensor:
+def seen(network: Mast3rNetwork) -> Tensor:
     images = torch.linspace(-1, 1, 2 * 3 * 32 * 48).reshape(2, 3, 32, 48)
     tokens = network.encode(images)
     if network.config.head == "none":
@@ -100,7 +100,7 @@ def test_one_decoder_stands_for_two_until_they_are_trained_apart(tmp_path: Path)
 
 def test_linear_heads(tmp_path: Path) -> None:
     """The head is one matrix per token: channel, row and column of the pixel, in this order."""
-    config = NetworkConfig(SMALL.encoder, SMALL.decoder, head="linear", dpt=DptConfig(), descriptor_width=0)
+    config = Mast3rConfig(SMALL.encoder, SMALL.decoder, head="linear", dpt=DptConfig(), descriptor_width=0)
     state = made_up(config)
     head = "downstream_head2.proj."
     state[head + "weight"] = torch.zeros_like(state[head + "weight"])
@@ -130,7 +130,7 @@ def test_croco_gives_tokens_only(tmp_path: Path) -> None:
 
 
 def test_wrong_sizes_are_refused() -> None:
-    network = Network(SMALL)
+    network = Mast3rNetwork(SMALL)
     with pytest.raises(ValueError, match="50 x 32 px: both sides must be multiples of 16"):
         network.encode(torch.zeros(1, 3, 32, 50))
 
@@ -150,14 +150,14 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     state = made_up()
     change(state)
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         load_network(save(tmp_path / "net.pth", state))
     assert "\n" not in str(caught.value) and "net.pth" in str(caught.value)
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.ones(3, 3), "fc.bias": torch.ones(3)}, tmp_path / "net.pth")
-    with pytest.raises(ConfigError, match=r"no network of the DUSt3R and MASt3R family: it lacks enc_norm\.weight"):
+    with pytest.raises(WeightsError, match=r"no network of the DUSt3R and MASt3R family: it lacks enc_norm\.weight"):
         load_network(tmp_path / "net.pth")
 
 
@@ -169,7 +169,7 @@ def test_files_cut_off_or_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "page.pth").write_text("<html>not found</html>")
     torch.save([1, 2, 3], tmp_path / "list.pth")
     for name in ("cut.pth", "cut.safetensors", "page.pth", "list.pth", "absent.pth"):
-        with pytest.raises(ConfigError, match=name) as caught:
+        with pytest.raises(WeightsError, match=name) as caught:
             load_network(tmp_path / name)
         assert "\n" not in str(caught.value)
 
@@ -190,10 +190,10 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, where: str) -> None:
     content: dict[str, Any] = {"args": argparse.Namespace(model=ARGUMENTS), "model": made_up()}
     content[where] = Trap(mark)
     torch.save(content, tmp_path / "trap.pth")
-    with pytest.raises(ConfigError, match="it asks for code to be run"):
+    with pytest.raises(WeightsError, match="it asks for code to be run"):
         load_network(tmp_path / "trap.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(content))
-    with pytest.raises(ConfigError, match=r"plain\.pth"):
+    with pytest.raises(WeightsError, match=r"plain\.pth"):
         load_network(tmp_path / "plain.pth")
     assert not mark.exists()
     torch.load(tmp_path / "trap.pth", weights_only=False)
@@ -217,7 +217,7 @@ def test_only_literals_are_read_from_the_constructor_call(tmp_path: Path, text: 
     with pytest.raises(UnknownArchitecture, match=r"call|literal|arguments"):
         parse_constructor(text)
     torch.save({"args": argparse.Namespace(model=text), "model": made_up()}, tmp_path / "net.pth")
-    with pytest.raises(ConfigError, match=r"net\.pth"):
+    with pytest.raises(WeightsError, match=r"net\.pth"):
         read_checkpoint(tmp_path / "net.pth")
 
 
@@ -255,7 +255,7 @@ def test_confidence_is_clipped_where_it_has_an_upper_bound(tmp_path: Path) -> No
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no CUDA device that PyTorch can use"):
+    with pytest.raises(DeviceError, match="no CUDA device that PyTorch can use"):
         load_network(save(tmp_path / "net.pth", made_up()), device="cuda")
 
 

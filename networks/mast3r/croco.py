@@ -1,4 +1,4 @@
-"""The transformer blocks of the family: pre-norm attention with positions as rotations, and a two-layer perceptron.
+"""Transformer blocks of CroCo: pre-norm attention with rotary position embedding (RoPE), and a two-layer MLP.
 
 Names of modules are those of the published parameters.
 """
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from .config import PATCH_PX, StackConfig
 
-NORM_EPS = 1e-6
+LAYER_NORM_EPS = 1e-6
 
-Rotation = tuple[Tensor, Tensor]
+RotaryEmbedding = tuple[Tensor, Tensor]
 """Cosine and sine of each token's angles, (n, 2, d/4) float32: the row turns half of a head's channels, the column the
 other half."""
 
 
-def rotation(size: tuple[int, int], head_width: int, base: float, device: torch.device) -> Rotation:
+def rotation(size: tuple[int, int], head_width: int, base: float, device: torch.device) -> RotaryEmbedding:
     """For the tokens of a picture of `size` = (height, width) pixels, row by row."""
     rows, columns = size[0] // PATCH_PX, size[1] // PATCH_PX
     quarter = head_width // 4
@@ -31,7 +31,7 @@ def rotation(size: tuple[int, int], head_width: int, base: float, device: torch.
     return angle.cos(), angle.sin()
 
 
-def rotated(x: Tensor, by: Rotation) -> Tensor:
+def rotated(x: Tensor, by: RotaryEmbedding) -> Tensor:
     """(b, heads, n, d) with channel k of each half turned against channel k + d/4 of the same half."""
     cos, sin = by
     first, second = x.view(*x.shape[:-1], 2, 2, -1).unbind(-2)
@@ -56,7 +56,7 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, here: Rotation) -> Tensor:
+    def forward(self, x: Tensor, here: RotaryEmbedding) -> Tensor:
         q, k, v = (_split(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         out: Tensor = self.proj(_attention(rotated(q, here), rotated(k, here), v))
         return out
@@ -71,7 +71,7 @@ class CrossAttention(nn.Module):
         self.projv = nn.Linear(width, width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, memory: Tensor, here: Rotation, there: Rotation) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, here: RotaryEmbedding, there: RotaryEmbedding) -> Tensor:
         q = rotated(_split(self.projq(x), self.heads), here)
         k = rotated(_split(self.projk(memory), self.heads), there)
         out: Tensor = self.proj(_attention(q, k, _split(self.projv(memory), self.heads)))
@@ -94,12 +94,12 @@ class EncoderBlock(nn.Module):
     def __init__(self, stack: StackConfig, mlp_ratio: int) -> None:
         super().__init__()
         width = stack.width
-        self.norm1 = nn.LayerNorm(width, NORM_EPS)
+        self.norm1 = nn.LayerNorm(width, LAYER_NORM_EPS)
         self.attn = SelfAttention(width, stack.heads)
-        self.norm2 = nn.LayerNorm(width, NORM_EPS)
+        self.norm2 = nn.LayerNorm(width, LAYER_NORM_EPS)
         self.mlp = Mlp(width, mlp_ratio * width, width)
 
-    def forward(self, x: Tensor, here: Rotation) -> Tensor:
+    def forward(self, x: Tensor, here: RotaryEmbedding) -> Tensor:
         x = x + self.attn(self.norm1(x), here)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
@@ -109,15 +109,15 @@ class DecoderBlock(nn.Module):
     def __init__(self, stack: StackConfig, mlp_ratio: int) -> None:
         super().__init__()
         width = stack.width
-        self.norm1 = nn.LayerNorm(width, NORM_EPS)
+        self.norm1 = nn.LayerNorm(width, LAYER_NORM_EPS)
         self.attn = SelfAttention(width, stack.heads)
         self.cross_attn = CrossAttention(width, stack.heads)
-        self.norm2 = nn.LayerNorm(width, NORM_EPS)
-        self.norm3 = nn.LayerNorm(width, NORM_EPS)
+        self.norm2 = nn.LayerNorm(width, LAYER_NORM_EPS)
+        self.norm3 = nn.LayerNorm(width, LAYER_NORM_EPS)
         self.mlp = Mlp(width, mlp_ratio * width, width)
-        self.norm_y = nn.LayerNorm(width, NORM_EPS)
+        self.norm_y = nn.LayerNorm(width, LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor, other: Tensor, here: Rotation, there: Rotation) -> Tensor:
+    def forward(self, x: Tensor, other: Tensor, here: RotaryEmbedding, there: RotaryEmbedding) -> Tensor:
         """x after having looked at itself and at the other picture."""
         x = x + self.attn(self.norm1(x), here)
         x = x + self.cross_attn(self.norm2(x), self.norm_y(other), here, there)
