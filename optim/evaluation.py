@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .similarity import direction_angle_deg, fit_similarity, flatness, nearest_rotation, rotation_angle_deg
+from .rotations import nearest_rotation, rotation_angle_deg
+from .similarity import direction_angle_deg, fit_similarity, flatness
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
 from unposed.optim.bundle.problem import Bundle, errors_px
-from unposed.optim.cameras import TIED, intrinsics_of, params_of
+from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, params_of
 from unposed.optim.mapping.tracks import Correspondences, Keypoints, establish_tracks, spread_subset
 from unposed.optim.mapping.triangulation import triangulate
 from unposed.pipeline.artifacts import Bytes, Camera, CameraPriors, Photos, SparseModel
@@ -28,9 +28,10 @@ PRIOR_NOISE = 0.75
 
 def belief_of(cameras: CameraPriors, unit_px: float) -> Intrinsics:
     """What the cameras node says, as optim puts it."""
-    unknown = sorted({camera.model for camera in cameras.cameras} - set(TIED))
+    unknown = sorted({camera.model for camera in cameras.cameras} - set(CAMERA_MODELS))
     if unknown:
-        raise StageError(f"this mapper does not know the camera model {unknown[0]}; it knows {', '.join(TIED)}")
+        known = ", ".join(CAMERA_MODELS)
+        raise StageError(f"this mapper does not know the camera model {unknown[0]}; it knows {known}")
     return intrinsics_with_priors(
         [camera.model for camera in cameras.cameras],
         [camera.params for camera in cameras.cameras],

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cameras import CX, CY, FX, FY, K1, TIED, intrinsics_of
+from ..cameras import CAMERA_MODELS, CX, CY, FX, FY, K1, intrinsics_of
 from .problem import IntrinsicsPrior
 
 Array = NDArray[np.float64]
@@ -142,7 +142,7 @@ def intrinsics_with_priors(
     sigma[:, K1:] /= corner[:, None] ** DEGREE
     for camera, source in enumerate(sources):
         if source == "exif":
-            tied = (FX, FY) in TIED[models[camera]]  # then fy would count the same belief twice
+            tied = CAMERA_MODELS[models[camera]].shared_focal  # then fy would count the same belief twice
             sigma[camera, [FX] if tied else [FX, FY]] = EXIF_FOCAL_SIGMA * rows[camera, FX]
         if source == "given":
             sigma[camera] = HELD

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..rotations import skew
-from ..similarity import Similarity, fit_similarity, nearest_rotation
+from ..rotations import nearest_rotation, skew
+from ..similarity import Similarity, fit_similarity
 from .losses import CAUCHY
 from .normal_equations import State
 from .observation_order import Sights

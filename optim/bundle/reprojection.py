@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cameras import CX, CY, FX, FY, K1, P1, TIED, Vector, Vectors, distort, distort_with_derivatives
+from ..cameras import CAMERA_MODELS, CX, CY, FX, FY, K1, Vector, Vectors, distort, distort_with_derivatives
 from .losses import CAUCHY, Loss
 
 Array = NDArray[np.float64]
@@ -60,16 +60,16 @@ class Freedom:
 def freedom_of(models: Sequence[str], *, rotations: bool, focal: bool, principal: bool, distortion: bool) -> Freedom:
     """What cameras of these models leave free."""
     free = [focal, focal, principal, principal, *[distortion] * 4]
-    width = max(len(TIED[model]) for model in models)
+    width = max(len(CAMERA_MODELS[model].params) for model in models)
     share = np.zeros((width, 8, len(models)))
     for camera, model in enumerate(models):
-        for column, tied in enumerate(TIED[model]):
+        for column, tied in enumerate(CAMERA_MODELS[model].params):
             share[column, list(tied), camera] = float(free[tied[0]])
     columns = []
     for rows in share[share.any((1, 2))]:
         used = [i for i in range(8) if rows[i].any()]
         columns.append(tuple((i, 1.0 if rows[i].all() else rows[i]) for i in used))
-    return Freedom(rotations, tuple(columns), any(len(TIED[model]) > P1 for model in models))
+    return Freedom(rotations, tuple(columns), any(CAMERA_MODELS[model].tangential for model in models))
 
 
 @dataclass(frozen=True)

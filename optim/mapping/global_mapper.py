@@ -17,9 +17,10 @@ from scipy.sparse.csgraph import connected_components
 from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, camera_points, errors_px
-from ..rotations import average_rotations, rotation_residuals_deg
+from ..rotations import rotation_residuals_deg
 from .global_positioning import solve_global_positions
 from .relative_poses import estimate_relative_poses
+from .rotation_averaging import average_rotations
 from .tracks import Correspondences, Keypoints, Tracks, establish_tracks, spread_subset
 from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
 

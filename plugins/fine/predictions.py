@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.pose_priors import DepthPriors
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior
-from unposed.optim.cameras import FX, FY, TIED
+from unposed.optim.cameras import CAMERA_MODELS, FX, FY
 from unposed.optim.pointmaps.pair_maps import FOCAL_SIGMA, plausible
 from unposed.pipeline.artifacts import PairMatches, SparseModel, TwoViewGeometry
 from unposed.pipeline.stage import PerPair
@@ -88,7 +88,7 @@ def with_predicted_focals(
             continue
         middle = float(np.median(logs))
         spread = 1.4826 * float(np.median(np.abs(np.array(logs) - middle)))
-        free = [FX] if (FX, FY) in TIED[belief.models[camera]] else [FX, FY]
+        free = [FX] if CAMERA_MODELS[belief.models[camera]].shared_focal else [FX, FY]
         mean[camera, free] = np.exp(middle)
         sigma[camera, free] = np.exp(middle) * np.clip(spread, FOCAL_LEAST, FOCAL_SIGMA[1])
     return replace(prior, mean=mean, sigma=sigma)

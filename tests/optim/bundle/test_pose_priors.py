@@ -10,8 +10,7 @@ import pytest
 from unposed.optim.bundle.adjust import OnProcessor, adjust_bundle, objective, state_of, structure
 from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors, align_to_pose_priors, no_pose_priors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, camera_points, errors_px
-from unposed.optim.rotations import exp_so3
-from unposed.optim.similarity import rotation_angle_deg
+from unposed.optim.rotations import exp_so3, rotation_angle_deg
 
 Make = Callable[..., Any]
 EXACT = BundleOptions(max_iterations=100, tolerance=1e-12)

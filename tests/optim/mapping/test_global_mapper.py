@@ -9,7 +9,8 @@ import pytest
 from unposed.optim.mapping.global_mapper import CoarseModel, largest_component, map_component
 from unposed.optim.mapping.relative_poses import estimate_relative_poses
 from unposed.optim.mapping.tracks import Correspondences, Keypoints, establish_tracks, spread_subset
-from unposed.optim.similarity import direction_angle_deg, rotation_angle_deg
+from unposed.optim.rotations import rotation_angle_deg
+from unposed.optim.similarity import direction_angle_deg
 
 Make = Callable[..., Any]
 

@@ -13,8 +13,7 @@ from unposed.optim.pair.two_view_geometry import (
     log_false_alarms,
     tolerance_scale,
 )
-from unposed.optim.rotations import skew
-from unposed.optim.similarity import nearest_rotation, rotation_angle_deg
+from unposed.optim.rotations import nearest_rotation, rotation_angle_deg, skew
 
 SIZE = (1600, 1200)
 FOCAL = 1700.0

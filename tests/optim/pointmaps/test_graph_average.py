@@ -8,8 +8,7 @@ import numpy as np
 
 from unposed.optim.pointmaps.graph_average import _triangles, cycle_consistency, place, robust_potentials
 from unposed.optim.pointmaps.pair_similarity import PairSimilarities
-from unposed.optim.rotations import exp_so3
-from unposed.optim.similarity import rotation_angle_deg
+from unposed.optim.rotations import exp_so3, rotation_angle_deg
 
 
 def graph(photos: int, share: float, rng: np.random.Generator) -> np.ndarray:
