@@ -19,7 +19,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from unposed.optim.bundle.adjust import adjust_bundle
-from unposed.optim.bundle.ceres import adjust_by_ceres, prepared
+from unposed.optim.bundle.ceres import adjust_by_ceres, ceres_problem
 from unposed.optim.bundle.problem import Bundle, BundleOptions, errors_px
 from unposed.optim.cameras import project
 from unposed.optim.rotations import exp_so3
@@ -95,7 +95,7 @@ def row(kind: str, bundle: Bundle, rounds: int) -> str:
     own, solving, whole = [], [], []
     for _ in range(rounds):
         own.append(cpu_s(lambda: adjust_bundle(bundle, OPTIONS)))
-        _, adjuster = prepared(bundle, OPTIONS)
+        _, adjuster = ceres_problem(bundle, OPTIONS)
         solving.append(cpu_s(adjuster.solve))
         del adjuster
         whole.append(cpu_s(lambda: adjust_by_ceres(bundle, OPTIONS)))

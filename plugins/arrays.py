@@ -81,7 +81,7 @@ def bundle_of(scene: SparseModel, views: Keypoints, belief: Intrinsics) -> tuple
     if any(len(np.unique(scene.camera_of_photo[group == g])) > 1 for g in np.unique(group)):
         belief = belief.split()  # the mapper took assumed groups apart
         group = belief.camera_of_photo[scene.photos]
-    models, rows = list(belief.models), belief.rows.copy()
+    models, rows = list(belief.models), belief.values.copy()
     for own, index in zip(group, scene.camera_of_photo, strict=True):
         camera = scene.cameras[index]
         models[own], rows[own] = camera.model, intrinsics_of(camera.model, camera.params)
@@ -108,7 +108,7 @@ def sketch(
         evidence.views,
         spread_subset(establish_tracks(evidence.views, matches.row_a, matches.row_b), len(evidence.views), per_photo),
         cameras.models,
-        cameras.rows,
+        cameras.values,
         cameras.camera_of_photo,
         cam_from_world,
         max_error_px=SKETCH_ERROR * evidence.unit_px,

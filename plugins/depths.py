@@ -56,7 +56,7 @@ def triangulated_maps(evidence: Evidence, belief: Intrinsics, per_pair: int, see
     """
     views, matches = evidence.views, evidence.matches
     relative = estimate_relative_poses(
-        views, matches, belief.models, belief.rows, belief.camera_of_photo, max_error_px=evidence.unit_px, seed=seed
+        views, matches, belief.models, belief.values, belief.camera_of_photo, max_error_px=evidence.unit_px, seed=seed
     )
     pairs = matches.pairs[relative.edge]
     xys, depths, weights, lattices = [], [], [], []
@@ -64,7 +64,7 @@ def triangulated_maps(evidence: Evidence, belief: Intrinsics, per_pair: int, see
         rows = matches.start[edge] + _some(int(matches.count()[edge]), per_pair)
         xy = np.stack([views.xy[matches.row_a[rows]], views.xy[matches.row_b[rows]]])
         plane_a, plane_b = (
-            unproject(xy[i], belief.rows[belief.camera_of_photo[photo]]) for i, photo in enumerate((a, b))
+            unproject(xy[i], belief.values[belief.camera_of_photo[photo]]) for i, photo in enumerate((a, b))
         )
         depth = np.stack(two_view_depths(plane_a, plane_b, np.broadcast_to(pose, (len(rows), 3, 4))))
         xys.append(xy)

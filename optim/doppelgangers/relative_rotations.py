@@ -68,7 +68,7 @@ def least_contradicted(
     """
     real = np.add.reduceat(np.append(matched_points(views, matches), False).astype(np.int64), views.start[:-1])
     seen = _Seen(views, matches, flat, *score_pairs(views, matches), real)
-    focals_px, unsure = intrinsics.rows[:, FX].copy(), np.zeros(len(intrinsics.rows), bool)
+    focals_px, unsure = intrinsics.values[:, FX].copy(), np.zeros(len(intrinsics.values), bool)
     for camera, source in enumerate(sources):
         if source == "guess":
             suggested_px, agreement = shared_focal(matches, intrinsics.camera_of_photo, camera)
@@ -99,9 +99,9 @@ def least_contradicted(
 
 
 def _bent(intrinsics: Intrinsics, cameras: Mask, k1: float) -> Intrinsics:
-    rows = intrinsics.rows.copy()
+    rows = intrinsics.values.copy()
     rows[cameras, K1] = k1
-    return replace(intrinsics, rows=rows)
+    return replace(intrinsics, values=rows)
 
 
 def _relations(seen: _Seen, intrinsics: Intrinsics, max_error_px: float, seed: int) -> RelativeRotations:
@@ -109,7 +109,7 @@ def _relations(seen: _Seen, intrinsics: Intrinsics, max_error_px: float, seed: i
         seen.views,
         seen.matches,
         intrinsics.models,
-        intrinsics.rows,
+        intrinsics.values,
         intrinsics.camera_of_photo,
         max_error_px=max_error_px,
         seed=seed,

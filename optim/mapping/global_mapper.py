@@ -71,7 +71,7 @@ def map_component(
     Costs of drafts compare if they were offered the same `tracks`. Without any they are made, `tracks_per_photo`, from
     the pairs that are not quite off: a wall that looks like another one cannot spoil the tracks of both.
     """
-    models, rows, camera_of_photo = intrinsics.models, intrinsics.rows, intrinsics.camera_of_photo
+    models, rows, camera_of_photo = intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
     relative = estimate_relative_poses(
         views, matches, models, rows, camera_of_photo, max_error_px=2.0 * unit_px, seed=seed
     )
@@ -121,7 +121,7 @@ def largest_component(photos: int, pairs: Index, weight: Array) -> NDArray[np.bo
 
 
 def _place(views: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotations: Array, seed: int) -> Bundle | None:
-    rays = rays_of(views, tracks.row, tracks.photo, intrinsics.models, intrinsics.rows, intrinsics.camera_of_photo)
+    rays = rays_of(views, tracks.row, tracks.photo, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo)
     seen = np.isfinite(rays).all(axis=1)
     if not seen.all():
         length = np.bincount(tracks.track[seen], minlength=tracks.count)
@@ -137,7 +137,7 @@ def _place(views: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotations: 
     poses[used, :, 3] = -np.einsum("cij,cj->ci", rotations[used], found.centres)
     return Bundle(
         intrinsics.models,
-        intrinsics.rows,
+        intrinsics.values,
         intrinsics.camera_of_photo,
         poses,
         found.points,

@@ -85,7 +85,7 @@ def align_maps(
     def aligned(cameras: Intrinsics, sigma: Array, begin: Placed, renewals: int) -> tuple[MatchedPoints, Alignment]:
         used, camera_of_photo = np.unique(cameras.camera_of_photo[photos], return_inverse=True)
         points = _points(maps, depth, weight, cameras).select(rows, number)
-        angle_noise = float(np.median(noise_px / cameras.rows[used, FX]))
+        angle_noise = float(np.median(noise_px / cameras.values[used, FX]))
         return points, align_point_maps(points, begin, camera_of_photo, sigma[used], angle_noise, renewals=renewals)
 
     points, result = aligned(start, first_sigma, placed, 6)
@@ -110,13 +110,13 @@ def align_maps(
 
 def _angle(noise_px: float, cameras: Intrinsics, photos: Index) -> float:
     """The error of a match in radians, under the median of the focal lengths."""
-    return float(np.median(noise_px / cameras.rows[cameras.camera_of_photo[photos], FX]))
+    return float(np.median(noise_px / cameras.values[cameras.camera_of_photo[photos], FX]))
 
 
 def _points(maps: PairMaps, depth: Array, weight: Array, cameras: Intrinsics) -> MatchedPoints:
     """The matches as points in the frames of their cameras."""
     e, _, k = depth.shape
-    rows = np.repeat(cameras.rows[cameras.camera_of_photo[maps.pairs.ravel()]], k, axis=0)
+    rows = np.repeat(cameras.values[cameras.camera_of_photo[maps.pairs.ravel()]], k, axis=0)
     plane = unproject(maps.xy.reshape(-1, 2), rows).reshape(e, 2, k, 2)
     good = (weight > 0) & np.isfinite(plane).all(axis=(1, 3))
     rays = np.concatenate([np.nan_to_num(plane), np.ones((e, 2, k, 1))], axis=3)
@@ -136,13 +136,13 @@ def _largest_component(photos: int, pairs: Index, usable: Bools) -> tuple[Index,
 def _with_growth(cameras: Intrinsics, photos: Index, result: Alignment) -> Intrinsics:
     growth = np.zeros(len(cameras.models))
     growth[cameras.camera_of_photo[photos]] = result.log_growth
-    return cameras.with_focals(cameras.rows[:, FX] * np.exp(growth))
+    return cameras.with_focals(cameras.values[:, FX] * np.exp(growth))
 
 
 def _common(single: Intrinsics, belief: Intrinsics, photos: Index, known: Bools) -> Intrinsics:
     """The believed cameras with the median of the focal lengths that their photos have on their own."""
-    focal = belief.rows[:, FX].copy()
-    own = single.rows[single.camera_of_photo[photos], FX]
+    focal = belief.values[:, FX].copy()
+    own = single.values[single.camera_of_photo[photos], FX]
     for camera in np.unique(belief.camera_of_photo[photos]):
         if not known[camera]:
             focal[camera] = np.median(own[belief.camera_of_photo[photos] == camera])

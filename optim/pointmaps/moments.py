@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import splu
 
-from ..bundle.segment_sums import selection
+from ..bundle.segment_sums import segment_matrix
 from ..rotations import exp_so3
 from .graph_average import Placed
 
@@ -149,7 +149,7 @@ def _normal_equations(system: System, placed: Placed, log_growth: Array) -> tupl
     blocks = (weighted @ rows.transpose(0, 2, 1)).reshape(e, 2, SIZE, 2, SIZE).transpose(0, 1, 3, 2, 4)
     forces = np.einsum("eki,ei->ek", weighted, _flat(pairs, placed, log_growth)).reshape(e, 2, SIZE) + system.lean
     photo = pairs.ravel()
-    gradient = np.asarray(selection(photo, n) @ forces.reshape(2 * e, SIZE)).ravel()
+    gradient = np.asarray(segment_matrix(photo, n) @ forces.reshape(2 * e, SIZE)).ravel()
     inside = np.arange(SIZE)
     row = (SIZE * pairs)[:, :, None, None, None] + inside[:, None]
     column = (SIZE * pairs)[:, None, :, None, None] + inside

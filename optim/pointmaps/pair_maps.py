@@ -90,7 +90,7 @@ def first_focals(maps: PairMaps, belief: Intrinsics, sigma: Array) -> tuple[Intr
 
     Medians: some predictions are far off. Focal lengths of which something is known, `sigma` (cameras,) finite, stay.
     """
-    focal, sigma = belief.rows[:, FX].copy(), sigma.copy()
+    focal, sigma = belief.values[:, FX].copy(), sigma.copy()
     said = np.log(maps.focal_px.ravel())
     camera = np.where(np.isfinite(said), belief.camera_of_photo[maps.pairs].ravel(), -1)
     for k in np.flatnonzero(~np.isfinite(sigma)):

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA, Intrinsics
+from unposed.optim.bundle.intrinsics import Intrinsics, IntrinsicsPriorOptions
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.global_mapper import largest_component
 from unposed.optim.mapping.intrinsics_search import select_intrinsics
@@ -33,7 +33,7 @@ from ..evidence import UNIT_OVER_NOISE, Evidence, evidence_of, scatter_px
 
 Array = NDArray[np.float64]
 
-SIGMA = {"given": 0.0, "exif": EXIF_FOCAL_SIGMA, "guess": np.inf}
+SIGMA = {"given": 0.0, "exif": IntrinsicsPriorOptions().exif_focal_sigma, "guess": np.inf}
 
 FOUND_FOCAL_SIGMA = 0.03
 """Relative error of focal lengths that whole drafts have settled."""

@@ -77,7 +77,7 @@ def with_predicted_focals(
     prior: IntrinsicsPrior, belief: Intrinsics, matching: PerPair[PairMatches], pairs: Index
 ) -> IntrinsicsPrior:
     """The prior with the focal lengths that predictions of `pairs` (e, 2) agree upon, where nothing else is known."""
-    mean, sigma = np.broadcast_to(prior.mean, belief.rows.shape).copy(), prior.sigma.copy()
+    mean, sigma = np.broadcast_to(prior.mean, belief.values.shape).copy(), prior.sigma.copy()
     said: dict[int, list[float]] = {}
     for a, b in pairs.tolist():
         for photo, grid in zip((a, b), matching[a, b].grids or (), strict=False):

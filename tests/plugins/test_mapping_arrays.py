@@ -160,7 +160,7 @@ def test_unknown_camera_models_are_refused_by_name() -> None:
 def test_beliefs_are_as_soft_as_photos_are_large() -> None:
     cameras = cameras_of("SIMPLE_RADIAL", (900.0, 800.0, 600.0, 0.0), camera_of_photo=[0, 0])
     small, large = belief_of(cameras, 1.0), belief_of(cameras, 2.0)
-    np.testing.assert_array_equal(small.rows, [[900.0, 900.0, 800.0, 600.0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(small.values, [[900.0, 900.0, 800.0, 600.0, 0, 0, 0, 0]])
     assert large.prior.noise_px == 2.0 * small.prior.noise_px
     assert small.camera_of_photo.dtype == np.int64
 
@@ -240,7 +240,7 @@ def test_groups_that_the_mapper_took_apart_stay_apart(world: Any) -> None:
     start, belief = bundle_of(apart, views, believed)
     np.testing.assert_array_equal(start.camera_of_photo, np.arange(6))
     np.testing.assert_array_equal(start.intrinsics[scene.photos, 0], 1000.0 + scene.photos)
-    np.testing.assert_array_equal(start.intrinsics[2], believed.rows[believed.camera_of_photo[2]])
+    np.testing.assert_array_equal(start.intrinsics[2], believed.values[believed.camera_of_photo[2]])
     assert len(belief.models) == len(belief.prior.sigma) == 6
 
 

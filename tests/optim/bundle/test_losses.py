@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARES, Loss, barron
+from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARED, Loss, barron
 
 S = np.array([1e-6, 0.1, 0.7, 1.5, 9.0, 1e4])
-ALL = [CAUCHY, HUBER, SQUARES, *map(barron, (1.0, 0.5, 0.0, -2.0, -10.0))]
+ALL = [CAUCHY, HUBER, SQUARED, *map(barron, (1.0, 0.5, 0.0, -2.0, -10.0))]
 
 
 @pytest.mark.parametrize("loss", ALL, ids=lambda loss: loss.name)
 def test_slopes_and_curvatures_are_derivatives(loss: Loss) -> None:
     h = 1e-4 * S
-    weight, curvature = loss.slope(S, np)
+    weight, curvature = loss.weight_and_curvature(S, np)
     np.testing.assert_allclose(weight, (loss.rho(S + h, np) - loss.rho(S - h, np)) / (2 * h), rtol=1e-6, atol=1e-9)
-    bend = (loss.slope(S + h, np)[0] - loss.slope(S - h, np)[0]) / (2 * h)
+    bend = (loss.weight_and_curvature(S + h, np)[0] - loss.weight_and_curvature(S - h, np)[0]) / (2 * h)
     np.testing.assert_allclose(curvature, 1.0 + 2.0 * S * bend / weight, rtol=1e-5, atol=1e-6)
 
 

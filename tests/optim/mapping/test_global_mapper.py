@@ -33,7 +33,7 @@ def test_relative_poses(collection: Make, noise_px: float, wrong: float, bound_d
     world = collection(photos=5, noise_px=noise_px, wrong=wrong)
     belief = world.belief()
     found = estimate_relative_poses(
-        world.views, world.matches, belief.models, belief.rows, belief.camera_of_photo, max_error_px=2.0
+        world.views, world.matches, belief.models, belief.values, belief.camera_of_photo, max_error_px=2.0
     )
     a, b = world.matches.pairs[found.edge].T
     truth = world.cam_from_world
@@ -55,7 +55,7 @@ def test_pairs_with_few_or_senseless_matches_have_no_pose(collection: Make) -> N
     first = slice(0, world.matches.start[1])
     shuffled[first] = world.views.start[world.matches.pairs[0, 1] + 1] - 1 - np.arange(world.matches.start[1]) % 100
     senseless = Correspondences(**{**vars(world.matches), "row_b": shuffled})
-    options = (belief.models, belief.rows, belief.camera_of_photo)
+    options = (belief.models, belief.values, belief.camera_of_photo)
     found = estimate_relative_poses(world.views, senseless, *options, max_error_px=1.0)
     assert 0 not in found.edge
     assert len(found.edge) == len(world.matches) - 1
@@ -67,7 +67,13 @@ def test_large_pairs_are_thinned_evenly(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=10.0, points=2000)
     belief = world.belief()
     found = estimate_relative_poses(
-        world.views, world.matches, belief.models, belief.rows, belief.camera_of_photo, max_error_px=1.0, max_matches=50
+        world.views,
+        world.matches,
+        belief.models,
+        belief.values,
+        belief.camera_of_photo,
+        max_error_px=1.0,
+        max_matches=50,
     )
     assert world.matches.count()[0] > 400
     assert found.weight[0] == pytest.approx(world.matches.count()[0])  # stands for all of them
