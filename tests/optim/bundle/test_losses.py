@@ -1,9 +1,11 @@
-"""Losses: their derivatives, their limits, and Ceres's opinion."""
+"""Losses: their derivatives, their limits and their names; test_ceres.py compares their costs with Ceres."""
+
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARED, Loss, barron
+from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARED, Loss, LossName, barron, loss_by_name
 
 S = np.array([1e-6, 0.1, 0.7, 1.5, 9.0, 1e4])
 ALL = [CAUCHY, HUBER, SQUARED, *map(barron, (1.0, 0.5, 0.0, -2.0, -10.0))]
@@ -30,3 +32,9 @@ def test_members_of_the_general_loss() -> None:
     np.testing.assert_allclose(barron(0.0).rho(2.0 * S, np), 2.0 * CAUCHY.rho(S, np))
     with pytest.raises(ValueError, match="less than 2, got 2"):
         barron(2.0)
+
+
+def test_losses_are_found_by_name() -> None:
+    assert [loss_by_name(name).name for name in get_args(LossName)] == ["cauchy", "huber", "barron -2", "squared"]
+    assert loss_by_name("cauchy") is CAUCHY and loss_by_name("squared", barron_shape=1.0) is SQUARED
+    assert loss_by_name("barron", barron_shape=0.5).name == "barron 0.5"
