@@ -19,7 +19,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from unposed.optim.bundle.adjust import adjust_bundle
-from unposed.optim.bundle.ceres import adjust_by_ceres, prepared
+from unposed.optim.bundle.ceres import adjust_by_ceres, ceres_problem
 from unposed.optim.bundle.problem import Bundle, BundleOptions, errors_px
 from unposed.optim.cameras import project
 from unposed.optim.rotations import exp_so3
@@ -27,11 +27,11 @@ from unposed.optim.rotations import exp_so3
 Array = NDArray[np.float64]
 LENS = np.array([1200.0, 1200.0, 800.0, 600.0, -0.05, 0.0, 0.0, 0.0])
 OPTIONS = BundleOptions(distortion=True, loss_px=1.0, max_iterations=100, tolerance=1e-8)
-SIGHTS = 8
-"""Photos that look at a point."""
+TRACK_LENGTH = 8
+"""Photos that may see a point."""
 
 
-def problem(kind: str, photos: int, points: int, seed: int = 0) -> Bundle:
+def made_up_bundle(kind: str, photos: int, points: int, seed: int = 0) -> Bundle:
     """Half a pixel of noise, and a start that is off by pixels, a degree or so, and two percent in focal length."""
     rng = np.random.default_rng(seed)
     turn = np.linspace(0.0, 2.0 * np.pi, photos, endpoint=False)
@@ -46,14 +46,14 @@ def problem(kind: str, photos: int, points: int, seed: int = 0) -> Bundle:
     poses[:, :, 3] = -np.einsum("cij,cj->ci", poses[:, :, :3], centres)
     if kind == "plaza":
         world = rng.normal(0.0, [2.0, 1.0, 2.0], (points, 3))
-        photo = np.argsort(rng.random((points, photos)), axis=1)[:, :SIGHTS]
+        photo = np.argsort(rng.random((points, photos)), axis=1)[:, :TRACK_LENGTH]
     else:
         base = rng.integers(0, photos, points)
         place = turn[base] + rng.normal(0.0, 0.3 / radius, points)
         away = radius + rng.uniform(3.0, 8.0, points)
         world = np.stack([away * np.cos(place), rng.uniform(-1.5, 1.5, points), away * np.sin(place)], axis=1)
-        photo = (base[:, None] + np.arange(SIGHTS) - SIGHTS // 2) % photos
-    photo, point = np.sort(photo, axis=1).ravel(), np.repeat(np.arange(points), SIGHTS)
+        photo = (base[:, None] + np.arange(TRACK_LENGTH) - TRACK_LENGTH // 2) % photos
+    photo, point = np.sort(photo, axis=1).ravel(), np.repeat(np.arange(points), TRACK_LENGTH)
     y = np.einsum("mij,mj->mi", poses[photo, :, :3], world[point]) + poses[photo, :, 3]
     y[y[:, 2] < 0.5] = [9.0, 9.0, 1.0]
     xy = project(y, LENS)
@@ -79,7 +79,7 @@ def problem(kind: str, photos: int, points: int, seed: int = 0) -> Bundle:
 
 
 def cost(bundle: Bundle) -> float:
-    """By the definition."""
+    """The robust cost by its definition, not by the code under test."""
     return float(0.5 * OPTIONS.loss_px**2 * np.log1p((errors_px(bundle) / OPTIONS.loss_px) ** 2).sum())
 
 
@@ -95,7 +95,7 @@ def row(kind: str, bundle: Bundle, rounds: int) -> str:
     own, solving, whole = [], [], []
     for _ in range(rounds):
         own.append(cpu_s(lambda: adjust_bundle(bundle, OPTIONS)))
-        _, adjuster = prepared(bundle, OPTIONS)
+        _, adjuster = ceres_problem(bundle, OPTIONS)
         solving.append(cpu_s(adjuster.solve))
         del adjuster
         whole.append(cpu_s(lambda: adjust_by_ceres(bundle, OPTIONS)))
@@ -126,7 +126,7 @@ def main() -> None:
     for kind in options.kinds.split(","):
         for size in options.sizes.split(","):
             photos, points = map(int, size.split("x"))
-            print(row(kind, problem(kind, photos, points), options.rounds), flush=True)
+            print(row(kind, made_up_bundle(kind, photos, points), options.rounds), flush=True)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from unposed.optim.bundle.problem import Bundle, BundleOptions, errors_px
 from unposed.optim.cameras import project, unproject
 from unposed.optim.evaluation import evaluate_poses
 from unposed.optim.mapping.global_positioning import solve_global_positions
+from unposed.optim.mapping.rotation_averaging import average_rotations
 from unposed.optim.pair.two_view_geometry import estimate_two_view_geometry
-from unposed.optim.rotations import average_rotations
 
 PHOTOS, POINTS, NOISE_PX = 8, 300, 0.5
 SIZE = (1600, 1200)

@@ -1,7 +1,7 @@
-"""How far estimated camera poses are from true ones, whatever world frame and scale the estimate chose.
+"""Errors of estimated camera poses against true ones, independent of the world frame and scale of the estimate.
 
-Poses are `cam_from_world`, (n, 3, 4), the rows of both arrays belonging together; a row of NaN in the estimate means
-that the photo was left out. Pair scores count every unordered pair of photos, and a pair with a photo left out has
+Poses are `cam_from_world`, (n, 3, 4), row by row the same photo in both arrays; a row of NaN in the estimate means that
+the photo is not registered. Pair scores count every unordered pair of photos, and a pair with such a photo counts as
 failed, so that leaving photos out never helps. Centre errors are measured after the best similarity.
 """
 
@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .similarity import direction_angle_deg, fit_similarity, flatness, nearest_rotation, rotation_angle_deg
+from .rotations import nearest_rotation, rotation_angle_deg
+from .similarity import direction_angle_deg, fit_similarity, flatness
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -21,23 +22,23 @@ Bools = NDArray[np.bool_]
 SHARE_THRESHOLDS_DEG = (1, 3, 5, 15)
 AREA_THRESHOLDS_DEG = (1, 3, 5, 10, 30)
 SMALLEST_BASELINE = 1e-4
-"""Of the extent of the true centres: pairs closer than this have no direction, only a rotation."""
+"""Fraction of the extent of the true centres: closer pairs have no direction of their baseline, only a rotation."""
 FLATTEST = 1e-3
-"""Below this flatness the estimated centres count as a line, about which a similarity may turn freely."""
+"""Flatness of the estimated centres below which they count as a line, which leaves the rotation about it open."""
 
 
 @dataclass(frozen=True, eq=False)
 class PoseErrors:
-    """None where a figure has no meaning: no pair with a baseline, fewer than three photos, unknown focal lengths."""
+    """Pose errors; None where a figure is undefined: no pair with a baseline, under three photos, unknown focals."""
 
     photos: int
     registered: int
     pairs: int
     pairs_without_baseline: int
     rra: dict[int, float | None]
-    """By threshold in degrees: share of the pairs whose relative rotation is better than that."""
+    """By threshold in degrees: fraction of the pairs with a smaller error of their relative rotation."""
     rta: dict[int, float | None]
-    """The same of the direction of the baseline, over the pairs that have one."""
+    """By threshold in degrees: fraction of the pairs with a baseline with a smaller error of its direction."""
     auc: dict[int, float | None]
     """By threshold in degrees: area under the curve "share of pairs better than x" for x from 0 to it, at most 1."""
     maa30: float | None
@@ -48,13 +49,13 @@ class PoseErrors:
     extent: float
     """Largest distance between two true centres."""
     aligned_by: Literal["centres", "orientations"] | None
-    """What fixed the rotation of the similarity: centres on a line leave one turn open, orientations close it."""
+    """What determines the rotation of the similarity; centres on a line do not, orientations do."""
     scale: float | None
-    """Of the similarity that maps the estimate onto the truth."""
+    """Scale of the similarity that maps the estimate onto the truth."""
     centre_error: Array
-    """(n,) in units of the truth; NaN for photos left out."""
+    """(n,) in units of the truth; NaN for photos not registered."""
     rotation_error_deg: Array
-    """(n,) after the similarity; NaN for photos left out."""
+    """(n,) after the similarity; NaN for photos not registered."""
     focal_error: float | None
     """Median over the photos of the relative error of focal length over longer side."""
 
@@ -101,7 +102,7 @@ def evaluate_poses(
     focal: ArrayLike | None = None,
     unsigned: bool = False,
 ) -> PoseErrors:
-    """Judge estimated poses (n, 3, 4) by true ones (n, 3, 4).
+    """Compare estimated poses (n, 3, 4) with true ones (n, 3, 4).
 
     Focal lengths (n,) are given over the longer side of the photo, NaN where unknown. `unsigned` folds direction errors
     to 0..90 degrees, as evaluations of two-view methods do that cannot tell a baseline from its opposite.
@@ -159,7 +160,7 @@ def evaluate_poses(
 def _pair_errors(
     turn: Array, true_centre: Array, centre: Array, registered: Bools
 ) -> tuple[Bools, Array, Array, Array]:
-    """Of every pair: whether both are registered, error of rotation and direction in degrees, and true distance.
+    """For every pair: whether both are registered, errors of rotation and direction in degrees, and true distance.
 
     One camera at a time against all before it, so that memory stays at a few numbers per pair.
     """

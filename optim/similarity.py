@@ -1,4 +1,4 @@
-"""Rotations and similarities of 3D space: angles between them, the nearest one, the best one between point sets."""
+"""Similarity transforms of 3D space, and their least-squares fit to corresponding points."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """Maps x to scale * rotation @ x + translation."""
+    """The map x -> scale * rotation @ x + translation."""
 
     scale: float
     rotation: Array
@@ -26,39 +26,20 @@ class Similarity:
         return mapped
 
 
-def rotation_angle_deg(rotation: ArrayLike) -> Array:
-    """Angle in [0, 180] of each rotation matrix (..., 3, 3)."""
-    matrix = np.asarray(rotation, float)
-    twice_cosine = np.trace(matrix, axis1=-2, axis2=-1) - 1.0
-    skew = matrix - np.swapaxes(matrix, -1, -2)
-    twice_sine = np.sqrt(skew[..., 2, 1] ** 2 + skew[..., 0, 2] ** 2 + skew[..., 1, 0] ** 2)
-    # The arc cosine alone loses half of the digits near 0 and 180 degrees.
-    angle: Array = np.degrees(np.arctan2(twice_sine, twice_cosine))
-    return angle
-
-
 def direction_angle_deg(a: ArrayLike, b: ArrayLike) -> Array:
-    """Angle in [0, 180] between vectors (..., 3) of any length; a zero vector makes 180 with everything."""
+    """Angle in [0, 180] between vectors (..., 3) of any length; 180 where one of them is zero."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     sine, cosine = np.linalg.norm(np.cross(a, b), axis=-1), np.sum(a * b, axis=-1)
-    meant = a.any(axis=-1) & b.any(axis=-1)
-    angle: Array = np.where(meant, np.degrees(np.arctan2(sine, cosine)), 180.0)
+    defined = a.any(axis=-1) & b.any(axis=-1)
+    angle: Array = np.where(defined, np.degrees(np.arctan2(sine, cosine)), 180.0)
     return angle
-
-
-def nearest_rotation(matrix: ArrayLike) -> Array:
-    """The rotation closest (Frobenius) to each matrix (..., 3, 3), always of determinant +1."""
-    u, _, vt = np.linalg.svd(np.asarray(matrix, float))
-    u[..., :, 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
-    rotation: Array = u @ vt
-    return rotation
 
 
 def fit_similarity(source: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None) -> Similarity:
-    """The similarity that brings source points (n, 3) closest to target points (n, 3) (Umeyama 1991).
+    """Fit the similarity S that minimises sum_i weight_i |S(source_i) - target_i|^2 over points (n, 3) (Umeyama 1991).
 
-    It minimises sum_i weight_i |S(source_i) - target_i|^2. The rotation is not unique where the points lie on a line
-    (see `flatness`); where all source points coincide the scale is 1.
+    The rotation is not unique where the points lie on a line (see `flatness`); where all source points coincide the
+    scale is 1.
     """
     source, target = np.asarray(source, float), np.asarray(target, float)
     share = np.full(len(source), 1.0) if weight is None else np.asarray(weight, float)
@@ -76,7 +57,8 @@ def fit_similarity(source: ArrayLike, target: ArrayLike, weight: ArrayLike | Non
 
 
 def flatness(points: ArrayLike) -> float:
-    """Second over first extent of points (n, 3): 0 where all lie on one line, 1 for a round cloud."""
+    """Ratio of the second to the first singular value of centred points (n, 3): 0 where all lie on one line, 1 for a
+    round cloud."""
     points = np.asarray(points, float)
     extents = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
     return float(extents[1] / extents[0]) if len(extents) > 1 and extents[0] > 0 else 0.0

@@ -1,27 +1,45 @@
-"""Pictures without distortion: the pinhole camera that takes one, and where its pixels come from."""
+"""Undistortion: the pinhole camera of an undistorted image, and the pixels of the distorted image that fill it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .cameras import CX, CY, FX, FY, Array, project, unproject
 
-WIDEST_HALF_DEG = {False: 75.0, True: 60.0}
-"""From the axis to a side, of plain cameras and of fisheyes: a wider plane picture is all sides, made of few pixels."""
-
 STRIP_PX = 1 << 20
-"""Pixels whose origins are computed at once: several numbers of eight bytes each."""
+"""Pixels whose sources are computed at once: several numbers of eight bytes each."""
 
 
-def centred_pinhole(intrinsics: Array, fisheye: bool, width: int, height: int) -> tuple[Array, int, int]:
-    """(8,) intrinsics, width and height of the largest picture with its principal point in the middle and the focal
-    lengths of the given one, within which every pixel was seen."""
+@dataclass(frozen=True)
+class UndistortionOptions:
+    """How wide an undistorted image may be, in degrees from the axis to a side: the sides of a wider plane image take
+    up most of it, and stretch few pixels."""
+
+    max_half_angle_deg: float = 75.0
+    """Of perspective cameras."""
+    max_fisheye_half_angle_deg: float = 60.0
+    """Of fisheyes, whose own sides are denser."""
+
+
+def centred_pinhole(
+    intrinsics: Array,
+    fisheye: bool,
+    width: int,
+    height: int,
+    options: UndistortionOptions = UndistortionOptions(),
+) -> tuple[Array, int, int]:
+    """(8,) intrinsics, width and height of the largest undistorted image without empty pixels, with the focal lengths
+    of the distorted one and its principal point in the middle."""
     along_x, along_y = np.arange(width + 1.0), np.arange(height + 1.0)
     left, right = (_plane_u_v(np.full_like(along_y, x), along_y, intrinsics, fisheye)[0] for x in (0.0, width))
     top, bottom = (_plane_u_v(along_x, np.full_like(along_x, y), intrinsics, fisheye)[1] for y in (0.0, height))
-    # A border bends; its innermost point bounds the picture. What no ray makes (NaN) lies beyond all that is wanted.
-    widest = np.tan(np.radians(WIDEST_HALF_DEG[fisheye]))
+    # The border of the distorted image is a curve; its innermost point is the bound. Points without a ray (NaN) lie
+    # further out than any bound.
+    half_angle_deg = options.max_fisheye_half_angle_deg if fisheye else options.max_half_angle_deg
+    widest = np.tan(np.radians(half_angle_deg))
     half_u = min(-np.nanmax(left, initial=-widest), np.nanmin(right, initial=widest))
     half_v = min(-np.nanmax(top, initial=-widest), np.nanmin(bottom, initial=widest))
     new_width = max(1, int(2.0 * half_u * intrinsics[FX] + 1e-6))
@@ -32,7 +50,7 @@ def centred_pinhole(intrinsics: Array, fisheye: bool, width: int, height: int) -
 
 
 def origins(pinhole: Array, width: int, height: int, intrinsics: Array, fisheye: bool) -> NDArray[np.float32]:
-    """(height, width, 2) float32: where in the distorted picture each pixel's centre of the pinhole's was seen."""
+    """(height, width, 2) float32: the point of the distorted image that each pixel centre of the pinhole comes from."""
     out = np.empty((height, width, 2), np.float32)
     rows = max(1, STRIP_PX // width)
     u = (np.arange(width) + 0.5 - pinhole[CX]) / pinhole[FX]
@@ -44,11 +62,11 @@ def origins(pinhole: Array, width: int, height: int, intrinsics: Array, fisheye:
 
 
 def _plane_u_v(x: Array, y: Array, intrinsics: Array, fisheye: bool) -> Array:
-    """(2, n) points of the plane z = 1."""
+    """(2, n) points of the plane z = 1 of pixels (x, y)."""
     return unproject(np.stack([x, y], axis=1), intrinsics, fisheye).T
 
 
 def undistorted(xy: Array, intrinsics: Array, fisheye: bool, pinhole: Array) -> Array:
-    """(n, 2) pixels of the pinhole's picture that show what pixels `xy` do; not a number where there is no such."""
+    """Map pixels `xy` (n, 2) of the distorted image to the pinhole; NaN where they have no ray."""
     plane = unproject(xy, intrinsics, fisheye)
     return plane * pinhole[[FX, FY]] + pinhole[[CX, CY]]

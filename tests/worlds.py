@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from unposed.optim.bundle.intrinsics import FocalSource, Intrinsics, intrinsics_with_priors
 from unposed.optim.bundle.problem import Bundle
-from unposed.optim.cameras import FISHEYE, intrinsics_of, params_of, project
+from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, params_of, project
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
 from unposed.optim.view_graph import Keypoints, ViewGraph
 
@@ -63,7 +63,7 @@ class Collection:
         xy = []
         for photo, (pose, centre) in enumerate(zip(self.cam_from_world, centres, strict=True)):
             y = self.points @ pose[:, :3].T + pose[:, 3]
-            pixel = project(y, self.photo_intrinsics[photo], model in FISHEYE)
+            pixel = project(y, self.photo_intrinsics[photo], CAMERA_MODELS[model].fisheye)
             towards = (centre - self.points) / np.linalg.norm(centre - self.points, axis=1, keepdims=True)
             facing = np.sum(towards * self.points, axis=1) > 0.35 * np.linalg.norm(self.points, axis=1)
             inside = ((pixel > 0) & (pixel < self.size[photo])).all(axis=1)

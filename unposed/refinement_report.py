@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.cameras import TIED, fisheyes, intrinsics_of, project
+from unposed.optim.cameras import CAMERA_MODELS, fisheyes, intrinsics_of, project
 from unposed.pipeline.artifacts import Photos, RefinementReport, SparseModel
 
 
@@ -46,8 +46,8 @@ def of_photos(scene: SparseModel, told: RefinementReport | None) -> list[dict[st
 
 def photo_errors_px(scene: SparseModel) -> NDArray[np.float64]:
     """(p,) RMS reprojection error of each photo; not a number where it sees no point, and of cameras not known here."""
-    known = np.array([camera.model in TIED for camera in scene.cameras], bool)
-    rows = [intrinsics_of(c.model, c.params) if c.model in TIED else np.full(8, np.nan) for c in scene.cameras]
+    known = np.array([camera.model in CAMERA_MODELS for camera in scene.cameras], bool)
+    rows = [intrinsics_of(c.model, c.params) if c.model in CAMERA_MODELS else np.full(8, np.nan) for c in scene.cameras]
     photo = np.searchsorted(scene.xy_start, scene.obs_xy, side="right") - 1
     photo, row, point = (each[known[scene.camera_of_photo[photo]]] for each in (photo, scene.obs_xy, scene.obs_point))
     pose, camera = scene.cam_from_world[photo], scene.camera_of_photo[photo]

@@ -1,8 +1,9 @@
-"""Bundle adjustment: poses, points and intrinsics that minimise a robust reprojection error.
+"""Bundle adjustment: poses, points and intrinsics of least robust reprojection error.
 
-Levenberg-Marquardt; the points are eliminated (Schur complement), so that the system that is solved has six unknowns
-per photo and a few per camera. Everything is float64: reprojection errors are differences of numbers ten thousand
-times larger, and the normal equations square that. Sums run in a fixed order, so equal input gives equal bits.
+Levenberg-Marquardt on the normal equations; the points are eliminated (Schur complement), so that the system that is
+solved has six unknowns per photo and a few per camera. Everything is float64: reprojection errors are differences of
+numbers ten thousand times larger, and the normal equations square that. Sums run in a fixed order, so equal input gives
+equal bits.
 """
 
 from __future__ import annotations
@@ -13,16 +14,26 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .normal_equations import Linearised, State, System, cost, normal_equations
-from .objective import Objective, bundle_of, objective, state_of
+from .normal_equations import (
+    BundleState,
+    LinearizedProblem,
+    NormalEquations,
+    build_normal_equations,
+    reprojection_cost,
+)
+from .objective import Objective, build_objective, bundle_state, bundle_with_state
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
-from .schur import Structure, step, structure
+from .schur import SchurStructure, schur_structure, solve_step
 
 Array = NDArray[np.float64]
-Linear = TypeVar("Linear")
+Linearization = TypeVar("Linearization")
 
-FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e-10, 1e8
+INITIAL_DAMPING, MIN_DAMPING, MAX_DAMPING = 1e-4, 1e-10, 1e8
+"""Relative to the diagonal of the normal equations (Marquardt)."""
+
+DAMPING_DECREASE, DAMPING_INCREASE = 5.0, 8.0
+"""Factors after accepted and after rejected steps."""
 
 
 def adjust_bundle(
@@ -30,78 +41,88 @@ def adjust_bundle(
     options: BundleOptions,
     prior: IntrinsicsPrior | None = None,
     sigma: Array | None = None,
-    anchors: PosePriors | None = None,
-    depths: DepthPriors | None = None,
+    pose_priors: PosePriors | None = None,
+    depth_priors: DepthPriors | None = None,
 ) -> tuple[Bundle, BundleSummary]:
-    """The bundle at the minimum, and how it got there.
+    """Adjust a bundle to the minimum of its objective.
 
-    `sigma` (m,) says how inexact each observation is, 1 being usual: errors count after division by it. Without
-    anchors the whole may drift, turn and grow a little, as nothing tells where it is.
+    `sigma` (m,) is the relative standard deviation of each observation, 1 for a usual one: errors are divided by it.
+    Without pose priors the gauge is free: the whole bundle may drift, turn and grow a little.
     """
-    task = objective(bundle, options, prior, sigma, anchors, depths)
-    parts = structure(task.sights, task.free.pose, task.free.lens)
-    state, summary = descend(OnProcessor(task, parts), state_of(bundle, task.sights), options)
-    return bundle_of(bundle, task.sights, state), summary
+    objective = build_objective(bundle, options, prior, sigma, pose_priors, depth_priors)
+    structure = schur_structure(objective.order, objective.free.pose_size, objective.free.intrinsics_size)
+    start = bundle_state(bundle, objective.order)
+    state, summary = levenberg_marquardt(CpuProblem(objective, structure), start, options)
+    return bundle_with_state(bundle, objective.order, state), summary
 
 
-class Engine(Protocol[Linear]):
-    """What Levenberg-Marquardt needs of a problem."""
+class LevenbergMarquardtProblem(Protocol[Linearization]):
+    """What Levenberg-Marquardt needs of a problem: three functions of its state."""
 
-    def cost(self, state: State) -> float: ...
+    def cost(self, state: BundleState) -> float:
+        """The cost that is minimized."""
 
-    def linearised(self, state: State) -> Linear: ...
+    def linearize(self, state: BundleState) -> Linearization:
+        """The normal equations at a state; kept until a step is accepted."""
 
-    def moved(self, state: State, linear: Linear, damping: float) -> State | None:
-        """The state after one damped step, or None where there is none."""
+    def step(self, state: BundleState, linearization: Linearization, damping: float) -> BundleState | None:
+        """The state after one damped step, or None where the step cannot be computed."""
 
 
-def descend(engine: Engine[Linear], state: State, options: BundleOptions) -> tuple[State, BundleSummary]:
-    """From a state to the minimum next to it."""
-    costs = [engine.cost(state)]
-    damping, iterations = FIRST_DAMPING, 0
-    linear: Linear | None = None
+def levenberg_marquardt(
+    problem: LevenbergMarquardtProblem[Linearization], state: BundleState, options: BundleOptions
+) -> tuple[BundleState, BundleSummary]:
+    """Minimize the cost of a problem from a state on: steps that lower it are accepted, others repeated with more
+    damping."""
+    costs = [problem.cost(state)]
+    damping, iterations = INITIAL_DAMPING, 0
+    linearization: Linearization | None = None
     while iterations < options.max_iterations:
         iterations += 1
-        if linear is None:
-            linear = engine.linearised(state)
-        trial = engine.moved(state, linear, damping)
-        trial_cost = np.inf if trial is None else engine.cost(trial)
+        if linearization is None:
+            linearization = problem.linearize(state)
+        trial = problem.step(state, linearization, damping)
+        trial_cost = np.inf if trial is None else problem.cost(trial)
         if trial is not None and trial_cost < costs[-1]:
-            state, linear = trial, None
+            state, linearization = trial, None
             costs.append(trial_cost)
-            damping = max(damping / 5.0, LEAST_DAMPING)
+            damping = max(damping / DAMPING_DECREASE, MIN_DAMPING)
             if costs[-2] - costs[-1] < options.tolerance * costs[-2]:
                 break
         else:
-            damping *= 8.0
-            if damping > MOST_DAMPING:
+            damping *= DAMPING_INCREASE
+            if damping > MAX_DAMPING:
                 break
     return state, BundleSummary(costs[0], costs[-1], iterations, tuple(costs))
 
 
 @dataclass(frozen=True, eq=False)
-class OnProcessor:
-    """The engine for processors."""
+class CpuProblem:
+    """Bundle adjustment in numpy; `adjust_torch.TorchProblem` is the same on other devices."""
 
-    task: Objective
-    parts: Structure
+    objective: Objective
+    structure: SchurStructure
 
-    def cost(self, state: State) -> float:
-        return cost(self.task.sights, state, self.task.free, self.task.noise) + self.task.beliefs_cost(state)
+    def cost(self, state: BundleState) -> float:
+        objective = self.objective
+        observed = reprojection_cost(objective.order, state, objective.free, objective.noise)
+        return observed + objective.prior_cost(state)
 
-    def linearised(self, state: State) -> System:
-        task = self.task
-        beliefs, pose = task.beliefs(state), slice(0, task.free.pose)
-        system = normal_equations(Linearised(task.sights, state, task.free, task.noise, beliefs.held))
-        moves = (~beliefs.held).astype(np.float64)
-        system.photo[:, pose, pose] += beliefs.poses * moves[:, None, None]
-        system.photo_gradient[:, pose] += beliefs.poses_gradient * moves[:, None]
-        if task.free.lens:
-            matrix, gradient = system.lens()
-            matrix[:] += beliefs.lenses
-            gradient[:] += beliefs.lenses_gradient
-        return system
+    def linearize(self, state: BundleState) -> NormalEquations:
+        objective = self.objective
+        terms, pose = objective.prior_terms(state), slice(0, objective.free.pose_size)
+        equations = build_normal_equations(
+            LinearizedProblem(objective.order, state, objective.free, objective.noise, terms.fixed)
+        )
+        moves = (~terms.fixed).astype(np.float64)
+        equations.photo[:, pose, pose] += terms.poses * moves[:, None, None]
+        equations.photo_gradient[:, pose] += terms.poses_gradient * moves[:, None]
+        if objective.free.intrinsics_size:
+            blocks, gradient = equations.intrinsics_blocks()
+            blocks[:] += terms.intrinsics
+            gradient[:] += terms.intrinsics_gradient
+        return equations
 
-    def moved(self, state: State, linear: System, damping: float) -> State | None:
-        change = step(self.parts, linear, damping)
-        return None if change is None else self.task.moved(state, change.photos, change.cameras, change.points)
+    def step(self, state: BundleState, linearization: NormalEquations, damping: float) -> BundleState | None:
+        change = solve_step(self.structure, linearization, damping)
+        return None if change is None else self.objective.retract(state, change.photos, change.cameras, change.points)

@@ -1,4 +1,4 @@
-"""Bundle adjustment on a GPU, by torch: the same objective, the same steps, and the cameras by conjugate gradients.
+"""Bundle adjustment in torch, for GPUs: the same objective and the same steps, with cameras by conjugate gradients.
 
 Sums run over sorted segments, so equal input gives equal bits here too.
 """
@@ -11,110 +11,119 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .adjust import descend
-from .normal_equations import State
-from .objective import Objective, bundle_of, objective, state_of
+from .adjust import levenberg_marquardt
+from .normal_equations import BundleState
+from .objective import Objective, build_objective, bundle_state, bundle_with_state
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
-from .reprojection import carry, count, linearise, squared_errors
-from .torch_layout import Layout
-from .torch_schur import Linear, Reduced
+from .reprojection import linearize_reprojection, robust_cost, squared_errors, transform_points
+from .torch_layout import TorchLayout
+from .torch_schur import ImplicitSchurComplement, TorchNormalEquations
 
 Array = NDArray[np.float64]
 
 
-def adjust_on(
+def adjust_by_torch(
     device: str,
     bundle: Bundle,
     options: BundleOptions,
     prior: IntrinsicsPrior | None = None,
     sigma: Array | None = None,
-    anchors: PosePriors | None = None,
-    depths: DepthPriors | None = None,
+    pose_priors: PosePriors | None = None,
+    depth_priors: DepthPriors | None = None,
 ) -> tuple[Bundle, BundleSummary]:
-    """As adjustment.adjust, on a device of torch. It pays from a hundred thousand observations or so."""
-    task = objective(bundle, options, prior, sigma, anchors, depths, block=max(len(bundle.xy), 1))
+    """Adjust a bundle as `adjust_bundle` does, on a torch device; worthwhile from about 100,000 observations on."""
+    block_size = max(len(bundle.xy), 1)
+    objective = build_objective(bundle, options, prior, sigma, pose_priors, depth_priors, block_size=block_size)
     with torch.no_grad():
-        engine = OnDevice(task, torch.device(device), len(bundle.points))
-        start = state_of(bundle, task.sights)
-        state, summary = descend(engine, replace(start, points=engine.layout.sent(start.points)), options)
-        return bundle_of(bundle, task.sights, replace(state, points=state.points.cpu().numpy())), summary
+        problem = TorchProblem(objective, torch.device(device), len(bundle.points))
+        start = bundle_state(bundle, objective.order)
+        start = replace(start, points=problem.layout.to_device(start.points))
+        state, summary = levenberg_marquardt(problem, start, options)
+        state = replace(state, points=state.points.cpu().numpy())
+        return bundle_with_state(bundle, objective.order, state), summary
 
 
-class OnDevice:
-    """The engine for devices of torch. Poses and intrinsics of a state stay in the main memory, points do not."""
+class TorchProblem:
+    """Bundle adjustment on a torch device; as `adjust.CpuProblem`. Poses and intrinsics of a state stay in main memory,
+    points do not."""
 
-    def __init__(self, task: Objective, device: torch.device, points: int) -> None:
-        self.task, self.layout = task, Layout(task, device, points)
+    def __init__(self, objective: Objective, device: torch.device, points: int) -> None:
+        self.objective, self.layout = objective, TorchLayout(objective, device, points)
 
-    def cost(self, state: State) -> float:
-        here = self.layout
-        total = torch.zeros((), dtype=torch.float64, device=here.device)
-        poses, intrinsics = here.sent(state.poses), here.sent(state.intrinsics)
-        for part, _ in here.chunks:
-            _, y = carry(poses[:, here.photo[part]], state.points[:, here.point[part]])
-            squared = squared_errors(y, here.xy[:, part], *here.lenses(intrinsics, part), here.free, torch)
-            total += count(squared, y[2], here.noise.part(part), torch).sum()
-        return float(total) + self.task.beliefs_cost(state)
+    def cost(self, state: BundleState) -> float:
+        layout = self.layout
+        total = torch.zeros((), dtype=torch.float64, device=layout.device)
+        poses, intrinsics = layout.to_device(state.poses), layout.to_device(state.intrinsics)
+        for rows, _ in layout.chunks:
+            _, y = transform_points(poses[:, layout.photo[rows]], state.points[:, layout.point[rows]])
+            k, fisheye = layout.observed_intrinsics(intrinsics, rows)
+            squared = squared_errors(y, layout.xy[:, rows], k, fisheye, layout.free, torch)
+            total += robust_cost(squared, y[2], layout.noise.select(rows), torch).sum()
+        return float(total) + self.objective.prior_cost(state)
 
-    def linearised(self, state: State) -> Linear:
-        here, beliefs = self.layout, self.task.beliefs(state)
-        c, m, q, p = len(self.task.sights.photos), len(here.photo), here.free.lens, here.free.pose
-        d = p if here.shared else p + q
-        poses, intrinsics = here.sent(state.poses), here.sent(state.intrinsics)
-        moves = here.sent((~beliefs.held).astype(np.float64))
-        cross, by_point = here.empty(m, 3, d), here.empty(m, 9)
-        lens_cross = here.empty(m if here.shared else 0, 3, q)
-        normal = here.empty(c, p + q, p + q + 1)
-        for part, (photos, photo_sums) in here.chunks:
-            photo = here.photo[part]
-            k, fisheye = here.lenses(intrinsics, part)
-            rows, rows_by_point = linearise(
+    def linearize(self, state: BundleState) -> TorchNormalEquations:
+        layout, terms = self.layout, self.objective.prior_terms(state)
+        c, m = len(self.objective.order.photos), len(layout.photo)
+        p, q = layout.free.pose_size, layout.free.intrinsics_size
+        d = p if layout.shared else p + q
+        poses, intrinsics = layout.to_device(state.poses), layout.to_device(state.intrinsics)
+        moves = layout.to_device((~terms.fixed).astype(np.float64))
+        w_photo, point_terms = layout.empty(m, 3, d), layout.empty(m, 9)
+        w_camera = layout.empty(m if layout.shared else 0, 3, q)
+        normal = layout.empty(c, p + q, p + q + 1)
+        for rows, (photos, photo_sums) in layout.chunks:
+            photo = layout.photo[rows]
+            k, fisheye = layout.observed_intrinsics(intrinsics, rows)
+            augmented_rows, point_rows = linearize_reprojection(
                 poses[:, photo],
-                state.points[:, here.point[part]],
-                here.xy[:, part],
+                state.points[:, layout.point[rows]],
+                layout.xy[:, rows],
                 k,
-                here.camera[part],
+                layout.camera[rows],
                 fisheye,
-                here.free,
-                here.noise.part(part),
+                layout.free,
+                layout.noise.select(rows),
                 torch,
             )
-            jacobian = torch.stack([torch.stack(row) for row in rows])
-            jacobian[:, :p] *= moves[photo]
-            along = torch.stack([torch.stack([*x, row[-1]]) for x, row in zip(rows_by_point, rows, strict=True)])
-            product = (along[:, :3, None] * jacobian[:, None, :-1]).sum(0).permute(2, 0, 1)
-            cross[part] = product[:, :, :d]
-            if here.shared:
-                lens_cross[part] = product[:, :, d:]
-            by_point[part] = torch.cat([(along[:, j, None] * along[:, j:]).sum(0) for j in range(3)]).T
-            normal[photos] = photo_sums((jacobian[:, :-1, None] * jacobian[:, None, :]).sum(0).permute(2, 0, 1))
+            augmented = torch.stack([torch.stack(row) for row in augmented_rows])
+            augmented[:, :p] *= moves[photo]
+            j_point_r = torch.stack(
+                [torch.stack([*j_point, row[-1]]) for j_point, row in zip(point_rows, augmented_rows, strict=True)]
+            )
+            w = (j_point_r[:, :3, None] * augmented[:, None, :-1]).sum(0).permute(2, 0, 1)
+            w_photo[rows] = w[:, :, :d]
+            if layout.shared:
+                w_camera[rows] = w[:, :, d:]
+            point_terms[rows] = torch.cat([(j_point_r[:, j, None] * j_point_r[:, j:]).sum(0) for j in range(3)]).T
+            normal[photos] = photo_sums((augmented[:, :-1, None] * augmented[:, None, :]).sum(0).permute(2, 0, 1))
 
-        normal[:, :p, :p] += here.sent(beliefs.poses) * moves[:, None, None]
-        normal[:, :p, -1] += here.sent(beliefs.poses_gradient) * moves[:, None]
-        lenses = here.sent(np.concatenate([beliefs.lenses, beliefs.lenses_gradient[:, :, None]], axis=2))
-        if here.shared:
-            camera = here.camera_sums(normal[:, p:, p:]) + lenses
+        normal[:, :p, :p] += layout.to_device(terms.poses) * moves[:, None, None]
+        normal[:, :p, -1] += layout.to_device(terms.poses_gradient) * moves[:, None]
+        of_prior = np.concatenate([terms.intrinsics, terms.intrinsics_gradient[:, :, None]], axis=2)
+        intrinsics_terms = layout.to_device(of_prior)
+        if layout.shared:
+            camera = layout.camera_sums(normal[:, p:, p:]) + intrinsics_terms
         else:
-            camera = here.empty(0, 0, 1)
-            normal[:, p:, p:] += lenses if q else 0.0
-        point = here.by_point(by_point).T
-        return Linear(
+            camera = layout.empty(0, 0, 1)
+            normal[:, p:, p:] += intrinsics_terms if q else 0.0
+        point = layout.point_sums(point_terms).T
+        return TorchNormalEquations(
             photo=normal[:, :d, :d],
             photo_gradient=normal[:, :d, -1],
             camera=camera[:, :, :-1],
             camera_gradient=camera[:, :, -1],
-            mixed=normal[:, :d, d:-1],
-            point=torch.stack([point[i] for i in (0, 1, 2, 4, 5, 7)]),  # a list as an index would be sent each time
+            photo_camera=normal[:, :d, d:-1],
+            point=torch.stack([point[i] for i in (0, 1, 2, 4, 5, 7)]),  # an index list would be copied to the device
             point_gradient=torch.stack([point[i] for i in (3, 6, 8)]),
-            cross=cross,
-            camera_cross=here.by_view(lens_cross) if here.shared else lens_cross,
+            w_photo=w_photo,
+            w_camera=layout.pair_sums(w_camera) if layout.shared else w_camera,
         )
 
-    def moved(self, state: State, linear: Linear, damping: float) -> State | None:
-        reduced = Reduced(self.layout, linear, damping)
-        photos, cameras = reduced.solve()
-        points = reduced.points(photos, cameras)
+    def step(self, state: BundleState, linearization: TorchNormalEquations, damping: float) -> BundleState | None:
+        schur = ImplicitSchurComplement(self.layout, linearization, damping)
+        photos, cameras = schur.solve()
+        points = schur.points(photos, cameras)
         if not bool(torch.isfinite(photos).all() & torch.isfinite(cameras).all()):
             return None
-        return self.task.moved(state, photos.cpu().numpy(), cameras.cpu().numpy(), points)
+        return self.objective.retract(state, photos.cpu().numpy(), cameras.cpu().numpy(), points)

@@ -1,8 +1,12 @@
-"""Symmetric positive systems of photos and cameras: an arrow whose shaft is sparse.
+"""Solution of the reduced camera system, a bordered (arrowhead) block system
 
-Photos only meet photos that see the same points; shared cameras meet everyone and come last, as a border. Three ways,
-the cheapest by count of operations: a dense factorisation; a banded one, photos ordered so that those that meet are
-near each other; and conjugate gradients where both would take seconds.
+    [ A    B ] [ x ]   [ a ]
+    [ B^T  C ] [ y ] = [ b ]
+
+with a block-sparse A of all photos, coupled where they share points, a narrow dense border B of the shared cameras, and
+their block C. Three methods, the cheapest by count of operations: dense Cholesky; banded Cholesky, photos in reverse
+Cuthill-McKee order so that covisible ones are near each other; and preconditioned conjugate gradients where both would
+take seconds.
 """
 
 from __future__ import annotations
@@ -19,127 +23,132 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-AFFORDABLE = 2e10
-"""Multiplications that a factorisation may take; half a second or so."""
+MAX_FACTORIZATION_COST = 2e10
+"""Multiplications that a factorization may take, about half a second; beyond it conjugate gradients take over."""
 
-PRECISION = 1e-3
-"""Share of the right side that conjugate gradients may leave: steps are damped and repeated anyway."""
+CG_TOLERANCE = 1e-3
+"""Relative residual, in the norm of the preconditioner, at which conjugate gradients stop: a step of
+Levenberg-Marquardt is damped and repeated anyway."""
+
+CG_MAX_ITERATIONS = 200
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """How systems of one structure are solved."""
+class SolvePlan:
+    """How all systems of one sparsity structure are solved."""
 
-    way: Literal["dense", "banded", "gradients"]
+    method: Literal["dense", "banded", "conjugate gradients"]
     row: Index
     column: Index
-    """(g,) of the blocks above the diagonal; those on it are zero."""
-    place: Index
-    """(c,) where each photo stands in the order that the factorisation uses."""
-    width: int
+    """(g,) places of the blocks of A above the diagonal that are not zero."""
+    position: Index
+    """(c,) position of each photo in the order of the banded factorization."""
+    bandwidth: int
     """Entries below the diagonal within the band."""
 
 
 @dataclass(frozen=True, eq=False)
-class Arrow:
-    """The system."""
+class ArrowheadSystem:
+    """The symmetric positive definite matrix of the system."""
 
     diagonal: Array
-    """(c, d, d)."""
-    off: Array
-    """(g, d, d) blocks above the diagonal, in the order of the plan."""
+    """(c, d, d) diagonal blocks of A."""
+    off_diagonal: Array
+    """(g, d, d) blocks of A above the diagonal, at the places of the plan."""
     border: Array
-    """(c d, b)."""
+    """(c d, b) B."""
     corner: Array
-    """(b, b)."""
+    """(b, b) C."""
 
 
-def plan(row: Index, column: Index, photos: int, size: int, border: int) -> Plan:
-    """For blocks of `size` unknowns of so many photos, and a border of so many more."""
+def plan_solve(row: Index, column: Index, photos: int, size: int, border: int) -> SolvePlan:
+    """Choose a method for `photos` blocks of `size` unknowns, coupled at (row, column), with a border of width
+    `border`."""
     n = photos * size
     graph = coo_matrix((np.ones(len(row), np.int8), (row, column)), shape=(photos, photos)).tocsr()
     order = reverse_cuthill_mckee((graph + graph.T).tocsr(), symmetric_mode=True)
-    place = np.empty(photos, np.int64)
-    place[order] = np.arange(photos)
-    reach = int(np.abs(place[row] - place[column]).max(initial=0))
-    width = size * (reach + 1) - 1
+    position = np.empty(photos, np.int64)
+    position[order] = np.arange(photos)
+    reach = int(np.abs(position[row] - position[column]).max(initial=0))
+    bandwidth = size * (reach + 1) - 1
     dense = (n + border) ** 3 / 6.0
-    # Right sides are solved for one by one, at the speed of memory.
-    banded = 0.5 * n * (width + 30.0) ** 2 + 8.0 * border * n * width
-    way: Literal["dense", "banded", "gradients"] = "dense" if dense <= banded else "banded"
-    if min(dense, banded) > AFFORDABLE:
-        way = "gradients"
-    return Plan(way, row, column, place, width)
+    # The columns of the border are solved for one by one, at the speed of memory: hence the factor.
+    banded = 0.5 * n * (bandwidth + 30.0) ** 2 + 8.0 * border * n * bandwidth
+    method: Literal["dense", "banded", "conjugate gradients"] = "dense" if dense <= banded else "banded"
+    if min(dense, banded) > MAX_FACTORIZATION_COST:
+        method = "conjugate gradients"
+    return SolvePlan(method, row, column, position, bandwidth)
 
 
-def solve(plan: Plan, arrow: Arrow, right: Array) -> Array | None:
-    """The solution, or None where the system is not positive."""
-    ways = {"dense": _dense, "banded": _banded, "gradients": _gradients}
+def solve_arrowhead(plan: SolvePlan, system: ArrowheadSystem, right: Array) -> Array | None:
+    """Solve for [x, y] with the right side [a, b]; None where the matrix is not positive definite."""
+    solvers = {"dense": _solve_dense, "banded": _solve_banded, "conjugate gradients": _solve_conjugate_gradients}
     try:
-        solution = ways[plan.way](plan, arrow, right)
+        solution = solvers[plan.method](plan, system, right)
     except LinAlgError:
         return None
     return solution if np.isfinite(solution).all() else None
 
 
-def upper(plan: Plan, arrow: Arrow) -> Array:
-    """The matrix, blocks below the diagonal left out."""
-    c, d, _ = arrow.diagonal.shape
-    n, whole = c * d, c * d + len(arrow.corner)
+def dense_upper_triangle(plan: SolvePlan, system: ArrowheadSystem) -> Array:
+    """The whole matrix without its blocks below the diagonal."""
+    c, d, _ = system.diagonal.shape
+    n, whole = c * d, c * d + len(system.corner)
     out = np.zeros((whole, whole))
     photos = out.reshape(c, d, c, d) if n == whole else np.zeros((c, d, c, d))
-    photos[np.arange(c), :, np.arange(c)] = arrow.diagonal
-    photos[plan.row, :, plan.column] += arrow.off
+    photos[np.arange(c), :, np.arange(c)] = system.diagonal
+    photos[plan.row, :, plan.column] += system.off_diagonal
     if n < whole:
         out[:n, :n] = photos.reshape(n, n)
-        out[:n, n:] = arrow.border
-        out[n:, n:] = arrow.corner
+        out[:n, n:] = system.border
+        out[n:, n:] = system.corner
     return out
 
 
-def _dense(plan: Plan, arrow: Arrow, right: Array) -> Array:
-    # The transpose of the upper triangle is in the order that LAPACK works in.
-    factor = cho_factor(upper(plan, arrow).T, lower=True, overwrite_a=True, check_finite=False)
+def _solve_dense(plan: SolvePlan, system: ArrowheadSystem, right: Array) -> Array:
+    # The transpose of the upper triangle is in LAPACK's column-major order: no copy is made.
+    factor = cho_factor(dense_upper_triangle(plan, system).T, lower=True, overwrite_a=True, check_finite=False)
     return np.asarray(cho_solve(factor, right, check_finite=False))
 
 
-def _banded(plan: Plan, arrow: Arrow, right: Array) -> Array:
-    c, d, _ = arrow.diagonal.shape
+def _solve_banded(plan: SolvePlan, system: ArrowheadSystem, right: Array) -> Array:
+    c, d, _ = system.diagonal.shape
     n = c * d
-    band = np.zeros((plan.width + 1, n))
+    band = np.zeros((plan.bandwidth + 1, n))
     each = np.arange(d)
     for blocks, row, column in (
-        (arrow.diagonal, plan.place, plan.place),
-        (arrow.off, plan.place[plan.row], plan.place[plan.column]),
+        (system.diagonal, plan.position, plan.position),
+        (system.off_diagonal, plan.position[plan.row], plan.position[plan.column]),
     ):
         i = (d * row)[:, None, None] + each[:, None]
         j = (d * column)[:, None, None] + each
         band[np.abs(i - j), np.minimum(i, j)] += blocks
     factor = cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
-    moved = (d * plan.place[:, None] + each).ravel()
-    sides = np.empty((n, 1 + arrow.border.shape[1]))
-    sides[moved, 0], sides[moved, 1:] = right[:n], arrow.border
-    solved = cho_solve_banded((factor, True), sides, check_finite=False)[moved]
-    through = arrow.corner - arrow.border.T @ solved[:, 1:]
-    cameras = cho_solve(cho_factor(through), right[n:] - arrow.border.T @ solved[:, 0]) if len(through) else right[n:]
-    return np.concatenate([solved[:, 0] - solved[:, 1:] @ cameras, cameras])
+    at = (d * plan.position[:, None] + each).ravel()
+    sides = np.empty((n, 1 + system.border.shape[1]))
+    sides[at, 0], sides[at, 1:] = right[:n], system.border
+    solved = cho_solve_banded((factor, True), sides, check_finite=False)[at]
+    # y from the Schur complement C - B^T A^-1 B, then x.
+    complement = system.corner - system.border.T @ solved[:, 1:]
+    y = cho_solve(cho_factor(complement), right[n:] - system.border.T @ solved[:, 0]) if len(complement) else right[n:]
+    return np.concatenate([solved[:, 0] - solved[:, 1:] @ y, y])
 
 
-def _gradients(plan: Plan, arrow: Arrow, right: Array, most: int = 200) -> Array:
-    """Conjugate gradients, preconditioned by the blocks of the photos and the corner."""
-    c, d, _ = arrow.diagonal.shape
+def _solve_conjugate_gradients(plan: SolvePlan, system: ArrowheadSystem, right: Array) -> Array:
+    """Preconditioned by the diagonal blocks of A and by C."""
+    c, d, _ = system.diagonal.shape
     n = c * d
     row = np.concatenate([np.arange(c), plan.row, plan.column])
     column = np.concatenate([np.arange(c), plan.column, plan.row])
-    blocks = np.concatenate([arrow.diagonal, arrow.off, arrow.off.transpose(0, 2, 1)])
+    blocks = np.concatenate([system.diagonal, system.off_diagonal, system.off_diagonal.transpose(0, 2, 1)])
     order = np.lexsort((column, row))
     starts = np.searchsorted(row[order], np.arange(c + 1))
     matrix = bsr_matrix((blocks[order], column[order], starts), shape=(n, n))
-    inverse = np.linalg.inv(arrow.diagonal)
-    corner = cho_factor(arrow.corner) if len(arrow.corner) else None
+    inverse = np.linalg.inv(system.diagonal)
+    corner = cho_factor(system.corner) if len(system.corner) else None
 
     def times(x: Array) -> Array:
-        return np.concatenate([matrix @ x[:n] + arrow.border @ x[n:], arrow.border.T @ x[:n] + arrow.corner @ x[n:]])
+        return np.concatenate([matrix @ x[:n] + system.border @ x[n:], system.border.T @ x[:n] + system.corner @ x[n:]])
 
     def preconditioned(x: Array) -> Array:
         photos = np.einsum("cij,cj->ci", inverse, x[:n].reshape(c, d)).ravel()
@@ -148,14 +157,14 @@ def _gradients(plan: Plan, arrow: Arrow, right: Array, most: int = 200) -> Array
     x, residual = np.zeros_like(right), right.copy()
     z = preconditioned(residual)
     direction, energy = z, float(residual @ z)
-    target = PRECISION**2 * energy
-    for _ in range(most):
-        moved = times(direction)
-        curvature = float(direction @ moved)
+    target = CG_TOLERANCE**2 * energy
+    for _ in range(CG_MAX_ITERATIONS):
+        product = times(direction)
+        curvature = float(direction @ product)
         if energy <= target or curvature <= 0.0:
             break
         x = x + energy / curvature * direction
-        residual = residual - energy / curvature * moved
+        residual = residual - energy / curvature * product
         z = preconditioned(residual)
         before, energy = energy, float(residual @ z)
         direction = z + energy / before * direction

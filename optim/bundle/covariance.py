@@ -1,4 +1,8 @@
-"""How well an adjusted bundle knows its cameras."""
+"""Covariances of poses and intrinsics at the minimum of bundle adjustment, with the free gauge taken out.
+
+The covariance is noise^2 S^-1, with S the undamped Schur complement. Where the gauge is free S is singular; its inverse
+is then taken in the subspace in which the weighted mean motion of all photos is zero.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from .adjust import OnProcessor
-from .arrowhead import upper
-from .normal_equations import State
-from .objective import objective, state_of
+from .adjust import CpuProblem
+from .arrowhead import dense_upper_triangle
+from .normal_equations import BundleState
+from .objective import build_objective, bundle_state
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, IntrinsicsPrior
-from .schur import reduced, structure
+from .schur import reduced_system, schur_structure
 
 Array = NDArray[np.float64]
 
-GAUGE_SHARE = 1e-8
-"""Directions of the gauge whose stiffness is a smaller share of the mean one are not held by anything."""
+MIN_GAUGE_STIFFNESS = 1e-8
+"""Of the scaled normal matrix, whose diagonal is 1: less stiff directions of the gauge are free."""
 
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """Not a number for photos and cameras that see nothing; zero for what does not move."""
+    """NaN for photos and cameras without observations; zero for what is fixed."""
 
     poses: Array
-    """(photos, 6, 6) of turns in radians and shifts, both of the world into the camera and from the left:
-    R' = exp(turn) R, t' = t + shift."""
+    """(photos, 6, 6) of (omega, dt) with R' = exp(omega) R, t' = t + dt; radians and units of the world."""
     intrinsics: Array
     """(cameras, 8, 8)."""
     noise_px: float
-    """Scatter of the errors that the bundle itself shows; the covariances have it in them."""
+    """Standard deviation of the observations as their residuals show it; the covariances are multiplied by its
+    square."""
     free_gauge: int
-    """Directions in which the whole may move without any cost: 7 where nothing tells frame and scale. Covariances
-    are then those after the best fit of all photos: their weighted mean turn, shift and growth is zero."""
+    """Number of directions in which the whole bundle may move at no cost: 7 where no prior fixes frame and scale.
+    Covariances are then those after the best fit of all photos: their weighted mean rotation, translation and growth is
+    zero."""
     condition: float
-    """Largest over smallest stiffness beside the gauge, each unknown in units in which its own is one. From 1e12 on
-    something is not determined by the photos."""
+    """Condition number of the scaled normal matrix apart from the gauge. From 1e12 on the photos leave something
+    undetermined."""
 
 
 def covariance(
@@ -46,48 +51,50 @@ def covariance(
     options: BundleOptions,
     prior: IntrinsicsPrior | None = None,
     sigma: Array | None = None,
-    anchors: PosePriors | None = None,
-    depths: DepthPriors | None = None,
+    pose_priors: PosePriors | None = None,
+    depth_priors: DepthPriors | None = None,
 ) -> Covariance:
-    """Of a bundle at its minimum; arguments as of adjustment.adjust. The matrix of all cameras is factorised densely:
-    some thousand photos at most."""
-    task = objective(bundle, options, prior, sigma, anchors, depths)
-    sights, state = task.sights, state_of(bundle, task.sights)
-    parts = structure(sights, task.free.pose, task.free.lens)
-    engine = OnProcessor(task, parts)
-    system = engine.linearised(state)
-    matrix = upper(parts.plan, reduced(parts, system, 0.0).arrow)
+    """Covariance of a bundle at its minimum; arguments as of `adjust_bundle`. The matrix of all cameras is factorized
+    densely: for some thousand photos at most."""
+    objective = build_objective(bundle, options, prior, sigma, pose_priors, depth_priors)
+    order, state = objective.order, bundle_state(bundle, objective.order)
+    pose_size = objective.free.pose_size
+    structure = schur_structure(order, pose_size, objective.free.intrinsics_size)
+    problem = CpuProblem(objective, structure)
+    equations = problem.linearize(state)
+    matrix = dense_upper_triangle(structure.plan, reduced_system(structure, equations, 0.0).matrix)
     matrix = np.triu(matrix) + np.triu(matrix, 1).T
 
-    c, d = system.photo_gradient.shape
-    k, q = system.camera_gradient.shape
+    c, d = equations.photo_gradient.shape
+    k, q = equations.camera_gradient.shape
     photo_at = d * np.arange(c)[:, None]
-    lens_at = (photo_at + np.arange(task.free.pose, d)) if not k else c * d + np.arange(k * q).reshape(k, q)
-    still = np.zeros(len(matrix), bool)
-    if anchors is not None:
-        still[(photo_at + np.arange(task.free.pose))[anchors.fixed[sights.photos]]] = True
-    inverse, free_gauge, condition = _inverse(matrix, _gauge(state, d, task.free.pose, len(matrix)), still)
+    pose_at = photo_at + np.arange(pose_size)
+    intrinsics_at = (photo_at + np.arange(pose_size, d)) if not k else c * d + np.arange(k * q).reshape(k, q)
+    fixed = np.zeros(len(matrix), bool)
+    if pose_priors is not None:
+        fixed[pose_at[pose_priors.fixed[order.photos]]] = True
+    inverse, free_gauge, condition = _inverse(matrix, _gauge(state, d, pose_size, len(matrix)), fixed)
 
-    freedom = 2 * len(bundle.xy) - 3 * len(bundle.points) - (len(matrix) - int(still.sum())) + free_gauge
-    noise_px = float(np.sqrt(2.0 * engine.cost(state) / max(freedom, 1)))
+    unknowns = 3 * len(bundle.points) + len(matrix) - int(fixed.sum()) - free_gauge
+    noise_px = float(np.sqrt(2.0 * problem.cost(state) / max(2 * len(bundle.xy) - unknowns, 1)))
     poses = np.full((len(bundle.cam_from_world), 6, 6), np.nan)
-    poses[sights.photos] = 0.0
-    pose_at = photo_at + np.arange(task.free.pose)
-    poses[sights.photos, -task.free.pose :, -task.free.pose :] = _blocks(inverse, pose_at) * noise_px**2
+    poses[order.photos] = 0.0
+    poses[order.photos, -pose_size:, -pose_size:] = _blocks(inverse, pose_at) * noise_px**2
     intrinsics = np.full((len(bundle.models), 8, 8), np.nan)
-    lens = _blocks(inverse, lens_at) * noise_px**2
-    intrinsics[sights.cameras] = np.einsum("kiq,kqr,kjr->kij", task.spread, lens, task.spread)
+    of_unknowns = _blocks(inverse, intrinsics_at) * noise_px**2
+    intrinsics[order.cameras] = np.einsum("kiq,kqr,kjr->kij", objective.basis, of_unknowns, objective.basis)
     return Covariance(poses, intrinsics, noise_px, free_gauge, condition)
 
 
 def _blocks(matrix: Array, at: NDArray[np.int64]) -> Array:
-    """(n, s, s) parts of a matrix, of rows and columns `at` (n, s)."""
+    """(n, s, s) blocks of a matrix at rows and columns `at` (n, s)."""
     out: Array = matrix[at[:, :, None], at[:, None, :]]
     return out
 
 
-def _gauge(state: State, size: int, pose: int, unknowns: int) -> Array:
-    """(unknowns, 7) what turning, shifting and growing the world does to the photos; in units of its own extent."""
+def _gauge(state: BundleState, size: int, pose_size: int, unknowns: int) -> Array:
+    """(unknowns, 7) derivative of the poses by a rotation, translation and growth of the world, in units of the extent
+    of the camera centres; (unknowns, 4) where poses have three unknowns, which cannot follow a rotation."""
     poses = state.poses.T.reshape(-1, 3, 4)
     rotation, translation = poses[:, :, :3], poses[:, :, 3]
     centres = -np.einsum("cji,cj->ci", rotation, translation)
@@ -97,27 +104,26 @@ def _gauge(state: State, size: int, pose: int, unknowns: int) -> Array:
     per_photo[:, 3:, 3:6] = -rotation * extent
     per_photo[:, 3:, 6] = translation
     out = np.zeros((unknowns, 7))
-    at = size * np.arange(len(poses))[:, None] + np.arange(pose)
-    out[at] = per_photo[:, -pose:]
-    # Three unknowns per pose cannot follow a turn.
-    return out if pose == 6 else out[:, 3:]
+    at = size * np.arange(len(poses))[:, None] + np.arange(pose_size)
+    out[at] = per_photo[:, -pose_size:]
+    return out if pose_size == 6 else out[:, 3:]
 
 
-def _inverse(matrix: Array, gauge: Array, still: NDArray[np.bool_]) -> tuple[Array, int, float]:
-    """The inverse beside the gauge, how many directions of it are free, and the condition of the rest."""
-    moving = np.flatnonzero(~still)
+def _inverse(matrix: Array, gauge: Array, fixed: NDArray[np.bool_]) -> tuple[Array, int, float]:
+    """The inverse apart from the free gauge, its number of directions, and the condition number of the rest."""
+    moving = np.flatnonzero(~fixed)
     kept = matrix[np.ix_(moving, moving)]
     scale = 1.0 / np.sqrt(np.diag(kept))
     scaled = kept * scale * scale[:, None]
-    # A fixed photo takes part in no motion of the whole.
+    # Fixed photos do not follow the gauge, so that some of its directions cost something: these are not free.
     basis, _ = np.linalg.qr(gauge[moving] / scale[:, None])
     stiffness, direction = np.linalg.eigh(basis.T @ scaled @ basis)
-    free = stiffness < GAUGE_SHARE
+    free = stiffness < MIN_GAUGE_STIFFNESS
     basis = basis @ direction[:, free]
     inverse = cho_solve(cho_factor(scaled + basis @ basis.T), np.eye(len(scaled))) - basis @ basis.T
     values = np.linalg.eigvalsh(inverse)[int(free.sum()) :]
     inverse *= scale * scale[:, None]
-    # From that gauge to the one in which the motions of the whole are taken out in natural units.
+    # Project to the gauge in which the mean motion is zero in radians and units of the world, not in scaled unknowns.
     motion = gauge[moving] @ np.linalg.lstsq(gauge[moving], basis * scale[:, None], rcond=None)[0]
     if free.any():
         inverse = inverse - motion @ np.linalg.solve(motion.T @ motion, motion.T @ inverse)

@@ -1,4 +1,4 @@
-"""What is believed of the cameras of a collection, and how firmly."""
+"""Intrinsics of all cameras of a collection with their Gaussian priors, from given values, EXIF or a guess."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cameras import CX, CY, FX, FY, K1, TIED, intrinsics_of
+from ..cameras import CAMERA_MODELS, CX, CY, FX, FY, K1, intrinsics_of
 from .problem import IntrinsicsPrior
 
 Array = NDArray[np.float64]
@@ -17,108 +17,119 @@ Index = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 FocalSource = Literal["given", "exif", "guess"]
 
-EXIF_FOCAL_SIGMA = 0.05
-"""EXIF focal lengths are rounded, and change with focus; a twentieth covers nearly all of them."""
-
-PRINCIPAL_SIGMA = 0.02
-"""By the long side of the photo. Lenses sit within a percent or two of the centre; crops do not, and are rare."""
-
-CROP_SIGMA = 0.1
-"""Likewise, once the photos have shown that some of them are crops."""
-
-CORNER_SIGMA = 0.04
-"""Of each radial term: how far it moves a corner of the photo, by the corner's distance from the centre. Lenses are
-built to stay within a few percent, long ones and wide ones, so that the coefficients k of a long one may be large.
-Action cameras with several times as much show it so clearly that the prior hardly pulls."""
-
-TANGENTIAL_SIGMA = 0.005
-"""Likewise, of the tangential terms."""
-
 DEGREE = (2, 4, 1, 1)
-"""Powers of the distance from the axis by which k1, k2, p1 and p2 change it relatively."""
+"""Powers of the distance from the axis by which k1, k2, p1 and p2 change it relatively. A fisheye's k3 and k4 are
+limited as p1 and p2 are."""
 
-HELD = 1e-6
-"""Sigma of what must not move: small against every effect, large enough for the normal equations."""
+FIXED_SIGMA = 1e-6
+"""Sigma of a parameter that must not move: small against every effect, large enough for the normal equations."""
 
-PHOTOS_FOR_PRINCIPAL = 4
-"""A principal point is only searched where so many photos share it: alone, a photo hides it in its rotation."""
+
+@dataclass(frozen=True)
+class IntrinsicsPriorOptions:
+    """Standard deviations of the intrinsics before any geometry."""
+
+    exif_focal_sigma: float = 0.05
+    """Relative. EXIF focal lengths are rounded, and change with focus; a twentieth covers nearly all of them."""
+    principal_sigma: float = 0.02
+    """Of the long side of the photo. Principal points lie within a percent or two of the centre; those of crops do not,
+    and crops are rare."""
+    crop_sigma: float = 0.1
+    """Of the long side, once the photos have shown that some of them are crops."""
+    corner_sigma: float = 0.04
+    """Of each radial term: displacement of a corner of the photo, relative to its distance from the centre. Lenses,
+    long and wide ones, are built to stay within a few percent, so that the coefficients of a long one may be large.
+    Action cameras with several times as much show it so clearly that the prior has little influence."""
+    tangential_sigma: float = 0.005
+    """The same of each tangential term."""
+    min_photos_for_principal: int = 4
+    """Photos that must share a camera for its principal point to be free: one photo alone compensates it by its
+    rotation."""
 
 
 @dataclass(frozen=True, eq=False)
 class Intrinsics:
-    """A belief about all cameras of the collection."""
+    """Intrinsics of all cameras of a collection, and their prior."""
 
     models: tuple[str, ...]
-    rows: Array
+    values: Array
     """(cameras, 8) as in optim.cameras."""
     camera_of_photo: Index
     """(photos,)."""
     prior: IntrinsicsPrior
     crops: bool = False
-    """Whether principal points may lie far from the centre, and are searched from the first draft on."""
+    """Whether photos may be crops: principal points may lie far from the centre, and are free from the start."""
 
     def with_focals(self, focal_px: Array) -> Intrinsics:
-        """The same cameras with other focal lengths; fy keeps its ratio to fx, and the distortion its limit in the
-        photo's corner."""
-        rows, sigma = self.rows.copy(), self.prior.sigma.copy()
-        growth = focal_px / self.rows[:, FX]
-        rows[:, FX] = focal_px
-        rows[:, FY] *= growth
-        sigma[:, K1:] = np.maximum(sigma[:, K1:] * growth[:, None] ** DEGREE, HELD)
-        return replace(self, rows=rows, prior=replace(self.prior, sigma=sigma))
+        """Replace the focal lengths (cameras,). fy keeps its ratio to fx, and the distortion its limit in the corner of
+        the photo."""
+        values, sigma = self.values.copy(), self.prior.sigma.copy()
+        growth = focal_px / self.values[:, FX]
+        values[:, FX] = focal_px
+        values[:, FY] *= growth
+        sigma[:, K1:] = np.maximum(sigma[:, K1:] * growth[:, None] ** DEGREE, FIXED_SIGMA)
+        return replace(self, values=values, prior=replace(self.prior, sigma=sigma))
 
     def with_values(self, values: Array) -> Intrinsics:
         """The same cameras with other intrinsics (cameras, 8)."""
-        return replace(self, rows=values)
+        return replace(self, values=values)
 
     def without_focals(self, cameras: Bools) -> Intrinsics:
-        """The same belief, but for the focal lengths of these (cameras,), which may be anything."""
+        """Remove the prior of the focal lengths of these cameras (cameras,)."""
         sigma = self.prior.sigma.copy()
         sigma[cameras, FX] = sigma[cameras, FY] = np.inf
         return replace(self, prior=replace(self.prior, sigma=sigma))
 
-    def with_crops(self) -> Intrinsics:
-        """The same belief, but for principal points that are not given."""
+    def with_crops(self, options: IntrinsicsPriorOptions = IntrinsicsPriorOptions()) -> Intrinsics:
+        """Widen the prior of principal points that are not fixed to that of crops."""
         sigma = self.prior.sigma.copy()
-        where = sigma[:, [CX, CY]]
-        sigma[:, [CX, CY]] = np.where(where > HELD, where * (CROP_SIGMA / PRINCIPAL_SIGMA), where)
+        principal = sigma[:, [CX, CY]]
+        growth = options.crop_sigma / options.principal_sigma
+        sigma[:, [CX, CY]] = np.where(principal > FIXED_SIGMA, principal * growth, principal)
         return replace(self, prior=replace(self.prior, sigma=sigma), crops=True)
 
-    def with_principal(self, rows: Array) -> Intrinsics:
-        """The same cameras with the principal points of `rows` (cameras, 8)."""
-        moved = self.rows.copy()
-        moved[:, [CX, CY]] = rows[:, [CX, CY]]
-        return replace(self, rows=moved)
+    def with_principal(self, intrinsics: Array) -> Intrinsics:
+        """Replace the principal points by those of `intrinsics` (cameras, 8)."""
+        values = self.values.copy()
+        values[:, [CX, CY]] = intrinsics[:, [CX, CY]]
+        return replace(self, values=values)
 
     def split(self) -> Intrinsics:
-        """The same belief with a camera per photo."""
+        """Give every photo a camera of its own, with the same intrinsics and prior."""
         camera_of_photo, prior = self.camera_of_photo, self.prior
         return Intrinsics(
             models=tuple(self.models[k] for k in camera_of_photo),
-            rows=self.rows[camera_of_photo],
+            values=self.values[camera_of_photo],
             camera_of_photo=np.arange(len(camera_of_photo), dtype=np.int64),
             prior=IntrinsicsPrior(prior.mean[camera_of_photo], prior.sigma[camera_of_photo], prior.noise_px),
             crops=self.crops,
         )
 
 
-def hold_principal(prior: IntrinsicsPrior, photos_per_camera: Index) -> IntrinsicsPrior:
-    """The prior with the principal point held for cameras with few photos."""
+def hold_principal(
+    prior: IntrinsicsPrior, photos_per_camera: Index, options: IntrinsicsPriorOptions = IntrinsicsPriorOptions()
+) -> IntrinsicsPrior:
+    """Fix the principal point of cameras with few photos."""
     sigma = prior.sigma.copy()
-    few = photos_per_camera < PHOTOS_FOR_PRINCIPAL
-    sigma[few, CX] = sigma[few, CY] = HELD
+    few = photos_per_camera < options.min_photos_for_principal
+    sigma[few, CX] = sigma[few, CY] = FIXED_SIGMA
     return replace(prior, sigma=sigma)
 
 
-def prior_after(prior: IntrinsicsPrior, found: Array, photos_per_camera: Index) -> IntrinsicsPrior:
-    """The prior of a stage that begins with the intrinsics (cameras, 8) which an earlier one has found.
+def prior_after(
+    prior: IntrinsicsPrior,
+    found: Array,
+    photos_per_camera: Index,
+    options: IntrinsicsPriorOptions = IntrinsicsPriorOptions(),
+) -> IntrinsicsPrior:
+    """Widen the prior for a stage that starts from the intrinsics (cameras, 8) that an earlier stage has found.
 
-    Where these lie far from what was believed, that far is no longer unlikely: EXIF was wrong, or the photo is a crop.
-    Other principal points are held for cameras with few photos.
+    Where these lie further from the prior mean than its sigma, the sigma becomes that distance: EXIF was wrong, or the
+    photo is a crop. Other principal points are fixed for cameras with few photos.
     """
-    distance = np.where(prior.sigma > HELD, np.abs(found - prior.mean), 0.0)[:, :K1]
+    distance = np.where(prior.sigma > FIXED_SIGMA, np.abs(found - prior.mean), 0.0)[:, :K1]
     crop = (distance > prior.sigma[:, :K1])[:, [CX, CY]].any(axis=1)
-    held = hold_principal(prior, np.where(crop, PHOTOS_FOR_PRINCIPAL, photos_per_camera))
+    held = hold_principal(prior, np.where(crop, options.min_photos_for_principal, photos_per_camera), options)
     sigma = held.sigma.copy()
     sigma[:, :K1] = np.maximum(sigma[:, :K1], distance)
     return replace(held, sigma=sigma)
@@ -131,23 +142,27 @@ def intrinsics_with_priors(
     sources: Sequence[FocalSource],
     camera_of_photo: Index,
     noise_px: float,
+    options: IntrinsicsPriorOptions = IntrinsicsPriorOptions(),
 ) -> Intrinsics:
-    """The belief before any geometry. Given cameras are held fixed in everything, EXIF ones near their focal length.
+    """Intrinsics and priors before any geometry: given cameras are fixed entirely, EXIF focal lengths have a prior,
+    guessed ones none.
 
-    `sizes` (cameras, 2). `noise_px` as in Prior.
+    `sizes` (cameras, 2) in pixels; `noise_px` as in IntrinsicsPrior.
     """
-    rows = np.array([intrinsics_of(model, p) for model, p in zip(models, params, strict=True)]).reshape(-1, 8)
+    values = np.array([intrinsics_of(model, p) for model, p in zip(models, params, strict=True)]).reshape(-1, 8)
     long_side = sizes.max(axis=1)
-    sigma = np.empty_like(rows)
+    sigma = np.empty_like(values)
     sigma[:, [FX, FY]] = np.inf
-    sigma[:, [CX, CY]] = PRINCIPAL_SIGMA * long_side[:, None]
-    corner = 0.5 * np.linalg.norm(sizes, axis=1) / rows[:, FX]
-    sigma[:, K1:] = np.array([CORNER_SIGMA, CORNER_SIGMA, TANGENTIAL_SIGMA, TANGENTIAL_SIGMA])
+    sigma[:, [CX, CY]] = options.principal_sigma * long_side[:, None]
+    corner = 0.5 * np.linalg.norm(sizes, axis=1) / values[:, FX]
+    radial, tangential = options.corner_sigma, options.tangential_sigma
+    sigma[:, K1:] = np.array([radial, radial, tangential, tangential])
     sigma[:, K1:] /= corner[:, None] ** DEGREE
     for camera, source in enumerate(sources):
         if source == "exif":
-            tied = (FX, FY) in TIED[models[camera]]  # then fy would count the same belief twice
-            sigma[camera, [FX] if tied else [FX, FY]] = EXIF_FOCAL_SIGMA * rows[camera, FX]
+            # A shared focal length has its prior once, at fx: a second one at fy would count it twice.
+            focals = [FX] if CAMERA_MODELS[models[camera]].shared_focal else [FX, FY]
+            sigma[camera, focals] = options.exif_focal_sigma * values[camera, FX]
         if source == "given":
-            sigma[camera] = HELD
-    return Intrinsics(tuple(models), rows, camera_of_photo, IntrinsicsPrior(rows.copy(), sigma, noise_px))
+            sigma[camera] = FIXED_SIGMA
+    return Intrinsics(tuple(models), values, camera_of_photo, IntrinsicsPrior(values.copy(), sigma, noise_px))

@@ -1,7 +1,10 @@
-"""The normal equations of bundle adjustment, linearised in pieces that stay in the cache.
+"""The normal equations of bundle adjustment, linearized in pieces that stay in the cache.
 
-What a point and a photo have in common is as large as all the rest many times over. It is never held of all
-observations: whoever needs it goes through them, and linearises those anew that are too many to be remembered.
+With J = [J_camera, J_point] the Jacobian of the weighted residuals r, they are J^T J d = -J^T r. Kept here are the
+blocks U = J_camera^T J_camera and V = J_point^T J_point and the gradients J^T r. The blocks W = J_camera^T J_point
+between points and cameras, one per observation, are many times as large as all the rest: they are never held for all
+observations. Whoever needs them goes through the residual rows, which are linearized anew where they are too many to
+be cached.
 """
 
 from __future__ import annotations
@@ -12,81 +15,101 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cameras import Vectors
-from .observation_order import Block, Chunk, Sights
-from .reprojection import Freedom, Noise, carry, count, linearise, squared_errors
-from .segment_sums import sums
+from .observation_order import ObservationChunk, ObservationOrder, PointBlock
+from .reprojection import (
+    FreeParameters,
+    ObservationNoise,
+    linearize_reprojection,
+    robust_cost,
+    squared_errors,
+    transform_points,
+)
+from .segment_sums import segment_sums
 
 Array = NDArray[np.float64]
 
-REMEMBERED = 1 << 18
-"""Observations whose linearisation is remembered, some fifty megabytes; larger problems take up to a fifth longer."""
+MAX_CACHED = 1 << 18
+"""Observations whose linearization is cached, some fifty megabytes; larger problems take up to a fifth longer."""
 
 
 @dataclass(frozen=True, eq=False)
-class State:
-    """What an adjustment changes. Photos and cameras are those that see something."""
+class BundleState:
+    """The variables of bundle adjustment, in the order of an ObservationOrder."""
 
     poses: Array
     """(12, c) cam_from_world, row by row."""
     intrinsics: Array
     """(8, k)."""
     points: Vectors
-    """(3, p) world; where an engine of torch is at work, its tensor."""
+    """(3, p) world; a tensor in a TorchProblem."""
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """The weighted residuals of some observations, see reprojection.linearise."""
+class ResidualRows:
+    """The weighted residuals of n observations, r rows each, and their Jacobians; see linearize_reprojection."""
 
-    by_camera: Array
-    """(r, pose + lens + 1, n) derivatives by the unknowns of the photo and its camera, and the residuals."""
-    by_point: Array
+    augmented: Array
+    """(r, pose + intrinsics + 1, n) the augmented Jacobian [J_camera | residual]: one product with its transpose gives
+    block and gradient at once."""
+    j_point: Array
     """(r, 3, n)."""
 
+    @property
+    def j_camera(self) -> Array:
+        """(r, pose + intrinsics, n)."""
+        return self.augmented[:, :-1]
+
+    @property
+    def residual(self) -> Array:
+        """(r, n)."""
+        return self.augmented[:, -1]
+
 
 @dataclass(frozen=True, eq=False)
-class Linearised:
+class LinearizedProblem:
     """Residuals around one state."""
 
-    sights: Sights
-    state: State
-    free: Freedom
-    noise: Noise
-    held: NDArray[np.bool_]
-    """(c,) photos that do not move."""
-    remembered: dict[int, Rows] = field(default_factory=dict)
+    order: ObservationOrder
+    state: BundleState
+    free: FreeParameters
+    noise: ObservationNoise
+    fixed: NDArray[np.bool_]
+    """(c,) photos whose pose does not move."""
+    cache: dict[int, ResidualRows] = field(default_factory=dict)
 
-    def rows(self, block: Block, chunk: Chunk) -> Rows:
-        """Of a chunk."""
-        part = chunk.part
-        if part.start in self.remembered:
-            return self.remembered[part.start]
-        photo = self.sights.photo[part]
-        k, camera, fisheye = _lenses(self.sights, self.state, photo)
-        rows, by_point = linearise(
+    def residual_rows(self, block: PointBlock, chunk: ObservationChunk) -> ResidualRows:
+        """Linearize a chunk of observations, or recall it."""
+        if chunk.rows.start in self.cache:
+            return self.cache[chunk.rows.start]
+        photo = self.order.photo[chunk.rows]
+        k, camera, fisheye = _observed_intrinsics(self.order, self.state, photo)
+        augmented, j_point = linearize_reprojection(
             self.state.poses[:, photo],
-            self.state.points[:, block.points][:, block.point[chunk.inside]],
-            self.sights.xy[:, part],
+            self.state.points[:, block.points][:, block.point[chunk.rows_in_block]],
+            self.order.xy[:, chunk.rows],
             k,
             camera,
             fisheye,
             self.free,
-            self.noise.part(part),
+            self.noise.select(chunk.rows),
             np,
         )
-        out = Rows(np.array(rows), np.array(by_point))
-        if self.held[block.photos[chunk.runs]].any():
-            out.by_camera[:, : self.free.pose] *= ~self.held[photo]
-        if part.stop <= REMEMBERED:
-            self.remembered[part.start] = out
+        out = ResidualRows(np.array(augmented), np.array(j_point))
+        if self.fixed[block.photos[chunk.photos]].any():
+            out.augmented[:, : self.free.pose_size] *= ~self.fixed[photo]
+        if chunk.rows.stop <= MAX_CACHED:
+            self.cache[chunk.rows.start] = out
         return out
 
 
 @dataclass(frozen=True, eq=False)
-class System:
-    """Normal equations at one state. A photo has d unknowns: its pose, and those of its camera if it is its own."""
+class NormalEquations:
+    """J^T J and J^T r at one state, without the blocks between points and cameras.
 
-    at: Linearised
+    A photo has d unknowns: its pose, and those of its camera if it shares it with no other photo.
+    """
+
+    problem: LinearizedProblem
     photo: Array
     """(c, d, d)."""
     photo_gradient: Array
@@ -94,73 +117,78 @@ class System:
     camera: Array
     camera_gradient: Array
     """(k, q, q) and (k, q) of shared cameras; q is 0 where there are none."""
-    mixed: Array
+    photo_camera: Array
     """(c, d, q) between a photo and its shared camera."""
     point: Array
     """(6, p) upper triangles."""
     point_gradient: Array
     """(3, p)."""
 
-    def lens(self) -> tuple[Array, Array]:
-        """Normal matrices (k, q, q) and gradients (k, q) of the cameras, wherever they stand; views, to be added to."""
+    def intrinsics_blocks(self) -> tuple[Array, Array]:
+        """Blocks (k, q, q) and gradients (k, q) of the intrinsics, be they part of `camera` or of `photo`; views, so
+        that priors can be added in place."""
         if len(self.camera):
             return self.camera, self.camera_gradient
-        pose = self.at.free.pose
+        pose = self.problem.free.pose_size
         return self.photo[:, pose:, pose:], self.photo_gradient[:, pose:]
 
 
-def cost(sights: Sights, state: State, free: Freedom, noise: Noise) -> float:
-    """Of all observations together."""
+def reprojection_cost(
+    order: ObservationOrder, state: BundleState, free: FreeParameters, noise: ObservationNoise
+) -> float:
+    """The robust cost of all observations together."""
     total = 0.0
-    for block in sights.blocks:
+    for block in order.blocks:
         points = state.points[:, block.points]
         for chunk in block.chunks:
-            photo = sights.photo[chunk.part]
-            _, y = carry(state.poses[:, photo], points[:, block.point[chunk.inside]])
-            k, _, fisheye = _lenses(sights, state, photo)
-            squared = squared_errors(y, sights.xy[:, chunk.part], k, fisheye, free, np)
-            total += float(count(squared, y[2], noise.part(chunk.part), np).sum())
+            photo = order.photo[chunk.rows]
+            _, y = transform_points(state.poses[:, photo], points[:, block.point[chunk.rows_in_block]])
+            k, _, fisheye = _observed_intrinsics(order, state, photo)
+            squared = squared_errors(y, order.xy[:, chunk.rows], k, fisheye, free, np)
+            total += float(robust_cost(squared, y[2], noise.select(chunk.rows), np).sum())
     return total
 
 
-def normal_equations(at: Linearised) -> System:
-    """Without what points and photos have in common."""
-    sights, free = at.sights, at.free
-    width = free.pose + free.lens + 1
-    normal = np.zeros((len(sights.photos), width, width))
-    gathered = np.empty((9, at.state.points.shape[1]))
+def build_normal_equations(problem: LinearizedProblem) -> NormalEquations:
+    """Build the diagonal blocks and gradients of the normal equations."""
+    order, free = problem.order, problem.free
+    width = free.pose_size + free.intrinsics_size + 1
+    normal = np.zeros((len(order.photos), width, width))
+    point_terms = np.empty((9, problem.state.points.shape[1]))
     scratch = np.empty((width, width))
-    for block in sights.blocks:
+    for block in order.blocks:
         terms = np.empty((len(block.point), 9))
         for chunk in block.chunks:
-            rows = at.rows(block, chunk)
-            for run in chunk.runs:
-                own = slice(block.bounds[run] - chunk.inside.start, block.bounds[run + 1] - chunk.inside.start)
-                for row in rows.by_camera[:, :, own]:
-                    normal[block.photos[run]] += np.dot(row, row.T, out=scratch)
-            along = np.concatenate([rows.by_point, rows.by_camera[:, -1:]], axis=1)
-            products = [sum(row[j] * row[j:] for row in along) for j in range(3)]
-            terms[chunk.inside] = np.concatenate(products).T
-        gathered[:, block.points] = np.asarray(block.by_point @ terms).T
-    d = free.pose + (free.lens if sights.own else 0)
-    camera = np.zeros((0, 0, 1)) if d == width - 1 else sums(sights.by_camera, normal[:, d:-1, d:])
-    return System(
-        at=at,
+            rows = problem.residual_rows(block, chunk)
+            offset = chunk.rows_in_block.start
+            for photo in chunk.photos:
+                own = slice(block.photo_start[photo] - offset, block.photo_start[photo + 1] - offset)
+                for row in rows.augmented[:, :, own]:
+                    normal[block.photos[photo]] += np.dot(row, row.T, out=scratch)
+            # Upper triangle of J_point^T J_point and J_point^T r, row by row: V and g in nine numbers.
+            j_point_r = np.concatenate([rows.j_point, rows.augmented[:, -1:]], axis=1)
+            products = [sum(row[j] * row[j:] for row in j_point_r) for j in range(3)]
+            terms[chunk.rows_in_block] = np.concatenate(products).T
+        point_terms[:, block.points] = np.asarray(block.point_sums @ terms).T
+    d = free.pose_size + (free.intrinsics_size if order.camera_per_photo else 0)
+    camera = np.zeros((0, 0, 1)) if d == width - 1 else segment_sums(order.camera_sums, normal[:, d:-1, d:])
+    return NormalEquations(
+        problem=problem,
         photo=np.ascontiguousarray(normal[:, :d, :d]),
         photo_gradient=np.ascontiguousarray(normal[:, :d, -1]),
         camera=camera[:, :, :-1],
         camera_gradient=camera[:, :, -1],
-        mixed=normal[:, :d, d:-1],
-        point=gathered[[0, 1, 2, 4, 5, 7]],
-        point_gradient=gathered[[3, 6, 8]],
+        photo_camera=normal[:, :d, d:-1],
+        point=point_terms[[0, 1, 2, 4, 5, 7]],
+        point_gradient=point_terms[[3, 6, 8]],
     )
 
 
-def _lenses(
-    sights: Sights, state: State, photo: NDArray[np.int32]
+def _observed_intrinsics(
+    order: ObservationOrder, state: BundleState, photo: NDArray[np.int32]
 ) -> tuple[Vectors, NDArray[np.int64], bool | NDArray[np.bool_]]:
-    """Intrinsics and camera per observation, and which are of fisheyes; plain numbers where there is one camera."""
-    camera = sights.camera_of_photo[photo]
-    if len(sights.cameras) == 1:
-        return state.intrinsics[:, 0].tolist(), camera, bool(sights.fisheye[0])
-    return state.intrinsics[:, camera], camera, sights.fisheye[camera] if sights.fisheye.any() else False
+    """Intrinsics and camera per observation, and whether it is a fisheye; plain numbers where there is one camera."""
+    camera = order.camera_of_photo[photo]
+    if len(order.cameras) == 1:
+        return state.intrinsics[:, 0].tolist(), camera, bool(order.fisheye[0])
+    return state.intrinsics[:, camera], camera, order.fisheye[camera] if order.fisheye.any() else False

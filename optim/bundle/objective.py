@@ -1,4 +1,4 @@
-"""What bundle adjustment minimises: reprojection errors, and what is believed of cameras, poses and depths."""
+"""The objective of bundle adjustment: robust reprojection errors, and priors of intrinsics, poses and depths."""
 
 from __future__ import annotations
 
@@ -9,134 +9,146 @@ from numpy.typing import NDArray
 
 from ..cameras import Vectors, fisheyes
 from ..rotations import exp_so3
-from .normal_equations import State
-from .observation_order import BLOCK, Sights, arrange
-from .pose_priors import DepthPriors, PosePriors, anchor_cost, anchor_terms, with_depths
+from .normal_equations import BundleState
+from .observation_order import BLOCK_SIZE, ObservationOrder, order_observations
+from .pose_priors import DepthPriors, PosePriors, noise_with_depth_priors, pose_prior_cost, pose_prior_terms
 from .problem import Bundle, BundleOptions, IntrinsicsPrior
-from .reprojection import Freedom, Noise, freedom_of
+from .reprojection import FreeParameters, ObservationNoise, free_parameters
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Beliefs:
-    """Normal equations of what is believed, at one state."""
+class PriorTerms:
+    """Blocks and gradients that the priors add to the normal equations at one state."""
 
     poses: Array
     """(c, p, p)."""
     poses_gradient: Array
     """(c, p)."""
-    held: Bools
-    """(c,) photos that do not move."""
-    lenses: Array
+    fixed: Bools
+    """(c,) photos whose pose does not move."""
+    intrinsics: Array
     """(k, q, q)."""
-    lenses_gradient: Array
+    intrinsics_gradient: Array
     """(k, q)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """What is minimised. Only photos and cameras that see something are in it."""
+    """Observations, unknowns and priors of one bundle adjustment. Photos and cameras without observations are left
+    out."""
 
-    sights: Sights
-    free: Freedom
-    noise: Noise
+    order: ObservationOrder
+    free: FreeParameters
+    noise: ObservationNoise
     prior: IntrinsicsPrior | None
-    anchors: PosePriors | None
-    spread: Array
-    """(k, 8, q) intrinsics by unknowns."""
+    """Of the cameras in the order."""
+    pose_priors: PosePriors | None
+    """Of all photos of the bundle."""
+    basis: Array
+    """(k, 8, q) derivative of the intrinsics by the unknowns, see FreeParameters.intrinsics_basis."""
 
-    def beliefs_cost(self, state: State) -> float:
-        """The part of the cost that has nothing to do with observations."""
+    def prior_cost(self, state: BundleState) -> float:
+        """The cost of the priors of intrinsics and poses; depth priors are part of the observations' noise."""
         out = 0.0
         if self.prior is not None:
             off = (state.intrinsics.T - self.prior.mean) / self.prior.sigma
             out += 0.5 * self.prior.noise_px**2 * float((off**2).sum())
-        if self.anchors is not None:
-            out += anchor_cost(self.anchors, self.sights, state)
+        if self.pose_priors is not None:
+            out += pose_prior_cost(self.pose_priors, self.order, state)
         return out
 
-    def beliefs(self, state: State) -> Beliefs:
-        """Its normal equations."""
-        c, p = len(self.sights.photos), self.free.pose
-        poses, poses_gradient, held = np.zeros((c, p, p)), np.zeros((c, p)), np.zeros(c, bool)
-        if self.anchors is not None:
-            poses, poses_gradient = anchor_terms(self.anchors, self.sights, state, p)
-            held = self.anchors.fixed[self.sights.photos]
-        k, q = len(self.sights.cameras), self.free.lens
-        lenses, lenses_gradient = np.zeros((k, q, q)), np.zeros((k, q))
+    def prior_terms(self, state: BundleState) -> PriorTerms:
+        """Linearize the priors: with weights w = (noise_px / sigma)^2 and the basis B, those of the intrinsics add
+        B^T diag(w) B and B^T diag(w) (k - mean)."""
+        c, p = len(self.order.photos), self.free.pose_size
+        poses, poses_gradient, fixed = np.zeros((c, p, p)), np.zeros((c, p)), np.zeros(c, bool)
+        if self.pose_priors is not None:
+            poses, poses_gradient = pose_prior_terms(self.pose_priors, self.order, state, p)
+            fixed = self.pose_priors.fixed[self.order.photos]
+        k, q = len(self.order.cameras), self.free.intrinsics_size
+        intrinsics, intrinsics_gradient = np.zeros((k, q, q)), np.zeros((k, q))
         if self.prior is not None:
             weight = (self.prior.noise_px / self.prior.sigma) ** 2
-            lenses = np.einsum("kiq,ki,kir->kqr", self.spread, weight, self.spread)
+            intrinsics = np.einsum("kiq,ki,kir->kqr", self.basis, weight, self.basis)
             off = state.intrinsics.T - self.prior.mean
-            lenses_gradient = np.einsum("kiq,ki->kq", self.spread, weight * off)
-        return Beliefs(poses, poses_gradient, held, lenses, lenses_gradient)
+            intrinsics_gradient = np.einsum("kiq,ki->kq", self.basis, weight * off)
+        return PriorTerms(poses, poses_gradient, fixed, intrinsics, intrinsics_gradient)
 
-    def moved(self, state: State, photos: Array, cameras: Array, points: Vectors) -> State | None:
-        """The state after changes of photos (c, d), of shared cameras (k, q) and of points (3, p), or None where there
-        is no such camera."""
-        pose, lens = np.split(photos, [self.free.pose], axis=1)
+    def retract(self, state: BundleState, photos: Array, cameras: Array, points: Vectors) -> BundleState | None:
+        """Apply changes of photos (c, d), of shared cameras (k, q) and of points (3, p): R' = exp(omega) R,
+        t' = t + dt, k' = k + B u, X' = X + dX. None where a focal length would not stay positive."""
+        pose, of_camera = np.split(photos, [self.free.pose_size], axis=1)
         if len(cameras):
-            lens = cameras
+            of_camera = cameras
         poses = state.poses.reshape(3, 4, -1).copy()
-        if self.free.turns:
+        if self.free.rotations:
             poses[:, :3] = np.einsum("cij,jkc->ikc", exp_so3(pose[:, :3]), poses[:, :3])
         poses[:, 3] += pose[:, -3:].T
         intrinsics = state.intrinsics
-        if self.free.lens:
-            intrinsics = intrinsics + np.einsum("kiq,kq->ik", self.spread, lens)
+        if self.free.intrinsics_size:
+            intrinsics = intrinsics + np.einsum("kiq,kq->ik", self.basis, of_camera)
         if (intrinsics[:2] <= 0).any():
             return None
-        return State(poses.reshape(12, -1), intrinsics, state.points + points)
+        return BundleState(poses.reshape(12, -1), intrinsics, state.points + points)
 
 
-def objective(
+def build_objective(
     bundle: Bundle,
     options: BundleOptions,
     prior: IntrinsicsPrior | None = None,
     sigma: Array | None = None,
-    anchors: PosePriors | None = None,
-    depths: DepthPriors | None = None,
+    pose_priors: PosePriors | None = None,
+    depth_priors: DepthPriors | None = None,
     *,
-    block: int = BLOCK,
+    block_size: int = BLOCK_SIZE,
 ) -> Objective:
-    """Of adjusting a bundle; arguments as of `adjustment.adjust`. `block` as of sights.arrange."""
-    runs = np.diff(bundle.point, prepend=-1)
-    if (runs < 0).any() or (runs > 1).any() or runs.sum() != len(bundle.points):
-        raise ValueError("observations must be sorted by point, and every point seen")
-    lenses = fisheyes(bundle.models)
-    sights = arrange(bundle.photo, bundle.point, bundle.camera_of_photo, bundle.xy, lenses, len(bundle.points), block)
-    free = freedom_of(
-        [bundle.models[k] for k in sights.cameras],
+    """The objective of adjusting a bundle; arguments as of `adjust_bundle`, `block_size` as of `order_observations`."""
+    steps = np.diff(bundle.point, prepend=-1)
+    if (steps < 0).any() or (steps > 1).any() or steps.sum() != len(bundle.points):
+        raise ValueError("observations must be sorted by point, and every point observed")
+    order = order_observations(
+        bundle.photo,
+        bundle.point,
+        bundle.camera_of_photo,
+        bundle.xy,
+        fisheyes(bundle.models),
+        len(bundle.points),
+        block_size,
+    )
+    free = free_parameters(
+        [bundle.models[k] for k in order.cameras],
         rotations=options.rotations,
         focal=options.focal,
         principal=options.principal,
         distortion=options.distortion,
     )
     if prior is not None:
-        spread = np.broadcast_to(prior.sigma, prior.mean.shape)
-        prior = replace(prior, mean=prior.mean[sights.cameras], sigma=spread[sights.cameras])
-    noise = Noise(options.loss, options.loss_px, None if sigma is None else 1.0 / sigma[sights.order])
-    if depths is not None:
-        noise = with_depths(noise, depths, sights)
-    return Objective(sights, free, noise, prior, anchors, free.spread(len(sights.cameras)))
+        prior_sigma = np.broadcast_to(prior.sigma, prior.mean.shape)
+        prior = replace(prior, mean=prior.mean[order.cameras], sigma=prior_sigma[order.cameras])
+    inverse_sigma = None if sigma is None else 1.0 / sigma[order.observations]
+    noise = ObservationNoise(options.loss, options.loss_px, inverse_sigma)
+    if depth_priors is not None:
+        noise = noise_with_depth_priors(noise, depth_priors, order)
+    return Objective(order, free, noise, prior, pose_priors, free.intrinsics_basis(len(order.cameras)))
 
 
-def state_of(bundle: Bundle, sights: Sights) -> State:
-    """Where the bundle is."""
-    return State(
-        poses=np.ascontiguousarray(bundle.cam_from_world[sights.photos].reshape(-1, 12).T),
-        intrinsics=np.ascontiguousarray(bundle.intrinsics[sights.cameras].T),
-        points=np.ascontiguousarray(bundle.points[sights.points].T),
+def bundle_state(bundle: Bundle, order: ObservationOrder) -> BundleState:
+    """The variables of a bundle."""
+    return BundleState(
+        poses=np.ascontiguousarray(bundle.cam_from_world[order.photos].reshape(-1, 12).T),
+        intrinsics=np.ascontiguousarray(bundle.intrinsics[order.cameras].T),
+        points=np.ascontiguousarray(bundle.points[order.points].T),
     )
 
 
-def bundle_of(bundle: Bundle, sights: Sights, state: State) -> Bundle:
-    """The bundle in another state."""
+def bundle_with_state(bundle: Bundle, order: ObservationOrder, state: BundleState) -> Bundle:
+    """The bundle with its variables replaced."""
     poses, intrinsics = bundle.cam_from_world.copy(), bundle.intrinsics.copy()
-    poses[sights.photos] = state.poses.T.reshape(-1, 3, 4)
-    intrinsics[sights.cameras] = state.intrinsics.T
+    poses[order.photos] = state.poses.T.reshape(-1, 3, 4)
+    intrinsics[order.cameras] = state.intrinsics.T
     points = np.empty_like(bundle.points)
-    points[sights.points] = state.points.T
+    points[order.points] = state.points.T
     return replace(bundle, cam_from_world=poses, intrinsics=intrinsics, points=points)

@@ -1,4 +1,9 @@
-"""The observations of a bundle in the order in which an adjustment goes through them."""
+"""The order in which bundle adjustment goes through the observations: by block of points, by photo, by point.
+
+Points that the same photos see are eliminated together, one block at a time: what couples points and photos is then
+held for one block only. Within a block the observations of a photo are contiguous, so that its normal matrix is one
+product J^T J.
+"""
 
 from __future__ import annotations
 
@@ -9,157 +14,164 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from .block_products import in_order
-from .segment_sums import selection
+from .block_products import integer_lexsort
+from .segment_sums import segment_matrix
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Short = NDArray[np.int32]
 
-BLOCK = 1 << 16
-"""Observations of the points that are eliminated together: what arises between points and photos is held of these only,
-and stays near the processor."""
+BLOCK_SIZE = 1 << 16
+"""Observations per block of points: the derivatives between its points and photos stay in the cache."""
 
-CHUNK = 4096
-"""Observations linearised together: their vectors fit into the cache, and the interpreter's share is small."""
+CHUNK_SIZE = 4096
+"""Observations linearized together: their vectors fit into the cache, and the interpreter's overhead is small."""
 
-OFTEN = 8
-"""Points that two photos of a block have in common, on average, at least."""
+MIN_POINTS_PER_PHOTO_PAIR = 8
+"""Points that two photos of a block share on average, at least; blocks are doubled until they do. Each pair of photos
+of a block costs a matrix product of its own, which small blocks would repeat for few points."""
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Observations of photos next to each other in a block."""
+class ObservationChunk:
+    """Observations of consecutive photos in a block."""
 
-    part: slice
-    """Where they stand among all observations."""
-    inside: slice
-    """Where in their block."""
-    runs: range
-    """Which photos of the block."""
+    rows: slice
+    """Among all observations."""
+    rows_in_block: slice
+    photos: range
+    """Photos, as positions in PointBlock.photos."""
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Some points with all their observations, photo after photo, by point within a photo."""
+class PointBlock:
+    """Consecutive points with all their observations, sorted by photo, then by point."""
 
     points: slice
     point: Short
-    """(m,) numbered within the block."""
+    """(m,) point of each observation, counted from the first point of the block."""
     photos: Index
-    """(r,) who sees any of the points."""
-    bounds: list[int]
-    """(r + 1,) photo photos[i] has the observations of the block from bounds[i] to bounds[i + 1]."""
-    chunks: list[Chunk]
-    by_point: csr_matrix
-    """(p, m) for sums over the observations of each point."""
+    """(r,) photos that see any of the points."""
+    photo_start: list[int]
+    """(r + 1,) photos[i] has the observations photo_start[i] to photo_start[i + 1] of the block."""
+    chunks: list[ObservationChunk]
+    point_sums: csr_matrix
+    """(p, m) segment matrix: sums over the observations of each point."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sights:
-    """The observations block after block, and what else stays the same in an adjustment."""
+class ObservationOrder:
+    """The observations of a bundle block after block, and the structure that stays the same from step to step.
+
+    Plural fields are indices into the bundle. Only photos and cameras with observations are listed; everything below
+    counts them in this order.
+    """
 
     photos: Index
+    """(c,) indices into the photos of the bundle."""
     cameras: Index
-    """The photos and cameras that see something; below, they are numbered in this order."""
+    """(k,) indices into its cameras."""
     points: Index
-    """(p,) where each point stands in the bundle: points that the same photos see are near each other here."""
-    order: Short
-    """(m,) where each observation stands in the bundle."""
+    """(p,) indices into its points: points that the same photos see are near each other."""
+    observations: Short
+    """(m,) indices into its observations."""
     photo: Short
-    """(m,)."""
+    """(m,) photo of each observation."""
     camera_of_photo: Index
     """(c,)."""
     xy: Array
-    """(2, m)."""
+    """(2, m) observed pixels."""
     fisheye: NDArray[np.bool_]
     """(k,)."""
-    blocks: list[Block]
-    by_camera: csr_matrix
-    """(k, c) for sums over the photos of each camera."""
+    blocks: list[PointBlock]
+    camera_sums: csr_matrix
+    """(k, c) segment matrix: sums over the photos of each camera."""
 
     @property
-    def own(self) -> bool:
-        """Whether every photo has a camera of its own: then their unknowns go together."""
+    def camera_per_photo(self) -> bool:
+        """Whether no two photos share a camera: the unknowns of pose and camera then form one block."""
         return len(self.cameras) == len(self.photos)
 
     @property
     def point(self) -> Index:
-        """(m,)."""
+        """(m,) point of each observation."""
         return np.concatenate([np.zeros(0, np.int64), *(block.points.start + block.point for block in self.blocks)])
 
 
-def arrange(
+def order_observations(
     photo: Index,
     point: Index,
     camera_of_photo: Index,
     xy: Array,
     fisheye: NDArray[np.bool_],
     points: int,
-    size: int = BLOCK,
-) -> Sights:
-    """The observations of a bundle, which are sorted by point; a block has about `size`, more where it must."""
+    block_size: int = BLOCK_SIZE,
+) -> ObservationOrder:
+    """Order the observations of a bundle, which are sorted by point, in blocks of about `block_size`, or more (see
+    MIN_POINTS_PER_PHOTO_PAIR)."""
     photos = np.flatnonzero(np.bincount(photo))
     number = np.zeros(len(camera_of_photo), np.int32)
     number[photos] = np.arange(len(photos))
     cameras, camera_of_photo = np.unique(camera_of_photo[photos], return_inverse=True)
     start = np.searchsorted(point, np.arange(points + 1))
-    near = in_order(np.minimum.reduceat(number[photo], start[:-1])) if points else np.zeros(0, np.int64)
+    # Points by the first photo that sees them: a cheap order that keeps covisible points together.
+    sorted_points = integer_lexsort(np.minimum.reduceat(number[photo], start[:-1])) if points else np.zeros(0, np.int64)
     rank = np.empty(points, np.int32)
-    rank[near] = np.arange(points)
-    order = in_order(rank[point])
-    count = np.diff(start)[near]
-    compact, place = number[photo[order]], rank[point[order]]
-    cuts = _cuts(compact, count, size)
-    first = np.append(0, np.cumsum(count))
+    rank[sorted_points] = np.arange(points)
+    order = integer_lexsort(rank[point])
+    track_length = np.diff(start)[sorted_points]
+    sorted_photo, sorted_point = number[photo[order]], rank[point[order]]
+    cuts = _block_bounds(sorted_photo, track_length, block_size)
+    first = np.append(0, np.cumsum(track_length))
     ones = np.ones(max(np.diff(first[cuts]), default=0))
     blocks = []
     for begin, end in itertools.pairwise(cuts):
-        part = slice(int(first[begin]), int(first[end]))
-        own = in_order(compact[part])
-        order[part], compact[part] = order[part][own], compact[part][own]
-        blocks.append(_block(slice(begin, end), part.start, place[part][own] - begin, compact[part], ones))
-    return Sights(
+        rows = slice(int(first[begin]), int(first[end]))
+        by_photo = integer_lexsort(sorted_photo[rows])
+        order[rows], sorted_photo[rows] = order[rows][by_photo], sorted_photo[rows][by_photo]
+        block_point = sorted_point[rows][by_photo] - begin
+        blocks.append(_point_block(slice(begin, end), rows.start, block_point, sorted_photo[rows], ones))
+    return ObservationOrder(
         photos=photos,
         cameras=cameras,
-        points=near,
-        order=order.astype(np.int32),
-        photo=compact,
+        points=sorted_points,
+        observations=order.astype(np.int32),
+        photo=sorted_photo,
         camera_of_photo=camera_of_photo,
         xy=np.ascontiguousarray(xy[order].T),
         fisheye=fisheye[cameras],
         blocks=blocks,
-        by_camera=selection(camera_of_photo, len(cameras)),
+        camera_sums=segment_matrix(camera_of_photo, len(cameras)),
     )
 
 
-def _cuts(photo: Short, count: Index, size: int) -> list[int]:
-    """Points at which blocks begin, and where the last one ends, from the photos (m,) of all observations and how many
-    each point has. Blocks are so large that their photos meet often: each meeting is work of its own."""
-    start = np.cumsum(count) - count
-    pairs = int((count * (count - 1)).sum()) // 2
+def _block_bounds(photo: Short, track_length: Index, size: int) -> list[int]:
+    """First points of the blocks, and the end of the last; `photo` (m,) of the observations, sorted by point."""
+    start = np.cumsum(track_length) - track_length
+    point_pairs = int((track_length * (track_length - 1)).sum()) // 2
     while True:
         cuts = np.flatnonzero(np.diff(start // size, prepend=-1))
-        meetings = 0
+        photo_pairs = 0
         for part in np.split(photo, start[cuts[1:]]):
-            meetings += int(np.count_nonzero(np.bincount(part))) ** 2 // 2
-        if OFTEN * meetings <= pairs or len(cuts) < 2:
-            return [*cuts.tolist(), len(count)]
+            photo_pairs += int(np.count_nonzero(np.bincount(part))) ** 2 // 2
+        if MIN_POINTS_PER_PHOTO_PAIR * photo_pairs <= point_pairs or len(cuts) < 2:
+            return [*cuts.tolist(), len(track_length)]
         size *= 2
 
 
-def _block(points: slice, start: int, point: Short, photo: Short, ones: Array) -> Block:
-    """Of observations that stand from `start` on, already in order."""
+def _point_block(points: slice, start: int, point: Short, photo: Short, ones: Array) -> PointBlock:
+    """The block of observations that begin at row `start`, already in order."""
     runs = np.flatnonzero(np.diff(photo, prepend=-1))
-    bounds = [*runs.tolist(), len(photo)]
+    photo_start = [*runs.tolist(), len(photo)]
     chunks, begin = [], 0
-    for end in range(1, len(bounds)):
-        if end == len(bounds) - 1 or bounds[end + 1] - bounds[begin] > CHUNK:
-            inside = slice(bounds[begin], bounds[end])
-            part = slice(start + inside.start, start + inside.stop)
-            chunks.append(Chunk(part, inside, range(begin, end)))
+    for end in range(1, len(photo_start)):
+        if end == len(photo_start) - 1 or photo_start[end + 1] - photo_start[begin] > CHUNK_SIZE:
+            inside = slice(photo_start[begin], photo_start[end])
+            rows = slice(start + inside.start, start + inside.stop)
+            chunks.append(ObservationChunk(rows, inside, range(begin, end)))
             begin = end
     count = points.stop - points.start
     pointers = np.append(0, np.cumsum(np.bincount(point, minlength=count)))
-    by_point = csr_matrix((ones[: len(point)], in_order(point).astype(np.int32), pointers), shape=(count, len(point)))
-    return Block(points, point, photo[runs].astype(np.int64), bounds, chunks, by_point)
+    columns = integer_lexsort(point).astype(np.int32)
+    point_sums = csr_matrix((ones[: len(point)], columns, pointers), shape=(count, len(point)))
+    return PointBlock(points, point, photo[runs].astype(np.int64), photo_start, chunks, point_sums)

@@ -1,8 +1,8 @@
-"""A reconstruction as plain arrays, what is believed of its cameras, and how it is to be adjusted.
+"""The data of bundle adjustment: the bundle itself, priors of its intrinsics, options and summary.
 
 Intrinsics carry Gaussian priors. Photos of a turntable or of one wall leave focal length, principal point and
-distortion nearly undetermined together; least squares then explains tiny systematic errors of the key points by
-absurd lenses. `Prior.noise_px` is deliberately far larger than the scatter of the key points: such errors do not
+distortion nearly undetermined together; least squares then explains tiny systematic errors of the key points by absurd
+intrinsics. `IntrinsicsPrior.noise_px` is deliberately far larger than the scatter of the key points: such errors do not
 average out, however many there are.
 """
 
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from ..cameras import fisheyes, project
 from .losses import CAUCHY, Loss
-from .reprojection import NEAREST, carry
+from .reprojection import MIN_DEPTH, transform_points
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-CHUNK = 1 << 16
-"""Observations looked at together; bounds memory."""
+ROWS_AT_ONCE = 1 << 16
+"""Observations computed together; bounds memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A reconstruction as plain arrays. Photos without a pose have NaN and no observations."""
+    """Cameras, poses, points and observations as plain arrays. Photos without a pose have NaN and no observations."""
 
     models: tuple[str, ...]
     """COLMAP model name per camera."""
@@ -42,78 +42,84 @@ class Bundle:
     xy: Array
     """(m, 2) observed pixels; observations are sorted by point."""
     photo: Index
+    """(m,) photo of each observation."""
     point: Index
-    """(m,) who sees what."""
+    """(m,) point of each observation."""
     row: Index
-    """(m,) key point of the observation, a row of the collection's stacked key points."""
+    """(m,) key point of each observation, a row of the collection's stacked key points."""
 
 
 @dataclass(frozen=True, eq=False)
 class IntrinsicsPrior:
-    """What is believed of the intrinsics before looking: Gaussians around `mean`; infinite sigma believes nothing."""
+    """Gaussian prior of the intrinsics: noise_px^2 / 2 * sum ((k - mean) / sigma)^2 is added to the cost."""
 
     mean: Array
-    sigma: Array
     """(cameras, 8)."""
+    sigma: Array
+    """(cameras, 8); infinite where nothing is known."""
     noise_px: float = 1.5
+    """Reprojection error that an error of one sigma weighs as much as."""
 
 
 @dataclass(frozen=True)
 class BundleOptions:
-    """What may move, and how to get there."""
+    """What is free in bundle adjustment, its loss, and when it stops. Points and translations are always free."""
 
     focal: bool = True
     principal: bool = False
     distortion: bool = False
     rotations: bool = True
     loss: Loss = CAUCHY
+    """Robust loss of the reprojection errors; `losses.loss_by_name` has them all."""
     loss_px: float = 0.5
-    """Scale of the loss: errors well beyond it hardly pull."""
+    """Scale of the loss: errors well beyond it have little influence."""
     max_iterations: int = 30
+    """Steps tried, including those that were rejected."""
     tolerance: float = 1e-5
-    """Stops when an accepted step lowers the cost by less than this share."""
+    """Stop when an accepted step lowers the cost by less than this fraction of it."""
 
 
 @dataclass(frozen=True)
 class BundleSummary:
+    """Costs and steps of a bundle adjustment."""
+
     initial_cost: float
     final_cost: float
-    """Sum over observations of loss_px**2 / 2 * rho(error**2 / loss_px**2), in square pixels, priors included;
-    errors are divided by sigma where one is given."""
+    """Sum over observations of loss_px^2 / 2 * rho(|error / sigma|^2 / loss_px^2), in square pixels, plus priors."""
     iterations: int
     """Steps tried."""
     costs: tuple[float, ...]
-    """Before the first step, and after each one that was taken."""
+    """Before the first step, and after each one that was accepted."""
 
 
 def camera_points(bundle: Bundle) -> Array:
-    """(m, 3) observed points in the coordinates of the photo that sees them."""
-    return _of_observations(bundle, 3, lambda part: np.stack(_carried(bundle, part), axis=1))
+    """(m, 3) observed points in camera coordinates of the photo that observes them."""
+    return _by_parts(bundle, 3, lambda rows: np.stack(_transformed(bundle, rows), axis=1))
 
 
 def errors_px(bundle: Bundle) -> Array:
     """(m,) reprojection error; infinite for points behind their camera."""
-    return _of_observations(bundle, 1, lambda part: _errors_px(bundle, part)[:, None])[:, 0]
+    return _by_parts(bundle, 1, lambda rows: _errors_px(bundle, rows)[:, None])[:, 0]
 
 
-def _errors_px(bundle: Bundle, part: slice) -> Array:
-    y = np.stack(_carried(bundle, part), axis=1)
-    front = y[:, 2] > NEAREST
+def _errors_px(bundle: Bundle, rows: slice) -> Array:
+    y = np.stack(_transformed(bundle, rows), axis=1)
+    front = y[:, 2] > MIN_DEPTH
     y = np.where(front[:, None], y, 1.0)
-    camera = bundle.camera_of_photo[bundle.photo[part]]
-    offset = project(y, bundle.intrinsics[camera], fisheyes(bundle.models)[camera]) - bundle.xy[part]
+    camera = bundle.camera_of_photo[bundle.photo[rows]]
+    offset = project(y, bundle.intrinsics[camera], fisheyes(bundle.models)[camera]) - bundle.xy[rows]
     return np.where(front, np.hypot(offset[:, 0], offset[:, 1]), np.inf)
 
 
-def _carried(bundle: Bundle, part: slice) -> list[Array]:
+def _transformed(bundle: Bundle, rows: slice) -> list[Array]:
     poses = np.ascontiguousarray(bundle.cam_from_world.reshape(-1, 12).T)
-    return carry(poses[:, bundle.photo[part]], bundle.points.T[:, bundle.point[part]])[1]
+    return transform_points(poses[:, bundle.photo[rows]], bundle.points.T[:, bundle.point[rows]])[1]
 
 
-def _of_observations(bundle: Bundle, width: int, of: Callable[[slice], Array]) -> Array:
-    """(m, width) put together from parts: what is computed on the way is many times as large."""
+def _by_parts(bundle: Bundle, width: int, compute: Callable[[slice], Array]) -> Array:
+    """(m, width) values of all observations, computed part by part: intermediate arrays are many times as large."""
     out = np.empty((len(bundle.xy), width))
-    for begin in range(0, len(out), CHUNK):
-        part = slice(begin, begin + CHUNK)
-        out[part] = of(part)
+    for begin in range(0, len(out), ROWS_AT_ONCE):
+        rows = slice(begin, begin + ROWS_AT_ONCE)
+        out[rows] = compute(rows)
     return out

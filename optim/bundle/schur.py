@@ -1,4 +1,14 @@
-"""Bundle adjustment's damped step: points are eliminated, cameras solved for, points found from them."""
+"""The damped step of bundle adjustment by the Schur complement: points are eliminated, cameras solved for, points found
+by back substitution.
+
+With the normal equations in blocks of cameras (U, gradient g_c), points (V, g_p) and between them (W),
+
+    [ U    W ] [ d_c ]     [ g_c ]            S d_c = -(g_c - W V^-1 g_p),    S = U - W V^-1 W^T
+    [ W^T  V ] [ d_p ] = - [ g_p ],   hence   d_p = -V^-1 (g_p + W^T d_c).
+
+V consists of one 3 x 3 block per point. With V^-1 = R^T R (see packed_cholesky) a point couples its cameras by products
+of L = R W^T, three rows per observation; only photos with common points are coupled.
+"""
 
 from __future__ import annotations
 
@@ -10,244 +20,242 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ..cameras import Vectors
-from .arrowhead import Arrow, Plan, plan, solve
-from .block_products import Pairs, between, in_order, within
-from .normal_equations import System
-from .observation_order import Block, Sights
+from .arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
+from .block_products import CovisiblePairs, integer_lexsort, pairs_between, pairs_within
+from .normal_equations import NormalEquations
+from .observation_order import ObservationOrder, PointBlock
+from .packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
-    """The shared cameras that see the points of a block: all observations of a point in a camera are one view."""
+class CameraPointPairs:
+    """Pairs of a shared camera and a point of a block that it sees: the derivatives of all observations of one point by
+    one camera add up before they are multiplied."""
 
     point: Index
     camera: Index
-    """(v,) sorted by camera, then by point; points are numbered within the block."""
-    bounds: list[int]
-    """(k + 1,) camera i has the views from bounds[i] to bounds[i + 1]."""
-    by_view: csr_matrix
-    """(v, m) for sums over observations."""
-    photo_pairs: Pairs
-    """Of observations and views; rows are photos of the block."""
-    pairs: Pairs
+    """(v,) sorted by camera, then by point; points are counted within the block."""
+    camera_start: list[int]
+    """(k + 1,) camera i has the pairs camera_start[i] to camera_start[i + 1]."""
+    observation_sums: csr_matrix
+    """(v, m) segment matrix: sums over the observations of each pair."""
+    photo_camera: CovisiblePairs
+    """Observations and camera-point pairs of the same point; rows are positions in PointBlock.photos."""
+    camera_camera: CovisiblePairs
+    """Camera-point pairs of the same point."""
 
 
 @dataclass(frozen=True, eq=False)
-class Meetings:
-    """Who meets whom over the points of a block."""
+class CovisibilityBlock:
+    """Which photos and shared cameras the points of a block couple."""
 
-    photo_pairs: Pairs
+    photo_photo: CovisiblePairs
+    """Observations of the same point; rows and columns are positions in PointBlock.photos."""
     place: Index
-    """(groups,) which block of the reduced system each group of these pairs belongs to."""
-    views: Views | None
+    """(groups,) the off-diagonal block of the reduced system that each group of these pairs is subtracted from."""
+    shared_cameras: CameraPointPairs | None
     """None where no camera is shared."""
 
 
 @dataclass(frozen=True, eq=False)
-class Structure:
-    """Who meets whom in the reduced system: found once, used in every step."""
+class SchurStructure:
+    """Sparsity structure of the reduced system: found once, used in every step."""
 
-    meetings: list[Meetings]
-    """One for each block of the sights."""
-    plan: Plan
+    blocks: list[CovisibilityBlock]
+    """One for each block of points."""
+    plan: SolvePlan
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class BundleStep:
     """Changes of all unknowns."""
 
     photos: Array
     """(c, d)."""
     cameras: Array
-    """(k, q)."""
+    """(k, q) of shared cameras."""
     points: Array
     """(3, p)."""
 
 
-def structure(sights: Sights, pose: int, lens: int) -> Structure:
-    """Of problems with so many unknowns per pose and per camera."""
-    shared = lens > 0 and not sights.own
-    c = len(sights.photos)
-    met, views, codes = [], [], []
-    for block in sights.blocks:
-        run = np.repeat(np.arange(len(block.photos)), np.diff(block.bounds))
-        pairs = within(block.point, run)
-        met.append(pairs)
+@dataclass(frozen=True, eq=False)
+class ReducedSystem:
+    """S d_c = right: the system of photos and shared cameras after elimination of the points."""
+
+    matrix: ArrowheadSystem
+    right: Array
+    root: Array
+    """(6, p) the inverse Cholesky factors R of the points."""
+
+
+def schur_structure(order: ObservationOrder, pose_size: int, intrinsics_size: int) -> SchurStructure:
+    """Find which blocks of the reduced system are not zero, for so many unknowns per pose and per camera."""
+    shared = intrinsics_size > 0 and not order.camera_per_photo
+    c = len(order.photos)
+    photo_photo, shared_cameras, codes = [], [], []
+    for block in order.blocks:
+        position = np.repeat(np.arange(len(block.photos)), np.diff(block.photo_start))
+        pairs = pairs_within(block.point, position)
+        photo_photo.append(pairs)
         codes.append(block.photos[pairs.row] * c + block.photos[pairs.column])
-        views.append(_views(block, run, sights.camera_of_photo[block.photos], len(sights.cameras)) if shared else None)
+        camera_of_photo = order.camera_of_photo[block.photos]
+        shared_cameras.append(
+            _camera_point_pairs(block, position, camera_of_photo, len(order.cameras)) if shared else None
+        )
     every = np.sort(np.concatenate([np.zeros(0, np.int64), *codes]))
     every = every[np.diff(every, prepend=-1) > 0]
-    row, column = every // c, every % c
-    place = [np.searchsorted(every, own) for own in codes]
-    size, border = pose + (0 if shared else lens), len(sights.cameras) * lens if shared else 0
-    return Structure(
-        [Meetings(*each) for each in zip(met, place, views, strict=True)], plan(row, column, c, size, border)
+    place = [np.searchsorted(every, code) for code in codes]
+    size = pose_size + (0 if shared else intrinsics_size)
+    border = len(order.cameras) * intrinsics_size if shared else 0
+    return SchurStructure(
+        [CovisibilityBlock(*each) for each in zip(photo_photo, place, shared_cameras, strict=True)],
+        plan_solve(every // c, every % c, c, size, border),
     )
 
 
-def _views(block: Block, run: Index, camera_of_photo: Index, cameras: int) -> Views:
-    """Of observations of these photos of the block (m,), which have these cameras (r,)."""
-    camera = camera_of_photo[run]
-    order = in_order(block.point, camera)
+def _camera_point_pairs(block: PointBlock, position: Index, camera_of_photo: Index, cameras: int) -> CameraPointPairs:
+    """From the position of each observation's photo in the block (m,) and the cameras of its photos (r,)."""
+    camera = camera_of_photo[position]
+    order = integer_lexsort(block.point, camera)
     point, camera = block.point[order].astype(np.int64), camera[order]
     first = np.flatnonzero((np.diff(point, prepend=-1) != 0) | (np.diff(camera, prepend=-1) != 0))
     m = len(order)
-    by_view = csr_matrix((np.ones(m), order.astype(np.int32), np.append(first, m)), shape=(len(first), m))
+    observation_sums = csr_matrix((np.ones(m), order.astype(np.int32), np.append(first, m)), shape=(len(first), m))
     point, camera = point[first], camera[first]
-    bounds = np.searchsorted(camera, np.arange(cameras + 1)).tolist()
-    return Views(point, camera, bounds, by_view, between(block.point, run, point, camera), within(point, camera))
+    return CameraPointPairs(
+        point=point,
+        camera=camera,
+        camera_start=np.searchsorted(camera, np.arange(cameras + 1)).tolist(),
+        observation_sums=observation_sums,
+        photo_camera=pairs_between(block.point, position, point, camera),
+        camera_camera=pairs_within(point, camera),
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class Reduced:
-    """The system of photos and cameras that remains when the points are eliminated."""
-
-    arrow: Arrow
-    right: Array
-    root: Array
-    """(6, p) inverse roots of the points."""
-
-
-def reduced(parts: Structure, system: System, damping: float) -> Reduced:
-    """Of the damped system."""
-    sights = system.at.sights
-    c, d = system.photo_gradient.shape
-    k, q = system.camera_gradient.shape
-    root = inverse_roots(damped_points(system.point, damping))
-    pull = times(root, system.point_gradient)
-    photo, photo_right = damped(system.photo, damping), -system.photo_gradient
-    camera, camera_right = damped(system.camera, damping), -system.camera_gradient
-    off = np.zeros((len(parts.plan.row), d, d))
-    mixed, corner = np.zeros((c, k, d, q)), np.zeros((k, k, q, q))
+def reduced_system(structure: SchurStructure, equations: NormalEquations, damping: float) -> ReducedSystem:
+    """Eliminate the points from damped normal equations."""
+    order, plan = equations.problem.order, structure.plan
+    c, d = equations.photo_gradient.shape
+    k, q = equations.camera_gradient.shape
+    root = inverse_cholesky(damp_points(equations.point, damping))
+    gradient = multiply_lower(root, equations.point_gradient)
+    photo, photo_right = damp_blocks(equations.photo, damping), -equations.photo_gradient
+    camera, camera_right = damp_blocks(equations.camera, damping), -equations.camera_gradient
+    off_diagonal = np.zeros((len(plan.row), d, d))
+    border, corner = np.zeros((c, k, d, q)), np.zeros((k, k, q, q))
     if k:
-        mixed[np.arange(c), sights.camera_of_photo] = system.mixed
-    for block, met in zip(sights.blocks, parts.meetings, strict=True):
-        own_root, own_pull = root[:, block.points], np.ascontiguousarray(pull[:, block.points].T)
-        seen, through_lens = _derivatives(system, block, own_root)
-        _take(photo, photo_right, block.photos, block.bounds, seen, own_pull[block.point])
-        off[met.place] -= met.photo_pairs.products(seen, seen)
-        if met.views is not None:
-            views = met.views
-            lens = np.asarray(views.by_view @ through_lens).reshape(-1, 3, q).transpose(1, 2, 0)
-            lens = np.ascontiguousarray(times(own_root[:, None, views.point], lens).transpose(2, 0, 1))
-            _take(camera, camera_right, np.arange(k), views.bounds, lens, own_pull[views.point])
-            pairs = views.photo_pairs
-            mixed[block.photos[pairs.row], pairs.column] -= pairs.products(seen, lens)
-            corner[views.pairs.row, views.pairs.column] -= views.pairs.products(lens, lens)
+        border[np.arange(c), order.camera_of_photo] = equations.photo_camera
+    for block, covisible in zip(order.blocks, structure.blocks, strict=True):
+        block_root, block_gradient = root[:, block.points], np.ascontiguousarray(gradient[:, block.points].T)
+        by_photo, w_camera = _point_derivatives(equations, block, block_root)
+        _eliminate(photo, photo_right, block.photos, block.photo_start, by_photo, block_gradient[block.point])
+        off_diagonal[covisible.place] -= covisible.photo_photo.sum_products(by_photo, by_photo)
+        if covisible.shared_cameras is not None:
+            pairs = covisible.shared_cameras
+            by_camera = np.asarray(pairs.observation_sums @ w_camera).reshape(-1, 3, q).transpose(1, 2, 0)
+            by_camera = multiply_lower(block_root[:, None, pairs.point], by_camera)
+            by_camera = np.ascontiguousarray(by_camera.transpose(2, 0, 1))
+            _eliminate(camera, camera_right, np.arange(k), pairs.camera_start, by_camera, block_gradient[pairs.point])
+            photo_camera, camera_camera = pairs.photo_camera, pairs.camera_camera
+            border[block.photos[photo_camera.row], photo_camera.column] -= photo_camera.sum_products(
+                by_photo, by_camera
+            )
+            corner[camera_camera.row, camera_camera.column] -= camera_camera.sum_products(by_camera, by_camera)
     corner += corner.transpose(1, 0, 3, 2)
     corner[np.arange(k), np.arange(k)] = camera
-    twice = parts.plan.row == parts.plan.column  # photos that see a point more than once
-    np.add.at(photo, parts.plan.row[twice], off[twice] + off[twice].transpose(0, 2, 1))
-    off[twice] = 0.0
-    arrow = Arrow(
+    twice = plan.row == plan.column  # photos that see a point more than once couple with themselves
+    np.add.at(photo, plan.row[twice], off_diagonal[twice] + off_diagonal[twice].transpose(0, 2, 1))
+    off_diagonal[twice] = 0.0
+    matrix = ArrowheadSystem(
         diagonal=photo,
-        off=off,
-        border=mixed.transpose(0, 2, 1, 3).reshape(c * d, k * q),
+        off_diagonal=off_diagonal,
+        border=border.transpose(0, 2, 1, 3).reshape(c * d, k * q),
         corner=corner.transpose(0, 2, 1, 3).reshape(k * q, k * q),
     )
-    return Reduced(arrow, np.concatenate([photo_right.ravel(), camera_right.ravel()]), root)
+    return ReducedSystem(matrix, np.concatenate([photo_right.ravel(), camera_right.ravel()]), root)
 
 
-def step(parts: Structure, system: System, damping: float) -> Step | None:
-    """Of Levenberg and Marquardt, or None where the system cannot be solved."""
-    found = reduced(parts, system, damping)
-    solution = solve(parts.plan, found.arrow, found.right)
+def solve_step(structure: SchurStructure, equations: NormalEquations, damping: float) -> BundleStep | None:
+    """Solve the damped normal equations for one step of Levenberg-Marquardt; None where the reduced system is not
+    positive definite."""
+    reduced = reduced_system(structure, equations, damping)
+    solution = solve_arrowhead(structure.plan, reduced.matrix, reduced.right)
     if solution is None:
         return None
-    photos, cameras = np.split(solution, [system.photo_gradient.size])
-    photos, cameras = photos.reshape(system.photo_gradient.shape), cameras.reshape(system.camera_gradient.shape)
-    changes = np.concatenate([photos, cameras[system.at.sights.camera_of_photo]], axis=1) if len(cameras) else photos
-    return Step(photos, cameras, -times_transposed(found.root, times(found.root, _pull(system, changes))))
+    photos, cameras = np.split(solution, [equations.photo_gradient.size])
+    photos, cameras = photos.reshape(equations.photo_gradient.shape), cameras.reshape(equations.camera_gradient.shape)
+    camera_of_photo = equations.problem.order.camera_of_photo
+    changes = np.concatenate([photos, cameras[camera_of_photo]], axis=1) if len(cameras) else photos
+    gradient = multiply_lower(reduced.root, _point_gradients_after(equations, changes))
+    return BundleStep(photos, cameras, -multiply_lower_transposed(reduced.root, gradient))
 
 
-def damped(blocks: Array, damping: float) -> Array:
-    """Blocks with their diagonal enlarged (Marquardt), and kept invertible where nothing is observed."""
+def damp_blocks(blocks: Array, damping: float) -> Array:
+    """Blocks (n, d, d) with their diagonal times 1 + damping (Marquardt)."""
     out = blocks.copy()
     i = np.arange(blocks.shape[1])
-    out[:, i, i] = _grown(blocks[:, i, i], damping)
+    out[:, i, i] = _damp_diagonal(blocks[:, i, i], damping)
     return out
 
 
-def damped_points(point: Vectors, damping: float, xp: Any = np) -> Vectors:
-    """Likewise of upper triangles (6, p), of numpy or torch."""
+def damp_points(point: Vectors, damping: float, xp: Any = np) -> Vectors:
+    """The same of packed upper triangles (6, p), of numpy or torch."""
     a, b, c, d, e, f = point
-    return xp.stack([_grown(a, damping, xp), b, c, _grown(d, damping, xp), e, _grown(f, damping, xp)])
+    return xp.stack(
+        [_damp_diagonal(a, damping, xp), b, c, _damp_diagonal(d, damping, xp), e, _damp_diagonal(f, damping, xp)]
+    )
 
 
-def _grown(diagonal: Vectors, damping: float, xp: Any = np) -> Vectors:
+def _damp_diagonal(diagonal: Vectors, damping: float, xp: Any = np) -> Vectors:
+    """One is added where nothing is observed, so that the matrix stays invertible and the unknown where it is."""
     return diagonal * (1.0 + damping) + xp.where(diagonal > 0, 1e-12 * diagonal, xp.ones_like(diagonal))
 
 
-def inverse_roots(point: Vectors, xp: Any = np) -> Vectors:
-    """(6, p) inverses of the lower Cholesky factors, row by row, of upper triangles (6, p)."""
-    a, b, c, d, e, f = point
-    x = 1.0 / xp.sqrt(a)
-    low_1, low_2 = b * x, c * x
-    # What rounding may leave of a pivot must stay positive.
-    y = 1.0 / xp.sqrt(xp.maximum(d - low_1 * low_1, 1e-15 * d))
-    low_3 = (e - low_2 * low_1) * y
-    z = 1.0 / xp.sqrt(xp.maximum(f - low_2 * low_2 - low_3 * low_3, 1e-15 * f))
-    yx = -low_1 * x * y
-    return xp.stack([x, yx, y, -(low_2 * x + low_3 * yx) * z, -low_3 * y * z, z])
-
-
-def times(root: Array, w: Array) -> Array:
-    """Lower triangular matrices (6, ...) times w (3, ...)."""
-    out = np.empty_like(w)
-    np.multiply(root[0], w[0], out=out[0])
-    np.multiply(root[1], w[0], out=out[1])
-    out[1] += root[2] * w[1]
-    np.multiply(root[3], w[0], out=out[2])
-    out[2] += root[4] * w[1]
-    out[2] += root[5] * w[2]
-    return out
-
-
-def times_transposed(root: Array, w: Array) -> Array:
-    """Their transposes times w."""
-    return np.stack([root[0] * w[0] + root[1] * w[1] + root[3] * w[2], root[2] * w[1] + root[4] * w[2], root[5] * w[2]])
-
-
-def _derivatives(system: System, block: Block, root: Array) -> tuple[Array, Array]:
-    """Derivatives (m, 3, d) between points and photos, in the coordinates in which points are uncorrelated, and those
-    between points and shared cameras, (m, 3 q), as they are."""
-    d, q = system.photo_gradient.shape[1], system.camera_gradient.shape[1]
-    seen, lens = np.empty((len(block.point), 3, d)), np.empty((len(block.point), 3 * q))
+def _point_derivatives(equations: NormalEquations, block: PointBlock, root: Array) -> tuple[Array, Array]:
+    """L = R J_point^T J_photo (m, 3, d) of each observation, and J_point^T J_camera (m, 3 q) by shared cameras, which
+    is multiplied by R later, once it is summed."""
+    d, q = equations.photo_gradient.shape[1], equations.camera_gradient.shape[1]
+    by_photo, w_camera = np.empty((len(block.point), 3, d)), np.empty((len(block.point), 3 * q))
     for chunk in block.chunks:
-        rows = system.at.rows(block, chunk)
-        cross = rows.by_point[0, :, None] * rows.by_camera[0, :-1]
-        for along, row in zip(rows.by_point[1:], rows.by_camera[1:], strict=True):
-            cross += along[:, None] * row[:-1]
-        own = root[:, None, block.point[chunk.inside]]
-        seen[chunk.inside] = times(own, cross[:, :d]).transpose(2, 0, 1)
+        rows = equations.problem.residual_rows(block, chunk)
+        w = rows.j_point[0, :, None] * rows.j_camera[0]
+        for j_point, j_camera in zip(rows.j_point[1:], rows.j_camera[1:], strict=True):
+            w += j_point[:, None] * j_camera
+        chunk_root = root[:, None, block.point[chunk.rows_in_block]]
+        by_photo[chunk.rows_in_block] = multiply_lower(chunk_root, w[:, :d]).transpose(2, 0, 1)
         if q:
-            lens[chunk.inside] = cross[:, d:].reshape(3 * q, -1).T
-    return seen, lens
+            w_camera[chunk.rows_in_block] = w[:, d:].reshape(3 * q, -1).T
+    return by_photo, w_camera
 
 
-def _take(own: Array, right: Array, owner: Index, bounds: list[int], seen: Array, pull: Array) -> None:
-    """What eliminating the points takes from each owner's block (n, d, d), and adds to its right side (n, d)."""
-    d = seen.shape[2]
-    flat, pulls = seen.reshape(-1, d), pull.ravel()
-    for i, begin, end in zip(owner.tolist(), bounds, bounds[1:], strict=False):
+def _eliminate(
+    diagonal: Array, right: Array, owner: Index, start: list[int], derivatives: Array, gradient: Array
+) -> None:
+    """Subtract L^T L from the diagonal block (d, d), and add L^T R g_p to the right side (d,), of each owner, in place.
+
+    Owner owner[i] has the derivatives L (n, 3, d) and gradients R g_p (n, 3) from start[i] to start[i + 1].
+    """
+    d = derivatives.shape[2]
+    flat, flat_gradient = derivatives.reshape(-1, d), gradient.ravel()
+    for i, begin, end in zip(owner.tolist(), start, start[1:], strict=False):
         rows = slice(3 * begin, 3 * end)
-        own[i] -= np.dot(flat[rows].T, flat[rows])
-        right[i] += np.dot(flat[rows].T, pulls[rows])
+        diagonal[i] -= np.dot(flat[rows].T, flat[rows])
+        right[i] += np.dot(flat[rows].T, flat_gradient[rows])
 
 
-def _pull(system: System, changes: Array) -> Array:
-    """(3, p) gradients of the points after changes of the photos and their cameras (c, pose + lens)."""
-    sights = system.at.sights
-    out = np.empty_like(system.point_gradient)
-    for block in sights.blocks:
-        pulls = np.empty((len(block.point), 3))
+def _point_gradients_after(equations: NormalEquations, changes: Array) -> Array:
+    """(3, p) g_p + W^T d_c, for changes (c, pose + intrinsics) of the photos and their cameras."""
+    order = equations.problem.order
+    out = np.empty_like(equations.point_gradient)
+    for block in order.blocks:
+        gradients = np.empty((len(block.point), 3))
         for chunk in block.chunks:
-            rows = system.at.rows(block, chunk)
-            change = changes.T[:, sights.photo[chunk.part]]
-            residual = rows.by_camera[:, -1] + np.einsum("rjn,jn->rn", rows.by_camera[:, :-1], change)
-            pulls[chunk.inside] = np.einsum("rin,rn->ni", rows.by_point, residual)
-        out[:, block.points] = np.asarray(block.by_point @ pulls).T
+            rows = equations.problem.residual_rows(block, chunk)
+            change = changes.T[:, order.photo[chunk.rows]]
+            residual = rows.residual + np.einsum("rjn,jn->rn", rows.j_camera, change)
+            gradients[chunk.rows_in_block] = np.einsum("rin,rn->ni", rows.j_point, residual)
+        out[:, block.points] = np.asarray(block.point_sums @ gradients).T
     return out

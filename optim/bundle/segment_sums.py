@@ -1,4 +1,8 @@
-"""Sums over who owns what, as normal equations of cameras and points need them."""
+"""Segment sums: rows of an array added up by owner, as normal equations of cameras and points need them.
+
+As products with a sparse matrix of zeros and ones, which is several times faster than numpy's add.at and adds in a
+fixed order.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,12 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
-def selection(owner: Index, owners: int) -> csr_matrix:
-    """(owners, m) zeros and ones: who owns what. For `sums`."""
+def segment_matrix(owner: Index, owners: int) -> csr_matrix:
+    """(owners, m) matrix S with S[owner[i], i] = 1, so that S @ values sums the rows of values (m, ...) by owner."""
     return csr_matrix((np.ones(len(owner)), (owner, np.arange(len(owner)))), shape=(owners, len(owner)))
 
 
-def sums(selected: csr_matrix, values: Array) -> Array:
-    """Sums of values (m, ...) over what each row of a selection (n, m) holds, several times faster than add.at."""
-    rows, shape = selected.shape[0], values.shape[1:]
-    return np.asarray(selected @ values.reshape(len(values), int(np.prod(shape)))).reshape(rows, *shape)
+def segment_sums(matrix: csr_matrix, values: Array) -> Array:
+    """(owners, ...) sums of values (m, ...) of any shape by a segment matrix (owners, m)."""
+    owners, shape = matrix.shape[0], values.shape[1:]
+    return np.asarray(matrix @ values.reshape(len(values), int(np.prod(shape)))).reshape(owners, *shape)

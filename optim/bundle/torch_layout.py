@@ -1,4 +1,4 @@
-"""How the observations of an adjustment lie on a device of torch, and sums over them in a fixed order."""
+"""The observations of a bundle adjustment in the memory of a torch device, and segment sums in a fixed order."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .objective import Objective
-from .reprojection import Freedom, Noise
+from .reprojection import FreeParameters, ObservationNoise
 
-CHUNK = 1 << 18
-"""Observations at a time: what arises between them and the sums takes some hundred megabytes."""
+TORCH_CHUNK_SIZE = 1 << 18
+"""Observations linearized together: intermediate tensors take some hundred megabytes."""
 
 
-class Segments:
-    """Sums over runs of rows that belong together, after sorting where they do not lie so."""
+class TorchSegmentSums:
+    """Sums of rows by owner, sorted by owner first where they are not; their order, and so their bits, are fixed."""
 
     def __init__(self, owner: NDArray[np.int64], owners: int, device: torch.device) -> None:
         counts = np.bincount(owner, minlength=owners)
@@ -35,60 +35,60 @@ class Segments:
         return summed.reshape(len(self.lengths), *rows.shape[1:])
 
 
-class Layout:
-    """What an adjustment, whose sights are one block, needs on the device and never changes."""
+class TorchLayout:
+    """The constant part of an objective whose observations are one block, on the device."""
 
-    def __init__(self, task: Objective, device: torch.device, points: int) -> None:
+    def __init__(self, objective: Objective, device: torch.device, points: int) -> None:
         self.device = device
-        sights, free = task.sights, task.free
-        self.shared = free.lens > 0 and not sights.own
-        photo, point = sights.photo.astype(np.int64), sights.point
-        camera = sights.camera_of_photo[photo]
-        self.photo, self.point, self.camera = (self.sent(v) for v in (photo, point, camera))
-        self.xy = self.sent(sights.xy)
-        self.fisheye = self.sent(sights.fisheye) if sights.fisheye.any() else None
-        columns = tuple(
-            tuple((i, share if isinstance(share, float) else self.sent(share)) for i, share in parts)
-            for parts in free.columns
+        order, free = objective.order, objective.free
+        self.shared = free.intrinsics_size > 0 and not order.camera_per_photo
+        photo, point = order.photo.astype(np.int64), order.point
+        camera = order.camera_of_photo[photo]
+        self.photo, self.point, self.camera = (self.to_device(v) for v in (photo, point, camera))
+        self.xy = self.to_device(order.xy)
+        self.fisheye = self.to_device(order.fisheye) if order.fisheye.any() else None
+        intrinsics = tuple(
+            tuple((i, share if isinstance(share, float) else self.to_device(share)) for i, share in parts)
+            for parts in free.intrinsics
         )
-        self.free: Freedom = replace(free, columns=columns)
-        self.noise: Noise = task.noise.each(self.sent)
-        self.by_point = Segments(point, points, device)
-        self.by_camera = Segments(np.sort(sights.camera_of_photo), len(sights.cameras), device)
-        self.photos_by_camera = self.sent(np.argsort(sights.camera_of_photo, kind="stable"))
-        self.camera_of_photo = self.sent(sights.camera_of_photo)
-        self.chunks = self._chunks(photo, len(sights.photos))
+        self.free: FreeParameters = replace(free, intrinsics=intrinsics)
+        self.noise: ObservationNoise = objective.noise.map(self.to_device)
+        self.point_sums = TorchSegmentSums(point, points, device)
+        self._photo_sums_by_camera = TorchSegmentSums(np.sort(order.camera_of_photo), len(order.cameras), device)
+        self.photos_by_camera = self.to_device(np.argsort(order.camera_of_photo, kind="stable"))
+        self.camera_of_photo = self.to_device(order.camera_of_photo)
+        self.chunks = self._chunks(photo, len(order.photos))
         if self.shared:
             key = camera * points + point
-            pairs, view = np.unique(key, return_inverse=True)
-            self.by_view = Segments(view, len(pairs), device)
-            self.view_camera, self.view_point = self.sent(pairs // points), self.sent(pairs % points)
-            self.views_by_camera = Segments(pairs // points, len(sights.cameras), device)
-            self.views_by_point = Segments(pairs % points, points, device)
+            pairs, pair_of_observation = np.unique(key, return_inverse=True)  # pairs of a camera and a point
+            self.pair_sums = TorchSegmentSums(pair_of_observation, len(pairs), device)
+            self.pair_camera, self.pair_point = self.to_device(pairs // points), self.to_device(pairs % points)
+            self.pair_sums_by_camera = TorchSegmentSums(pairs // points, len(order.cameras), device)
+            self.pair_sums_by_point = TorchSegmentSums(pairs % points, points, device)
 
-    def sent(self, values: NDArray[np.generic]) -> Tensor:
+    def to_device(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
     def empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float64, device=self.device)
 
-    def lenses(self, intrinsics: Tensor, part: slice) -> tuple[Tensor, Tensor | bool]:
-        """Intrinsics (8, n) of some observations, out of (8, k), and which are of fisheyes."""
+    def observed_intrinsics(self, intrinsics: Tensor, part: slice) -> tuple[Tensor, Tensor | bool]:
+        """Intrinsics (8, n) of some observations, from (8, k), and whether each is a fisheye."""
         camera = self.camera[part]
         return intrinsics[:, camera], False if self.fisheye is None else self.fisheye[camera]
 
     def camera_sums(self, of_photos: Tensor) -> Tensor:
         """(k, ...) sums over the photos of each camera."""
-        return self.by_camera(of_photos[self.photos_by_camera])
+        return self._photo_sums_by_camera(of_photos[self.photos_by_camera])
 
-    def _chunks(self, photo: NDArray[np.int64], photos: int) -> list[tuple[slice, tuple[slice, Segments]]]:
-        """Runs of observations, of the photos that they belong to, and sums over the latter."""
+    def _chunks(self, photo: NDArray[np.int64], photos: int) -> list[tuple[slice, tuple[slice, TorchSegmentSums]]]:
+        """Chunks of observations of consecutive photos: their rows, their photos, and the sums by photo."""
         bounds = np.searchsorted(photo, np.arange(photos + 1)).tolist()
         out, begin = [], 0
         for end in range(1, len(bounds)):
-            if end == len(bounds) - 1 or bounds[end + 1] - bounds[begin] > CHUNK:
+            if end == len(bounds) - 1 or bounds[end + 1] - bounds[begin] > TORCH_CHUNK_SIZE:
                 part = slice(bounds[begin], bounds[end])
                 owner = photo[part] - begin
-                out.append((part, (slice(begin, end), Segments(owner, end - begin, self.device))))
+                out.append((part, (slice(begin, end), TorchSegmentSums(owner, end - begin, self.device))))
                 begin = end
         return out

@@ -1,7 +1,8 @@
-"""The damped step of bundle adjustment by torch: points are eliminated, cameras found by conjugate gradients.
+"""The damped step of bundle adjustment in torch: points are eliminated, cameras found by conjugate gradients.
 
-The reduced system is never formed. Multiplying by it is a walk from the cameras to the points and back, over
-derivatives that lie in memory in the order of the photos; a GPU does that in the time that it takes to read them twice.
+The Schur complement S = U - W V^-1 W^T is never formed. S x is computed from the right, from cameras to points and
+back, with L = R W^T (see schur) stored per observation in the order of the photos: a GPU takes as long as it takes to
+read L twice.
 """
 
 from __future__ import annotations
@@ -11,64 +12,68 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .schur import damped, damped_points, inverse_roots
-from .torch_layout import Layout
+from .packed_cholesky import inverse_cholesky
+from .schur import damp_blocks, damp_points
+from .torch_layout import TorchLayout
 
-PRECISION = 1e-2
-"""Share of the right side that conjugate gradients may leave, in the norm of the preconditioner."""
+TORCH_CG_TOLERANCE = 1e-2
+"""Relative residual, in the norm of the preconditioner, at which conjugate gradients stop."""
 
-MOST_ROUNDS = 300
+TORCH_CG_MAX_ITERATIONS = 300
 
-ROUNDS_UNSEEN = 4
-"""Rounds between two looks at whether it is enough: a look waits for the device, which could go on meanwhile."""
+ITERATIONS_PER_CHECK = 4
+"""Iterations between two tests for convergence: a test waits for the device, which could go on meanwhile."""
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
-    """Normal equations at one state, as normal_equations.System; derivatives of observations come first."""
+class TorchNormalEquations:
+    """As normal_equations.NormalEquations, and the blocks W between points and photos or shared cameras as well."""
 
     photo: Tensor
     photo_gradient: Tensor
     camera: Tensor
     camera_gradient: Tensor
-    mixed: Tensor
+    photo_camera: Tensor
     point: Tensor
     point_gradient: Tensor
-    cross: Tensor
-    """(m, 3, d)."""
-    camera_cross: Tensor
-    """(v, 3, q)."""
+    w_photo: Tensor
+    """(m, 3, d) J_point^T J_photo of each observation."""
+    w_camera: Tensor
+    """(v, 3, q) the same of pairs of a shared camera and a point, summed over their observations."""
 
 
-class Reduced:
-    """The system of photos and cameras that remains when the points are eliminated."""
+class ImplicitSchurComplement:
+    """The system of photos and cameras after elimination of the points, known by its products with vectors."""
 
-    def __init__(self, layout: Layout, linear: Linear, damping: float) -> None:
-        self.layout, self.linear = layout, linear
-        self.photo, self.camera = (_damped(blocks, damping) for blocks in (linear.photo, linear.camera))
-        self.root = inverse_roots(damped_points(linear.point, damping, torch), torch)
-        self.pull = self._lower(linear.point_gradient)
-        self.seen = self._whitened(linear.cross, layout.point)
-        self.lens = self._whitened(linear.camera_cross, layout.view_point) if layout.shared else linear.camera_cross
+    def __init__(self, layout: TorchLayout, equations: TorchNormalEquations, damping: float) -> None:
+        self.layout, self.equations = layout, equations
+        self.photo, self.camera = (_damped(blocks, damping) for blocks in (equations.photo, equations.camera))
+        self.root = inverse_cholesky(damp_points(equations.point, damping, torch), torch)
+        self.gradient = self._multiply_root(equations.point_gradient)
+        self.by_photo = self._multiply_root_rows(equations.w_photo, layout.point)
+        self.by_camera = equations.w_camera
+        if layout.shared:
+            self.by_camera = self._multiply_root_rows(equations.w_camera, layout.pair_point)
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        """Conjugate gradients, preconditioned by the blocks of photos and cameras."""
-        taken_photo, taken_camera = self._to_blocks(self.pull.T)
-        residual = (taken_photo - self.linear.photo_gradient, taken_camera - self.linear.camera_gradient)
+        """Changes of photos (c, d) and shared cameras (k, q), by conjugate gradients preconditioned by
+        the diagonal blocks."""
+        photo, camera = self._to_blocks(self.gradient.T)
+        residual = (photo - self.equations.photo_gradient, camera - self.equations.camera_gradient)
         inverse = self._preconditioner()
         x = (torch.zeros_like(residual[0]), torch.zeros_like(residual[1]))
         z = _times(inverse, residual)
         direction, energy = z, _dot(residual, z)
-        target = PRECISION**2 * energy
+        target = TORCH_CG_TOLERANCE**2 * energy
         going = energy > target
-        for turn in range(MOST_ROUNDS):
-            if turn % ROUNDS_UNSEEN == 0 and not bool(going):
+        for iteration in range(TORCH_CG_MAX_ITERATIONS):
+            if iteration % ITERATIONS_PER_CHECK == 0 and not bool(going):
                 break
-            moved = self._times(direction)
-            curvature = _dot(direction, moved)
+            product = self._times(direction)
+            curvature = _dot(direction, product)
             going = going & (curvature > 0.0)
-            length = torch.where(going, energy / curvature, 0.0)  # rounds that nobody asked for change nothing
-            x, residual = _plus(x, length, direction), _plus(residual, -length, moved)
+            length = torch.where(going, energy / curvature, 0.0)  # iterations after convergence change nothing
+            x, residual = _plus(x, length, direction), _plus(residual, -length, product)
             z = _times(inverse, residual)
             before, energy = energy, _dot(residual, z)
             direction = _plus(z, torch.where(going, energy / before, 0.0), direction)
@@ -76,60 +81,62 @@ class Reduced:
         return x
 
     def points(self, photos: Tensor, cameras: Tensor) -> Tensor:
-        """(3, p) changes of the points that follow."""
-        a, b, c = (self.pull.T + self._to_points(photos, cameras)).T
+        """(3, p) changes of the points, by back substitution."""
+        a, b, c = (self.gradient.T + self._to_points(photos, cameras)).T
         r = self.root
         return -torch.stack([r[0] * a + r[1] * b + r[3] * c, r[2] * b + r[4] * c, r[5] * c])
 
     def _times(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        taken = self._to_blocks(self._to_points(*x))
+        """S x."""
+        eliminated = self._to_blocks(self._to_points(*x))
         photo, camera = _times((self.photo, self.camera), x)
         if self.layout.shared:
-            mixed = self.linear.mixed
-            photo = photo + (mixed * x[1][self.layout.camera_of_photo][:, None, :]).sum(2)
-            camera = camera + self.layout.camera_sums((mixed * x[0][:, :, None]).sum(1))
-        return photo - taken[0], camera - taken[1]
+            photo_camera = self.equations.photo_camera
+            photo = photo + (photo_camera * x[1][self.layout.camera_of_photo][:, None, :]).sum(2)
+            camera = camera + self.layout.camera_sums((photo_camera * x[0][:, :, None]).sum(1))
+        return photo - eliminated[0], camera - eliminated[1]
 
     def _to_points(self, photos: Tensor, cameras: Tensor) -> Tensor:
-        """(p, 3) what changes of photos and cameras do to the points."""
+        """(p, 3) L x, summed by point."""
         layout = self.layout
-        out = layout.by_point((self.seen * photos[layout.photo][:, None, :]).sum(2))
+        out = layout.point_sums((self.by_photo * photos[layout.photo][:, None, :]).sum(2))
         if layout.shared:
-            out = out + layout.views_by_point((self.lens * cameras[layout.view_camera][:, None, :]).sum(2))
+            out = out + layout.pair_sums_by_point((self.by_camera * cameras[layout.pair_camera][:, None, :]).sum(2))
         return out
 
     def _to_blocks(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """What changes of the points do to photos and cameras."""
+        """L^T times vectors of the points (p, 3), summed by photo and by shared camera."""
         layout = self.layout
-        back = (self.seen * points[layout.point][:, :, None]).sum(1)
+        back = (self.by_photo * points[layout.point][:, :, None]).sum(1)
         photos = torch.cat([reduce(back[part]) for part, (_, reduce) in layout.chunks])
         if not layout.shared:
-            return photos, self.linear.camera_gradient
-        return photos, layout.views_by_camera((self.lens * points[layout.view_point][:, :, None]).sum(1))
+            return photos, self.equations.camera_gradient
+        return photos, layout.pair_sums_by_camera((self.by_camera * points[layout.pair_point][:, :, None]).sum(1))
 
     def _preconditioner(self) -> tuple[Tensor, Tensor]:
         layout = self.layout
-        own = [reduce(_squares(self.seen[part])) for part, (_, reduce) in layout.chunks]
+        eliminated = [reduce(_squares(self.by_photo[part])) for part, (_, reduce) in layout.chunks]
         camera = self.camera
         if layout.shared:
-            camera = camera - layout.views_by_camera(_squares(self.lens))
-        return torch.linalg.inv(self.photo - torch.cat(own)), torch.linalg.inv(camera)
+            camera = camera - layout.pair_sums_by_camera(_squares(self.by_camera))
+        return torch.linalg.inv(self.photo - torch.cat(eliminated)), torch.linalg.inv(camera)
 
-    def _whitened(self, cross: Tensor, point: Tensor) -> Tensor:
-        return self._lower(cross.permute(1, 0, 2), point).permute(1, 0, 2).contiguous()
+    def _multiply_root_rows(self, w: Tensor, point: Tensor) -> Tensor:
+        """R w for w (m, 3, ...)."""
+        return self._multiply_root(w.permute(1, 0, 2), point).permute(1, 0, 2).contiguous()
 
-    def _lower(self, w: Tensor, point: Tensor | None = None) -> Tensor:
-        """The inverse roots of the points times w (3, ...)."""
+    def _multiply_root(self, w: Tensor, point: Tensor | None = None) -> Tensor:
+        """R w for w (3, ...), of all points or of `point` (m,)."""
         r = self.root if point is None else self.root[:, point][:, :, None]
         return torch.stack([r[0] * w[0], r[1] * w[0] + r[2] * w[1], r[3] * w[0] + r[4] * w[1] + r[5] * w[2]])
 
 
 def _damped(blocks: Tensor, damping: float) -> Tensor:
-    return torch.from_numpy(damped(blocks.cpu().numpy(), damping)).to(blocks.device)
+    return torch.from_numpy(damp_blocks(blocks.cpu().numpy(), damping)).to(blocks.device)
 
 
 def _squares(rows: Tensor) -> Tensor:
-    """(n, d, d) of (n, 3, d)."""
+    """(n, d, d) L^T L of rows L (n, 3, d)."""
     return (rows[:, :, :, None] * rows[:, :, None, :]).sum(1)
 
 
@@ -139,7 +146,7 @@ def _times(blocks: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor]) -> tuple[Ten
 
 
 def _dot(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
-    """On the device: who asks for the number waits for all work before."""
+    """Stays on the device: to convert it to a number is to wait for all work before."""
     return (a[0] * b[0]).sum() + (a[1] * b[1]).sum()
 
 

@@ -15,8 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..mapping.spanning_forest import ranks, rooted
-from ..rotations import rotation_residuals_deg
-from ..similarity import nearest_rotation
+from ..rotations import nearest_rotation, rotation_residuals_deg
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

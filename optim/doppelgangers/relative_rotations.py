@@ -66,7 +66,7 @@ def least_contradicted(
     """
     real = np.add.reduceat(np.append(matched_points(graph), False).astype(np.int64), graph.keypoints.start[:-1])
     seen = _Seen(graph, flat, *score_pairs(graph), real)
-    focals_px, unsure = intrinsics.rows[:, FX].copy(), np.zeros(len(intrinsics.rows), bool)
+    focals_px, unsure = intrinsics.values[:, FX].copy(), np.zeros(len(intrinsics.values), bool)
     for camera, source in enumerate(sources):
         if source == "guess":
             suggested_px, agreement = shared_focal(graph, intrinsics.camera_of_photo, camera)
@@ -97,16 +97,16 @@ def least_contradicted(
 
 
 def _bent(intrinsics: Intrinsics, cameras: Mask, k1: float) -> Intrinsics:
-    rows = intrinsics.rows.copy()
+    rows = intrinsics.values.copy()
     rows[cameras, K1] = k1
-    return replace(intrinsics, rows=rows)
+    return replace(intrinsics, values=rows)
 
 
 def _relations(seen: _Seen, intrinsics: Intrinsics, max_error_px: float, seed: int) -> RelativeRotations:
     relative = estimate_relative_poses(
         seen.graph,
         intrinsics.models,
-        intrinsics.rows,
+        intrinsics.values,
         intrinsics.camera_of_photo,
         max_error_px=max_error_px,
         seed=seed,

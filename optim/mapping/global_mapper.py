@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, camera_points, errors_px
-from ..rotations import average_rotations, rotation_residuals_deg
+from ..rotations import rotation_residuals_deg
 from ..view_graph import Keypoints, ViewGraph, largest_component
 from .global_positioning import solve_global_positions
 from .relative_poses import estimate_relative_poses
+from .rotation_averaging import average_rotations
 from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
 
@@ -68,7 +69,7 @@ def map_component(
     Costs of drafts compare if they were offered the same `tracks`. Without any they are made, `tracks_per_photo`, from
     the pairs that are not quite off: a wall that looks like another one cannot spoil the tracks of both.
     """
-    models, rows, camera_of_photo = intrinsics.models, intrinsics.rows, intrinsics.camera_of_photo
+    models, rows, camera_of_photo = intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
     relative = estimate_relative_poses(graph, models, rows, camera_of_photo, max_error_px=2.0 * unit_px, seed=seed)
     pairs = graph.pairs[relative.edge]
     if len(pairs) == 0:
@@ -109,7 +110,9 @@ def map_component(
 
 
 def _place(keypoints: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotations: Array, seed: int) -> Bundle | None:
-    rays = rays_of(keypoints, tracks.row, tracks.photo, intrinsics.models, intrinsics.rows, intrinsics.camera_of_photo)
+    rays = rays_of(
+        keypoints, tracks.row, tracks.photo, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
+    )
     seen = np.isfinite(rays).all(axis=1)
     if not seen.all():
         length = np.bincount(tracks.track[seen], minlength=tracks.count)
@@ -125,7 +128,7 @@ def _place(keypoints: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotatio
     poses[used, :, 3] = -np.einsum("cij,cj->ci", rotations[used], found.centres)
     return Bundle(
         intrinsics.models,
-        intrinsics.rows,
+        intrinsics.values,
         intrinsics.camera_of_photo,
         poses,
         found.points,

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ..bundle.arrowhead import Arrow, Plan, plan, solve
-from ..bundle.block_products import Pairs, within
-from ..bundle.schur import inverse_roots, times, times_transposed
-from ..bundle.segment_sums import selection
+from ..bundle.arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
+from ..bundle.block_products import CovisiblePairs, pairs_within
+from ..bundle.packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
+from ..bundle.segment_sums import segment_matrix
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -92,9 +92,9 @@ class _Problem:
     by_camera: csr_matrix
     by_point: csr_matrix
     """For sums over the observations of each."""
-    pairs: Pairs
+    pairs: CovisiblePairs
     """Cameras that see the same point."""
-    plan: Plan
+    plan: SolvePlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +112,17 @@ class _State:
 def _descend(
     rays: Array, camera: Index, point: Index, centres: Array, points: Array, huber: float, max_iterations: int
 ) -> GlobalPositions:
-    pairs = within(point, camera)
+    pairs = pairs_within(point, camera)
     other = pairs.row != pairs.column  # not so where a camera sees a point twice
     problem = _Problem(
         np.ascontiguousarray(rays.T),
         camera,
         point,
         huber,
-        selection(camera, len(centres)),
-        selection(point, len(points)),
+        segment_matrix(camera, len(centres)),
+        segment_matrix(point, len(points)),
         pairs,
-        plan(pairs.row[other], pairs.column[other], len(centres), 3, 0),
+        plan_solve(pairs.row[other], pairs.column[other], len(centres), 3, 0),
     )
     state = _State(np.ascontiguousarray(centres.T), np.ascontiguousarray(points.T), np.ones(len(rays)))
     damping = 1e-3
@@ -169,28 +169,28 @@ def _stepped(problem: _Problem, state: _State, residual: Array, weight: Array, d
     gradient = -pull * (residual + offset * (g_depth / h_depth))
 
     # Between a point and a camera stands -block; `seen` has it in the coordinates in which points are uncorrelated.
-    root = inverse_roots(_damped(_sums(problem.by_point, block), damping))
-    seen = times(root.take(point, axis=1)[:, None], block[FULL])
-    point_pull = times(root, _sums(problem.by_point, gradient))
+    root = inverse_cholesky(_damped(_sums(problem.by_point, block), damping))
+    seen = multiply_lower(root.take(point, axis=1)[:, None], block[FULL])
+    point_pull = multiply_lower(root, _sums(problem.by_point, gradient))
     taken = np.stack([_dot(seen[:, i], seen[:, j]) for i, j in UPPER])
     through = _dot(seen, point_pull.take(point, axis=1)[:, None])
     cameras = _damped(_sums(problem.by_camera, block), damping) - _sums(problem.by_camera, taken)
     right = _sums(problem.by_camera, gradient - through)
 
     rows = np.ascontiguousarray(seen.transpose(2, 0, 1))
-    products = problem.pairs.products(rows, rows)
+    products = problem.pairs.sum_products(rows, rows)
     twice = problem.pairs.row == problem.pairs.column
     diagonal = cameras[FULL].transpose(2, 0, 1)
     np.subtract.at(diagonal, problem.pairs.row[twice], products[twice] + products[twice].transpose(0, 2, 1))
     size = right.size
-    arrow = Arrow(diagonal, -products[~twice], np.zeros((size, 0)), np.zeros((0, 0)))
-    solution = solve(problem.plan, arrow, right.T.ravel())
+    arrow = ArrowheadSystem(diagonal, -products[~twice], np.zeros((size, 0)), np.zeros((0, 0)))
+    solution = solve_arrowhead(problem.plan, arrow, right.T.ravel())
     if solution is None:
         return None
     d_centres = solution.reshape(-1, 3).T
     carried = d_centres.take(camera, axis=1)
     back = _sums(problem.by_point, _dot(seen.transpose(1, 0, 2), carried[:, None])) - point_pull
-    d_points = times_transposed(root, back)
+    d_points = multiply_lower_transposed(root, back)
     moved = d_points.take(point, axis=1) - carried
     d_depth = -(g_depth + pull * _dot(offset, moved)) / h_depth
     return _State(state.centres + d_centres, state.points + d_points, np.maximum(state.inverse_depth + d_depth, 1e-6))

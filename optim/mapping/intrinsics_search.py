@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.adjust import adjust_bundle
-from ..bundle.intrinsics import HELD, Intrinsics
+from ..bundle.intrinsics import FIXED_SIGMA, Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
 from ..cameras import FX
 from ..view_graph import Keypoints, ViewGraph
@@ -86,37 +86,37 @@ def select_intrinsics(
     start = starting_focals(core, intrinsics, known)
     elsewhere = np.bincount(intrinsics.camera_of_photo[np.unique(core.pairs)], minlength=len(known)) == 0
     decided = known | elsewhere
-    best, clear = _search(attempt, start, decided, graph.keypoints, intrinsics.rows[:, 0])
+    best, clear = _search(attempt, start, decided, graph.keypoints, intrinsics.values[:, 0])
     if best is not None and best.cost > CLEAR_COST and (best.edge_residual_deg > FALSE_PAIR_DEG).any():
         # Look-alikes: their matches run through the tracks of everyone and drown what the cost has to say.
         core = core.select(best.edge_residual_deg <= FALSE_PAIR_DEG)
         tracks = spread_subset(establish_tracks(graph.keypoints, *core.matches()), graph.photo_count, TRACKS_PER_PHOTO)
-        found_before = start.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
-        best, clear = _search(attempt, found_before, decided, graph.keypoints, intrinsics.rows[:, 0])
+        found_before = start.with_focals(np.where(_seen(best), best.focals, start.values[:, 0]))
+        best, clear = _search(attempt, found_before, decided, graph.keypoints, intrinsics.values[:, 0])
     if best is None:
         return IntrinsicsChoice(start, 1.0, ("no draft of the scene could be made",))
     warnings: list[str] = []
-    by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > HELD)
+    by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > FIXED_SIGMA)
     if best.cost > CLEAR_COST and by_exif.any():
         free = intrinsics.without_focals(by_exif)
         afresh = starting_focals(core, free, known & ~by_exif)
-        other, other_clear = _search(attempt, afresh, decided & ~by_exif, graph.keypoints, intrinsics.rows[:, 0])
+        other, other_clear = _search(attempt, afresh, decided & ~by_exif, graph.keypoints, intrinsics.values[:, 0])
         if other is not None and other.cost < APART * best.cost:
             warnings.append("the focal lengths that EXIF tells do not fit these photos, and were not believed")
             best, clear, intrinsics, start, known = other, other_clear, free, afresh, known & ~by_exif
     if (cropped := _cropped(attempt, best, start, unit_px)) is not None:
         warnings.append("the principal points of some photos lie far from their centres, as those of crops do")
         best, intrinsics = cropped
-    result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.rows[:, 0]))
+    result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.values[:, 0]))
     shared = np.bincount(intrinsics.camera_of_photo[best.posed], minlength=len(known))
     apart = result.split()
     if assumed_groups and (shared > 1).any() and _loosened(best, apart, unit_px)[1] < LOOSER:
         known_apart = known[intrinsics.camera_of_photo]
-        single = calibrate_focals(core, apart.rows, apart.camera_of_photo, known_apart)
+        single = calibrate_focals(core, apart.values, apart.camera_of_photo, known_apart)
         own = _best([attempt(apart), attempt(apart.with_focals(single))])
         if own is not None and own.cost < APART * best.cost:
             warnings.append("photos of equal size were not taken by one camera; each has its own")
-            result = apart.with_focals(np.where(_seen(own), own.focals, apart.rows[:, 0]))
+            result = apart.with_focals(np.where(_seen(own), own.focals, apart.values[:, 0]))
             best, clear = own, True
     if not clear:
         warnings.append("the focal length could not be determined well from these photos")
@@ -129,14 +129,14 @@ def select_intrinsics(
 
 def starting_focals(graph: ViewGraph, intrinsics: Intrinsics, known: Bools) -> Intrinsics:
     """Known focal lengths, else what pairs within a camera suggest, else what all fundamental matrices allow."""
-    focal = intrinsics.rows[:, 0].copy()
+    focal = intrinsics.values[:, 0].copy()
     side = _long_sides(graph.keypoints, intrinsics)
     calibrated: Array | None = None
     for camera in np.flatnonzero(~known):
         value, _ = shared_focal(graph, intrinsics.camera_of_photo, int(camera))
         if np.isnan(value):
             if calibrated is None:
-                calibrated = calibrate_focals(graph, intrinsics.rows, intrinsics.camera_of_photo, known)
+                calibrated = calibrate_focals(graph, intrinsics.values, intrinsics.camera_of_photo, known)
             value = float(calibrated[camera])
         focal[camera] = np.clip(value, 0.4 * side[camera], 5.0 * side[camera])
     return intrinsics.with_focals(focal)
@@ -180,7 +180,7 @@ def _search(
     Tells whether the photos decided. Where they did not, because drafts of quite different focal lengths fit equally
     well, it is the one nearest to the `usual` focal lengths.
     """
-    focal = start.rows[:, 0]
+    focal = start.values[:, 0]
     if known.all():
         return attempt(start), True
     side = _long_sides(keypoints, start)
@@ -230,7 +230,7 @@ def _cropped(
 def _loosened(found: CoarseModel, belief: Intrinsics, unit_px: float) -> tuple[Bundle, float]:
     """A draft after a short adjustment under another belief about its cameras, and what remains of the cost of its
     observations."""
-    bundle, rows = found.bundle, belief.rows.copy()
+    bundle, rows = found.bundle, belief.values.copy()
     rows[belief.camera_of_photo] = bundle.intrinsics[bundle.camera_of_photo]
     loose = replace(bundle, models=belief.models, intrinsics=rows, camera_of_photo=belief.camera_of_photo)
     options = BundleOptions(principal=belief.crops, distortion=True, loss_px=unit_px, max_iterations=5, tolerance=1e-3)
@@ -265,10 +265,10 @@ def _settled(
     for _ in range(rounds - 1):
         if best is None:
             break
-        moved = np.abs(np.log(best.focals / belief.rows[:, 0]))[_seen(best)].max(initial=0.0)
+        moved = np.abs(np.log(best.focals / belief.values[:, 0]))[_seen(best)].max(initial=0.0)
         if moved < 0.05:
             break
-        belief = belief.with_focals(np.where(_seen(best), best.focals, belief.rows[:, 0]))
+        belief = belief.with_focals(np.where(_seen(best), best.focals, belief.values[:, 0]))
         again = attempt(belief)
         if again is None or again.cost > 0.98 * best.cost:
             return _best([best, again])

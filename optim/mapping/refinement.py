@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..bundle.adjust import adjust_bundle
 from ..bundle.covariance import Covariance, covariance
 from ..bundle.intrinsics import prior_after
+from ..bundle.losses import CAUCHY, Loss
 from ..bundle.pose_priors import DepthPriors, PosePriors
 from ..bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior, errors_px
 from ..rotations import skew
@@ -40,8 +41,10 @@ class RefineOptions:
 
     max_error: float = 4.0
     """Observations further from their point are none."""
-    loss: float = 0.8
-    """Scale of the Cauchy loss."""
+    loss: Loss = CAUCHY
+    """Robust loss of the reprojection errors."""
+    loss_scale: float = 0.8
+    """Scale of the loss."""
     min_angle_deg: float = 1.5
     """Points seen under smaller angles are not kept: their depth is noise."""
     subset_tracks: int = 200
@@ -63,8 +66,8 @@ class Solver(Protocol):
         options: BundleOptions,
         prior: IntrinsicsPrior | None,
         sigma: Array | None,
-        anchors: PosePriors | None,
-        depths: DepthPriors | None,
+        pose_priors: PosePriors | None,
+        depth_priors: DepthPriors | None,
     ) -> tuple[Bundle, BundleSummary]: ...
 
 
@@ -123,7 +126,8 @@ def refine(
             BundleOptions(
                 principal=True,
                 distortion=True,
-                loss_px=options.loss * unit_px,
+                loss=options.loss,
+                loss_px=options.loss_scale * unit_px,
                 max_iterations=40 if first else 8,
                 tolerance=1e-4 if first else 1e-5,
             ),
@@ -138,7 +142,7 @@ def refine(
             bundle = register_photos(graph, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed)
         else:
             bundle = without_weak_photos(bundle, options.min_observations)
-    found = _covariance(bundle, prior, graph.keypoints.sigma, options.loss * unit_px, anchors, depths)
+    found = _covariance(bundle, prior, graph.keypoints.sigma, options, unit_px, anchors, depths)
     error = epipolar_errors_px(graph, bundle)
     bound_px = options.max_error * unit_px
     row_a, row_b = (row[error < bound_px] for row in graph.matches())
@@ -177,13 +181,15 @@ def _covariance(
     bundle: Bundle,
     prior: IntrinsicsPrior,
     sigma: Array | None,
-    loss_px: float,
+    options: RefineOptions,
+    unit_px: float,
     anchors: PosePriors | None,
     depths: DepthPriors | None,
 ) -> Covariance | None:
     if len(bundle.points) < 6 or np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() > MOST_FOR_COVARIANCE:
         return None
-    free = BundleOptions(principal=True, distortion=True, loss_px=loss_px)
+    loss_px = options.loss_scale * unit_px
+    free = BundleOptions(principal=True, distortion=True, loss=options.loss, loss_px=loss_px)
     try:
         own = None if sigma is None else sigma[bundle.row]
         return covariance(bundle, free, prior, own, anchors, None if depths is None else depths.of(bundle.row))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..similarity import nearest_rotation
+from ..rotations import nearest_rotation
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from ..similarity import nearest_rotation
+from ..rotations import nearest_rotation
 
 Array = NDArray[np.float64]
 

@@ -125,7 +125,7 @@ def poses_from_pair_depths(
     ) -> tuple[MatchedPoints, PointMapAlignment]:
         used, camera_of_photo = np.unique(cameras.camera_of_photo[photos], return_inverse=True)
         matched = _matched_points(depths, depth, weight, cameras).select(rows, number)
-        angle_noise = float(np.median(noise_px / cameras.rows[used, FX]))
+        angle_noise = float(np.median(noise_px / cameras.values[used, FX]))
         return matched, align_point_maps(matched, start, camera_of_photo, sigma[used], angle_noise, options=alignment)
 
     matched, result = align(start, start_sigma, averaged, options.alignment)
@@ -153,13 +153,13 @@ def poses_from_pair_depths(
 
 def _angle_noise(noise_px: float, cameras: Intrinsics, photos: Index) -> float:
     """Standard deviation of a key point's direction in radians, under the photos' median focal length."""
-    return float(np.median(noise_px / cameras.rows[cameras.camera_of_photo[photos], FX]))
+    return float(np.median(noise_px / cameras.values[cameras.camera_of_photo[photos], FX]))
 
 
 def _matched_points(depths: PairDepths, depth: Array, weight: Array, cameras: Intrinsics) -> MatchedPoints:
     """The matches as points in the frames of their cameras, by canonical depths (e, 2, k) and weights (e, k)."""
     e, _, k = depth.shape
-    rows = np.repeat(cameras.rows[cameras.camera_of_photo[depths.pairs.ravel()]], k, axis=0)
+    rows = np.repeat(cameras.values[cameras.camera_of_photo[depths.pairs.ravel()]], k, axis=0)
     normalized = unproject(depths.xy.reshape(-1, 2), rows).reshape(e, 2, k, 2)
     good = (weight > 0) & np.isfinite(normalized).all(axis=(1, 3))
     rays = np.concatenate([np.nan_to_num(normalized), np.ones((e, 2, k, 1))], axis=3)
@@ -180,13 +180,13 @@ def _with_growth(cameras: Intrinsics, photos: Index, result: PointMapAlignment) 
     """The cameras with the focal lengths of an alignment."""
     growth = np.zeros(len(cameras.models))
     growth[cameras.camera_of_photo[photos]] = result.log_growth
-    return cameras.with_focals(cameras.rows[:, FX] * np.exp(growth))
+    return cameras.with_focals(cameras.values[:, FX] * np.exp(growth))
 
 
 def _with_median_focals(single: Intrinsics, shared: Intrinsics, photos: Index, known: Bools) -> Intrinsics:
     """The shared cameras with the median focal length that their photos have in `single`; known ones stay."""
-    focal = shared.rows[:, FX].copy()
-    own = single.rows[single.camera_of_photo[photos], FX]
+    focal = shared.values[:, FX].copy()
+    own = single.values[single.camera_of_photo[photos], FX]
     for camera in np.unique(shared.camera_of_photo[photos]):
         if not known[camera]:
             focal[camera] = np.median(own[shared.camera_of_photo[photos] == camera])

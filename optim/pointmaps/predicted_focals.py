@@ -107,7 +107,7 @@ def initial_focals(
 
     Medians, as some predictions are far off. Cameras with a known focal length, `sigma` (cameras,) finite, keep it.
     """
-    focal, sigma = intrinsics.rows[:, FX].copy(), sigma.copy()
+    focal, sigma = intrinsics.values[:, FX].copy(), sigma.copy()
     log_focal = np.log(depths.focal_px.ravel())
     camera = np.where(np.isfinite(log_focal), intrinsics.camera_of_photo[depths.pairs].ravel(), -1)
     for k in np.flatnonzero(~np.isfinite(sigma)):

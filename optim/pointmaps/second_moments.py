@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import splu
 
-from ..bundle.segment_sums import selection
+from ..bundle.segment_sums import segment_matrix
 from ..rotations import exp_so3
 from .similarity_averaging import PhotoSimilarities
 
@@ -169,7 +169,7 @@ def _normal_equations(system: MomentSystem, poses: PhotoSimilarities, log_growth
         + system.bias_gradient
     )
     photo = pairs.ravel()
-    gradient = np.asarray(selection(photo, n) @ forces.reshape(2 * e, UNKNOWNS)).ravel()
+    gradient = np.asarray(segment_matrix(photo, n) @ forces.reshape(2 * e, UNKNOWNS)).ravel()
     offset = np.arange(UNKNOWNS)
     row = (UNKNOWNS * pairs)[:, :, None, None, None] + offset[:, None]
     column = (UNKNOWNS * pairs)[:, None, :, None, None] + offset

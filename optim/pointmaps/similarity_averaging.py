@@ -14,8 +14,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.sparse.linalg import splu
 
-from ..rotations import exp_so3
-from ..similarity import rotation_angle_deg
+from ..rotations import exp_so3, rotation_angle_deg
 from .pair_similarity import PairSimilarities
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from unposed.optim.cameras import FOCAL_GUESS
+from unposed.optim.cameras import CAMERA_MODELS, FOCAL_GUESS, CameraModelName
 from unposed.pipeline.artifacts import Camera, CameraPriors, Photo, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain
@@ -19,17 +19,6 @@ from .focal_prior import focal_px
 from .given import given_cameras, given_poses
 
 Source = Literal["given", "exif", "guess"]
-CameraModel = Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE"]
-"""Those that mappers and bundle adjustment know."""
-
-_FOCALS_AND_DISTORTION: dict[CameraModel, tuple[int, int]] = {
-    "SIMPLE_PINHOLE": (1, 0),
-    "PINHOLE": (2, 0),
-    "SIMPLE_RADIAL": (1, 1),
-    "RADIAL": (1, 2),
-    "OPENCV": (2, 4),
-    "OPENCV_FISHEYE": (2, 4),
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +38,7 @@ class ExifCameras:
     version: ClassVar[int] = 3
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
-    model: CameraModel = "SIMPLE_RADIAL"
+    model: CameraModelName = "SIMPLE_RADIAL"
     default_focal: Annotated[float, Within("[0.2, 50]")] = FOCAL_GUESS
     intrinsics: Path | None = None
     poses: Path | None = None
@@ -93,6 +82,6 @@ class ExifCameras:
         width, height = photos[0].width, photos[0].height
         priors = [f for f in (focal_px(photo.exif, width, height) for photo in photos) if f is not None]
         focal = median(priors) if priors else self.default_focal * max(width, height)
-        focals, distortion = _FOCALS_AND_DISTORTION[self.model]
-        params = (*[float(focal)] * focals, width / 2, height / 2, *[0.0] * distortion)
+        model = CAMERA_MODELS[self.model]
+        params = (*[float(focal)] * model.num_focals, width / 2, height / 2, *[0.0] * model.num_distortion)
         return Camera(self.model, width, height, params), "exif" if priors else "guess"

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.cameras import CAMERA_MODELS
 from unposed.pipeline.artifacts import Camera, Photo, Photos
 from unposed.pipeline.errors import InputError
 
 Array = NDArray[np.float64]
 
-PARAMS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8, "OPENCV_FISHEYE": 8}
+NUM_PARAMS = {name: len(model.params) for name, model in CAMERA_MODELS.items()}
 
 
 def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
@@ -121,8 +122,8 @@ def _colmap_cameras(text: str, path: Path) -> dict[tuple[int, int], Camera]:
             camera = Camera(model, int(width), int(height), tuple(map(float, params)))
         except ValueError:
             raise InputError(f"{path}: expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS..., got {line[:60]!r}") from None
-        if len(camera.params) != PARAMS.get(model):
-            known = ", ".join(f"{name} ({count})" for name, count in PARAMS.items())
+        if len(camera.params) != NUM_PARAMS.get(model):
+            known = ", ".join(f"{name} ({count})" for name, count in NUM_PARAMS.items())
             raise InputError(f"{path}: {model} with {len(camera.params)} parameters is none of {known}")
         if not np.isfinite(camera.params).all() or camera.params[0] <= 0.0:
             raise InputError(f"{path}: the parameters of camera {line.split()[0]} are no camera's")

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA, Intrinsics
+from unposed.optim.bundle.intrinsics import Intrinsics, IntrinsicsPriorOptions
 from unposed.optim.mapping.intrinsics_search import select_intrinsics
 from unposed.optim.mapping.keypoint_error import UNIT_OVER_SCATTER, scatter_px
 from unposed.optim.pointmaps.pair_depths import PairDepths
@@ -24,7 +24,7 @@ from ..shared.point_maps import predicted_maps, triangulated_maps
 
 Array = NDArray[np.float64]
 
-SIGMA = {"given": 0.0, "exif": EXIF_FOCAL_SIGMA, "guess": np.inf}
+SIGMA = {"given": 0.0, "exif": IntrinsicsPriorOptions().exif_focal_sigma, "guess": np.inf}
 
 FOUND_FOCAL_SIGMA = 0.03
 """Relative error of focal lengths that whole models have decided."""

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from unposed.optim.cameras import CX, CY, FISHEYE, FX, FY, intrinsics_of
+from unposed.optim.cameras import CAMERA_MODELS, CX, CY, FX, FY, intrinsics_of
 from unposed.optim.undistortion import centred_pinhole, origins, undistorted
 from unposed.pipeline.artifacts import Bools, Bytes, Camera, Floats, Photo, Photos, SparseModel, SparseModels
 from unposed.pipeline.colmap_model import write_components
@@ -43,7 +43,7 @@ class SplatExport:
         (folder / "images").mkdir(parents=True)
         cameras, xy = [], np.full(scene.xy.shape, np.nan)
         for number, camera in enumerate(scene.cameras):
-            given, fisheye = intrinsics_of(camera.model, camera.params), camera.model in FISHEYE
+            given, fisheye = intrinsics_of(camera.model, camera.params), CAMERA_MODELS[camera.model].fisheye
             pinhole, width, height = centred_pinhole(given, fisheye, camera.width, camera.height)
             cameras.append(Camera("PINHOLE", width, height, tuple(pinhole[[FX, FY, CX, CY]].tolist())))
             seen_at = origins(pinhole, width, height, given, fisheye)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.intrinsics import hold_principal
+from unposed.optim.bundle.losses import BARRON_SHAPE, LossName, loss_by_name
 from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors, align_to_pose_priors, no_pose_priors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, refine
@@ -71,7 +72,11 @@ class BundleAdjustment:
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
     loss_px: Annotated[float, Within("(0, inf)")] = 0.8
-    """Scale of the Cauchy loss, likewise."""
+    """Scale of the loss, likewise."""
+    loss: LossName = "cauchy"
+    """Robust loss of the reprojection errors."""
+    barron_shape: Annotated[float, Within("(-inf, 2)")] = BARRON_SHAPE
+    """Shape of Barron's general loss; matters to `loss: barron` only."""
     min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.5
     """Points seen under smaller angles are dropped."""
     rounds: Annotated[int, Within("[1, 20]")] = 1
@@ -123,7 +128,11 @@ class BundleAdjustment:
     def options(self, graph: ViewGraph) -> RefineOptions:
         """How to refine with these matches."""
         options = RefineOptions(
-            max_error=self.max_error_px, loss=self.loss_px, min_angle_deg=self.min_angle_deg, rounds=self.rounds
+            max_error=self.max_error_px,
+            loss=loss_by_name(self.loss, self.barron_shape),
+            loss_scale=self.loss_px,
+            min_angle_deg=self.min_angle_deg,
+            rounds=self.rounds,
         )
         return replace(options, dependable_points=DEPENDABLE_DENSE) if graph.dense else options
 
@@ -251,11 +260,11 @@ def _on_gpu(
     options: BundleOptions,
     prior: IntrinsicsPrior | None,
     sigma: Array | None,
-    anchors: PosePriors | None,
-    depths: DepthPriors | None,
+    pose_priors: PosePriors | None,
+    depth_priors: DepthPriors | None,
 ) -> tuple[Bundle, BundleSummary]:
     if len(bundle.xy) < WORTH_A_GPU:
-        return adjust_bundle(bundle, options, prior, sigma, anchors, depths)
-    from unposed.optim.bundle.adjust_torch import adjust_on  # torch takes a second to import
+        return adjust_bundle(bundle, options, prior, sigma, pose_priors, depth_priors)
+    from unposed.optim.bundle.adjust_torch import adjust_by_torch  # torch takes a second to import
 
-    return adjust_on(device, bundle, options, prior, sigma, anchors, depths)
+    return adjust_by_torch(device, bundle, options, prior, sigma, pose_priors, depth_priors)

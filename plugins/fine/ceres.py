@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unposed.optim.bundle.ceres import adjust_by_ceres
+from unposed.optim.bundle.ceres import adjust_by_ceres, ceres_loss
+from unposed.optim.bundle.losses import loss_by_name
 from unposed.optim.mapping.refinement import Solver
 
 from .bundle import BundleAdjustment
@@ -17,6 +18,9 @@ class Ceres(BundleAdjustment):
     intrinsics that the photos do not tell may end far off."""
 
     version: ClassVar[int] = 9
+
+    def __post_init__(self) -> None:
+        ceres_loss(loss_by_name(self.loss, self.barron_shape))  # an error now, not after matching
 
     def solver(self, device: str) -> Solver:
         return adjust_by_ceres

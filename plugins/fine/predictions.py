@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.pose_priors import DepthPriors
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, camera_points
-from unposed.optim.cameras import FX, FY, TIED
+from unposed.optim.cameras import CAMERA_MODELS, FX, FY
 from unposed.optim.pointmaps.pair_depths import plausible_depths
 from unposed.optim.pointmaps.predicted_focals import PredictedFocalOptions
 from unposed.optim.view_graph import ViewGraph
@@ -69,7 +69,7 @@ def with_predicted_focals(prior: IntrinsicsPrior, intrinsics: Intrinsics, graph:
     """The prior with the focal lengths that the predictions of all edges agree on, where nothing else is known."""
     if graph.depth_focal_px is None:
         return prior
-    mean, sigma = np.broadcast_to(prior.mean, intrinsics.rows.shape).copy(), prior.sigma.copy()
+    mean, sigma = np.broadcast_to(prior.mean, intrinsics.values.shape).copy(), prior.sigma.copy()
     predicted: dict[int, list[float]] = {}
     for pair, focals in zip(graph.pairs.tolist(), graph.depth_focal_px.tolist(), strict=True):
         for photo, focal_px in zip(pair, focals, strict=True):
@@ -80,7 +80,7 @@ def with_predicted_focals(prior: IntrinsicsPrior, intrinsics: Intrinsics, graph:
             continue
         middle = float(np.median(logs))
         spread = 1.4826 * float(np.median(np.abs(np.array(logs) - middle)))
-        free = [FX] if (FX, FY) in TIED[intrinsics.models[camera]] else [FX, FY]
+        free = [FX] if CAMERA_MODELS[intrinsics.models[camera]].shared_focal else [FX, FY]
         mean[camera, free] = np.exp(middle)
         sigma[camera, free] = np.exp(middle) * np.clip(spread, MIN_FOCAL_SIGMA, PredictedFocalOptions.max_sigma)
     return replace(prior, mean=mean, sigma=sigma)

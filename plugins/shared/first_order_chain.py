@@ -88,12 +88,12 @@ class Chain:
     def intrinsics(self, aligned: FirstOrderAlignment, belief: Intrinsics) -> Intrinsics:
         """The believed cameras, one per photo, with the focal lengths and principal points found."""
         single = belief.split()
-        focal_px = single.rows[:, FX].copy()
+        focal_px = single.values[:, FX].copy()
         for own, (photo, frame) in enumerate(zip(self.photos, self.frames, strict=True)):
             focal_px[photo] = aligned.focal_px[own] * frame.scale
         found = single.with_focals(focal_px)
         for own, (photo, frame) in enumerate(zip(self.photos, self.frames, strict=True)):
-            found.rows[photo, [CX, CY]] = frame.to_photo(aligned.principal_px[own])
+            found.values[photo, [CX, CY]] = frame.to_photo(aligned.principal_px[own])
         return found
 
 

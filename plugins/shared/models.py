@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
 from unposed.optim.bundle.problem import Bundle, errors_px
-from unposed.optim.cameras import TIED, intrinsics_of, params_of
+from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, params_of
 from unposed.optim.mapping.dense_keypoints import leave_out
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.mapping.triangulation import triangulate
@@ -39,9 +39,11 @@ def without_doubts(view_graph: ViewGraph, doubts: Doubts | None) -> ViewGraph:
 
 def intrinsics_of_priors(cameras: CameraPriors, unit_px: float) -> Intrinsics:
     """Intrinsics with their priors, from the cameras node."""
-    unknown = sorted({camera.model for camera in cameras.cameras} - set(TIED))
+    unknown = sorted({camera.model for camera in cameras.cameras} - set(CAMERA_MODELS))
     if unknown:
-        raise StageError(f"this mapper does not know the camera model {unknown[0]}; it knows {', '.join(TIED)}")
+        raise StageError(
+            f"this mapper does not know the camera model {unknown[0]}; it knows {', '.join(CAMERA_MODELS)}"
+        )
     return intrinsics_with_priors(
         [camera.model for camera in cameras.cameras],
         [camera.params for camera in cameras.cameras],
@@ -58,7 +60,7 @@ def initial_model(intrinsics: Intrinsics, cam_from_world: Array, keypoints: Keyp
     used, camera_of_photo = np.unique(intrinsics.camera_of_photo[photos], return_inverse=True)
     return InitialModel(
         cameras=tuple(
-            _camera(intrinsics.models, intrinsics.rows, intrinsics.camera_of_photo, int(k), keypoints) for k in used
+            _camera(intrinsics.models, intrinsics.values, intrinsics.camera_of_photo, int(k), keypoints) for k in used
         ),
         photos=photos.astype(np.int32),
         camera_of_photo=camera_of_photo.astype(np.int32),
@@ -113,7 +115,7 @@ def bundle_of(model: InitialModel, photos: int, intrinsics: Intrinsics) -> tuple
     if any(len(np.unique(model.camera_of_photo[group == g])) > 1 for g in np.unique(group)):
         intrinsics = intrinsics.split()  # the mapper took assumed groups apart
         group = intrinsics.camera_of_photo[model.photos]
-    models, values = list(intrinsics.models), intrinsics.rows.copy()
+    models, values = list(intrinsics.models), intrinsics.values.copy()
     for own, index in zip(group, model.camera_of_photo, strict=True):
         camera = model.cameras[index]
         models[own], values[own] = camera.model, intrinsics_of(camera.model, camera.params)
@@ -139,7 +141,7 @@ def triangulated_subset(graph: ViewGraph, intrinsics: Intrinsics, cam_from_world
         keypoints,
         spread_subset(establish_tracks(keypoints, *graph.matches()), graph.photo_count, per_photo),
         intrinsics.models,
-        intrinsics.rows,
+        intrinsics.values,
         intrinsics.camera_of_photo,
         cam_from_world,
         max_error_px=SUBSET_ERROR * graph.unit_px,

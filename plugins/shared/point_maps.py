@@ -55,7 +55,7 @@ def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, s
     relative = estimate_relative_poses(
         graph,
         intrinsics.models,
-        intrinsics.rows,
+        intrinsics.values,
         intrinsics.camera_of_photo,
         max_error_px=graph.unit_px,
         seed=seed,
@@ -67,7 +67,7 @@ def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, s
         rows = own.start + _some(own.stop - own.start, per_pair)
         xy = np.stack([keypoints.xy[graph.row_a[rows]], keypoints.xy[graph.row_b[rows]]])
         plane_a, plane_b = (
-            unproject(xy[i], intrinsics.rows[intrinsics.camera_of_photo[photo]]) for i, photo in enumerate((a, b))
+            unproject(xy[i], intrinsics.values[intrinsics.camera_of_photo[photo]]) for i, photo in enumerate((a, b))
         )
         depth = np.stack(triangulate_depths(plane_a, plane_b, np.broadcast_to(pose, (len(rows), 3, 4))))
         xys.append(xy)

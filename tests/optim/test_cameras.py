@@ -1,12 +1,23 @@
 """Projection, its derivatives and its inverse, against pycolmap and against central differences."""
 
+from typing import get_args
+
 import numpy as np
 import pycolmap
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unposed.optim.cameras import TIED, fisheyes, intrinsics_of, params_of, project, project_with_jacobians, unproject
+from unposed.optim.cameras import (
+    CAMERA_MODELS,
+    CameraModelName,
+    fisheyes,
+    intrinsics_of,
+    params_of,
+    project,
+    project_with_jacobians,
+    unproject,
+)
 
 PARAMS = {
     "SIMPLE_PINHOLE": (900.0, 500.0, 380.0),
@@ -27,10 +38,22 @@ def points(count: int = 40) -> np.ndarray:
 
 
 def test_every_model_is_compared_with_colmap() -> None:
-    assert PARAMS.keys() == TIED.keys()
+    assert PARAMS.keys() == CAMERA_MODELS.keys()
+    assert get_args(CameraModelName) == tuple(CAMERA_MODELS)
 
 
-@pytest.mark.parametrize("model", TIED)
+@pytest.mark.parametrize("model", CAMERA_MODELS)
+def test_the_table_counts_parameters_as_colmap_does(model: str) -> None:
+    camera, row = pycolmap.Camera(model=model, width=1000, height=760, params=PARAMS[model]), CAMERA_MODELS[model]
+    assert len(row.params) == len(camera.params)
+    assert row.num_focals == len(camera.focal_length_idxs())
+    assert row.num_distortion == len(camera.extra_params_idxs())
+    assert row.shared_focal == (row.num_focals == 1)
+    assert row.fisheye == fisheyes([model])[0] == ("FISHEYE" in model)
+    assert row.tangential == (model == "OPENCV")
+
+
+@pytest.mark.parametrize("model", CAMERA_MODELS)
 def test_pixels_and_rays_are_those_of_colmap(model: str) -> None:
     camera = pycolmap.Camera(model=model, width=1000, height=760, params=PARAMS[model])
     row, y = intrinsics_of(model, PARAMS[model]), points()
@@ -42,7 +65,7 @@ def test_pixels_and_rays_are_those_of_colmap(model: str) -> None:
     np.testing.assert_allclose(unproject(xy, row, eye), camera.cam_from_img(xy), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("model", TIED)
+@pytest.mark.parametrize("model", CAMERA_MODELS)
 def test_parameters_survive_the_row_of_eight(model: str) -> None:
     assert params_of(model, intrinsics_of(model, PARAMS[model])) == PARAMS[model]
 

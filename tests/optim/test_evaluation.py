@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.evaluation import PoseErrors, area_under_curve, evaluate_poses, rotation_and_centre
-from unposed.optim.similarity import nearest_rotation
+from unposed.optim.rotations import nearest_rotation
 
 N = 9
 PAIRS = N * (N - 1) // 2

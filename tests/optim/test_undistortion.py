@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unposed.optim.cameras import CX, CY, FISHEYE, FX, FY, intrinsics_of, project
-from unposed.optim.undistortion import WIDEST_HALF_DEG, centred_pinhole, origins, undistorted
+from unposed.optim.cameras import CAMERA_MODELS, CX, CY, FX, FY, intrinsics_of, project
+from unposed.optim.undistortion import UndistortionOptions, centred_pinhole, origins, undistorted
 
 SIZE = (640, 420)
 CAMERAS = {
@@ -23,7 +23,7 @@ CAMERAS = {
 @pytest.mark.parametrize("name", CAMERAS)
 def test_the_pinhole_sees_what_was_seen_and_the_same(name: str) -> None:
     model, params = CAMERAS[name]
-    given, fisheye = intrinsics_of(model, params), model in FISHEYE
+    given, fisheye = intrinsics_of(model, params), CAMERA_MODELS[model].fisheye
     pinhole, width, height = centred_pinhole(given, fisheye, *SIZE)
     assert (pinhole[CX], pinhole[CY]) == (width / 2, height / 2)
     assert (pinhole[FX], pinhole[FY]) == (given[FX], given[FY])
@@ -41,15 +41,22 @@ def test_the_pinhole_sees_what_was_seen_and_the_same(name: str) -> None:
 def test_the_picture_could_be_no_larger(name: str, more: tuple[int, int]) -> None:
     """Two pixels wider or higher, and a piece of its border was not seen, or is wider than is wanted."""
     model, params = CAMERAS[name]
-    given, fisheye = intrinsics_of(model, params), model in FISHEYE
+    given, fisheye = intrinsics_of(model, params), CAMERA_MODELS[model].fisheye
     _, width, height = centred_pinhole(given, fisheye, *SIZE)
     half_u, half_v = (width + more[0]) / 2 / given[FX], (height + more[1]) / 2 / given[FY]
     along = np.linspace(-1.0, 1.0, 201)
     sides = [(sign * half_u, t * half_v, 1.0) for sign in (-1, 1) for t in along]
     sides += [(t * half_u, sign * half_v, 1.0) for sign in (-1, 1) for t in along]
     seen = project(np.array(sides), given, fisheye)
-    too_wide = np.degrees(np.arctan([half_u, half_v])) > WIDEST_HALF_DEG[fisheye]
+    too_wide = np.degrees(np.arctan([half_u, half_v])) > (60.0 if fisheye else 75.0)
     assert too_wide.any() or ((seen < 0.0) | (seen > SIZE)).any()
+
+
+def test_a_smaller_angle_gives_a_smaller_picture() -> None:
+    model, params = CAMERAS["all around"]
+    options = UndistortionOptions(max_fisheye_half_angle_deg=45.0)
+    _, width, height = centred_pinhole(intrinsics_of(model, params), True, *SIZE, options)
+    assert (width, height) == (2 * 130, 2 * 130)
 
 
 def test_a_centred_pinhole_stays_as_it_is() -> None:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.pair.epipolar import sampson_errors
-from unposed.optim.rotations import skew
-from unposed.optim.similarity import rotation_angle_deg
+from unposed.optim.rotations import rotation_angle_deg, skew
 from unposed.pipeline.artifacts import Camera, CameraPrior, Exif, Features, PairMatches, Photo, Photos, Ranking
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.stage import PerPhoto, Resources, Sides, StageError

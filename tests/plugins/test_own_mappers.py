@@ -341,7 +341,7 @@ def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch
 
     def too_far(seen: Any, intrinsics: Any, max_error_px: float, seed: int) -> Any:
         found = relations_under(seen, intrinsics, max_error_px, seed)
-        wide = intrinsics.rows[0, K1] == wide_k1
+        wide = intrinsics.values[0, K1] == wide_k1
         turned = Rotation.from_rotvec(1.6 * Rotation.from_matrix(found.b_from_a).as_rotvec())
         return found if wide else replace(found, b_from_a=turned.as_matrix())
 

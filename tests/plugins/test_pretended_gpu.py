@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
 from unposed.optim.bundle.adjust import adjust_bundle
-from unposed.optim.bundle.adjust_torch import adjust_on
+from unposed.optim.bundle.adjust_torch import adjust_by_torch
 from unposed.optim.bundle.problem import BundleOptions
 from unposed.optim.pair.reciprocal_matching import (
     neighbours_by_descriptor,
@@ -150,7 +150,7 @@ def test_bundles_are_adjusted_there_as_here(collection: Callable[..., Any], lens
     several = {"lenses": ((1500.0, 800.0, 600.0, -0.05),) * lenses, "sizes": ((1600, 1200),) * lenses}
     bundle = collection(photos=6, points=60, noise_px=0.5, **several).bundle(wrong=0.02, wrong_px=20.0)
     options = BundleOptions(distortion=True, loss_px=1.0, max_iterations=6)
-    here, there = on_both(lambda device: adjust_on(device, bundle, options)[1])
+    here, there = on_both(lambda device: adjust_by_torch(device, bundle, options)[1])
     np.testing.assert_allclose(there.costs, here.costs, rtol=1e-9)
     processor = adjust_bundle(bundle, options)[1]
     assert there.initial_cost == pytest.approx(processor.initial_cost, rel=1e-12)

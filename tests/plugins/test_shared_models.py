@@ -36,7 +36,7 @@ def test_unknown_camera_models_are_refused_by_name() -> None:
 def test_priors_are_as_soft_as_photos_are_large() -> None:
     cameras = cameras_of("SIMPLE_RADIAL", (900.0, 800.0, 600.0, 0.0), camera_of_photo=[0, 0])
     small, large = intrinsics_of_priors(cameras, 1.0), intrinsics_of_priors(cameras, 2.0)
-    np.testing.assert_array_equal(small.rows, [[900.0, 900.0, 800.0, 600.0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(small.values, [[900.0, 900.0, 800.0, 600.0, 0, 0, 0, 0]])
     assert large.prior.noise_px == 2.0 * small.prior.noise_px
     assert small.camera_of_photo.dtype == np.int64
 
@@ -119,7 +119,7 @@ def test_groups_that_the_mapper_took_apart_stay_apart(world: Any) -> None:
     start, intrinsics = bundle_of(apart, 6, before)
     np.testing.assert_array_equal(start.camera_of_photo, np.arange(6))
     np.testing.assert_array_equal(start.intrinsics[initial.photos, 0], 1000.0 + initial.photos)
-    np.testing.assert_array_equal(start.intrinsics[2], before.rows[before.camera_of_photo[2]])
+    np.testing.assert_array_equal(start.intrinsics[2], before.values[before.camera_of_photo[2]])
     assert len(intrinsics.models) == len(intrinsics.prior.sigma) == 6
 
 

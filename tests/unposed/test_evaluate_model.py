@@ -12,7 +12,7 @@ import pycolmap
 import pytest
 
 from unposed.evaluation import evaluate_model, match_names
-from unposed.optim.similarity import nearest_rotation
+from unposed.optim.rotations import nearest_rotation
 from unposed.pipeline.errors import InputError
 from unposed.poses import read_poses
 

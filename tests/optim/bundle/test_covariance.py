@@ -9,24 +9,24 @@ import pycolmap
 import pytest
 
 from unposed.optim.bundle.adjust import adjust_bundle
-from unposed.optim.bundle.ceres import prepared
+from unposed.optim.bundle.ceres import ceres_problem
 from unposed.optim.bundle.covariance import covariance
-from unposed.optim.bundle.losses import SQUARES
+from unposed.optim.bundle.losses import SQUARED
 from unposed.optim.bundle.pose_priors import no_pose_priors
 from unposed.optim.bundle.problem import BundleOptions, IntrinsicsPrior
 
 Make = Callable[..., Any]
-PLAIN = BundleOptions(loss=SQUARES, max_iterations=100, tolerance=1e-13)
+PLAIN = BundleOptions(loss=SQUARED, max_iterations=100, tolerance=1e-13)
 
 
 def test_covariances_are_those_of_colmap(collection: Make) -> None:
     """Two photos fixed. COLMAP says nothing of the scatter, and counts turns by halves: it is quaternions that move."""
     found, _ = adjust_bundle(collection(photos=6, points=120, noise_px=0.5).bundle(), PLAIN)
     held = np.arange(6) < 2
-    ours = covariance(found, PLAIN, anchors=replace(no_pose_priors(6), fixed=held))
+    ours = covariance(found, PLAIN, pose_priors=replace(no_pose_priors(6), fixed=held))
     assert ours.free_gauge == 0
     assert not ours.poses[held].any()
-    model, _ = prepared(found, PLAIN)
+    model, _ = ceres_problem(found, PLAIN)
     config = pycolmap.BundleAdjustmentConfig()
     for image in model.images:
         config.add_image(image)
@@ -73,7 +73,7 @@ def test_the_gauge_is_counted(collection: Make) -> None:
     level = replace(anchors, down=found.cam_from_world[:, :, 1], down_sigma_rad=np.full(5, 0.01))
     centres = -np.einsum("cji,cj->ci", found.cam_from_world[:, :, :3], found.cam_from_world[:, :, 3])
     placed = replace(anchors, centre=centres, centre_sigma=np.full((5, 3), 0.1))
-    assert [covariance(found, PLAIN, anchors=a).free_gauge for a in (anchors, level, placed)] == [7, 5, 0]
+    assert [covariance(found, PLAIN, pose_priors=a).free_gauge for a in (anchors, level, placed)] == [7, 5, 0]
     assert covariance(found, replace(PLAIN, rotations=False)).free_gauge == 4
 
 
@@ -82,7 +82,7 @@ def test_motions_of_the_whole_are_taken_out(collection: Make) -> None:
     found, _ = adjust_bundle(collection(photos=5, points=100, noise_px=0.5).bundle(), PLAIN)
     told = covariance(found, PLAIN)
     assert np.linalg.eigvalsh(told.poses[:, :3, :3]).min() > 0.0
-    held = covariance(found, PLAIN, anchors=replace(no_pose_priors(5), fixed=np.arange(5) == 0))
+    held = covariance(found, PLAIN, pose_priors=replace(no_pose_priors(5), fixed=np.arange(5) == 0))
     assert held.free_gauge == 1  # the size
     spread = np.trace(told.poses, axis1=1, axis2=2).sum()
     assert spread < np.trace(held.poses, axis1=1, axis2=2).sum()

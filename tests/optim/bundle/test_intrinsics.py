@@ -4,18 +4,17 @@ import numpy as np
 import pytest
 
 from unposed.optim.bundle.intrinsics import (
-    CORNER_SIGMA,
-    CROP_SIGMA,
-    HELD,
-    PHOTOS_FOR_PRINCIPAL,
-    TANGENTIAL_SIGMA,
+    FIXED_SIGMA,
     Intrinsics,
+    IntrinsicsPriorOptions,
     hold_principal,
     intrinsics_with_priors,
     prior_after,
 )
 from unposed.optim.bundle.problem import IntrinsicsPrior
 from unposed.optim.cameras import project
+
+OPTIONS = IntrinsicsPriorOptions()
 
 
 @pytest.fixture
@@ -33,21 +32,21 @@ def belief() -> Intrinsics:
 
 def test_given_cameras_are_held_exif_near_and_guesses_free(belief: Intrinsics) -> None:
     sigma = belief.prior.sigma
-    np.testing.assert_array_equal(sigma[0], HELD)
+    np.testing.assert_array_equal(sigma[0], FIXED_SIGMA)
     np.testing.assert_allclose(sigma[1, :4], [40.0, 40.0, 16.0, 16.0])
     assert np.isinf(sigma[2, :2]).all()
     np.testing.assert_allclose(sigma[2, 2:4], 40.0)
-    np.testing.assert_array_equal(belief.prior.mean, belief.rows)
+    np.testing.assert_array_equal(belief.prior.mean, belief.values)
     assert belief.prior.noise_px == 1.5
 
 
 def test_other_focals_keep_the_ratio_and_leave_the_prior_mean(belief: Intrinsics) -> None:
     other = belief.with_focals(np.array([1100.0, 400.0, 1500.0]))
-    np.testing.assert_allclose(other.rows[:, :2], [[1100, 1111], [400, 440], [1500, 1500]])
-    np.testing.assert_array_equal(other.rows[:, 2:], belief.rows[:, 2:])
+    np.testing.assert_allclose(other.values[:, :2], [[1100, 1111], [400, 440], [1500, 1500]])
+    np.testing.assert_array_equal(other.values[:, 2:], belief.values[:, 2:])
     np.testing.assert_array_equal(other.prior.mean, belief.prior.mean)
     np.testing.assert_array_equal(other.prior.sigma[:, :4], belief.prior.sigma[:, :4])
-    assert belief.rows[0, 0] == 1000.0
+    assert belief.values[0, 0] == 1000.0
 
 
 @pytest.mark.parametrize("focal_px", [400.0, 1000.0, 5000.0])
@@ -60,28 +59,28 @@ def test_distortion_is_limited_in_the_corner_whatever_the_focal_length(focal_px:
     belief = belief.with_focals(np.array([focal_px]))
     corner = np.array([500.0, 400.0])
     for term, sigma in enumerate(belief.prior.sigma[0, 4:]):
-        row = belief.rows[0].copy()
+        row = belief.values[0].copy()
         row[4 + term] = sigma
         ray = np.array([[*corner / focal_px, 1.0]])
         moved = np.linalg.norm(project(ray, row)[0] - row[2:4] - corner) / np.linalg.norm(corner)
         if term < 2:
-            assert moved == pytest.approx(CORNER_SIGMA, rel=1e-9)
+            assert moved == pytest.approx(OPTIONS.corner_sigma, rel=1e-9)
         else:
-            assert 1.0 <= moved / TANGENTIAL_SIGMA <= 3.0
+            assert 1.0 <= moved / OPTIONS.tangential_sigma <= 3.0
 
 
 def test_splitting_gives_every_photo_its_camera(belief: Intrinsics) -> None:
     apart = belief.split()
     assert apart.models == ("OPENCV", "SIMPLE_RADIAL", "PINHOLE", "OPENCV")
     np.testing.assert_array_equal(apart.camera_of_photo, [0, 1, 2, 3])
-    np.testing.assert_array_equal(apart.rows, belief.rows[belief.camera_of_photo])
+    np.testing.assert_array_equal(apart.values, belief.values[belief.camera_of_photo])
     np.testing.assert_array_equal(apart.prior.sigma, belief.prior.sigma[belief.camera_of_photo])
 
 
 def test_few_photos_hold_the_principal_point() -> None:
     prior = IntrinsicsPrior(np.zeros((3, 8)), np.ones((3, 8)))
-    held = hold_principal(prior, np.array([PHOTOS_FOR_PRINCIPAL - 1, PHOTOS_FOR_PRINCIPAL, 0]))
-    np.testing.assert_array_equal(held.sigma[:, 2:4], [[HELD] * 2, [1.0] * 2, [HELD] * 2])
+    held = hold_principal(prior, np.array([OPTIONS.min_photos_for_principal - 1, OPTIONS.min_photos_for_principal, 0]))
+    np.testing.assert_array_equal(held.sigma[:, 2:4], [[FIXED_SIGMA] * 2, [1.0] * 2, [FIXED_SIGMA] * 2])
     assert (np.delete(held.sigma, [2, 3], axis=1) == 1.0).all()
     assert (prior.sigma == 1.0).all()
 
@@ -96,20 +95,20 @@ def test_a_tied_focal_length_is_believed_once() -> None:
 def test_what_was_found_before_is_no_surprise() -> None:
     """The first, third and fourth camera have few photos; the third was found to be a crop, the last one is given."""
     prior = IntrinsicsPrior(np.zeros((4, 8)), np.full((4, 8), 20.0))
-    prior.sigma[3] = HELD
+    prior.sigma[3] = FIXED_SIGMA
     found = np.zeros((4, 8))
     found[1, 0], found[2, 2], found[3, 2] = 300.0, -90.0, 1e-3
-    after = prior_after(prior, found, np.array([1, PHOTOS_FOR_PRINCIPAL, 1, 1])).sigma
-    np.testing.assert_array_equal(after[:, 0], [20.0, 300.0, 20.0, HELD])
-    np.testing.assert_array_equal(after[:, 2:4], [[HELD] * 2, [20.0] * 2, [90.0, 20.0], [HELD] * 2])
+    after = prior_after(prior, found, np.array([1, OPTIONS.min_photos_for_principal, 1, 1])).sigma
+    np.testing.assert_array_equal(after[:, 0], [20.0, 300.0, 20.0, FIXED_SIGMA])
+    np.testing.assert_array_equal(after[:, 2:4], [[FIXED_SIGMA] * 2, [20.0] * 2, [90.0, 20.0], [FIXED_SIGMA] * 2])
     np.testing.assert_array_equal(after[:3, 4:], 20.0)
 
 
 def test_crops_may_be_anywhere_but_for_given_cameras(belief: Intrinsics) -> None:
     wide = belief.with_crops()
     assert wide.crops and wide.split().crops and not belief.crops
-    np.testing.assert_array_equal(wide.prior.sigma[0], HELD)
-    np.testing.assert_allclose(wide.prior.sigma[1:, 2:4], CROP_SIGMA * np.array([[800.0] * 2, [2000.0] * 2]))
+    np.testing.assert_array_equal(wide.prior.sigma[0], FIXED_SIGMA)
+    np.testing.assert_allclose(wide.prior.sigma[1:, 2:4], OPTIONS.crop_sigma * np.array([[800.0] * 2, [2000.0] * 2]))
     moved = wide.with_principal(np.full((3, 8), 7.0))
-    np.testing.assert_array_equal(moved.rows[:, 2:4], 7.0)
-    np.testing.assert_array_equal(moved.rows[:, 4:], belief.rows[:, 4:])
+    np.testing.assert_array_equal(moved.values[:, 2:4], 7.0)
+    np.testing.assert_array_equal(moved.values[:, 4:], belief.values[:, 4:])

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.bundle.adjust import OnProcessor, adjust_bundle, objective, state_of, structure
+from unposed.optim.bundle.adjust import CpuProblem, adjust_bundle, build_objective, bundle_state, schur_structure
 from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors, align_to_pose_priors, no_pose_priors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, camera_points, errors_px
-from unposed.optim.rotations import exp_so3
-from unposed.optim.similarity import rotation_angle_deg
+from unposed.optim.rotations import exp_so3, rotation_angle_deg
 
 Make = Callable[..., Any]
 EXACT = BundleOptions(max_iterations=100, tolerance=1e-12)
@@ -54,11 +53,13 @@ def test_the_gradient_is_that_of_the_cost(collection: Make, rotations: bool) -> 
     depth = camera_points(bundle)[:, 2] * np.random.default_rng(0).lognormal(0.0, 0.2, len(bundle.xy))
     depth[::3] = np.nan
     depths = DepthPriors(depth, np.linspace(0.02, 0.5, len(depth)))
-    task = objective(bundle, BundleOptions(rotations=rotations), anchors=all_kinds(bundle), depths=depths)
-    parts = structure(task.sights, task.free.pose, task.free.lens)
-    state = state_of(bundle, task.sights)
-    engine = OnProcessor(task, parts)
-    system = engine.linearised(state)
+    task = build_objective(
+        bundle, BundleOptions(rotations=rotations), pose_priors=all_kinds(bundle), depth_priors=depths
+    )
+    parts = schur_structure(task.order, task.free.pose_size, task.free.intrinsics_size)
+    state = bundle_state(bundle, task.order)
+    problem = CpuProblem(task, parts)
+    system = problem.linearize(state)
     gradients = (system.photo_gradient, system.camera_gradient, system.point_gradient)
     assert not gradients[0][1].any()
     scale = max(np.abs(g).max() for g in gradients) ** 0.5
@@ -68,7 +69,7 @@ def test_the_gradient_is_that_of_the_cost(collection: Make, rotations: bool) -> 
                 continue  # it is fixed
             unknowns = [np.zeros_like(g) for g in gradients]
             unknowns[kind][at] = 1e-3 if kind == 1 else 1e-6
-            costs = [engine.cost(task.moved(state, *(s * u for u in unknowns))) for s in (1, -1)]
+            costs = [problem.cost(task.retract(state, *(s * u for u in unknowns))) for s in (1, -1)]
             slope = (costs[0] - costs[1]) / (2.0 * unknowns[kind][at])
             assert expected == pytest.approx(slope, rel=1e-4, abs=1e-4 * scale)
 
@@ -80,7 +81,7 @@ def test_fixed_poses_stay_and_the_others_come_to_them(collection: Make) -> None:
     anchors = replace(no_pose_priors(8), fixed=fixed)
     start = align_to_pose_priors(elsewhere(truth), anchors, truth.cam_from_world)
     assert start is not None
-    found, _ = adjust_bundle(start, EXACT, anchors=anchors)
+    found, _ = adjust_bundle(start, EXACT, pose_priors=anchors)
     np.testing.assert_array_equal(found.cam_from_world[fixed], truth.cam_from_world[fixed])
     assert np.abs(centres(found.cam_from_world) - centres(truth.cam_from_world)).max() < 0.03
     assert (found.cam_from_world[~fixed] != start.cam_from_world[~fixed]).any(axis=(1, 2)).all()
@@ -89,7 +90,7 @@ def test_fixed_poses_stay_and_the_others_come_to_them(collection: Make) -> None:
 def test_all_poses_fixed_leaves_points_and_lenses(collection: Make) -> None:
     truth = collection(photos=6, points=100, noise_px=0.3).bundle()
     off = replace(truth, points=truth.points + 0.05, intrinsics=truth.intrinsics * [[1.02, 1.02, 1, 1, 1, 1, 1, 1]])
-    found, _ = adjust_bundle(off, EXACT, anchors=replace(no_pose_priors(6), fixed=np.ones(6, bool)))
+    found, _ = adjust_bundle(off, EXACT, pose_priors=replace(no_pose_priors(6), fixed=np.ones(6, bool)))
     np.testing.assert_array_equal(found.cam_from_world, truth.cam_from_world)
     assert found.intrinsics[0, 0] == pytest.approx(1500.0, rel=0.01)
     assert np.median(errors_px(found)) < 0.4
@@ -105,7 +106,7 @@ def test_positions_give_scale_and_place_although_one_is_far_off(collection: Make
     anchors = replace(no_pose_priors(10), centre=told, centre_sigma=sigma)
     start = align_to_pose_priors(elsewhere(truth), anchors, truth.cam_from_world)
     assert start is not None
-    found, _ = adjust_bundle(start, EXACT, anchors=anchors)
+    found, _ = adjust_bundle(start, EXACT, pose_priors=anchors)
     assert np.linalg.norm(centres(found.cam_from_world) - centres(truth.cam_from_world), axis=1).max() < 0.04
     assert (
         rotation_angle_deg(found.cam_from_world[:, :, :3] @ truth.cam_from_world[:, :, :3].transpose(0, 2, 1)).max()
@@ -119,7 +120,7 @@ def test_positions_straighten_what_bends(collection: Make) -> None:
     free, _ = adjust_bundle(truth, EXACT)
     told = centres(truth.cam_from_world)
     anchors = replace(no_pose_priors(12), centre=told, centre_sigma=np.full((12, 3), 0.005))
-    bound, _ = adjust_bundle(truth, EXACT, anchors=anchors)
+    bound, _ = adjust_bundle(truth, EXACT, pose_priors=anchors)
     anchored = align_to_pose_priors(free, anchors, truth.cam_from_world)
     assert anchored is not None
     errors = [np.linalg.norm(centres(b.cam_from_world) - told, axis=1).mean() for b in (anchored, bound)]
@@ -135,7 +136,7 @@ def test_a_plumb_line_levels(collection: Make) -> None:
         cam_from_world=np.concatenate([truth.cam_from_world[:, :, :3] @ tilt.T, truth.cam_from_world[:, :, 3:]], 2),
         points=truth.points @ tilt.T,
     )
-    found, _ = adjust_bundle(tilted, EXACT, anchors=anchors)
+    found, _ = adjust_bundle(tilted, EXACT, pose_priors=anchors)
     off = np.degrees(np.linalg.norm(found.cam_from_world[:, :, 1] - truth.cam_from_world[:, :, 1], axis=1))
     assert off.max() < 0.5
 

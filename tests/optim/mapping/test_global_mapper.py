@@ -10,7 +10,8 @@ import pytest
 from unposed.optim.mapping.global_mapper import CoarseModel, map_component
 from unposed.optim.mapping.relative_poses import estimate_relative_poses
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
-from unposed.optim.similarity import direction_angle_deg, rotation_angle_deg
+from unposed.optim.rotations import rotation_angle_deg
+from unposed.optim.similarity import direction_angle_deg
 from unposed.optim.view_graph import Keypoints, ViewGraph, largest_component
 
 Make = Callable[..., Any]
@@ -31,7 +32,7 @@ def worst_deg(world: Any, found: CoarseModel | None) -> float:
 def test_relative_poses(collection: Make, noise_px: float, wrong: float, bound_deg: float) -> None:
     world = collection(photos=5, noise_px=noise_px, wrong=wrong)
     belief = world.belief()
-    found = estimate_relative_poses(world.graph, belief.models, belief.rows, belief.camera_of_photo, max_error_px=2.0)
+    found = estimate_relative_poses(world.graph, belief.models, belief.values, belief.camera_of_photo, max_error_px=2.0)
     a, b = world.graph.pairs[found.edge].T
     truth = world.cam_from_world
     rotation = truth[b, :, :3] @ truth[a, :, :3].transpose(0, 2, 1)
@@ -53,7 +54,7 @@ def test_pairs_with_few_or_senseless_matches_have_no_pose(collection: Make) -> N
     last = world.graph.keypoints.start[world.graph.pairs[0, 1] + 1] - 1
     shuffled[first] = last - np.arange(first.stop) % 100
     senseless = replace(world.graph, row_b=shuffled)
-    options = (belief.models, belief.rows, belief.camera_of_photo)
+    options = (belief.models, belief.values, belief.camera_of_photo)
     found = estimate_relative_poses(senseless, *options, max_error_px=1.0)
     assert 0 not in found.edge
     assert len(found.edge) == len(world.graph) - 1
@@ -65,7 +66,7 @@ def test_large_pairs_are_thinned_evenly(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=10.0, points=2000)
     belief = world.belief()
     found = estimate_relative_poses(
-        world.graph, belief.models, belief.rows, belief.camera_of_photo, max_error_px=1.0, max_matches=50
+        world.graph, belief.models, belief.values, belief.camera_of_photo, max_error_px=1.0, max_matches=50
     )
     assert world.graph.match_count[0] > 400
     assert found.weight[0] == pytest.approx(world.graph.match_count[0])  # stands for all of them

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from unposed.optim.bundle.intrinsics import EXIF_FOCAL_SIGMA, Intrinsics
+from unposed.optim.bundle.intrinsics import Intrinsics, IntrinsicsPriorOptions
 from unposed.optim.bundle.problem import IntrinsicsPrior
 from unposed.optim.mapping import intrinsics_search as search
 from unposed.optim.mapping.global_mapper import CoarseModel, map_component
@@ -36,7 +36,7 @@ def found_for(world: Any, factor: float = 1.0, graph: ViewGraph | None = None, *
 
 def focal_errors_percent(world: Any, verdict: IntrinsicsChoice) -> np.ndarray:
     """Per photo."""
-    found = verdict.intrinsics.rows[verdict.intrinsics.camera_of_photo, 0]
+    found = verdict.intrinsics.values[verdict.intrinsics.camera_of_photo, 0]
     return 100.0 * np.abs(found / world.photo_intrinsics[:, 0] - 1.0)
 
 
@@ -94,7 +94,7 @@ def test_a_known_focal_is_not_searched(collection: Make) -> None:
     world = collection(noise_px=0.5, photos=6)
     belief = world.belief(1.02, "given")
     verdict = select_intrinsics(world.graph, belief, np.array([True]), assumed_groups=False, unit_px=1.0)
-    assert verdict.intrinsics.rows[0, 0] == pytest.approx(1530.0, rel=1e-6)
+    assert verdict.intrinsics.values[0, 0] == pytest.approx(1530.0, rel=1e-6)
 
 
 def test_drafts_are_repeated_from_what_they_found(collection: Make) -> None:
@@ -103,9 +103,9 @@ def test_drafts_are_repeated_from_what_they_found(collection: Make) -> None:
     tried = []
 
     def halfway(belief: Intrinsics) -> CoarseModel:
-        focal = np.sqrt(belief.rows[:, 0] * 1500.0)
+        focal = np.sqrt(belief.values[:, 0] * 1500.0)
         tried.append(focal[0])
-        bundle = replace(world.bundle(), intrinsics=belief.with_focals(focal).rows)
+        bundle = replace(world.bundle(), intrinsics=belief.with_focals(focal).values)
         return CoarseModel(bundle, np.zeros(0, np.int64), np.zeros(0), cost=float(abs(np.log(focal[0] / 1500.0))))
 
     found = _settled(halfway, world.belief(3.0))
@@ -129,8 +129,8 @@ def test_cameras_outside_the_core_keep_their_start(collection: Make) -> None:
     alone = world.graph.select(~third.any(axis=1))
     small = int(world.camera_of_photo[2])
     verdict = found_for(world, 1.3, alone)
-    assert verdict.intrinsics.rows[small, 0] == pytest.approx(1.3 * 900.0)
-    assert verdict.intrinsics.rows[1 - small, 0] == pytest.approx(1500.0, rel=0.02)
+    assert verdict.intrinsics.values[small, 0] == pytest.approx(1.3 * 900.0)
+    assert verdict.intrinsics.values[1 - small, 0] == pytest.approx(1500.0, rel=0.02)
 
 
 def test_another_island_has_no_say(collection: Make) -> None:
@@ -155,7 +155,7 @@ def test_photos_that_do_not_tell_leave_it_at_the_usual(collection: Make) -> None
     world = collection(photos=2, sweep_deg=12.0, noise_px=0.5, distance=25.0, lenses=(LONG,))
     verdict = found_for(world, 0.4)
     assert verdict.warnings == ("the focal length could not be determined well from these photos",)
-    assert verdict.intrinsics.rows[0, 0] == pytest.approx(0.4 * LONG[0], rel=0.25)
+    assert verdict.intrinsics.values[0, 0] == pytest.approx(0.4 * LONG[0], rel=0.25)
 
 
 @pytest.mark.slow
@@ -190,9 +190,9 @@ def test_the_start_is_what_pairs_suggest_within_reason(collection: Make) -> None
     for suggested, expected in ((1700.0, 1700.0), (1e5, 5.0 * 1600), (10.0, 0.4 * 1600)):
         told = replace(m, focal_px=np.full(len(m), suggested))
         start = starting_focals(told, world.belief(1.2), np.array([False]))
-        assert start.rows[0, 0] == pytest.approx(expected)
+        assert start.values[0, 0] == pytest.approx(expected)
         kept = starting_focals(told, world.belief(1.2), np.array([True]))
-        assert kept.rows[0, 0] == pytest.approx(1800.0)
+        assert kept.values[0, 0] == pytest.approx(1800.0)
 
 
 def test_the_core_is_connected_and_strong(collection: Make) -> None:
@@ -212,7 +212,7 @@ def test_the_core_is_connected_and_strong(collection: Make) -> None:
 def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
     world = collection(noise_px=0.5, wrong=0.05, photos=6)
     first, second = found_for(world), found_for(world)
-    assert first.intrinsics.rows.tobytes() == second.intrinsics.rows.tobytes()
+    assert first.intrinsics.values.tobytes() == second.intrinsics.values.tobytes()
     assert first.cost == second.cost
 
 
@@ -222,11 +222,11 @@ def test_a_camera_without_photos_is_no_obstacle(collection: Make) -> None:
     two = replace(
         one,
         models=one.models * 2,
-        rows=np.repeat(one.rows, 2, axis=0),
-        prior=replace(one.prior, mean=np.repeat(one.rows, 2, axis=0), sigma=np.repeat(one.prior.sigma, 2, axis=0)),
+        values=np.repeat(one.values, 2, axis=0),
+        prior=replace(one.prior, mean=np.repeat(one.values, 2, axis=0), sigma=np.repeat(one.prior.sigma, 2, axis=0)),
     )
     verdict = select_intrinsics(world.graph, two, np.array([False, False]), assumed_groups=True, unit_px=1.0)
-    assert verdict.intrinsics.rows[0, 0] == pytest.approx(1500.0, rel=0.01)
+    assert verdict.intrinsics.values[0, 0] == pytest.approx(1500.0, rel=0.01)
 
 
 def test_cameras_of_another_component_are_not_searched(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_cameras_of_another_component_are_not_searched(collection: Make, monkeyp
     world = collection(noise_px=0.5)
     belief = world.belief(1.0)
     prior = IntrinsicsPrior(belief.prior.mean[[0, 0]], belief.prior.sigma[[0, 0]], belief.prior.noise_px)
-    belief = replace(belief, models=belief.models * 2, rows=belief.rows[[0, 0]], prior=prior)
+    belief = replace(belief, models=belief.models * 2, values=belief.values[[0, 0]], prior=prior)
     counted = Mock(side_effect=map_component)
     monkeypatch.setattr(search, "map_component", counted)
     known = np.array([True, False])
@@ -257,7 +257,7 @@ def test_crops_are_recognised_by_their_principal_points(collection: Make, cut_px
         sizes=((1600, 1200), (1600 - int(abs(cut_px)), 1200)),
     )
     verdict = found_for(world)
-    rows = verdict.intrinsics.rows[verdict.intrinsics.camera_of_photo]
+    rows = verdict.intrinsics.values[verdict.intrinsics.camera_of_photo]
     np.testing.assert_allclose(rows[:, 2:4], world.photo_intrinsics[:, 2:4], atol=12.0)
     assert focal_errors_percent(world, verdict).max() < 1.0
     assert any("crops" in note for note in verdict.warnings)
@@ -268,7 +268,7 @@ def test_a_lens_somewhat_off_the_centre_is_no_crop(collection: Make) -> None:
     world = collection(noise_px=0.5, wrong=0.03, sweep_deg=70.0, lenses=((1500.0, 820.0, 588.0, 0.0),))
     verdict = found_for(world)
     assert verdict.warnings == () and not verdict.intrinsics.crops
-    np.testing.assert_array_equal(verdict.intrinsics.rows[:, 2:4], [[800.0, 600.0]])
+    np.testing.assert_array_equal(verdict.intrinsics.values[:, 2:4], [[800.0, 600.0]])
 
 
 @pytest.mark.parametrize("factor", [0.4, 2.5])
@@ -277,7 +277,7 @@ def test_focal_lengths_that_exif_has_wrong_are_not_believed(collection: Make, fa
     world = collection(noise_px=0.5, sweep_deg=360.0, photos=16, distance=25.0, lenses=(LONG,))
     belief = world.belief(factor)
     sigma = belief.prior.sigma.copy()
-    sigma[:, :2] = EXIF_FOCAL_SIGMA * belief.rows[:, :2]
+    sigma[:, :2] = IntrinsicsPriorOptions().exif_focal_sigma * belief.values[:, :2]
     belief = replace(belief, prior=replace(belief.prior, sigma=sigma))
     known = np.ones(len(belief.models), bool)
     verdict = select_intrinsics(world.graph, belief, known, assumed_groups=True, unit_px=1.0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unposed.optim.bundle.losses import CAUCHY, HUBER
 from unposed.optim.bundle.problem import Bundle, errors_px
 from unposed.optim.mapping.absolute_pose import register_photos
 from unposed.optim.mapping.global_mapper import map_component
@@ -167,6 +168,16 @@ def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
     first, second = (refined(world, start, [2]).bundle for _ in range(2))
     assert first.cam_from_world.tobytes() == second.cam_from_world.tobytes()
     assert first.points.tobytes() == second.points.tobytes()
+
+
+def test_the_loss_is_an_option(collection: Make) -> None:
+    world = collection(photos=6, noise_px=0.5, wrong=0.1)
+    start = started(world)
+    usual, cauchy, huber = (refined(world, start, **loss).bundle for loss in ({}, {"loss": CAUCHY}, {"loss": HUBER}))
+    assert usual.cam_from_world.tobytes() == cauchy.cam_from_world.tobytes()
+    assert usual.points.tobytes() == cauchy.points.tobytes()
+    assert usual.cam_from_world.tobytes() != huber.cam_from_world.tobytes()
+    assert np.nanmax(world.errors(huber.cam_from_world).rotation_error_deg) < 0.5
 
 
 def test_poses_that_nothing_supports_are_let_go(collection: Make) -> None:

@@ -17,7 +17,7 @@ UNKNOWN = np.array([False])
 def test_one_focal_from_true_fundamental_matrices(collection: Make, factor: float) -> None:
     world = collection(photos=6)
     belief = world.belief(factor)
-    found = calibrate_focals(world.graph, belief.rows, belief.camera_of_photo, UNKNOWN)
+    found = calibrate_focals(world.graph, belief.values, belief.camera_of_photo, UNKNOWN)
     assert found[0] == pytest.approx(1500.0, rel=0.02)
 
 
@@ -26,7 +26,7 @@ def test_two_focals_one_of_them_known(collection: Make) -> None:
     world = collection(photos=8, lenses=((1500.0, 800.0, 600.0, 0.0), (900.0, 500.0, 400.0, 0.0)), sizes=sizes)
     truth = world.photo_intrinsics[world.first, 0]
     belief = world.belief().with_focals(truth * [1.0, 1.3])
-    found = calibrate_focals(world.graph, belief.rows, belief.camera_of_photo, np.array([True, False]))
+    found = calibrate_focals(world.graph, belief.values, belief.camera_of_photo, np.array([True, False]))
     assert found[0] == truth[0]
     assert found[1] == pytest.approx(truth[1], rel=0.03)
 
@@ -34,8 +34,8 @@ def test_two_focals_one_of_them_known(collection: Make) -> None:
 def test_without_evidence_the_start_remains(collection: Make) -> None:
     world = collection(photos=4)
     belief = world.belief(1.4)
-    known = calibrate_focals(world.graph, belief.rows, belief.camera_of_photo, np.array([True]))
-    silent = calibrate_focals(world.without_fundamental(), belief.rows, belief.camera_of_photo, UNKNOWN)
+    known = calibrate_focals(world.graph, belief.values, belief.camera_of_photo, np.array([True]))
+    silent = calibrate_focals(world.without_fundamental(), belief.values, belief.camera_of_photo, UNKNOWN)
     assert known[0] == silent[0] == pytest.approx(1.4 * 1500.0)
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.pair.epipolar import ray_angles, sampson_errors
-from unposed.optim.rotations import skew
-from unposed.optim.similarity import nearest_rotation
+from unposed.optim.rotations import nearest_rotation, skew
 
 
 def scene(rng, focal=900.0, points=200):

@@ -13,8 +13,7 @@ from unposed.optim.pair.two_view_geometry import (
     line_probability,
     log_false_alarms,
 )
-from unposed.optim.rotations import skew
-from unposed.optim.similarity import nearest_rotation, rotation_angle_deg
+from unposed.optim.rotations import nearest_rotation, rotation_angle_deg, skew
 
 SIZE = (1600, 1200)
 FOCAL = 1700.0

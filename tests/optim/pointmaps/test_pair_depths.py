@@ -128,10 +128,10 @@ def test_focal_lengths_are_those_that_predictions_agree_upon() -> None:
     maps.focal_px[:] = np.where(maps.pairs == 3, np.nan, 200.0)
     maps.focal_px[0] = 20.0
     found, sigma = initial_focals(maps, belief(4, [0, 0, 0, 1]), np.array([np.inf, np.inf]))
-    np.testing.assert_allclose(found.rows[:, 0], [200.0, 300.0])
+    np.testing.assert_allclose(found.values[:, 0], [200.0, 300.0])
     np.testing.assert_allclose(sigma, [0.01, 0.3])
     known, sigma = initial_focals(maps, belief(4, [0, 0, 0, 1]), np.array([0.05, 0.0]))
-    np.testing.assert_allclose(known.rows[:, 0], 300.0)
+    np.testing.assert_allclose(known.values[:, 0], 300.0)
     np.testing.assert_allclose(sigma, [0.05, 0.0])
 
 

@@ -83,7 +83,7 @@ def test_one_focal_length_for_all_where_all_share_it() -> None:
     world = World(np.full(10, 500.0))
     found = world.align(belief([0] * 10), [np.inf])
     assert len(found.intrinsics.models) == 1
-    assert found.intrinsics.rows[0, 0] == pytest.approx(500.0, rel=0.005)
+    assert found.intrinsics.values[0, 0] == pytest.approx(500.0, rel=0.005)
     assert world.rotation_deg(found) < 0.2
     assert found.consistent.all()
 
@@ -93,22 +93,22 @@ def test_photos_of_equal_size_with_focal_lengths_of_their_own() -> None:
     world = World(focal)
     found = world.align(belief([0] * 10), [np.inf])
     assert len(found.intrinsics.models) == 10
-    np.testing.assert_allclose(found.intrinsics.rows[found.intrinsics.camera_of_photo, 0], focal, rtol=0.015)
+    np.testing.assert_allclose(found.intrinsics.values[found.intrinsics.camera_of_photo, 0], focal, rtol=0.015)
     assert world.rotation_deg(found) < 0.3
 
 
 def test_groups_that_are_a_fact_stay_together() -> None:
     focal = np.where(np.arange(10) % 2, 450.0, 550.0)
     found = World(focal).align(belief([0, 1] * 5), [np.inf, np.inf], split=False)
-    np.testing.assert_allclose(found.intrinsics.rows[:, 0], [550.0, 450.0], rtol=0.01)
+    np.testing.assert_allclose(found.intrinsics.values[:, 0], [550.0, 450.0], rtol=0.01)
 
 
 def test_given_focal_lengths_stay_and_those_of_exif_nearly() -> None:
     world = World(np.full(10, 500.0))
     given = world.align(belief([0] * 10, 510.0), [0.0], split=False)
-    assert given.intrinsics.rows[0, 0] == pytest.approx(510.0, rel=1e-4)
+    assert given.intrinsics.values[0, 0] == pytest.approx(510.0, rel=1e-4)
     exif = world.align(belief([0] * 10, 520.0), [0.05], split=False)
-    assert exif.intrinsics.rows[0, 0] == pytest.approx(500.0, rel=0.01)
+    assert exif.intrinsics.values[0, 0] == pytest.approx(500.0, rel=0.01)
 
 
 def test_the_larger_island_is_aligned_and_the_other_left() -> None:
@@ -133,7 +133,7 @@ def test_senseless_numbers_do_no_harm() -> None:
     found = world.align(belief([0] * 10), [np.inf], replace(world.maps, depth=depth, lattice=lattice))
     np.testing.assert_array_equal(found.registered, np.arange(10) < 9)
     assert np.isfinite(found.cam_from_world[:9]).all()
-    assert np.isfinite(found.intrinsics.rows).all()
+    assert np.isfinite(found.intrinsics.values).all()
     assert world.rotation_deg(found) < 0.2
 
 

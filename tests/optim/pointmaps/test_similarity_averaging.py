@@ -13,8 +13,7 @@ from unposed.optim.pointmaps.similarity_averaging import (
     cycle_consistency,
     robust_potentials,
 )
-from unposed.optim.rotations import exp_so3
-from unposed.optim.similarity import rotation_angle_deg
+from unposed.optim.rotations import exp_so3, rotation_angle_deg
 
 
 def graph(photos: int, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from unposed.optim.bundle.adjust import adjust_bundle
-from unposed.optim.bundle.ceres import adjust_by_ceres
-from unposed.optim.bundle.intrinsics import HELD, hold_principal
+from unposed.optim.bundle.ceres import adjust_by_ceres, ceres_loss
+from unposed.optim.bundle.intrinsics import FIXED_SIGMA, hold_principal
+from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARED, Loss, barron
 from unposed.optim.bundle.pose_priors import no_pose_priors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, errors_px
 
@@ -70,7 +71,7 @@ def test_ceres_holds_given_cameras_and_doubtful_principal_points(collection: Cal
     world = collection(photos=6, points=100, lenses=lenses, sizes=((1600, 1200), (1000, 800)), noise_px=0.5)
     start = world.bundle()
     prior = world.belief().prior
-    prior.sigma[0] = HELD
+    prior.sigma[0] = FIXED_SIGMA
     options = BundleOptions(principal=True, distortion=True, max_iterations=20)
     free, _ = adjust_by_ceres(start, options, prior)
     np.testing.assert_array_equal(free.intrinsics[0], start.intrinsics[0])
@@ -87,10 +88,25 @@ def test_ceres_leaves_fixed_poses(collection: Callable[..., Any]) -> None:
     start.points[:] += 0.05
     anchors = replace(no_pose_priors(8), fixed=np.isin(np.arange(8), [1, 6]))
     options = BundleOptions(loss_px=LOSS_PX, max_iterations=100, tolerance=1e-12)
-    theirs, _ = adjust_by_ceres(start, options, anchors=anchors)
+    theirs, _ = adjust_by_ceres(start, options, pose_priors=anchors)
     np.testing.assert_allclose(
         theirs.cam_from_world[anchors.fixed], start.cam_from_world[anchors.fixed], rtol=0, atol=1e-12
     )
-    ours, _ = adjust_bundle(start, options, anchors=anchors)
+    ours, _ = adjust_bundle(start, options, pose_priors=anchors)
     assert cost(ours) == pytest.approx(cost(theirs), rel=1e-6)
     np.testing.assert_allclose(ours.cam_from_world, theirs.cam_from_world, atol=1e-3)
+
+
+@pytest.mark.parametrize("loss", [CAUCHY, HUBER, SQUARED, barron(1.0)], ids=lambda loss: loss.name)
+def test_losses_are_those_of_ceres(collection: Callable[..., Any], loss: Loss) -> None:
+    """The same cost, and the same minimum."""
+    start = collection(photos=6, points=100, noise_px=0.5).bundle(wrong=0.05, wrong_px=10.0)
+    options = BundleOptions(loss=loss, loss_px=1.5, max_iterations=200, tolerance=1e-12)
+    theirs, ours = adjust_by_ceres(start, options)[1], adjust_bundle(start, options)[1]
+    assert ours.initial_cost == pytest.approx(theirs.initial_cost, rel=1e-12)
+    assert ours.final_cost == pytest.approx(theirs.final_cost, rel=1e-6)
+
+
+def test_a_loss_that_ceres_does_not_have_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"Ceres has no 'barron -2'; it has cauchy, huber, squared, barron 1"):
+        ceres_loss(barron(-2.0))

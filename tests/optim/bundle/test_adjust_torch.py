@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from unposed.optim.bundle import torch_layout, torch_schur
-from unposed.optim.bundle.adjust import OnProcessor, adjust_bundle, objective, state_of, structure
-from unposed.optim.bundle.adjust_torch import OnDevice, adjust_on
-from unposed.optim.bundle.losses import HUBER, SQUARES, barron
+from unposed.optim.bundle.adjust import CpuProblem, adjust_bundle, build_objective, bundle_state, schur_structure
+from unposed.optim.bundle.adjust_torch import TorchProblem, adjust_by_torch
+from unposed.optim.bundle.losses import HUBER, SQUARED, barron
 from unposed.optim.bundle.pose_priors import DepthPriors, no_pose_priors
 from unposed.optim.bundle.problem import BundleOptions, IntrinsicsPrior, camera_points
-from unposed.optim.bundle.schur import step
-from unposed.optim.bundle.torch_schur import Reduced
+from unposed.optim.bundle.schur import solve_step
+from unposed.optim.bundle.torch_schur import ImplicitSchurComplement
 
 Make = Callable[..., Any]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -32,7 +32,7 @@ OPTIONS = {
     "usual": BundleOptions(distortion=True),
     "everything": BundleOptions(principal=True, distortion=True, loss=HUBER),
     "frozen lenses": BundleOptions(focal=False, loss=barron(-2.0)),
-    "frozen rotations": BundleOptions(rotations=False, loss=SQUARES),
+    "frozen rotations": BundleOptions(rotations=False, loss=SQUARED),
 }
 
 
@@ -42,9 +42,9 @@ def test_a_step_is_the_same(
     collection: Make, monkeypatch: pytest.MonkeyPatch, world: dict[str, Any], options: BundleOptions
 ) -> None:
     """With all that may pull on it, in pieces, and solved to the end."""
-    monkeypatch.setattr(torch_layout, "CHUNK", 100)
-    monkeypatch.setattr(torch_schur, "PRECISION", 1e-12)
-    monkeypatch.setattr(torch_schur, "MOST_ROUNDS", 2000)
+    monkeypatch.setattr(torch_layout, "TORCH_CHUNK_SIZE", 100)
+    monkeypatch.setattr(torch_schur, "TORCH_CG_TOLERANCE", 1e-12)
+    monkeypatch.setattr(torch_schur, "TORCH_CG_MAX_ITERATIONS", 2000)
     made = collection(photos=8, points=60, noise_px=1.0, **world)
     bundle = made.bundle(wrong=0.05)
     sigma = np.linspace(0.5, 2.0, len(bundle.xy))
@@ -54,25 +54,25 @@ def test_a_step_is_the_same(
     anchors = replace(
         no_pose_priors(8), fixed=np.arange(8) == 2, centre=centre + 0.1, centre_sigma=np.full((8, 3), 0.1)
     )
-    task = objective(bundle, options, prior, sigma, anchors, depths)
-    state = state_of(bundle, task.sights)
-    parts = structure(task.sights, task.free.pose, task.free.lens)
-    own = OnProcessor(task, parts)
-    there = OnDevice(task, torch.device(DEVICE), len(bundle.points))
-    sent = replace(state, points=there.layout.sent(state.points))
+    task = build_objective(bundle, options, prior, sigma, anchors, depths)
+    state = bundle_state(bundle, task.order)
+    parts = schur_structure(task.order, task.free.pose_size, task.free.intrinsics_size)
+    own = CpuProblem(task, parts)
+    there = TorchProblem(task, torch.device(DEVICE), len(bundle.points))
+    sent = replace(state, points=there.layout.to_device(state.points))
     assert there.cost(sent) == pytest.approx(own.cost(state), rel=1e-12)
-    system, linear = own.linearised(state), there.linearised(sent)
-    for name in ("photo", "photo_gradient", "camera", "camera_gradient", "mixed", "point", "point_gradient"):
+    system, linear = own.linearize(state), there.linearize(sent)
+    for name in ("photo", "photo_gradient", "camera", "camera_gradient", "photo_camera", "point", "point_gradient"):
         expected, found = getattr(system, name), getattr(linear, name).cpu().numpy()
         assert found.size == expected.size
         if found.size:
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
-    expected_step = step(parts, system, 1e-3)
+    expected_step = solve_step(parts, system, 1e-3)
     assert expected_step is not None
-    photos, cameras = Reduced(there.layout, linear, 1e-3).solve()
+    photos, cameras = ImplicitSchurComplement(there.layout, linear, 1e-3).solve()
     np.testing.assert_allclose(photos.cpu().numpy(), expected_step.photos, rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(cameras.cpu().numpy(), expected_step.cameras, rtol=1e-5, atol=1e-8)
-    points = Reduced(there.layout, linear, 1e-3).points(photos, cameras)
+    points = ImplicitSchurComplement(there.layout, linear, 1e-3).points(photos, cameras)
     np.testing.assert_allclose(points.cpu().numpy(), expected_step.points, rtol=1e-5, atol=1e-8)
 
 
@@ -80,10 +80,10 @@ def test_a_step_is_the_same(
 def test_the_minimum_is_the_same(collection: Make, world: dict[str, Any]) -> None:
     bundle = collection(photos=20, points=400, noise_px=0.5, **world).bundle(wrong=0.02, wrong_px=20.0)
     options = BundleOptions(distortion=True, loss_px=1.0, max_iterations=200, tolerance=1e-10)
-    found, summary = adjust_on(DEVICE, bundle, options)
+    found, summary = adjust_by_torch(DEVICE, bundle, options)
     expected, expected_summary = adjust_bundle(bundle, options)
     assert summary.initial_cost == pytest.approx(expected_summary.initial_cost, rel=1e-12)
     assert summary.final_cost == pytest.approx(expected_summary.final_cost, rel=1e-7)
     np.testing.assert_allclose(found.intrinsics, expected.intrinsics, rtol=1e-3, atol=1e-4)
-    again, _ = adjust_on(DEVICE, bundle, options)
+    again, _ = adjust_by_torch(DEVICE, bundle, options)
     assert again.points.tobytes() == found.points.tobytes()
