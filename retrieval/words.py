@@ -2,8 +2,8 @@
 
 A candidate search finds a few words more than asked for, with a bound on the error of its scores; their distances are
 then measured in float32, and rows in doubt are searched again more widely. So the result does not depend on how the
-candidates were found: by faiss (IndexFlatL2, on GPUs where faiss has them), by products of bytes where descriptors are
-long and the processor multiplies bytes several times faster than floats, or by torch on a GPU.
+candidates were found: by faiss (IndexFlatL2, on GPUs where faiss has them), by products of bytes where the codebook
+is large and the processor multiplies bytes several times faster than floats, or by torch on a GPU.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ DEVIATIONS = 5.0
 """By how many standard deviations of its error a rough score is thought to be wrong at most."""
 FLOAT_ERROR, TENSOR_ERROR = 2.0**-22, 2.0**-10
 """Relative error of a factor: of float32, with what summing adds to it; of the tensor cores of a GPU."""
-BYTES_FROM_DIMS = 256
-"""Dimensions from which products of bytes are faster than IndexFlatL2: see benchmarks/libraries.py."""
 WORTH_IMPORTING = 1 << 19
 """Numbers in a codebook with which comparing bytes saves more than the second that importing torch takes."""
 BLOCK, TILE, WORDS_PER_GROUP = 256, 4096, 32
@@ -75,7 +73,7 @@ def codebook_of(centroids: NDArray[np.generic], device: str = "cpu") -> Codebook
     moved = rows - centre
     if device != "cpu" and not faiss.get_num_gpus():
         look = _by_device(moved, device)
-    elif device == "cpu" and rows.shape[1] >= BYTES_FROM_DIMS and rows.size >= WORTH_IMPORTING and _bytes_are_fast():
+    elif device == "cpu" and rows.size >= WORTH_IMPORTING and _bytes_are_fast():
         look = _by_bytes(moved)
     else:
         look = _by_faiss(moved, device)
