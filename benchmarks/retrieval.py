@@ -142,7 +142,7 @@ def ours(name: str) -> dict[str, Any]:
     """Everything against everything."""
     from unposed.retrieval.asmk import Kernel, Signatures, aggregate
     from unposed.retrieval.inverted import index_of, scores
-    from unposed.retrieval.search import BATCH
+    from unposed.retrieval.search import PHOTOS_AT_ONCE
     from unposed.retrieval.words import codebook_of, nearest_words
 
     case = CASES[name]
@@ -151,8 +151,8 @@ def ours(name: str) -> dict[str, Any]:
     seconds, clock = {}, time.process_time()
     codebook = codebook_of(centroids)
     database, queries = [], []
-    for start in range(0, case.photos, BATCH):
-        part = slice(start * case.descriptors, (start + BATCH) * case.descriptors)
+    for start in range(0, case.photos, PHOTOS_AT_ONCE):
+        part = slice(start * case.descriptors, (start + PHOTOS_AT_ONCE) * case.descriptors)
         words = nearest_words(codebook, rows[part], ASSIGNED)
         database.append(aggregate(codebook, rows[part], photo[part], words[:, :1], binary=True))
         queries.append(aggregate(codebook, rows[part], photo[part], words, binary=True))
@@ -198,7 +198,7 @@ def scale(photos: int) -> dict[str, Any]:
     """A walk of so many photos."""
     import resource
 
-    from unposed.retrieval.search import Search, best_partners_by_words
+    from unposed.retrieval.search import SearchOptions, best_partners_by_words
     from unposed.retrieval.words import codebook_of
 
     rng = np.random.default_rng(1)
@@ -222,7 +222,7 @@ def scale(photos: int) -> dict[str, Any]:
     codebook_of(words)  # loads what it needs
     clock = time.process_time()
     pairs, similarity = best_partners_by_words(
-        load, range(photos), codebook_of(words), Search(assigned=ASSIGNED, partners=20), limit_bytes=SCALE_RAM
+        load, range(photos), codebook_of(words), SearchOptions(assigned=ASSIGNED, partners=20), limit_bytes=SCALE_RAM
     )
     seconds = time.process_time() - clock - making
     del similarity

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from .words import CHUNK, Codebook, Floats32, Indices, checked_rows
+from .words import DESCRIPTOR_CHUNK, Codebook, Floats32, Indices, checked_rows
 
 Codes = NDArray[Any]
 """(n, width): signs as bits, in uint8 columns that fill whole words of 64 bits; or float32 rows of unit length."""
@@ -54,7 +54,7 @@ def aggregate(
     descriptor = (order // max(1, words.shape[1])).astype(np.int32)
 
     code = np.zeros((len(first), code_width(rows.shape[1], binary)), np.uint8 if binary else np.float32)
-    step = max(1, CHUNK // 2 // rows.shape[1])
+    step = max(1, DESCRIPTOR_CHUNK // 2 // rows.shape[1])
     for start in range(0, len(first), step):
         part = slice(start, min(start + step, len(first)))
         edge = bounds[part.start : part.stop + 1]
@@ -82,7 +82,7 @@ def code_width(dims: int, binary: bool) -> int:
     return -(-dims // 64) * 8 if binary else dims
 
 
-class Similarity:
+class CodeSimilarity:
     """Similarities of codes under a kernel. Signs are compared by counting bits: the published measure counts them in
     words of 32, where those beyond the last dimension always agree."""
 

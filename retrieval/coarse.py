@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.pair.matching import mutual_nearest
 
-Rows = NDArray[np.float32]
+DescriptorRows = NDArray[np.float32]
 
 
 def largest_rows(scale: NDArray[np.floating], count: int) -> NDArray[np.intp]:
@@ -21,7 +21,7 @@ def largest_rows(scale: NDArray[np.floating], count: int) -> NDArray[np.intp]:
 
 
 def coarse_similarity(
-    load: Callable[[int], Rows],
+    load: Callable[[int], DescriptorRows],
     photos: Sequence[int],
     *,
     rows: int,
@@ -40,7 +40,7 @@ def coarse_similarity(
 
     chosen = None if shortlist is None else _partners_of(shortlist)
 
-    def compare(a: int, left: dict[int, Rows], right: dict[int, Rows]) -> NDArray[np.int32]:
+    def compare(a: int, left: dict[int, DescriptorRows], right: dict[int, DescriptorRows]) -> NDArray[np.int32]:
         later = [b for b in right if b > a] if chosen is None else [b for b in chosen.get(a, ()) if b in right]
         counts = [len(mutual_nearest(left[a], right[b], max_ratio=max_ratio, device=device).index_a) for b in later]
         return np.column_stack([np.full(len(later), a), later, counts]).astype(np.int32)
@@ -63,8 +63,8 @@ def _partners_of(pairs: NDArray[np.integer]) -> dict[int, list[int]]:
 
 
 def _block_pairs(
-    load: Callable[[int], Rows], photos: Sequence[int], block: int
-) -> Iterator[tuple[dict[int, Rows], dict[int, Rows]]]:
+    load: Callable[[int], DescriptorRows], photos: Sequence[int], block: int
+) -> Iterator[tuple[dict[int, DescriptorRows], dict[int, DescriptorRows]]]:
     starts = range(0, len(photos), block)
     for i in starts:
         left = {photo: load(photo) for photo in photos[i : i + block]}

@@ -1,14 +1,13 @@
-"""One vector for each photo, and the photos whose vectors are nearest: cheap, and blind to what is small."""
+"""Global descriptors: one vector per photo, and the nearest neighbours among them."""
 
 from __future__ import annotations
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from .neighbours import Pairs, Similarity, unique_pairs
+from .pairs import PairSimilarity, PhotoPairs, unique_pairs
 from .words import Codebook, Floats32, checked_rows, nearest_words
-
-BLOCK_BYTES = 64 << 20
 
 
 def power_mean(rows: NDArray[np.generic], power: float) -> Floats32:
@@ -33,24 +32,21 @@ def vlad(codebook: Codebook, rows: NDArray[np.generic]) -> Floats32:
     return _unit((total / np.where(length > 0.0, length, 1.0)).ravel())
 
 
-def nearest_vectors(photos: NDArray[np.integer], vectors: Floats32, partners: int) -> tuple[Pairs, Similarity]:
-    """The best partners of each photo by the cosine of unit vectors (n, d), where it is positive."""
+def nearest_vectors(photos: NDArray[np.integer], vectors: Floats32, partners: int) -> tuple[PhotoPairs, PairSimilarity]:
+    """Find the `partners` most similar photos of each by the cosine of unit vectors (n, d), where it is positive."""
     count = len(photos)
     if count < 2:
         return unique_pairs(np.empty((0, 2), int), np.empty(0))
-    kept = min(partners, count - 1)
-    step = max(1, BLOCK_BYTES // (4 * count))
-    found = []
-    for start in range(0, count, step):
-        cosine = vectors[start : start + step] @ vectors.T
-        here = np.arange(len(cosine))
-        cosine[here, start + here] = -1.0  # nobody is his own partner
-        best = np.argpartition(cosine, count - kept, axis=1)[:, count - kept :]
-        value = np.take_along_axis(cosine, best, axis=1)
-        row, column = np.nonzero(value > 0.0)
-        found.append((np.column_stack([start + row, best[row, column]]), value[row, column]))
-    pairs, similarity = (np.concatenate(part) for part in zip(*found, strict=True))
-    return unique_pairs(photos[pairs], np.minimum(similarity, 1.0))
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    cosine, other = index.search(vectors, min(partners + 1, count))
+    row = np.arange(count)[:, None]
+    # A photo finds itself, but need not: among more than `partners` copies of one photo any of them comes first.
+    itself = other == row
+    itself[~itself.any(axis=1), -1] = True
+    kept = ~itself & (cosine > 0.0)
+    pairs = np.column_stack([np.broadcast_to(row, kept.shape)[kept], other[kept]])
+    return unique_pairs(photos[pairs], np.minimum(cosine[kept], 1.0))
 
 
 def _unit(vector: NDArray[np.float64]) -> Floats32:

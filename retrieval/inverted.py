@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .asmk import Codes, Kernel, Signatures, Similarity
+from .asmk import Codes, CodeSimilarity, Kernel, Signatures
 from .spool import table_for
 from .words import Indices
 
 
 @dataclass(frozen=True, eq=False)
-class Index:
+class InvertedIndex:
     """The signatures of all photos, sorted by word; `index_of` makes one."""
 
     photos: int
@@ -25,29 +25,29 @@ class Index:
     code: Codes
     words_of_photo: NDArray[np.int64]
     """(photos,) how many signatures each has."""
-    similarity: Similarity
+    similarity: CodeSimilarity
 
 
 def index_of(
     signatures: Signatures, photos: int, words: int, dims: int, kernel: Kernel, *, limit_bytes: int, folder: Path
-) -> Index:
+) -> InvertedIndex:
     """Signatures by word. Codes that do not fit into the limit are in a file of the folder."""
     order = np.argsort(signatures.word, kind="stable")
     code = table_for(signatures.code.shape, signatures.code.dtype, limit_bytes, folder, "codes-by-word")
     step = max(1, limit_bytes // 4 // max(1, code.shape[1] * code.itemsize))
     for part in range(0, len(order), step):
         code[part : part + step] = signatures.code[order[part : part + step]]
-    return Index(
+    return InvertedIndex(
         photos=photos,
         start=np.concatenate([[0], np.cumsum(np.bincount(signatures.word, minlength=words))]).astype(np.int64),
         photo=signatures.photo[order],
         code=code,
         words_of_photo=np.bincount(signatures.photo, minlength=photos),
-        similarity=Similarity(kernel, dims),
+        similarity=CodeSimilarity(kernel, dims),
     )
 
 
-def scores(index: Index, queries: Signatures, count: int) -> NDArray[np.float64]:
+def scores(index: InvertedIndex, queries: Signatures, count: int) -> NDArray[np.float64]:
     """(count, photos) scores of the photos 0 to count of the queries against all of the index.
 
     Zero where no word is common. The score of a photo against itself is not 1 where its descriptors belong to several

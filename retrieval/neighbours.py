@@ -1,5 +1,4 @@
-"""Which photos are near each other by what is known without looking: their order, their position, a list. Pairs are
-(n, 2) indices, smaller first, sorted, with similarities in (0, 1]."""
+"""Rank pairs of photos by what is known without looking at pixels: order, position, or a list of rankings."""
 
 from __future__ import annotations
 
@@ -9,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-Pairs = NDArray[np.int32]
-Similarity = NDArray[np.float32]
+from .pairs import PairSimilarity, PhotoPairs, unique_pairs
 
 EARTH_RADIUS_M = 6_371_000.0
 
 
-def along_sequence(order: Sequence[int], window: int, *, doubling: bool, closed: bool) -> tuple[Pairs, Similarity]:
+def along_sequence(
+    order: Sequence[int], window: int, *, doubling: bool, closed: bool
+) -> tuple[PhotoPairs, PairSimilarity]:
     """Photos at most `window` places apart, in the order in which they were taken, the similarity being one over the
     distance; with `doubling` the distances are 1, 2, 4 ..., `window` of them. A closed sequence begins again after
     its end."""
@@ -34,7 +34,7 @@ def along_sequence(order: Sequence[int], window: int, *, doubling: bool, closed:
 
 def near_positions(
     photos: Sequence[int], position_m: NDArray[np.float64], partners: int, reach_m: float
-) -> tuple[Pairs, Similarity]:
+) -> tuple[PhotoPairs, PairSimilarity]:
     """The nearest `partners` of each photo within reach; positions (n, d). The similarity falls from 1 where photos
     are in one place to 1/2 at the reach."""
     if len(photos) < 2:
@@ -55,7 +55,9 @@ def metres(latitude_deg: NDArray[np.float64], longitude_deg: NDArray[np.float64]
     return EARTH_RADIUS_M * np.stack([ring * np.cos(longitude), ring * np.sin(longitude), np.sin(latitude)], axis=1)
 
 
-def interleaved(rankings: Sequence[tuple[NDArray[np.integer], NDArray[np.floating]]]) -> tuple[Pairs, Similarity]:
+def interleaved(
+    rankings: Sequence[tuple[NDArray[np.integer], NDArray[np.floating]]],
+) -> tuple[PhotoPairs, PairSimilarity]:
     """Rankings whose similarities cannot be compared as one: the similarity of a pair is one over the best place that
     it has among the partners of either of its photos in any ranking. So the first choices of all come first."""
     parts = [unique_pairs(pairs, _by_place(pairs, similarity)) for pairs, similarity in rankings]
@@ -65,20 +67,9 @@ def interleaved(rankings: Sequence[tuple[NDArray[np.integer], NDArray[np.floatin
     )
 
 
-def _by_place(pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> Similarity:
+def _by_place(pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> PairSimilarity:
     photo = pairs.T.ravel()
     order = np.lexsort((-np.tile(similarity, 2), photo))
     place = np.empty(len(photo), np.int64)
     place[order] = np.arange(len(photo)) - np.searchsorted(photo[order], photo[order])
     return np.asarray(1.0 / (1.0 + place.reshape(2, -1).min(axis=0)), np.float32)
-
-
-def unique_pairs(pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> tuple[Pairs, Similarity]:
-    """Every pair of two photos once, the smaller first, with the largest of its similarities."""
-    pairs = np.sort(pairs, axis=1)
-    other = pairs[:, 0] != pairs[:, 1]
-    pairs, similarity = pairs[other], similarity[other]
-    order = np.lexsort((-similarity, pairs[:, 1], pairs[:, 0]))
-    pairs, similarity = pairs[order], similarity[order]
-    first = np.any(np.diff(pairs, axis=0, prepend=-1), axis=1)
-    return pairs[first].astype(np.int32), similarity[first].astype(np.float32)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-Pairs = NDArray[np.int32]
+from .pairs import PhotoPairs, unique_pairs
+
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
-def window_pairs(photos: int, window: int, *, cyclic: bool = True, powers: bool = False) -> Pairs:
+def window_pairs(photos: int, window: int, *, cyclic: bool = True, powers: bool = False) -> PhotoPairs:
     """Every photo with the `window` next ones, or with those 1, 2, 4, ... 2^(window - 1) places away.
 
     cyclic: after the last photo comes the first.
@@ -25,14 +26,14 @@ def window_pairs(photos: int, window: int, *, cyclic: bool = True, powers: bool 
     first, second = (grid.ravel() for grid in np.meshgrid(np.arange(photos), step, indexing="ij"))
     second = second + first
     if cyclic:
-        return unique_pairs(first, second % photos)
+        return _unique(first, second % photos)
     inside = second < photos
-    return unique_pairs(first[inside], second[inside])
+    return _unique(first[inside], second[inside])
 
 
-def star_pairs(photos: int, centre: int) -> Pairs:
+def star_pairs(photos: int, centre: int) -> PhotoPairs:
     """One photo with all others."""
-    return unique_pairs(np.full(photos, centre), np.arange(photos))
+    return _unique(np.full(photos, centre), np.arange(photos))
 
 
 def farthest_points(
@@ -57,7 +58,9 @@ def farthest_points(
     return np.array(chosen, np.int64), np.array(distance)
 
 
-def key_frame_pairs(similarity: csr_array, key_frames: int, neighbours: int, start: int = 0) -> tuple[Pairs, Index]:
+def key_frame_pairs(
+    similarity: csr_array, key_frames: int, neighbours: int, start: int = 0
+) -> tuple[PhotoPairs, Index]:
     """All pairs of key frames, every photo with the most similar of them and with its own most similar ones; and the
     key frames.
 
@@ -78,7 +81,7 @@ def key_frame_pairs(similarity: csr_array, key_frames: int, neighbours: int, sta
         for each in partners:
             first.append(np.full(len(each), photo))
             second.append(each.astype(np.int64))
-    return unique_pairs(np.concatenate(first), np.concatenate(second)), keys
+    return _unique(np.concatenate(first), np.concatenate(second)), keys
 
 
 def symmetric(photos: int, pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> csr_array:
@@ -87,10 +90,8 @@ def symmetric(photos: int, pairs: NDArray[np.integer], similarity: NDArray[np.fl
     return csr_array((value, (pairs.T.ravel(), pairs[:, ::-1].T.ravel())), shape=(photos, photos))
 
 
-def unique_pairs(first: NDArray[np.integer], second: NDArray[np.integer]) -> Pairs:
-    """Pairs of different photos, smaller first, sorted, none twice."""
-    pairs = np.sort(np.stack([first, second], axis=1), axis=1).astype(np.int32)
-    return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0).reshape(-1, 2)
+def _unique(first: NDArray[np.integer], second: NDArray[np.integer]) -> PhotoPairs:
+    return unique_pairs(np.stack([first, second], axis=1), np.ones(len(first)))[0]
 
 
 def _distances(similarity: csr_array, photo: int) -> Array:

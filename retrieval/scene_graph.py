@@ -15,8 +15,6 @@ from unposed.optim.mapping.spanning_forest import ranks, rooted
 if TYPE_CHECKING:
     import networkx
 
-Pairs = NDArray[np.integer]
-Similarity = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 
@@ -25,12 +23,12 @@ def all_pairs(photos: int) -> NDArray[np.int32]:
     return np.column_stack(np.triu_indices(photos, 1)).astype(np.int32)
 
 
-def best_partners(pairs: Pairs, similarity: Similarity, count: int) -> Mask:
+def best_partners(pairs: NDArray[np.integer], similarity: NDArray[np.floating], count: int) -> Mask:
     """Pairs that are among the `count` best of at least one of their photos; equal ones by their order."""
     return np.asarray(ranks(pairs, similarity).min(axis=0) < count)
 
 
-def spanning_forest(pairs: Pairs, similarity: Similarity) -> Mask:
+def spanning_forest(pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> Mask:
     """The fewest and most similar pairs that connect whatever the pairs connect."""
     if not len(pairs):
         return np.zeros(0, bool)
@@ -44,8 +42,8 @@ def spanning_forest(pairs: Pairs, similarity: Similarity) -> Mask:
 
 
 def nearest_pairs(
-    pairs: Pairs,
-    similarity: Similarity,
+    pairs: NDArray[np.integer],
+    similarity: NDArray[np.floating],
     *,
     neighbours: int,
     min_similarity: float,
@@ -73,7 +71,7 @@ def nearest_pairs(
     return kept
 
 
-def ways_around(pairs: Pairs, similarity: Similarity, kept: Mask, allowed: Mask) -> Mask:
+def ways_around(pairs: NDArray[np.integer], similarity: NDArray[np.floating], kept: Mask, allowed: Mask) -> Mask:
     """The most similar of the allowed pairs that leave, beside the kept ones, as few bridges as can be: pairs without
     which something would come apart."""
     extra = np.zeros(len(pairs), bool)
@@ -103,7 +101,9 @@ def ways_around(pairs: Pairs, similarity: Similarity, kept: Mask, allowed: Mask)
     return extra
 
 
-def similarity_of(wanted: Pairs, pairs: Pairs, similarity: Similarity) -> NDArray[np.float32]:
+def similarity_of(
+    wanted: NDArray[np.integer], pairs: NDArray[np.integer], similarity: NDArray[np.floating]
+) -> NDArray[np.float32]:
     """(n,) similarity of the wanted pairs, 0 where it is not among those given. Both are sorted."""
     if not len(wanted) or not len(pairs):
         return np.zeros(len(wanted), np.float32)
@@ -115,14 +115,14 @@ def similarity_of(wanted: Pairs, pairs: Pairs, similarity: Similarity) -> NDArra
 
 def expanded_pairs(
     photos: int,
-    ranked: Pairs,
-    similarity: Similarity,
-    tried: Pairs,
+    ranked: NDArray[np.integer],
+    similarity: NDArray[np.floating],
+    tried: NDArray[np.integer],
     matches: NDArray[np.integer],
     *,
     neighbours: int,
     per_photo: float,
-) -> Pairs:
+) -> NDArray[np.integer]:
     """New pairs (n, 2), sorted: what to try next, now that `matches` (e,) were verified on the `tried` ones.
 
     Every photo is given new candidates until, if all succeed, it has as many partners as it should. First come those
@@ -182,41 +182,41 @@ class WeakSpots:
     """Pairs a, b that alone hold two parts together, and how many photos are in the smaller one; largest first."""
 
 
-def weak_spots(photos: int, pairs: Pairs) -> WeakSpots:
-    """Parts and bridges of the graph of these pairs."""
-    parent, depth, tree = rooted(photos, pairs)
-    a, b = np.asarray(pairs, np.int64).reshape(-1, 2).T
-    beside = (parent[a] != b) & (parent[b] != a)
-    # Each pair beside the tree marks both its ends with a number of its own. What is left below a photo when equal
-    # numbers cancel leads out of there; where nothing is left, only the tree does.
-    mark = np.random.default_rng(0).integers(1, 2**62, beside.sum())
-    leaving = np.zeros(photos, np.int64)
-    np.bitwise_xor.at(leaving, a[beside], mark)
-    np.bitwise_xor.at(leaving, b[beside], mark)
-    below = np.ones(photos, np.int64)
-    order = np.argsort(-depth, kind="stable").tolist()
-    children = [photo for photo in order if parent[photo] != photo]
-    for photo in children:
-        below[parent[photo]] += below[photo]
-        leaving[parent[photo]] ^= leaving[photo]
-    size = np.bincount(tree, minlength=photos)
-    members = [np.flatnonzero(tree == number).tolist() for number in np.flatnonzero(size > 1).tolist()]
-    parts = sorted(members, key=lambda part: (-len(part), part))
+def weak_spots(photos: int, pairs: NDArray[np.integer]) -> WeakSpots:
+    """Find connected components and bridges of the graph of these pairs."""
+    import networkx  # takes 0.1 s to load: only where a graph is examined
+
+    graph = to_networkx(photos, pairs)
+    parts = [sorted(part) for part in networkx.connected_components(graph) if len(part) > 1]
     bridges = []
-    for photo in children:
-        if leaving[photo] == 0:
-            above, inside = int(parent[photo]), int(below[photo])
-            bridges.append((min(above, photo), max(above, photo), min(inside, int(size[tree[photo]]) - inside)))
-    return WeakSpots(tuple(map(tuple, parts)), tuple(sorted(bridges, key=lambda bridge: (-bridge[2], bridge))))
+    if cut := list(networkx.bridges(graph)):
+        # A bridge is in every spanning forest: what it cuts off is what hangs below it there.
+        parent, depth, tree = rooted(photos, pairs)
+        below = np.ones(photos, np.int64)
+        for photo in np.argsort(-depth, kind="stable").tolist():
+            if parent[photo] != photo:
+                below[parent[photo]] += below[photo]
+        size = np.bincount(tree)
+        for a, b in cut:
+            inside = int(below[a] if parent[a] == b else below[b])
+            bridges.append((min(a, b), max(a, b), min(inside, int(size[tree[a]]) - inside)))
+    return WeakSpots(
+        tuple(tuple(part) for part in sorted(parts, key=lambda part: (-len(part), part))),
+        tuple(sorted(bridges, key=lambda bridge: (-bridge[2], bridge))),
+    )
 
 
-def to_networkx(photos: int, pairs: Pairs, similarity: Similarity) -> networkx.Graph[int]:
-    """An undirected graph over all photos, with the attribute `similarity` on its edges."""
-    import networkx  # slow to import, and only some need it
+def to_networkx(
+    photos: int, pairs: NDArray[np.integer], similarity: NDArray[np.floating] | None = None
+) -> networkx.Graph[int]:
+    """Make an undirected graph of all photos, with the attribute `similarity` on its edges where it is given."""
+    import networkx
 
     graph: networkx.Graph[int] = networkx.Graph()
     graph.add_nodes_from(range(photos))
-    graph.add_edges_from(
-        (int(a), int(b), {"similarity": float(s)}) for (a, b), s in zip(pairs, similarity, strict=True)
-    )
+    ends = pairs.tolist()
+    if similarity is None:
+        graph.add_edges_from(ends)
+    else:
+        graph.add_edges_from((a, b, {"similarity": s}) for (a, b), s in zip(ends, similarity.tolist(), strict=True))
     return graph

@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .asmk import Kernel, Signatures, aggregate, code_width
-from .inverted import Index, index_of, scores
-from .neighbours import unique_pairs
+from .inverted import InvertedIndex, index_of, scores
+from .pairs import unique_pairs
 from .spool import Spool
 from .words import Codebook, nearest_words
 
-BATCH = 16
+PHOTOS_AT_ONCE = 16
 """Photos that are quantised together: enough rows for a product to be efficient."""
 INDEX_SHARE, QUERY_SHARE, SCORE_SHARE = 4, 4, 8
 """Parts of the memory for the codes of the index, for those of the queries and for a block of scores."""
-GROUP = 16
+SCORES_PER_GROUP = 16
 """Scores of which only the largest is looked at first."""
 
 
 @dataclass(frozen=True)
-class Search:
-    """How photos are compared."""
+class SearchOptions:
+    """Options of the search for the best partners of every photo."""
 
     kernel: Kernel = field(default_factory=Kernel)
     assigned: int = 5
@@ -41,7 +41,7 @@ def best_partners_by_words(
     load: Callable[[int], NDArray[np.generic]],
     photos: Sequence[int],
     codebook: Codebook,
-    search: Search,
+    search: SearchOptions,
     *,
     limit_bytes: int,
     threads: int = 1,
@@ -72,7 +72,7 @@ def _all_signatures(
     load: Callable[[int], NDArray[np.generic]],
     photos: Sequence[int],
     codebook: Codebook,
-    search: Search,
+    search: SearchOptions,
     limit_bytes: int,
     threads: int,
     folder: Path,
@@ -80,7 +80,7 @@ def _all_signatures(
     """Of all photos, as the index and as the queries have them."""
 
     def describe(start: int) -> tuple[Signatures, Signatures]:
-        rows = [load(photo) for photo in photos[start : start + BATCH]]
+        rows = [load(photo) for photo in photos[start : start + PHOTOS_AT_ONCE]]
         photo = np.repeat(np.arange(start, start + len(rows)), [len(part) for part in rows])
         filled = [part for part in rows if len(part)]
         table = np.concatenate(filled) if filled else np.empty((0, codebook.centroids.shape[1]), np.float32)
@@ -100,7 +100,7 @@ def _all_signatures(
         for role in ("index", "query")
     ]
     with ThreadPoolExecutor(threads) as pool:
-        described: Iterator[tuple[Signatures, Signatures]] = pool.map(describe, range(0, len(photos), BATCH))
+        described: Iterator[tuple[Signatures, Signatures]] = pool.map(describe, range(0, len(photos), PHOTOS_AT_ONCE))
         for both in ((none, none), *described):
             for spool, signatures in zip(spools, both, strict=True):
                 for column, values in zip(spool, signatures, strict=True):
@@ -110,7 +110,7 @@ def _all_signatures(
 
 
 def _best_of_block(
-    index: Index, queries: Signatures, start: int, block: int, partners: int
+    index: InvertedIndex, queries: Signatures, start: int, block: int, partners: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(query, partner) and their score, for a block of photos against all."""
     count = min(block, index.photos - start)
@@ -131,7 +131,7 @@ def largest(table: NDArray[np.float64], count: int) -> tuple[NDArray[np.int64], 
     if columns > count:
         # As many groups as are asked for reach the least of the maxima taken: nothing below it can be among the
         # largest. Sorting out the maxima alone is many times as fast as all entries.
-        size = max(1, min(GROUP, columns // (count + 1)))
+        size = max(1, min(SCORES_PER_GROUP, columns // (count + 1)))
         groups = columns // size
         maxima = table[:, : size * groups].reshape(rows, size, groups).max(axis=1)
         least = np.partition(maxima, groups - count, axis=1)[:, groups - count]

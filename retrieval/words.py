@@ -1,9 +1,9 @@
-"""Visual words: the centroids nearest to each descriptor, exactly, at the price of a rough look.
+"""Quantise descriptors exactly: find the nearest visual words (centroids) of each.
 
-Comparing every descriptor with every word is nearly all the work of a retrieval. So it is done in bytes where the
-processor multiplies these several times faster than floats, or on a GPU, and only the few words that can be the nearest
-ones, for all that the rough look may be wrong, are measured in floats. What comes out does not depend on how the
-rough look was taken.
+A candidate search finds a few words more than asked for, with a bound on the error of its scores; their distances are
+then measured in float32, and rows in doubt are searched again more widely. So the result does not depend on how the
+candidates were found: by faiss (IndexFlatL2, on GPUs where faiss has them), by products of bytes where the codebook
+is large and the processor multiplies bytes several times faster than floats, or by torch on a GPU.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ FLOAT_ERROR, TENSOR_ERROR = 2.0**-22, 2.0**-10
 """Relative error of a factor: of float32, with what summing adds to it; of the tensor cores of a GPU."""
 WORTH_IMPORTING = 1 << 19
 """Numbers in a codebook with which comparing bytes saves more than the second that importing torch takes."""
-BLOCK, TILE, GROUP = 256, 4096, 32
+BLOCK, TILE, WORDS_PER_GROUP = 256, 4096, 32
 """Rows and words that are compared at a time, so that the scores stay in the cache; see _best_of_all."""
 DEVICE_SCORES = 1 << 28
-CHUNK = 1 << 20
+DESCRIPTOR_CHUNK = 1 << 20
 """Numbers in the descriptors that are worked on at a time."""
 
 
-class Rough(NamedTuple):
+class Candidates(NamedTuple):
     """The best words of each row by a score that is (row . word - word . word / 2) but for an error."""
 
     words: NDArray[np.intp]
@@ -44,7 +44,7 @@ class Rough(NamedTuple):
     """(n,) what a score of the row is thought to be wrong by at most."""
 
 
-Look = Callable[[Floats32, int], Rough]
+CandidateSearch = Callable[[Floats32, int], Candidates]
 """Rows, already moved by the codebook's centre, and how many words of each are wanted."""
 
 
@@ -56,7 +56,7 @@ class Codebook:
     """(words, d)."""
     centre: Floats32
     """(d,) mean of the centroids. Distances stay the same when everything is moved by it, and numbers get smaller."""
-    look: Look
+    look: CandidateSearch
 
     def __len__(self) -> int:
         return len(self.centroids)
@@ -71,12 +71,12 @@ def codebook_of(centroids: NDArray[np.generic], device: str = "cpu") -> Codebook
         raise ValueError("the codebook has words that are not finite numbers")
     centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     moved = rows - centre
-    if device != "cpu":
+    if device != "cpu" and not faiss.get_num_gpus():
         look = _by_device(moved, device)
-    elif rows.size >= WORTH_IMPORTING and _bytes_are_fast():
+    elif device == "cpu" and rows.size >= WORTH_IMPORTING and _bytes_are_fast():
         look = _by_bytes(moved)
     else:
-        look = _by_floats(moved)
+        look = _by_faiss(moved, device)
     return Codebook(rows, centre, look)
 
 
@@ -86,7 +86,7 @@ def nearest_words(codebook: Codebook, rows: NDArray[np.generic], count: int) -> 
     With fewer words than asked for, all of them. ValueError if the rows do not fit the codebook or are not finite.
     """
     rows, count = checked_rows(codebook, rows), min(count, len(codebook))
-    step = max(BLOCK, CHUNK // rows.shape[1])
+    step = max(BLOCK, DESCRIPTOR_CHUNK // rows.shape[1])
     parts = [rows[start : start + step] for start in range(0, len(rows), step)]
     found = [_nearest(codebook, part, part - codebook.centre, count, SPARE) for part in parts]
     return np.concatenate([np.empty((0, count), np.int32), *found])
@@ -152,21 +152,23 @@ def _exhaustively(codebook: Codebook, rows: Floats32, moved: Floats32, count: in
     return nearest
 
 
-def _by_floats(moved: Floats32) -> Look:
-    half = 0.5 * np.einsum("ij,ij->i", moved, moved)
-    longest = float(np.sqrt(2.0 * half.max()))
+def _by_faiss(moved: Floats32, device: str = "cpu") -> CandidateSearch:
+    index: faiss.Index = faiss.IndexFlatL2(moved.shape[1])
+    index.add(moved)
+    if device != "cpu" and faiss.get_num_gpus():
+        index = faiss.index_cpu_to_all_gpus(index)
+    longest = float(_lengths(moved).max())
 
-    def look(rows: Floats32, count: int) -> Rough:
-        def fill(own: slice, words: slice, table: Floats32) -> None:
-            np.subtract(rows[own] @ moved[words].T, half[words], out=table)
-
-        words, scores = _best_of_all(len(rows), len(moved), count, fill, lambda table: table.max(axis=1))
-        return Rough(words, scores, DEVIATIONS * FLOAT_ERROR * longest * (_lengths(rows) + longest))
+    def look(rows: Floats32, count: int) -> Candidates:
+        squared, words = index.search(rows, count)
+        length = _lengths(rows)
+        score = 0.5 * (length[:, None] ** 2 - squared)
+        return Candidates(words, score, DEVIATIONS * FLOAT_ERROR * (length + longest) ** 2)
 
     return look
 
 
-def _by_bytes(moved: Floats32) -> Look:
+def _by_bytes(moved: Floats32) -> CandidateSearch:
     import torch  # costs a second and 250 MB: only where the codebook is large
 
     minus_half = torch.from_numpy(-0.5 * np.einsum("ij,ij->i", moved, moved))
@@ -174,7 +176,7 @@ def _by_bytes(moved: Floats32) -> Look:
     columns, word_unit = torch.from_numpy(whole_words).T, torch.from_numpy(unit)
     longest, largest_loss = float(_lengths(moved).max()), float(lost.max())
 
-    def look(rows: Floats32, count: int) -> Rough:
+    def look(rows: Floats32, count: int) -> Candidates:
         whole_rows, unit, lost = _as_bytes(rows)
         left, row_unit = torch.from_numpy(whole_rows), torch.from_numpy(unit)[:, None]
         buffer = torch.empty(BLOCK * TILE, dtype=torch.int32)
@@ -185,25 +187,25 @@ def _by_bytes(moved: Floats32) -> Look:
             score.copy_(torch._int_mm(left[own], columns[:, words], out=product))
             torch.addcmul(minus_half[words], score.mul_(word_unit[words]), row_unit[own], out=score)
 
-        def maxima(table: Floats32) -> Floats32:  # several times as fast as numpy's
+        def maxima(table: Floats32) -> Floats32:  # several times as fast as by numpy
             return np.asarray(torch.amax(torch.from_numpy(table), dim=1))
 
         words, scores = _best_of_all(len(rows), len(moved), count, fill, maxima)
         # What rounding takes from either side is no more parallel to the other than chance has it.
         error = np.hypot(lost * longest, _lengths(rows) * largest_loss) * (DEVIATIONS / np.sqrt(rows.shape[1]))
-        return Rough(words, scores, error.astype(np.float32))
+        return Candidates(words, scores, error.astype(np.float32))
 
     return look
 
 
-def _by_device(moved: Floats32, device: str) -> Look:
+def _by_device(moved: Floats32, device: str) -> CandidateSearch:
     import torch
 
     words = torch.from_numpy(moved).to(device)
     half = 0.5 * (words * words).sum(dim=1)
     longest = float(half.max().mul(2.0).sqrt())
 
-    def look(rows: Floats32, count: int) -> Rough:
+    def look(rows: Floats32, count: int) -> Candidates:
         step = max(1, DEVICE_SCORES // len(moved))
         parts = []
         for start in range(0, len(rows), step):
@@ -212,7 +214,7 @@ def _by_device(moved: Floats32, device: str) -> Look:
         length = _lengths(rows)
         error = DEVIATIONS * longest * (TENSOR_ERROR / np.sqrt(rows.shape[1]) * length + FLOAT_ERROR * longest)
         words_found, score = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Rough(words_found, score, error.astype(np.float32))
+        return Candidates(words_found, score, error.astype(np.float32))
 
     return look
 
@@ -248,8 +250,8 @@ def _best_of_all(
     They are within the groups of words whose largest members are the largest. So a tile of scores is reduced to the
     maxima of its groups while it is in the cache, and few scores are looked at again.
     """
-    width = min(TILE, -(-words // GROUP) * GROUP)
-    tiles, groups = -(-words // width), width // GROUP
+    width = min(TILE, -(-words // WORDS_PER_GROUP) * WORDS_PER_GROUP)
+    tiles, groups = -(-words // width), width // WORDS_PER_GROUP
     table = np.full((tiles, BLOCK, width), -np.inf, np.float32)
     parts = []
     for start in range(0, rows, BLOCK):
@@ -260,10 +262,10 @@ def _best_of_all(
             own = slice(k * width, min((k + 1) * width, words))
             scores = table[k, :height]
             fill(block, own, scores[:, : own.stop - own.start])
-            largest[:, k] = maxima(scores.reshape(height, GROUP, groups))
+            largest[:, k] = maxima(scores.reshape(height, WORDS_PER_GROUP, groups))
         tile, group = np.divmod(_top(largest.reshape(height, -1), count), groups)
         place = (tile * BLOCK + np.arange(height)[:, None]) * width + group
-        members = place[:, None] + groups * np.arange(GROUP)[:, None]
+        members = place[:, None] + groups * np.arange(WORDS_PER_GROUP)[:, None]
         inner = table.reshape(-1).take(members).reshape(height, -1)
         best = _top(inner, count)
         member, chosen = np.divmod(best, place.shape[1])

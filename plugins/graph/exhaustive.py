@@ -13,7 +13,7 @@ from unposed.retrieval.scene_graph import all_pairs
 
 
 @dataclass(frozen=True)
-class Exhaustive:
+class ExhaustiveGraph:
     """The complete graph over the collection."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION

@@ -16,7 +16,7 @@ from unposed.pipeline.unpickle import read_arrays
 from unposed.pipeline.weights.files import WeightFile
 from unposed.retrieval.asmk import Kernel
 from unposed.retrieval.codebook import sample_rows, train_codebook
-from unposed.retrieval.search import Search, best_partners_by_words
+from unposed.retrieval.search import SearchOptions, best_partners_by_words
 from unposed.retrieval.words import Codebook, codebook_of
 
 from .descriptors import Descriptors, descriptors_of
@@ -58,7 +58,7 @@ class Asmk:
                 usable.load,
                 usable.photos,
                 words,
-                Search(Kernel(self.binary, self.alpha, self.threshold), self.assigned, self.partners),
+                SearchOptions(Kernel(self.binary, self.alpha, self.threshold), self.assigned, self.partners),
                 limit_bytes=resources.ram_bytes // 2,
                 threads=resources.threads,
             )

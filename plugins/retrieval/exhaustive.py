@@ -13,7 +13,7 @@ from unposed.retrieval.scene_graph import all_pairs
 
 
 @dataclass(frozen=True)
-class Exhaustive:
+class ExhaustiveRanking:
     """All pairs, equally similar."""
 
     grain: ClassVar[Grain] = Grain.COLLECTION

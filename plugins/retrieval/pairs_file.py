@@ -12,7 +12,7 @@ import numpy as np
 from unposed.pipeline.artifacts import Photos, Ranking
 from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.stage import Grain, StageError
-from unposed.retrieval.neighbours import unique_pairs
+from unposed.retrieval.pairs import unique_pairs
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from unposed.pipeline.images.photos import scan
 from unposed.pipeline.stage import PerPhoto, Resources, Sides, StageError
 from unposed.plugins.cameras.exif import ExifCameras
 from unposed.plugins.features.sift import Sift
-from unposed.plugins.graph.exhaustive import Exhaustive as ExhaustiveGraph
+from unposed.plugins.graph.exhaustive import ExhaustiveGraph
 from unposed.plugins.graph.knn import NearestNeighbours
 from unposed.plugins.matching.mutual_nn import MutualNearest
 from unposed.plugins.retrieval.coarse_matching import CoarseMatching
-from unposed.plugins.retrieval.exhaustive import Exhaustive as ExhaustiveRanking
+from unposed.plugins.retrieval.exhaustive import ExhaustiveRanking
 from unposed.plugins.verification.poselib import PoseLib
 
 CPU = Resources(device="cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)

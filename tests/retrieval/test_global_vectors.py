@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from unposed.retrieval import global_vectors
 from unposed.retrieval.global_vectors import nearest_vectors, power_mean, vlad
 from unposed.retrieval.words import codebook_of
 
@@ -33,14 +32,19 @@ def test_no_descriptors_give_no_direction():
     assert not vlad(codebook_of(np.eye(4)), np.empty((0, 4))).any()
 
 
-@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
-def test_nearest_vectors(monkeypatch, block_bytes):
-    monkeypatch.setattr(global_vectors, "BLOCK_BYTES", block_bytes)
+def test_nearest_vectors():
     angle = np.radians([0.0, 10.0, 25.0, 180.0, 185.0])
     vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     pairs, similarity = nearest_vectors(np.array([1, 3, 4, 8, 9]), vectors, partners=1)
     assert pairs.tolist() == [[1, 3], [3, 4], [8, 9]]
     np.testing.assert_allclose(similarity, np.cos(np.radians([10.0, 15.0, 5.0])), rtol=1e-5)
+
+
+def test_copies_of_one_photo_are_partners_of_each_other_and_not_of_themselves():
+    pairs, similarity = nearest_vectors(np.arange(6), np.tile(np.float32([0.6, 0.8]), (6, 1)), partners=2)
+    assert set(pairs.ravel()) == set(range(6))
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    np.testing.assert_allclose(similarity, 1.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -15,7 +15,6 @@ from unposed.retrieval.patterns import (
     key_frame_pairs,
     star_pairs,
     symmetric,
-    unique_pairs,
     window_pairs,
 )
 from unposed.retrieval.scene_graph import all_pairs
@@ -80,7 +79,3 @@ def test_photos_that_are_like_nothing_are_still_tied_to_a_key_frame_only_if_they
     pairs, keys = key_frame_pairs(similarity, 2, 1)
     assert keys.tolist() == [0, 2]
     assert pairs.tolist() == [[0, 1], [0, 2], [1, 2]]
-
-
-def test_unique_pairs() -> None:
-    assert unique_pairs(np.array([3, 1, 2, 1]), np.array([1, 3, 2, 0])).tolist() == [[0, 1], [1, 3]]

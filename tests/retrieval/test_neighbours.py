@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unposed.retrieval.neighbours import along_sequence, interleaved, metres, near_positions, unique_pairs
+from unposed.retrieval.neighbours import along_sequence, interleaved, metres, near_positions
+from unposed.retrieval.pairs import unique_pairs
 
 
 def as_dict(ranking):

@@ -8,10 +8,10 @@ from hypothesis.extra import numpy as hnp
 
 from unposed.retrieval.asmk import Kernel
 from unposed.retrieval.codebook import sample_rows, train_codebook
-from unposed.retrieval.search import BATCH, GROUP, Search, best_partners_by_words, largest
+from unposed.retrieval.search import PHOTOS_AT_ONCE, SCORES_PER_GROUP, SearchOptions, best_partners_by_words, largest
 from unposed.retrieval.words import codebook_of, nearest_words
 
-PHOTOS = 3 * BATCH + 5
+PHOTOS = 3 * PHOTOS_AT_ONCE + 5
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def codebook(photos):
 def search(photos, codebook, chosen=None, limit=1 << 30, threads=1, **options):
     chosen = range(len(photos)) if chosen is None else chosen
     return best_partners_by_words(
-        photos.__getitem__, chosen, codebook, Search(**options), limit_bytes=limit, threads=threads
+        photos.__getitem__, chosen, codebook, SearchOptions(**options), limit_bytes=limit, threads=threads
     )
 
 
@@ -61,8 +61,10 @@ def test_neither_memory_nor_threads_change_the_result(photos, codebook, limit, t
 
 @settings(deadline=None)
 @given(
-    hnp.arrays(np.float64, st.tuples(st.integers(0, 3), st.integers(1, 40 * GROUP)), elements=st.integers(0, 30)),
-    st.integers(1, 2 * GROUP),
+    hnp.arrays(
+        np.float64, st.tuples(st.integers(0, 3), st.integers(1, 40 * SCORES_PER_GROUP)), elements=st.integers(0, 30)
+    ),
+    st.integers(1, 2 * SCORES_PER_GROUP),
 )
 def test_the_largest_scores_are_those_a_sort_finds(table, count):
     row, column = largest(table, count)

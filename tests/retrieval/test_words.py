@@ -21,11 +21,11 @@ def by(look, centroids):
 
 
 LOOKS = {
-    "floats": module._by_floats,
+    "faiss": module._by_faiss,
     "bytes": module._by_bytes,
     "device": lambda moved: module._by_device(moved, "cpu"),
     "nonsense": lambda moved: (
-        lambda rows, count: module.Rough(
+        lambda rows, count: module.Candidates(
             np.tile(np.arange(count), (len(rows), 1)),
             np.zeros((len(rows), count), np.float32),
             np.full(len(rows), 1e-6, np.float32),
@@ -70,6 +70,19 @@ def test_numbers_of_very_different_size(look):
     found = nearest_words(by(look, centroids), rows, 1)
     distance = ((rows[:, None].astype(np.float64) - centroids[None]) ** 2).sum(axis=2)
     np.testing.assert_allclose(distance[np.arange(100), found[:, 0]], distance.min(axis=1), rtol=1e-6)
+
+
+def test_gpus_of_faiss_are_used_where_it_has_them(monkeypatch):
+    moved = []
+    monkeypatch.setattr(module.faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(
+        module.faiss, "index_cpu_to_all_gpus", lambda index: moved.append(index) or index, raising=False
+    )
+    rng = np.random.default_rng(0)
+    centroids, rows = rng.normal(size=(30, 8)), rng.normal(size=(40, 8)).astype(np.float32)
+    found = nearest_words(codebook_of(centroids, "cuda"), rows, 3)
+    np.testing.assert_array_equal(found, true_order(centroids.astype(np.float32), rows)[:, :3])
+    assert len(moved) == 1
 
 
 def test_rows_may_be_none():
