@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from unposed.pipeline.artifacts import Features, Ranking
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto, Resources, StageError
-from unposed.pipeline.unpickle import read_arrays
 from unposed.pipeline.weights.files import WeightFile
 from unposed.retrieval.asmk import Kernel
 from unposed.retrieval.codebook import sample_rows, train_codebook
@@ -20,6 +19,7 @@ from unposed.retrieval.search import Search, best_partners_by_words
 from unposed.retrieval.words import Codebook, codebook_of
 
 from .descriptors import Descriptors, descriptors_of
+from .unpickle import read_arrays
 
 
 @dataclass(frozen=True)
