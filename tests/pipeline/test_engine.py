@@ -431,7 +431,7 @@ def test_no_scene_graph_still_reports_how_far_the_run_came(
 
     graph = build_graph(toys.PRESET, toys.registry())
     monkeypatch.setattr(toys.Every, "__call__", refuse)
-    with Store(tmp_path / "cache") as store, pytest.raises(NoReconstruction, match="^graph: no pairs$") as error:
+    with Store(tmp_path / "cache") as store, pytest.raises(NoReconstruction, match=r"^graph: no pairs$") as error:
         run(graph, toys.photos(*FOUR), store, resources=toys.resources())
     with Store(tmp_path / "cache"):
         counts = {name: report.computed for name, report in error.value.run.nodes.items()}
