@@ -105,7 +105,8 @@ def reconstruct(
                     scenes = done.scenes or SparseModels((), {})
                 except (NoReconstruction, StageCrashed) as error:
                     failure, done, scenes = str(error), error.run, SparseModels((), {})
-                    crashes += [error] if isinstance(error, StageCrashed) else []
+                    if isinstance(error, StageCrashed):
+                        crashes.append(error)
                 summary = {
                     **facts.origin(Path(photos), Path(masks) if masks else None, name, graph, seed, resources),
                     **facts.outcome(found, scenes, done, failure),
