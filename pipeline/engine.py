@@ -1,9 +1,9 @@
-"""Runs a graph: computes keys, reuses what is stored, computes the rest, item by item.
+"""Run a graph: compute keys, reuse stored results, compute the rest, item by item.
 
-It works backwards from the outputs. A value that is stored is not computed, and nothing it was made of is even looked
-at; so with everything stored only the result is read (and the scene graph, since the keys of pairs depend on which
-pairs there are). Values always go through the store: a stage never sees a value that was not written and read back,
-so a resumed run cannot differ from an undisturbed one, and the items of a node are never in memory together.
+The run works backwards from the outputs. If a value is stored, neither it nor its inputs are computed or read: with
+everything stored, only the result is read (and the scene graph, since the keys of pairs depend on the pairs). Values
+always go through the store: a stage never sees a value that was not written and read back, so a resumed run cannot
+differ from an undisturbed one, and the items of a node are never in memory together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from .artifacts import Photos, SparseModels
-from .errors import Interrupted, NoReconstruction
+from .cancel import INTERRUPTED, Cancellation
+from .errors import Interrupted, NoReconstruction, StageCrashed
 from .executor import Executor, Local
 from .graph import Graph, Node
 from .progress import Progress, Quiet
@@ -27,7 +28,7 @@ __all__ = ["Failure", "NodeReport", "Run", "run"]
 
 
 class Run:
-    """What a run has found. Values are loaded when asked for, and computed if need be, while the store is open."""
+    """The results of a run. Values are loaded on request, or computed if not stored, while the store is open."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -50,6 +51,11 @@ class Run:
         return tuple(self._runner.failures())
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each node that failed and was left out."""
+        return tuple(self._runner.warnings)
+
+    @property
     def nodes(self) -> Mapping[str, NodeReport]:
         """Report by node, in the order of the graph."""
         return {name: self._runner.report(name) for name in self._runner.graph.nodes}
@@ -63,24 +69,33 @@ def run(
     resources: Resources | None = None,
     progress: Progress | None = None,
     seed: int = 0,
+    cancellation: Cancellation | None = None,
 ) -> Run:
-    """Computes the outputs of the graph. `seed` goes to every stage with a field of that name that is not set.
+    """Compute the outputs of the graph. `seed` goes to every stage with a field of that name that is not set.
 
-    Items that fail are recorded and left out. NoReconstruction if a stage over the collection gives up (StageError),
-    Interrupted after Ctrl-C (everything finished is stored).
+    Items that fail are recorded and left out, and so is a stage over the collection that has a bug, if its readers can
+    do without. Raises NoReconstruction if a stage over the collection cannot work (StageError), StageCrashed if it has
+    a bug; both have the Run up to there. Raises Interrupted after Ctrl-C or `cancellation.cancel()`, with everything
+    stored that was finished.
     """
     runner = Runner(
-        _seeded(graph, seed), photos, store, executor or Local(), resources or machine(), progress or Quiet()
+        _seeded(graph, seed),
+        photos,
+        store,
+        executor or Local(),
+        resources or machine(),
+        progress or Quiet(),
+        cancellation or Cancellation(),
     )
     try:
         with runner.meter.running(), one_thread_each():
             for node in graph.outputs:
                 runner.demand(node)
-    except NoReconstruction as error:
+    except (NoReconstruction, StageCrashed) as error:
         error.run = Run(runner)
         raise
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; everything finished is kept: run the same command again to resume") from None
+        raise Interrupted(INTERRUPTED) from None
     return Run(runner)
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong for a reason the user can act on: one clear line with the remedy, and an exit code."""
+"""Errors that end a run: each has a message of one line with the remedy, and an exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 
 class UnposedError(Exception):
-    """Ends a run. The message is one line for the user; anything else that escapes is a bug of ours."""
+    """Ends a run. The message is one line for the user; any other exception that escapes is a bug."""
 
     exit_code: ClassVar[int] = 2
 
@@ -28,10 +28,18 @@ class NoReconstruction(UnposedError):
 
     exit_code: ClassVar[int] = 3
     run: Any = None
-    """The engine's Run as far as it came: which nodes ran, and which photos failed."""
+    """The engine's Run up to the failure: which nodes ran, and which photos failed."""
+
+
+class StageCrashed(UnposedError):
+    """A stage over the collection has a bug (`__cause__`), and the other nodes need its result."""
+
+    exit_code: ClassVar[int] = 1
+    run: Any = None
+    """The engine's Run up to the crash."""
 
 
 class Interrupted(UnposedError):
-    """Stopped by the user; finished items are stored and the same command resumes."""
+    """Stopped by the user; finished items are stored, and the same command resumes."""
 
     exit_code: ClassVar[int] = 4

@@ -1,7 +1,7 @@
-"""Executors run one stage over many items. `local` uses the threads of this machine.
+"""Run one stage over many items. The executor `local` uses the threads of this machine.
 
-Threads, since what is slow here (array kernels, OpenCV, poselib, pycolmap) lets go of the interpreter's lock. Every
-item runs with single-threaded libraries, so results are the same bits whatever the number of workers.
+Threads suffice, since the slow parts (array kernels, OpenCV, poselib, pycolmap) release the interpreter's lock. Every
+item runs with single-threaded libraries, so results have the same bits for every number of workers.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ class Job:
     load: Callable[[Item], dict[str, Any]]
     """The arguments of an item by name, in signature order, without the lent ones."""
     save: Callable[[Item, Any], None]
-    """Keeps the result for good; an item is finished when it returns."""
+    """Stores the result; an item is finished when this returns."""
     lent: frozenset[str]
-    """Parameters that want the Resources."""
+    """Parameters that receive the Resources."""
 
 
 class Executor(Protocol):
-    """What a plugin of the slot `executor` is."""
+    """Slot `executor`: run one stage over many items."""
 
     def run(self, job: Job, resources: Resources) -> OutcomeStream:
-        """Every item once, in any order, as it finishes: with None, or with what went wrong with it.
+        """Yield every item once, in any order, as it finishes: with None, or with its exception.
 
-        Only an UnposedError (the store is full, say) ends the job. Closing the generator, or KeyboardInterrupt in it,
-        lets the items in work finish and be saved, and starts no others.
+        Only an UnposedError (such as a full store) ends the job. Closing the generator, or KeyboardInterrupt in it,
+        lets the items being computed finish and be saved, and starts no others.
         """
 
 
 @dataclass(frozen=True)
 class Local:
-    """Worker threads on this machine: as many as there are, fewer where their memory would not fit."""
+    """Worker threads on this machine: one per core, fewer where their memory would not fit."""
 
     def run(self, job: Job, resources: Resources) -> OutcomeStream:
         """See Executor."""
@@ -73,18 +73,18 @@ class Local:
                     if short_of_memory is None:
                         continue
                     _free_memory()
-                    if len(batch) > 1:  # first smaller bites, then fewer mouths
+                    if len(batch) > 1:  # halve the batch first, then the workers
                         size = min(size, len(batch) // 2)
                     elif neighbours == 1:
                         yield batch[0], short_of_memory
                         continue
-                    elif neighbours == width:  # or else it is a victim of a crowd that has been halved already
+                    elif neighbours == width:  # else the workers were halved already after it began
                         width //= 2
                     waiting.extendleft(item for item in reversed(batch) if item not in outcomes)
 
 
 def plan(stage: Any, resources: Resources) -> tuple[int, int]:
-    """How many batches at once and how many items in each, such that their working memory fits."""
+    """Choose the number of concurrent batches and of items in each, such that their working memory fits."""
     item_bytes = max(1, int(getattr(stage, "item_bytes", 1)))
     batched = hasattr(stage, "batch")
     if batched and resources.device != "cpu":  # one queue of work per device
@@ -96,16 +96,16 @@ def plan(stage: Any, resources: Resources) -> tuple[int, int]:
 
 
 def work(job: Job, batch: Sequence[Item], resources: Resources) -> tuple[Outcomes, Exception | None]:
-    """Computes and saves a batch; an item that cannot be loaded, computed or saved fails alone.
+    """Compute and save a batch; an item that cannot be loaded, computed or saved fails alone.
 
-    If memory runs out, the second value is the exception, and the outcomes are those known by then. (It is returned,
+    If memory runs out, the second value is the exception, and the first has the outcomes up to then. (It is returned,
     not raised: a traceback would keep the arguments in memory.)
     """
     hold_this_thread()
     outcomes: Outcomes = {}
 
     @contextmanager
-    def blaming(item: Item) -> Iterator[None]:
+    def attributed_to(item: Item) -> Iterator[None]:
         try:
             yield
         except UnposedError:
@@ -118,11 +118,11 @@ def work(job: Job, batch: Sequence[Item], resources: Resources) -> tuple[Outcome
     arguments: dict[Item, dict[str, Any]] = {}
     try:
         for item in batch:
-            with blaming(item):
+            with attributed_to(item):
                 arguments[item] = job.load(item)
         values = _together(job.stage, arguments, resources)
         for item in arguments:
-            with blaming(item):
+            with attributed_to(item):
                 value = values[item] if values else call(job.stage, arguments[item], job.lent, resources)
                 job.save(item, value)
                 outcomes[item] = None
@@ -135,20 +135,20 @@ def work(job: Job, batch: Sequence[Item], resources: Resources) -> tuple[Outcome
 
 
 def call(stage: Any, arguments: Mapping[str, Any], lent: frozenset[str], resources: Resources) -> Any:
-    """The stage's value for one item."""
+    """Call the stage for one item."""
     return stage(**arguments, **dict.fromkeys(lent, resources))
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether less at once may help; knows torch's and OpenCV's own exceptions without importing them."""
+    """Whether memory ran out, so that fewer items at once may help; covers torch and OpenCV without importing them."""
     kind = type(error)
-    torch_says = kind.__name__ == "OutOfMemoryError" and kind.__module__.partition(".")[0] == "torch"
-    opencv_says = kind.__module__ == "cv2" and getattr(error, "code", 0) == -4  # StsNoMem
-    return isinstance(error, MemoryError) or torch_says or opencv_says
+    is_torch = kind.__name__ == "OutOfMemoryError" and kind.__module__.partition(".")[0] == "torch"
+    is_opencv = kind.__module__ == "cv2" and getattr(error, "code", 0) == -4  # StsNoMem
+    return isinstance(error, MemoryError) or is_torch or is_opencv
 
 
 def _together(stage: Any, arguments: Mapping[Item, Mapping[str, Any]], resources: Resources) -> dict[Item, Any] | None:
-    """The values of a whole batch at once, or None if that is not to be had."""
+    """Compute a whole batch in one call; None if the stage has no `batch`, or it fails."""
     if not arguments or not hasattr(stage, "batch"):
         return None
     try:
@@ -157,7 +157,7 @@ def _together(stage: Any, arguments: Mapping[Item, Mapping[str, Any]], resources
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        return None  # one item is to blame, and going one by one shows which
+        return None  # one item is the cause, and single calls show which
 
 
 def _free_memory() -> None:

@@ -40,6 +40,12 @@ class Node:
     """Options the preset names; the others have their defaults."""
 
     @property
+    def optional_sources(self) -> frozenset[str]:
+        """The nodes this one reads through parameters with a default only: it can be computed without them."""
+        needed = {self.sources.get(port.name) for port in self.ports.inputs if not port.optional}
+        return frozenset(self.sources.values()) - needed - {self.edges}
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """The nodes this one needs, without `photos`."""
         wired = (*self.sources.values(), *([self.edges] if self.edges else []))

@@ -1,4 +1,4 @@
-"""What a stage's class says of itself: grain, inputs with their types, result. Read once, checked at load."""
+"""Read the ports of a stage from its class (grain, inputs, result), and check them against its slot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .artifacts import Photo, Photos
 from .errors import ConfigError
-from .slots import SLOTS
+from .slots import PROTOCOLS, SLOTS, Exporter
 from .stage import Grain, PerGroup, PerPair, PerPhoto, Resources, Sides
 
 GRAIN_TABLE: Mapping[Grain, Mapping[Grain, type | None]] = {
@@ -24,7 +24,6 @@ GRAIN_TABLE: Mapping[Grain, Mapping[Grain, type | None]] = {
 """Container by grain of the stage, then of the node it reads; None is the bare value. The table of stage.py."""
 
 CONTAINERS = (Sides, Sequence, PerPhoto, PerPair, PerGroup)
-EXPORT = ("scenes", "photos", "folder")
 GRAIN_TEXT = {Grain.PHOTO: "photos", Grain.PAIR: "pairs", Grain.GROUP: "groups", Grain.COLLECTION: "the collection"}
 
 
@@ -39,7 +38,7 @@ class Port:
 
     @property
     def optional(self) -> bool:
-        """Whether the stage can do without."""
+        """Whether the parameter has a default, so that no node needs to feed it."""
         return self.default is not inspect.Parameter.empty
 
     def __str__(self) -> str:
@@ -48,7 +47,8 @@ class Port:
 
 @dataclass(frozen=True)
 class Ports:
-    """The wiring of a stage. `inputs` are in signature order, `signature` has the lent parameters too."""
+    """The wiring of a stage: `inputs` in signature order, `lent` parameters that receive the Resources, and both in
+    `signature`."""
 
     grain: Grain
     inputs: tuple[Port, ...]
@@ -89,7 +89,7 @@ def wants_parts(port: Port, grain: Grain, given: Any) -> bool:
 
 
 def read_ports(cls: type) -> Ports:
-    """The ports of a stage class; ConfigError (without the plugin's name) if it is no stage."""
+    """Read the ports of a stage class; ConfigError (without the plugin's name) if it is not a stage."""
     grain = getattr(cls, "grain", None)
     if not isinstance(grain, Grain):
         raise ConfigError("has no `grain: ClassVar[Grain]`")
@@ -110,19 +110,23 @@ def read_ports(cls: type) -> Ports:
 
 def check_plugin(cls: object, slot: str) -> None:
     """ConfigError (without the plugin's name) if this object cannot serve in the slot."""
-    options = getattr(cls, "__dataclass_params__", None)  # the only place where dataclasses say `frozen`
+    options = getattr(cls, "__dataclass_params__", None)  # only here do dataclasses keep `frozen`
     if not (isinstance(cls, type) and options and options.frozen):
         raise ConfigError("is no frozen dataclass")
-    if slot == "executor":
-        if not callable(getattr(cls, "run", None)):
-            raise ConfigError("has no method `run`")
+    wanted = SLOTS[slot]
+    if PROTOCOLS[slot] is Exporter:
+        parameters, expected = (", ".join(_signature(each)[0]) for each in (cls, Exporter))
+        if parameters != expected:
+            raise ConfigError(f"is called with ({parameters}), but an export with ({expected})")
         return
-    if slot == "export":
-        parameters, _ = _signature(cls)
-        if tuple(parameters) != EXPORT:
-            raise ConfigError(f"is called with ({', '.join(parameters)}), but an export with ({', '.join(EXPORT)})")
+    if not wanted.grains:
+        for name in (name for name, member in vars(PROTOCOLS[slot]).items() if callable(member) and name[0] != "_"):
+            if not callable(getattr(cls, name, None)):
+                raise ConfigError(f"has no method `{name}`")
         return
-    ports, wanted = read_ports(cls), SLOTS[slot]
+    ports = read_ports(cls)
+    if not isinstance(version := getattr(cls, "version", 1), int):
+        raise ConfigError(f"has version {version!r}, but a version is an int")
     if ports.grain not in wanted.grains:
         over = " or ".join(GRAIN_TEXT[grain] for grain in wanted.grains)
         raise ConfigError(f"runs over {GRAIN_TEXT[ports.grain]}, but {slot} runs over {over}")
@@ -131,7 +135,7 @@ def check_plugin(cls: object, slot: str) -> None:
 
 
 def photos_port(grain: Grain) -> tuple[type | None, Any]:
-    """What the node `photos` gives to a stage of this grain."""
+    """Container and type in which the node `photos` reaches a stage of this grain."""
     return (None, Photos) if grain is Grain.COLLECTION else (GRAIN_TABLE[grain][Grain.PHOTO], Photo)
 
 
@@ -144,7 +148,7 @@ def _signature(cls: type) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]
     parameters = dict(list(inspect.signature(call).parameters.items())[1:])
     try:
         hints = get_type_hints(call)
-    except Exception as error:  # whatever evaluating a stranger's annotations may raise
+    except Exception as error:  # evaluating annotations may raise anything
         raise ConfigError(f"has an annotation that cannot be resolved: {error}") from error
     for name, parameter in parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):

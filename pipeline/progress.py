@@ -1,4 +1,4 @@
-"""Who watches a run: progress bars for a terminal, lines of JSON for a program, or nobody."""
+"""Show the progress of a run: bars for a terminal, JSON lines for a program, or nothing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import sys
 import time
 from contextlib import suppress
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 
 class Progress(Protocol):
-    """Hears what the engine does, from the engine's main thread except for `note`."""
+    """Receives the events of a run, all from the thread that runs the engine except for `note`."""
 
     def begin(self, node: str, total: int, reused: int) -> None:
-        """`node` is worked on now: `total` items, of which `reused` were stored."""
+        """Work on `node` begins: it has `total` items, and `reused` of them are stored already."""
 
     def advance(self, node: str, failed: bool) -> None:
         """One more item is done."""
@@ -25,11 +25,25 @@ class Progress(Protocol):
         """One line the user should read."""
 
     def close(self) -> None:
-        """The run is over, one way or another."""
+        """The run is over, with a result or without."""
+
+
+@runtime_checkable
+class StepProgress(Protocol):
+    """A Progress that shows the steps of one item, too. Without this method, the steps are not shown."""
+
+    def step(self, node: str, done: int, total: int, message: str) -> None:
+        """A stage over the collection has finished `done` of `total` steps; from any thread, one call at a time."""
+
+
+def forward_step(progress: Progress, node: str, done: int, total: int, message: str) -> None:
+    """Pass a step on to a Progress, if it shows steps."""
+    if isinstance(progress, StepProgress):
+        progress.step(node, done, total, message)
 
 
 class Quiet:
-    """Nobody watches; notes still go to stderr, since they are about damage."""
+    """Shows no progress. Notes still go to stderr, since they report damage."""
 
     def begin(self, node: str, total: int, reused: int) -> None:
         pass
@@ -48,24 +62,33 @@ class Quiet:
 
 
 class JsonLines:
-    """One JSON object per line: {"event": "begin" | "progress" | "end" | "note", ...}; progress ten times a second."""
+    """One JSON object per line: {"event": "begin" | "progress" | "end" | "note", ...}.
+
+    Progress is written at most ten times a second, unless a step has a new message. Progress of items says how many
+    `failed`, progress of the steps of one item has a `message` instead.
+    """
 
     def __init__(self, stream: TextIO | None = None, interval_s: float = 0.1) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._interval_s = interval_s
         self._last = 0.0
         self._total = self._done = self._failed = 0
+        self._message = ""
 
     def begin(self, node: str, total: int, reused: int) -> None:
-        self._total, self._done, self._failed = total, reused, 0
+        self._total, self._done, self._failed, self._message = total, reused, 0, ""
         self._write(event="begin", node=node, total=total, reused=reused)
 
     def advance(self, node: str, failed: bool) -> None:
         self._done += 1
         self._failed += failed
-        if time.monotonic() - self._last >= self._interval_s:
-            self._last = time.monotonic()
+        if self._is_due():
             self._write(event="progress", node=node, done=self._done, total=self._total, failed=self._failed)
+
+    def step(self, node: str, done: int, total: int, message: str) -> None:
+        if self._is_due() or message != self._message:
+            self._message = message
+            self._write(event="progress", node=node, done=done, total=total, message=message)
 
     def end(self, node: str, seconds: float) -> None:
         self._write(event="end", node=node, done=self._done, failed=self._failed, seconds=round(seconds, 3))
@@ -76,13 +99,19 @@ class JsonLines:
     def close(self) -> None:
         pass
 
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        due = now - self._last >= self._interval_s
+        self._last = now if due else self._last
+        return due
+
     def _write(self, **record: Any) -> None:
-        with suppress(BrokenPipeError):  # the work goes on when whoever listened has left
+        with suppress(BrokenPipeError):  # the run goes on when the reader has left
             print(json.dumps(record), file=self._stream, flush=True)
 
 
 class Bars:
-    """A bar per node with the time left, on stderr."""
+    """A bar per node with the time left, on stderr. A stage over the collection fills it with the steps it reports."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -96,23 +125,37 @@ class Bars:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("[red]{task.fields[failures]}"),
+            TextColumn("{task.fields[message]}", markup=False),
             console=Console(stderr=True),
         )
         self._tasks: dict[str, Any] = {}
         self._failed: dict[str, int] = {}
+        self._total: dict[str, int] = {}
+        self._done: dict[str, int] = {}
         self._bars.start()
 
     def begin(self, node: str, total: int, reused: int) -> None:
         if node not in self._tasks:
-            self._tasks[node] = self._bars.add_task(node, total=None, failures="")
+            self._tasks[node] = self._bars.add_task(node, total=None, failures="", message="")
         self._failed[node] = 0
-        # Reused items are not counted as progress, or the time left would be guessed from their speed.
-        self._bars.update(self._tasks[node], total=max(total - reused, 0), completed=0)
+        # Reused items are not counted as progress, or the time left would be estimated from their speed.
+        self._total[node], self._done[node] = max(total - reused, 0), 0
+        self._bars.update(self._tasks[node], total=self._total[node], completed=0)
 
     def advance(self, node: str, failed: bool) -> None:
         self._failed[node] += failed
+        self._done[node] += 1
         count = self._failed[node]
-        self._bars.update(self._tasks[node], advance=1, failures=f"{count} failed" if count else "")
+        self._bars.update(
+            self._tasks[node],
+            total=self._total[node],  # items again, where steps were shown
+            completed=self._done[node],
+            failures=f"{count} failed" if count else "",
+            message="",
+        )
+
+    def step(self, node: str, done: int, total: int, message: str) -> None:
+        self._bars.update(self._tasks[node], total=total, completed=done, message=message)
 
     def end(self, node: str, seconds: float) -> None:
         self._bars.refresh()
@@ -125,7 +168,7 @@ class Bars:
 
 
 def progress_for(quiet: bool = False, as_json: bool = False) -> Progress:
-    """JSON lines if asked for, bars if stderr is a terminal, else nobody."""
+    """JSON lines if asked for, bars if stderr is a terminal, else nothing."""
     if as_json:
         return JsonLines()
     return Quiet() if quiet or not sys.stderr.isatty() else Bars()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from .artifacts import Photos, SceneGraph
-from .errors import ConfigError, NoReconstruction
+from .cancel import Cancellation
+from .errors import ConfigError, NoReconstruction, StageCrashed, UnposedError
 from .executor import Executor, Item, Job, call, is_out_of_memory
 from .graph import PHOTOS, Graph, Node
 from .lazy_results import GroupView, PairView, PhotoView
 from .meter import Meter
 from .ports import Port, fits, wants_parts
-from .progress import Progress
+from .progress import Progress, forward_step
 from .stage import Grain, Resources, Sides, StageError
 from .store.codec import encode
 from .store.keys import digest, digest_all, photo_key, photos_key, stage_key
@@ -33,7 +35,7 @@ class Failure:
 
     node: str
     photos: tuple[str, ...]
-    """Names of the photo, or of the photos of the pair or group."""
+    """Names of the photo, or of the photos of the pair or group; empty for a stage over the collection."""
     reason: str
 
 
@@ -61,11 +63,18 @@ class Runner:
     """
 
     def __init__(
-        self, graph: Graph, photos: Photos, store: Store, executor: Executor, resources: Resources, progress: Progress
+        self,
+        graph: Graph,
+        photos: Photos,
+        store: Store,
+        executor: Executor,
+        resources: Resources,
+        progress: Progress,
+        cancellation: Cancellation,
     ) -> None:
         self.graph, self.store, self.executor, self.resources = graph, store, executor, resources
         self.photos = replace(photos, rejected={})  # what lies beside the photos must not change anything
-        self.progress, self.meter = progress, Meter()
+        self.progress, self.cancellation, self.meter = progress, cancellation, Meter()
         self._stage_keys = {name: stage_key(node) for name, node in graph.nodes.items()}
         self._photo_keys = [photo_key(photo) for photo in photos.photos]
         self._photos_key = photos_key(photos)
@@ -78,6 +87,8 @@ class Runner:
         """Key to reason, where it is one of this moment: not stored, and tried again by the next run."""
         self._dropped: set[str] = set()
         self._computed = dict.fromkeys(graph.nodes, 0)
+        self._step_lock = threading.Lock()
+        self.warnings: list[str] = []
 
     # What there is
 
@@ -166,6 +177,7 @@ class Runner:
             for source in node.sources.values() if missing else ():
                 if source != PHOTOS:
                     self.ensure(source, self._needed(node, source, missing))
+            node = self.graph.nodes[name]  # with fewer sources, if one has crashed that is optional
             missing = self._missing(name, missing)  # under other keys, if an input has crashed
             ready = self._ready(node, missing)
             keys = self.keys(name)
@@ -193,6 +205,7 @@ class Runner:
         return items
 
     def _compute(self, node: Node, items: list[Item]) -> None:
+        self.cancellation.check()
         name, keys = node.name, self.keys(node.name)
         unique = list({keys[item]: item for item in items}.values())  # the same photo may be there twice
         self.progress.begin(name, len(keys), len(keys) - len(unique))
@@ -205,15 +218,47 @@ class Runner:
 
     def _compute_whole(self, node: Node) -> None:
         hold_this_thread()
+        resources = replace(self.resources, reporter=lambda *step: self._step(node.name, *step))
         try:
-            self._save(node, WHOLE, call(node.stage, self._arguments(node, WHOLE), node.ports.lent, self.resources))
+            self._save(node, WHOLE, call(node.stage, self._arguments(node, WHOLE), node.ports.lent, resources))
         except StageError as error:
             raise NoReconstruction(f"{node.name}: {_one_line(error)}") from error
-        except Exception as error:
-            error.add_note(f"in node {node.name} ({node.plugin})")
+        except UnposedError:
             raise
-        self._computed[node.name] += 1
-        self.progress.advance(node.name, False)
+        except Exception as error:
+            reason = self._reported(node, error)
+            self._crashed[self.keys(node.name)[WHOLE]] = reason
+            if not self._is_optional(node.name):
+                raise StageCrashed(f"{node.name} ({node.plugin}) failed with an unexpected {reason}") from error
+            self._go_on_without(node.name, reason)
+            self.progress.advance(node.name, True)
+        else:
+            self._computed[node.name] += 1
+            self.progress.advance(node.name, False)
+
+    def _step(self, name: str, done: int, total: int, message: str) -> None:
+        self.cancellation.check()
+        with self._step_lock:
+            forward_step(self.progress, name, done, total, message)
+
+    def _is_optional(self, name: str) -> bool:
+        """Whether all nodes that read this one can be computed without it."""
+        readers = [node for node in self.graph.nodes.values() if name in node.reads]
+        return name not in self.graph.outputs and all(name in node.optional_sources for node in readers)
+
+    def _go_on_without(self, name: str, reason: str) -> None:
+        """Compute the readers of a crashed node as if the graph did not have it, under the keys of such a graph."""
+        self.warnings.append(f"{name} failed and was left out: unexpected {reason}; the next run tries it again")
+        self.progress.note(self.warnings[-1])
+        readers = [reader for reader, node in self.graph.nodes.items() if name in node.sources.values()]
+        for reader in readers:
+            self._look_up(reader)  # items that are stored keep their keys
+        nodes = {
+            reader: replace(node, sources={port: source for port, source in node.sources.items() if source != name})
+            for reader, node in self.graph.nodes.items()
+        }
+        self.graph = replace(self.graph, nodes=nodes)
+        self._rekey(readers)
 
     def _compute_items(self, node: Node, items: list[Item]) -> None:
         name, keys = node.name, self.keys(node.name)
@@ -233,23 +278,27 @@ class Runner:
                     self._stored[keys[item]] = _one_line(error)
                     self.store.put_failure(keys[item], _one_line(error), stage=node.plugin)
                 else:
-                    self._crashed[keys[item]] = self._told(node, error)
+                    self._crashed[keys[item]] = self._reported(node, error)
                     any_crashed = True
                 self.progress.advance(name, error is not None)
+                self.cancellation.check()
         if any_crashed:
             self._rekey_readers(name)
 
-    def _told(self, node: Node, error: Exception) -> str:
-        told = f"{type(error).__name__}: {_one_line(error)}"
+    def _reported(self, node: Node, error: Exception) -> str:
+        reason = f"{type(error).__name__}: {_one_line(error)}"
         if not is_out_of_memory(error):
-            return told
+            return reason
         instead = "" if self.resources.device == "cpu" else ", or use --device cpu"
-        return f"not even one fits into memory: lower the sizes among the options of {node.name}{instead} ({told})"
+        return f"not even one fits into memory: lower the sizes among the options of {node.name}{instead} ({reason})"
 
     def _rekey_readers(self, name: str) -> None:
         """Items that would be made without a crashed one get keys that say so; those that are stored keep theirs."""
-        for reader, node in self.graph.nodes.items():
-            if name in node.sources.values() and reader in self._keys:
+        self._rekey([reader for reader, node in self.graph.nodes.items() if name in node.sources.values()])
+
+    def _rekey(self, readers: Iterable[str]) -> None:
+        for reader in readers:
+            if reader in self._keys:
                 old = self._look_up(reader)
                 del self._keys[reader]
                 new = self.keys(reader)
@@ -273,6 +322,8 @@ class Runner:
             self._stored.pop(key, None)
             self.ensure(name, [item])
             value = self.store.get(key, kind)
+        if value is None and key in self._crashed:
+            raise LookupError(f"{name} gave no result: {self._crashed[key]}")
         if value is None:
             raise LookupError(f"what {name} had stored is lost, and could not be made again")
         return value
@@ -316,23 +367,36 @@ class Runner:
 
     # What happened
 
+    def _known(self, name: str) -> dict[Item, str]:
+        """The keys of a node; none if the run has ended before it was known what its items are."""
+        return self._look_up(name) if self._is_known(name) else {}
+
+    def _is_known(self, name: str) -> bool:
+        node = self.graph.nodes[name]
+        if node.edges and name not in self._items:
+            if not self._is_known(node.edges):
+                return False
+            if self._stored.get(self._look_up(node.edges)[WHOLE], "") is not None:
+                return False
+        return all(self._is_known(source) for source in node.reads)
+
     def failures(self) -> Iterator[Failure]:
         """Items that gave nothing, node by node."""
         for name in self.graph.nodes:
-            for item, key in self._look_up(name).items():
+            for item, key in self._known(name).items():
                 if reason := self._stored.get(key) or self._crashed.get(key):
                     yield Failure(name, tuple(self.photos[i].name for i in item), reason)
 
     def report(self, name: str) -> NodeReport:
         """Counts and costs of a node."""
-        keys, cost = self._look_up(name), self.meter.costs[name]
+        keys, cost = self._known(name), self.meter.costs[name]
         failed = sum(bool(self._stored.get(key)) or key in self._crashed for key in keys.values())
         dropped = sum(key in self._dropped for key in keys.values())
         computed = self._computed[name]
         return NodeReport(
             self.graph.nodes[name].plugin,
             computed,
-            max(0, len(self._there(name)) - computed),
+            max(0, sum(self._stored.get(key, "") is None for key in keys.values()) - computed),
             failed,
             dropped,
             round(cost.wall_s, 4),

@@ -1,9 +1,16 @@
-"""The names under which plugins are found, and what a plugin of each slot is."""
+"""The slots of the pipeline: one typed protocol for what a plugin of each slot is.
+
+Type checkers see them (`_: Matcher = MyMatcher()` in the plugin's module), and the checks when a plugin is loaded are
+derived from the same classes. The parameters of `__call__` are wiring, so their names and number are free; the grain
+and the result are fixed. A new slot is a protocol here and its line in PROTOCOLS.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import UnionType
+from typing import Any, Literal, Protocol, get_args, get_type_hints
 
 from unposed.optim.view_graph import ViewGraph
 
@@ -13,38 +20,144 @@ from .artifacts import (
     Features,
     InitialModels,
     PairMatches,
+    Photos,
     Ranking,
     SceneGraph,
     SparseModels,
     Tokens,
     TwoViewGeometry,
 )
+from .executor import Executor
 from .stage import Grain
+
+
+class Stage(Protocol):
+    """What all stages have in common; `Grain` says in stage.py what each grain sees."""
+
+    @property
+    def version(self) -> int:
+        """A class variable, to be raised when results change: stored ones are then recomputed."""
+
+
+class CameraGrouper(Stage, Protocol):
+    """Slot `cameras`: decide which photos share a camera, and what is known of it before any geometry."""
+
+    @property
+    def grain(self) -> Literal[Grain.COLLECTION]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> CameraPriors: ...
+
+
+class FeatureExtractor(Stage, Protocol):
+    """Slot `features`: find the key points of one photo, or encode it for a network."""
+
+    @property
+    def grain(self) -> Literal[Grain.PHOTO]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Features | Tokens: ...
+
+
+class Retriever(Stage, Protocol):
+    """Slot `retrieval`: rank the pairs of photos by similarity."""
+
+    @property
+    def grain(self) -> Literal[Grain.COLLECTION]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Ranking: ...
+
+
+class SceneGraphBuilder(Stage, Protocol):
+    """Slot `graph`: choose the pairs to match."""
+
+    @property
+    def grain(self) -> Literal[Grain.COLLECTION]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> SceneGraph: ...
+
+
+class Matcher(Stage, Protocol):
+    """Slot `matching`: find correspondences between two photos."""
+
+    @property
+    def grain(self) -> Literal[Grain.PAIR]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> PairMatches: ...
+
+
+class Verifier(Stage, Protocol):
+    """Slot `verification`: estimate the two-view geometry of a pair, or the geometry of a group."""
+
+    @property
+    def grain(self) -> Literal[Grain.PAIR, Grain.GROUP]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> TwoViewGeometry: ...
+
+
+class ViewGraphBuilder(Stage, Protocol):
+    """Slot `view_graph`: put together the key points and the verified correspondences of all pairs."""
+
+    @property
+    def grain(self) -> Literal[Grain.COLLECTION]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> ViewGraph: ...
+
+
+class DoubtFinder(Stage, Protocol):
+    """Slot `doubts`: find verified pairs that mappers should leave out, such as doppelgangers."""
+
+    @property
+    def grain(self) -> Literal[Grain.COLLECTION]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Doubts: ...
+
+
+class CoarseMapper(Stage, Protocol):
+    """Slot `coarse`: find poses and intrinsics from the view graph; whole models, with points, are welcome too."""
+
+    @property
+    def grain(self) -> Literal[Grain.COLLECTION]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> InitialModels: ...
+
+
+class FineMapper(Stage, Protocol):
+    """Slot `fine`: refine the models."""
+
+    @property
+    def grain(self) -> Literal[Grain.COLLECTION]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> SparseModels: ...
+
+
+class Exporter(Protocol):
+    """Slot `export`: write the models for another program. No node of a graph."""
+
+    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None: ...
+
+
+PROTOCOLS: dict[str, type] = {
+    "cameras": CameraGrouper,
+    "features": FeatureExtractor,
+    "retrieval": Retriever,
+    "graph": SceneGraphBuilder,
+    "matching": Matcher,
+    "verification": Verifier,
+    "view_graph": ViewGraphBuilder,
+    "doubts": DoubtFinder,
+    "coarse": CoarseMapper,
+    "fine": FineMapper,
+    "export": Exporter,
+    "executor": Executor,
+}
+"""The protocol of each slot. A plugin is found as `<slot>.<plugin>`."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A stage slot fixes the grain and the artifact; `export` and `executor` are no nodes of a graph."""
+    """The grains and the artifact that a protocol fixes; no grains: its plugins are no nodes of a graph."""
 
     grains: tuple[Grain, ...]
     gives: type | UnionType | None
 
+    @classmethod
+    def of(cls, protocol: Any) -> Slot:
+        """Read a protocol."""
+        if not hasattr(protocol, "grain"):
+            return cls((), None)
+        grains = get_args(get_type_hints(protocol.grain.fget)["return"])
+        return cls(grains, get_type_hints(protocol.__call__)["return"])
 
-SLOTS: dict[str, Slot] = {
-    "cameras": Slot((Grain.COLLECTION,), CameraPriors),
-    "features": Slot((Grain.PHOTO,), Features | Tokens),
-    "retrieval": Slot((Grain.COLLECTION,), Ranking),
-    "graph": Slot((Grain.COLLECTION,), SceneGraph),
-    "matching": Slot((Grain.PAIR,), PairMatches),
-    "verification": Slot((Grain.PAIR, Grain.GROUP), TwoViewGeometry),
-    "view_graph": Slot((Grain.COLLECTION,), ViewGraph),
-    "doubts": Slot((Grain.COLLECTION,), Doubts),
-    "coarse": Slot((Grain.COLLECTION,), InitialModels),
-    "fine": Slot((Grain.COLLECTION,), SparseModels),
-    "export": Slot((), None),
-    "executor": Slot((), None),
-}
-"""An export is called as (scenes: SparseModels, photos: Photos, folder: Path) -> None; for executors see
-executor.py."""
+
+SLOTS: dict[str, Slot] = {name: Slot.of(protocol) for name, protocol in PROTOCOLS.items()}
 
 STAGE_SLOTS = tuple(name for name, slot in SLOTS.items() if slot.grains)

@@ -43,9 +43,9 @@ halves it when memory runs out. `item_bytes` (class variable or property) bounds
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -90,16 +90,38 @@ class PerPhotoParts(Protocol[T_co]):
         """The part of one photo. It must not tell indices of photos, or of anything that is counted over them."""
 
 
+class Reporter(Protocol):
+    """Receives the steps that a stage reports, from any thread."""
+
+    def __call__(self, done: int, total: int, message: str) -> None: ...
+
+
 @dataclass(frozen=True)
 class Resources:
-    """What the engine lends to a stage. Results must not depend on it beyond rounding on other devices."""
+    """Device, threads and memory that a stage may use. Results must not depend on them, except for rounding on other
+    devices."""
 
     device: str
     """cpu, cuda or cuda:i."""
     threads: int
-    """How many threads the stage may use at most."""
+    """The most threads the stage may use."""
     ram_bytes: int
     vram_bytes: int
+    """Memory the stage may use, on the machine and on the device."""
+    reporter: Reporter | None = field(default=None, repr=False, compare=False)
+    """Receives what is reported; stages call `report` instead. None: nothing is shown. Not pickled."""
+
+    def report(self, done: int, total: int, message: str = "") -> None:
+        """Report that `done` of `total` steps are finished, with a few words on the present one.
+
+        May be called from any thread and as often as once a millisecond; `total` may change. Stages over the collection
+        show a bar this way. Raises Interrupted if the run was cancelled, so a long stage that reports can be stopped.
+        """
+        if self.reporter is not None:
+            self.reporter(done, total, message)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "reporter": None}
 
 
 class StageError(Exception):

@@ -1,4 +1,4 @@
-"""The beginnings of somebody's own plugin: a small distribution that installs, works and is tested as it is."""
+"""Write the template of a plugin: a small distribution that installs, works and has tests."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ _MODULE = '''\
 """A matcher for unposed: key points that are each other's nearest neighbour."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from unposed.pipeline.artifacts import Features, PairMatches
 from unposed.pipeline.config import Within
+from unposed.pipeline.slots import Matcher
 from unposed.pipeline.stage import Grain, Sides
 
 
@@ -43,7 +44,7 @@ from unposed.pipeline.stage import Grain, Sides
 class MutualNearest:
     """Key points that are each other's nearest neighbour, and clearly nearer than the second nearest."""
 
-    grain: ClassVar[Grain] = Grain.PAIR
+    grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1  # raise it when results change: stored ones are then computed anew
 
     max_ratio: Annotated[float, Within("(0, 1]")] = 0.8
@@ -68,6 +69,9 @@ class MutualNearest:
             index_a=index_a,
             index_b=index_b,
         )
+
+
+_: Matcher = MutualNearest()  # so that type checkers compare it with what a matcher is
 '''
 
 _TEST = '''\
@@ -79,6 +83,7 @@ from {module} import MutualNearest
 from unposed.pipeline.artifacts import Features
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Sides
+from unposed.testing import check_plugin
 
 
 def features(descriptors: np.ndarray) -> Features:
@@ -103,6 +108,10 @@ def test_finds_every_point_of_a_shuffled_copy() -> None:
 def test_no_points_give_no_matches() -> None:
     nothing = features(np.zeros((0, 128), np.uint8))
     assert len(MutualNearest()(Sides(nothing, nothing)).weight) == 0
+
+
+def test_it_keeps_the_contract_of_its_slot() -> None:
+    check_plugin(MutualNearest(), "matching")
 
 
 def test_unposed_finds_it() -> None:

@@ -13,7 +13,7 @@ from unposed.pipeline.artifacts import Photos, SparseModels
 from unposed.pipeline.colmap_model import from_colmap, write_components
 from unposed.pipeline.config import build
 from unposed.pipeline.engine import run
-from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
+from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction, StageCrashed
 from unposed.pipeline.executor import Executor
 from unposed.pipeline.graph import Graph, build_graph
 from unposed.pipeline.images.photos import scan
@@ -95,14 +95,18 @@ def reconstruct(
         graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
         found = scan(photos, include=include, exclude=exclude, masks=masks)
 
+        crashes: list[StageCrashed] = []
+
         def compute(watcher: Progress) -> Reconstruction:
             failure = None
             with Store(store_folder, report=watcher.note) as store:
                 try:
                     done = run(graph, found, store, workplace, resources, watcher, seed)
                     scenes = done.scenes or SparseModels((), {})
-                except NoReconstruction as error:
+                except (NoReconstruction, StageCrashed) as error:
                     failure, done, scenes = str(error), error.run, SparseModels((), {})
+                    if isinstance(error, StageCrashed):
+                        crashes.append(error)
                 summary = {
                     **facts.origin(Path(photos), Path(masks) if masks else None, name, graph, seed, resources),
                     **facts.outcome(found, scenes, done, failure),
@@ -119,6 +123,8 @@ def reconstruct(
                 made = replace(compute(log), folder=out)
                 _write(made, new, out)
                 log.write(made.summary["failure"] or f"{made.summary['registered']} of {made.summary['total']} placed")
+    if crashes:
+        raise crashes[0]
     _check(made, require)
     return made
 

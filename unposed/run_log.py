@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from unposed.pipeline.progress import Progress
+from unposed.pipeline.progress import Progress, forward_step
 
 
 class RunLog:
@@ -42,6 +42,9 @@ class RunLog:
     def advance(self, node: str, failed: bool) -> None:
         self._failed += failed
         self._shown.advance(node, failed)
+
+    def step(self, node: str, done: int, total: int, message: str) -> None:
+        forward_step(self._shown, node, done, total, message)
 
     def end(self, node: str, seconds: float) -> None:
         self.write(f"{node}: done in {seconds:.2f} s" + (f", {self._failed} failed" if self._failed else ""))

@@ -73,7 +73,7 @@ def outcome(photos: Photos, scenes: SparseModels, run: Run, failure: str | None)
         "registered": sum("component" in photo for photo in each.values()),
         "models": model_facts(photos, scenes),
         "failure": failure,
-        "warnings": [*scenes.warnings, *(note for each in doubts for note in each.warnings)],
+        "warnings": [*run.warnings, *scenes.warnings, *(note for each in doubts for note in each.warnings)],
         "doubts": doubted_pairs(photos, doubts),
         "failures": failures(run.failures),
         "photos": each,
@@ -157,7 +157,8 @@ def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
 
 def _doubts(run: Run) -> list[Doubts]:
     """Of all nodes that give some."""
-    return [run.value(name) for name, report in run.nodes.items() if report.plugin.startswith("doubts.")]
+    there = [name for name, each in run.nodes.items() if each.plugin.startswith("doubts.") and not each.failed]
+    return [run.value(name) for name in there]
 
 
 def _told(scenes: SparseModels) -> Iterable[tuple[SparseModel, RefinementReport | None]]:

@@ -34,7 +34,7 @@ class ExifCameras:
     Photos with the same intrinsics share a camera. The known poses give the result its frame and scale.
     """
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 3
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import networkx as nx
 
@@ -21,7 +21,7 @@ from ..shared.models import initial_model, intrinsics_of_priors, reasons_left_ou
 class Adam:
     """First order, from the depths that a matcher predicts: the yardstick of coarse.align."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
     iterations: Annotated[int, Within("[1, inf)")] = COARSE_PHASE.iterations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class _Task:
 class Align:
     """Aligns the depths that a matcher predicts, or else those triangulated from each pair."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 5
 
     matches_per_pair: Annotated[int, Within("[10, inf)")] = 200

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pycolmap
 
@@ -19,7 +19,7 @@ from ..shared.models import without_doubts
 class ColmapMapper:
     """The incremental mapper with its defaults; given focal lengths are held fixed."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
     refine_principal_point: bool = False

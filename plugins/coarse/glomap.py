@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pycolmap
 
@@ -21,7 +21,7 @@ from ..shared.models import without_doubts
 class GlomapMapper:
     """The global mapper with its defaults, after focal lengths that nobody knows were calibrated over all pairs."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
     seed: int = 0

@@ -25,7 +25,7 @@ class Aliked:
     """At most `max_keypoints` per photo, those of the highest score; the network is evaluated by code of our own, with
     kornia's results in a quarter of its time on a CPU. Needs published weights (BSD-3-Clause)."""
 
-    grain: ClassVar[Grain] = Grain.PHOTO
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 

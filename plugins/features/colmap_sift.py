@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ class ColmapSift:
     time for small photos - and one photo at a time, since pycolmap holds the interpreter's lock meanwhile.
     """
 
-    grain: ClassVar[Grain] = Grain.PHOTO
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
 
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import kornia.feature
 import torch
@@ -30,7 +30,7 @@ class Disk:
     """At most `max_keypoints` per photo, those of the highest score; a network of kornia. Needs published weights
     (Apache-2.0), and better a GPU: its convolutions run at full resolution."""
 
-    grain: ClassVar[Grain] = Grain.PHOTO
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 

@@ -35,7 +35,7 @@ class Mast3rTokens:
     """Every photo encoded once: its tokens serve the matching of all its pairs, and retrieval. The encoders of DUSt3R
     and of all networks of the family do as well. Needs published weights (non-commercial), and better a GPU."""
 
-    grain: ClassVar[Grain] = Grain.PHOTO
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 
@@ -84,7 +84,7 @@ class Mast3rRetrievalFeatures:
     """The tokens that tell photos apart, whitened, as local features for ASMK: what the retrieval head published with
     MASt3R makes of its tokens. The key points are the centres of patches."""
 
-    grain: ClassVar[Grain] = Grain.PHOTO
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     item_bytes: ClassVar[int] = 1 << 26
 

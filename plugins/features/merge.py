@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ class MergedFeatures:
     """Those of `first`, then those of `second`, each best first. Descriptors of two kinds cannot be compared, so there
     are none: matchers read the nodes that are merged here, and matching.merge brings their matches together."""
 
-    grain: ClassVar[Grain] = Grain.PHOTO
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
 
     def __call__(self, first: Features, second: Features) -> Features:

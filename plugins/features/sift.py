@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ class Sift:
     the poses lose by them. It is lowered for plain and faint photos, which have hardly any stronger ones.
     """
 
-    grain: ClassVar[Grain] = Grain.PHOTO
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 5
 
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -44,7 +44,7 @@ SCALE_TRACKS_PER_PHOTO = 150
 class Adam:
     """First order, on depths of anchors, without tracks: the yardstick of fine.bundle."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
     iterations: Annotated[int, Within("[1, inf)")] = FINE_PHASE.iterations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from ..shared.models import (
 class Triangulate:
     """Triangulates tracks under the initial poses: to look at a coarse mapper alone, or for poses known better."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class Expand:
     """The pairs of the seed graph that were verified, and new candidates in place of those that were not: partners of
     partners first, then the next most similar photos."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     neighbours: Annotated[int, Within("[1, inf)")] = 12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from unposed.pipeline.artifacts import Photos, Ranking, SceneGraph
 from unposed.pipeline.config import Within
@@ -16,7 +16,7 @@ from unposed.retrieval.scene_graph import similarity_of
 class KeyFrames:
     """Key frames spread over the collection, all pairs of them, each photo with the nearest, and best partners."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     key_frames: Annotated[int, Within("[0, inf)")] = 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from unposed.pipeline.artifacts import Ranking, SceneGraph
 from unposed.pipeline.config import Within
@@ -15,7 +15,7 @@ from unposed.retrieval.scene_graph import nearest_pairs
 class NearestNeighbours:
     """The best partners of every photo, and what it takes that nobody is cut off or hangs by a single pair."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
     neighbours: Annotated[int, Within("[1, inf)")] = 12

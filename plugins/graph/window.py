@@ -17,7 +17,7 @@ from unposed.retrieval.patterns import window_pairs
 class Window:
     """Each photo with those that follow it by name: for videos, and for walks around one thing."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     window: Annotated[int, Within("[1, 64]")] = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -39,7 +39,7 @@ class Dust3rMatcher:
     """Reciprocal neighbours among the predicted points of all pixels, of DUSt3R or of any network of its family. Reads
     the tokens of the same network. Needs published weights (non-commercial), and better a GPU."""
 
-    grain: ClassVar[Grain] = Grain.PAIR
+    grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
     item_bytes: ClassVar[int] = _ITEM_BYTES

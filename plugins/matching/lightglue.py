@@ -28,7 +28,7 @@ class LightGlue:
     """Fewer wrong matches than nearest neighbours, at hundreds of times their cost; a network of kornia. Needs
     published weights (Apache-2.0), which belong to one kind of features."""
 
-    grain: ClassVar[Grain] = Grain.PAIR
+    grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
 
     trained_for: Literal["aliked", "disk", "xfeat"] = "aliked"

@@ -51,7 +51,7 @@ class Loftr:
     """Matches between positions, also where there is no corner to be found; a network of kornia. Needs published
     weights (Apache-2.0), and better a GPU. Reads no features, only the photos."""
 
-    grain: ClassVar[Grain] = Grain.PAIR
+    grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
 
     trained: Literal["outdoor", "indoor"] = "outdoor"

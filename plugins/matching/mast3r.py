@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -50,7 +50,7 @@ class Mast3rMatcher:
     """Reciprocal neighbours among the descriptors of all pixels. Reads the tokens of features.mast3r, so that every
     photo is encoded once. Needs published weights (non-commercial), and better a GPU."""
 
-    grain: ClassVar[Grain] = Grain.PAIR
+    grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 

@@ -22,7 +22,7 @@ class MergedMatches:
     own: of the first that has any.
     """
 
-    grain: ClassVar[Grain] = Grain.PAIR
+    grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
 
     key_points: Literal["none", "same", "stacked"] = "none"

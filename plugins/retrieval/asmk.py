@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from unposed.pipeline.artifacts import Features, Ranking
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto, Resources, StageError
-from unposed.pipeline.unpickle import read_arrays
 from unposed.pipeline.weights.files import WeightFile
 from unposed.retrieval.asmk import Kernel
 from unposed.retrieval.codebook import sample_rows, train_codebook
@@ -20,6 +19,7 @@ from unposed.retrieval.search import SearchOptions, best_partners_by_words
 from unposed.retrieval.words import Codebook, codebook_of
 
 from .descriptors import Descriptors, descriptors_of
+from .unpickle import read_arrays
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Asmk:
     """Photos are alike as far as their descriptors of the same visual words deviate from these in the same way. The
     words are learnt from the collection, or given."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
     keypoints: Annotated[int, Within("[1, inf)")] = 1024

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class Gps:
     """The nearest photos by latitude and longitude. Photos without a position get no partners: combine it with a
     ranking by looks, retrieval.union, where there are any."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     reach_m: Annotated[float, Within("(0, inf)")] = 100.0

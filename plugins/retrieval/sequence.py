@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from unposed.pipeline.artifacts import Photos, Ranking
 from unposed.pipeline.config import Within
@@ -17,7 +17,7 @@ class Sequence:
     """Photos are partners of those before and after them, by name, numbers in names counting as numbers. Where the
     camera comes back to a place, combine it with a ranking by looks: retrieval.union."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     window: Annotated[int, Within("[1, inf)")] = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from unposed.pipeline.artifacts import Ranking
 from unposed.pipeline.stage import Grain
@@ -20,7 +20,7 @@ class Union:
         retrieval: {use: union, from: {first: along, second: alike}}
     """
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     def __call__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class PowerMean:
     """Similarity is the cosine of the photos' generalised means (GeM) of their descriptors: the cheapest look, good
     for descriptors of networks that were trained for it."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     power: Annotated[float, Within("[1, 100]")] = 3.0
@@ -43,7 +43,7 @@ class Vlad:
     """Similarity is the cosine of how the photos' descriptors deviate from few words, which are learnt from the
     collection."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     words: Annotated[int, Within("[1, 1024]")] = 64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from unposed.optim.cameras import FX, FY, intrinsics_of
 from unposed.optim.pair.two_view_geometry import estimate_two_view_geometry
@@ -16,7 +16,7 @@ from unposed.pipeline.stage import Grain, Sides
 class PoseLib:
     """Keeps the matches that a fundamental matrix explains, and says what kind of scene and motion they show."""
 
-    grain: ClassVar[Grain] = Grain.PAIR
+    grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 3
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 1.5

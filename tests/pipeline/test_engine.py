@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from unposed.pipeline.artifacts import SceneGraph
+from unposed.pipeline.artifacts import Doubts, PairMatches, SceneGraph, SparseModels
+from unposed.pipeline.cancel import Cancellation
 from unposed.pipeline.engine import run
-from unposed.pipeline.errors import ConfigError, Interrupted, NoReconstruction
+from unposed.pipeline.errors import ConfigError, Interrupted, NoReconstruction, StageCrashed
 from unposed.pipeline.graph import build_graph
 from unposed.pipeline.progress import Quiet
+from unposed.pipeline.registry import GROUP, Registry
+from unposed.pipeline.stage import Grain, PerPair, Resources, StageError
 from unposed.pipeline.store.store import Store
 
 FOUR = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
@@ -321,3 +327,157 @@ def test_what_never_fits_into_memory_is_told_with_a_remedy(
         done = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources())
     assert [(failure.node, failure.photos) for failure in done.failures] == [("features", ("b.jpg",))]
     assert "not even one fits into memory: lower the sizes among the options of features" in done.failures[0].reason
+
+
+def test_cancelled_from_another_thread_keeps_what_is_finished(
+    toys: Any, tmp_path: Path, calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancellation, third = Cancellation(), threading.Event()
+
+    class Watcher(Quiet):
+        left = 3
+
+        def advance(self, node: str, failed: bool) -> None:
+            self.left -= 1
+            if not self.left:
+                third.set()
+                canceller.join()  # so that the request is there when the run looks at it next
+
+    canceller = threading.Thread(target=lambda: third.wait(60) and cancellation.cancel())
+    canceller.start()
+    collection = toys.photos(*(f"{i}.jpg" for i in range(8)))
+    graph = build_graph(toys.PRESET, toys.registry())
+    with Store(tmp_path / "cache") as store, pytest.raises(Interrupted, match="run the same command again"):
+        run(graph, collection, store, resources=toys.resources(), progress=Watcher(), cancellation=cancellation)
+    assert cancellation.cancelled
+    begun = calls.take()
+    assert set(begun) == {"features"} and 3 <= begun["features"] < 8
+    toys.reconstruct(tmp_path / "cache", collection)
+    assert calls.take()["features"] == 8 - begun["features"]
+
+
+def test_a_run_cancelled_beforehand_computes_nothing(toys: Any, tmp_path: Path, calls: Any) -> None:
+    cancellation = Cancellation()
+    cancellation.cancel()
+    graph = build_graph(toys.PRESET, toys.registry())
+    with Store(tmp_path / "cache") as store, pytest.raises(Interrupted):
+        run(graph, toys.photos(*FOUR), store, resources=toys.resources(), cancellation=cancellation)
+    assert calls.take() == {}
+
+
+@dataclass(frozen=True)
+class Suspicious:
+    """A stage over the collection that reports its steps and may have a bug."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+    crash: ClassVar[bool] = False
+
+    def __call__(self, matching: PerPair[PairMatches], resources: Resources) -> Doubts:
+        for done in range(3):
+            resources.report(done, 3, "looking")
+        if self.crash:
+            raise np.linalg.LinAlgError("SVD did not converge")
+        return Doubts(np.array([[0, 1]], np.int32), ("odd",))
+
+
+@dataclass(frozen=True)
+class Trusting:
+    """A mapper that leaves out doubted pairs, if there are any."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+
+    def __call__(self, matching: PerPair[PairMatches], doubts: Doubts | None = None) -> SparseModels:
+        return SparseModels((), {}, (f"{len(matching) - (len(doubts.pairs) if doubts else 0)} pairs",))
+
+
+@dataclass(frozen=True)
+class Needing(Trusting):
+    """A mapper that cannot do without the doubts."""
+
+    def __call__(self, matching: PerPair[PairMatches], doubts: Doubts) -> SparseModels:
+        return Trusting.__call__(self, matching, doubts)
+
+
+@pytest.fixture
+def doubting(toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a graph with the stage above; `mapper` reads it."""
+    for cls in (Suspicious, Trusting, Needing):
+        monkeypatch.setattr(toys, cls.__name__, cls, raising=False)
+    names = {"doubts.odd": "Suspicious", "coarse.trusting": "Trusting", "coarse.needing": "Needing"}
+    entries = [EntryPoint(name, f"{toys.MODULE}:{cls}", GROUP) for name, cls in names.items()]
+    nodes = {name: toys.PRESET[name] for name in ("features", "graph", "matching")}
+
+    def reconstruct(mapper: str, **options: Any) -> Any:
+        own = Registry([*entries, *(EntryPoint(*each[:2], GROUP) for each in toys.registry()._entries)])
+        graph = build_graph({**nodes, "doubts": {"use": "odd"}, "coarse": {"use": mapper}}, own)
+        with Store(tmp_path / "cache") as store:
+            done = run(graph, toys.photos(*FOUR), store, resources=toys.resources(), **options)
+            assert done.scenes is not None
+            return done.scenes.warnings, done.warnings, [(f.node, f.photos, f.reason) for f in done.failures]
+
+    return reconstruct
+
+
+def test_a_bug_in_an_optional_stage_costs_only_that_stage(
+    doubting: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = "LinAlgError: SVD did not converge"
+    monkeypatch.setattr(Suspicious, "crash", True)
+    for _ in range(2):  # the second run finds what was made without, under a key of its own, and tries again
+        pairs, warnings, failures = doubting("trusting")
+        assert pairs == ("6 pairs",)
+        assert warnings == (f"doubts failed and was left out: unexpected {reason}; the next run tries it again",)
+        assert failures == [("doubts", (), reason)]
+        assert warnings[0] in capsys.readouterr().err
+    monkeypatch.setattr(Suspicious, "crash", False)
+    assert doubting("trusting") == (("5 pairs",), (), [])
+
+
+def test_a_bug_in_a_stage_that_is_needed_ends_the_run(doubting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Suspicious, "crash", True)
+    with pytest.raises(
+        StageCrashed, match=r"^doubts \(doubts.odd\) failed with an unexpected LinAlgError: SVD"
+    ) as error:
+        doubting("needing")
+    assert isinstance(error.value.__cause__, np.linalg.LinAlgError)
+    done = error.value.run
+    assert [(f.node, f.photos) for f in done.failures] == [("doubts", ())]
+    assert {name: report.computed for name, report in done.nodes.items()}["matching"] == 6
+
+
+def test_no_scene_graph_still_reports_how_far_the_run_came(
+    toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any, features: Any) -> Any:
+        raise StageError("no pairs")
+
+    graph = build_graph(toys.PRESET, toys.registry())
+    monkeypatch.setattr(toys.Every, "__call__", refuse)
+    with Store(tmp_path / "cache") as store, pytest.raises(NoReconstruction, match=r"^graph: no pairs$") as error:
+        run(graph, toys.photos(*FOUR), store, resources=toys.resources())
+    with Store(tmp_path / "cache"):
+        counts = {name: report.computed for name, report in error.value.run.nodes.items()}
+    assert counts == {"features": 4, "graph": 0, "matching": 0, "coarse": 0, "fine": 0}
+
+
+def test_a_stage_over_the_collection_reports_its_steps(doubting: Any) -> None:
+    class Watcher(Quiet):
+        steps: ClassVar[list[tuple[Any, ...]]] = []
+
+        def step(self, *step: Any) -> None:
+            self.steps.append(step)
+
+    assert doubting("trusting", progress=Watcher())[0] == ("5 pairs",)
+    assert Watcher.steps == [("doubts", done, 3, "looking") for done in range(3)]
+
+
+def test_a_stage_that_reports_can_be_cancelled(doubting: Any) -> None:
+    cancellation = Cancellation()
+
+    class Watcher(Quiet):
+        def step(self, node: str, done: int, total: int, message: str) -> None:
+            assert done == 0  # the next report ends the stage
+            cancellation.cancel()
+
+    with pytest.raises(Interrupted):
+        doubting("trusting", progress=Watcher(), cancellation=cancellation)

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from unposed.pipeline.progress import Bars, JsonLines, Progress, Quiet, progress_for
+from unposed.pipeline.progress import Bars, JsonLines, Progress, Quiet, StepProgress, forward_step, progress_for
 
 
 def watch(progress: Progress) -> None:
@@ -70,3 +70,30 @@ def test_bars_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     bars.close()
     assert isinstance(bars, Bars)
     assert isinstance(progress_for(quiet=True), Quiet)
+
+
+def test_steps_of_a_stage_as_json_lines() -> None:
+    stream = io.StringIO()
+    lines = JsonLines(stream, interval_s=60)
+    lines.begin("fine", 1, 0)
+    for done, message in enumerate(["tracks", "tracks", "points"]):
+        lines.step("fine", done, 3, message)
+    records = [json.loads(line) for line in stream.getvalue().splitlines()][1:]
+    assert {"event": "progress", "node": "fine", "done": 2, "total": 3, "message": "points"} in records
+    assert [record["message"] for record in records] == ["tracks", "points"]
+
+
+def test_bars_show_steps_then_items(capsys: pytest.CaptureFixture[str]) -> None:
+    bars = Bars()
+    bars.begin("fine", 1, 0)
+    bars.step("fine", 2, 7, "[2] refining poses")
+    bars.end("fine", 0.0)
+    assert bars._bars.tasks[0].total == 7 and bars._bars.tasks[0].fields["message"] == "[2] refining poses"
+    bars.advance("fine", False)
+    bars.close()
+    assert "1/1" in capsys.readouterr().err
+
+
+def test_a_progress_without_steps_is_left_alone() -> None:
+    forward_step(Quiet(), "fine", 1, 2, "points")
+    assert not isinstance(Quiet(), StepProgress) and isinstance(JsonLines(), StepProgress)

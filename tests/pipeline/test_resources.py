@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
@@ -39,6 +40,16 @@ def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("cuda:2", "cuda:", "cuda:first"):
         with pytest.raises(ConfigError, match="no such GPU here, but cuda:0 and cuda:1"):
             machine(wrong)
+
+
+def test_reports_are_no_part_of_what_is_lent() -> None:
+    heard: list[tuple[int, int, str]] = []
+    lent = Resources("cpu", 1, 1, 0, lambda *step: heard.append(step))
+    lent.report(1, 2, "points")
+    assert heard == [(1, 2, "points")] and lent == Resources("cpu", 1, 1, 0)
+    copy = pickle.loads(pickle.dumps(lent))
+    copy.report(2, 2)
+    assert copy == lent and len(heard) == 1
 
 
 def test_importing_the_engine_imports_nothing_heavy() -> None:

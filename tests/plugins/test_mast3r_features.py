@@ -23,8 +23,8 @@ from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.store.codec import decode, encode
 from unposed.pipeline.store.content import content_hash
-from unposed.pipeline.unpickle import read_arrays
 from unposed.plugins.features.mast3r import Mast3rRetrievalFeatures, Mast3rTokens
+from unposed.plugins.retrieval.unpickle import read_arrays
 
 Arrays = dict[str, NDArray[Any]]
 CPU = Resources(device="cpu", threads=1, ram_bytes=1 << 31, vram_bytes=0)

@@ -39,7 +39,7 @@ def test_its_own_test_passes(installed: tuple[Path, Path], tmp_path: Path) -> No
     source, target = installed
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", source / "tests", path=target, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_it_replaces_our_matcher_by_name(

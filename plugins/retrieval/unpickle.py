@@ -1,8 +1,8 @@
-"""Pickles of plain arrays from elsewhere, read without trusting them.
+"""Read pickles of plain arrays, such as published codebooks, from untrusted files.
 
-A pickle is a program. This reader knows only the few names by which NumPy writes arrays down, and gives them meanings
-of its own that build an array from its bytes and nothing else: whatever the file asks for, no function of another
-library is called.
+A pickle is a program. This reader knows only the few names under which NumPy pickles arrays, and replaces them by
+functions of its own that build an array from its bytes and nothing else: whatever the file asks for, no function of
+another library is called.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ PLAIN_KINDS = "biufc"
 
 
 def read_arrays(path: Path) -> Any:
-    """What the file holds: dictionaries, lists, tuples, strings, numbers and read-only arrays of numbers.
+    """Read the content of the file: dictionaries, lists, tuples, strings, numbers and read-only arrays of numbers.
 
-    ValueError says in one line why it is refused; OSError if it cannot be read.
+    Raises ValueError with the reason in one line if the file holds anything else, OSError if it cannot be read.
     """
     with path.open("rb") as file:
         try:
@@ -35,15 +35,15 @@ def read_arrays(path: Path) -> Any:
 
 class _Arrays(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """Ours for what NumPy writes, nobody else's for anything."""
-        known = _MEANINGS.get((module.replace("numpy.core.", "numpy._core."), name))
+        """Look up our replacement of a function that NumPy pickles; every other name is refused."""
+        known = _REPLACEMENTS.get((module.replace("numpy.core.", "numpy._core."), name))
         if known is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return known
 
 
 class _Type:
-    """A data type of numbers; its state, set afterwards, may only tell the order of bytes."""
+    """A numeric data type; its state, set afterwards, may only change the byte order."""
 
     def __init__(self, name: str, *_: object) -> None:
         self.dtype: np.dtype[Any] = np.dtype(str(name))
@@ -55,7 +55,7 @@ class _Type:
 
 
 class _Array:
-    """An array whose content arrives afterwards, as its state."""
+    """An array whose content is set afterwards, as its state."""
 
     value: NDArray[Any]
 
@@ -85,16 +85,16 @@ def _bytes_of_text(text: str, encoding: str) -> bytes:
 
 
 def _no_bytes() -> bytes:
-    """The way old protocols write them."""
+    """Empty bytes, as old protocols pickle them."""
     return b""
 
 
 def _nothing(*_: object) -> None:
-    """numpy.ndarray is written as an argument, never to be called."""
+    """Refuse to call numpy.ndarray, which is pickled as an argument only."""
     raise pickle.UnpicklingError("it makes an array in an unusual way")
 
 
-_MEANINGS: dict[tuple[str, str], Callable[..., Any]] = {
+_REPLACEMENTS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy._core.multiarray", "_reconstruct"): _array,
     ("numpy._core.multiarray", "scalar"): _number,
     ("numpy._core.numeric", "_frombuffer"): _array_of_buffer,
@@ -106,7 +106,7 @@ _MEANINGS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def _finished(value: Any) -> Any:
-    """With the arrays themselves in place of what held their content."""
+    """Replace the placeholders by the arrays themselves."""
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, dict):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unposed.pipeline.unpickle import read_arrays
+from unposed.plugins.retrieval.unpickle import read_arrays
 
 ARRAYS = [
     np.arange(12, dtype=np.float32).reshape(3, 4),
