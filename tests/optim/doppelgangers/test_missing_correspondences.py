@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from unposed.optim.doppelgangers.missing_correspondences import score_pairs
+from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.mapping.tracks import Correspondences, Keypoints
 
+OPTIONS = DoppelgangerOptions()
 SIZE = (640, 480)
 
 
-def _suspicion(views: Keypoints, matches: Correspondences) -> np.ndarray:
-    return score_pairs(views, matches)[0]
+def _missing_scores(views: Keypoints, matches: Correspondences) -> np.ndarray:
+    return score_pairs(views, matches, OPTIONS)[0]
 
 
 def lattice() -> np.ndarray:
@@ -44,38 +46,38 @@ def around_the_middle() -> np.ndarray:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.9])
-def test_matches_all_over_are_above_suspicion_however_thin(rate: float) -> None:
-    np.testing.assert_array_equal(_suspicion(*collection(around_the_middle() & False, rate)), 0.0)
+def test_matches_all_over_are_above_missing_scores_however_thin(rate: float) -> None:
+    np.testing.assert_array_equal(_missing_scores(*collection(around_the_middle() & False, rate)), 0.0)
 
 
 def test_different_things_around_what_matches() -> None:
-    found = _suspicion(*collection(around_the_middle(), 0.8))
+    found = _missing_scores(*collection(around_the_middle(), 0.8))
     assert found[0] > 0.9
     np.testing.assert_array_equal(found[1:], 0.0)
 
 
 def test_thin_matches_prove_nothing() -> None:
     """With a wide baseline most patches find no match by themselves."""
-    assert _suspicion(*collection(around_the_middle(), 0.08))[0] == 0.0
+    assert _missing_scores(*collection(around_the_middle(), 0.08))[0] == 0.0
 
 
 def test_a_few_odd_patches_are_an_occlusion() -> None:
-    assert _suspicion(*collection(np.asarray(lattice()[:, 0] < 60), 0.8))[0] == 0.0
+    assert _missing_scores(*collection(np.asarray(lattice()[:, 0] < 60), 0.8))[0] == 0.0
 
 
 def test_what_one_photo_alone_shows_contradicts_nothing() -> None:
     """Key points that match in no photo at all may be noise."""
     views, matches = collection(around_the_middle(), 0.8)
     only = matches.select(np.array([True, False, False]))
-    assert _suspicion(views, only)[0] == 0.0
+    assert _missing_scores(views, only)[0] == 0.0
 
 
-def test_likeness_is_how_completely_photos_match_less_what_is_missing() -> None:
-    thin, thick = (score_pairs(*collection(around_the_middle() & False, rate))[1] for rate in (0.3, 0.6))
+def test_match_completeness_is_how_completely_photos_match_less_what_is_missing() -> None:
+    thin, thick = (score_pairs(*collection(around_the_middle() & False, rate), OPTIONS)[1] for rate in (0.3, 0.6))
     assert thin[0] == pytest.approx(0.3, abs=0.05)
     assert thick[0] == pytest.approx(0.6, abs=0.05)
     np.testing.assert_allclose(thick[1:], 1.0)
-    assert score_pairs(*collection(around_the_middle(), 0.6))[1][0] < 0.1 * thick[0]
+    assert score_pairs(*collection(around_the_middle(), 0.6), OPTIONS)[1][0] < 0.1 * thick[0]
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
@@ -89,6 +91,7 @@ def test_a_camera_that_was_turned_changes_nothing(quarters: int, missing_px: int
             rows = slice(views.start[photo], views.start[photo + 1])
             xy[rows] = np.column_stack([size[photo, 1] - xy[rows, 1], xy[rows, 0]])
             size[photo] = size[photo, ::-1]
-    upright, turned = score_pairs(views, matches), score_pairs(Keypoints(xy, views.start, size), matches)
+    upright = score_pairs(views, matches, OPTIONS)
+    turned = score_pairs(Keypoints(xy, views.start, size), matches, OPTIONS)
     np.testing.assert_allclose(turned[0], upright[0], atol=0.02)
     np.testing.assert_allclose(turned[1], upright[1], rtol=0.1)
