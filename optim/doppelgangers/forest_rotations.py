@@ -28,7 +28,7 @@ def rotations_along_forest(
     pairs, b_from_a, unlikely = edges.pairs, edges.b_from_a, edges.missing_score > max_missing_score
     rotations = np.tile(np.eye(3), (edges.photos, 1, 1))
     members = [[photo] for photo in range(edges.photos)]
-    tree = np.arange(edges.photos)
+    tree, anchor = np.arange(edges.photos), list(range(edges.photos))
     unlikely_at = _incident_rows(edges.photos, pairs, np.flatnonzero(unlikely))
     joined = []
     for row in order[~unlikely[order]].tolist():
@@ -36,6 +36,7 @@ def rotations_along_forest(
         if tree[a] == tree[b]:
             continue
         fixed, moved = int(tree[a]), int(tree[b])
+        first = anchor[fixed]
         # Turns the frame of b's tree into that of a's. Projected onto SO(3): the rounding errors of both trees enter,
         # so that without it they triple wherever two trees of about the same size are joined.
         turn = nearest_rotation(rotations[b].T @ b_from_a[row] @ rotations[a])
@@ -46,10 +47,12 @@ def rotations_along_forest(
         if between and _any_consistent(edges, between, photos, rotations, turn, options):
             continue
         rotations[photos] = rotations[photos] @ turn
-        tree[photos] = fixed
+        tree[photos], anchor[fixed] = fixed, first
         members[fixed] += photos
         members[moved] = []
         joined.append(row)
+    # Residuals between trees depend on their frames: that of a tree is its anchor's, whichever tree was turned.
+    rotations = rotations @ rotations[np.array(anchor)[tree]].transpose(0, 2, 1)
     parent, depth, _ = rooted(edges.photos, pairs[joined])
     return rotations, parent, depth
 

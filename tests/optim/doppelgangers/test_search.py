@@ -86,7 +86,10 @@ def test_rotations_stay_rotations_when_trees_of_equal_size_are_joined() -> None:
     levels, rng = 12, np.random.default_rng(0)
     photos = 2**levels
     ends = [np.arange(0, photos, 2 ** (level + 1)) for level in range(levels)]
-    pairs = np.concatenate([np.stack([end, end + 2**level], axis=1) for level, end in enumerate(ends)])
+    rows = [
+        np.stack([end, end + 2**level], 1) + rng.integers(0, 2**level, (len(end), 2)) for level, end in enumerate(ends)
+    ]
+    pairs = np.concatenate(rows)
     true = exp_so3(rng.normal(size=(photos, 3)))
     b_from_a = true[pairs[:, 1]] @ true[pairs[:, 0]].transpose(0, 2, 1)
     matches, nothing = np.full(photos - 1, 100.0), np.zeros(photos - 1)
