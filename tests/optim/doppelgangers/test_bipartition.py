@@ -1,4 +1,4 @@
-"""A ring of photos with one half turned wrongly, and what a contradicted claim makes of it."""
+"""A ring of photos with one half turned wrongly, and the bipartitions that an inconsistent cluster suggests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_halves_of_a_folded_ring_are_found(turn_deg: float, seed: int) -> No
     assert any((way == true).all() for way in ways)
 
 
-def test_a_claim_that_joins_all_photos_parts_them_by_itself() -> None:
+def test_a_cluster_that_joins_all_photos_divides_them_by_itself() -> None:
     edges, folded, true = folded_ring(4, 180.0, 0)
     every = np.flatnonzero(true & (edges.pairs[:, 1] - edges.pairs[:, 0] == 2))
     for way in consistent_under_bipartitions(edges, folded, every.tolist(), OPTIONS):

@@ -106,7 +106,7 @@ def test_many_pairs_between_two_fronts_do_not_outvote_the_corners(false_matches:
     assert edges.matches[~true].sum() > 1.5 * corner.sum()
     hypothesis = searched(edges)
     np.testing.assert_array_equal(consistent(hypothesis), true)
-    assert len(np.unique(hypothesis.cluster[~true])) == 1  # however many pairs, it is one claim
+    assert len(np.unique(hypothesis.cluster[~true])) == 1  # however many pairs, they form one cluster
 
 
 def test_a_flat_look_alike_that_is_stronger_than_anything_true() -> None:
