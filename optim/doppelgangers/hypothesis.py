@@ -1,8 +1,8 @@
-"""One way to believe the pairs of a collection, where not all can be right, and how many coincidences it takes.
+"""A hypothesis about which edges of the view graph are correct, and its energy.
 
-All pairs that relate the same two places by the same turn are one claim, however many they are: two equal fronts of a
-building are joined by many strong pairs, and each of its corners by a few. A way to believe the pairs costs what it
-contradicts, by claims.
+Absolute rotations say which pairs are consistent. Inconsistent pairs that join the same two places by the same rotation
+form one edge cluster and cost about the same however many they are: two equal facades are joined by many strong pairs,
+and each corner of the building by a few, so that counting pairs would favour the doppelgangers.
 """
 
 from __future__ import annotations
@@ -14,205 +14,136 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..mapping.spanning_forest import ranks, rooted
-from ..rotations import nearest_rotation, rotation_residuals_deg
+from ..mapping.spanning_forest import ranks
+from ..rotations import rotation_residuals_deg
+from .edges import RelativeRotations, edge_z_scores, weighted_matches
+from .forest_rotations import averaged_rotations, closing_edges, rotations_along_forest
+from .options import DoppelgangerOptions
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-FLAT = 0.3
-"""Weight of a match between photos that show a plane and nothing else: pictures, signs and fronts come twice more
-often than things in relief do."""
-
-STEP_DEG, SLACK_DEG, WIDEST_DEG = 4.0, 15.0, 120.0
-"""A chain of n pairs may miss its beginning by n steps and the slack: rotations of pairs are that inexact as long as
-focal lengths are hardly known, and a ring that does not quite close is no contradiction."""
-
-FALSE_DEG = 30.0
-"""Disagreement with the averaged rotations beyond which a pair is contradicted."""
-FALSE_TRACE = 1.0 + 2.0 * float(np.cos(np.radians(FALSE_DEG)))
-
-CERTAIN = 100.0
-"""Matches with which a claim can hardly be an accident; fewer count in part."""
-
-TIE = 0.05
-"""What it costs to contradict all pairs: hardly anything, but it decides between ways that are alike otherwise."""
-
-UNLIKE = 2.0
-"""What it costs or saves to contradict pairs that look more or less right than the average one: so much if all of them
-stood out by one standard deviation. Less than what a claim costs, since in a collection without look-alikes, too, half
-of the pairs look worse than the average one."""
-
-BEREFT, SPARED = 0.25, 1.0 / 3.0
-"""What it costs to contradict all partners of a photo, and how many matches fewer than the best one the best that is
-left may have at no cost. The double of a place may match a bit better than the place itself from nearby, not twice as
-well."""
-
-VETO, DOUBT = 0.4, 0.15
-"""Suspicion beyond which a pair joins nothing, where that is tried, and beyond which it is no wonder that a pair is
-contradicted."""
-
-NEIGHBOURS = 4
-"""Photos are in one place if one is among so many strongest partners of the other."""
-
-MOST_CLAIMED = 1500
-"""Contradicted pairs that are sorted into claims, the strongest first."""
-
-BELIEVED, IGNORED = -1, -2
+CONSISTENT, UNCLUSTERED = -1, -2
+"""Cluster of a consistent pair, and of an inconsistent one whose rejection needs no explanation."""
 
 
-@dataclass(frozen=True, eq=False)
-class RelativeRotations:
-    """What verified pairs say of their photos."""
+@dataclass(frozen=True)
+class Energy:
+    """The terms of the energy of a hypothesis, see docs/doppelgangers.md."""
 
-    photos: int
-    pairs: Index
-    """(e, 2)."""
-    b_from_a: Array
-    """(e, 3, 3) relative rotations."""
-    matches: Array
-    """(e,) how many agree."""
-    share: Array
-    """(e,) part of the real key points of a photo that they are, of the poorer photo."""
-    flat: Mask
-    """(e,) whether a plane explains them all."""
-    suspicion: Array
-    """(e,) in [0, 1], see optim.doppelgangers.missing_correspondences."""
-    likeness: Array
-    """(e,) in (0, 1], see optim.doppelgangers.missing_correspondences."""
+    inconsistent_clusters: float
+    """sum over clusters c of 1 - exp(-(w_c / w_0)^2), with w_c its weighted matches and w_0 the significant ones."""
+    missing_correspondences: float
+    """1 - exp(-sum over consistent pairs of score * weight / w_0): at most 1 for all of them together, since in scenes
+    full of occlusions many pairs lack correspondences and are correct."""
+    inconsistent_weight: float
+    """Weighted matches of inconsistent pairs as a share of all, times `inconsistent_weight_cost`."""
+    lost_neighbours: float
+    """Sum over photos of the penalty for best pairs that are inconsistent, times `lost_neighbour_cost`."""
+    edge_prior: float
+    """Sum of the z-scores of inconsistent pairs per pair, times `edge_prior_cost`; negative where they are unlikely."""
 
     @property
-    def strength(self) -> Array:
-        return np.where(self.flat, FLAT, 1.0) * self.matches
-
-    @property
-    def standing(self) -> Array:
-        """(e,) by how many standard deviations each pair looks more right than the average one, beside the best of its
-        photos: doubles match fewer points than neighbours do, less completely, and more is missing around them."""
-        weight = self.strength * self.likeness
-        best = np.zeros(self.photos)
-        for photo in self.pairs.T:
-            np.maximum.at(best, photo, weight)
-        share = weight / np.maximum(best[self.pairs].max(axis=1), 1e-9)
-        standing: Array = (share - share.mean()) / max(float(share.std()), 1e-9)
-        return standing
+    def total(self) -> float:
+        """Their sum."""
+        clusters = self.inconsistent_clusters + self.missing_correspondences
+        return clusters + self.inconsistent_weight + self.lost_neighbours + self.edge_prior
 
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
-    """One way to believe the pairs."""
+    """Absolute rotations, the edges that are inconsistent with them, and what that costs."""
 
     rotations: Array
-    """(photos, 3, 3) cam_from_world, each tree in a frame of its own."""
+    """(photos, 3, 3) cam_from_world, each tree of the forest in a frame of its own."""
     residual_deg: Array
-    """(e,) disagreement of each pair with the averaged rotations."""
-    claim: Index
-    """(e,) contradicted pairs of equal number make the same claim; BELIEVED or IGNORED, a suspect, for the others."""
+    """(e,) angle between each relative rotation and the one that the absolute rotations imply."""
+    cluster: Index
+    """(e,) number of the inconsistent cluster of each pair; CONSISTENT or UNCLUSTERED."""
     parent: Index
-    """(photos,) the forest that this began with; roots are their own parents."""
-    cost: float
-    """How many coincidences it takes: contradicted claims; suspects that are believed, all together at most one, since
-    in a scene full of things that hide each other many are harmless; best partners lost; and likely pairs."""
+    """(photos,) parents in the spanning forest that the rotations started from; roots are their own parents."""
+    energy: Energy
+
+    @property
+    def cost(self) -> float:
+        """Total energy; of two hypotheses the one that costs less is better."""
+        return self.energy.total
 
 
-def evaluate_hypothesis(relations: RelativeRotations, order: Index, veto: float) -> Hypothesis:
-    """Rotations along a tree of the pairs in this order, then averaged over all that agree with it."""
-    pairs, b_from_a, strength = relations.pairs, relations.b_from_a, relations.strength
-    rotations, parent, depth = _grown(relations, order, veto)
-    bound = np.minimum(SLACK_DEG + STEP_DEG * _hops(pairs, parent, depth), WIDEST_DEG)
-    closes = rotation_residuals_deg(pairs, b_from_a, rotations) <= bound
-    rotations = _averaged(pairs[closes], b_from_a[closes], strength[closes], rotations)
-    residual = rotation_residuals_deg(pairs, b_from_a, rotations)
-    false = residual > FALSE_DEG
-    claim = _claims(relations, rotations, false)
-    total = np.bincount(claim[claim >= 0], weights=strength[claim >= 0])
-    suspect = float((relations.suspicion * strength)[~false].sum())
-    cost = (1.0 - np.exp(-((total / CERTAIN) ** 2))).sum() + 1.0 - np.exp(-suspect / CERTAIN)
-    cost += TIE * strength[false].sum() / max(strength.sum(), 1e-9) + BEREFT * _bereft(relations, false).sum()
-    cost += UNLIKE * relations.standing[false].sum() / max(len(pairs), 1)
-    return Hypothesis(rotations, residual, claim, parent, float(cost))
+def evaluate_hypothesis(
+    edges: RelativeRotations, order: Index, max_missing_score: float, options: DoppelgangerOptions
+) -> Hypothesis:
+    """The hypothesis that the spanning forest of the pairs in this order is correct.
 
-
-def _bereft(relations: RelativeRotations, false: Mask) -> Array:
-    """(photos,) from 0, a partner about as good as the best one is kept, to 1, all are lost; by plain matches, since
-    the nearest views of a front are as flat as its double."""
-    best, kept = np.zeros((2, relations.photos))
-    for photo in relations.pairs.T:
-        np.maximum.at(best, photo, relations.matches)
-        np.maximum.at(kept, photo[~false], relations.matches[~false])
-    lost: Array = 1.0 - kept / np.maximum(best, 1e-9)
-    return np.where(best > 0.0, np.maximum(lost - SPARED, 0.0) / (1.0 - SPARED), 0.0)
-
-
-def _grown(relations: RelativeRotations, order: Index, veto: float) -> tuple[Array, Index, Index]:
-    """Rotations along a forest made of the pairs in this order, and each photo's parent (itself for roots) and depth.
-
-    A pair joins two trees, as Kruskal has it, unless suspects between these two would then be believed.
+    Rotations along the forest are averaged over all pairs whose cycles close; pairs inconsistent with the result form
+    clusters. `max_missing_score` is that of pairs in the forest.
     """
-    pairs, b_from_a, suspect = relations.pairs, relations.b_from_a, relations.suspicion > veto
-    rotations, label = np.tile(np.eye(3), (relations.photos, 1, 1)), np.arange(relations.photos)
-    doubts, doubtful_turn = pairs[suspect], b_from_a[suspect]
-    joined = []
-    for row in order[~suspect[order]].tolist():
-        a, b = pairs[row]
-        if label[a] == label[b]:
-            continue
-        # Turns the frame of b's tree into that of a's. Projected onto SO(3): the rounding error of the turned tree
-        # enters twice per join, so that without it rotations are wrong after about 60 joins and not finite after 120.
-        turn = nearest_rotation(rotations[b].T @ b_from_a[row] @ rotations[a])
-        moved = label == label[b]
-        ends = label[doubts]
-        between = np.isin(ends, (label[a], label[b])).all(axis=1) & (ends[:, 0] != ends[:, 1])
-        if between.any():
-            trial = np.where(moved[:, None, None], rotations @ turn, rotations)
-            if (rotation_residuals_deg(doubts[between], doubtful_turn[between], trial) < FALSE_DEG).any():
-                continue
-        rotations[moved] = rotations[moved] @ turn
-        label[moved] = label[a]
-        joined.append(row)
-    parent, depth, _ = rooted(relations.photos, pairs[joined])
-    return rotations, parent, depth
+    start, parent, depth = rotations_along_forest(edges, order, max_missing_score, options)
+    consistent = closing_edges(edges, start, parent, depth, options)
+    rotations = averaged_rotations(edges, consistent, start, options)
+    residual_deg = rotation_residuals_deg(edges.pairs, edges.b_from_a, rotations)
+    inconsistent = residual_deg > options.max_rotation_error_deg
+    cluster = _clusters(edges, rotations, inconsistent, options)
+    return Hypothesis(rotations, residual_deg, cluster, parent, _energy(edges, cluster, options))
 
 
-def _hops(pairs: Index, parent: Index, depth: Index) -> Index:
-    """(e,) length of the path that leads through the forest from one photo of the pair to the other."""
-    a, b = pairs.T.copy()
-    hops = np.zeros(len(pairs), np.int64)
-    while True:
-        apart = (a != b) & (depth[a] + depth[b] > 0)
-        up_a, up_b = apart & (depth[a] >= depth[b]), apart & (depth[b] >= depth[a])
-        if not apart.any():
-            return hops
-        a, b = np.where(up_a, parent[a], a), np.where(up_b, parent[b], b)
-        hops += up_a.astype(np.int64) + up_b
+def _energy(edges: RelativeRotations, cluster: Index, options: DoppelgangerOptions) -> Energy:
+    weight, inconsistent, w_0 = weighted_matches(edges, options), cluster != CONSISTENT, options.significant_matches
+    clustered = cluster >= 0
+    w_cluster = np.bincount(cluster[clustered], weights=weight[clustered])
+    w_missing = float((edges.missing_score * weight)[~inconsistent].sum())
+    z_scores = edge_z_scores(edges, options)
+    penalty = lost_neighbour_penalty(edges, inconsistent, options)
+    return Energy(
+        inconsistent_clusters=float((1.0 - np.exp(-((w_cluster / w_0) ** 2))).sum()),
+        missing_correspondences=float(1.0 - np.exp(-w_missing / w_0)),
+        inconsistent_weight=float(
+            options.inconsistent_weight_cost * weight[inconsistent].sum() / max(weight.sum(), 1e-9)
+        ),
+        lost_neighbours=float(options.lost_neighbour_cost * penalty.sum()),
+        edge_prior=float(options.edge_prior_cost * z_scores[inconsistent].sum() / max(len(edges.pairs), 1)),
+    )
 
 
-def _averaged(pairs: Index, b_from_a: Array, strength: Array, rotations: Array, sweeps: int = 12) -> Array:
-    """Every photo takes the mean of what its neighbours say, again and again: plain, and close enough for verdicts."""
-    weight = np.minimum(strength, CERTAIN)[:, None, None]
-    for _ in range(sweeps):
-        total = 0.5 * CERTAIN * rotations
-        np.add.at(total, pairs[:, 1], weight * (b_from_a @ rotations[pairs[:, 0]]))
-        np.add.at(total, pairs[:, 0], weight * (b_from_a.transpose(0, 2, 1) @ rotations[pairs[:, 1]]))
-        rotations = nearest_rotation(total)
-    return rotations
+def lost_neighbour_penalty(edges: RelativeRotations, inconsistent: Mask, options: DoppelgangerOptions) -> Array:
+    """(photos,) from 0, a pair about as good as the best one is consistent, to 1, none is.
+
+    By plain matches, since the nearest views of a facade are as planar as those of its doppelganger.
+    """
+    best, kept = np.zeros((2, edges.photos))
+    for photo in edges.pairs.T:
+        np.maximum.at(best, photo, edges.matches)
+        np.maximum.at(kept, photo[~inconsistent], edges.matches[~inconsistent])
+    lost: Array = 1.0 - kept / np.maximum(best, 1e-9)
+    tolerance = options.lost_neighbour_tolerance
+    return np.where(best > 0.0, np.maximum(lost - tolerance, 0.0) / (1.0 - tolerance), 0.0)
 
 
-def _claims(relations: RelativeRotations, rotations: Array, false: Mask) -> Index:
-    """Contradicted pairs make the same claim if they join the same two places, up to a believed pair on either side,
-    and turn the world by the same amount."""
-    pairs, strength = relations.pairs, relations.strength
-    claim = np.where(false, IGNORED, BELIEVED)
-    rows = np.flatnonzero(false & (relations.suspicion <= DOUBT))
-    rows = rows[np.argsort(-strength[rows], kind="stable")[:MOST_CLAIMED]]
-    a, b = pairs[rows].T
-    turn = rotations[b].transpose(0, 2, 1) @ relations.b_from_a[rows] @ rotations[a]
-    near = np.eye(relations.photos, dtype=bool)
-    close = pairs[~false & (ranks(pairs, strength).min(axis=0) < NEIGHBOURS)]
-    near[close[:, 0], close[:, 1]] = near[close[:, 1], close[:, 0]] = True
+def min_trace(max_rotation_error_deg: float) -> float:
+    """Trace of a rotation by this angle; smaller angles have larger traces."""
+    return 1.0 + 2.0 * float(np.cos(np.radians(max_rotation_error_deg)))
+
+
+def _clusters(edges: RelativeRotations, rotations: Array, inconsistent: Mask, options: DoppelgangerOptions) -> Index:
+    """(e,) cluster of each pair: inconsistent pairs are in one if they join the same two places, up to one consistent
+    pair on either side, and turn the world by the same rotation."""
+    weight = weighted_matches(edges, options)
+    cluster = np.where(inconsistent, UNCLUSTERED, CONSISTENT)
+    rows = np.flatnonzero(inconsistent & (edges.missing_score <= options.max_missing_score_inconsistent))
+    rows = rows[np.argsort(-weight[rows], kind="stable")[: options.max_clustered_edges]]
+    a, b = edges.pairs[rows].T
+    turn = rotations[b].transpose(0, 2, 1) @ edges.b_from_a[rows] @ rotations[a]
+    close = edges.pairs[~inconsistent & (ranks(edges.pairs, weight).min(axis=0) < options.cluster_neighbours)]
+    # Among the photos of clustered pairs only, whose number is limited: a matrix of all would outgrow the memory.
+    photos, ends = np.unique(np.concatenate([a, b]), return_inverse=True)
+    a, b = ends.reshape(2, -1)
+    first, second = np.searchsorted(photos, close[np.isin(close, photos).all(axis=1)]).T
+    near = np.eye(len(photos), dtype=bool)
+    near[first, second] = near[second, first] = True
     turned, turned_back = turn.reshape(-1, 9), turn.transpose(0, 2, 1).reshape(-1, 9)
-    along = near[np.ix_(a, a)] & near[np.ix_(b, b)] & (turned @ turned.T > FALSE_TRACE)
-    across = near[np.ix_(a, b)] & near[np.ix_(b, a)] & (turned @ turned_back.T > FALSE_TRACE)
-    claim[rows] = connected_components(coo_array(along | across), directed=False)[1]
-    return claim
+    same = min_trace(options.max_rotation_error_deg)
+    along = near[np.ix_(a, a)] & near[np.ix_(b, b)] & (turned @ turned.T > same)
+    across = near[np.ix_(a, b)] & near[np.ix_(b, a)] & (turned @ turned_back.T > same)
+    cluster[rows] = connected_components(coo_array(along | across), directed=False)[1]
+    return cluster

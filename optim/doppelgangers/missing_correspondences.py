@@ -1,8 +1,8 @@
-"""What should have matched and did not: evidence that two photos show different things that look alike.
+"""Missing correspondences: evidence that two photos show different places that look alike.
 
-Where two photos match well, what lies beside the matches should match as well, if it is in both photos at all. Key
-points that are known to be real, because they match in some photo, and lie where the other photo has real ones of its
-own, contradict the pair if nothing matches there. Single ones mean nothing, many patches full of them do.
+Where two photos match well, their surroundings should match as well if both photos show them. Key points that match in
+some photo are real, not noise. A cell of such key points without any match, where the other photo has real key points
+of its own, contradicts the pair. Single cells mean little, many of them a lot.
 """
 
 from __future__ import annotations
@@ -14,120 +14,124 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from ..view_graph import Keypoints, ViewGraph
+from .options import DoppelgangerOptions
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-CELLS = 16
-"""Patches along the longer side of a photo."""
-
-FEWEST = 3
-"""Real key points that a patch needs to have a say."""
-
-RANGE = 0.25
-"""Of the longer side: what is further from every match may have moved anywhere between the photos."""
-
-HARMLESS, DAMNING = 0.1, 0.3
-"""Share of contradicting patches times the rate of matching where there are matches. Wide baselines leave patches
-unmatched, too, but then they match thinly everywhere: without look-alikes the product stays below 0.18."""
-
-
-ODD = 0.06
-"""Share of contradicting patches that makes a pair look about a third as likely."""
-
 
 @dataclass(frozen=True, eq=False)
-class _Patches:
-    """The real key points of one photo by patch, rows of patches of equal squares."""
+class _CellGrid:
+    """Real key points of one photo by square cells."""
 
-    side_px: float
+    cell_px: float
+    """Side of a cell."""
     size: Index
     """(2,) width and height of the photo."""
     start: int
-    """Its first row in Views.xy."""
-    of_point: Index
-    """(k,) the patch of each key point of the photo."""
+    """First row of the photo's key points."""
+    cell_of_point: Index
+    """(k,) cell of each key point of the photo."""
     real: Array
-    """(rows, columns) how many real ones are in each."""
+    """(rows, columns) number of real key points per cell."""
     centre: Array
-    """(rows * columns, 2) their mean position."""
+    """(rows * columns, 2) mean position of the real key points of each cell."""
 
     def count(self, row: Index) -> Array:
-        """(rows, columns) how many of these rows of Views.xy are in each patch."""
-        return _counted(self.of_point[row - self.start], self.real.shape)
+        """(rows, columns) number of these key points, rows of the collection's, per cell."""
+        return _counted(self.cell_of_point[row - self.start], self.real.shape)
 
 
 def matched_points(graph: ViewGraph) -> NDArray[np.bool_]:
-    """(k,) which key points match in any photo, and are therefore real."""
+    """(k,) whether a key point matches in any photo, and is therefore real."""
     return np.bincount(np.concatenate(graph.matches()), minlength=len(graph.keypoints.xy)) > 0
 
 
-def score_pairs(graph: ViewGraph) -> tuple[Array, Array]:
-    """Suspicion (e,), from 0, nothing is missing that should be there, to 1, the photos cannot show the same place; and
-    likeness (e,) in (0, 1]: how completely the photos match where they do, less what is missing."""
+def score_pairs(graph: ViewGraph, options: DoppelgangerOptions) -> tuple[Array, Array]:
+    """Missing score (e,) and match completeness (e,) of each pair.
+
+    The score is 0 where no correspondence is missing and 1 where the photos cannot show the same place. Completeness in
+    (0, 1] is the share of real key points that match in the cells that match, times exp(-missing ratio / decay).
+    """
     real = matched_points(graph)
-    patches = [_patches(graph.keypoints, photo, real) for photo in range(graph.photo_count)]
-    suspicion, likeness = np.zeros((2, len(graph)))
+    grids = [_cell_grid(graph.keypoints, photo, real, options.grid_cells) for photo in range(graph.photo_count)]
+    xy = graph.keypoints.xy
+    score, completeness = np.zeros((2, len(graph)))
+    start, full = options.missing_ratio_start, options.missing_ratio_full
     for edge, (a, b) in enumerate(graph.pairs.tolist()):
         rows = graph.match_rows(edge)
-        ends = ((patches[a], graph.row_a[rows]), (patches[b], graph.row_b[rows]))
-        hits = [patch.count(row) for patch, row in ends]
-        rate = min(hit.sum() / max(patch.real[hit > 0].sum(), 1.0) for (patch, _), hit in zip(ends, hits, strict=True))
-        share = min(
-            _contradicting(
-                here, there, (hits_here, hits_there), graph.keypoints.xy[row_here], graph.keypoints.xy[row_there]
+        ends = ((grids[a], graph.row_a[rows]), (grids[b], graph.row_b[rows]))
+        hits = [grid.count(row) for grid, row in ends]
+        match_ratio = min(
+            hit.sum() / max(grid.real[hit > 0].sum(), 1.0) for (grid, _), hit in zip(ends, hits, strict=True)
+        )
+        missing_ratio = min(
+            _missing_ratio(
+                here,
+                there,
+                (hits_here, hits_there),
+                xy[row_here],
+                xy[row_there],
+                options,
             )
             for ((here, row_here), (there, row_there)), (hits_here, hits_there) in (
                 (ends, hits),
                 (ends[::-1], hits[::-1]),
             )
         )
-        suspicion[edge] = np.clip((share * rate - HARMLESS) / (DAMNING - HARMLESS), 0.0, 1.0)
-        likeness[edge] = max(rate * np.exp(-share / ODD), 1e-6)
-    return suspicion, likeness
+        score[edge] = np.clip((missing_ratio * match_ratio - start) / (full - start), 0.0, 1.0)
+        completeness[edge] = max(match_ratio * np.exp(-missing_ratio / options.missing_ratio_decay), 1e-6)
+    return score, completeness
 
 
-def _patches(keypoints: Keypoints, photo: int, real: NDArray[np.bool_]) -> _Patches:
+def _cell_grid(keypoints: Keypoints, photo: int, real: NDArray[np.bool_], cells: int) -> _CellGrid:
     rows = slice(keypoints.start[photo], keypoints.start[photo + 1])
     size = keypoints.size[photo]
-    side_px = float(size.max()) / CELLS
-    columns, lines = np.ceil(size / side_px).astype(int).tolist()
-    column, line = np.clip(keypoints.xy[rows] // side_px, 0, (columns - 1, lines - 1)).astype(np.int64).T
-    patch = line * columns + column
+    cell_px = float(size.max()) / cells
+    columns, lines = np.ceil(size / cell_px).astype(int).tolist()
+    column, line = np.clip(keypoints.xy[rows] // cell_px, 0, (columns - 1, lines - 1)).astype(np.int64).T
+    cell = line * columns + column
     mine = real[rows]
-    count = _counted(patch[mine], (lines, columns))
-    sums = [np.bincount(patch[mine], weights=x, minlength=count.size) for x in keypoints.xy[rows][mine].T]
+    count = _counted(cell[mine], (lines, columns))
+    sums = [np.bincount(cell[mine], weights=x, minlength=count.size) for x in keypoints.xy[rows][mine].T]
     centre = np.stack(sums, axis=1) / np.maximum(count.reshape(-1, 1), 1.0)
-    return _Patches(side_px, size, int(keypoints.start[photo]), patch, count, centre)
+    return _CellGrid(cell_px, size, int(keypoints.start[photo]), cell, count, centre)
 
 
-def _counted(patch: Index, shape: tuple[int, ...]) -> Array:
-    return np.bincount(patch, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
+def _counted(cell: Index, shape: tuple[int, ...]) -> Array:
+    return np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
 
 
-def _contradicting(
-    here: _Patches, there: _Patches, hits: tuple[Array, Array] | list[Array], xy: Array, xy_there: Array
+def _missing_ratio(
+    here: _CellGrid,
+    there: _CellGrid,
+    hits: tuple[Array, Array] | list[Array],
+    xy: Array,
+    xy_there: Array,
+    options: DoppelgangerOptions,
 ) -> float:
-    """Share of the patches of one photo that contradict the pair, among those that the other photo should show."""
-    patch = np.flatnonzero(here.real.ravel() >= FEWEST)
-    if not len(patch) or not len(xy):
+    """Share of cells of one photo that lack matches, among those that the other photo should show."""
+    cell = np.flatnonzero(here.real.ravel() >= options.min_cell_keypoints)
+    if not len(cell) or not len(xy):
         return 0.0
-    centre = here.centre[patch]
-    distance, near = map(np.asarray, KDTree(xy).query(centre, k=list(range(1, min(8, len(xy)) + 1))))
+    centre = here.centre[cell]
+    neighbours = list(range(1, min(options.extrapolation_neighbours, len(xy)) + 1))
+    distance, near = map(np.asarray, KDTree(xy).query(centre, k=neighbours))
     away = (centre - xy[near].mean(axis=1)) @ _turn_and_scale(xy, xy_there)
     seen_at = xy_there[near].mean(axis=1) + away
-    shown = (distance[:, 0] < RANGE * here.size.max()) & ((seen_at > 0) & (seen_at < there.size)).all(axis=1)
-    missing = np.flatnonzero(shown & (hits[0].ravel()[patch] == 0))
-    if not len(missing):
+    in_range = distance[:, 0] < options.max_extrapolation * here.size.max()
+    shown = in_range & ((seen_at > 0) & (seen_at < there.size)).all(axis=1)
+    unmatched = np.flatnonzero(shown & (hits[0].ravel()[cell] == 0))
+    if not len(unmatched):
         return 0.0
-    around = [_around(count) for count in (there.real, hits[1])]
-    column, line = (seen_at[missing] // there.side_px).astype(np.int64).T
-    contradicts = (around[0][line, column] >= FEWEST) & (around[1][line, column] == 0)
-    return float(contradicts.sum()) / float(shown.sum())
+    real_around, hits_around = (_sum_around(count) for count in (there.real, hits[1]))
+    column, line = (seen_at[unmatched] // there.cell_px).astype(np.int64).T
+    missing = (real_around[line, column] >= options.min_cell_keypoints) & (hits_around[line, column] == 0)
+    return float(missing.sum()) / float(shown.sum())
 
 
 def _turn_and_scale(xy: Array, xy_there: Array) -> Array:
-    """(2, 2) what rows of differences become in the other photo, but for perspective: cameras are held upright,
+    """(2, 2) matrix that maps differences (rows) into the other photo, up to perspective: cameras are held upright,
     sideways or, on the way back of a drone, upside down."""
     (x, y), (x_there, y_there) = (xy - xy.mean(axis=0)).T, (xy_there - xy_there.mean(axis=0)).T
     spread = max(float(x @ x + y @ y), 1e-9)
@@ -135,8 +139,8 @@ def _turn_and_scale(xy: Array, xy_there: Array) -> Array:
     return np.array([[along, across], [-across, along]])
 
 
-def _around(count: Array) -> Array:
-    """The sum over each patch and its eight neighbours."""
+def _sum_around(count: Array) -> Array:
+    """Sum over each cell and its eight neighbours."""
     padded = np.pad(count, 1)
     lines = padded[:-2] + padded[1:-1] + padded[2:]
     summed: Array = lines[:, :-2] + lines[:, 1:-1] + lines[:, 2:]

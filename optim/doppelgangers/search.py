@@ -1,10 +1,9 @@
-"""Pairs that match but cannot all be right: two fronts of a building that look the same, and the like.
+"""Search for the hypothesis of least energy.
 
-A wrong relation between two parts of a collection shows when something leads around: the rotations along a closed
-chain of pairs do not return to where they began. Which of its pairs is wrong, the chain does not say, and votes
-mislead: two equal fronts are joined by many strong pairs, and each corner of the building by a few. So coincidences are
-counted instead. All pairs that relate the same two places by the same turn are one claim, however many they are, and
-of several ways to believe the pairs the one is taken that leaves the fewest claims contradicted.
+A wrong pair shows when a cycle of the view graph does not close: the rotations along it do not multiply to the identity
+(Zach et al. 2010). The cycle does not say which of its pairs is wrong, and majorities mislead: two equal facades are
+joined by many strong pairs, and each corner of the building by a few. So the search compares hypotheses about all
+pairs at once, by an energy that counts clusters of inconsistent pairs.
 """
 
 from __future__ import annotations
@@ -16,73 +15,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..mapping.spanning_forest import path
-from .bipartition import bipartitions
-from .hypothesis import BELIEVED, CERTAIN, FLAT, VETO, Hypothesis, RelativeRotations, evaluate_hypothesis
+from .bipartition import consistent_under_bipartitions
+from .edges import RelativeRotations, effective_resistance_weights, weighted_matches
+from .hypothesis import CONSISTENT, Hypothesis, evaluate_hypothesis
+from .options import DoppelgangerOptions
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Move = Callable[[Hypothesis, RelativeRotations], Iterator[Mask]]
-
-WORTH_A_TRIAL = 0.7 * CERTAIN
-"""Claims of fewer matches stay contradicted without further ado."""
-
-GAIN = 0.02
-"""By how much fewer coincidences another way to believe the pairs is preferred."""
-
-STRONGEST = 3
-"""Claims that photos are parted by, and pairs of a claim that are tried, one by one: not all need to be right or wrong
-together."""
-
-MOST_PHOTOS = 1500
-"""Beyond, a dense matrix of all of them is too much to invert or decompose."""
+Move = Callable[[Hypothesis, RelativeRotations, DoppelgangerOptions], Iterator[Mask]]
+"""From a hypothesis to sets (e,) of pairs that come first in the spanning forests of other ones."""
 
 
-def initial_hypotheses(relations: RelativeRotations) -> list[Hypothesis]:
-    """Ways to believe the pairs along trees of the strongest ones, in several senses of the word; the best first, and
-    none where there is no pair."""
-    if not len(relations.pairs):
+def initial_hypotheses(edges: RelativeRotations, options: DoppelgangerOptions) -> list[Hypothesis]:
+    """Maximum spanning forests under several edge weights as hypotheses, the best one first; none without pairs."""
+    if not len(edges.pairs):
         return []
-    begun = {
-        (beliefs.claim != BELIEVED).tobytes(): beliefs
-        for weight, veto in product(_weights(relations), (1.0, VETO))
-        for beliefs in [evaluate_hypothesis(relations, np.argsort(-weight, kind="stable"), veto)]
+    distinct = {
+        (hypothesis.cluster != CONSISTENT).tobytes(): hypothesis
+        for weight, max_missing_score in product(_weights(edges, options), (1.0, options.max_missing_score_forest))
+        for hypothesis in [evaluate_hypothesis(edges, np.argsort(-weight, kind="stable"), max_missing_score, options)]
     }
-    return sorted(begun.values(), key=lambda beliefs: beliefs.cost)
+    return sorted(distinct.values(), key=lambda hypothesis: hypothesis.cost)
 
 
-def search_hypotheses(relations: RelativeRotations, begun: Sequence[Hypothesis], trials: int = 300) -> Hypothesis:
-    """The way to believe the pairs that leaves least to coincidence, as far as was tried.
-
-    Gives other pairs the precedence for as long as that helps: first from the best beginning, then from every other.
-    """
+def search_hypotheses(
+    edges: RelativeRotations, initial: Sequence[Hypothesis], options: DoppelgangerOptions
+) -> Hypothesis:
+    """The hypothesis of least energy among those tried: local search from every initial one, the best one first."""
+    weights = weighted_matches(edges, options) * edges.match_completeness, effective_resistance_weights(edges, options)
     tried = set[bytes]()
-    best = _improved(begun[0], relations, (_parted, _other_ways), tried, trials)
-    for beliefs in begun[1:]:
-        best = min(best, _improved(beliefs, relations, (_parted,), tried, trials), key=lambda beliefs: beliefs.cost)
+    best = _improve(initial[0], edges, weights, (turn_parts, swap_edges), tried, options)
+    for other in initial[1:]:
+        improved = _improve(other, edges, weights, (turn_parts,), tried, options)
+        best = min(best, improved, key=lambda hypothesis: hypothesis.cost)
     return best
 
 
-def has_inconsistent_cluster(beliefs: Hypothesis, relations: RelativeRotations) -> bool:
-    """Whether any claim is that could not be an accident."""
-    return any(_largest_claims(beliefs, relations))
+def has_inconsistent_cluster(hypothesis: Hypothesis, edges: RelativeRotations, options: DoppelgangerOptions) -> bool:
+    """Whether an inconsistent cluster is too large to be an accident."""
+    return any(_largest_clusters(hypothesis, edges, options))
 
 
-def _improved(
-    best: Hypothesis, relations: RelativeRotations, moves: tuple[Move, ...], tried: set[bytes], trials: int
+def _improve(
+    best: Hypothesis,
+    edges: RelativeRotations,
+    weights: Sequence[Array],
+    moves: Sequence[Move],
+    tried: set[bytes],
+    options: DoppelgangerOptions,
 ) -> Hypothesis:
-    """What giving other pairs the precedence makes of these beliefs; adds to `tried`."""
-    orders = relations.strength * relations.likeness, _needed(relations)
+    """Take the first move that lowers the energy until none does; what was tried is added to `tried`."""
     while True:
         before = best
-        for first in chain.from_iterable(move(before, relations) for move in moves):
-            if len(tried) >= trials:
+        for first in chain.from_iterable(move(before, edges, options) for move in moves):
+            if len(tried) >= options.max_trials:
                 return best
             if first.tobytes() in tried:
                 continue
             tried.add(first.tobytes())
-            for weight in orders:
-                new = evaluate_hypothesis(relations, np.lexsort((-weight, ~first)), VETO)
-                if new.cost < best.cost - GAIN:
+            for weight in weights:
+                order = np.lexsort((-weight, ~first))
+                new = evaluate_hypothesis(edges, order, options.max_missing_score_forest, options)
+                if new.cost < best.cost - options.min_cost_gain:
                     best = new
             if best is not before:
                 break
@@ -90,61 +84,47 @@ def _improved(
             return best
 
 
-def _weights(relations: RelativeRotations) -> list[Array]:
-    """(e,) each, by which pairs come first."""
-    flat = [np.where(relations.flat, FLAT**power, 1.0) for power in (1, 2, 3)]
-    plain = [discount * weight for discount, weight in product(flat, (relations.share, relations.matches))]
-    return [*plain, *(weight * relations.likeness for weight in plain), _needed(relations)]
+def _weights(edges: RelativeRotations, options: DoppelgangerOptions) -> list[Array]:
+    """(e,) each, edge weights of the initial spanning forests."""
+    discounts = [np.where(edges.planar, options.planar_match_weight**power, 1.0) for power in options.planar_powers]
+    plain = [discount * weight for discount, weight in product(discounts, (edges.match_ratio, edges.matches))]
+    complete = [weight * edges.match_completeness for weight in plain]
+    return [*plain, *complete, effective_resistance_weights(edges, options)]
 
 
-def _needed(relations: RelativeRotations) -> Array:
-    """(e,) how much the connection of its photos rests on each pair: 1 if there is no way around it, little where
-    many do the same. The few pairs at the corner of a building come before the many between two equal fronts."""
-    weight = relations.strength * relations.likeness * (1.0 - relations.suspicion) + 1e-6
-    if relations.photos > MOST_PHOTOS:
-        return weight
-    a, b = relations.pairs.T
-    laplacian = np.zeros((relations.photos, relations.photos))
-    np.add.at(laplacian, (a, b), -weight)
-    laplacian += laplacian.T
-    laplacian[np.diag_indices(relations.photos)] = -laplacian.sum(axis=1)
-    inverse = np.linalg.pinv(laplacian, hermitian=True)
-    resistance: Array = inverse[a, a] + inverse[b, b] - 2.0 * inverse[a, b]
-    return weight * resistance
+def turn_parts(hypothesis: Hypothesis, edges: RelativeRotations, options: DoppelgangerOptions) -> Iterator[Mask]:
+    """Pairs that are consistent if a part of the photos is turned as a large inconsistent cluster demands."""
+    for rows in islice(_largest_clusters(hypothesis, edges, options), options.max_bipartition_clusters):
+        yield from consistent_under_bipartitions(edges, hypothesis.rotations, rows, options)
 
 
-def _parted(beliefs: Hypothesis, relations: RelativeRotations) -> Iterator[Mask]:
-    """Pairs to give precedence to: those that hold when a part of the photos is turned as a large claim says."""
-    if relations.photos <= MOST_PHOTOS:
-        for rows in islice(_largest_claims(beliefs, relations), STRONGEST):
-            yield from bipartitions(relations, beliefs.rotations, rows)
+def swap_edges(hypothesis: Hypothesis, edges: RelativeRotations, options: DoppelgangerOptions) -> Iterator[Mask]:
+    """The spanning forest with one inconsistent pair in, and one edge of the cycle that it closes out.
 
-
-def _largest_claims(beliefs: Hypothesis, relations: RelativeRotations) -> Iterator[list[int]]:
-    """The rows of each claim that is worth a trial, largest claim and strongest row first."""
-    strength = relations.strength
-    rows = np.flatnonzero(beliefs.claim >= 0)
-    rows = rows[np.argsort(-strength[rows], kind="stable")]
-    total = np.bincount(beliefs.claim[rows], weights=strength[rows])
-    for claim in np.argsort(-total, kind="stable"):
-        if total[claim] < WORTH_A_TRIAL:
-            return
-        yield rows[beliefs.claim[rows] == claim].tolist()
-
-
-def _other_ways(beliefs: Hypothesis, relations: RelativeRotations) -> Iterator[Mask]:
-    """Pairs to give the precedence to: one that is contradicted, and the tree that contradicts it but for one link.
-
-    The largest claims come first, each by its strongest pairs, and of the chain the strongest links: the weak ones
-    have given way already.
+    Of each large cluster the strongest pairs, and of the cycle the strongest edges first: the weak ones have been left
+    out of other forests already.
     """
-    pairs, strength = relations.pairs, relations.strength
+    pairs, weight = edges.pairs, weighted_matches(edges, options)
     row_of = {pair: row for row, pair in enumerate(map(tuple, pairs.tolist()))}
-    in_tree = (beliefs.parent[pairs] == pairs[:, ::-1]).any(axis=1)
-    for rows in _largest_claims(beliefs, relations):
-        for row in rows[:STRONGEST]:
-            links = np.array([row_of[link] for link in path(beliefs.parent, *pairs[row].tolist())], np.int64)
-            for weak in links[np.argsort(-strength[links], kind="stable")].tolist():
-                first = in_tree.copy()
-                first[row], first[weak] = True, False
+    in_forest = (hypothesis.parent[pairs] == pairs[:, ::-1]).any(axis=1)
+    for rows in _largest_clusters(hypothesis, edges, options):
+        for row in rows[: options.max_edges_per_cluster]:
+            cycle = np.array([row_of[edge] for edge in path(hypothesis.parent, *pairs[row].tolist())], np.int64)
+            for removed in cycle[np.argsort(-weight[cycle], kind="stable")].tolist():
+                first = in_forest.copy()
+                first[row], first[removed] = True, False
                 yield first
+
+
+def _largest_clusters(
+    hypothesis: Hypothesis, edges: RelativeRotations, options: DoppelgangerOptions
+) -> Iterator[list[int]]:
+    """The rows of each inconsistent cluster of significant size, the largest cluster and its strongest row first."""
+    weight = weighted_matches(edges, options)
+    rows = np.flatnonzero(hypothesis.cluster >= 0)
+    rows = rows[np.argsort(-weight[rows], kind="stable")]
+    total = np.bincount(hypothesis.cluster[rows], weights=weight[rows])
+    for cluster in np.argsort(-total, kind="stable"):
+        if total[cluster] < options.min_cluster_matches:
+            return
+        yield rows[hypothesis.cluster[rows] == cluster].tolist()

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from unposed.optim.cameras import K1
-from unposed.optim.doppelgangers import relative_rotations as relations
+from unposed.optim.doppelgangers import relative_rotations
 from unposed.pipeline.artifacts import (
     Camera,
     CameraPriors,
@@ -317,9 +317,7 @@ def test_a_scene_that_nothing_supports_is_none(collection: Make) -> None:
 
 
 @pytest.mark.parametrize("focal_px", [800.0, 1300.0])
-def test_a_focal_length_far_from_the_guess_makes_no_look_alikes(
-    collection: Make, monkeypatch: pytest.MonkeyPatch, focal_px: float
-) -> None:
+def test_a_focal_length_far_from_the_guess_makes_no_look_alikes(collection: Make, focal_px: float) -> None:
     """Once around; pairs suggest no focal length, and the guess is 1920: rotations are far too small, and those across
     the seam contradict all others."""
     lens = (focal_px, 800.0, 600.0, 0.0)
@@ -327,8 +325,7 @@ def test_a_focal_length_far_from_the_guess_makes_no_look_alikes(
     given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
     assert len(given["view_graph"]) == 42
     assert len(doppelgangers.Doppelgangers()(**given).pairs) == 0
-    monkeypatch.setattr(relations, "OTHER_FOCALS", ())
-    assert len(doppelgangers.Doppelgangers()(**given).pairs) >= 6
+    assert len(doppelgangers.Doppelgangers(trial_focals=())(**given).pairs) >= 6
 
 
 def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,18 +334,17 @@ def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch
     given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
     known = replace(given["cameras"].cameras[0], params=(1000.0, 800.0, 600.0, 0.0))
     given["cameras"] = replace(given["cameras"], cameras=(known,), focal_source=("exif",))
-    relations_under, wide_k1 = relations._relations, relations.DISTORTIONS[-1]
+    under, wide_k1 = relative_rotations._relative_rotations, doppelgangers.Doppelgangers().trial_distortions[-1]
 
-    def too_far(seen: Any, intrinsics: Any, max_error_px: float, seed: int) -> Any:
-        found = relations_under(seen, intrinsics, max_error_px, seed)
+    def too_far(fixed: Any, intrinsics: Any) -> Any:
+        found = under(fixed, intrinsics)
         wide = intrinsics.values[0, K1] == wide_k1
         turned = Rotation.from_rotvec(1.6 * Rotation.from_matrix(found.b_from_a).as_rotvec())
         return found if wide else replace(found, b_from_a=turned.as_matrix())
 
-    monkeypatch.setattr(relations, "_relations", too_far)
+    monkeypatch.setattr(relative_rotations, "_relative_rotations", too_far)
     assert len(doppelgangers.Doppelgangers()(**given).pairs) == 0
-    monkeypatch.setattr(relations, "DISTORTIONS", ())
-    assert len(doppelgangers.Doppelgangers()(**given).pairs) >= 6
+    assert len(doppelgangers.Doppelgangers(trial_distortions=())(**given).pairs) >= 6
 
 
 def test_nothing_to_doubt(collection: Make) -> None:

@@ -1,14 +1,16 @@
-"""A ring of photos with one half turned wrongly, and what a contradicted claim makes of it."""
+"""A ring of photos with one half turned wrongly, and the bipartitions that an inconsistent cluster suggests."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from unposed.optim.doppelgangers.bipartition import bipartitions
-from unposed.optim.doppelgangers.hypothesis import RelativeRotations
+from unposed.optim.doppelgangers.bipartition import consistent_under_bipartitions
+from unposed.optim.doppelgangers.edges import RelativeRotations
+from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.rotations import exp_so3
 
+OPTIONS = DoppelgangerOptions()
 TURN_Y = np.array([0.0, 1.0, 0.0])
 
 
@@ -31,9 +33,9 @@ def folded_ring(photos: int, turn_deg: float, seed: int) -> tuple[RelativeRotati
     folded = np.where((np.arange(photos) < half)[:, None, None], cam_from_world, cam_from_world @ double)
     matches = np.where(is_true, 150.0, 100.0) * rng.uniform(0.7, 1.4, len(pairs))
     nothing = np.zeros(len(pairs))
-    likeness = np.full(len(pairs), 0.5)
+    completeness = np.full(len(pairs), 0.5)
     return (
-        RelativeRotations(photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, likeness),
+        RelativeRotations(photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, completeness),
         folded,
         is_true,
     )
@@ -42,15 +44,15 @@ def folded_ring(photos: int, turn_deg: float, seed: int) -> tuple[RelativeRotati
 @pytest.mark.parametrize("turn_deg", [180.0, 90.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_halves_of_a_folded_ring_are_found(turn_deg: float, seed: int) -> None:
-    relations, folded, true = folded_ring(20, turn_deg, seed)
-    a, b = relations.pairs.T
+    edges, folded, true = folded_ring(20, turn_deg, seed)
+    a, b = edges.pairs.T
     crossing = np.flatnonzero(true & ((a < 10) != (b < 10)))
-    ways = list(bipartitions(relations, folded, crossing.tolist()))
+    ways = list(consistent_under_bipartitions(edges, folded, crossing.tolist(), OPTIONS))
     assert any((way == true).all() for way in ways)
 
 
-def test_a_claim_that_joins_all_photos_parts_them_by_itself() -> None:
-    relations, folded, true = folded_ring(4, 180.0, 0)
-    every = np.flatnonzero(true & (relations.pairs[:, 1] - relations.pairs[:, 0] == 2))
-    for way in bipartitions(relations, folded, every.tolist()):
+def test_a_cluster_that_joins_all_photos_divides_them_by_itself() -> None:
+    edges, folded, true = folded_ring(4, 180.0, 0)
+    every = np.flatnonzero(true & (edges.pairs[:, 1] - edges.pairs[:, 0] == 2))
+    for way in consistent_under_bipartitions(edges, folded, every.tolist(), OPTIONS):
         assert way.shape == true.shape

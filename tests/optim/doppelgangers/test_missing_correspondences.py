@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from unposed.optim.doppelgangers.missing_correspondences import score_pairs
+from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.view_graph import Keypoints, ViewGraph, build_view_graph
 
+OPTIONS = DoppelgangerOptions()
 SIZE = (640, 480)
 
 
-def _suspicion(graph: ViewGraph) -> np.ndarray:
-    return score_pairs(graph)[0]
+def _missing_scores(graph: ViewGraph) -> np.ndarray:
+    return score_pairs(graph, OPTIONS)[0]
 
 
 def lattice() -> np.ndarray:
@@ -45,37 +47,37 @@ def around_the_middle() -> np.ndarray:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.9])
-def test_matches_all_over_are_above_suspicion_however_thin(rate: float) -> None:
-    np.testing.assert_array_equal(_suspicion(collection(around_the_middle() & False, rate)), 0.0)
+def test_matches_all_over_are_above_missing_scores_however_thin(rate: float) -> None:
+    np.testing.assert_array_equal(_missing_scores(collection(around_the_middle() & False, rate)), 0.0)
 
 
 def test_different_things_around_what_matches() -> None:
-    found = _suspicion(collection(around_the_middle(), 0.8))
+    found = _missing_scores(collection(around_the_middle(), 0.8))
     assert found[0] > 0.9
     np.testing.assert_array_equal(found[1:], 0.0)
 
 
 def test_thin_matches_prove_nothing() -> None:
     """With a wide baseline most patches find no match by themselves."""
-    assert _suspicion(collection(around_the_middle(), 0.08))[0] == 0.0
+    assert _missing_scores(collection(around_the_middle(), 0.08))[0] == 0.0
 
 
 def test_a_few_odd_patches_are_an_occlusion() -> None:
-    assert _suspicion(collection(np.asarray(lattice()[:, 0] < 60), 0.8))[0] == 0.0
+    assert _missing_scores(collection(np.asarray(lattice()[:, 0] < 60), 0.8))[0] == 0.0
 
 
 def test_what_one_photo_alone_shows_contradicts_nothing() -> None:
     """Key points that match in no photo at all may be noise."""
     only = collection(around_the_middle(), 0.8).select(np.array([True, False, False]))
-    assert _suspicion(only)[0] == 0.0
+    assert _missing_scores(only)[0] == 0.0
 
 
-def test_likeness_is_how_completely_photos_match_less_what_is_missing() -> None:
-    thin, thick = (score_pairs(collection(around_the_middle() & False, rate))[1] for rate in (0.3, 0.6))
+def test_match_completeness_is_how_completely_photos_match_less_what_is_missing() -> None:
+    thin, thick = (score_pairs(collection(around_the_middle() & False, rate), OPTIONS)[1] for rate in (0.3, 0.6))
     assert thin[0] == pytest.approx(0.3, abs=0.05)
     assert thick[0] == pytest.approx(0.6, abs=0.05)
     np.testing.assert_allclose(thick[1:], 1.0)
-    assert score_pairs(collection(around_the_middle(), 0.6))[1][0] < 0.1 * thick[0]
+    assert score_pairs(collection(around_the_middle(), 0.6), OPTIONS)[1][0] < 0.1 * thick[0]
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
@@ -89,9 +91,7 @@ def test_a_camera_that_was_turned_changes_nothing(quarters: int, missing_px: int
             rows = graph.keypoints.rows_of(photo)
             xy[rows] = np.column_stack([size[photo, 1] - xy[rows, 1], xy[rows, 0]])
             size[photo] = size[photo, ::-1]
-    upright, turned = (
-        score_pairs(graph),
-        score_pairs(replace(graph, keypoints=Keypoints(xy, graph.keypoints.start, size))),
-    )
+    upright = score_pairs(graph, OPTIONS)
+    turned = score_pairs(replace(graph, keypoints=Keypoints(xy, graph.keypoints.start, size)), OPTIONS)
     np.testing.assert_allclose(turned[0], upright[0], atol=0.02)
     np.testing.assert_allclose(turned[1], upright[1], rtol=0.1)

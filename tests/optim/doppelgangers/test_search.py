@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import networkx
@@ -10,19 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unposed.optim.doppelgangers.duplicates import same_picture
+from unposed.optim.doppelgangers.duplicates import is_duplicate
+from unposed.optim.doppelgangers.edges import RelativeRotations, effective_resistance_weights
+from unposed.optim.doppelgangers.forest_rotations import rotations_along_forest
 from unposed.optim.doppelgangers.hypothesis import (
-    BELIEVED,
-    SPARED,
+    CONSISTENT,
     Hypothesis,
-    RelativeRotations,
-    _bereft,
-    _grown,
     evaluate_hypothesis,
+    lost_neighbour_penalty,
 )
+from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.search import has_inconsistent_cluster, initial_hypotheses, search_hypotheses
 from unposed.optim.mapping.spanning_forest import ranks, rooted
 from unposed.optim.rotations import exp_so3, rotation_residuals_deg
+
+OPTIONS = DoppelgangerOptions()
 
 
 def walk(
@@ -54,103 +57,117 @@ def walk(
     )
 
 
-def searched(relations: RelativeRotations) -> Hypothesis:
-    return search_hypotheses(relations, initial_hypotheses(relations))
+def searched(edges: RelativeRotations) -> Hypothesis:
+    return search_hypotheses(edges, initial_hypotheses(edges, OPTIONS), OPTIONS)
 
 
-def believed(beliefs: Hypothesis) -> np.ndarray:
-    return np.asarray(beliefs.claim == BELIEVED)
+def consistent(hypothesis: Hypothesis) -> np.ndarray:
+    return np.asarray(hypothesis.cluster == CONSISTENT)
 
 
 @pytest.mark.parametrize("ends", [1, 2])
 def test_rotations_stay_rotations_when_400_photos_are_joined_in_the_worst_order(ends: int) -> None:
-    """The larger tree is turned at every join, by a photo that has been turned before: its rounding error enters twice.
-    With one end all photos are joined with the last one, with two ends the tree is a chain that grows at both."""
+    """With one end all photos are joined with the last one, with two ends the tree is a chain that grows at both."""
     photos, rng = 400, np.random.default_rng(0)
     pairs = np.array([(i, min(i + ends, photos - 1) if ends > 1 else photos - 1) for i in range(photos - 1)])
     true = exp_so3(rng.normal(size=(photos, 3)))
     b_from_a = true[pairs[:, 1]] @ true[pairs[:, 0]].transpose(0, 2, 1)
     matches, nothing = np.full(photos - 1, 100.0), np.zeros(photos - 1)
-    relations = RelativeRotations(
-        photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5
-    )
+    edges = RelativeRotations(photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5)
     order = np.arange(photos - 1)[::-1]
-    rotations, _, _ = _grown(relations, order, veto=1.0)
+    rotations, _, _ = rotations_along_forest(edges, order, 1.0, OPTIONS)
     assert np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max() < 1e-12
     assert rotation_residuals_deg(pairs, b_from_a, rotations).max() < 1e-9
-    assert not has_inconsistent_cluster(evaluate_hypothesis(relations, order, 1.0), relations)
+    assert not has_inconsistent_cluster(evaluate_hypothesis(edges, order, 1.0, OPTIONS), edges, OPTIONS)
+
+
+def test_rotations_stay_rotations_when_trees_of_equal_size_are_joined() -> None:
+    """Rounding errors of both trees enter at every join, and triple with every level."""
+    levels, rng = 12, np.random.default_rng(0)
+    photos = 2**levels
+    ends = [np.arange(0, photos, 2 ** (level + 1)) for level in range(levels)]
+    rows = [
+        np.stack([end, end + 2**level], 1) + rng.integers(0, 2**level, (len(end), 2)) for level, end in enumerate(ends)
+    ]
+    pairs = np.concatenate(rows)
+    true = exp_so3(rng.normal(size=(photos, 3)))
+    b_from_a = true[pairs[:, 1]] @ true[pairs[:, 0]].transpose(0, 2, 1)
+    matches, nothing = np.full(photos - 1, 100.0), np.zeros(photos - 1)
+    edges = RelativeRotations(photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5)
+    rotations, _, _ = rotations_along_forest(edges, np.arange(photos - 1), 1.0, OPTIONS)
+    assert np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max() < 1e-13
 
 
 @pytest.mark.parametrize("false_matches", [40.0, 60.0])
 @pytest.mark.parametrize("seed", range(2))
 def test_many_pairs_between_two_fronts_do_not_outvote_the_corners(false_matches: float, seed: int) -> None:
-    relations, true = walk(false_matches=false_matches, seed=seed)
-    corner = relations.strength[(relations.pairs < 12).any(axis=1) & (relations.pairs >= 12).any(axis=1) & true]
-    assert relations.strength[~true].sum() > 1.5 * corner.sum()
-    beliefs = searched(relations)
-    np.testing.assert_array_equal(believed(beliefs), true)
-    assert len(np.unique(beliefs.claim[~true])) == 1  # however many pairs, it is one claim
+    edges, true = walk(false_matches=false_matches, seed=seed)
+    corner = edges.matches[(edges.pairs < 12).any(axis=1) & (edges.pairs >= 12).any(axis=1) & true]
+    assert edges.matches[~true].sum() > 1.5 * corner.sum()
+    hypothesis = searched(edges)
+    np.testing.assert_array_equal(consistent(hypothesis), true)
+    assert len(np.unique(hypothesis.cluster[~true])) == 1  # however many pairs, they form one cluster
 
 
 def test_a_flat_look_alike_that_is_stronger_than_anything_true() -> None:
-    relations, true = walk(false_matches=150.0)
-    relations.flat[~true] = True
-    np.testing.assert_array_equal(believed(searched(relations)), true)
+    edges, true = walk(false_matches=150.0)
+    edges.planar[~true] = True
+    np.testing.assert_array_equal(consistent(searched(edges)), true)
 
 
 def test_of_ways_that_turn_equally_well_the_one_that_keeps_likely_pairs() -> None:
     """A triangle of three pairs, of which one is turned: any of them could be the one."""
     pairs, nothing = np.array([[0, 1], [1, 2], [0, 2]]), np.zeros(3)
     b_from_a = exp_so3(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 2.0, 0.0]]))
-    matches, likeness = np.full(3, 120.0), np.array([0.5, 0.2, 0.6])
-    relations = RelativeRotations(3, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, likeness)
-    ways = [evaluate_hypothesis(relations, np.roll(np.arange(3), -1 - left_out), 1.0) for left_out in range(3)]
-    assert [np.flatnonzero(~believed(way)).tolist() for way in ways] == [[0], [1], [2]]
-    assert np.argsort([way.cost for way in ways]).tolist() == np.argsort(likeness).tolist() == [1, 0, 2]
-    np.testing.assert_array_equal(believed(searched(relations)), [True, False, True])
+    matches, completeness = np.full(3, 120.0), np.array([0.5, 0.2, 0.6])
+    edges = RelativeRotations(3, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, completeness)
+    ways = [evaluate_hypothesis(edges, np.roll(np.arange(3), -1 - left_out), 1.0, OPTIONS) for left_out in range(3)]
+    assert [np.flatnonzero(~consistent(way)).tolist() for way in ways] == [[0], [1], [2]]
+    assert np.argsort([way.cost for way in ways]).tolist() == np.argsort(completeness).tolist() == [1, 0, 2]
+    np.testing.assert_array_equal(consistent(searched(edges)), [True, False, True])
 
 
 def test_best_partners_are_not_given_up_lightly() -> None:
     pairs, matches = np.array([[0, 1], [0, 2], [1, 2]]), np.array([100.0, 80.0, 30.0])
     same, nothing = np.tile(np.eye(3), (3, 1, 1)), np.zeros(3)
-    relations = RelativeRotations(4, pairs, same, matches, matches / 200.0, nothing > 0, nothing, nothing + 0.5)
+    edges = RelativeRotations(4, pairs, same, matches, matches / 200.0, nothing > 0, nothing, nothing + 0.5)
     no_pair, first, every = np.zeros(3, bool), np.arange(3) == 0, np.ones(3, bool)
-    np.testing.assert_allclose(_bereft(relations, no_pair), 0.0)
+    np.testing.assert_allclose(lost_neighbour_penalty(edges, no_pair, OPTIONS), 0.0)
     # Photo 0 has one that is nearly as good, photo 1 keeps 30 matches of 100, photo 2 its best, photo 3 never had any.
-    np.testing.assert_allclose(_bereft(relations, first), [0.0, (0.7 - SPARED) / (1.0 - SPARED), 0.0, 0.0])
-    np.testing.assert_allclose(_bereft(relations, every), [1.0, 1.0, 1.0, 0.0])
+    np.testing.assert_allclose(lost_neighbour_penalty(edges, first, OPTIONS), [0.0, (0.7 - 1 / 3) / (2 / 3), 0.0, 0.0])
+    np.testing.assert_allclose(lost_neighbour_penalty(edges, every, OPTIONS), [1.0, 1.0, 1.0, 0.0])
 
 
 def test_nothing_is_amiss_with_an_ordinary_walk() -> None:
-    relations, _ = walk(false_matches=0.0)
-    beliefs = searched(relations)
-    assert believed(beliefs).all()
-    assert beliefs.cost == 0.0
-    assert not has_inconsistent_cluster(beliefs, relations)
-    assert has_inconsistent_cluster(searched(walk()[0]), walk()[0])
+    edges, _ = walk(false_matches=0.0)
+    hypothesis = searched(edges)
+    assert consistent(hypothesis).all()
+    assert hypothesis.cost == 0.0
+    assert not has_inconsistent_cluster(hypothesis, edges, OPTIONS)
+    assert has_inconsistent_cluster(searched(walk()[0]), walk()[0], OPTIONS)
 
 
 def test_a_ring_that_does_not_quite_close_is_no_contradiction() -> None:
     """A focal length that is wrong by a fifth turns every pair too far."""
-    relations, _ = walk(false_matches=0.0, focal_error=0.2)
-    assert believed(searched(relations)).all()
+    edges, _ = walk(false_matches=0.0, focal_error=0.2)
+    assert consistent(searched(edges)).all()
 
 
 def test_single_false_pairs_are_contradicted_and_cost_little() -> None:
-    relations, _ = walk(false_matches=0.0)
+    edges, _ = walk(false_matches=0.0)
     far = RelativeRotations(
-        relations.photos,
-        np.vstack([relations.pairs, [[3, 15], [5, 20]]]),
-        np.concatenate([relations.b_from_a, exp_so3(np.array([[1.0, 0.2, 0.0], [0.0, 0.3, 1.9]]))]),
-        np.append(relations.matches, [20.0, 25.0]),
-        np.append(relations.share, [0.02, 0.02]),
-        np.append(relations.flat, [False, False]),
-        np.append(relations.suspicion, [0.0, 0.0]),
-        np.append(relations.likeness, [0.5, 0.5]),
+        edges.photos,
+        np.vstack([edges.pairs, [[3, 15], [5, 20]]]),
+        np.concatenate([edges.b_from_a, exp_so3(np.array([[1.0, 0.2, 0.0], [0.0, 0.3, 1.9]]))]),
+        np.append(edges.matches, [20.0, 25.0]),
+        np.append(edges.match_ratio, [0.02, 0.02]),
+        np.append(edges.planar, [False, False]),
+        np.append(edges.missing_score, [0.0, 0.0]),
+        np.append(edges.match_completeness, [0.5, 0.5]),
     )
-    beliefs = searched(far)
-    assert np.flatnonzero(~believed(beliefs)).tolist() == [len(far.pairs) - 2, len(far.pairs) - 1]
-    assert beliefs.cost < 0.2
+    hypothesis = searched(far)
+    assert np.flatnonzero(~consistent(hypothesis)).tolist() == [len(far.pairs) - 2, len(far.pairs) - 1]
+    assert hypothesis.cost < 0.2
 
 
 @given(st.integers(2, 12), st.data())
@@ -176,9 +193,48 @@ def test_one_picture_twice_whatever_its_size() -> None:
     rng = np.random.default_rng(0)
     xy = rng.uniform(0, (800, 600), (60, 2))
     half = xy / 2 + rng.normal(0, 0.2, xy.shape)
-    assert same_picture(xy, xy, (800, 600), (800, 600))
-    assert same_picture(xy, half, (800, 600), (400, 300))
-    assert not same_picture(xy, xy + 3.0, (800, 600), (800, 600))  # another photo, from the same tripod
-    assert not same_picture(xy[:10], xy[:10], (800, 600), (800, 600))
+    assert is_duplicate(xy, xy, (800, 600), (800, 600), OPTIONS)
+    assert is_duplicate(xy, half, (800, 600), (400, 300), OPTIONS)
+    assert not is_duplicate(xy, xy + 3.0, (800, 600), (800, 600), OPTIONS)  # another photo, from the same tripod
+    assert not is_duplicate(xy[:10], xy[:10], (800, 600), (800, 600), OPTIONS)
     strip = xy * (1.0, 0.3) + (0.0, 420.0)  # the bonnet of a car
-    assert not same_picture(strip, strip, (800, 600), (800, 600))
+    assert not is_duplicate(strip, strip, (800, 600), (800, 600), OPTIONS)
+
+
+@pytest.mark.parametrize("false_matches", [40.0, 60.0, 150.0])
+def test_large_collections_are_searched_by_sparse_matrices(false_matches: float) -> None:
+    """Resistances are estimated there, and parts found by sparse solvers; the result is the same."""
+    edges, true = walk(false_matches=false_matches)
+    edges.planar[~true] = false_matches > 100.0
+    sparse = DoppelgangerOptions(max_dense_photos=0)
+    best = search_hypotheses(edges, initial_hypotheses(edges, sparse), sparse)
+    np.testing.assert_array_equal(consistent(best), true)
+
+
+def test_estimated_effective_resistances() -> None:
+    """A bridge is certain to be in a spanning tree; a second component changes nothing."""
+    ring, _ = walk(false_matches=0.0)
+    edges = RelativeRotations(
+        30,
+        np.vstack([ring.pairs, [[0, 24], [26, 27]]]),
+        np.concatenate([ring.b_from_a, np.tile(np.eye(3), (2, 1, 1))]),
+        *(np.append(x, x[:2]) for x in (ring.matches, ring.match_ratio, ring.planar)),
+        *(np.append(x, x[:2]) for x in (ring.missing_score, ring.match_completeness)),
+    )
+    exact = effective_resistance_weights(edges, OPTIONS)
+    many = DoppelgangerOptions(max_dense_photos=0, resistance_projections=4000)
+    np.testing.assert_allclose(exact[-2:], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(effective_resistance_weights(edges, many), exact, rtol=0.12)
+
+
+def test_unlikely_pairs_stay_out_of_the_forest_and_no_trials_means_no_search() -> None:
+    """`max_missing_score_forest` keeps pairs out of the spanning forest, and `max_trials` ends the search."""
+    edges, true = walk(false_matches=60.0)
+    first = initial_hypotheses(edges, DoppelgangerOptions(planar_powers=()))[0]
+    unsearched = search_hypotheses(edges, [first], DoppelgangerOptions(max_trials=0))
+    assert unsearched is first
+    suspicious = replace(edges, missing_score=np.where(true, 0.0, 0.5))
+    order = np.argsort(-edges.matches * np.where(true, 1.0, 100.0), kind="stable")
+    kept_out = evaluate_hypothesis(suspicious, order, 0.4, OPTIONS)
+    np.testing.assert_array_equal(consistent(kept_out), true)
+    assert not consistent(evaluate_hypothesis(suspicious, order, 1.0, OPTIONS))[true].all()
