@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from .artifacts import Photos, SparseModels
+from .cancel import INTERRUPTED, Cancellation
 from .errors import Interrupted, NoReconstruction
 from .executor import Executor, Local
 from .graph import Graph, Node
@@ -63,14 +64,21 @@ def run(
     resources: Resources | None = None,
     progress: Progress | None = None,
     seed: int = 0,
+    cancellation: Cancellation | None = None,
 ) -> Run:
-    """Computes the outputs of the graph. `seed` goes to every stage with a field of that name that is not set.
+    """Compute the outputs of the graph. `seed` goes to every stage with a field of that name that is not set.
 
     Items that fail are recorded and left out. NoReconstruction if a stage over the collection gives up (StageError),
-    Interrupted after Ctrl-C (everything finished is stored).
+    Interrupted after Ctrl-C or `cancellation.cancel()` (everything finished is stored).
     """
     runner = Runner(
-        _seeded(graph, seed), photos, store, executor or Local(), resources or machine(), progress or Quiet()
+        _seeded(graph, seed),
+        photos,
+        store,
+        executor or Local(),
+        resources or machine(),
+        progress or Quiet(),
+        cancellation or Cancellation(),
     )
     try:
         with runner.meter.running(), one_thread_each():
@@ -80,7 +88,7 @@ def run(
         error.run = Run(runner)
         raise
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; everything finished is kept: run the same command again to resume") from None
+        raise Interrupted(INTERRUPTED) from None
     return Run(runner)
 
 

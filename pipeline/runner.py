@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .artifacts import Photos, SceneGraph
+from .cancel import Cancellation
 from .errors import ConfigError, NoReconstruction
 from .executor import Executor, Item, Job, call, is_out_of_memory
 from .graph import PHOTOS, Graph, Node
@@ -60,11 +61,18 @@ class Runner:
     """
 
     def __init__(
-        self, graph: Graph, photos: Photos, store: Store, executor: Executor, resources: Resources, progress: Progress
+        self,
+        graph: Graph,
+        photos: Photos,
+        store: Store,
+        executor: Executor,
+        resources: Resources,
+        progress: Progress,
+        cancellation: Cancellation,
     ) -> None:
         self.graph, self.store, self.executor, self.resources = graph, store, executor, resources
         self.photos = replace(photos, rejected={})  # what lies beside the photos must not change anything
-        self.progress, self.meter = progress, Meter()
+        self.progress, self.cancellation, self.meter = progress, cancellation, Meter()
         self._stage_keys = {name: stage_key(node) for name, node in graph.nodes.items()}
         self._photo_keys = [photo_key(photo) for photo in photos.photos]
         self._photos_key = photos_key(photos)
@@ -181,6 +189,7 @@ class Runner:
         return items
 
     def _compute(self, node: Node, items: list[Item]) -> None:
+        self.cancellation.check()
         name, keys = node.name, self.keys(node.name)
         unique = list({keys[item]: item for item in items}.values())  # the same photo may be there twice
         self.progress.begin(name, len(keys), len(keys) - len(unique))
@@ -224,6 +233,7 @@ class Runner:
                     self._crashed[keys[item]] = self._told(node, error)
                     any_crashed = True
                 self.progress.advance(name, error is not None)
+                self.cancellation.check()
         if any_crashed:
             self._rekey_readers(name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from unposed.pipeline.artifacts import SceneGraph
+from unposed.pipeline.cancel import Cancellation
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, Interrupted, NoReconstruction
 from unposed.pipeline.graph import build_graph
@@ -299,3 +301,39 @@ def test_what_never_fits_into_memory_is_told_with_a_remedy(
         done = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources())
     assert [(failure.node, failure.photos) for failure in done.failures] == [("features", ("b.jpg",))]
     assert "not even one fits into memory: lower the sizes among the options of features" in done.failures[0].reason
+
+
+def test_cancelled_from_another_thread_keeps_what_is_finished(
+    toys: Any, tmp_path: Path, calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancellation, third = Cancellation(), threading.Event()
+
+    class Watcher(Quiet):
+        left = 3
+
+        def advance(self, node: str, failed: bool) -> None:
+            self.left -= 1
+            if not self.left:
+                third.set()
+                canceller.join()  # so that the request is there when the run looks at it next
+
+    canceller = threading.Thread(target=lambda: third.wait(60) and cancellation.cancel())
+    canceller.start()
+    collection = toys.photos(*(f"{i}.jpg" for i in range(8)))
+    graph = build_graph(toys.PRESET, toys.registry())
+    with Store(tmp_path / "cache") as store, pytest.raises(Interrupted, match="run the same command again"):
+        run(graph, collection, store, resources=toys.resources(), progress=Watcher(), cancellation=cancellation)
+    assert cancellation.cancelled
+    begun = calls.take()
+    assert set(begun) == {"features"} and 3 <= begun["features"] < 8
+    toys.reconstruct(tmp_path / "cache", collection)
+    assert calls.take()["features"] == 8 - begun["features"]
+
+
+def test_a_run_cancelled_beforehand_computes_nothing(toys: Any, tmp_path: Path, calls: Any) -> None:
+    cancellation = Cancellation()
+    cancellation.cancel()
+    graph = build_graph(toys.PRESET, toys.registry())
+    with Store(tmp_path / "cache") as store, pytest.raises(Interrupted):
+        run(graph, toys.photos(*FOUR), store, resources=toys.resources(), cancellation=cancellation)
+    assert calls.take() == {}
