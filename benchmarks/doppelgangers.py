@@ -12,8 +12,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from unposed.evaluation import evaluate_model
-from unposed.reconstruction import Reconstruction, reconstruct
+from unposed.evaluation import evaluate
+from unposed.reconstruction import Reconstruction
+from unposed.runs import reconstruct
 from unposed.synthetic.photos import PhotoSet, write_set
 from unposed.synthetic.scenes import SCENES
 
@@ -53,7 +54,7 @@ def _judged(album: PhotoSet, folder: Path, settings: tuple[str, ...]) -> tuple[R
     """The reconstruction and its AUC@5; the one without doubts takes all else from the cache of the other."""
     out = folder / ("without" if settings else "with")
     made = reconstruct(album.images, out, preset="classic", settings=settings, cache=folder / "cache")
-    return made, evaluate_model(out, album.truth).errors.auc[5] or 0.0
+    return made, evaluate(out, album.truth).errors.auc[5] or 0.0
 
 
 if __name__ == "__main__":

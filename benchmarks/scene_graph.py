@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unposed.evaluation import evaluate_model
-from unposed.pair_choice import pairs
-from unposed.pair_table import PairTable
-from unposed.reconstruction import reconstruct
+from unposed.evaluation import evaluate
 from unposed.retrieval.scene_graph import weak_spots
+from unposed.runs import reconstruct
+from unposed.view_graph.pair_table import PairTable
+from unposed.view_graph.pairs import pairs
 
 ENOUGH = 30
 """Verified matches of a pair that should not be missed."""
@@ -66,7 +66,7 @@ def main() -> None:
                 found = pairs(images, preset=preset, settings=settings, cache=cache)
                 everything = everything or found
                 reconstruct(images, Path(folder) / "out", preset=preset, settings=settings, cache=cache)
-                auc = evaluate_model(Path(folder) / "out", truth).errors.auc[5]
+                auc = evaluate(Path(folder) / "out", truth).errors.auc[5]
                 rows.append([way, *figures(found, everything), f"{100 * auc:.1f}"])
                 print(name, *rows[-1], file=sys.stderr)
             head = ["", "pairs per photo", "best partner kept", "parts", "AUC@5"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import unposed
-from unposed.api import Reconstruction
+from unposed import Reconstruction
 from unposed.pipeline.artifacts import SparseModel
 
 Array = NDArray[np.floating]
@@ -108,7 +108,7 @@ def main(file: Path) -> None:
 
 def draw(made: Reconstruction) -> Image.Image:
     """The picture, FINE times enlarged."""
-    scene = made.scenes.models[0]
+    scene = made.sparse.models[0]
     photos = [Image.open(photo.path).convert("RGB") for photo in made.photos.photos]
     view = stand(scene.cam_from_world)
     picture = background()

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 import unposed
-from unposed.pipeline.colmap_model import to_colmap
 from unposed.synthetic.sample import sample_folder
 
 
@@ -31,7 +30,7 @@ def main() -> None:
         if "reason" in facts:
             print(f"  {name} is in no model: {facts['reason']}")
 
-    model = reconstruction.scenes.models[0]  # the largest; the others, if any, share no pair with it
+    model = reconstruction.sparse.models[0]  # the largest; the others, if any, share no pair with it
 
     for camera in model.cameras:  # COLMAP's models and parameters: SIMPLE_RADIAL is f, cx, cy, k
         print(f"camera {camera.model} {camera.width} x {camera.height}:", np.round(camera.params, 3).tolist())
@@ -48,7 +47,7 @@ def main() -> None:
     print(f"mean reprojection error {model.error_px.mean():.2f} px")
 
     # The same model as an object of pycolmap, for whatever else reads one.
-    print(to_colmap(model, reconstruction.photos).summary())
+    print(reconstruction.to_pycolmap().summary())
 
 
 if __name__ == "__main__":

@@ -1,68 +1,74 @@
 """A folder of unordered, uncalibrated photos goes in; cameras and 3D points come out.
 
-    scene = unposed.reconstruct("photos/", "result/")
+    rec = unposed.reconstruct("photos/", "result/")
+    rec.models[0].cam_from_world, rec.models[0].points
 
-The functions live in unposed.api and are loaded when first used, so that importing unposed costs nothing, and
-reconstructing only what it needs itself.
+Names are imported when first used, so that `import unposed` costs nothing.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy_names import lazy_names
 
 __version__ = "0.1.0"
 
+_NAMES = {
+    "Bars": "unposed.pipeline.progress",
+    "Cancellation": "unposed.pipeline.cancel",
+    "Evaluation": "unposed.evaluation",
+    "JsonLines": "unposed.pipeline.progress",
+    "Model": "unposed.model",
+    "Pair": "unposed.two_view.pair",
+    "PairTable": "unposed.view_graph.pair_table",
+    "Progress": "unposed.pipeline.progress",
+    "Reconstruction": "unposed.reconstruction",
+    "RunOptions": "unposed.options",
+    "accept_weights": "unposed.installed",
+    "demo": "unposed.runs",
+    "doctor": "unposed.diagnosis",
+    "evaluate": "unposed.evaluation",
+    "export": "unposed.reconstruction",
+    "get_weights": "unposed.installed",
+    "list_plugins": "unposed.installed",
+    "list_presets": "unposed.installed",
+    "list_weights": "unposed.installed",
+    "load": "unposed.reconstruction",
+    "new_plugin": "unposed.installed",
+    "open_cache": "unposed.installed",
+    "pairs": "unposed.view_graph.pairs",
+    "pairwise": "unposed.two_view.pairwise",
+    "reconstruct": "unposed.runs",
+    "show_plugin": "unposed.installed",
+    "show_preset": "unposed.installed",
+}
+"""Every public name and the module that defines it; the imports below repeat it for type checkers, and a test keeps
+the two alike. `unposed.errors` and `unposed.algorithms` are modules."""
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, _NAMES, modules=("algorithms", "errors"))
+
 if TYPE_CHECKING:
-    from unposed.api import (
-        accept_weights,
-        demo,
-        doctor,
-        evaluate,
-        export,
-        get_weights,
-        list_plugins,
-        list_presets,
-        list_weights,
-        load,
-        new_plugin,
-        open_cache,
-        pairs,
-        pairwise,
-        reconstruct,
-        show_plugin,
-        show_preset,
+    from unposed.pipeline.cancel import Cancellation as Cancellation
+    from unposed.pipeline.progress import Bars as Bars, JsonLines as JsonLines, Progress as Progress
+
+    from . import algorithms as algorithms, errors as errors
+    from .diagnosis import doctor as doctor
+    from .evaluation import Evaluation as Evaluation, evaluate as evaluate
+    from .installed import (
+        accept_weights as accept_weights,
+        get_weights as get_weights,
+        list_plugins as list_plugins,
+        list_presets as list_presets,
+        list_weights as list_weights,
+        new_plugin as new_plugin,
+        open_cache as open_cache,
+        show_plugin as show_plugin,
+        show_preset as show_preset,
     )
-
-__all__ = [
-    "accept_weights",
-    "demo",
-    "doctor",
-    "evaluate",
-    "export",
-    "get_weights",
-    "list_plugins",
-    "list_presets",
-    "list_weights",
-    "load",
-    "new_plugin",
-    "open_cache",
-    "pairs",
-    "pairwise",
-    "reconstruct",
-    "show_plugin",
-    "show_preset",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("load", "reconstruct"):  # where api has them from, without all that it has besides
-        from unposed import reconstruction
-
-        return getattr(reconstruction, name)
-    if name in __all__:
-        from unposed import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'unposed' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    from .model import Model as Model
+    from .options import RunOptions as RunOptions
+    from .reconstruction import Reconstruction as Reconstruction, export as export, load as load
+    from .runs import demo as demo, reconstruct as reconstruct
+    from .two_view.pair import Pair as Pair
+    from .two_view.pairwise import pairwise as pairwise
+    from .view_graph.pair_table import PairTable as PairTable
+    from .view_graph.pairs import pairs as pairs

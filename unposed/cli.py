@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,14 +18,15 @@ from typing import Any, NoReturn
 from unposed import __version__
 from unposed.pipeline.errors import Interrupted, UnposedError
 
+from .flags import RUN, add_flags
 from .process import settle
 
 EPILOG = """\
 examples:
-  unposed demo                                  try it on the sample that comes along
+  unposed demo                                  try it on the bundled sample
   unposed reconstruct photos/ -o result/        a folder of photos to a COLMAP model
   unposed reconstruct photos/ -o result/ --set matching.max_ratio=0.75
-  unposed eval result/ --gt gt.json             how accurate is it
+  unposed eval result/ --gt gt.json             measure against known poses
 
 exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible, 4 interrupted (resumable)
 """
@@ -34,7 +34,12 @@ exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; gives its exit code."""
-    arguments = parser().parse_args(argv)
+    grammar = parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
+        from .completion import answer
+
+        answer(grammar)
+    arguments = grammar.parse_args(argv)
     settle()
     try:
         command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
@@ -111,19 +116,56 @@ def parser() -> Parser:
         made.set_defaults(command=name)
         return made
 
-    _reconstruct(verb("reconstruct", "find the cameras and 3D points of a folder of photos"))
-    _pairs(verb("pairs", "list which photos are taken to see the same thing, and draw it"))
-    _pairwise(verb("pairwise", "match two photos, and find how their cameras stand to each other"))
-    _export(verb("export", "write a finished reconstruction for another program"))
-    _evaluate(verb("eval", "measure a model against known camera poses"))
-    _demo(verb("demo", "reconstruct the bundled sample and say how accurate it was"))
-    _plugins(verb("plugins", "list, explain or start plugins"))
-    _presets(verb("presets", "list the presets, or print one with all that it inherits"))
-    _weights(verb("weights", "list, accept or fetch the published weights of networks"))
-    _cache(verb("cache", "show, prune or verify what earlier runs stored"))
-    doctor = verb("doctor", "say what this machine has, and what is amiss")
-    doctor.add_argument("--cache", type=Path, metavar="DIR", help="default: the one reconstruct uses")
-    _json(doctor)
+    p = verb("reconstruct", "estimate the cameras and 3D points of a folder of photos")
+    _positional(p, "photos", "folder of photos, searched with its sub-folders")
+    _out(p, "folder for the result; an older result is replaced")
+    add_flags(p, *RUN, "cameras", "intrinsics", "poses", "masks", "include", "exclude", "require")
+
+    p = verb("pairs", "list the pairs that are matched and verified, and draw the view graph")
+    _positional(p, "photos", "folder of photos, searched with its sub-folders")
+    _out(p, "draw the similarity matrix and the view graph there", required=False)
+    add_flags(p, "why", *RUN, "masks", "include", "exclude")
+
+    p = verb("pairwise", "match two photos, and estimate their relative pose")
+    _positional(p, "photo_a", "a photo", metavar="A")
+    _positional(p, "photo_b", "another one that shows a part of the same", metavar="B")
+    _out(p, "folder for figures, drawing, points and depth")
+    add_flags(p, *RUN)
+
+    p = verb("export", "write a finished reconstruction for another program")
+    _positional(p, "out", "what unposed reconstruct has written")
+    p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write")
+    add_flags(p, "to", "photos_folder", "options", required=("to",))
+
+    p = verb("eval", "measure a model against known camera poses")
+    _positional(p, "model", "OUT of reconstruct, a COLMAP folder, or transforms.json")
+    add_flags(p, "gt", "json", required=("gt",))
+
+    p = verb("demo", "reconstruct the bundled sample and measure the result")
+    _out(p, "folder for the result (default: unposed-demo)", required=False)
+    add_flags(p, *RUN)
+
+    p = verb("plugins", "list or explain plugins, or start a new one")
+    _action(p, "list", "show", "new", name="what", metavar="NAME|DIR", help="show: a plugin; new: a folder to make")
+    add_flags(p, "json")
+
+    p = verb("presets", "list the presets, or print one with all that it inherits")
+    _action(p, "list", "show", name="name", metavar="NAME|FILE", help="show: the preset to print")
+    add_flags(p, "json")
+
+    p = verb("weights", "list, accept or fetch the published weights of networks")
+    _action(p, "list", "get", "accept", name="name", metavar="NAME", help="get, accept: see unposed weights list")
+    add_flags(p, "accept", "json")
+
+    p = verb("cache", "show, prune or verify what earlier runs stored")
+    _action(p, "ls", "prune", "verify")
+    add_flags(p, "cache", "keep", "unused", "stage", "json")
+
+    p = verb("doctor", "check this installation, and name its problems")
+    add_flags(p, "cache", "json")
+
+    p = verb("completion", "print a script that makes a shell complete commands, options and names")
+    p.add_argument("shell", choices=("bash", "zsh", "fish"))
 
     debug = os.environ.get("UNPOSED_DEBUG", "") not in ("", "0")
     for p in verbs.choices.values():
@@ -131,139 +173,16 @@ def parser() -> Parser:
     return top
 
 
-def _reconstruct(p: Parser) -> None:
-    p.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photos, searched with its sub-folders")
-    p.add_argument("-o", "--out", type=Path, required=True, help="folder for the result; an older result is replaced")
-    _how(p)
-    p.add_argument("--cameras", choices=("auto", "single", "folder", "image"), help="which photos share one camera")
-    p.add_argument("--intrinsics", type=Path, metavar="FILE", help="known intrinsics: JSON or COLMAP's cameras.txt")
-    p.add_argument("--poses", type=Path, metavar="FILE", help="known poses, JSON; they set frame and scale")
-    p.add_argument("--masks", type=Path, metavar="DIR", help="pictures named like the photos; black hides")
-    p.add_argument("--include", action="append", default=[], metavar="GLOB", help="only photos whose name matches")
-    p.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no photos whose name matches")
-    p.add_argument(
-        "--require", type=_fraction, default=0.0, metavar="FRACTION", help="exit 3 if fewer photos than that are placed"
-    )
+def _positional(p: Parser, name: str, text: str, metavar: str = "") -> None:
+    p.add_argument(name, type=Path, metavar=metavar or name.upper(), help=text)
 
 
-def _pairs(p: Parser) -> None:
-    p.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photos, searched with its sub-folders")
-    p.add_argument("-o", "--out", type=Path, metavar="DIR", help="draw the similarity matrix and the scene graph there")
-    p.add_argument("--why", nargs=2, metavar=("A", "B"), help="say why two photos are joined, or are not")
-    _how(p)
-    p.add_argument("--masks", type=Path, metavar="DIR", help="pictures named like the photos; black hides")
-    p.add_argument("--include", action="append", default=[], metavar="GLOB", help="only photos whose name matches")
-    p.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no photos whose name matches")
+def _out(p: Parser, text: str, required: bool = True) -> None:
+    default = None if required else argparse.SUPPRESS
+    p.add_argument("-o", "--out", type=Path, required=required, default=default, metavar="DIR", help=text)
 
 
-def _pairwise(p: Parser) -> None:
-    p.add_argument("photo_a", type=Path, metavar="A", help="a photo")
-    p.add_argument("photo_b", type=Path, metavar="B", help="another one that shows a part of the same")
-    p.add_argument("-o", "--out", type=Path, required=True, help="folder for picture, facts, points and depth")
-    _how(p)
-
-
-def _how(p: Parser) -> None:
-    """Options of a run, whatever the photos are."""
-    p.add_argument("--preset", default="auto", metavar="NAME|FILE", help="see unposed presets (default: %(default)s)")
-    p.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NODE.KEY=VALUE",
-        dest="settings",
-        help="change one setting; NODE=null drops the node",
-    )
-    p.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda[:i]", help="default: %(default)s")
-    p.add_argument("--executor", default="local", metavar="NAME", help="what spreads the work (default: %(default)s)")
-    p.add_argument("--workers", type=_positive, metavar="N", help="items in work at once (default: one per core)")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
-    p.add_argument("--cache", type=Path, metavar="DIR", help="where results are kept for later runs")
-    p.add_argument("--ram", type=_bytes, metavar="SIZE", help="memory to stay within, e.g. 8G (default: what is free)")
-    p.add_argument("--vram", type=_bytes, metavar="SIZE", help="the same on the GPU")
-    p.add_argument("--quiet", action="store_true", help="no progress, only the result")
-    _json(p)
-
-
-def _export(p: Parser) -> None:
-    p.add_argument("out", type=Path, metavar="OUT", help="what unposed reconstruct has written")
-    p.add_argument("--to", required=True, metavar="FORMAT", help="an export plugin, see unposed plugins")
-    p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write")
-    p.add_argument("--photos", type=Path, metavar="DIR", help="where the photos are now, if they have moved")
-
-
-def _evaluate(p: Parser) -> None:
-    p.add_argument("model", type=Path, metavar="MODEL", help="OUT of reconstruct, a COLMAP folder, or transforms.json")
-    p.add_argument("--gt", type=Path, required=True, metavar="GT", help="gt.json, a COLMAP folder, or transforms.json")
-    _json(p)
-
-
-def _demo(p: Parser) -> None:
-    p.add_argument(
-        "-o", "--out", type=Path, default=Path("unposed-demo"), help="folder for the result (default: %(default)s)"
-    )
-    _how(p)
-
-
-def _plugins(p: Parser) -> None:
-    p.add_argument("action", nargs="?", choices=("list", "show", "new"), default="list")
-    p.add_argument("what", nargs="?", metavar="NAME|DIR", help="show: a plugin; new: a folder to make")
-    _json(p)
-
-
-def _presets(p: Parser) -> None:
-    p.add_argument("action", nargs="?", choices=("list", "show"), default="list")
-    p.add_argument("name", nargs="?", metavar="NAME|FILE", help="show: the preset to print")
-    _json(p)
-
-
-def _weights(p: Parser) -> None:
-    p.add_argument("action", nargs="?", choices=("list", "get", "accept"), default="list")
-    p.add_argument("name", nargs="?", metavar="NAME", help="get, accept: which weights, see unposed weights list")
-    p.add_argument("--accept", action="store_true", help="get: the licence is known and accepted")
-    _json(p)
-
-
-def _cache(p: Parser) -> None:
-    p.add_argument("action", nargs="?", choices=("ls", "prune", "verify"), default="ls")
-    p.add_argument("--cache", type=Path, metavar="DIR", help="default: the one reconstruct uses")
-    p.add_argument("--keep", type=_bytes, metavar="SIZE", help="prune: the least recently used go until this is left")
-    p.add_argument("--unused", type=_positive, metavar="DAYS", help="prune: what no run has used for so many days")
-    p.add_argument("--stage", metavar="SLOT.PLUGIN", help="prune: only results of this stage, all of them unless told")
-    _json(p)
-
-
-def _json(p: Parser) -> None:
-    p.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return value
-
-
-def _device(text: str) -> str:
-    kind, colon, index = text.partition(":")
-    if kind in ("auto", "cpu", "cuda") and (not colon or (kind == "cuda" and index.isdecimal())):
-        return text
-    raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:1, got {text!r}")
-
-
-def _bytes(text: str) -> int:
-    """A size such as 8G, 500 MB or a plain number of bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if not match:
-        raise argparse.ArgumentTypeError(f"expected a size such as 8G or 500M, got {text!r}")
-    number, unit = match.groups()
-    return int(float(number) * 1024 ** " KMGT".index(unit.upper() or " "))
+def _action(p: Parser, *choices: str, name: str = "", metavar: str = "", help: str = "") -> None:
+    p.add_argument("action", nargs="?", choices=choices, default=choices[0])
+    if name:
+        p.add_argument(name, nargs="?", metavar=metavar, help=help)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from typing import Any
 
 import unposed
@@ -17,53 +19,36 @@ from unposed.pipeline.store.store import Store
 from unposed.pipeline.weights.catalogue import entry
 from unposed.pipeline.weights.files import weight_folders
 
+from .options import RunOptions
 from .show import count, pair_list, pair_rows, paragraph, reconstruction_rows, size, table
 
 
 def reconstruct(arguments: argparse.Namespace) -> int:
     """`unposed reconstruct PHOTOS -o OUT`."""
-    made = unposed.reconstruct(
-        arguments.photos,
-        arguments.out,
-        cameras=arguments.cameras,
-        intrinsics=arguments.intrinsics,
-        poses=arguments.poses,
-        masks=arguments.masks,
-        include=arguments.include,
-        exclude=arguments.exclude,
-        require=arguments.require,
-        **_how(arguments),
-    )
+    made = unposed.reconstruct(arguments.photos, **_given(arguments, unposed.reconstruct))
     if arguments.json:
         return _print_json(made.summary)
-    print(table(reconstruction_rows(made.summary, arguments.out, arguments.preset)))
+    print(table(reconstruction_rows(made.summary, arguments.out, getattr(arguments, "preset", "auto"))))
     return 0
 
 
 def pairs(arguments: argparse.Namespace) -> int:
     """`unposed pairs PHOTOS [-o DIR] [--why A B]`."""
-    found = unposed.pairs(
-        arguments.photos,
-        arguments.out,
-        masks=arguments.masks,
-        include=arguments.include,
-        exclude=arguments.exclude,
-        **_how(arguments),
-    )
-    if arguments.why:
+    found = unposed.pairs(arguments.photos, **_given(arguments, unposed.pairs))
+    if "why" in arguments:
         lines = found.why(*arguments.why)
         return _print_json(lines) if arguments.json else print("\n".join(lines)) or 0
     if arguments.json:
         return _print_json(found.to_json())
     print(table(pair_list(found)))
-    if arguments.out:
+    if "out" in arguments:
         print(f"drawn: {arguments.out}/similarity.png and {arguments.out}/graph.png")
     return 0
 
 
 def pairwise(arguments: argparse.Namespace) -> int:
     """`unposed pairwise A B -o OUT`."""
-    found = unposed.pairwise(arguments.photo_a, arguments.photo_b, arguments.out, **_how(arguments))
+    found = unposed.pairwise(arguments.photo_a, arguments.photo_b, **_given(arguments, unposed.pairwise))
     if arguments.json:
         return _print_json(found.facts())
     print(table(pair_rows(found.facts(), arguments.out)))
@@ -72,43 +57,41 @@ def pairwise(arguments: argparse.Namespace) -> int:
 
 def demo(arguments: argparse.Namespace) -> int:
     """`unposed demo`."""
-    made, verdict = unposed.demo(arguments.out, **_how(arguments))
+    made, errors = unposed.demo(**_given(arguments, unposed.demo))
     if arguments.json:
-        return _print_json({"summary": made.summary, "evaluation": verdict.to_json()})
-    print(table(reconstruction_rows(made.summary, arguments.out, arguments.preset)))
+        return _print_json({"summary": made.summary, "evaluation": errors.to_json()})
+    assert made.folder is not None
+    print(table(reconstruction_rows(made.summary, made.folder, getattr(arguments, "preset", "auto"))))
     print("\nmeasured against the true cameras of the sample:")
-    print(table(verdict.table(), indent="  "))
+    print(table(errors.table(), indent="  "))
     return 0
 
 
-def _how(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "preset": arguments.preset,
-        "settings": arguments.settings,
-        "seed": arguments.seed,
-        "device": arguments.device,
-        "executor": arguments.executor,
-        "workers": arguments.workers,
-        "ram_bytes": arguments.ram,
-        "vram_bytes": arguments.vram,
-        "cache": arguments.cache,
-        "progress": progress_for(arguments.quiet, arguments.json),
-    }
+def _given(arguments: argparse.Namespace, function: Callable[..., Any]) -> dict[str, Any]:
+    """What the command line says of a run, as keyword arguments of the function: those it names, and run options."""
+    keywords = {
+        name
+        for name, each in inspect.signature(function).parameters.items()
+        if each.default is not inspect.Parameter.empty
+    } | {each.name for each in fields(RunOptions)}
+    said = {name: value for name, value in vars(arguments).items() if name in keywords}
+    return {**said, "progress": progress_for(arguments.quiet, arguments.json)}
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """`unposed export OUT --to FORMAT -o DIR`."""
-    unposed.export(arguments.out, arguments.to, arguments.folder, arguments.photos)
+    """`unposed export OUT --to FORMAT -o DIR [--set KEY=VALUE]`."""
+    photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())
+    unposed.export(arguments.out, arguments.to, arguments.folder, photos, settings=settings)
     print(f"written to {arguments.folder}")
     return 0
 
 
 def eval(arguments: argparse.Namespace) -> int:
     """`unposed eval MODEL --gt GT`."""
-    verdict = unposed.evaluate(arguments.model, arguments.gt)
+    errors = unposed.evaluate(arguments.model, arguments.gt)
     if arguments.json:
-        return _print_json(verdict.to_json())
-    print(table(verdict.table()))
+        return _print_json(errors.to_json())
+    print(table(errors.table()))
     return 0
 
 
@@ -208,9 +191,10 @@ def _byte_count(done: int, total: int | None) -> None:
 
 def cache(arguments: argparse.Namespace) -> int:
     """`unposed cache [ls | prune | verify]`."""
-    if arguments.cache is not None and not arguments.cache.exists():
-        raise ConfigError(f"{arguments.cache}: no such folder")  # and none is made, as a run would
-    with unposed.open_cache(arguments.cache) as store:
+    folder = getattr(arguments, "cache", None)
+    if folder is not None and not folder.exists():
+        raise ConfigError(f"{folder}: no such folder")  # and none is made, as a run would
+    with unposed.open_cache(folder) as store:
         if arguments.action == "ls":
             return _list_cache(store, arguments.json)
         if arguments.action == "verify":
@@ -218,15 +202,17 @@ def cache(arguments: argparse.Namespace) -> int:
             done, text = {"sound": sound, "damaged": damaged}, f"{count(sound, 'result')} sound"
             text += f", {damaged} damaged and dropped: the next run computes them again" if damaged else ""
         else:
-            limits = {"keep_bytes": arguments.keep, "stage": arguments.stage}
-            if arguments.unused is not None:
+            stage, limits = getattr(arguments, "stage", None), {}
+            if "keep" in arguments:
+                limits["keep_bytes"] = arguments.keep
+            if "unused" in arguments:
                 limits["older_than"] = arguments.unused * 86400.0
-            if all(limit is None for limit in limits.values()):
+            if not limits and stage is None:
                 raise ConfigError("cache prune: say what may go with --keep SIZE, --unused DAYS or --stage SLOT.PLUGIN")
             stages = [row.stage for row in store.ls()]
-            if arguments.stage not in (None, *stages):
-                raise ConfigError(f"{arguments.stage}: nothing of it is stored{did_you_mean(arguments.stage, stages)}")
-            removed, freed = store.prune(**limits)
+            if stage is not None and stage not in stages:
+                raise ConfigError(f"{stage}: nothing of it is stored{did_you_mean(stage, stages)}")
+            removed, freed = store.prune(stage=stage, **limits)
             done = {"removed": removed, "bytes": freed}
             text = f"{count(removed, 'result')} removed, {size(freed)} freed"
     if arguments.json:
@@ -254,8 +240,8 @@ def _ago(seconds: float) -> str:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """`unposed doctor`; exit code 2 if something has to be mended."""
-    diagnosis = unposed.doctor(arguments.cache)
+    """`unposed doctor`; exit code 2 if there are problems."""
+    diagnosis = unposed.doctor(getattr(arguments, "cache", None))
     if arguments.json:
         _print_json({**diagnosis.facts, "problems": diagnosis.problems})
     else:
@@ -273,10 +259,18 @@ def doctor(arguments: argparse.Namespace) -> int:
             ("cache", f"{held['folder']}: {size(held['bytes'])}, {size(held['disk_free_bytes'])} free on that disk"),
             ("libraries", ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())),
             ("plugins", ", ".join(facts["plugins"]) or "none"),
-            *(("to mend", problem) for problem in diagnosis.problems),
+            *(("problem", problem) for problem in diagnosis.problems),
         ]
         print(table(rows))
     return 2 if diagnosis.problems else 0
+
+
+def completion(arguments: argparse.Namespace) -> int:
+    """`unposed completion bash | zsh | fish`."""
+    from .completion import script
+
+    print(script(arguments.shell))
+    return 0
 
 
 def _print_json(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""What this machine has and what is amiss with it, gathered without letting a broken part break the rest."""
+"""State of this installation and its problems, gathered so that a broken part does not hide the rest."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import psutil
 from unposed.pipeline.errors import UnposedError
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import cores
+from unposed.pipeline.store.store import default_folder
 
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "faiss-cpu", "torch", "pillow")
 
@@ -30,17 +31,18 @@ print(json.dumps([{"name": d.name, "memory_bytes": d.total_memory} for d in devi
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Facts by name, plain enough for JSON, and what the user should mend, one line each."""
+    """Facts by name, plain enough for JSON, and problems to solve, one line each."""
 
     facts: dict[str, Any]
     problems: tuple[str, ...]
 
 
-def diagnose(cache: Path) -> Diagnosis:
-    """Look at Python, libraries, GPUs, memory, plugins and the cache folder."""
+def doctor(cache: str | Path | None = None) -> Diagnosis:
+    """Check Python, libraries, GPUs, memory, plugins and the cache folder (None: the user's)."""
+    folder = default_folder() if cache is None else Path(cache)
     libraries, missing = _libraries()
     gpus, gpu_problems = _gpus()
-    cache_facts, cache_problems = _cache(cache)
+    cache_facts, cache_problems = _cache(folder)
     plugins, plugin_problems = _plugins()
     facts = {
         "unposed": version("unposed"),
@@ -71,7 +73,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _gpus() -> tuple[list[dict[str, Any]], list[str]]:
-    """Asked of PyTorch in a process of its own: importing it is slow, and a bad driver can take a process down."""
+    """By PyTorch in a process of its own: importing it is slow, and a bad driver can take a process down."""
     asked = subprocess.run([sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, check=False)
     if asked.returncode == 0:
         return json.loads(asked.stdout.splitlines()[-1]), []

@@ -1,4 +1,4 @@
-"""Judging a model by known poses: which photo is which, which component counts, and the figures as text and JSON."""
+"""Measure a model against known poses: which photo is which, which model counts, the figures as text and JSON."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import numpy as np
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
 from unposed.pipeline.errors import InputError
 
-from .poses import Poses, Structure, read_poses
+from .poses import PointFigures, Poses, read_poses
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The verdict on one model."""
+    """The errors of one model against known camera poses."""
 
     model: Path
-    """The component judged: the one with most of the photos whose pose is known."""
+    """The one that was measured: it has most of the photos whose pose is known."""
     models: int
     names: tuple[str, ...]
     """The photos with known poses, in the order of the per-photo arrays of `errors`."""
     errors: PoseErrors
     millimetres: float | None
     """Length of one unit of the known poses, if they have one."""
-    structure: Structure | None
+    point_figures: PointFigures | None
 
     @property
     def ate_mm(self) -> float | None:
@@ -38,7 +38,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`; angles in degrees, lengths in units of the known poses unless named otherwise."""
-        e, s = self.errors, self.structure
+        e, s = self.errors, self.point_figures
         return {
             "model": str(self.model),
             "models": self.models,
@@ -75,34 +75,41 @@ class Evaluation:
         }
 
     def table(self) -> list[tuple[str, str]]:
-        """The figures a reader looks for, as rows of label and text."""
-        e, s = self.errors, self.structure
+        """The main figures, as rows of label and text."""
+        e, s = self.errors, self.point_figures
         rows = [
-            ("photos placed", f"{e.registered} of {e.photos}, in the best of {self.models} model(s)"),
-            ("rotation of pairs better than", _shares(e.rra)),
-            ("direction of pairs better than", _shares(e.rta)),
-            ("AUC up to", _shares(e.auc)),
+            (
+                "registered",
+                f"{e.registered} of {e.photos} photos"
+                + (f", in the best of {self.models} models" if self.models > 1 else ""),
+            ),
+            ("relative rotation within", _shares(e.rra)),
+            ("relative translation within", _shares(e.rta)),
+            ("AUC of the larger of both", _shares(e.auc)),
             ("mAA(30)", _percent(e.maa30)),
         ]
         if e.ate_rmse is not None:
             length = f"{self.ate_mm:.2f} mm" if self.ate_mm is not None else f"{e.ate_rmse:.6g} units"
             share = "" if e.ate_relative is None else f" = {100 * e.ate_relative:.4f} % of the extent"
-            rows.append(("camera centres, RMS", length + share))
-            rows.append(("rotations", f"mean {e.rotation_mean_deg:.4f}°, worst {e.rotation_max_deg:.4f}°"))
+            rows.append(("camera positions, ATE RMSE", length + share))
+            rows.append(("absolute rotation error", f"mean {e.rotation_mean_deg:.4f}°, max {e.rotation_max_deg:.4f}°"))
         if e.focal_error is not None:
             rows.append(("focal length, median error", f"{100 * e.focal_error:.3f} %"))
         if s is not None:
-            seen = "" if s.mean_track_length is None else f" seen {s.mean_track_length:.2f} times each"
-            error = "" if s.mean_reprojection_px is None else f", reprojection {s.mean_reprojection_px:.3f} px"
-            rows.append(("points", f"{s.points}{seen}{error}"))
+            seen = "" if s.mean_track_length is None else f", mean track length {s.mean_track_length:.2f}"
+            error = (
+                "" if s.mean_reprojection_px is None else f", mean reprojection error {s.mean_reprojection_px:.3f} px"
+            )
+            rows.append(("3D points", f"{s.points}{seen}{error}"))
         return rows
 
 
-def evaluate_model(model: Path, gt: Path, unsigned: bool = False) -> Evaluation:
-    """Judge a model by ground truth, each a COLMAP folder, a transforms.json or a gt.json.
+def evaluate(model: str | Path, gt: str | Path, unsigned: bool = False) -> Evaluation:
+    """Measure a model against known camera poses; each is a COLMAP folder, a transforms.json or a gt.json.
 
-    Of several models the one that registers most photos of the ground truth is judged, then the one with most points.
-    `unsigned` does not tell a direction from its opposite.
+    model: also OUT of `reconstruct`. Of several models the one that registers most photos of the ground truth is
+    measured, then the one with most points.
+    unsigned: count a direction and its opposite as the same.
     """
     truths = read_poses(Path(gt))
     truth = max(truths, key=lambda poses: len(poses.names))
@@ -114,21 +121,21 @@ def evaluate_model(model: Path, gt: Path, unsigned: bool = False) -> Evaluation:
     poses, rows = candidates[best], matched[best]
     if not rows:
         example = f"{poses.names[0]!r} and {truth.names[0]!r}" if poses.names else "it has none"
-        raise InputError(f"{poses.source}: none of its photos is known to {truth.source} ({example})")
+        raise InputError(f"{poses.source}: none of its photos is in {truth.source} ({example})")
 
     estimate = np.full((len(truth.names), 3, 4), np.nan)
     focal = np.full(len(truth.names), np.nan)
     here, there = list(rows), list(rows.values())
     estimate[here], focal[here] = poses.cam_from_world[there], poses.focal[there]
     errors = evaluate_poses(truth.cam_from_world, estimate, truth.focal, focal, unsigned)
-    return Evaluation(poses.source, len(candidates), truth.names, errors, truth.millimetres, poses.structure)
+    return Evaluation(poses.source, len(candidates), truth.names, errors, truth.millimetres, poses.point_figures)
 
 
 def match_names(wanted: Sequence[str], given: Sequence[str]) -> dict[int, int]:
-    """Which of the given names means which wanted one, by position: the same path, else file name, else stem.
+    """Pair wanted and given names, by position: those of the same path, then of the same file name, then stem.
 
-    A looser comparison sees only the names that stricter ones left over, and never chooses: where a file name or stem
-    is not the only one of its kind on either side, it matches nothing.
+    A looser comparison sees only the names that stricter ones left over, and matches nothing where a file name or stem
+    is not unique on both sides.
     """
     found: dict[int, int] = {}
     for key in _KEYS:
@@ -152,7 +159,7 @@ _KEYS: tuple[Callable[[str], str], ...] = (
 
 
 def _points(poses: Poses) -> int:
-    return poses.structure.points if poses.structure else 0
+    return poses.point_figures.points if poses.point_figures else 0
 
 
 def _by_threshold(shares: dict[int, float | None]) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Reading camera poses, from whatever describes them: gt.json, transforms.json or a COLMAP model.
+"""Read camera poses from gt.json, transforms.json or a COLMAP model.
 
 gt.json is {"images": {name: {"R_w2c", "t_w2c", "K", "width", "height"}}, "units": "m"}, of which only the pose is
 needed; its axes are COLMAP's. transforms.json is what radiance field programs read: camera to world, OpenGL axes.
@@ -22,8 +22,8 @@ MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
 
 
 @dataclass(frozen=True)
-class Structure:
-    """What a COLMAP model says about its points."""
+class PointFigures:
+    """Number and quality of the 3D points of a COLMAP model."""
 
     points: int
     observations: int
@@ -43,7 +43,7 @@ class Poses:
     """(n,) mean focal length over the longer side of the photo; NaN where the file does not say."""
     millimetres: float | None = None
     """Length of one world unit; None where the file does not say, or says that it has no meaning."""
-    structure: Structure | None = None
+    point_figures: PointFigures | None = None
 
 
 def read_poses(path: Path) -> list[Poses]:
@@ -84,14 +84,14 @@ def _read_colmap(folder: Path) -> Poses:
     images = [image for _, image in sorted(model.images.items()) if image.has_pose]
     focal = [_focal(image.camera) for image in images]
     observations = model.compute_num_observations()
-    structure = Structure(
+    point_figures = PointFigures(
         points=model.num_points3D(),
         observations=observations,
         mean_track_length=model.compute_mean_track_length() if observations else None,
         mean_reprojection_px=model.compute_mean_reprojection_error() if observations else None,
     )
     matrices = np.array([image.cam_from_world().matrix() for image in images]).reshape(-1, 3, 4)
-    return Poses(folder, tuple(image.name for image in images), matrices, np.array(focal, float), None, structure)
+    return Poses(folder, tuple(image.name for image in images), matrices, np.array(focal, float), None, point_figures)
 
 
 def _focal(camera: Any) -> float:
@@ -129,7 +129,7 @@ class _Malformed(Exception):
 def _ground_truth_entries(images: Mapping[str, Any]) -> Iterable[tuple[str, Array, float]]:
     for name, entry in images.items():
         if entry is None or (isinstance(entry, dict) and entry.get("R_w2c") is None):
-            continue  # listed, but nobody knows where it was taken from
+            continue  # listed, but its pose is not known
         if not isinstance(entry, dict):
             raise _Malformed(f"{name}: expected an object with R_w2c and t_w2c")
         rotation = _numbers(entry.get("R_w2c"), (3, 3), f"{name}: R_w2c")

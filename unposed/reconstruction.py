@@ -1,132 +1,116 @@
-"""From a folder of photos to a reconstruction, and what one can do with it."""
+"""The result of a reconstruction, and what one can do with it: look, load, export, hand over to pycolmap."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from unposed.pipeline.artifacts import Photos, SparseModels
-from unposed.pipeline.colmap_model import from_colmap, write_components
-from unposed.pipeline.config import build
-from unposed.pipeline.engine import run
-from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction, StageCrashed
-from unposed.pipeline.executor import Executor
-from unposed.pipeline.graph import Graph, build_graph
+from unposed.pipeline.artifacts import Photo, Photos, SparseModels
+from unposed.pipeline.colmap_model import from_colmap, to_colmap
+from unposed.pipeline.config import build, read_yaml
+from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.images.photos import scan
-from unposed.pipeline.presets import apply_settings, read_preset
-from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.resources import machine
-from unposed.pipeline.store.store import Store, default_folder
 
 from . import summary as facts
-from .output import claimed, publish
-from .run_log import RunLog
+from .model import Model
+from .options import Settings
+from .show import count
 
-ANYWHERE = "classic"
-"""The preset that runs on any machine and downloads nothing."""
-
-WITH_GPU = "mast3r"
-"""The preset that `auto` takes where a GPU is, and its weights have been put where they are found."""
+if TYPE_CHECKING:
+    import pycolmap
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reconstruction:
-    """What came out, and of what."""
+    """All models of one photo collection, the largest first, and why the other photos are in none.
+
+    `rec[0]` or `rec.models[0]` is the largest model, `len(rec)` the number of models.
+    """
 
     photos: Photos
-    scenes: SparseModels
+    """The whole collection, registered or not."""
+    sparse: SparseModels
+    """The models as arrays, as exporters take them."""
     summary: Mapping[str, Any]
     """The content of summary.json."""
-    folder: Path | None
+    folder: Path | None = None
     """Where it was written, if anywhere."""
 
+    @cached_property
+    def models(self) -> tuple[Model, ...]:
+        """Connected sets of registered photos, the largest first."""
+        return tuple(Model(each, self.photos) for each in self.sparse.models)
+
+    @property
+    def unregistered(self) -> dict[str, str]:
+        """Name to reason, of every photo that is in no model."""
+        return {name: photo["reason"] for name, photo in self.summary["photos"].items() if "reason" in photo}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to look at before trusting the result, a line each."""
+        return tuple(self.summary["warnings"])
+
     def export(self, to: str, folder: str | Path, **options: Any) -> None:
-        """Write it for another program: `to` is an export plugin, `options` are what that plugin can be told."""
+        """Write it for another program: `to` is an export plugin (`ply`, `splat`, `colmap`), `options` are its own."""
         plugin: Any = build(Registry().find("export", to), options, f"export.{to}")
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} is not empty: give a new folder")
-        plugin(self.scenes, self.photos, folder)
+        plugin(self.sparse, self.photos, folder)
 
+    def to_pycolmap(self, model: int = 0) -> pycolmap.Reconstruction:
+        """One of the models, the largest by default, as a pycolmap.Reconstruction."""
+        if not -len(self) <= model < len(self):
+            raise InputError(f"no model {model}: there {'is' if len(self) == 1 else 'are'} {count(len(self), 'model')}")
+        return to_colmap(self.sparse.models[model], self.photos)
 
-def reconstruct(
-    photos: str | Path,
-    out: str | Path | None = None,
-    *,
-    preset: str | Path = "auto",
-    settings: Iterable[str] | Mapping[str, Any] = (),
-    cameras: Literal["auto", "single", "folder", "image"] | None = None,
-    intrinsics: str | Path | None = None,
-    poses: str | Path | None = None,
-    masks: str | Path | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    require: float = 0.0,
-    seed: int = 0,
-    device: str = "auto",
-    executor: str = "local",
-    workers: int | None = None,
-    ram_bytes: int | None = None,
-    vram_bytes: int | None = None,
-    cache: str | Path | None = None,
-    progress: Progress | None = None,
-) -> Reconstruction:
-    """Find the cameras and 3D points of the photos in a folder, and write them to `out` if one is given.
+    @classmethod
+    def from_pycolmap(
+        cls, models: pycolmap.Reconstruction | Sequence[pycolmap.Reconstruction], photos: str | Path | None = None
+    ) -> Reconstruction:
+        """Models of pycolmap, to look at or to export. `photos` is the folder that their image names are relative to.
 
-    settings: `node.key=value`, or a mapping of `node.key` to value, on top of the preset.
-    cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
-    intrinsics, poses: files with those that are known, and then held; short forms of `cameras.intrinsics` and so on.
-    require: share of the photos that must be placed, else NoReconstruction (what was found is written all the same).
-    device, workers, ram_bytes, vram_bytes: what may be used; no result depends on it.
-    executor: the plugin that spreads the work.
-    cache: folder of stored results, by default the user's.
-    Raises ConfigError, InputError, NoReconstruction, Interrupted; each says in one line what to do.
-    """
-    started = facts.Clock.now()
-    resources, workplace = machine(device, workers, ram_bytes, vram_bytes), chosen_executor(executor)
-    name = chosen_preset(preset, resources.device)
-    store_folder = default_folder() if cache is None else Path(cache)
-    with closing(progress or Quiet()) as shown:
-        graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
-        found = scan(photos, include=include, exclude=exclude, masks=masks)
+        Without it the collection is the registered images alone, and exporters that read pixels cannot be used.
+        """
+        import pycolmap
 
-        crashes: list[StageCrashed] = []
+        listed = [models] if isinstance(models, pycolmap.Reconstruction) else list(models)
+        collection = _collection_of(listed) if photos is None else scan(photos)
+        sparse = sorted((from_colmap(each, collection) for each in listed), key=lambda each: -len(each.photos))
+        registered = {index for each in sparse for index in each.photos.tolist()}
+        others = set(range(len(collection))) - registered
+        found = SparseModels(tuple(sparse), dict.fromkeys(sorted(others), "not in the given models"))
+        return cls(collection, found, {**facts.registration(collection, found), "failure": None, "warnings": []})
 
-        def compute(watcher: Progress) -> Reconstruction:
-            failure = None
-            with Store(store_folder, report=watcher.note) as store:
-                try:
-                    done = run(graph, found, store, workplace, resources, watcher, seed)
-                    scenes = done.scenes or SparseModels((), {})
-                except (NoReconstruction, StageCrashed) as error:
-                    failure, done, scenes = str(error), error.run, SparseModels((), {})
-                    if isinstance(error, StageCrashed):
-                        crashes.append(error)
-                summary = {
-                    **facts.origin(Path(photos), Path(masks) if masks else None, name, graph, seed, resources),
-                    **facts.outcome(found, scenes, done, failure),
-                    **started.elapsed(),
-                }
-            return Reconstruction(found, scenes, summary, None)
+    def __len__(self) -> int:
+        return len(self.sparse.models)
 
-        if out is None:
-            made = compute(shown)
-        else:
-            out = Path(out)
-            with claimed(out) as new, RunLog(out / "run.log", shown) as log:
-                log.write(f"{len(found)} photos in {photos}, preset {name}, seed {seed}")
-                made = replace(compute(log), folder=out)
-                _write(made, new, out)
-                log.write(made.summary["failure"] or f"{made.summary['registered']} of {made.summary['total']} placed")
-    if crashes:
-        raise crashes[0]
-    _check(made, require)
-    return made
+    def __getitem__(self, model: int) -> Model:
+        return self.models[model]
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self.models)
+
+    def __repr__(self) -> str:
+        parts = [f"registered {self.summary['registered']} of {self.summary['total']} photos"]
+        parts.append(count(len(self), "model"))
+        if self.models and (error := self.models[0].mean_reprojection_px) is not None:
+            parts.append(f"{count(len(self.models[0].points), 'point')}, mean reprojection error {error:.2f} px")
+        if self.folder is not None:
+            parts.append(f"in {self.folder}")
+        return f"<Reconstruction: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of the models and a top view of the cameras."""
+        from .notebook import reconstruction_html
+
+        return reconstruction_html(self)
 
 
 def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
@@ -136,82 +120,53 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     out = Path(out)
     try:
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-        models = [out / component["model"] for component in summary["models"]]
+        models = [out / model["model"] for model in summary["models"]]
         folder, masks = Path(photos or summary["photos_folder"]), summary.get("masks_folder")
-        reasons = summary["photos"]
-    except (OSError, ValueError, KeyError, TypeError):
+        reasons = {name: photo.get("reason") for name, photo in summary["photos"].items()}
+        warnings = tuple(summary["warnings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{out}: no finished reconstruction (summary.json) in it") from None
     if photos is None and not folder.is_dir():
         raise InputError(f"{out}: its photos are no longer in {folder}: say where they are (--photos DIR)")
-    found = scan(folder, masks=masks if masks and Path(masks).is_dir() else None)
+    collection = scan(folder, names=reasons, masks=masks if masks and Path(masks).is_dir() else None)
     try:
-        scenes = tuple(from_colmap(pycolmap.Reconstruction(model), found) for model in models)
+        sparse = tuple(from_colmap(pycolmap.Reconstruction(model), collection) for model in models)
     except ValueError as error:
         raise InputError(f"{out}: the models in it cannot be read: {error}") from error
-    placed = {index for scene in scenes for index in scene.photos.tolist()}
-    left_out = {
-        index: reasons.get(photo.name, {}).get("reason", "came later")
-        for index, photo in enumerate(found.photos)
-        if index not in placed
+    left_out = {index: why for index, photo in enumerate(collection.photos) if (why := reasons[photo.name]) is not None}
+    return Reconstruction(collection, SparseModels(sparse, left_out, warnings), summary, out)
+
+
+def export(
+    out: str | Path,
+    to: str,
+    folder: str | Path,
+    photos: str | Path | None = None,
+    *,
+    settings: Settings = (),
+    **options: Any,
+) -> None:
+    """Write the finished reconstruction in `out` for another program; `to` is an export plugin.
+
+    settings: options of the plugin as lines `key=value`, beside those that are given as keywords.
+    """
+    lines = settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings)
+    load(out, photos).export(to, folder, **{**dict(lines), **options})
+
+
+def _key_and_value(setting: str) -> tuple[str, Any]:
+    key, equals, value = setting.partition("=")
+    if not (equals and key.strip()):
+        raise ConfigError(f"{setting!r}: expected key=value, e.g. cameras=true")
+    return key.strip(), read_yaml(value, f"{key.strip()}=")
+
+
+def _collection_of(models: Sequence[pycolmap.Reconstruction]) -> Photos:
+    """The registered images as photos without a file."""
+    sizes = {
+        image.name: (image.camera.width, image.camera.height)
+        for model in models
+        for image in model.images.values()
+        if image.has_pose
     }
-    return Reconstruction(found, SparseModels(scenes, left_out, tuple(summary["warnings"])), summary, out)
-
-
-def chosen_preset(preset: str | Path, device: str) -> str:
-    """The name of the preset, `auto` resolved for this machine."""
-    if preset != "auto":
-        return str(preset)
-    if not device.startswith("cuda"):
-        return ANYWHERE
-    try:
-        checked_graph(WITH_GPU, ())
-    except ConfigError:  # no weights
-        return ANYWHERE
-    return WITH_GPU
-
-
-def chosen_executor(name: str) -> Executor:
-    """The executor plugin of this name."""
-    made: Executor = build(Registry().find("executor", name), {}, f"executor.{name}")
-    return made
-
-
-def checked_graph(
-    preset: str, settings: Iterable[str] | Mapping[str, Any], cameras: Mapping[str, str | Path | None] | None = None
-) -> Graph:
-    """The whole graph, checked before any photo is read; `cameras` are settings of the node of that name, None is no
-    setting."""
-    lines = [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
-    lines += [f"cameras.{key}={json.dumps(str(value))}" for key, value in (cameras or {}).items() if value is not None]
-    graph = build_graph(apply_settings(read_preset(preset), lines), Registry())
-    if graph.result is None:
-        raise ConfigError(f"{preset}: no node gives SparseModels, so there would be no reconstruction")
-    return graph
-
-
-def _write(made: Reconstruction, new: Path, out: Path) -> None:
-    """Aside first, so that a disk that fills up spoils nothing."""
-    try:
-        if made.scenes.models:
-            write_components(made.scenes.models, made.photos, new / "sparse")
-        text = json.dumps(made.summary, indent=1, ensure_ascii=False)
-        # Names that are no UTF-8 were refused, and are named: as escapes, which JSON has as well.
-        (new / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-        publish(new, out)
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written ({error.strerror or error}); run again when it can: what was computed is kept"
-        ) from error
-
-
-def _check(made: Reconstruction, require: float) -> None:
-    where = f"; {made.folder}/summary.json says why, photo by photo" if made.folder else ""
-    found, registered = made.summary["total"], made.summary["registered"]
-    if made.summary["failure"]:
-        raise NoReconstruction(f"{made.summary['failure']}{where}")
-    if not made.scenes.models:
-        raise NoReconstruction(
-            f"none of the {found} photos could be placed: every spot has to be seen from two or more places{where}"
-        )
-    if registered < require * found:
-        raise NoReconstruction(f"only {registered} of {found} photos were placed, {require:.0%} are required{where}")
+    return Photos(tuple(Photo(name, Path(name), "", *size) for name, size in sorted(sizes.items())), {})

@@ -1,22 +1,42 @@
-"""OUT/run.log: what happened when, one line each, written while it happens."""
+"""What happened when, one line each: to the logger `unposed`, and to OUT/run.log while it happens.
+
+The logger has a NullHandler, so that nothing is printed unless the program that uses unposed asks for it:
+
+    logging.basicConfig(level=logging.INFO)
+"""
 
 from __future__ import annotations
 
-import time
+import logging
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from unposed.pipeline.progress import Progress, forward_step
+from unposed.pipeline.progress import Progress, Quiet, forward_step
+
+LOG = logging.getLogger("unposed")
+LOG.addHandler(logging.NullHandler())
+
+
+class Silent(Quiet):
+    """Prints nothing: the logger has it already."""
+
+    def note(self, message: str) -> None:
+        """Nothing."""
 
 
 class RunLog:
-    """A Progress that writes down what it hears and passes it on to the one that shows it."""
+    """A Progress that logs what happens and passes it on to the one that shows it.
 
-    def __init__(self, file: Path, shown: Progress) -> None:
-        self._stream = file.open("w", encoding="utf-8", buffering=1)  # by lines: whole even after kill -9
+    The file receives every line whatever the level of the logger, and the lines of this run alone: it hangs on no
+    logger, which several runs of one process would share.
+    """
+
+    def __init__(self, file: Path | None, shown: Progress) -> None:
         self._shown = shown
         self._failed = 0
+        self._file: _Lines | None = None if file is None else _Lines(file, mode="w", encoding="utf-8")
 
     def __enter__(self) -> RunLog:
         return self
@@ -26,13 +46,17 @@ class RunLog:
     ) -> None:
         if error is not None:
             self.write(f"stopped: {error or type(error).__name__}")
-        with suppress(OSError):
-            self._stream.close()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
 
-    def write(self, line: str) -> None:
-        """A line for the file alone."""
-        with suppress(OSError):  # a full disk: the result's own writing will tell, and the log is not worth the run
-            print(time.strftime("%Y-%m-%d %H:%M:%S"), " ".join(line.split()), file=self._stream)
+    def write(self, line: str, level: int = logging.INFO) -> None:
+        """One line for the log."""
+        record = LOG.makeRecord(LOG.name, level, __file__, 0, " ".join(line.split()), (), None, "write")
+        if self._file is not None:
+            self._file.handle(record)
+        if LOG.isEnabledFor(level):
+            LOG.handle(record)
 
     def begin(self, node: str, total: int, reused: int) -> None:
         self._failed = 0
@@ -51,8 +75,19 @@ class RunLog:
         self._shown.end(node, seconds)
 
     def note(self, message: str) -> None:
-        self.write(message)
+        self.write(message, logging.WARNING)
         self._shown.note(message)
 
     def close(self) -> None:
         self._shown.close()
+
+
+class _Lines(logging.FileHandler):
+    """Every line reaches the disk before the next is computed, so that the log is whole even after kill -9."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk: writing the result will report it, and the log is not worth the run."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pair_table import PairTable
+    from .view_graph.pair_table import PairTable
 
 NAMED = 5
-"""Photos that are named one by one when something is amiss with them; summary.json names all."""
+"""Photos that are named one by one when they are not registered; summary.json names all."""
 
 WHY = {"classic": "it runs on any machine", "mast3r": "a GPU and its weights are here"}
-"""What made `auto` take a preset."""
+"""What makes `auto` take a preset."""
 
 
 def table(rows: Iterable[Sequence[str]], indent: str = "") -> str:
@@ -28,7 +28,7 @@ def table(rows: Iterable[Sequence[str]], indent: str = "") -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people say them: 3.2 GB."""
+    """Bytes in a fitting unit: 3.2 GB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
@@ -37,7 +37,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 0.8 s, 4 min 10 s, 2 h 5 min."""
+    """Seconds in fitting units: 0.8 s, 4 min 10 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds) // 60
@@ -55,26 +55,27 @@ def paragraph(text: str, indent: str = "") -> str:
 
 
 def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list[tuple[str, str]]:
-    """What to know after a reconstruction, as rows for `table`, from what summary.json says; `asked` is the preset."""
+    """The main figures of a reconstruction, as rows for `table`, from what summary.json says; `asked` is the preset."""
     largest = facts["models"][0]
-    rows = [("photos", f"{facts['registered']} of {facts['total']} placed")]
+    rows = [("photos", f"registered {facts['registered']} of {facts['total']} photos")]
     if len(facts["models"]) > 1:
-        sizes = ", ".join(str(component["photos"]) for component in facts["models"])
-        rows.append(("models", f"{len(facts['models'])} that nothing connects, with {sizes} photos"))
+        *others, last = (str(model["photos"]) for model in facts["models"])
+        sizes = f"{', '.join(others)} and {last}"
+        rows.append(("models", f"{len(facts['models'])} disconnected models ({sizes} photos)"))
     points = str(largest["points"])
     if largest["points"]:
-        points += f", each seen in {largest['mean_track_length']:.1f} photos"
+        points += f", mean track length {largest['mean_track_length']:.1f}"
     rows.append(("points", points))
     if largest["points"]:
-        rows.append(("error", f"{largest['mean_reprojection_px']:.2f} px from where a point is to where it was seen"))
+        rows.append(("error", f"mean reprojection error {largest['mean_reprojection_px']:.2f} px"))
     memory = f", {size(facts['peak_mb'] * 1e6)} of memory" if facts["peak_mb"] else ""
     rows.append(("time", duration(facts["wall_s"]) + memory))
     rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY[facts['preset']]}" if asked == "auto" else "")))
-    rows += [("left out", text) for text in _left_out(facts["photos"])]
-    rows += [("note", note) for note in facts["warnings"][:NAMED]]
+    rows += [("not registered", text) for text in _left_out(facts["photos"])]
+    rows += [("warning", warning) for warning in facts["warnings"][:NAMED]]
     if (more := len(facts["warnings"]) - NAMED) > 0:
-        rows.append(("note", f"{count(more, 'note')} more in summary.json"))
-    rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json tells the rest"))
+        rows.append(("warning", f"{count(more, 'warning')} more in summary.json"))
+    rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json has the rest"))
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     rows.append(("", f"unposed export {out} --to splat -o scene/  to train Gaussian splats of it"))
     return rows
@@ -88,9 +89,9 @@ def pair_list(found: PairTable) -> list[tuple[str, ...]]:
         alike = "-" if pair.similarity is None else f"{pair.similarity:.4f}"
         rows.append((*pair.photos, alike, str(pair.matches), str(pair.verified), pair.verdict))
     rows += [(*names[:2], "", "", "", f"copies of one file, {len(names)} in all") for names in found.same_file]
-    joined = {name for pair in found.pairs if pair.kind != "none" and not pair.doubt for name in pair.photos}
-    lonely = (photo.name for photo in found.photos.photos if photo.name not in joined)
-    return rows + [(name, "-", "", "", "", "joined with no other") for name in lonely]
+    connected = {name for pair in found.pairs if pair.kind != "none" and not pair.doubt for name in pair.photos}
+    isolated = (photo.name for photo in found.photos.photos if photo.name not in connected)
+    return rows + [(name, "-", "", "", "", "connected with no other photo") for name in isolated]
 
 
 def _left_out(photos: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -105,17 +106,17 @@ def _left_out(photos: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def pair_rows(facts: Mapping[str, Any], out: Path) -> list[tuple[str, str]]:
-    """What to know of two photos, as rows for `table`, from what pair.json says."""
+    """The main figures of two photos, as rows for `table`, from what pair.json says."""
     trace = sum(facts["b_from_a"][i][i] for i in range(3))
     turn_deg = degrees(acos(max(-1.0, min(1.0, (trace - 1.0) / 2.0))))
     centre = [-sum(row[i] * row[3] for row in facts["b_from_a"]) for i in range(3)]
-    towards = ", ".join(f"{each:.3f}" for each in centre) if facts["kind"] != "rotation" else "the camera did not move"
+    towards = ", ".join(f"{each:.3f}" for each in centre) if facts["kind"] != "rotation" else "same place"
     return [
         ("matches", f"{facts['inliers']} of {facts['matches']} verified"),
-        ("geometry", f"{facts['kind']}, rays meet at {facts['angle_deg']:.1f} degrees"),
+        ("geometry", f"{facts['kind']}, median triangulation angle {facts['angle_deg']:.1f} degrees"),
         ("focal lengths", " and ".join(f"{focal:.0f} px" for focal in facts["focals_px"])),
-        ("turned by", f"{turn_deg:.2f} degrees"),
-        ("second camera", f"{towards}, in the frame of the first"),
+        ("relative rotation", f"{turn_deg:.2f} degrees"),
+        ("second camera at", f"{towards}, in the frame of the first"),
         ("points", str(facts["points"])),
         ("written to", str(out)),
     ]

@@ -1,4 +1,4 @@
-"""OUT/summary.json: everything a run has to say of itself, as plain data."""
+"""The content of summary.json: what was asked for, what came of it, and what it cost, as plain data."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ import numpy as np
 
 from unposed.pipeline.artifacts import Doubts, Photos, RefinementReport, SparseModel, SparseModels
 from unposed.pipeline.engine import Failure, NodeReport, Run
-from unposed.pipeline.graph import Graph
+from unposed.pipeline.graph import EDGES, Graph, Node
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.weights.files import weights_used
 
-from .refinement_report import account, of_photos
+from .refinement_report import photo_figures, report_figures
 
 LIBRARIES = ("unposed", "numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "torch")
 """Those whose version may change a result."""
+
+FORMAT = 2
+"""Rises when a key changes its name or meaning."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,11 @@ def origin(
 ) -> dict[str, Any]:
     """What was asked for, and what worked on it."""
     return {
-        "format": 1,
+        "format": FORMAT,
         "photos_folder": str(folder.resolve()),
         "masks_folder": None if masks is None else str(masks.resolve()),
         "preset": preset,
-        "settings": settings(graph),
+        "settings": settings(graph, seed),
         "seed": seed,
         "device": resources.device,
         "workers": resources.threads,
@@ -62,32 +65,57 @@ def origin(
     }
 
 
-def outcome(photos: Photos, scenes: SparseModels, run: Run, failure: str | None) -> dict[str, Any]:
-    """What came of it. `failure` says why there are no scenes; the run is then as far as it came."""
+def outcome(photos: Photos, models: SparseModels, run: Run, failure: str | None) -> dict[str, Any]:
+    """What came of it. `failure` says why there are no models; the run is then as far as it came."""
     nodes = stages(run.nodes)
     doubts = [] if failure else _doubts(run)
-    each = per_photo(photos, scenes, run.failures, failure or "nothing connects it with the others")
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "total": len(each),
-        "registered": sum("component" in photo for photo in each.values()),
-        "models": model_facts(photos, scenes),
+        **registration(photos, models, run.failures, failure or "not connected with the other photos"),
         "failure": failure,
-        "warnings": [*run.warnings, *scenes.warnings, *(note for each in doubts for note in each.warnings)],
+        "warnings": [*run.warnings, *models.warnings, *(warning for each in doubts for warning in each.warnings)],
         "doubts": doubted_pairs(photos, doubts),
         "failures": failures(run.failures),
-        "photos": each,
         "stages": nodes,
         "peak_mb": max((stage["peak_mb"] for stage in nodes.values()), default=None),
     }
 
 
-def settings(graph: Graph) -> dict[str, dict[str, Any]]:
-    """Plugin and every option of each node, defaults included: what `--preset FILE` would need to do the same."""
+def registration(
+    photos: Photos,
+    models: SparseModels,
+    failed: tuple[Failure, ...] = (),
+    otherwise: str = "not connected with the other photos",
+) -> dict[str, Any]:
+    """How many photos are registered, the models, and every photo with its model or the reason why it has none."""
+    each = per_photo(photos, models, failed, otherwise)
     return {
-        name: {"use": node.plugin, **{k: _plain(v) for k, v in dataclasses.asdict(node.stage).items()}}
-        for name, node in graph.nodes.items()
+        "total": len(each),
+        "registered": sum("model" in photo for photo in each.values()),
+        "models": model_figures(photos, models),
+        "photos": each,
     }
+
+
+def settings(graph: Graph, seed: int) -> dict[str, Any]:
+    """The graph as a preset that repeats the run: written to a YAML file, `--preset FILE` does the same again.
+
+    Every node has its plugin, all its options, defaults included, and its wiring under `from`. What was `like` another
+    node is written out. A seed that the preset left open is the one of the run.
+    """
+    nodes = {name: _node_settings(node, seed) for name, node in graph.nodes.items()}
+    listed = [name for name in graph.outputs if name != graph.result]
+    return {**nodes, **({"outputs": listed} if listed else {})}
+
+
+def _node_settings(node: Node, seed: int) -> dict[str, Any]:
+    options = {key: _plain(value) for key, value in dataclasses.asdict(node.stage).items()}
+    if "seed" in options and "seed" not in node.given:
+        options["seed"] = seed
+    wiring = {parameter: source for parameter, source in node.sources.items() if parameter != source}
+    if node.edges not in (None, EDGES):
+        wiring[EDGES] = node.edges
+    return {"use": node.plugin, **options, **({"from": wiring} if wiring else {})}
 
 
 def versions(graph: Graph) -> dict[str, str]:
@@ -103,28 +131,32 @@ def versions(graph: Graph) -> dict[str, str]:
     return found | dict(maker.rsplit(" ", 1) for maker in sorted(makers))
 
 
-def model_facts(photos: Photos, scenes: SparseModels) -> list[dict[str, Any]]:
+def model_figures(photos: Photos, models: SparseModels) -> list[dict[str, Any]]:
     """Figures of each model, in the order of the folders sparse/0, sparse/1 ..."""
     return [
-        {"model": f"sparse/{number}", **_component(scene), **({"adjustment": account(photos, told)} if told else {})}
-        for number, (scene, told) in enumerate(_told(scenes))
+        {
+            "model": f"sparse/{number}",
+            **_figures(model),
+            **({"refinement": report_figures(photos, report)} if report else {}),
+        }
+        for number, (model, report) in enumerate(_with_reports(models))
     ]
 
 
 def per_photo(
-    photos: Photos, scenes: SparseModels, failures: tuple[Failure, ...], otherwise: str
+    photos: Photos, models: SparseModels, failed: tuple[Failure, ...], otherwise: str
 ) -> dict[str, dict[str, Any]]:
-    """By name: the component that has the photo, or why none has: `otherwise`, where nobody gave a reason."""
-    lost = {failure.photos[0]: f"{failure.node}: {failure.reason}" for failure in failures if len(failure.photos) == 1}
-    said: dict[str, dict[str, Any]] = {name: {"reason": f"not read: {why}"} for name, why in photos.rejected.items()}
+    """By name: the number of the photo's model, or the reason why it has none; `otherwise` if no other is known."""
+    lost = {failure.photos[0]: f"{failure.node}: {failure.reason}" for failure in failed if len(failure.photos) == 1}
+    found: dict[str, dict[str, Any]] = {name: {"reason": f"not read: {why}"} for name, why in photos.rejected.items()}
     for index, photo in enumerate(photos.photos):
-        reason = lost.get(photo.name) or scenes.left_out.get(index, otherwise)
-        said[photo.name] = {"reason": reason}
-    for number, (scene, told) in enumerate(_told(scenes)):
-        seen = np.diff(np.searchsorted(np.sort(scene.obs_xy), scene.xy_start))
-        for row, (index, more) in enumerate(zip(scene.photos.tolist(), of_photos(scene, told), strict=True)):
-            said[photos[index].name] = {"component": number, "points": int(seen[row]), **more}
-    return dict(sorted(said.items()))
+        reason = lost.get(photo.name) or models.left_out.get(index, otherwise)
+        found[photo.name] = {"reason": reason}
+    for number, (model, report) in enumerate(_with_reports(models)):
+        seen = np.diff(np.searchsorted(np.sort(model.obs_xy), model.xy_start))
+        for row, (index, more) in enumerate(zip(model.photos.tolist(), photo_figures(model, report), strict=True)):
+            found[photos[index].name] = {"model": number, "points": int(seen[row]), **more}
+    return dict(sorted(found.items()))
 
 
 def stages(nodes: Mapping[str, NodeReport]) -> dict[str, dict[str, Any]]:
@@ -136,7 +168,7 @@ def stages(nodes: Mapping[str, NodeReport]) -> dict[str, dict[str, Any]]:
 
 
 def doubted_pairs(photos: Photos, doubts: Iterable[Doubts]) -> list[dict[str, Any]]:
-    """Verified pairs that were not believed, and why."""
+    """Verified pairs that mappers left out, and why."""
     return [
         {"photos": [photos[a].name, photos[b].name], "reason": reason}
         for each in doubts
@@ -145,7 +177,7 @@ def doubted_pairs(photos: Photos, doubts: Iterable[Doubts]) -> list[dict[str, An
 
 
 def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
-    """Items that gave nothing, by node and reason: there may be many pairs, so a few of each are named."""
+    """Items that failed, by node and reason: there may be many pairs, so a few of each are named."""
     alike: dict[tuple[str, str], list[Failure]] = {}
     for failure in failed:
         alike.setdefault((failure.node, failure.reason), []).append(failure)
@@ -156,36 +188,35 @@ def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
 
 
 def _doubts(run: Run) -> list[Doubts]:
-    """Of all nodes that give some."""
+    """The results of all nodes of that slot that have one."""
     there = [name for name, each in run.nodes.items() if each.plugin.startswith("doubts.") and not each.failed]
     return [run.value(name) for name in there]
 
 
-def _told(scenes: SparseModels) -> Iterable[tuple[SparseModel, RefinementReport | None]]:
-    """Components with their accounts, where there are any."""
-    return zip(scenes.models, scenes.reports or [None] * len(scenes.models), strict=True)
+def _with_reports(models: SparseModels) -> Iterable[tuple[SparseModel, RefinementReport | None]]:
+    """Models with their refinement reports, where there are any."""
+    return zip(models.models, models.reports or [None] * len(models.models), strict=True)
 
 
-def _component(scene: SparseModel) -> dict[str, Any]:
-    observations, points = len(scene.obs_xy), len(scene.points)
+def _figures(model: SparseModel) -> dict[str, Any]:
+    observations, points = len(model.obs_xy), len(model.points)
+    used = np.bincount(model.camera_of_photo, minlength=len(model.cameras)).tolist()
     return {
-        "photos": len(scene.photos),
+        "photos": len(model.photos),
         "points": points,
         "observations": observations,
         "mean_track_length": round(observations / points, 3) if points else None,
-        "mean_reprojection_px": round(float(scene.error_px.mean()), 4) if points else None,
+        "mean_reprojection_px": round(float(model.error_px.mean()), 4) if points else None,
         "cameras": [
-            {"model": c.model, "width": c.width, "height": c.height, "params": list(c.params), "photos": int(used)}
-            for c, used in zip(
-                scene.cameras, np.bincount(scene.camera_of_photo, minlength=len(scene.cameras)), strict=True
-            )
+            {"model": c.model, "width": c.width, "height": c.height, "params": list(c.params), "photos": count}
+            for c, count in zip(model.cameras, used, strict=True)
         ],
     }
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
-        return str(value)
+        return str(value.absolute())  # the settings may be read from another folder
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from difflib import get_close_matches
@@ -18,10 +18,16 @@ from .image_file import ADVICE, SUFFIXES, UnreadableImage, frames, open_image
 
 
 def scan(
-    folder: Path | str, *, include: Sequence[str] = (), exclude: Sequence[str] = (), masks: Path | str | None = None
+    folder: Path | str,
+    *,
+    names: Iterable[str] | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    masks: Path | str | None = None,
 ) -> Photos:
     """All photos at or below folder, sorted by name; hidden files and folders are passed over.
 
+    names: the files to read, by path below the folder; None: every file that looks like a photo.
     include, exclude: shell patterns. One with a slash is held against the whole name (`left/*`), one without against
     its last part (`*.png`). An empty include takes everything.
     masks: folder of masks named as the photos are, with `.png` appended (a/b.jpg.png) or as the suffix (a/b.png).
@@ -31,7 +37,7 @@ def scan(
     mask_root = None if masks is None else _folder(masks, "mask folder")
     names = [
         name
-        for name in sorted(_files(root, skip=mask_root))
+        for name in sorted(_files(root, skip=mask_root) if names is None else names)
         if (not include or _matches(name, include)) and not _matches(name, exclude)
     ]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

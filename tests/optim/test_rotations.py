@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy.spatial.transform import Rotation
 
 from unposed.optim.rotations import exp_so3, nearest_rotation, rotation_angle_deg, rotation_residuals_deg, skew

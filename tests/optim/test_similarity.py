@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from unposed.optim.rotations import nearest_rotation
 from unposed.optim.similarity import Similarity, direction_angle_deg, fit_similarity, flatness

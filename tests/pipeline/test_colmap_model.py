@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from unposed.pipeline.artifacts import Camera, Photo, Photos, SparseModel
 from unposed.pipeline.colmap_model import from_colmap, to_colmap, write_components

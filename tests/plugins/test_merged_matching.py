@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ matching:
 
 
 @pytest.mark.parametrize("preset", [STRICT_AND_LOOSE, TWO_EXTRACTORS], ids=["matchers", "extractors"])
-def test_a_whole_reconstruction(preset: str, yard: unposed.api.Any, tmp_path: Path) -> None:
+def test_a_whole_reconstruction(preset: str, yard: Any, tmp_path: Path) -> None:
     (tmp_path / "merged.yaml").write_text(preset)
     made = unposed.reconstruct(
         yard.images, tmp_path / "out", preset=tmp_path / "merged.yaml", cache=tmp_path / "cache", workers=1

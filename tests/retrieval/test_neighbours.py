@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from unposed.retrieval.neighbours import along_sequence, interleaved, metres, near_positions
 from unposed.retrieval.pairs import unique_pairs

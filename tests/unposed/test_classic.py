@@ -55,7 +55,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "-o", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert "chosen by auto" in printed
-    assert "20 of 20 placed" in printed
+    assert "registered 20 of 20 photos" in printed
     assert "measured against the true cameras" in printed
 
 
@@ -119,9 +119,9 @@ def test_two_scenes_in_one_folder_give_two_models(
 ) -> None:
     scene = photo_set("two_disjoint", 12, 480)
     made = unposed.reconstruct(scene.images, tmp_path / "out", cache=tmp_path / "cache")
-    assert len(made.scenes.models) == 2
+    assert len(made.sparse.models) == 2
     first, second = (
-        {made.photos[index].name[0] for index in component.photos.tolist()} for component in made.scenes.models
+        {made.photos[index].name[0] for index in component.photos.tolist()} for component in made.sparse.models
     )
     assert {*first, *second} == {"a", "b"}
     assert len(first) == len(second) == 1

@@ -36,7 +36,8 @@ def test_options_of_a_run_reach_the_command() -> None:
     assert arguments.settings == ["a.b=1", "c.d=x"]
     assert (arguments.device, arguments.workers, arguments.seed) == ("cuda:1", 3, 7)
     assert (arguments.include, arguments.exclude) == (["*.jpg"], ["bad*"])
-    assert (arguments.require, arguments.ram, arguments.vram) == (0.5, 3 * 2**29, None)
+    assert (arguments.require, arguments.ram_bytes) == (0.5, 3 * 2**29)
+    assert "vram_bytes" not in arguments
 
 
 @pytest.mark.parametrize("verb", VERBS)

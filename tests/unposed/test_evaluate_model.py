@@ -11,7 +11,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from unposed.evaluation import evaluate_model, match_names
+from unposed.evaluation import evaluate, match_names
 from unposed.optim.rotations import nearest_rotation
 from unposed.pipeline.errors import InputError
 from unposed.poses import read_poses
@@ -109,7 +109,7 @@ def test_agrees_with_the_independent_script(tmp_path: Path, units: str, unsigned
         command = [sys.executable, str(YARDSTICK), "--gt", str(gt), "--model", str(model), "--json"]
         answer = subprocess.run([*command, "--unsigned"] if unsigned else command, capture_output=True, check=True)
         theirs = json.loads(answer.stdout)
-        ours = evaluate_model(model, gt, unsigned).to_json()
+        ours = evaluate(model, gt, unsigned).to_json()
         compared = 0
         for key, value in theirs.items():
             if key in ours:
@@ -121,22 +121,22 @@ def test_agrees_with_the_independent_script(tmp_path: Path, units: str, unsigned
 
 def test_figures_of_a_perfect_model(gt: Path, tmp_path: Path) -> None:
     colmap_model(tmp_path / "sparse", ROTATIONS, CENTRES * 1.0, rows=list(range(N)), points=4)
-    verdict = evaluate_model(tmp_path, gt)
+    verdict = evaluate(tmp_path, gt)
     assert verdict.errors.registered == N
     assert verdict.ate_mm == pytest.approx(0, abs=1e-6)
-    assert verdict.structure is not None
-    assert verdict.structure.mean_track_length == N
-    assert verdict.structure.mean_reprojection_px == pytest.approx(1.75)
+    assert verdict.point_figures is not None
+    assert verdict.point_figures.mean_track_length == N
+    assert verdict.point_figures.mean_reprojection_px == pytest.approx(1.75)
     # Of 7 photos with true mean focal lengths 701 ... 707 the median is 704.
     assert verdict.errors.focal_error == pytest.approx(1 - 690.5 / 704)
     json.dumps(verdict.to_json(), allow_nan=False)
     text = dict(verdict.table())
-    assert text["photos placed"].startswith("7 of 7")
-    assert text["points"] == "4 seen 7.00 times each, reprojection 1.750 px"
+    assert text["registered"].startswith("7 of 7")
+    assert text["3D points"] == "4, mean track length 7.00, mean reprojection error 1.750 px"
 
 
 def test_the_component_with_most_known_photos_is_judged(gt: Path, tmp_path: Path) -> None:
-    verdict = evaluate_model(models(tmp_path)["sparse/1 of two"], gt)
+    verdict = evaluate(models(tmp_path)["sparse/1 of two"], gt)
     assert (verdict.model.name, verdict.models, verdict.errors.registered) == ("1", 2, 5)
     assert set(verdict.to_json()["photos"]) == {"001.jpg", "002.jpg", "004.jpg", "005.jpg", "006.jpg"}
 
@@ -144,7 +144,7 @@ def test_the_component_with_most_known_photos_is_judged(gt: Path, tmp_path: Path
 def test_a_colmap_model_or_transforms_may_be_the_truth(tmp_path: Path) -> None:
     rotation, centre = shaken(0.0)
     colmap_model(tmp_path / "truth", rotation, centre, rows=list(range(N)), points=0)
-    verdict = evaluate_model(write(tmp_path / "t.json", transforms(rotation, centre)), tmp_path / "truth")
+    verdict = evaluate(write(tmp_path / "t.json", transforms(rotation, centre)), tmp_path / "truth")
     assert verdict.errors.registered == N
     assert verdict.errors.auc[1] == pytest.approx(1.0, abs=1e-5)
     assert verdict.ate_mm is None
@@ -155,7 +155,7 @@ def test_text_models_are_read_too(gt: Path, tmp_path: Path) -> None:
     colmap_model(tmp_path / "bin", *shaken(0.01), rows=[0, 1, 2, 3], points=2)
     (tmp_path / "txt").mkdir()
     pycolmap.Reconstruction(tmp_path / "bin").write_text(tmp_path / "txt")
-    binary, text = (evaluate_model(tmp_path / kind, gt).to_json() for kind in ("bin", "txt"))
+    binary, text = (evaluate(tmp_path / kind, gt).to_json() for kind in ("bin", "txt"))
     assert text.pop("model") != binary.pop("model")
     assert text["ate_rmse"] == pytest.approx(binary["ate_rmse"])
     assert text["AUC"] == pytest.approx(binary["AUC"])
@@ -165,7 +165,7 @@ def test_photos_without_a_known_pose_do_not_count(tmp_path: Path) -> None:
     truth = ground_truth()
     truth["images"]["003.jpg"] = None
     truth["images"]["004.jpg"]["R_w2c"] = None
-    verdict = evaluate_model(write(tmp_path / "m.json", ground_truth()), write(tmp_path / "gt.json", truth))
+    verdict = evaluate(write(tmp_path / "m.json", ground_truth()), write(tmp_path / "gt.json", truth))
     assert verdict.errors.photos == N - 2
 
 
@@ -220,7 +220,7 @@ def with_value(data: dict[str, Any], key: str, value: object) -> dict[str, Any]:
 def test_malformed_json_is_one_line_that_names_the_file(tmp_path: Path, content: object, message: str) -> None:
     file = write(tmp_path / "bad.json", content)
     with pytest.raises(InputError) as raised:
-        evaluate_model(file, file)
+        evaluate(file, file)
     assert message in str(raised.value)
     assert "bad.json" in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -228,15 +228,15 @@ def test_malformed_json_is_one_line_that_names_the_file(tmp_path: Path, content:
 
 def test_missing_and_empty_folders(gt: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
-        evaluate_model(tmp_path / "nowhere", gt)
+        evaluate(tmp_path / "nowhere", gt)
     with pytest.raises(InputError, match=r"neither a COLMAP model .* nor a transforms\.json"):
-        evaluate_model(tmp_path, gt)
+        evaluate(tmp_path, gt)
 
 
 def test_a_model_of_other_photos_is_refused(gt: Path, tmp_path: Path) -> None:
     other = {f"other{name}": pose for name, pose in ground_truth()["images"].items()}
-    with pytest.raises(InputError, match="none of its photos is known"):
-        evaluate_model(write(tmp_path / "other.json", {"images": other}), gt)
+    with pytest.raises(InputError, match="none of its photos is in"):
+        evaluate(write(tmp_path / "other.json", {"images": other}), gt)
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty"])
@@ -246,7 +246,7 @@ def test_damaged_colmap_models(gt: Path, tmp_path: Path, damage: str) -> None:
     whole = file.read_bytes()
     file.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"\x07" * 64, "empty": b""}[damage])
     with pytest.raises(InputError, match="cannot be read as a COLMAP model"):
-        evaluate_model(tmp_path / "m", gt)
+        evaluate(tmp_path / "m", gt)
 
 
 def test_transforms_intrinsics_of_a_frame_go_before_common_ones(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_known_intrinsics_and_poses_are_kept(yard: PhotoSet, tmp_path: Path) -> 
     line += ["--intrinsics", str(yard.truth), "--poses", str(tmp_path / "some poses.json")]
     assert main(line) == 0
     made = unposed.load(tmp_path / "out", yard.images)
-    (scene,) = made.scenes.models
+    (scene,) = made.sparse.models
     assert len(scene.photos) == 12
     (camera,) = scene.cameras
     k = np.array(truth["images"][names[0]]["K"])

@@ -15,7 +15,7 @@ import pytest
 import unposed
 from unposed.cli import main
 from unposed.pipeline.errors import ConfigError, NoReconstruction
-from unposed.reconstruction import chosen_preset
+from unposed.run_setup import chosen_preset
 from unposed.synthetic.photos import PhotoSet
 
 PHOTOS = 4

@@ -12,10 +12,10 @@ from PIL import Image
 
 import unposed
 from unposed.cli import main
-from unposed.pair_table import PairFacts, PairTable
 from unposed.pipeline.artifacts import Photo, Photos
 from unposed.pipeline.errors import InputError, NoReconstruction
 from unposed.synthetic.photos import PhotoSet
+from unposed.view_graph.pair_table import PairFacts, PairTable
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_copies_have_no_baseline(album: Path, cache: Path) -> None:
 
 def test_copies_are_placed_where_the_original_is_and_told_of(album: Path, cache: Path) -> None:
     made = unposed.reconstruct(album, cache=cache)
-    (scene,) = made.scenes.models
+    (scene,) = made.sparse.models
     names = [made.photos[photo].name for photo in scene.photos]
     centres = np.stack([-pose[:, :3].T @ pose[:, 3] for pose in scene.cam_from_world])
     extent = np.linalg.norm(np.ptp(centres, axis=0))
@@ -76,7 +76,9 @@ def test_the_command(album: Path, cache: Path, tmp_path: Path, capsys: pytest.Ca
     printed = capsys.readouterr().out
     assert "0000.jpg" in printed.splitlines()[1] or "copy.jpg" in printed.splitlines()[1]
     assert "copies of one file, 2 in all" in printed
-    assert any(line.startswith("black.jpg") and line.endswith("joined with no other") for line in printed.splitlines())
+    assert any(
+        line.startswith("black.jpg") and line.endswith("connected with no other photo") for line in printed.splitlines()
+    )
     assert (tmp_path / "drawn" / "graph.png").is_file()
     assert main(["pairs", *options, "--why", "0000.jpg", "0001.jpg"]) == 0
     assert "matches verified, geometry: general" in capsys.readouterr().out
@@ -132,18 +134,21 @@ def test_why() -> None:
         PairFacts(("b", "d"), 0.05, False),
     )
     assert found.why("b", "a")[-1] == "80 of 90 matches verified, geometry: general"
-    assert "to a: the 3. most similar of 3" in found.why("a", "c")
+    assert "to a: rank 3 of 3 by similarity" in found.why("a", "c")
     assert found.why("a", "c")[-2:] == [
         "30 matches, but no geometry explains enough of them",
-        "joined by way of a - b - c",
+        "connected through a - b - c",
     ]
-    assert found.why("a", "d")[-2:] == ["not believed: its rotation is off", "nothing joins the two, by any way"]
+    assert found.why("a", "d")[-2:] == [
+        "doubted, so mappers leave it out: its rotation is off",
+        "not connected through other photos either",
+    ]
     assert "the scene graph leaves it out, so it was not matched" in found.why("d", "b")
-    assert found.why("c", "d")[0] == "not ranked: hardly alike"
+    assert found.why("c", "d")[0] == "not in the ranking: low similarity"
     assert [pair.verdict for pair in found.pairs[1:]] == [
         "no geometry",
         "planar",
-        "not believed: its rotation is off",
+        "doubted: its rotation is off",
         "not matched",
     ]
     with pytest.raises(InputError, match="two different photos"):
@@ -151,8 +156,8 @@ def test_why() -> None:
 
 
 def test_pictures_of_next_to_nothing(tmp_path: Path) -> None:
-    from unposed.pictures import graph_picture, similarity_picture
+    from unposed.view_graph.drawings import graph_drawing, similarity_drawing
 
     for empty in (table(names=""), table(names="ab")):
-        assert similarity_picture(empty).size[0] > 500
-        assert graph_picture(empty).size == (1000, 1000)
+        assert similarity_drawing(empty).size[0] > 500
+        assert graph_drawing(empty).size == (1000, 1000)

@@ -60,7 +60,7 @@ def reconstruct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
 
 def judged(made: Any, truth: Any) -> tuple[PoseErrors, float, float]:
     """Pose errors, trajectory error by the root mean square radius of the trajectory, mean error of focal lengths."""
-    (scene,) = made.scenes.models
+    (scene,) = made.sparse.models
     poses = np.full((truth.photos, 3, 4), np.nan)
     poses[scene.photos] = scene.cam_from_world
     centre = -np.einsum("nji,nj->ni", truth.cam_from_world[:, :, :3], truth.cam_from_world[:, :, 3])
@@ -97,7 +97,7 @@ def test_a_scene_of_another_seed(reconstruct: Callable[..., tuple[Any, Any]]) ->
     assert errors.relative_rotation_median_deg < 0.12
     assert position < 0.004
     assert focal_error < 0.004
-    assert made.scenes.warnings == ()
+    assert made.sparse.warnings == ()
 
 
 def test_noisy_predictions_and_pairs_that_are_confidently_wrong(reconstruct: Callable[..., tuple[Any, Any]]) -> None:
@@ -105,7 +105,7 @@ def test_noisy_predictions_and_pairs_that_are_confidently_wrong(reconstruct: Cal
     errors, _, _ = judged(made, truth)
     assert errors.registered == 14
     assert errors.relative_rotation_median_deg < 0.3
-    assert any("inconsistent" in warning for warning in made.scenes.warnings)
+    assert any("inconsistent" in warning for warning in made.sparse.warnings)
 
 
 @pytest.mark.parametrize("coarse", ["global", "colmap"])

@@ -61,9 +61,9 @@ def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path
     argv = ["reconstruct", str(folder), "-o", str(out), "--preset", toys, "--set", "fine.chunk=2", "--seed", "5"]
     assert main([*argv, "--set", "fine.at_most=4"]) == 0
     printed = capsys.readouterr().out
-    assert "4 of 6 placed" in printed
+    assert "registered 4 of 6" in printed
     assert "text.jpg: not read" in printed
-    assert "2 that nothing connects, with 2, 2 photos" in printed
+    assert "2 disconnected models (2 and 2 photos)" in printed
 
     assert sorted(entry.name for entry in out.iterdir() if not entry.name.startswith(".")) == [
         "run.log",
@@ -78,8 +78,8 @@ def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path
     assert (said["total"], said["registered"], said["seed"]) == (6, 4, 5)
     assert said["settings"]["fine"] == {"use": "fine.toy", "chunk": 2, "at_most": 4}
     assert said["photos"]["a b.png"].pop("error_px") > 0
-    assert said["photos"]["a b.png"] == {"component": 0, "points": 5}
-    assert said["photos"]["e.png"]["component"] == 1
+    assert said["photos"]["a b.png"] == {"model": 0, "points": 5}
+    assert said["photos"]["e.png"]["model"] == 1
     assert said["photos"]["ü/c.png"] == {"reason": "the toy is full"}
     assert said["models"][0] == {
         "model": "sparse/0",
@@ -111,8 +111,8 @@ def test_many_troubles_are_told_in_few_lines(toys: str, photos: Photos, tmp_path
     reasons = {f"{number}.jpg": {"reason": f"reason {number}"} for number in range(9)}
     facts = {**made.summary, "warnings": [f"note {number}" for number in range(8)], "photos": reasons}
     rows = reconstruction_rows(facts, Path("out"), "classic")
-    assert [text for label, text in rows if label == "note"][4:] == ["note 4", "3 notes more in summary.json"]
-    left_out = [text for label, text in rows if label == "left out"]
+    assert [text for label, text in rows if label == "warning"][4:] == ["note 4", "3 warnings more in summary.json"]
+    left_out = [text for label, text in rows if label == "not registered"]
     assert left_out[4:] == ["1 photo: reason 4", "4 photos for other reasons, see summary.json"]
 
 
@@ -139,7 +139,7 @@ def test_without_a_folder_nothing_is_written(toys: str, photos: Photos, tmp_path
     folder = photos("a.png", "b.png")
     before = set(tmp_path.rglob("*"))
     made = unposed.reconstruct(folder, preset=toys, cache=tmp_path / "elsewhere")
-    assert len(made.scenes.models[0].photos) == 2
+    assert len(made.sparse.models[0].photos) == 2
     assert {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before} == {"elsewhere"}
 
 
@@ -161,8 +161,8 @@ def test_load_and_export(toys: str, photos: Photos, tmp_path: Path, capsys: Capt
     folder, out = photos("a.png", "b.png", "c.png"), tmp_path / "out"
     made = unposed.reconstruct(folder, out, preset=toys, settings=["fine.at_most=2"])
     again = unposed.load(out)
-    assert again.scenes.left_out == {2: "the toy is full"}
-    assert (again.scenes.models[0].points == made.scenes.models[0].points).all()
+    assert again.sparse.left_out == {2: "the toy is full"}
+    assert (again.sparse.models[0].points == made.sparse.models[0].points).all()
 
     assert main(["export", str(out), "--to", "names", "-o", str(tmp_path / "names")]) == 0
     assert (tmp_path / "names" / "names.txt").read_text() == "a.png\nb.png"
@@ -276,7 +276,7 @@ def test_a_disk_that_fills_up_spoils_nothing(
         sparse.mkdir()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("unposed.reconstruction.write_components", full)
+    monkeypatch.setattr("unposed.runs.write_components", full)
     assert "cannot be written (No space left on device); run again" in complaint(capsys, *run, 2)
     assert summary(out)["seed"] == 1
     assert pycolmap.Reconstruction(out / "sparse" / "0").num_images() == 2
@@ -297,7 +297,7 @@ def test_nothing_placed(toys: str, photos: Photos, tmp_path: Path, capsys: Captu
     run = ["reconstruct", folder, "-o", out, "--preset", toys]
     assert main([str(arg) for arg in run]) == 0
     capsys.readouterr()
-    assert "none of the 2 photos could be placed" in complaint(capsys, *run, "--set", "fine.at_most=0", code=3)
+    assert "none of the 2 photos could be registered" in complaint(capsys, *run, "--set", "fine.at_most=0", code=3)
     assert summary(out)["registered"] == 0
     assert not (out / "sparse").exists()
 
@@ -319,7 +319,7 @@ def test_too_few_placed(toys: str, photos: Photos, tmp_path: Path, capsys: Captu
     run = ["reconstruct", folder, "-o", out, "--preset", toys, "--set", "fine.at_most=3", "--require"]
     assert main([str(arg) for arg in [*run, "0.75"]]) == 0
     capsys.readouterr()
-    assert "only 3 of 4 photos were placed, 80% are required" in complaint(capsys, *run, "0.8", code=3)
+    assert "registered only 3 of 4 photos, 80% are required" in complaint(capsys, *run, "0.8", code=3)
     assert (out / "sparse" / "0").is_dir()
     with pytest.raises(NoReconstruction):
         unposed.reconstruct(folder, preset=toys, settings={"fine.at_most": 3}, require=1.0)

@@ -14,11 +14,11 @@ from PIL import Image
 
 import unposed
 from unposed.cli import main
-from unposed.photo_pair import Pair
 from unposed.pipeline.artifacts import DepthGrid, PairMatches
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
 from unposed.synthetic.photos import PhotoSet
-from unposed.two_photos import _pair
+from unposed.two_view.pair import Pair
+from unposed.two_view.pairwise import _pair
 
 
 def angle_deg(a: NDArray[Any], b: NDArray[Any]) -> float:

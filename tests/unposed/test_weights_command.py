@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unposed import api
+from unposed import installed
 from unposed.cli import main
 from unposed.pipeline.errors import UnposedError
 from unposed.pipeline.weights import download
@@ -71,11 +71,11 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_in_python() -> None:
     heard: list[int] = []
     with pytest.raises(UnposedError, match="accept it"):
-        api.get_weights("xfeat")
-    weights: Weights = api.accept_weights("xfeat")
-    path = api.get_weights("xfeat", lambda done, total: heard.append(done))
+        installed.get_weights("xfeat")
+    weights: Weights = installed.accept_weights("xfeat")
+    path = installed.get_weights("xfeat", lambda done, total: heard.append(done))
     assert path.name == weights.file and heard == [3]
-    assert (weights, path) in api.list_weights()
+    assert (weights, path) in installed.list_weights()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.bundle import adjust as adjustment
-from unposed.optim.bundle import normal_equations, observation_order
+from unposed.optim.bundle import adjust as adjustment, normal_equations, observation_order
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARED, Loss, barron
 from unposed.optim.bundle.pose_priors import no_pose_priors

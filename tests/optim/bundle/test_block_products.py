@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from unposed.optim.bundle import block_products
 from unposed.optim.bundle.block_products import CovisiblePairs, integer_lexsort, pairs_between, pairs_within

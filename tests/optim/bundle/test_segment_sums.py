@@ -1,8 +1,7 @@
 """Segment sums against numpy's add.at."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from unposed.optim.bundle.segment_sums import segment_matrix, segment_sums
 

@@ -8,8 +8,7 @@ from itertools import product
 import networkx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from unposed.optim.doppelgangers.duplicates import is_duplicate
 from unposed.optim.doppelgangers.edges import RelativeRotations, effective_resistance_weights

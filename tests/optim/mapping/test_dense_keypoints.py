@@ -1,8 +1,7 @@
 """Key points out of plain positions: stars, no photo twice, no match lost."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from unposed.optim.mapping.dense_keypoints import DenseKeypoints, dense_keypoints
 from unposed.optim.mapping.tracks import establish_tracks

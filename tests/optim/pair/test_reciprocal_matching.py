@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unposed.optim.pair.reciprocal_matching import (
     MutualSearch,
     PixelMatches,
+    _neighbours_on_device as neighbours_on_device,
     basins,
     confirmed,
     merge_matches,
@@ -22,7 +23,6 @@ from unposed.optim.pair.reciprocal_matching import (
     reciprocal_matches,
     seed_grid,
 )
-from unposed.optim.pair.reciprocal_matching import _neighbours_on_device as neighbours_on_device
 
 Arrays = dict[str, NDArray[Any]]
 SIZE_A, SIZE_B = (48, 64), (40, 56)

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from unposed.optim.pair.epipolar import sampson_errors
 from unposed.optim.pair.pure_rotation import rotation_from_homography

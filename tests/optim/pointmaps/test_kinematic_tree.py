@@ -6,8 +6,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from unposed.optim.pointmaps.kinematic_tree import Method, kinematic_tree
 

@@ -1,4 +1,4 @@
-"""What summary.json says of residuals and adjustments."""
+"""What summary.json says of residuals and refinement."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unposed.pipeline.artifacts import Camera, Photo, Photos, RefinementReport, SparseModel
-from unposed.refinement_report import account, of_photos
+from unposed.refinement_report import photo_figures, report_figures
 
 PHOTOS = Photos(tuple(Photo(name, Path(), name, 100, 80) for name in ("a.jpg", "b.jpg", "c.jpg")), {})
 
@@ -33,7 +33,7 @@ def scene() -> SparseModel:
     )
 
 
-def told(**more: object) -> RefinementReport:
+def report(**more: object) -> RefinementReport:
     return RefinementReport(
         costs=((2.0, 1.0), (1.5,)),
         pairs=np.array([[0, 2]], np.int32),
@@ -45,16 +45,16 @@ def told(**more: object) -> RefinementReport:
     )
 
 
-def test_residuals_of_photos() -> None:
-    first, second = of_photos(scene(), None)
+def test_residuals_photo_figures() -> None:
+    first, second = photo_figures(scene(), None)
     assert first == {"error_px": pytest.approx(np.sqrt((3**2 + 4**2) / 2), rel=1e-3)}
     assert second == {"error_px": 0.0}
-    with_sigma = of_photos(scene(), told(sigma_deg=np.array([0.1, np.nan])))
+    with_sigma = photo_figures(scene(), report(sigma_deg=np.array([0.1, np.nan])))
     assert [each["sigma_deg"] for each in with_sigma] == [0.1, None]
 
 
-def test_an_account_is_plain_json() -> None:
-    said = account(PHOTOS, told(free_gauge=7, condition=123456.0))
+def test_a_report_is_plain_json() -> None:
+    said = report_figures(PHOTOS, report(free_gauge=7, condition=123456.0))
     assert json.loads(json.dumps(said, allow_nan=False)) == {
         "costs": [[2.0, 1.0], [1.5]],
         "removed": {"matches off their epipolar lines": 7},
@@ -62,4 +62,4 @@ def test_an_account_is_plain_json() -> None:
         "condition": 123500.0,
         "pairs": [["a.jpg", "c.jpg", 7, 0, None]],
     }
-    assert account(PHOTOS, told())["condition"] is None
+    assert report_figures(PHOTOS, report())["condition"] is None

@@ -1,12 +1,4 @@
-"""What unposed can do, as functions: one per command of the command line.
-
-    import unposed
-    scene = unposed.reconstruct("photos/", "result/")
-    scene.export("ply", "points/")
-
-Nothing here prints, and nothing is remembered between calls but what lies in the cache folder. The functions are
-there as `unposed.reconstruct` and so on, too, without the cost of loading them beforehand.
-"""
+"""Plugins, presets, published weights and stored results that are on this machine."""
 
 from __future__ import annotations
 
@@ -23,74 +15,21 @@ from unposed.pipeline.store.store import Store, default_folder
 from unposed.pipeline.weights import download
 from unposed.pipeline.weights.catalogue import CATALOGUE, Weights, entry
 from unposed.pipeline.weights.files import find_weights
-from unposed.synthetic.sample import sample_folder
 
-from .diagnosis import Diagnosis, diagnose
-from .evaluation import Evaluation, evaluate_model
-from .pair_choice import pairs
-from .pair_table import PairFacts, PairTable
-from .photo_pair import Pair
 from .plugin_template import write_plugin
-from .reconstruction import Reconstruction, load, reconstruct
-from .two_photos import pairwise
-
-__all__ = [
-    "Diagnosis",
-    "Evaluation",
-    "Pair",
-    "PairFacts",
-    "PairTable",
-    "Plugin",
-    "Reconstruction",
-    "Weights",
-    "accept_weights",
-    "demo",
-    "doctor",
-    "evaluate",
-    "export",
-    "get_weights",
-    "list_plugins",
-    "list_presets",
-    "list_weights",
-    "load",
-    "new_plugin",
-    "open_cache",
-    "pairs",
-    "pairwise",
-    "reconstruct",
-    "show_plugin",
-    "show_preset",
-]
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin, looked into: what it says of itself and what it can be told."""
+    """A plugin with its documentation and options."""
 
     info: PluginInfo
     about: str
     options: tuple[Option, ...]
 
 
-def export(out: str | Path, to: str, folder: str | Path, photos: str | Path | None = None) -> None:
-    """Write the finished reconstruction in `out` for another program; `to` is an export plugin."""
-    load(out, photos).export(to, folder)
-
-
-def evaluate(model: str | Path, gt: str | Path) -> Evaluation:
-    """Measure a model (OUT of reconstruct, a COLMAP folder or transforms.json) against known camera poses."""
-    return evaluate_model(Path(model), Path(gt))
-
-
-def demo(out: str | Path = "unposed-demo", **how: Any) -> tuple[Reconstruction, Evaluation]:
-    """Reconstruct the sample that comes along and measure the result; `how` are options of reconstruct."""
-    sample = sample_folder()
-    made = reconstruct(sample, out, **how)
-    return made, evaluate(out, sample / "gt.json")
-
-
 def list_plugins() -> list[PluginInfo]:
-    """Every plugin that is installed, ours and others', sound or not; none of them is imported."""
+    """Every installed plugin, ours and others', usable or not; none of them is imported."""
     return Registry().available()
 
 
@@ -111,7 +50,7 @@ def show_plugin(name: str) -> Plugin:
 
 
 def new_plugin(folder: str | Path) -> list[Path]:
-    """Begin a plugin distribution of one's own in a new folder; gives the files written."""
+    """Write the start of a plugin distribution to a new folder; gives the files written."""
     return write_plugin(Path(folder))
 
 
@@ -146,8 +85,3 @@ def get_weights(name: str, watch: download.Watcher = lambda done, total: None) -
 def open_cache(folder: str | Path | None = None) -> Store:
     """The store of results in a folder, or in the user's cache folder: to list, prune or verify."""
     return Store(default_folder() if folder is None else Path(folder))
-
-
-def doctor(cache: str | Path | None = None) -> Diagnosis:
-    """What this machine has, and what is amiss with it."""
-    return diagnose(default_folder() if cache is None else Path(cache))

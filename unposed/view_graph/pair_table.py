@@ -1,4 +1,4 @@
-"""What is known of every pair of photos, and why two are joined or not."""
+"""Figures of every pair of photos, and why two of them are connected or not."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from unposed.pipeline.errors import InputError
 
 @dataclass(frozen=True)
 class PairFacts:
-    """What is known of two photos."""
+    """Similarity, matches and two-view geometry of a pair."""
 
     photos: tuple[str, str]
     similarity: float | None
-    """As the ranking has it; None: it is not in the ranking."""
+    """From the ranking; None: the pair is not in it."""
     chosen: bool
-    """Whether the scene graph has it, so that it was matched."""
+    """Whether the pair is in the scene graph, so that it was matched."""
     matches: int = 0
     verified: int = 0
-    """Matches that one geometry explains."""
+    """Matches that the two-view geometry explains."""
     kind: str = "none"
     """general, planar, rotation, or none: no geometry."""
     doubt: str = ""
-    """Why the pair is not believed all the same."""
+    """Why mappers leave the pair out although it is verified."""
 
     @property
     def verdict(self) -> str:
@@ -34,7 +34,7 @@ class PairFacts:
         if not self.chosen:
             return "not matched"
         if self.doubt:
-            return f"not believed: {self.doubt}"
+            return f"doubted: {self.doubt}"
         return "no geometry" if self.kind == "none" else self.kind
 
 
@@ -57,7 +57,7 @@ class PairTable:
         }
 
     def between(self, a: str, b: str) -> PairFacts:
-        """The facts of two photos, in whichever order."""
+        """The facts of two photos, in either order."""
         names = {photo.name for photo in self.photos.photos}
         for name in (a, b):
             if name not in names:
@@ -68,13 +68,14 @@ class PairTable:
         return next((pair for pair in self.pairs if pair.photos == both), PairFacts(both, None, False))
 
     def why(self, a: str, b: str) -> list[str]:
-        """Why two photos are joined or not, line by line."""
+        """Why two photos are connected or not, line by line."""
         pair = self.between(a, b)
-        lines = [f"similarity {pair.similarity:.4f}"] if pair.similarity is not None else ["not ranked: hardly alike"]
+        lines = ["not in the ranking: low similarity"]
         if pair.similarity is not None:
-            lines += [f"to {name}: {self._place(name, pair)}" for name in pair.photos]
+            lines = [f"similarity {pair.similarity:.4f}"]
+            lines += [f"to {name}: {self._rank(name, pair)}" for name in pair.photos]
         if any({a, b} <= set(names) for names in self.same_file):
-            lines.append("copies of one file: a pair without a baseline, which says nothing of depth")
+            lines.append("copies of one file: a pair without a baseline has no depth")
         if not pair.chosen:
             lines.append("the scene graph leaves it out, so it was not matched")
         elif pair.kind == "none":
@@ -82,18 +83,20 @@ class PairTable:
         else:
             lines.append(f"{pair.verified} of {pair.matches} matches verified, geometry: {pair.kind}")
         if pair.doubt:
-            lines.append(f"not believed: {pair.doubt}")
+            lines.append(f"doubted, so mappers leave it out: {pair.doubt}")
         if pair.kind == "none" or pair.doubt:
-            way = self._way(*pair.photos)
-            lines.append(f"joined by way of {' - '.join(way)}" if way else "nothing joins the two, by any way")
+            chain = self._chain(*pair.photos)
+            lines.append(
+                f"connected through {' - '.join(chain)}" if chain else "not connected through other photos either"
+            )
         return lines
 
-    def _place(self, name: str, pair: PairFacts) -> str:
+    def _rank(self, name: str, pair: PairFacts) -> str:
         own = [each for each in self.pairs if name in each.photos and each.similarity is not None]
         better = sum((each.similarity or 0.0) > (pair.similarity or 0.0) for each in own)
-        return f"the {better + 1}. most similar of {len(own)}"
+        return f"rank {better + 1} of {len(own)} by similarity"
 
-    def _way(self, a: str, b: str) -> list[str]:
+    def _chain(self, a: str, b: str) -> list[str]:
         """The shortest chain of verified pairs."""
         partners: dict[str, list[str]] = {}
         for pair in self.pairs:
@@ -106,7 +109,7 @@ class PairTable:
                 if other not in before:
                     before[other] = photo
                     queue.append(other)
-        way = [b] if b in before else []
-        while way and way[-1] != a:
-            way.append(before[way[-1]])
-        return way[::-1]
+        chain = [b] if b in before else []
+        while chain and chain[-1] != a:
+            chain.append(before[chain[-1]])
+        return chain[::-1]

@@ -1,4 +1,4 @@
-"""What is written of two photos: facts, a picture of the matches, coloured points, depth."""
+"""The files of two photos: figures, a drawing of the matches, coloured points, depth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unposed.pipeline.artifacts import SparseModel, SparseModels
 from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.registry import Registry
 
-from .photo_pair import Pair
+from .pair import Pair
 
 PICTURE_SIDE_PX = 800
 LINES = 200

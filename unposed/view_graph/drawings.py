@@ -1,4 +1,4 @@
-"""Pictures of a collection: how alike its photos are, and which of them belong together."""
+"""Drawings of a collection: its similarity matrix and its view graph."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MOST_THUMBNAILS = 150
 
 PAPER, INK = (250, 249, 246), (40, 44, 52)
 VERIFIED, FLAT, DOUBTED, FAILED = (38, 110, 166), (122, 172, 208), (205, 61, 48), (226, 222, 214)
-"""Colours of pairs: general geometry; planar, or turned on the spot; not believed; matched in vain."""
+"""Colours of pairs: general geometry; planar or pure rotation; doubted; matched without geometry."""
 
 
-def similarity_picture(table: PairTable) -> Image.Image:
+def similarity_drawing(table: PairTable) -> Image.Image:
     """A matrix, photo by photo in the order of their names: above the diagonal the similarity by the ranking, dark
     being alike, below it the verified matches."""
     index = {photo.name: row for row, photo in enumerate(table.photos.photos)}
@@ -47,9 +47,9 @@ def similarity_picture(table: PairTable) -> Image.Image:
     return picture
 
 
-def graph_picture(table: PairTable) -> Image.Image:
+def graph_drawing(table: PairTable) -> Image.Image:
     """The photos, near to those they share most with, and the pairs that were matched: blue ones verified, the thicker
-    the more matches, pale ones flat; red ones not believed; grey ones matched in vain."""
+    the more matches, pale ones planar; red ones doubted; grey ones matched without geometry."""
     side = 2 * SIDE
     picture = Image.new("RGB", (side, side), PAPER)
     draw = ImageDraw.Draw(picture)

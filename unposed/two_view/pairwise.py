@@ -1,16 +1,13 @@
-"""Two photos: their matches, how one camera stands to the other, and the points that both show.
+"""Two photos: their matches, the relative pose of their cameras, and the points that both show.
 
 The matcher and the verification of a preset, on two photos without a ranking or a mapper.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,22 +21,21 @@ from unposed.optim.pointmaps.pair_triangulation import (
     triangulate_pair,
 )
 from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Photos, TwoViewGeometry
-from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
 from unposed.pipeline.graph import Graph, Node, build_graph
-from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.ports import read_ports
 from unposed.pipeline.presets import apply_settings, read_preset
-from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.resources import machine
-from unposed.pipeline.store.store import Store, default_folder
+from unposed.pipeline.store.store import Store
 
-from .output import claimed, publish
+from ..options import DEFAULTS, RunChanges, RunOptions, Settings
+from ..output import claimed, publish
+from ..photo_sources import two_photos
+from ..run_log import RunLog
+from ..run_setup import chosen_preset, setting_lines, workplace
+from .pair import Pair
 from .pair_files import write_pair
-from .photo_pair import Pair
-from .reconstruction import chosen_executor, chosen_preset
 
 Array = NDArray[np.float64]
 
@@ -53,48 +49,41 @@ SURE = 0.5
 
 
 def pairwise(
-    photo_a: str | Path,
-    photo_b: str | Path,
+    photo_a: str | Path | Bytes,
+    photo_b: str | Path | Bytes,
     out: str | Path | None = None,
     *,
     preset: str | Path = "auto",
-    settings: Iterable[str] | Mapping[str, Any] = (),
-    seed: int = 0,
-    device: str = "auto",
-    executor: str = "local",
-    workers: int | None = None,
-    ram_bytes: int | None = None,
-    vram_bytes: int | None = None,
-    cache: str | Path | None = None,
-    progress: Progress | None = None,
+    settings: Settings = (),
+    options: RunOptions = DEFAULTS,
+    **changes: Unpack[RunChanges],
 ) -> Pair:
-    """Match two photos and find how their cameras stand to each other; the options are those of `reconstruct`.
+    """Match two photos and estimate the relative pose of their cameras.
 
-    `out`, if given, receives pair.json, matches.jpg, points.ply, and depth-a.npz and depth-b.npz from matchers that
-    predict depth. Raises NoReconstruction if no geometry explains the matches (what was found is written all the same).
+    photo_a, photo_b: files, or images (height, width, 3) uint8 RGB.
+    out: folder that receives pair.json, matches.jpg, points.ply, and depth-a.npz and depth-b.npz from matchers that
+    predict depth.
+    The other options are those of `reconstruct`. Raises NoReconstruction if no geometry explains the matches (what was
+    found is written all the same).
     """
-    lines = [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
-    resources, workplace = machine(device, workers, ram_bytes, vram_bytes), chosen_executor(executor)
-    graph = _graph(chosen_preset(preset, resources.device), lines)
-    photos = single_photos(photo_a, photo_b)
-    if photos[0].content == photos[1].content:
-        raise InputError(f"{photo_a} and {photo_b} are the same photo")
-    with (
-        closing(progress or Quiet()) as shown,
-        Store(default_folder() if cache is None else Path(cache), report=shown.note) as store,
-    ):
-        done = run(graph, photos, store, workplace, resources, shown, seed)
-        if failures := done.failures:
-            raise NoReconstruction(f"{' and '.join(failures[0].photos)}: {failures[0].reason}")
-        found = _pair(photos, done.value("matching")[0, 1], done.value("verification")[0, 1], seed)
+    with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
+        graph = _graph(chosen_preset(preset, place.resources.device), setting_lines(settings))
+        photos = two_photos(photo_a, photo_b, place.cache)
+        names = " and ".join(photo.name for photo in photos.photos)
+        if photos[0].content == photos[1].content:
+            raise InputError(f"{names} are the same photo")
+        with Store(place.cache, report=log.note) as store:
+            done = place.run(graph, photos, store, log)
+            if failures := done.failures:
+                raise NoReconstruction(f"{' and '.join(failures[0].photos)}: {failures[0].reason}")
+            found = _pair(photos, done.value("matching")[0, 1], done.value("verification")[0, 1], place.options.seed)
     if out is not None:
         out = Path(out)
         with claimed(out) as new:
             write_pair(found, new)
             publish(new, out)
     if found.geometry.kind == "none":
-        matches = len(found.matches.weight)
-        raise NoReconstruction(f"no geometry explains the {matches} matches of {photo_a} and {photo_b}")
+        raise NoReconstruction(f"no geometry explains the {len(found.matches.weight)} matches of {names}")
     return found
 
 

@@ -1,71 +1,63 @@
-"""Which photos a preset takes to see the same thing, pair by pair, without reconstructing anything."""
+"""The pairs of a collection as a preset ranks, matches and verifies them, without reconstructing anything."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from unposed.pipeline.artifacts import Doubts, Photos, Ranking, SceneGraph, TwoViewGeometry
-from unposed.pipeline.engine import Run, run
+from unposed.pipeline.engine import Run
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import Graph
-from unposed.pipeline.images.photos import scan
 from unposed.pipeline.ports import fits
-from unposed.pipeline.progress import Progress, Quiet
-from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Grain
-from unposed.pipeline.store.store import Store, default_folder
+from unposed.pipeline.store.store import Store
 
+from ..options import DEFAULTS, RunChanges, RunOptions, Settings
+from ..photo_sources import PhotoSource, collect
+from ..run_log import RunLog
+from ..run_setup import checked_graph, chosen_preset, workplace
 from .pair_table import PairFacts, PairTable
-from .reconstruction import checked_graph, chosen_executor, chosen_preset
 
 STEPS = (Ranking, SceneGraph, TwoViewGeometry, Doubts)
-"""What is asked of the preset."""
+"""What the preset is asked to compute."""
 
 
 def pairs(
-    photos: str | Path,
+    photos: PhotoSource,
     out: str | Path | None = None,
     *,
     preset: str | Path = "auto",
-    settings: Iterable[str] | Mapping[str, Any] = (),
+    settings: Settings = (),
     masks: str | Path | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    seed: int = 0,
-    device: str = "auto",
-    executor: str = "local",
-    workers: int | None = None,
-    ram_bytes: int | None = None,
-    vram_bytes: int | None = None,
-    cache: str | Path | None = None,
-    progress: Progress | None = None,
+    options: RunOptions = DEFAULTS,
+    **changes: Unpack[RunChanges],
 ) -> PairTable:
-    """Rank, match and verify the photos in a folder as `reconstruct` with this preset would.
+    """Rank, match and verify photos as `reconstruct` with this preset would, and list their pairs.
 
-    With `out`, similarity.png and graph.png are drawn there, a matrix and the verified scene graph. What is computed
-    here need not be computed again by `reconstruct`.
+    out: folder that receives similarity.png and graph.png, the similarity matrix and the view graph.
+    The other options are those of `reconstruct`, which need not compute again what is computed here.
     """
-    resources, workplace = machine(device, workers, ram_bytes, vram_bytes), chosen_executor(executor)
-    with closing(progress or Quiet()) as shown:
-        graph = checked_graph(chosen_preset(preset, resources.device), settings)
+    with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
+        graph = checked_graph(chosen_preset(preset, place.resources.device), settings)
         wanted = tuple(node for node in (_last(graph, kind) for kind in STEPS) if node)
-        found = scan(photos, include=include, exclude=exclude, masks=masks)
-        with Store(default_folder() if cache is None else Path(cache), report=shown.note) as store:
-            done = run(replace(graph, outputs=wanted), found, store, workplace, resources, shown, seed)
+        found, _ = collect(photos, place.cache, include=include, exclude=exclude, masks=masks)
+        with Store(place.cache, report=log.note) as store:
+            done = place.run(replace(graph, outputs=wanted), found, store, log)
             table = PairTable(found, _facts(graph, found, done), _copies(found))
     if out is not None:
-        from .pictures import graph_picture, similarity_picture
+        from .drawings import graph_drawing, similarity_drawing
 
         try:
             Path(out).mkdir(parents=True, exist_ok=True)
-            similarity_picture(table).save(Path(out) / "similarity.png")
-            graph_picture(table).save(Path(out) / "graph.png")
+            similarity_drawing(table).save(Path(out) / "similarity.png")
+            graph_drawing(table).save(Path(out) / "graph.png")
         except OSError as error:
             raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
     return table

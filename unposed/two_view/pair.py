@@ -1,4 +1,4 @@
-"""What two photos tell together."""
+"""Matches, two-view geometry, points and depth of two photos."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from unposed.pipeline.artifacts import Bytes, DepthGrid, Floats, PairMatches, Ph
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """What two photos tell together. Photo a is where the world's axes are."""
+    """Matches, two-view geometry, points and depth of two photos. The frame of camera a is the world."""
 
     photos: Photos
     matches: PairMatches
     geometry: TwoViewGeometry
     """How the matches were verified."""
     b_from_a: Floats
-    """(3, 4): where a stands to b, the baseline being one; zero if the camera only turned."""
+    """(3, 4) relative pose, with a baseline of length one, or zero if the camera only rotated."""
     focals_px: Floats
     """(2,): of the matcher where it predicts them, else those under which the matches were verified."""
     points: Floats

@@ -1,0 +1,124 @@
+"""Every option of the command line, once: the Python parameter it sets, its flags, how its text is read, and its help.
+
+An option that is not given is not passed on, so that defaults stand in the Python signatures alone. Only the standard
+library is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .options import DEFAULTS
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option of the command line that sets a Python parameter."""
+
+    help: str
+    metavar: str | tuple[str, ...] | None = None
+    read: Callable[[str], Any] = str
+    choices: Sequence[str] | None = None
+    repeated: bool = False
+    switch: bool = False
+    names: tuple[str, ...] = ()
+    """Empty: two dashes and the parameter's name."""
+
+
+def whole_above_zero(text: str) -> int:
+    """1, 2, ..."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
+def device(text: str) -> str:
+    """auto, cpu, cuda or cuda:i."""
+    kind, colon, index = text.partition(":")
+    if kind in ("auto", "cpu", "cuda") and (not colon or (kind == "cuda" and index.isdecimal())):
+        return text
+    raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:1, got {text!r}")
+
+
+def size_bytes(text: str) -> int:
+    """A size such as 8G, 500 MB or a plain number of bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected a size such as 8G or 500M, got {text!r}")
+    number, unit = match.groups()
+    return int(float(number) * 1024 ** " KMGT".index(unit.upper() or " "))
+
+
+FLAGS: dict[str, Flag] = {
+    "preset": Flag("see unposed presets (default: auto)", "NAME|FILE"),
+    "settings": Flag("change one setting; NODE=null drops the node", "NODE.KEY=VALUE", repeated=True, names=("--set",)),
+    "cameras": Flag("which photos share one camera", choices=("auto", "single", "folder", "image")),
+    "intrinsics": Flag("known intrinsics: JSON or COLMAP's cameras.txt", "FILE", Path),
+    "poses": Flag("known poses, JSON; they set frame and scale", "FILE", Path),
+    "masks": Flag("masks named like the photos; black hides", "DIR", Path),
+    "include": Flag("only photos whose name matches", "GLOB", repeated=True),
+    "exclude": Flag("no photos whose name matches", "GLOB", repeated=True),
+    "require": Flag("exit 3 if a smaller share of the photos is registered", "FRACTION", fraction),
+    "device": Flag(f"default: {DEFAULTS.device}", "auto|cpu|cuda[:i]", device),
+    "executor": Flag(f"plugin that spreads the work (default: {DEFAULTS.executor})", "NAME"),
+    "workers": Flag("items computed at once (default: one per core)", "N", whole_above_zero),
+    "seed": Flag(f"start of every random choice (default: {DEFAULTS.seed})", "N", int),
+    "cache": Flag("folder of stored results (default: the user's)", "DIR", Path),
+    "ram_bytes": Flag("memory to stay within, e.g. 8G (default: what is free)", "SIZE", size_bytes, names=("--ram",)),
+    "vram_bytes": Flag("the same on the GPU", "SIZE", size_bytes, names=("--vram",)),
+    "to": Flag("an export plugin, see unposed plugins", "FORMAT"),
+    "photos_folder": Flag("where the photos are now, if they have moved", "DIR", Path, names=("--photos",)),
+    "options": Flag("an option of the format", "KEY=VALUE", repeated=True, names=("--set",)),
+    "gt": Flag("gt.json, a COLMAP folder, or transforms.json", "GT", Path),
+    "keep": Flag("prune: the least recently used go until this is left", "SIZE", size_bytes),
+    "unused": Flag("prune: what no run has used for so many days", "DAYS", whole_above_zero),
+    "stage": Flag("prune: results of this stage only, all of them unless limited", "SLOT.PLUGIN"),
+    "accept": Flag("get: the licence is known and accepted", switch=True),
+    "why": Flag("say why two photos are connected or not", ("A", "B")),
+    "quiet": Flag("no progress, only the result", switch=True),
+    "json": Flag("print the result as JSON", switch=True),
+}
+"""By Python parameter; those from `to` on are the command line's own."""
+
+RUN = (
+    *("preset", "settings", "device", "executor", "workers", "seed", "cache", "ram_bytes", "vram_bytes"),
+    *("quiet", "json"),
+)
+"""Options of a run, whatever the photos are."""
+
+
+def add_flags(parser: argparse.ArgumentParser, *parameters: str, required: Sequence[str] = ()) -> None:
+    """Give a command these options."""
+    for parameter in parameters:
+        flag = FLAGS[parameter]
+        names, more = flag.names or (f"--{parameter}",), {"dest": parameter, "help": flag.help}
+        if flag.switch:
+            parser.add_argument(*names, action="store_true", **more)  # type: ignore[arg-type]
+            continue
+        parser.add_argument(
+            *names,
+            action="append" if flag.repeated else "store",
+            nargs=len(flag.metavar) if isinstance(flag.metavar, tuple) else None,
+            type=flag.read,
+            choices=flag.choices,
+            metavar=flag.metavar,
+            required=parameter in required,
+            default=argparse.SUPPRESS,
+            **more,
+        )

@@ -1,0 +1,88 @@
+"""How a run is carried out: one object for `reconstruct`, `pairs` and `pairwise`.
+
+Only the standard library is imported, since the command line reads the defaults here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from unposed.pipeline.cancel import Cancellation
+    from unposed.pipeline.progress import Progress
+
+Settings = Iterable[str] | Mapping[str, Any]
+"""Changes to a preset: lines `node.key=value`, or a mapping of `node.key` to value."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run computes, what it may use and who watches it.
+
+    Nothing here changes a result but `seed`, and `device` by the rounding of a GPU.
+    """
+
+    device: str = "auto"
+    """`auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:1`."""
+    executor: str = "local"
+    """Name of the plugin that spreads items over workers; `local` uses the threads of this machine."""
+    workers: int | None = None
+    """Items computed at once; None: one per core."""
+    ram_bytes: int | None = None
+    """Memory to stay within; None: 70 % of what is free."""
+    vram_bytes: int | None = None
+    """Memory of the GPU to stay within; None: 85 % of what is free."""
+    seed: int = 0
+    """Start of every random choice. The same photos, settings and seed give the same result."""
+    cache: str | Path | None = None
+    """Folder of stored results; None: the user's, `$UNPOSED_CACHE` or `~/.cache/unposed`."""
+    progress: Progress | None = None
+    """Watches the run: `unposed.Bars()`, `unposed.JsonLines()` or your own; None: the logger `unposed` alone."""
+    cancellation: Cancellation | None = None
+    """Stops the run from another thread: `unposed.Cancellation()`, on which `cancel()` is called."""
+
+    def merged(self, changes: RunChanges) -> RunOptions:
+        """A copy with some fields replaced. TypeError names the nearest field where there is no such one."""
+        names = [field.name for field in fields(self)]
+        for name in changes:
+            if name not in names:
+                near = difflib.get_close_matches(name, [*names, *KEYWORDS], n=1)
+                hint = f"; did you mean {near[0]}?" if near else f"; run options are {', '.join(names)}"
+                raise TypeError(f"no such option: {name}{hint}")
+        return replace(self, **changes)
+
+
+DEFAULTS = RunOptions()
+
+
+class RunChanges(TypedDict, total=False):
+    """The fields of RunOptions as keyword arguments: `reconstruct(photos, device="cpu", workers=2)`."""
+
+    device: str
+    executor: str
+    workers: int | None
+    ram_bytes: int | None
+    vram_bytes: int | None
+    seed: int
+    cache: str | Path | None
+    progress: Progress | None
+    cancellation: Cancellation | None
+
+
+KEYWORDS = (
+    "preset",
+    "settings",
+    "cameras",
+    "intrinsics",
+    "poses",
+    "masks",
+    "include",
+    "exclude",
+    "require",
+    "options",
+)
+"""Keywords of `reconstruct` beside those, one of which may be meant by a misspelled name."""

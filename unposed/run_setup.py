@@ -1,0 +1,100 @@
+"""What reconstruct, pairs and pairwise have in common before anything is computed: preset, machine and store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unposed.pipeline.artifacts import Photos
+from unposed.pipeline.config import build
+from unposed.pipeline.engine import Run, run
+from unposed.pipeline.errors import ConfigError
+from unposed.pipeline.executor import Executor
+from unposed.pipeline.graph import Graph, build_graph
+from unposed.pipeline.presets import apply_settings, read_preset
+from unposed.pipeline.progress import Progress
+from unposed.pipeline.registry import Registry
+from unposed.pipeline.resources import machine
+from unposed.pipeline.stage import Resources
+from unposed.pipeline.store.store import Store, default_folder
+
+from .options import RunOptions, Settings
+from .run_log import Silent
+
+ANYWHERE = "classic"
+"""The preset that runs on any machine and downloads nothing."""
+
+WITH_GPU = "mast3r"
+"""The preset that `auto` takes where there is a GPU and its weights are found."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The options of a run, resolved for this machine."""
+
+    options: RunOptions
+    resources: Resources
+    executor: Executor
+    cache: Path
+
+    def run(self, graph: Graph, photos: Photos, store: Store, progress: Progress) -> Run:
+        """Compute the outputs of the graph."""
+        return run(
+            graph,
+            photos,
+            store,
+            self.executor,
+            self.resources,
+            progress,
+            self.options.seed,
+            cancellation=self.options.cancellation,
+        )
+
+
+@contextmanager
+def workplace(options: RunOptions) -> Iterator[tuple[Workplace, Progress]]:
+    """The machine and executor of a run, and its progress, which is closed at the end whatever happens."""
+    with closing(options.progress or Silent()) as shown:
+        resources = machine(options.device, options.workers, options.ram_bytes, options.vram_bytes)
+        executor: Executor = build(Registry().find("executor", options.executor), {}, f"executor.{options.executor}")
+        yield Workplace(options, resources, executor, cache_folder(options)), shown
+
+
+def cache_folder(options: RunOptions) -> Path:
+    """Where results are stored."""
+    return default_folder() if options.cache is None else Path(options.cache)
+
+
+def chosen_preset(preset: str | Path, device: str) -> str:
+    """The name of the preset, `auto` resolved for this machine."""
+    if preset != "auto":
+        return str(preset)
+    if not device.startswith("cuda"):
+        return ANYWHERE
+    try:
+        checked_graph(WITH_GPU, ())
+    except ConfigError:  # no weights
+        return ANYWHERE
+    return WITH_GPU
+
+
+def setting_lines(settings: Settings) -> list[str]:
+    """Settings as lines `node.key=value`."""
+    return [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
+
+
+def checked_graph(preset: str, settings: Settings, cameras: Mapping[str, Any] | None = None) -> Graph:
+    """The graph of a reconstruction, checked whole before any photo is read.
+
+    cameras: settings of the node of that name; None values are no settings.
+    """
+    given = {key: str(value) for key, value in (cameras or {}).items() if value is not None}
+    lines = [*setting_lines(settings), *setting_lines({f"cameras.{key}": value for key, value in given.items()})]
+    graph = build_graph(apply_settings(read_preset(preset), lines), Registry())
+    if graph.result is None:
+        raise ConfigError(f"{preset}: no node gives SparseModels, so there would be no reconstruction")
+    return graph

@@ -1,0 +1,129 @@
+"""From photos to a reconstruction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal, Unpack
+
+from unposed.pipeline.artifacts import SparseModels
+from unposed.pipeline.colmap_model import write_components
+from unposed.pipeline.errors import InputError, NoReconstruction, StageCrashed
+from unposed.pipeline.store.store import Store
+from unposed.synthetic.sample import sample_folder
+
+from . import summary as facts
+from .evaluation import Evaluation, evaluate
+from .options import DEFAULTS, RunChanges, RunOptions, Settings
+from .output import claimed, publish
+from .photo_sources import PhotoSource, collect
+from .reconstruction import Reconstruction
+from .run_log import RunLog
+from .run_setup import checked_graph, chosen_preset, workplace
+
+
+def reconstruct(
+    photos: PhotoSource,
+    out: str | Path | None = None,
+    *,
+    preset: str | Path = "auto",
+    settings: Settings = (),
+    cameras: Literal["auto", "single", "folder", "image"] | None = None,
+    intrinsics: str | Path | None = None,
+    poses: str | Path | None = None,
+    masks: str | Path | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    require: float = 0.0,
+    options: RunOptions = DEFAULTS,
+    **changes: Unpack[RunChanges],
+) -> Reconstruction:
+    """Find the cameras and 3D points of photos, and write them to `out` if a folder is given.
+
+    photos: a folder, searched with its sub-folders; a list of files; or images (height, width, 3) uint8 RGB in a list,
+    an array or a mapping of name to image.
+    preset: name or YAML file of the graph of stages; `auto` takes one that suits the machine.
+    settings: `node.key=value`, or a mapping of `node.key` to value, on top of the preset.
+    cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
+    intrinsics, poses: files with those that are known, and then held; short forms of `cameras.intrinsics` and so on.
+    masks: folder of masks named like the photos; black hides.
+    include, exclude: shell patterns of photo names.
+    require: share of the photos that must be registered, else NoReconstruction (the result is written all the same).
+    options: how to run; its fields may also be given as keywords (`device="cpu"`, `workers=2`, `cache=...`).
+    Raises ConfigError, InputError, NoReconstruction, Interrupted; each says in one line what to do.
+    """
+    started = facts.Clock.now()
+    with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
+        name = chosen_preset(preset, place.resources.device)
+        graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
+        collection, folder = collect(photos, place.cache, include=include, exclude=exclude, masks=masks)
+        out = None if out is None else Path(out)
+        new = None if out is None else stack.enter_context(claimed(out))
+        log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
+        log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
+        failure, crash = None, None
+        with Store(place.cache, report=log.note) as store:
+            try:
+                done = place.run(graph, collection, store, log)
+                sparse = done.scenes or SparseModels((), {})
+            except (NoReconstruction, StageCrashed) as error:
+                failure, done, sparse = str(error), error.run, SparseModels((), {})
+                crash = error if isinstance(error, StageCrashed) else None
+            mask_folder = None if masks is None else Path(masks)
+            summary = {
+                **facts.origin(folder, mask_folder, name, graph, place.options.seed, place.resources),
+                **facts.outcome(collection, sparse, done, failure),
+                **started.elapsed(),
+            }
+        made = Reconstruction(collection, sparse, summary, out)
+        if out is not None and new is not None:
+            _write(made, new, out)
+        log.write(failure or f"registered {summary['registered']} of {summary['total']} photos")
+    if crash is not None:
+        raise crash
+    _check(made, require)
+    return made
+
+
+def demo(
+    out: str | Path = "unposed-demo",
+    *,
+    preset: str | Path = "auto",
+    settings: Settings = (),
+    options: RunOptions = DEFAULTS,
+    **changes: Unpack[RunChanges],
+) -> tuple[Reconstruction, Evaluation]:
+    """Reconstruct the sample that comes along and measure the result; the options are those of `reconstruct`."""
+    sample = sample_folder()
+    made = reconstruct(sample, out, preset=preset, settings=settings, options=options, **changes)
+    return made, evaluate(out, sample / "gt.json")
+
+
+def _write(made: Reconstruction, new: Path, out: Path) -> None:
+    """Aside first, so that a disk that fills up spoils nothing."""
+    try:
+        if made.sparse.models:
+            write_components(made.sparse.models, made.photos, new / "sparse")
+        text = json.dumps(made.summary, indent=1, ensure_ascii=False)
+        # Names that are not UTF-8 were rejected, and are listed: as escapes, which JSON has as well.
+        (new / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        publish(new, out)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror or error}); run again when it can: what was computed is kept"
+        ) from error
+
+
+def _check(made: Reconstruction, require: float) -> None:
+    where = f"; {made.folder}/summary.json says why, photo by photo" if made.folder else ""
+    total, registered = made.summary["total"], made.summary["registered"]
+    if made.summary["failure"]:
+        raise NoReconstruction(f"{made.summary['failure']}{where}")
+    if not made.sparse.models:
+        raise NoReconstruction(
+            f"none of the {total} photos could be registered: every spot has to be seen from two or more places{where}"
+        )
+    if registered < require * total:
+        raise NoReconstruction(f"registered only {registered} of {total} photos, {require:.0%} are required{where}")

@@ -1,0 +1,1 @@
+"""Two photos: their matches, relative pose, focal lengths, points and depth."""
