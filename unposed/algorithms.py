@@ -12,9 +12,9 @@ pixels count from the corner of the image, the centre of the first being (0.5, 0
 | `solve_global_positions` | rays (m, 3) in world axes, camera and point of each | centres (c, 3), points (p, 3) |
 | `adjust_bundle` | `Bundle`, `BundleOptions` | the bundle at the minimum, `BundleSummary` |
 | `fit_similarity` | points (n, 3) and (n, 3) | `Similarity`, Sim(3) from the first to the second |
-| `align_point_maps` | `MatchedPoints` of pairs, start `PhotoSimilarities` | poses, scales and focal lengths of all maps |
+| `align_point_maps` | `MatchedPoints` of pairs, start `PhotoSimilarities` | poses, scales, focal lengths of all maps |
 | `train_codebook`, `codebook_of` | descriptors (n, d); centroids (words, d) | centroids; `Codebook` |
-| `best_partners_by_words` | descriptors of each photo, `Codebook`, `SearchOptions` | pairs (n, 2), ASMK similarity (n,) |
+| `best_partners_by_words` | descriptors by photo, `Codebook`, `SearchOptions` | pairs (n, 2), ASMK similarity (n,) |
 | `evaluate_poses` | true and estimated poses (n, 3, 4) | `PoseErrors`: RRA, RTA, AUC, ATE |
 
 `help(unposed.algorithms.adjust_bundle)` and so on has every parameter.

@@ -47,7 +47,7 @@ def test_whole_preset(preset: str, photos: Path, tmp_path: Path, request: pytest
     try:
         unposed.reconstruct(photos, out, preset=preset, settings=settings, cache=tmp_path / "cache")
     except NoReconstruction as error:
-        assert "none of the 4 photos could be placed" in str(error)
+        assert "none of the 4 photos could be registered" in str(error)
     summary = json.loads((out / "summary.json").read_text())
     assert summary["failure"] is None
     stages = summary["stages"]

@@ -65,7 +65,7 @@ def test_copies_are_placed_where_the_original_is_and_told_of(album: Path, cache:
     extent = np.linalg.norm(np.ptp(centres, axis=0))
     where = dict(zip(names, centres, strict=True))
     assert np.linalg.norm(where["0002.jpg"] - where["copy.jpg"]) < 0.02 * extent
-    told = [note for note in made.summary["warnings"] if "one picture" in note]
+    told = [note for note in made.summary["warnings"] if "one image" in note]
     assert len(told) == 2 and "0002.jpg and copy.jpg" in told[0] and "0003.jpg and small.jpg" in told[1]
     assert "black.jpg" not in names
 
