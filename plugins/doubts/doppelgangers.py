@@ -52,10 +52,10 @@ class Doppelgangers:
         copies = tuple(_notes_on_copies(photos, view_graph, kind == "rotation"))
         relations, begun = least_contradicted(
             view_graph,
-            intrinsics_of_priors(cameras, view_graph.unit_px),
+            intrinsics_of_priors(cameras, view_graph.keypoint_error_px),
             cameras.focal_source,
             flat=kind == "planar",
-            max_error_px=2.0 * view_graph.unit_px,
+            max_error_px=2.0 * view_graph.keypoint_error_px,
             seed=self.seed,
         )
         if not begun:

@@ -1,4 +1,4 @@
-"""Matches with depths, from the view graph: those that the matcher predicts, or else triangulated ones."""
+"""Point maps of pairs from the view graph: with depths that a matcher predicts, or else triangulated ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import unproject
-from unposed.optim.mapping.relative_poses import estimate_relative_poses
+from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
 from unposed.optim.pointmaps.pair_maps import LATTICE, PairMaps, on_lattice, two_view_depths
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches
@@ -20,7 +20,7 @@ Index = NDArray[np.int64]
 
 
 def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_pair: int) -> PairMaps:
-    """Some matches, evenly picked, of every edge whose matcher predicts depths; `matching` has the depth grids."""
+    """Evenly picked matches of every edge whose matcher predicts depths; `matching` has the depth grids."""
     found = []
     size, depth_a, depth_b = graph.keypoints.size.astype(np.float64), graph.depth_a, graph.depth_b
     for edge, (a, b) in enumerate(graph.pairs.tolist() if depth_a is not None and depth_b is not None else ()):
@@ -45,10 +45,18 @@ def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_
     return _maps(np.array(pairs), xys, depths, weights, np.stack(lattices), np.array(focals), dense)
 
 
-def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, seed: int) -> PairMaps:
-    """The same of matches without depths, from the relative pose of each edge under these focal lengths.
+def triangulated_maps(
+    graph: ViewGraph,
+    intrinsics: Intrinsics,
+    per_pair: int,
+    *,
+    max_error_px: float,
+    options: RelativePoseOptions,
+    seed: int,
+) -> PairMaps:
+    """Evenly picked matches of every edge, with depths triangulated from its relative pose under these intrinsics.
 
-    Edges whose rays hardly meet, as those of a camera that turns on the spot, have none.
+    Edges with nearly parallel rays, as of a camera that turns on the spot, have no depths.
     """
     keypoints = graph.keypoints
     relative = estimate_relative_poses(
@@ -56,7 +64,8 @@ def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, s
         intrinsics.models,
         intrinsics.rows,
         intrinsics.camera_of_photo,
-        max_error_px=graph.unit_px,
+        max_error_px=max_error_px,
+        options=options,
         seed=seed,
     )
     pairs = graph.pairs[relative.edge]
@@ -78,7 +87,7 @@ def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, s
 
 
 def _some(count: int, most: int) -> Index:
-    """At most so many rows of `count`, evenly over all: matches lie in the order of the picture."""
+    """At most `most` of `count` rows, evenly spaced: matches are ordered by position in the image."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
 
 
@@ -97,7 +106,7 @@ def _maps(
     focal_px: Array,
     dense: Sequence[bool],
 ) -> PairMaps:
-    """Padded to the largest number of matches."""
+    """PairMaps padded to the largest number of matches."""
     e, k = len(pairs), max(map(len, weights), default=1)
     xy, depth, weight = np.zeros((e, 2, k, 2)), np.full((e, 2, k), np.nan), np.zeros((e, k))
     for edge, own in enumerate(weights):

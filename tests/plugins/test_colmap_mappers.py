@@ -32,7 +32,7 @@ from unposed.plugins.coarse.glomap import GlomapMapper
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.shared.colmap_database import fill
 from unposed.plugins.view_graph import verified as view_graph_plugin
-from unposed.plugins.view_graph.verified import Verified
+from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 FOCAL, WIDTH, HEIGHT = 900.0, 1024, 768
 GUESS = 1.2 * WIDTH
@@ -109,7 +109,7 @@ def mapped(mapper: Mapper, inputs: Inputs) -> SparseModels:
 
 def graph_of(photos: Photos, features: Any, matching: Any, verification: Any) -> ViewGraph:
     views = PairView(matching, matching.__getitem__), PairView(verification, verification.__getitem__)
-    return Verified()(photos, *views, CPU, features and PhotoView(features, features.__getitem__))
+    return VerifiedViewGraph()(photos, *views, CPU, features and PhotoView(features, features.__getitem__))
 
 
 def only(inputs: Inputs, pairs: set[tuple[int, int]]) -> Inputs:

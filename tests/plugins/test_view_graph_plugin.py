@@ -13,7 +13,7 @@ from unposed.optim.mapping.dense_keypoints import leave_out
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import DepthGrid, Features, PairMatches, Photo, Photos, TwoViewGeometry
 from unposed.pipeline.stage import Resources, StageError
-from unposed.plugins.view_graph.verified import Verified
+from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 Make = Callable[..., Any]
 CPU = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
@@ -47,12 +47,12 @@ def matched(index_a: list[int], index_b: list[int]) -> PairMatches:
 
 
 def graph_of(photos: Photos, features: Any, matching: Any, verification: Any, resources: Resources = CPU) -> ViewGraph:
-    return Verified()(photos, matching, verification, resources, features)
+    return VerifiedViewGraph()(photos, matching, verification, resources, features)
 
 
 def test_the_unit_of_errors_grows_with_large_photos_only() -> None:
-    assert graph_of(photos_of([(640, 480), (800, 600)]), {}, {}, {}).unit_px == 1.0
-    assert graph_of(photos_of([(4800, 3200), (3200, 4800), (100, 100)]), {}, {}, {}).unit_px == 3.0
+    assert graph_of(photos_of([(640, 480), (800, 600)]), {}, {}, {}).keypoint_error_px == 1.0
+    assert graph_of(photos_of([(4800, 3200), (3200, 4800), (100, 100)]), {}, {}, {}).keypoint_error_px == 3.0
 
 
 def test_key_points_are_stacked_and_photos_may_have_none() -> None:
@@ -146,7 +146,7 @@ def test_without_a_pair_key_points_are_made_of_the_others(tmp_path: Path) -> Non
     photos, matching, verified = dense_matches(tmp_path)
     left = leave_out(graph_of(photos, None, matching, verified), np.array([[0, 2]]))
     without = graph_of(photos, None, matching, {(0, 1): verified[0, 1]})
-    for name in ("pairs", "row_a", "row_b", "match_count", "weight", "unit_px"):
+    for name in ("pairs", "row_a", "row_b", "match_count", "weight", "keypoint_error_px"):
         np.testing.assert_array_equal(getattr(left, name), getattr(without, name), err_msg=name)
     for name in ("xy", "start", "rgb", "sigma"):
         np.testing.assert_array_equal(getattr(left.keypoints, name), getattr(without.keypoints, name), err_msg=name)
@@ -173,7 +173,7 @@ def test_the_error_of_positions_is_estimated_from_the_epipolar_lines(tmp_path: P
     sideways = np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]], float)
     matching = {(0, 1): PairMatches(xy_a, xy_b, np.ones(2000, np.float32))}
     graph = graph_of(photos, None, matching, {(0, 1): replace(geometry([True] * 2000), fundamental=sideways)})
-    assert graph.unit_px == pytest.approx(3.0 * 4.0 / np.sqrt(2.0), rel=0.05)  # shared by both photos
+    assert graph.keypoint_error_px == pytest.approx(3.0 * 4.0 / np.sqrt(2.0), rel=0.05)  # shared by both photos
 
 
 def test_positions_of_little_weight_count_as_inexact(tmp_path: Path) -> None:
