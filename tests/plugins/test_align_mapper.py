@@ -110,7 +110,7 @@ def test_pairs_without_depths_are_triangulated(collection: Make) -> None:
     assert worst_deg(world, scene) < 2.0
 
 
-def test_without_depths_whole_drafts_decide_about_the_focal_length(collection: Make) -> None:
+def test_without_depths_whole_models_decide_about_the_focal_length(collection: Make) -> None:
     """It is twice what the pairs suggest, as they may do of long lenses and walls."""
     world = collection(noise_px=0.5, points=600, distance=12.0, lenses=((3000.0, 800.0, 600.0, 0.0),))
     scenes = PointMapAlignment()(**inputs(world, depth=False))

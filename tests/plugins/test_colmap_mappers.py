@@ -188,7 +188,7 @@ def test_photos_without_features_are_said_to_have_none(mapper: Mapper, world: tu
     photos, cameras, features, matching, verification = world[1]
     fewer = {index: value for index, value in features.items() if index != 2}
     found = mapped(mapper, (photos, cameras, fewer, matching, verification))
-    assert found.left_out == {2: "no features could be taken from it"}
+    assert found.left_out == {2: "its features could not be extracted"}
     assert 2 not in found.models[0].photos
 
 

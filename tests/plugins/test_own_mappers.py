@@ -24,6 +24,7 @@ from unposed.pipeline.artifacts import (
     SparseModels,
     TwoViewGeometry,
 )
+from unposed.pipeline.config import build, schema
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import GlobalMapper
 from unposed.plugins.doubts import doppelgangers
@@ -241,7 +242,7 @@ def test_a_camera_that_turned_on_the_spot_gives_no_points(collection: Make) -> N
     spot = replace(coarse, models=(replace(scene, cam_from_world=together),))
     scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=spot)
     assert scenes.models == scenes.reports == ()
-    assert scenes.warnings[0].startswith("10 photos match each other and give no points")
+    assert scenes.warnings[0].startswith("10 photos match each other but give no points")
     assert set(scenes.left_out) == set(range(10))
 
 
@@ -356,3 +357,42 @@ def test_nothing_to_doubt(collection: Make) -> None:
     found = doppelgangers.Doppelgangers()(**inputs(collection(photos=4), lambda a, b: False))
     assert len(found.pairs) == 0
     assert found.reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "names"),
+    [
+        (
+            GlobalMapper,
+            {"intrinsics_search": {"core_photos": 4}, "relative_pose": {"max_matches": 20}, "tracks_per_photo": 20},
+            ("intrinsics_search.clear_cost", "global_positioning.huber", "max_track_edge_deg"),
+        ),
+        (
+            BundleAdjustment,
+            {"absolute_pose": {"min_inliers": 20}, "subset_tracks": 20},
+            ("predictions.max_long_tracks", "scale_subset.max_error", "dense_dependable_points"),
+        ),
+        (Triangulation, {"max_error": 1.0}, ("min_angle_deg", "tracks_per_photo")),
+    ],
+)
+def test_nested_options_are_listed_and_change_the_result(
+    collection: Make, stage: Any, options: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    rows = {row.name: row for row in schema(stage)}
+    assert all(rows[name].doc for name in names)
+    given = inputs(collection(noise_px=0.7, wrong=0.05, points=600))
+    if stage is not GlobalMapper:
+        given["coarse"] = GlobalMapper()(**given)
+    if stage is BundleAdjustment:
+        given["resources"] = CPU
+    default, changed = stage()(**given), build(stage, options, "node")(**given)
+    poses = "cam_from_world" if stage is not Triangulation else "points"
+    assert getattr(default.models[0], poses).tobytes() != getattr(changed.models[0], poses).tobytes()
+
+
+@pytest.mark.parametrize(("name", "value"), [("prior_noise", 5.0), ("dependable_points", 10**4)])
+def test_options_of_bundle_adjustment_change_the_poses(collection: Make, name: str, value: Any) -> None:
+    given = inputs(collection(noise_px=0.7, points=600))
+    given |= {"coarse": GlobalMapper()(**given), "resources": CPU}
+    default, changed = BundleAdjustment()(**given), BundleAdjustment(**{name: value})(**given)
+    assert default.models[0].cam_from_world.tobytes() != changed.models[0].cam_from_world.tobytes()

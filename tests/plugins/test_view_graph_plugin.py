@@ -105,7 +105,7 @@ def test_columns_that_outgrow_the_memory_are_mapped_and_equal() -> None:
 
 
 def test_key_point_indices_without_key_points_are_refused() -> None:
-    with pytest.raises(StageError, match="no node `features`"):
+    with pytest.raises(StageError, match="a node `features` must give"):
         graph_of(photos_of([(9, 9)] * 2), None, {(0, 1): matched([0], [0])}, {(0, 1): geometry([True])})
 
 

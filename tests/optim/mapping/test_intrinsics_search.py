@@ -295,10 +295,17 @@ def test_focal_lengths_that_exif_has_wrong_are_not_used(collection: Make, factor
         {"max_focal_ratio": 0.5},
     ],
 )
-def test_every_option_of_the_candidates_changes_the_choice(collection: Make, change: dict[str, Any]) -> None:
-    world = collection(noise_px=0.5, wrong=0.03)
-    default, changed = found_for(world, 1.3), found_for(world, 1.3, options=IntrinsicsSearchOptions(**change))
-    assert changed.cost != default.cost
+def test_every_option_of_the_candidates_changes_the_search(
+    collection: Make, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = collection(noise_px=0.5, sweep_deg=360.0, photos=16, distance=25.0, lenses=(LONG,))
+    searches = []
+    for options in (IntrinsicsSearchOptions(), IntrinsicsSearchOptions(**change)):
+        counted = Mock(side_effect=map_component)
+        monkeypatch.setattr(search, "map_component", counted)
+        choice = found_for(world, 0.3, world.without_fundamental(), options=options)
+        searches.append((choice.cost, [call.args[2].rows[0, 0] for call in counted.call_args_list]))
+    assert searches[0] != searches[1]
 
 
 @pytest.mark.parametrize("change", [{"freed_cost_ratio": 0.1}, {"accepted_cost_ratio": 0.1}])

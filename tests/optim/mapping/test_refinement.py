@@ -206,7 +206,7 @@ def test_points_of_two_photos_decide_only_where_there_are_too_few_others() -> No
         {"max_iterations": (40, 1)},
         {"tolerance": (1e-4, 0.5)},
         {"max_error": 2.0},
-        {"min_angle_deg": 8.0},
+        {"min_angle_deg": 45.0},
     ],
 )
 def test_every_option_changes_the_result(collection: Make, change: dict[str, Any]) -> None:
