@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from unposed.optim.mapping.dense_keypoints import leave_out
-from unposed.optim.view_graph import ViewGraph
+from unposed.optim.view_graph import KeypointOptions, ViewGraph
 from unposed.pipeline.artifacts import DepthGrid, Features, PairMatches, Photo, Photos, TwoViewGeometry
 from unposed.pipeline.stage import Resources, StageError
+from unposed.pipeline.store.codec import decode, encode
 from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 Make = Callable[..., Any]
@@ -50,7 +51,7 @@ def graph_of(photos: Photos, features: Any, matching: Any, verification: Any, re
     return VerifiedViewGraph()(photos, matching, verification, resources, features)
 
 
-def test_the_unit_of_errors_grows_with_large_photos_only() -> None:
+def test_the_key_point_error_grows_with_large_photos_only() -> None:
     assert graph_of(photos_of([(640, 480), (800, 600)]), {}, {}, {}).keypoint_error_px == 1.0
     assert graph_of(photos_of([(4800, 3200), (3200, 4800), (100, 100)]), {}, {}, {}).keypoint_error_px == 3.0
 
@@ -191,3 +192,27 @@ def test_small_key_points_count_as_exact_and_large_ones_less() -> None:
     keypoints = graph_of(photos_of([(100, 100)] * 4), features, {}, {}).keypoints
     assert keypoints.sigma is not None
     np.testing.assert_allclose(keypoints.sigma, [0.5, 1.0, 1.0, 2.0, 3.0])
+
+
+def test_dense_options_are_kept_for_graphs_without_some_pairs(tmp_path: Path) -> None:
+    """Key points made anew must be merged as those of the first graph were, also after a round through the store."""
+    photos, matching, verified = dense_matches(tmp_path)
+    stage = VerifiedViewGraph(merge_px=20.0, error_over_scatter=6.0, colour_side_px=16)
+    coarse, default = (each(photos, matching, verified, CPU, None) for each in (stage, VerifiedViewGraph()))
+    assert len(coarse.keypoints.xy) < len(default.keypoints.xy)
+    assert coarse.keypoint_error_px == 2.0 * default.keypoint_error_px
+    stored = decode(encode(coarse), ViewGraph)
+    assert stored.dense_options == KeypointOptions(merge_px=20.0, error_over_scatter=6.0)
+    left = leave_out(stored, np.array([[0, 2]]))
+    np.testing.assert_array_equal(
+        left.keypoints.xy, stage(photos, matching, {(0, 1): verified[0, 1]}, CPU, None).keypoints.xy
+    )
+    assert left.dense_options == stored.dense_options
+
+
+def test_the_reference_size_and_the_range_of_sigmas_are_options() -> None:
+    photos = photos_of([(4800, 3200)])
+    features = {0: replace(features_of(np.zeros((3, 2))), scale=np.array([1.0, 4.0, 400.0], np.float32))}
+    graph = VerifiedViewGraph(reference_side_px=4800, min_sigma=0.9, max_sigma=2.0)(photos, {}, {}, CPU, features)
+    assert graph.keypoint_error_px == 1.0
+    np.testing.assert_allclose(graph.keypoints.sigma, [0.9, 1.0, 2.0])
