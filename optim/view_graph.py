@@ -1,8 +1,8 @@
 """The view graph: key points of all photos and the verified correspondences of all pairs.
 
-It is built once per collection, and read by everything after verification: the search for doppelgangers, mappers,
-refinement and reports. All arrays are columns, one entry per key point, edge or match, so that they can lie in a
-memory-mapped file; leaving edges out costs nothing per match.
+It is built once per collection and read by every later step: the search for doppelgangers, mapping, refinement and
+reports. All arrays are columns with one entry per key point, edge or match, so that they can lie in a memory-mapped
+file, and removing edges copies nothing per match.
 """
 
 from __future__ import annotations
@@ -19,7 +19,25 @@ Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 KINDS = ("general", "planar", "rotation")
-"""What the two-view geometry of an edge is, by the number in ViewGraph.kind."""
+"""Kinds of two-view geometry, indexed by ViewGraph.kind."""
+
+
+@dataclass(frozen=True)
+class KeypointOptions:
+    """How exact key points are taken to be, and how they are made of matches without key points."""
+
+    reference_side_px: int = 1600
+    """Longer side, in pixels, of the photos that detectors work on: a detected key point is as exact as one pixel of a
+    photo of this size."""
+    min_sigma: float = 0.5
+    """Least relative standard deviation of a key point: of smaller scales none was measured."""
+    max_sigma: float = 3.0
+    """Largest relative standard deviation of a key point: of larger scales none was measured."""
+    merge_px: float = 0.1
+    """Positions of dense matches in one photo that round to the same multiple of so many pixels are one key point."""
+    error_over_scatter: float = 3.0
+    """Expected error of a dense key point over the scatter of the matches about their epipolar lines. The scatter is
+    what verification has left of the error, and only its component across the lines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,26 +51,26 @@ class Keypoints:
     size: Index
     """(photos, 2) width and height in pixels."""
     sigma: Array | None = None
-    """(k,) relative standard deviation of each position, 1 for the usual one; None: all alike."""
+    """(k,) relative standard deviation of each position, 1 for the typical one; None: all equal."""
     rgb: NDArray[np.uint8] | None = None
-    """(k, 3) colour of the photo at the point; None: not known."""
+    """(k, 3) colour of the photo at the key point; None: unknown."""
 
     def __len__(self) -> int:
-        """How many photos there are."""
+        """Number of photos."""
         return len(self.size)
 
     def rows_of(self, photo: int) -> slice:
-        """The rows of a photo."""
+        """Rows of the key points of a photo."""
         return slice(int(self.start[photo]), int(self.start[photo + 1]))
 
     def photo_of(self, row: Index) -> Index:
-        """The photo that owns each row."""
+        """Photo of each row."""
         return np.searchsorted(self.start, row, side="right") - 1
 
 
 @dataclass(frozen=True, eq=False)
 class ViewGraph:
-    """Photos as nodes, verified pairs as edges, and what is known of each edge.
+    """Photos as nodes and verified pairs as edges, with correspondences and two-view geometry of each edge.
 
     A graph made by `select` shares the columns of matches with the one it was selected from.
     """
@@ -71,51 +89,57 @@ class ViewGraph:
     fundamental: Array
     """(e, 3, 3), x_b^T F x_a = 0 in pixels; zeros for pure rotations."""
     focal_px: Array
-    """(e,) focal length that the pair alone suggests if both photos share a camera; not a number: no opinion."""
+    """(e,) focal length estimated from the pair alone, both photos sharing a camera; NaN where it was not estimated."""
     weight: NDArray[np.floating] | None = None
-    """(m,) in (0, 1], how sure the matcher is; None: all alike."""
+    """(m,) confidence of the matcher in (0, 1]; None: all equal."""
     depth_a: Array | None = None
     depth_b: Array | None = None
-    """(m,) predicted depth of each match in front of its own camera, each side of an edge up to one scale; not a
-    number: unknown. None: the matcher predicts none."""
+    """(m,) predicted depth of each match in the camera of its own photo, up to one scale per side of an edge; NaN where
+    unknown. None: the matcher predicts no depths."""
     depth_focal_px: Array | None = None
-    """(e, 2) focal lengths under which the depths of the two sides were predicted; not a number: unknown."""
-    unit_px: float = 1.0
-    """Expected error of a key point in pixels of the original photos, to within a factor of a few."""
-    dense: bool = False
-    """Key points were made of the positions of matches, as dense matchers give them."""
+    """(e, 2) focal lengths under which the depths of the two sides were predicted; NaN where unknown."""
+    keypoint_error_px: float = 1.0
+    """Expected error of a key point, in pixels of the original photos, to within a factor of a few. The unit of all
+    thresholds of mapping and refinement."""
+    dense_options: KeypointOptions | None = None
+    """How key points were made of the positions of dense matches; None: a detector found them."""
     unmatched: Mapping[int, str] = field(default_factory=dict)
-    """Photo to reason: those that could not be matched with any other."""
+    """Reason by photo, of photos that could not be matched with any other."""
 
     def __len__(self) -> int:
-        """How many edges there are."""
+        """Number of edges."""
         return len(self.pairs)
 
     @property
+    def dense(self) -> bool:
+        """Whether key points were made of the positions of dense matches."""
+        return self.dense_options is not None
+
+    @property
     def photo_count(self) -> int:
-        """How many photos there are, with edges or without."""
+        """Number of photos, with edges or without."""
         return len(self.keypoints)
 
     @property
     def match_count(self) -> Index:
-        """(e,) verified matches of each edge."""
+        """(e,) number of verified matches of each edge."""
         return np.asarray(self.match_stop - self.match_start)
 
     def match_rows(self, edge: int) -> slice:
-        """The rows of an edge in row_a and row_b."""
+        """Rows of an edge in row_a and row_b."""
         return slice(int(self.match_start[edge]), int(self.match_stop[edge]))
 
     def edge_of_match(self) -> Index:
-        """(m,) the edge of each match of `matches`."""
+        """(m,) edge of each match of `matches`."""
         return np.repeat(np.arange(len(self)), self.match_count)
 
     def matches(self) -> tuple[Index, Index]:
-        """row_a and row_b of all edges, one edge after the other; copies only where edges were left out."""
+        """row_a and row_b of all edges, edge after edge; copied only where edges were removed."""
         rows = self.all_match_rows()
         return self.row_a[rows], self.row_b[rows]
 
     def all_match_rows(self) -> slice | Index:
-        """The rows of all edges in the columns of matches, one edge after the other."""
+        """Rows of all edges in the columns of matches, edge after edge."""
         count = self.match_count
         begin = np.concatenate([[0], np.cumsum(count)])
         total = int(begin[-1])
@@ -151,13 +175,12 @@ class ViewGraph:
         return self.select(~np.isin(number, pairs[:, 0].astype(np.int64) * self.photo_count + pairs[:, 1]))
 
     def largest_component(self) -> Mask:
-        """(photos,) which belong to the connected component with most photos; of equal ones that with most matches."""
+        """(photos,) which belong to the connected component with most photos; matches break ties."""
         return largest_component(self.photo_count, self.pairs, self.match_count.astype(np.float64))
 
 
 def largest_component(photos: int, pairs: Index, weight: Array) -> Mask:
-    """(photos,) which belong to the connected component with most photos; of equal ones the heavier, by `weight` (e,)
-    of the pairs."""
+    """(photos,) which belong to the connected component with most photos; the sum of `weight` (e,) breaks ties."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -180,9 +203,10 @@ def build_view_graph(
     focal_px: Array | None = None,
     **columns: Any,
 ) -> ViewGraph:
-    """The view graph of pairs (e, 2) whose matches lie one pair after the other, `match_count` (e,) of each.
+    """Build the view graph of pairs (e, 2) whose matches lie pair after pair, `match_count` (e,) of each.
 
-    Edges are general where `kind` is not given; without `fundamental` and `focal_px` they say nothing of focal lengths.
+    Edges are general where `kind` is not given; without `fundamental` and `focal_px` they do not constrain focal
+    lengths.
     """
     edges = len(pairs)
     stop = np.cumsum(match_count, dtype=np.int64)

@@ -154,10 +154,13 @@ class Option(NamedTuple):
 
 
 def schema(cls: type) -> list[Option]:
-    """The options of a dataclass, with the text written below each field."""
+    """The options of a dataclass, with the text written below each field; those of nested ones by dotted names."""
     hints, docs = get_type_hints(cls, include_extras=True), _field_docs(cls)
-    rows = []
+    rows: list[Option] = []
     for f in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[f.name]):
+            rows += [row._replace(name=f"{f.name}.{row.name}") for row in schema(hints[f.name])]
+            continue
         if f.default is not dataclasses.MISSING:
             default = repr(f.default)
         elif f.default_factory is not dataclasses.MISSING:

@@ -1,1 +1,1 @@
-"""From the matches of all pairs to one scene: intrinsics, rotations, positions, tracks, points."""
+"""Mapping: from the view graph to intrinsics, poses and points."""

@@ -1,8 +1,8 @@
-"""Photos that join a reconstruction late, by the points they see."""
+"""Absolute pose estimation: photos registered to a model by the points they see."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,27 +15,40 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class AbsolutePoseOptions:
+    """P3P in LO-RANSAC of poselib, with refinement."""
+
+    min_inliers: int = 15
+    """A photo with fewer points within the error bound is not registered."""
+    min_inlier_ratio: float = 0.25
+    """Likewise, a photo with a smaller ratio of inliers to points: matches of doppelgangers agree by the dozen."""
+    max_iterations: int = 2000
+    """Samples of RANSAC."""
+
+
 def register_photos(
     graph: ViewGraph,
     bundle: Bundle,
     photos: Index,
     *,
     max_error_px: float,
-    min_inliers: int = 15,
+    options: AbsolutePoseOptions | None = None,
     seed: int = 0,
 ) -> Bundle:
-    """The bundle with poses for those of `photos` that enough of its points agree on (poselib, P3P and refinement).
+    """Estimate the poses of `photos` from the points of the bundle, where enough of these are inliers.
 
-    No observations are added: the next triangulation does that.
+    No observations are added: retriangulation does that.
     """
     import poselib
 
+    options = options or AbsolutePoseOptions()
     point_of_row = np.full(len(graph.keypoints.xy), -1, np.int64)
     point_of_row[bundle.row] = bundle.point
     poses = bundle.cam_from_world.copy()
     for photo in photos.tolist():
         row, point = _seen_points(graph, point_of_row, photo)
-        if len(row) < min_inliers:
+        if len(row) < options.min_inliers:
             continue
         camera = int(bundle.camera_of_photo[photo])
         pose, info = poselib.estimate_absolute_pose(
@@ -47,17 +60,17 @@ def register_photos(
                 "height": int(graph.keypoints.size[photo, 1]),
                 "params": list(params_of(bundle.models[camera], bundle.intrinsics[camera])),
             },
-            {"max_reproj_error": max_error_px, "seed": seed, "max_iterations": 2000},
+            {"max_reproj_error": max_error_px, "seed": seed, "max_iterations": options.max_iterations},
             {},
         )
         inliers = np.asarray(info["inliers"], bool)
-        if inliers.sum() >= min_inliers and inliers.mean() >= 0.25:
+        if inliers.sum() >= options.min_inliers and inliers.mean() >= options.min_inlier_ratio:
             poses[photo] = np.concatenate([pose.R, np.asarray(pose.t)[:, None]], axis=1)
     return replace(bundle, cam_from_world=poses)
 
 
 def _seen_points(graph: ViewGraph, point_of_row: Index, photo: int) -> tuple[Index, Index]:
-    """Key points of the photo and the points their partners in posed photos belong to, without repetition."""
+    """Key points of the photo and the points whose observations they match, without repetition."""
     found = [np.zeros((0, 2), np.int64)]
     for edge in np.flatnonzero((graph.pairs == photo).any(axis=1)):
         rows = graph.match_rows(int(edge))

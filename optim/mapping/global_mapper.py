@@ -1,13 +1,16 @@
-"""A whole reconstruction in a fraction of a second, from one belief about the intrinsics.
+"""Global mapping of one connected component of a view graph, intrinsics given.
 
-Relative poses -> averaged rotations -> edges that disagree leave -> positions -> two short adjustments, all on a
-subset of the tracks. Its robust cost is what tells a right focal length or camera grouping from a wrong one: inlier
-counts of pairs do not see the difference, and an adjustment started from a wrong one does not find the way out.
+    relative poses -> rotation averaging -> edge filtering -> track establishment -> global positioning
+    -> rounds of bundle adjustment and observation filtering
+
+on a subset of the tracks, in a fraction of a second. The robust cost of the result tells right focal lengths and camera
+groupings from wrong ones: inlier counts of pairs do not show the difference, and bundle adjustment does not recover
+from wrong ones.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +20,8 @@ from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, camera_points, errors_px
 from ..rotations import rotation_residuals_deg
 from ..view_graph import Keypoints, ViewGraph, largest_component
-from .global_positioning import solve_global_positions
-from .relative_poses import estimate_relative_poses
+from .global_positioning import GlobalPositioningOptions, solve_global_positions
+from .relative_poses import RelativePoseOptions, RelativePoses, estimate_relative_poses
 from .rotation_averaging import average_rotations
 from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
@@ -26,31 +29,62 @@ from .triangulation import keep_observations, rays_of, track_errors_px, without_
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-FALSE_PAIR_DEG = 30.0
-"""Pairs whose rotation is so far from the averaged ones show two different things that look alike: a wrong focal
-length alone does not turn a photo that far. Those in between may be right about a photo that the average got wrong."""
 
-POINTS_FOR_A_POSE = 3
-"""Fewer leave it undetermined, and a photo that sees nothing is not placed."""
+@dataclass(frozen=True)
+class GlobalMapperOptions:
+    """Thresholds of global mapping. Those called errors are in units of the expected key point error."""
+
+    tracks_per_photo: int = 150
+    """Long tracks first; poses need no more, and the fine stage uses all."""
+    max_epipolar_error: float = 2.0
+    """Inliers of a relative pose, in key point errors."""
+    max_edge_deg: float = 5.0
+    """Edges whose rotation is further from the averaged ones are removed."""
+    max_track_edge_deg: float = 30.0
+    """Edges further off show two different places: a wrong focal length alone does not turn a photo that far. Edges in
+    between still give tracks: they may be right about a photo whose averaged rotation is wrong."""
+    adjustment_max_errors: tuple[float, float, float] = (40.0, 12.0, 6.0)
+    """Observations with larger reprojection errors, in key point errors, are removed after each round of bundle
+    adjustment: positions only, then rotations and focal lengths, then distortion as well."""
+    adjustment_loss_scales: tuple[float, float, float] = (4.0, 2.0, 1.0)
+    """Scale of the robust loss in each round, in key point errors."""
+    adjustment_iterations: tuple[int, int, int] = (8, 15, 20)
+    """Steps of each round, at most."""
+    adjustment_tolerances: tuple[float, float, float] = (1e-2, 1e-3, 1e-3)
+    """Relative decrease of the cost in one step at which a round ends."""
+    min_points: int = 6
+    """Fewer points do not determine a model: the component is not mapped."""
+    min_photo_points: int = 3
+    """A photo that sees fewer points is not registered: its pose is not determined."""
+    cost_max_error: float = 6.0
+    """Observations that decide where a track's point is when the cost is measured, in key point errors."""
+    relative_pose: RelativePoseOptions = field(default_factory=RelativePoseOptions)
+    """Relative pose estimation."""
+    global_positioning: GlobalPositioningOptions = field(default_factory=GlobalPositioningOptions)
+    """Global positioning."""
 
 
 @dataclass(frozen=True, eq=False)
 class CoarseModel:
+    """The model of one component, and how well it fits."""
+
     bundle: Bundle
     edges: Index
-    """Rows of the Matches whose relative rotation agrees with the result."""
+    """Edges of the view graph whose relative rotation agrees with the averaged ones."""
     edge_residual_deg: Array
-    """(all pairs,) disagreement with the averaged rotations; NaN where there was nothing to compare."""
+    """(all edges,) angle between relative and averaged rotation; NaN for edges without relative pose."""
     cost: float
-    """Mean of e^2 / (1 + e^2), e in units of the expected noise, over all observations that were offered: those of
-    photos or points that did not make it count as 1."""
+    """Mean of e^2 / (1 + e^2), e in units of the expected error, over all observations of the given tracks; those of
+    photos or points outside the model count as 1."""
 
     @property
     def posed(self) -> NDArray[np.bool_]:
+        """(photos,) which are registered."""
         return np.isfinite(self.bundle.cam_from_world[:, 0, 0])
 
     @property
     def focals(self) -> Array:
+        """(cameras,) pixels."""
         return self.bundle.intrinsics[:, 0]
 
 
@@ -59,18 +93,60 @@ def map_component(
     tracks: Tracks | None,
     intrinsics: Intrinsics,
     *,
-    unit_px: float,
-    max_edge_deg: float = 5.0,
-    tracks_per_photo: int = 150,
+    keypoint_error_px: float,
+    options: GlobalMapperOptions | None = None,
     seed: int = 0,
 ) -> CoarseModel | None:
-    """The reconstruction of the largest consistent component, or None where there is none.
+    """Map the largest consistent component of the view graph; None where there is none.
 
-    Costs of drafts compare if they were offered the same `tracks`. Without any they are made, `tracks_per_photo`, from
-    the pairs that are not quite off: a wall that looks like another one cannot spoil the tracks of both.
+    Costs of models compare if they were given the same `tracks`. With None, tracks are established from the edges that
+    agree with the averaged rotations to max_track_edge_deg, so that doppelgangers cannot merge tracks.
     """
-    models, rows, camera_of_photo = intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
-    relative = estimate_relative_poses(graph, models, rows, camera_of_photo, max_error_px=2.0 * unit_px, seed=seed)
+    options = options or GlobalMapperOptions()
+    relative = estimate_relative_poses(
+        graph,
+        intrinsics.models,
+        intrinsics.values,
+        intrinsics.camera_of_photo,
+        max_error_px=options.max_epipolar_error * keypoint_error_px,
+        options=options.relative_pose,
+        seed=seed,
+    )
+    averaged = _averaged_rotations(graph, relative, options.max_edge_deg, seed)
+    if averaged is None:
+        return None
+    rotations, consistent, edge_residual = averaged
+    inside = np.isfinite(rotations[:, 0, 0])
+
+    if tracks is None:
+        kept = graph.select(edge_residual <= options.max_track_edge_deg)
+        tracks = establish_tracks(graph.keypoints, *kept.matches())
+        tracks = spread_subset(tracks, graph.photo_count, options.tracks_per_photo)
+    total = len(tracks.row)
+    tracks = tracks.select(inside[tracks.photo])
+    if tracks.count < options.min_points:
+        return None
+
+    bundle = _global_positions(graph.keypoints, tracks, intrinsics, rotations, options.global_positioning, seed)
+    if bundle is None:
+        return None
+    bundle = _iterative_bundle_adjustment(bundle, keypoint_error_px, intrinsics, options)
+    bundle = without_weak_photos(bundle, options.min_photo_points)
+    if np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() < 2:
+        return None
+    bound_px = options.cost_max_error * keypoint_error_px
+    cost = _cost(graph.keypoints, tracks, bundle, keypoint_error_px, bound_px, total)
+    return CoarseModel(bundle, relative.edge[consistent], edge_residual, cost)
+
+
+def _averaged_rotations(
+    graph: ViewGraph, relative: RelativePoses, max_edge_deg: float, seed: int
+) -> tuple[Array, NDArray[np.bool_], Array] | None:
+    """Average rotations, and filter the edges by their residuals.
+
+    Returns the rotations (photos, 3, 3), NaN outside the largest component of consistent edges; which relative poses
+    are consistent and inside; and the residuals (all edges,) in degrees.
+    """
     pairs = graph.pairs[relative.edge]
     if len(pairs) == 0:
         return None
@@ -80,36 +156,25 @@ def map_component(
         graph.photo_count, pairs[inside], relative.b_from_a[inside, :, :3], relative.weight[inside], seed
     )
     residual = rotation_residuals_deg(pairs, relative.b_from_a[:, :, :3], rotations)
-    agrees = residual <= max_edge_deg
-    if not agrees.any():
+    consistent = residual <= max_edge_deg
+    if not consistent.any():
         return None
-    member = largest_component(graph.photo_count, pairs[agrees], relative.weight[agrees])
-    agrees &= member[pairs[:, 0]] & member[pairs[:, 1]]
+    member = largest_component(graph.photo_count, pairs[consistent], relative.weight[consistent])
+    consistent &= member[pairs[:, 0]] & member[pairs[:, 1]]
     edge_residual = np.full(len(graph), np.nan)
     edge_residual[relative.edge] = residual
-
-    if tracks is None:
-        trusted = graph.select(edge_residual <= FALSE_PAIR_DEG)
-        tracks = spread_subset(
-            establish_tracks(graph.keypoints, *trusted.matches()), graph.photo_count, tracks_per_photo
-        )
-    offered = len(tracks.row)
-    tracks = tracks.select(member[tracks.photo])
-    if tracks.count < 6:
-        return None
-    placed = _place(graph.keypoints, tracks, intrinsics, np.where(member[:, None, None], rotations, np.nan), seed)
-    if placed is None:
-        return None
-    bundle = without_weak_photos(_polish(placed, unit_px, intrinsics), POINTS_FOR_A_POSE)
-    if np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() < 2:
-        return None
-    noise = unit_px if graph.keypoints.sigma is None else unit_px * graph.keypoints.sigma[tracks.row]
-    error = np.minimum(track_errors_px(graph.keypoints, tracks, bundle, bound_px=6.0 * unit_px) / noise, 1e6) ** 2
-    cost = (float((error / (1.0 + error)).sum()) + offered - len(error)) / offered
-    return CoarseModel(bundle, relative.edge[agrees], edge_residual, cost)
+    return np.where(member[:, None, None], rotations, np.nan), consistent, edge_residual
 
 
-def _place(keypoints: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotations: Array, seed: int) -> Bundle | None:
+def _global_positions(
+    keypoints: Keypoints,
+    tracks: Tracks,
+    intrinsics: Intrinsics,
+    rotations: Array,
+    options: GlobalPositioningOptions,
+    seed: int,
+) -> Bundle | None:
+    """Solve for positions of photos and points, rotations given."""
     rays = rays_of(
         keypoints, tracks.row, tracks.photo, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
     )
@@ -122,7 +187,7 @@ def _place(keypoints: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotatio
     used, photo = np.unique(tracks.photo, return_inverse=True)
     if len(used) < 2:
         return None
-    found = solve_global_positions(world_rays, photo, tracks.track, len(used), tracks.count, seed=seed)
+    found = solve_global_positions(world_rays, photo, tracks.track, len(used), tracks.count, options=options, seed=seed)
     poses = np.full((len(keypoints), 3, 4), np.nan)
     poses[used, :, :3] = rotations[used]
     poses[used, :, 3] = -np.einsum("cij,cj->ci", rotations[used], found.centres)
@@ -139,18 +204,40 @@ def _place(keypoints: Keypoints, tracks: Tracks, intrinsics: Intrinsics, rotatio
     )
 
 
-def _polish(bundle: Bundle, unit_px: float, belief: Intrinsics) -> Bundle:
-    """Short adjustments with the gross errors taken out between them; distortion joins last."""
-    crops = belief.crops
-    front = camera_points(bundle)[:, 2] > 0
-    bundle = keep_observations(bundle, front)
-    for bound_px, options in (
-        (40.0, BundleOptions(rotations=False, focal=False, loss_px=4.0 * unit_px, max_iterations=8, tolerance=1e-2)),
-        (12.0, BundleOptions(principal=crops, loss_px=2.0 * unit_px, max_iterations=15, tolerance=1e-3)),
-        (6.0, BundleOptions(principal=crops, distortion=True, loss_px=unit_px, max_iterations=20, tolerance=1e-3)),
+def _iterative_bundle_adjustment(
+    bundle: Bundle, keypoint_error_px: float, intrinsics: Intrinsics, options: GlobalMapperOptions
+) -> Bundle:
+    """Three short rounds of bundle adjustment, each followed by the removal of observations with large errors.
+
+    Positions alone come first, since those of global positioning are the least exact; distortion joins last.
+    """
+    crops = intrinsics.crops
+    bundle = keep_observations(bundle, camera_points(bundle)[:, 2] > 0)
+    rounds = (
+        BundleOptions(rotations=False, focal=False),
+        BundleOptions(principal=crops),
+        BundleOptions(principal=crops, distortion=True),
+    )
+    for free, max_error, loss, iterations, tolerance in zip(
+        rounds,
+        options.adjustment_max_errors,
+        options.adjustment_loss_scales,
+        options.adjustment_iterations,
+        options.adjustment_tolerances,
+        strict=True,
     ):
-        if len(bundle.points) < 6:
+        if len(bundle.points) < options.min_points:
             break
-        bundle, _ = adjust_bundle(bundle, options, belief.prior)
-        bundle = keep_observations(bundle, errors_px(bundle) < bound_px * unit_px)
+        settings = replace(free, loss_px=loss * keypoint_error_px, max_iterations=iterations, tolerance=tolerance)
+        bundle, _ = adjust_bundle(bundle, settings, intrinsics.prior)
+        bundle = keep_observations(bundle, errors_px(bundle) < max_error * keypoint_error_px)
     return bundle
+
+
+def _cost(
+    keypoints: Keypoints, tracks: Tracks, bundle: Bundle, keypoint_error_px: float, bound_px: float, total: int
+) -> float:
+    """CoarseModel.cost, over `total` observations of which `tracks` are those inside."""
+    noise = keypoint_error_px if keypoints.sigma is None else keypoint_error_px * keypoints.sigma[tracks.row]
+    error = np.minimum(track_errors_px(keypoints, tracks, bundle, bound_px=bound_px) / noise, 1e6) ** 2
+    return (float((error / (1.0 + error)).sum()) + total - len(error)) / total

@@ -1,12 +1,14 @@
-"""Where the cameras stand and the points lie, once the rotations are known.
+"""Global positioning: positions of cameras and points, rotations given.
 
-Every observation is a ray of known direction `v` (unit, world frame) from a camera centre C towards a point X. We
-minimise sum rho(|v - d (X - C)|) over centres, points and one inverse depth d > 0 per observation. The residual
-saturates at 1 for points behind the camera, and a distant point costs no more than a near one; that is what lets the
-problem be solved from poor starts, where a reprojection error would not converge.
+Every observation is a ray of known direction `v` (unit, world frame) from a camera centre C to a point X. We minimise
 
-Levenberg-Marquardt with the inverse depths eliminated analytically, then the points, so that the system that is
-solved has only 3 unknowns per camera. No step depends on thread timing: the same input gives the same bits.
+    sum rho(|v - d (X - C)|)    over centres, points and one inverse depth d > 0 per observation.
+
+The residual is at most 1 for points behind the camera, and a distant point costs no more than a near one: so the
+problem can be solved from random starts, from which a reprojection error would not converge.
+
+Levenberg-Marquardt with the inverse depths eliminated analytically and the points by a Schur complement, which leaves
+3 unknowns per camera. No step depends on thread timing: the same input gives the same bits.
 """
 
 from __future__ import annotations
@@ -26,15 +28,34 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 UPPER = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)
-"""Rows and columns of the six numbers that make up a symmetric matrix of three rows."""
+"""Rows and columns of the six numbers that make up a symmetric 3 x 3 matrix."""
 
 DIAGONAL = [0, 3, 5]
 FULL = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
-"""Which of the six stand on the diagonal, and where."""
+"""Which of the six are on the diagonal, and the place of each in the full matrix."""
+
+
+@dataclass(frozen=True)
+class GlobalPositioningOptions:
+    """Robust loss and restarts of global positioning."""
+
+    huber: float = 0.1
+    """Residual at which the Huber loss becomes linear, without unit: about the sine of the angle between ray and point
+    direction, here 6 degrees, since averaged rotations are off by a degree or two."""
+    starts: int = 3
+    """Random starts, at most. One mostly suffices; the others are for collections that fold over."""
+    good_cost: float = 2e-3
+    """Mean cost per observation below which no other start is made: correct solutions end well below."""
+    max_iterations: int = 100
+    """Levenberg-Marquardt steps per start."""
+    tolerance: float = 1e-4
+    """Relative decrease of the cost in one step at which a descent ends."""
 
 
 @dataclass(frozen=True, eq=False)
 class GlobalPositions:
+    """A solution, determined up to scale and translation."""
+
     centres: Array
     """(c, 3) world."""
     points: Array
@@ -50,31 +71,28 @@ def solve_global_positions(
     cameras: int,
     points: int,
     *,
+    options: GlobalPositioningOptions | None = None,
     seed: int = 0,
-    huber: float = 0.1,
-    starts: int = 3,
-    good_cost: float = 2e-3,
-    max_iterations: int = 100,
 ) -> GlobalPositions:
-    """The first of a few random starts that ends at a good cost, else the best of them.
+    """Solve for positions from random starts: the first solution of good cost, or else the best.
 
-    `rays` (m, 3); `camera` and `point` (m,) say who looks at what.
+    `rays` (m, 3) of the observations, whose cameras and points are `camera` and `point` (m,).
     """
+    options = options or GlobalPositioningOptions()
     rng = np.random.default_rng(seed)
     best: GlobalPositions | None = None
-    for _ in range(starts):
+    for _ in range(options.starts):
         found = _descend(
             rays,
             camera,
             point,
             rng.uniform(-1.0, 1.0, (cameras, 3)),
             rng.uniform(-1.0, 1.0, (points, 3)),
-            huber,
-            max_iterations,
+            options,
         )
         if best is None or found.cost < best.cost:
             best = found
-        if best.cost < good_cost:
+        if best.cost < options.good_cost:
             break
     assert best is not None
     return best
@@ -82,7 +100,7 @@ def solve_global_positions(
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What stays the same from step to step."""
+    """Observations and the structure of the normal equations, constant over all steps."""
 
     rays: Array
     """(3, m)."""
@@ -91,7 +109,7 @@ class _Problem:
     huber: float
     by_camera: csr_matrix
     by_point: csr_matrix
-    """For sums over the observations of each."""
+    """Sums over the observations of each."""
     pairs: CovisiblePairs
     """Cameras that see the same point."""
     plan: SolvePlan
@@ -99,7 +117,7 @@ class _Problem:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Components come first: rows as long as the problem keep the arithmetic fast."""
+    """The unknowns, components first: rows as long as the problem keep the arithmetic fast."""
 
     centres: Array
     """(3, c)."""
@@ -110,7 +128,7 @@ class _State:
 
 
 def _descend(
-    rays: Array, camera: Index, point: Index, centres: Array, points: Array, huber: float, max_iterations: int
+    rays: Array, camera: Index, point: Index, centres: Array, points: Array, options: GlobalPositioningOptions
 ) -> GlobalPositions:
     pairs = pairs_within(point, camera)
     other = pairs.row != pairs.column  # not so where a camera sees a point twice
@@ -118,7 +136,7 @@ def _descend(
         np.ascontiguousarray(rays.T),
         camera,
         point,
-        huber,
+        options.huber,
         segment_matrix(camera, len(centres)),
         segment_matrix(point, len(points)),
         pairs,
@@ -127,7 +145,7 @@ def _descend(
     state = _State(np.ascontiguousarray(centres.T), np.ascontiguousarray(points.T), np.ones(len(rays)))
     damping = 1e-3
     residual, weight, cost = _evaluate(problem, state)
-    for _ in range(max_iterations):
+    for _ in range(options.max_iterations):
         trial = _stepped(problem, state, residual, weight, damping)
         if trial is not None:
             trial_residual, trial_weight, trial_cost = _evaluate(problem, trial)
@@ -135,7 +153,7 @@ def _descend(
             gain = (cost - trial_cost) / cost
             state, residual, weight, cost = trial, trial_residual, trial_weight, trial_cost
             damping = max(damping / 3.0, 1e-9)
-            if gain < 1e-4:
+            if gain < options.tolerance:
                 break
         else:
             damping *= 4.0
@@ -156,7 +174,7 @@ def _evaluate(problem: _Problem, state: _State) -> tuple[Array, Array, float]:
 
 
 def _stepped(problem: _Problem, state: _State, residual: Array, weight: Array, damping: float) -> _State | None:
-    """The state after one damped step, or None where the system cannot be solved."""
+    """Take one damped Gauss-Newton step; None where the system cannot be solved."""
     camera, point = problem.camera, problem.point
     offset = _offsets(problem, state)
     # Inverse depth: one scalar per observation, eliminated in closed form. Damping is relative (Marquardt): the
@@ -201,7 +219,7 @@ def _offsets(problem: _Problem, state: _State) -> Array:
 
 
 def _dot(a: Array, b: Array) -> Array:
-    """Sums of products over the first of the axes, which is three long."""
+    """Dot products over the first axis, of length three."""
     product: Array = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
     return product
 
@@ -212,7 +230,7 @@ def _sums(selected: csr_matrix, values: Array) -> Array:
 
 
 def _damped(triangles: Array, damping: float) -> Array:
-    """Upper triangles (6, n) with more on their diagonal, and invertible where nothing is seen."""
+    """Upper triangles (6, n) with damped diagonals, invertible also for cameras without observations."""
     out = triangles.copy()
     out[DIAGONAL] += damping * triangles[DIAGONAL].mean(axis=0) + 1e-12
     return out

@@ -1,14 +1,14 @@
-"""Which intrinsics to believe: whole drafts are made from several beliefs, and their cost decides.
+"""Intrinsics search: which focal lengths, camera groups and principal points fit a whole model best.
 
-Long lenses, turntables and single walls hardly show their focal length in pairs of photos. What shows it is whether
-everything fits together, which a draft tells in a fraction of a second. The same test decides whether photos of equal
-size really came from one camera.
+Long lenses, turntables and single walls hardly constrain the focal length in pairs of photos. A whole model does: each
+candidate is evaluated by mapping a core of the collection in a fraction of a second, and the candidate of least cost is
+chosen. The same test decides whether photos of equal size were taken by one camera.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,47 +18,76 @@ from ..bundle.intrinsics import FIXED_SIGMA, Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
 from ..cameras import FX
 from ..view_graph import Keypoints, ViewGraph
-from .global_mapper import FALSE_PAIR_DEG, CoarseModel, map_component
-from .tracks import establish_tracks, spread_subset
-from .view_graph_calibration import calibrate_focals, shared_focal
+from .global_mapper import CoarseModel, GlobalMapperOptions, map_component
+from .tracks import Tracks, establish_tracks, spread_subset
+from .view_graph_calibration import ViewGraphCalibrationOptions, calibrate_focals, shared_focal
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-GRID = (0.5, 0.75, 1.1, 1.6, 2.4, 3.6)
-"""Focal lengths by the long side of the photo, from 90 to 16 degrees of view; a draft finds its way to a
-neighbour's distance."""
 
-CLEAR_COST = 0.3
-"""Below it two arrivals at the same focal length settle the matter, above it takes three."""
+@dataclass(frozen=True)
+class IntrinsicsSearchOptions:
+    """Candidates of the search and thresholds of its decisions. Costs are CoarseModel.cost, from 0 to 1."""
 
-POOR_COST = 0.45
-"""Photos that belong together end well below, with long lenses, blur and all."""
-
-TRACKS_PER_PHOTO = 80
-
-SAME_COST = 1.01
-"""Costs within this ratio are no evidence."""
-
-LOOSER, APART = 0.9, 0.85
-"""What remains of the cost when photos of one camera get a camera each: over 0.97 where they did share one, about a
-half where they did not. First only the adjustment is given the freedom, then whole drafts are. Likewise for principal
-points that are set free: over 0.93 for photos as the camera made them, about a half for crops."""
-
-CROP_ROUNDS = 2
-"""Drafts from better and better principal points."""
-
-CORE_PHOTOS = 16
-"""Beliefs are tested on at most so many well-connected photos; the winner then serves the whole collection."""
+    core_photos: int = 16
+    """Candidates are evaluated on at most so many well-connected photos; the chosen one serves the whole collection."""
+    core_max_matches: int = 500
+    """Matches of a pair beyond this number do not make it better connected."""
+    tracks_per_photo: int = 80
+    """Tracks of the core that a candidate is evaluated on: costs compare with so few, and there are many candidates."""
+    focal_ratios: tuple[float, ...] = (0.5, 0.75, 1.1, 1.6, 2.4, 3.6)
+    """Candidate focal lengths over the longer side of the photo, from 90 to 16 degrees of view. Bundle adjustment
+    converges over the distance between neighbours."""
+    near_ratio: float = 1.4
+    """Before these, the initial focal lengths are tried, and these divided and multiplied by this ratio."""
+    min_focal_ratio: float = 0.4
+    """Shortest initial focal length over the longer side of the photo; estimates of single pairs have no bound."""
+    max_focal_ratio: float = 5.0
+    """Longest initial focal length over the longer side of the photo."""
+    max_repetitions: int = 8
+    """How often a candidate is mapped, each time from the focal lengths that the last model found: relative poses
+    estimated under better focal lengths are better."""
+    repetition_min_change: float = 0.05
+    """Change of the logarithm of a focal length below which a candidate is not mapped again."""
+    repetition_max_cost_ratio: float = 0.98
+    """Nor is it mapped again once the cost did not fall below this ratio of the last one."""
+    clear_cost: float = 0.3
+    """Below this cost two candidates that arrive at the same focal lengths end the search, above it takes three."""
+    poor_cost: float = 0.45
+    """Above this cost a warning is given: photos of one scene end well below, with long lenses, blur and all."""
+    better_cost_ratio: float = 0.95
+    """A candidate with less than this ratio of the least cost so far replaces the best one."""
+    same_cost_ratio: float = 1.1
+    """Two candidates arrive at the same solution if their costs are within this ratio,"""
+    same_log_focal: float = 0.03
+    """and the logarithm of the ratio of their focal lengths is below this."""
+    equal_cost_ratio: float = 1.01
+    """Costs within this ratio do not decide between candidates."""
+    undecided_focal_ratio: float = 1.2
+    """If candidates of equal cost differ by more in focal length, the one nearest to the priors is chosen, with a
+    warning."""
+    freed_cost_ratio: float = 0.9
+    """What a few steps of bundle adjustment must reduce the cost to, with a camera per photo or free principal points,
+    for such a candidate to be mapped. Over 0.97 where photos share a camera, about 0.5 where they do not; over 0.93 for
+    photos as the camera made them, about 0.5 for crops."""
+    accepted_cost_ratio: float = 0.85
+    """Cost ratio below which a mapped candidate with more freedom is chosen: a camera per photo, free principal points,
+    or focal lengths other than those in EXIF."""
+    crop_rounds: int = 2
+    """Mappings from better and better principal points."""
+    calibration: ViewGraphCalibrationOptions = field(default_factory=ViewGraphCalibrationOptions)
+    """View-graph calibration, which gives the initial focal lengths."""
 
 
 @dataclass(frozen=True)
 class IntrinsicsChoice:
-    """What the search found."""
+    """The chosen intrinsics."""
 
     intrinsics: Intrinsics
     cost: float
+    """Of the core's model."""
     warnings: tuple[str, ...]
 
 
@@ -68,77 +97,97 @@ def select_intrinsics(
     known: Bools,
     *,
     assumed_groups: bool,
-    unit_px: float,
+    keypoint_error_px: float,
+    options: IntrinsicsSearchOptions | None = None,
+    mapper: GlobalMapperOptions | None = None,
     seed: int = 0,
 ) -> IntrinsicsChoice:
-    """The belief under which a core of the collection fits together best.
+    """Choose the intrinsics under which a core of the collection fits together best.
 
-    The core lies around the strongest pair; photos that no chain of pairs leads to have no say. `known`
-    (cameras,) marks focal lengths that are not to be searched; `assumed_groups` allows to give photos that were
-    grouped by size alone a camera each.
+    The core is grown from the strongest edge; photos that are not connected with it do not take part. `known`
+    (cameras,) marks focal lengths that are not searched; `assumed_groups` allows a camera per photo where photos were
+    grouped by size alone. Candidates are mapped with the options `mapper`.
     """
-    core = core_matches(graph, CORE_PHOTOS)
+    options, mapper = options or IntrinsicsSearchOptions(), mapper or GlobalMapperOptions()
+    core = core_matches(graph, options)
+    tracks = _core_tracks(core, options)
 
-    def attempt(belief: Intrinsics) -> CoarseModel | None:
-        return _settled(lambda b: map_component(core, tracks, b, unit_px=unit_px, seed=seed), belief)
+    def evaluate(candidate: Intrinsics) -> CoarseModel | None:
+        def once(intrinsics: Intrinsics) -> CoarseModel | None:
+            return map_component(
+                core, tracks, intrinsics, keypoint_error_px=keypoint_error_px, options=mapper, seed=seed
+            )
 
-    tracks = spread_subset(establish_tracks(graph.keypoints, *core.matches()), graph.photo_count, TRACKS_PER_PHOTO)
-    start = starting_focals(core, intrinsics, known)
+        return _evaluate_repeatedly(once, candidate, options)
+
+    start = initial_focals(core, intrinsics, known, options)
     elsewhere = np.bincount(intrinsics.camera_of_photo[np.unique(core.pairs)], minlength=len(known)) == 0
-    decided = known | elsewhere
-    best, clear = _search(attempt, start, decided, graph.keypoints, intrinsics.values[:, 0])
-    if best is not None and best.cost > CLEAR_COST and (best.edge_residual_deg > FALSE_PAIR_DEG).any():
-        # Look-alikes: their matches run through the tracks of everyone and drown what the cost has to say.
-        core = core.select(best.edge_residual_deg <= FALSE_PAIR_DEG)
-        tracks = spread_subset(establish_tracks(graph.keypoints, *core.matches()), graph.photo_count, TRACKS_PER_PHOTO)
-        found_before = start.with_focals(np.where(_seen(best), best.focals, start.values[:, 0]))
-        best, clear = _search(attempt, found_before, decided, graph.keypoints, intrinsics.values[:, 0])
+    fixed = known | elsewhere
+    usual = intrinsics.values[:, 0]
+    best, clear = _search_focals(evaluate, start, fixed, graph.keypoints, usual, options)
+    max_edge_deg = mapper.max_track_edge_deg
+    if best is not None and best.cost > options.clear_cost and (best.edge_residual_deg > max_edge_deg).any():
+        # Doppelgangers: their matches merge tracks all over the core, and that raises the cost of every candidate.
+        core = core.select(best.edge_residual_deg <= max_edge_deg)
+        tracks = _core_tracks(core, options)
+        start_again = start.with_focals(np.where(_seen(best), best.focals, start.values[:, 0]))
+        best, clear = _search_focals(evaluate, start_again, fixed, graph.keypoints, usual, options)
     if best is None:
-        return IntrinsicsChoice(start, 1.0, ("no draft of the scene could be made",))
+        return IntrinsicsChoice(start, 1.0, ("no candidate focal length gives a model of these photos",))
+
     warnings: list[str] = []
     by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > FIXED_SIGMA)
-    if best.cost > CLEAR_COST and by_exif.any():
+    if best.cost > options.clear_cost and by_exif.any():
         free = intrinsics.without_focals(by_exif)
-        afresh = starting_focals(core, free, known & ~by_exif)
-        other, other_clear = _search(attempt, afresh, decided & ~by_exif, graph.keypoints, intrinsics.values[:, 0])
-        if other is not None and other.cost < APART * best.cost:
-            warnings.append("the focal lengths that EXIF tells do not fit these photos, and were not believed")
-            best, clear, intrinsics, start, known = other, other_clear, free, afresh, known & ~by_exif
-    if (cropped := _cropped(attempt, best, start, unit_px)) is not None:
-        warnings.append("the principal points of some photos lie far from their centres, as those of crops do")
+        free_start = initial_focals(core, free, known & ~by_exif, options)
+        other, other_clear = _search_focals(evaluate, free_start, fixed & ~by_exif, graph.keypoints, usual, options)
+        if other is not None and other.cost < options.accepted_cost_ratio * best.cost:
+            warnings.append("the focal lengths in EXIF do not fit these photos and were not used")
+            best, clear, intrinsics, start, known = other, other_clear, free, free_start, known & ~by_exif
+    if (cropped := _with_free_principal_points(evaluate, best, start, keypoint_error_px, options)) is not None:
+        warnings.append("some photos are crops: their principal points lie far from their centres")
         best, intrinsics = cropped
     result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.values[:, 0]))
     shared = np.bincount(intrinsics.camera_of_photo[best.posed], minlength=len(known))
-    apart = result.split()
-    if assumed_groups and (shared > 1).any() and _loosened(best, apart, unit_px)[1] < LOOSER:
-        known_apart = known[intrinsics.camera_of_photo]
-        single = calibrate_focals(core, apart.values, apart.camera_of_photo, known_apart)
-        own = _best([attempt(apart), attempt(apart.with_focals(single))])
-        if own is not None and own.cost < APART * best.cost:
-            warnings.append("photos of equal size were not taken by one camera; each has its own")
-            result = apart.with_focals(np.where(_seen(own), own.focals, apart.values[:, 0]))
+    single = result.split()
+    if (
+        assumed_groups
+        and (shared > 1).any()
+        and _adjust_freed(best, single, keypoint_error_px)[1] < options.freed_cost_ratio
+    ):
+        known_single = known[intrinsics.camera_of_photo]
+        calibrated = calibrate_focals(core, single.values, single.camera_of_photo, known_single, options.calibration)
+        own = _best([evaluate(single), evaluate(single.with_focals(calibrated))])
+        if own is not None and own.cost < options.accepted_cost_ratio * best.cost:
+            warnings.append("photos of equal size were not taken by one camera; each gets a camera of its own")
+            result = single.with_focals(np.where(_seen(own), own.focals, single.values[:, 0]))
             best, clear = own, True
     if not clear:
         warnings.append("the focal length could not be determined well from these photos")
-    if best.cost > POOR_COST:
+    if best.cost > options.poor_cost:
         warnings.append(
-            "no cameras make the photos fit together well; crops, blur and things that look alike are the usual causes"
+            "no cameras make the photos fit together well; crops, blur and doppelgangers are the usual causes"
         )
     return IntrinsicsChoice(result, best.cost, tuple(warnings))
 
 
-def starting_focals(graph: ViewGraph, intrinsics: Intrinsics, known: Bools) -> Intrinsics:
-    """Known focal lengths, else what pairs within a camera suggest, else what all fundamental matrices allow."""
+def initial_focals(
+    graph: ViewGraph, intrinsics: Intrinsics, known: Bools, options: IntrinsicsSearchOptions | None = None
+) -> Intrinsics:
+    """Known focal lengths, else the median of the pairs within a camera, else those of view-graph calibration."""
+    options = options or IntrinsicsSearchOptions()
     focal = intrinsics.values[:, 0].copy()
     side = _long_sides(graph.keypoints, intrinsics)
     calibrated: Array | None = None
     for camera in np.flatnonzero(~known):
-        value, _ = shared_focal(graph, intrinsics.camera_of_photo, int(camera))
+        value, _ = shared_focal(graph, intrinsics.camera_of_photo, int(camera), options.calibration)
         if np.isnan(value):
             if calibrated is None:
-                calibrated = calibrate_focals(graph, intrinsics.values, intrinsics.camera_of_photo, known)
+                calibrated = calibrate_focals(
+                    graph, intrinsics.values, intrinsics.camera_of_photo, known, options.calibration
+                )
             value = float(calibrated[camera])
-        focal[camera] = np.clip(value, 0.4 * side[camera], 5.0 * side[camera])
+        focal[camera] = np.clip(value, options.min_focal_ratio * side[camera], options.max_focal_ratio * side[camera])
     return intrinsics.with_focals(focal)
 
 
@@ -149,16 +198,16 @@ def _long_sides(keypoints: Keypoints, intrinsics: Intrinsics) -> Array:
     return side
 
 
-def core_matches(graph: ViewGraph, photos: int) -> ViewGraph:
-    """The matches among a well-connected core: grown from the strongest pair by the photo with most matches into it."""
-    everyone = np.unique(graph.pairs)
-    if len(everyone) == 0:
+def core_matches(graph: ViewGraph, options: IntrinsicsSearchOptions) -> ViewGraph:
+    """The edges among a well-connected core: grown from the strongest edge by the photo with most matches into it."""
+    connected = np.unique(graph.pairs)
+    if len(connected) == 0:
         return graph
-    count = np.minimum(graph.match_count, 500).astype(np.float64)
-    inside = np.zeros(int(everyone[-1]) + 1, bool)
+    count = np.minimum(graph.match_count, options.core_max_matches).astype(np.float64)
+    inside = np.zeros(int(connected[-1]) + 1, bool)
     inside[graph.pairs[int(np.argmax(count))]] = True
     a, b = graph.pairs.T
-    for _ in range(min(photos, len(everyone)) - 2):
+    for _ in range(min(options.core_photos, len(connected)) - 2):
         gain = np.bincount(b[inside[a]], weights=count[inside[a]], minlength=len(inside))
         gain += np.bincount(a[inside[b]], weights=count[inside[b]], minlength=len(inside))
         gain[inside] = 0.0
@@ -168,121 +217,135 @@ def core_matches(graph: ViewGraph, photos: int) -> ViewGraph:
     return graph.select(inside[a] & inside[b])
 
 
-def _search(
-    attempt: Callable[[Intrinsics], CoarseModel | None],
+def _core_tracks(core: ViewGraph, options: IntrinsicsSearchOptions) -> Tracks:
+    return spread_subset(establish_tracks(core.keypoints, *core.matches()), core.photo_count, options.tracks_per_photo)
+
+
+def _search_focals(
+    evaluate: Callable[[Intrinsics], CoarseModel | None],
     start: Intrinsics,
     known: Bools,
     keypoints: Keypoints,
     usual: Array,
+    options: IntrinsicsSearchOptions,
 ) -> tuple[CoarseModel | None, bool]:
-    """Drafts from starts further and further away, until the best one has been reached independently.
+    """Evaluate candidates further and further from the start, until several arrive at the best solution.
 
-    Tells whether the photos decided. Where they did not, because drafts of quite different focal lengths fit equally
-    well, it is the one nearest to the `usual` focal lengths.
+    Also returns whether the photos decided. Where they did not, because models of quite different focal lengths have
+    equal costs, it is the model nearest to the `usual` focal lengths.
     """
     focal = start.values[:, 0]
     if known.all():
-        return attempt(start), True
+        return evaluate(start), True
     side = _long_sides(keypoints, start)
-    found: list[CoarseModel] = []
+    near = options.near_ratio
+    models: list[CoarseModel] = []
     best: CoarseModel | None = None
     arrivals = 0
-    for base in (focal, focal / 1.4, focal * 1.4, *(side * ratio for ratio in GRID)):
-        new = attempt(start.with_focals(np.where(known, focal, base)))
+    for base in (focal, focal / near, focal * near, *(side * ratio for ratio in options.focal_ratios)):
+        new = evaluate(start.with_focals(np.where(known, focal, base)))
         if new is None:
             continue
-        found.append(new)
-        if best is None or new.cost < 0.95 * best.cost:
+        models.append(new)
+        if best is None or new.cost < options.better_cost_ratio * best.cost:
             best, arrivals = new, 1
-        elif _same_place(best, new, known):
+        elif _same_solution(best, new, known, options):
             arrivals += 1
-        if arrivals >= (2 if best.cost < CLEAR_COST else 3):
+        if arrivals >= (2 if best.cost < options.clear_cost else 3):
             return best, True
-    best = _best(found)
+    best = _best(models)
     if best is None:
         return None, False
-    equals = [d for d in found if d.cost < SAME_COST * best.cost]
-    spread = max(_distance(best, d, known) for d in equals)
-    if spread < np.log(1.2):
+    equals = [model for model in models if model.cost < options.equal_cost_ratio * best.cost]
+    spread = max(_log_focal_distance(best, model, known) for model in equals)
+    if spread < np.log(options.undecided_focal_ratio):
         return best, True
-    return min(equals, key=lambda d: _unusual(d, usual, known)), False
+    return min(equals, key=lambda model: _log_focal_distance_to(usual, model, known)), False
 
 
-def _cropped(
-    attempt: Callable[[Intrinsics], CoarseModel | None], best: CoarseModel, belief: Intrinsics, unit_px: float
+def _with_free_principal_points(
+    evaluate: Callable[[Intrinsics], CoarseModel | None],
+    best: CoarseModel,
+    intrinsics: Intrinsics,
+    keypoint_error_px: float,
+    options: IntrinsicsSearchOptions,
 ) -> tuple[CoarseModel, Intrinsics] | None:
-    """A clearly better draft with principal points anywhere, and its belief, if there is one."""
-    free, ratio = _loosened(best, belief.with_crops(), unit_px)
-    if ratio > LOOSER and best.cost < CLEAR_COST:  # a poor fit has dropped the observations that would tell
-        return None
+    """A model with free principal points, and its intrinsics, if it is clearly better than `best`."""
+    free, ratio = _adjust_freed(best, intrinsics.with_crops(), keypoint_error_px)
+    if ratio > options.freed_cost_ratio and best.cost < options.clear_cost:
+        return None  # with a higher cost the test says nothing: `best` has lost the observations that would show it
     found: list[tuple[CoarseModel, Intrinsics]] = []
     rows = free.intrinsics
-    for _ in range(CROP_ROUNDS):
-        new = attempt(belief.with_crops().with_focals(rows[:, 0]).with_principal(rows))
+    for _ in range(options.crop_rounds):
+        new = evaluate(intrinsics.with_crops().with_focals(rows[:, 0]).with_principal(rows))
         if new is None:
             break
         rows = np.where(_seen(new)[:, None], new.bundle.intrinsics, rows)
-        found.append((new, belief.with_crops().with_focals(rows[:, 0]).with_principal(rows)))
+        found.append((new, intrinsics.with_crops().with_focals(rows[:, 0]).with_principal(rows)))
     chosen = min(found, key=lambda one: one[0].cost, default=None)
-    return chosen if chosen is not None and chosen[0].cost < APART * best.cost else None
+    return chosen if chosen is not None and chosen[0].cost < options.accepted_cost_ratio * best.cost else None
 
 
-def _loosened(found: CoarseModel, belief: Intrinsics, unit_px: float) -> tuple[Bundle, float]:
-    """A draft after a short adjustment under another belief about its cameras, and what remains of the cost of its
-    observations."""
-    bundle, rows = found.bundle, belief.values.copy()
-    rows[belief.camera_of_photo] = bundle.intrinsics[bundle.camera_of_photo]
-    loose = replace(bundle, models=belief.models, intrinsics=rows, camera_of_photo=belief.camera_of_photo)
-    options = BundleOptions(principal=belief.crops, distortion=True, loss_px=unit_px, max_iterations=5, tolerance=1e-3)
-    loose, _ = adjust_bundle(loose, options, belief.prior)
-    before, after = ((errors_px(one) / unit_px) ** 2 for one in (bundle, loose))
-    return loose, float((after / (1.0 + after)).mean() / max(float((before / (1.0 + before)).mean()), 1e-12))
+def _adjust_freed(model: CoarseModel, intrinsics: Intrinsics, keypoint_error_px: float) -> tuple[Bundle, float]:
+    """A few steps of bundle adjustment under intrinsics with more freedom, and the ratio of the costs after and before.
+
+    Costs are those of the observations that the model has.
+    """
+    bundle, rows = model.bundle, intrinsics.values.copy()
+    rows[intrinsics.camera_of_photo] = bundle.intrinsics[bundle.camera_of_photo]
+    freed = replace(bundle, models=intrinsics.models, intrinsics=rows, camera_of_photo=intrinsics.camera_of_photo)
+    options = BundleOptions(
+        principal=intrinsics.crops, distortion=True, loss_px=keypoint_error_px, max_iterations=5, tolerance=1e-3
+    )
+    freed, _ = adjust_bundle(freed, options, intrinsics.prior)
+    before, after = ((errors_px(each) / keypoint_error_px) ** 2 for each in (bundle, freed))
+    return freed, float((after / (1.0 + after)).mean() / max(float((before / (1.0 + before)).mean()), 1e-12))
 
 
-def _same_place(a: CoarseModel, b: CoarseModel, known: Bools) -> bool:
-    """Whether two drafts found the same focal lengths, and fit about equally well."""
-    return max(a.cost, b.cost) <= 1.1 * min(a.cost, b.cost) and _distance(a, b, known) < 0.03
+def _same_solution(a: CoarseModel, b: CoarseModel, known: Bools, options: IntrinsicsSearchOptions) -> bool:
+    """Whether two models have the same focal lengths, and about the same cost."""
+    same_cost = max(a.cost, b.cost) <= options.same_cost_ratio * min(a.cost, b.cost)
+    return same_cost and _log_focal_distance(a, b, known) < options.same_log_focal
 
 
-def _distance(a: CoarseModel, b: CoarseModel, known: Bools) -> float:
-    """Median logarithm of the ratio of searched focal lengths; infinite for drafts with no such camera in common."""
+def _log_focal_distance(a: CoarseModel, b: CoarseModel, known: Bools) -> float:
+    """Median |log(f_a / f_b)| over the searched cameras of both models; infinite without any."""
     both = _seen(a) & _seen(b) & ~known
     return float(np.median(np.abs(np.log(a.focals[both] / b.focals[both])))) if both.any() else float("inf")
 
 
-def _unusual(found: CoarseModel, usual: Array, known: Bools) -> float:
-    """Mean logarithm of the ratio of its searched focal lengths to the usual ones."""
-    searched = _seen(found) & ~known
-    return float(np.abs(np.log(found.focals[searched] / usual[searched])).mean()) if searched.any() else 0.0
+def _log_focal_distance_to(usual: Array, model: CoarseModel, known: Bools) -> float:
+    """Mean |log(f / usual f)| over the searched cameras of a model."""
+    searched = _seen(model) & ~known
+    return float(np.abs(np.log(model.focals[searched] / usual[searched])).mean()) if searched.any() else 0.0
 
 
-def _settled(
-    attempt: Callable[[Intrinsics], CoarseModel | None], belief: Intrinsics, rounds: int = 8
+def _evaluate_repeatedly(
+    evaluate: Callable[[Intrinsics], CoarseModel | None], candidate: Intrinsics, options: IntrinsicsSearchOptions
 ) -> CoarseModel | None:
-    """Repeats a draft from the focal lengths it found itself while that helps: poses of pairs estimated under better
-    focal lengths are better, and so is all that follows."""
-    best = attempt(belief)
-    for _ in range(rounds - 1):
+    """Evaluate a candidate again from the focal lengths of its own model, while these change and the cost falls."""
+    best = evaluate(candidate)
+    for _ in range(options.max_repetitions - 1):
         if best is None:
             break
-        moved = np.abs(np.log(best.focals / belief.values[:, 0]))[_seen(best)].max(initial=0.0)
-        if moved < 0.05:
+        change = np.abs(np.log(best.focals / candidate.values[:, 0]))[_seen(best)].max(initial=0.0)
+        if change < options.repetition_min_change:
             break
-        belief = belief.with_focals(np.where(_seen(best), best.focals, belief.values[:, 0]))
-        again = attempt(belief)
-        if again is None or again.cost > 0.98 * best.cost:
+        candidate = candidate.with_focals(np.where(_seen(best), best.focals, candidate.values[:, 0]))
+        again = evaluate(candidate)
+        if again is None or again.cost > options.repetition_max_cost_ratio * best.cost:
             return _best([best, again])
         best = again
     return best
 
 
-def _best(drafts: Iterable[CoarseModel | None]) -> CoarseModel | None:
-    found = [d for d in drafts if d is not None]
-    return min(found, key=lambda d: d.cost) if found else None
+def _best(models: Iterable[CoarseModel | None]) -> CoarseModel | None:
+    found = [model for model in models if model is not None]
+    return min(found, key=lambda model: model.cost) if found else None
 
 
-def _seen(found: CoarseModel) -> Bools:
-    """(cameras,) whose photos took part."""
-    out = np.zeros(len(found.bundle.models), bool)
-    out[found.bundle.camera_of_photo[found.posed]] = True
+def _seen(model: CoarseModel) -> Bools:
+    """(cameras,) which have a registered photo."""
+    out = np.zeros(len(model.bundle.models), bool)
+    out[model.bundle.camera_of_photo[model.posed]] = True
     return out

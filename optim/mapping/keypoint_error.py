@@ -1,4 +1,4 @@
-"""How exact key points are: the unit in which thresholds of mappers are given, and relative errors by size."""
+"""Expected errors of key points: the unit of all thresholds of mapping, and relative errors by scale."""
 
 from __future__ import annotations
 
@@ -6,40 +6,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pair.epipolar import sampson_errors
-from ..view_graph import ViewGraph
+from ..view_graph import KeypointOptions, ViewGraph
 
 Array = NDArray[np.float64]
 
-REFERENCE_SIDE_PX = 1600
-"""Detectors work on photos of at most about this size; key points are as exact as the pixels of these."""
 
-UNIT_OVER_SCATTER = 3.0
-"""Unit of dense matches over their scatter about the epipolar lines. The scatter is what verification has left of the
-error, and only its part across the lines; and it is noise, not outliers, up to several times as much."""
+def detected_keypoint_error_px(size: NDArray[np.integer], options: KeypointOptions) -> float:
+    """Expected error of detected key points, in pixels of the median original photo; `size` (photos, 2).
 
-
-def usual_unit_px(size: NDArray[np.integer]) -> float:
-    """Expected error of key points that were detected on photos of the reference size, in pixels of the median original
-    photo; `size` (photos, 2)."""
-    return float(np.median(np.maximum(size.max(axis=1) / REFERENCE_SIDE_PX, 1.0)))
+    Detectors work on photos that were reduced to the reference size, and are exact to about one of their pixels.
+    """
+    return float(np.median(np.maximum(size.max(axis=1) / options.reference_side_px, 1.0)))
 
 
-def relative_sigma(scale: Array) -> Array:
-    """(k,) relative error of key points of this scale (k,), any unit.
+def relative_sigma(scale: Array, options: KeypointOptions) -> Array:
+    """(k,) standard deviations of key points of this scale (k,), any unit, over that of the median scale.
 
-    It grows like the square root of the scale: seen in the residuals of photo sets from churches to kitchens, over
+    sigma = sqrt(scale / median scale), as measured in the residuals of photo sets from churches to kitchens, over
     scales from one to thirty pixels.
     """
     if not len(scale):
         return scale
-    return np.clip(np.sqrt(scale / np.median(scale)), 0.5, 3.0)
+    return np.clip(np.sqrt(scale / np.median(scale)), options.min_sigma, options.max_sigma)
 
 
 def scatter_px(graph: ViewGraph, xy_a: Array | None = None, xy_b: Array | None = None) -> float:
-    """Robust standard deviation of all matches about the epipolar lines of their own edges; not a number without any.
+    """Robust standard deviation of all matches about the epipolar lines of their edges; NaN without matches.
 
-    `xy_a` and `xy_b` (m, 2) are the positions of the two ends if these are not quite those of the key points. Pure
-    rotations have no epipolar lines and are left out.
+    `xy_a` and `xy_b` (m, 2) are the positions as matched, where merging has moved key points a little. Pure rotations
+    have no epipolar lines and do not take part.
     """
     xy, errors = graph.keypoints.xy, []
     for edge in np.flatnonzero(graph.fundamental.any(axis=(1, 2))).tolist():

@@ -1,12 +1,12 @@
-"""From a draft to the final reconstruction: all matches, all tracks, and an adjustment of everything.
+"""Refinement of an initial model: rounds of retriangulation, bundle adjustment, filtering and registration.
 
-What decides accuracy at this end: tracks as long as the poses allow, a loss that hardly listens to outliers, and
-intrinsics that are free but not freer than the photos can tell (see bundle.Prior).
+What decides accuracy here: tracks as long as the poses allow, a loss that outliers hardly influence, and intrinsics
+that are free within their priors (see IntrinsicsPrior).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..bundle.pose_priors import DepthPriors, PosePriors
 from ..bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior, errors_px
 from ..rotations import skew
 from ..view_graph import Keypoints, ViewGraph
-from .absolute_pose import register_photos
+from .absolute_pose import AbsolutePoseOptions, register_photos
 from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import join_points, keep_observations, rays_of, triangulate, without_weak_photos
 
@@ -29,36 +29,43 @@ Index = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 MATCH_CHUNK = 1 << 16
-"""Matches looked at together; bounds memory."""
-
-MOST_FOR_COVARIANCE = 100
-"""Photos up to which covariances cost little beside the adjustment: their cost grows with the cube."""
+"""Matches processed together; bounds memory."""
 
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """All lengths in units of the expected noise of a key point."""
+    """Thresholds of refinement; lengths in units of the expected key point error."""
 
     max_error: float = 4.0
-    """Observations further from their point are none."""
+    """Observations with larger reprojection errors are removed, matches with larger epipolar errors not used."""
     loss: Loss = CAUCHY
     """Robust loss of the reprojection errors."""
     loss_scale: float = 0.8
     """Scale of the loss."""
     min_angle_deg: float = 1.5
-    """Points seen under smaller angles are not kept: their depth is noise."""
+    """Points seen under smaller triangulation angles are removed: their depth is noise."""
     subset_tracks: int = 200
-    """Tracks per photo for the first adjustment, which does most of the way."""
+    """Tracks per photo in the first bundle adjustment, which does most of the way."""
     dependable_points: int = 40
-    """Photos that see so many points together with two others are placed by these alone."""
+    """A photo that sees so many points which two others see as well is adjusted by these alone."""
     rounds: int = 1
-    """Adjustments of everything, each with newly made tracks; more have not been seen to help."""
+    """Bundle adjustments of all tracks, each after retriangulation; more than one have not been seen to help."""
     min_observations: int = 12
-    """Photos with fewer are let go."""
+    """Photos with fewer are not registered."""
+    min_points: int = 6
+    """Fewer points are not adjusted: they do not determine a model."""
+    max_iterations: tuple[int, int] = (40, 8)
+    """Steps of bundle adjustment, at most: of the subset of the tracks, and of all tracks."""
+    tolerance: tuple[float, float] = (1e-4, 1e-5)
+    """Relative decrease of the cost in one step at which these end."""
+    max_covariance_photos: int = 100
+    """Photos up to which covariances are computed: their cost grows with the cube of the number."""
+    absolute_pose: AbsolutePoseOptions = field(default_factory=AbsolutePoseOptions)
+    """Registration of further photos after the first bundle adjustment."""
 
 
 class Solver(Protocol):
-    """A way to the minimum, as optim.bundle.adjust.adjust."""
+    """A bundle adjustment, as optim.bundle.adjust.adjust_bundle."""
 
     def __call__(
         self,
@@ -73,22 +80,23 @@ class Solver(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class RefinementResult:
+    """The refined model, and what its report needs."""
+
     bundle: Bundle
     summaries: tuple[BundleSummary, ...]
     consistency: PairConsistency
-    """Of all matches with the final poses."""
+    """Of all matches with the refined poses."""
     off_track: int
-    """Key points whose tracks see a photo twice."""
+    """Number of key points whose tracks see a photo twice."""
     off_point: int
-    """Key points of tracks that lie too far from the point, or show it under too small an angle."""
+    """Number of key points in tracks that are too far from the point, or see it under too small an angle."""
     covariance: Covariance | None
-    """Of poses and cameras; None for very many photos, or where something is not determined."""
+    """Of poses and intrinsics; None for many photos, or where the model is not determined."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairConsistency:
-    """By pair: how many matches agree with the poses, and the RMS distance of these from their epipolar lines, which
-    is not a number where there are none."""
+    """Number of inliers of each edge under the poses, and the RMS of their epipolar errors, NaN without inliers."""
 
     inliers: Index
     error_px: Array
@@ -101,14 +109,17 @@ def refine(
     candidates: Index,
     options: RefineOptions,
     *,
-    unit_px: float,
+    keypoint_error_px: float,
     seed: int = 0,
     solver: Solver = adjust_bundle,
     anchors: PosePriors | None = None,
     depths: DepthPriors | None = None,
 ) -> RefinementResult:
-    """The final bundle. `start` gives cameras and poses, in the frame of the anchors if there are any; `candidates` are
-    photos that may join by resection; `depths` are those of all key points, in the units of the start."""
+    """Refine the intrinsics and poses of `start`, which is in the frame of the anchors if there are any.
+
+    `candidates` are further photos to register by absolute pose estimation; `depths` are priors of all key points, in
+    the units of `start`.
+    """
     bundle = start
     posed = np.isfinite(start.cam_from_world[:, 0, 0])
     photos_per_camera = np.bincount(start.camera_of_photo[posed], minlength=len(start.models))
@@ -116,9 +127,9 @@ def refine(
     summaries = []
     for turn in range(1 + options.rounds):
         first = turn == 0
-        bundle = _retrack(graph, bundle, options, unit_px, options.subset_tracks if first else None)
+        bundle = _retriangulate(graph, bundle, options, keypoint_error_px, options.subset_tracks if first else None)
         bundle = keep_observations(bundle, dependable(bundle, options.dependable_points))
-        if len(bundle.points) < 6:
+        if len(bundle.points) < options.min_points:
             bundle = without_weak_photos(bundle, options.min_observations)
             break
         bundle, summary = solver(
@@ -127,9 +138,9 @@ def refine(
                 principal=True,
                 distortion=True,
                 loss=options.loss,
-                loss_px=options.loss_scale * unit_px,
-                max_iterations=40 if first else 8,
-                tolerance=1e-4 if first else 1e-5,
+                loss_px=options.loss_scale * keypoint_error_px,
+                max_iterations=options.max_iterations[0 if first else 1],
+                tolerance=options.tolerance[0 if first else 1],
             ),
             prior,
             None if graph.keypoints.sigma is None else graph.keypoints.sigma[bundle.row],
@@ -137,17 +148,28 @@ def refine(
             None if depths is None else depths.of(bundle.row),
         )
         summaries.append(summary)
-        bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * unit_px)
+        bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * keypoint_error_px)
         if first and len(candidates):
-            bundle = register_photos(graph, bundle, candidates, max_error_px=options.max_error * unit_px, seed=seed)
+            bundle = register_photos(
+                graph,
+                bundle,
+                candidates,
+                max_error_px=options.max_error * keypoint_error_px,
+                options=options.absolute_pose,
+                seed=seed,
+            )
         else:
             bundle = without_weak_photos(bundle, options.min_observations)
-    found = _covariance(bundle, prior, graph.keypoints.sigma, options, unit_px, anchors, depths)
+    determined = len(bundle.points) >= options.min_points
+    few = np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() <= options.max_covariance_photos
+    found = None
+    if determined and few:
+        found = _covariance(bundle, prior, graph.keypoints.sigma, options, keypoint_error_px, anchors, depths)
     error = epipolar_errors_px(graph, bundle)
-    bound_px = options.max_error * unit_px
+    bound_px = options.max_error * keypoint_error_px
     row_a, row_b = (row[error < bound_px] for row in graph.matches())
     tracks = establish_tracks(graph.keypoints, row_a, row_b)
-    others = _triangulated(graph.keypoints, tracks, bundle, options, unit_px)
+    others = _triangulated(graph.keypoints, tracks, bundle, options, keypoint_error_px)
     others = keep_observations(others, ~_among(len(graph.keypoints.xy), bundle.row)[others.row])
     bundle = join_points(bundle, others)
     return RefinementResult(
@@ -161,7 +183,7 @@ def refine(
 
 
 def _among(key_points: int, *rows: Index) -> Bools:
-    """(key points,) which of them are named."""
+    """(key points,) which are among the rows."""
     out = np.zeros(key_points, bool)
     for row in rows:
         out[row] = True
@@ -169,7 +191,7 @@ def _among(key_points: int, *rows: Index) -> Bools:
 
 
 def pair_consistency(graph: ViewGraph, error_px: Array, bound_px: float) -> PairConsistency:
-    """From the errors (m,) of all matches."""
+    """PairConsistency from the epipolar errors (m,) of all matches."""
     good = error_px < bound_px
     edge = graph.edge_of_match()[good]
     inliers = np.bincount(edge, minlength=len(graph))
@@ -182,26 +204,24 @@ def _covariance(
     prior: IntrinsicsPrior,
     sigma: Array | None,
     options: RefineOptions,
-    unit_px: float,
+    keypoint_error_px: float,
     anchors: PosePriors | None,
     depths: DepthPriors | None,
 ) -> Covariance | None:
-    if len(bundle.points) < 6 or np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() > MOST_FOR_COVARIANCE:
-        return None
-    loss_px = options.loss_scale * unit_px
+    loss_px = options.loss_scale * keypoint_error_px
     free = BundleOptions(principal=True, distortion=True, loss=options.loss, loss_px=loss_px)
     try:
         own = None if sigma is None else sigma[bundle.row]
         return covariance(bundle, free, prior, own, anchors, None if depths is None else depths.of(bundle.row))
-    except np.linalg.LinAlgError:  # something is not determined at all
+    except np.linalg.LinAlgError:  # singular: some unknown is not determined
         return None
 
 
 def dependable(bundle: Bundle, enough: int) -> Bools:
-    """(m,) observations that may decide about cameras: those of points seen by three photos or more.
+    """(m,) observations that bundle adjustment uses: those of points seen by three photos or more.
 
-    A wrong match between two photos goes unnoticed if it lies along the epipolar line, and pulls; a third photo gives
-    it away. Photos that see fewer than `enough` such points need their other points as well.
+    A wrong match between two photos that lies along the epipolar line is not detected and biases the poses; a third
+    photo reveals it. Photos that see fewer than `enough` such points need their other points as well.
     """
     long = np.bincount(bundle.point, minlength=len(bundle.points)) >= 3
     count = np.bincount(bundle.photo[long[bundle.point]], minlength=len(bundle.cam_from_world))
@@ -210,23 +230,23 @@ def dependable(bundle: Bundle, enough: int) -> Bools:
     return needed[bundle.point]
 
 
-def _retrack(
+def _retriangulate(
     graph: ViewGraph,
     bundle: Bundle,
     options: RefineOptions,
-    unit_px: float,
+    keypoint_error_px: float,
     per_photo: int | None,
 ) -> Bundle:
-    """Tracks from the matches that the current poses allow, triangulated."""
-    allowed = epipolar_errors_px(graph, bundle) < options.max_error * unit_px
+    """Establish tracks from the matches that agree with the current poses, and triangulate them."""
+    allowed = epipolar_errors_px(graph, bundle) < options.max_error * keypoint_error_px
     tracks = establish_tracks(graph.keypoints, *(row[allowed] for row in graph.matches()))
     if per_photo is not None:
         tracks = spread_subset(tracks, graph.photo_count, per_photo)
-    return _triangulated(graph.keypoints, tracks, bundle, options, unit_px)
+    return _triangulated(graph.keypoints, tracks, bundle, options, keypoint_error_px)
 
 
 def _triangulated(
-    keypoints: Keypoints, tracks: Tracks, bundle: Bundle, options: RefineOptions, unit_px: float
+    keypoints: Keypoints, tracks: Tracks, bundle: Bundle, options: RefineOptions, keypoint_error_px: float
 ) -> Bundle:
     return triangulate(
         keypoints,
@@ -235,13 +255,13 @@ def _triangulated(
         bundle.intrinsics,
         bundle.camera_of_photo,
         bundle.cam_from_world,
-        max_error_px=options.max_error * unit_px,
+        max_error_px=options.max_error * keypoint_error_px,
         min_angle_deg=options.min_angle_deg,
     )
 
 
 def epipolar_errors_px(graph: ViewGraph, bundle: Bundle) -> Array:
-    """(m,) distance of each match from the epipolar geometry of the current poses; infinite without poses."""
+    """(m,) epipolar error of each match under the poses of the bundle; infinite without poses."""
     row_a, row_b = graph.matches()
     rays = np.full((len(graph.keypoints.xy), 3), np.nan)
     used = np.flatnonzero(_among(len(graph.keypoints.xy), row_a, row_b))  # a key point is in many matches
@@ -261,7 +281,7 @@ def epipolar_errors_px(graph: ViewGraph, bundle: Bundle) -> Array:
         line_b = np.einsum("mij,mj->mi", essential[of], ray_a)
         line_a = np.einsum("mji,mj->mi", essential[of], ray_b)
         value = np.einsum("mi,mi->m", ray_b, line_b)
-        # First-order distance on the unit sphere, carried to pixels by the focal length.
+        # First-order distance on the unit sphere, converted to pixels by the focal length.
         slope2 = np.einsum("mi,mi->m", line_a, line_a) + np.einsum("mi,mi->m", line_b, line_b) - 2.0 * value**2
         error = np.abs(value) / np.sqrt(np.maximum(slope2, 1e-24)) * focal[of]
         out[part] = np.where(np.isfinite(error), error, np.inf)

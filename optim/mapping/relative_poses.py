@@ -1,4 +1,4 @@
-"""Relative poses of many pairs under given intrinsics."""
+"""Relative pose estimation of all edges of a view graph, intrinsics given."""
 
 from __future__ import annotations
 
@@ -14,14 +14,31 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class RelativePoseOptions:
+    """LO-RANSAC of poselib on matches that verification has filtered already."""
+
+    min_inliers: int = 15
+    """Edges with fewer matches, or fewer inliers among those that take part, get no pose."""
+    max_matches: int = 150
+    """Matches per edge that take part, evenly picked: more do not improve an initial pose, and bundle adjustment uses
+    all of them."""
+    min_iterations: int = 10
+    """Samples of RANSAC, at least."""
+    max_iterations: int = 300
+    """Samples of RANSAC, at most: few are enough, since most matches are right."""
+
+
 @dataclass(frozen=True, eq=False)
 class RelativePoses:
+    """Poses of the edges that have one under the given intrinsics."""
+
     edge: Index
-    """(e,) rows of Matches.pairs that have a pose under these intrinsics."""
+    """(e,) edges of the view graph."""
     b_from_a: Array
     """(e, 3, 4), baselines of unit length."""
     weight: Array
-    """(e,) number of matches that agree with the pose."""
+    """(e,) estimated number of inliers among all matches."""
 
 
 def estimate_relative_poses(
@@ -31,30 +48,31 @@ def estimate_relative_poses(
     camera_of_photo: Index,
     *,
     max_error_px: float,
-    min_inliers: int = 15,
-    max_matches: int = 150,
+    options: RelativePoseOptions | None = None,
     seed: int = 0,
 ) -> RelativePoses:
-    """Calibrated relative poses by poselib (LO-RANSAC) from matches that are mostly right already.
-
-    At most max_matches evenly picked matches take part in the estimation: more do not make a start better, and the
-    adjustment that follows sees them all.
-    """
+    """Estimate calibrated relative poses; `max_error_px` bounds the epipolar errors of inliers."""
     import poselib
 
+    options = options or RelativePoseOptions()
     # poselib does not look at the size of pinhole-like cameras.
     cameras = [
         {"model": model, "width": 1, "height": 1, "params": list(params_of(model, row))}
         for model, row in zip(models, intrinsics, strict=True)
     ]
-    ransac = {"max_epipolar_error": max_error_px, "min_iterations": 10, "max_iterations": 300, "seed": seed}
+    ransac = {
+        "max_epipolar_error": max_error_px,
+        "min_iterations": options.min_iterations,
+        "max_iterations": options.max_iterations,
+        "seed": seed,
+    }
     edges, poses, weight = [], [], []
     count = graph.match_count
     for edge, (a, b) in enumerate(graph.pairs.tolist()):
         rows = np.arange(graph.match_start[edge], graph.match_stop[edge])
-        if len(rows) > max_matches:
-            rows = rows[:: -(-len(rows) // max_matches)]
-        if len(rows) < min_inliers:
+        if len(rows) > options.max_matches:
+            rows = rows[:: -(-len(rows) // options.max_matches)]
+        if len(rows) < options.min_inliers:
             continue
         pose, info = poselib.estimate_relative_pose(
             graph.keypoints.xy[graph.row_a[rows]],
@@ -65,7 +83,7 @@ def estimate_relative_poses(
             {},
         )
         good = np.asarray(info["inliers"], bool)
-        if good.sum() < min_inliers or not np.isfinite(pose.t).all():
+        if good.sum() < options.min_inliers or not np.isfinite(pose.t).all():
             continue
         weight.append(good.mean() * count[edge])
         baseline = np.asarray(pose.t) / max(float(np.linalg.norm(pose.t)), 1e-12)

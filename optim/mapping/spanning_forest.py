@@ -1,4 +1,4 @@
-"""Photos as a graph whose edges are pairs: ranks of pairs, rooted forests, and the ways through them."""
+"""Graphs whose nodes are photos and whose edges are pairs: ranks of edges, rooted forests, and paths in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Index = NDArray[np.int64]
 
 
 def ranks(pairs: NDArray[np.integer], weight: NDArray[np.floating]) -> Index:
-    """(2, e) how many pairs of larger weight the first photo of each pair has, and the second; equal ones by order."""
+    """(2, e) number of pairs of larger weight that the first photo of each pair has, and the second; ties by order."""
     photo = pairs.T.ravel()
     order = np.lexsort((-np.tile(weight, 2), photo))
     rank = np.empty(len(photo), np.int64)
@@ -22,8 +22,7 @@ def ranks(pairs: NDArray[np.integer], weight: NDArray[np.floating]) -> Index:
 
 
 def rooted(photos: int, pairs: NDArray[np.integer]) -> tuple[Index, Index, Index]:
-    """A forest of pairs that spans all that they connect: each photo's parent (roots have themselves), its depth, and
-    a number for its tree."""
+    """A breadth-first spanning forest: parent of each photo (roots are their own), depth, and number of its tree."""
     parent, depth = np.arange(photos), np.zeros(photos, np.int64)
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(photos, photos)).tocsr()
     _, tree = connected_components(graph, directed=False)
@@ -36,7 +35,7 @@ def rooted(photos: int, pairs: NDArray[np.integer]) -> tuple[Index, Index, Index
 
 
 def path(parent: Index, a: int, b: int) -> list[tuple[int, int]]:
-    """The pairs along the way from a to b in a forest, if there is one."""
+    """The pairs on the path from a to b in a forest; empty if there is none."""
     up = _upwards(parent, a)
     down = _upwards(parent, b)
     if up[-1] != down[-1]:

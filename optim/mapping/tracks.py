@@ -1,4 +1,4 @@
-"""Key points of many photos, the matches between them, and the tracks these form."""
+"""Track establishment: from matches between key points to tracks of 3D points."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 TRIANGLE_CHUNK = 200_000
-"""Matches looked at together; bounds the memory of their neighbourhoods."""
+"""Matches processed together; bounds the memory of their neighbourhoods."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """Groups of key points believed to show one point of the world, at most one per photo; sorted by track."""
+    """Groups of key points that show one 3D point, at most one per photo; sorted by track."""
 
     row: Index
-    """(m,) key points, rows of Views.xy."""
+    """(m,) key points, rows of Keypoints.xy."""
     photo: Index
     """(m,)."""
     track: Index
@@ -31,10 +31,11 @@ class Tracks:
 
     @property
     def count(self) -> int:
+        """Number of tracks."""
         return int(self.track[-1]) + 1 if len(self.track) else 0
 
     def select(self, keep: NDArray[np.bool_], min_length: int = 2) -> Tracks:
-        """The observations `keep`, without tracks that become shorter than min_length; tracks are renumbered."""
+        """The observations `keep`, without tracks that become shorter than min_length, tracks renumbered."""
         length = np.bincount(self.track[keep], minlength=self.count)
         keep = keep & (length[self.track] >= min_length)
         track = np.cumsum(np.diff(self.track[keep], prepend=-1) > 0) - 1  # in order: no need to look for repetitions
@@ -42,19 +43,19 @@ class Tracks:
 
 
 def establish_tracks(keypoints: Keypoints, row_a: Index, row_b: Index) -> Tracks:
-    """Connected components of the matches. Components that see a photo twice contradict themselves.
+    """Establish tracks from matches: their connected components, made consistent.
 
-    One wrong match merges two tracks, and a few per pair merge all of a large collection into one. It closes no
-    triangle with other matches, though, while those between three photos that see one point do. So components that
-    contradict themselves are joined anew from the matches in triangles; what then still sees a photo twice loses its
-    observations there.
+    A track must not see a photo twice. One wrong match merges two tracks, and a few per pair merge all tracks of a
+    large collection into one. A wrong match closes no triangle with other matches, though, while matches between three
+    photos that see one point do. So inconsistent components are joined anew from the matches in triangles; tracks that
+    still see a photo twice lose their observations in it.
     """
     track = _components(len(keypoints.xy), row_a, row_b)
     row, photo, twice = _members(keypoints, track, row_a, row_b)
     if twice.any():
-        doubtful = np.zeros(len(keypoints.xy), bool)
-        doubtful[np.unique(track[row[twice]])] = True  # by label: there are no more labels than key points
-        kept = ~doubtful[track[row_a]]
+        inconsistent = np.zeros(len(keypoints.xy), bool)
+        inconsistent[np.unique(track[row[twice]])] = True  # by label: there are no more labels than key points
+        kept = ~inconsistent[track[row_a]]
         at = np.flatnonzero(~kept)
         kept[at] = _in_triangle(len(keypoints.xy), row_a[at], row_b[at])
         row_a, row_b = row_a[kept], row_b[kept]
@@ -65,13 +66,13 @@ def establish_tracks(keypoints: Keypoints, row_a: Index, row_b: Index) -> Tracks
 
 
 def _components(key_points: int, row_a: Index, row_b: Index) -> Index:
-    """(key points,) label of the component of each."""
+    """(key points,) label of the connected component of each."""
     graph = coo_matrix((np.ones(len(row_a), bool), (row_a, row_b)), shape=(key_points, key_points))
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
 def _members(keypoints: Keypoints, track: Index, row_a: Index, row_b: Index) -> tuple[Index, Index, NDArray[np.bool_]]:
-    """Matched key points by track and photo, their photos, and whether their track sees that photo twice."""
+    """Matched key points sorted by track and photo, their photos, and whether their track sees that photo twice."""
     matched = np.zeros(len(keypoints.xy), bool)
     matched[row_a] = matched[row_b] = True
     row = np.flatnonzero(matched)
@@ -98,7 +99,7 @@ def _in_triangle(key_points: int, row_a: Index, row_b: Index) -> NDArray[np.bool
 
 
 def spread_subset(tracks: Tracks, photos: int, per_photo: int) -> Tracks:
-    """Long tracks first, until every photo has about per_photo of them: enough for poses at a fraction of the cost."""
+    """Select long tracks first, until every photo has about `per_photo`: enough for poses at a fraction of the cost."""
     length = np.bincount(tracks.track, minlength=tracks.count)
     start = np.concatenate([[0], np.cumsum(length)])
     have = np.zeros(photos, np.int64)

@@ -1,4 +1,4 @@
-"""Points from tracks and known poses."""
+"""Triangulation: points from tracks and known poses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRACK_CHUNK = 5_000
 """Tracks triangulated together; bounds memory."""
 
 RAY_CHUNK = 1 << 16
-"""Rays found together; likewise."""
+"""Rays unprojected together; bounds memory."""
 
 
 def triangulate(
@@ -35,9 +35,10 @@ def triangulate(
     max_error_px: float,
     min_angle_deg: float,
 ) -> Bundle:
-    """The tracks that can be triangulated, with the observations that agree with their point.
+    """Triangulate tracks, and keep the observations that agree with their point.
 
-    Three times: from all observations of posed photos, from those within twice the bound, from those within it.
+    Linear triangulation three times: from all observations in registered photos, from those within twice the error
+    bound, and from those within it.
     """
     posed = np.isfinite(cam_from_world[:, 0, 0])
     tracks = tracks.select(posed[tracks.photo])
@@ -55,9 +56,9 @@ def triangulate(
 
 
 def track_errors_px(keypoints: Keypoints, tracks: Tracks, cameras: Bundle, *, bound_px: float) -> Array:
-    """(m,) error of every observation against the best point of its track under the cameras of a bundle.
+    """(m,) reprojection error of every observation, of the point triangulated from its track under a bundle's cameras.
 
-    Unlike the bundle's own errors these cannot be made small by throwing observations away.
+    Unlike the errors of the bundle itself these cannot be made small by removing observations.
     """
     calibration = (cameras.models, cameras.intrinsics, cameras.camera_of_photo, cameras.cam_from_world)
     rays = rays_of(keypoints, tracks.row, tracks.photo, *calibration[:3])
@@ -76,7 +77,7 @@ def track_errors_px(keypoints: Keypoints, tracks: Tracks, cameras: Bundle, *, bo
 def rays_of(
     keypoints: Keypoints, row: Index, photo: Index, models: tuple[str, ...], intrinsics: Array, camera_of_photo: Index
 ) -> Array:
-    """(m, 3) unit viewing rays of key points, in the coordinates of their photo."""
+    """(m, 3) unit viewing rays of key points, in camera coordinates."""
     rays = np.empty((len(row), 3))
     fisheye = fisheyes(models)
     for begin in range(0, len(row), RAY_CHUNK):
@@ -89,7 +90,7 @@ def rays_of(
 
 
 def angles_deg(bundle: Bundle) -> Array:
-    """(points,) a bound on the widest angle between two rays of each point: twice the widest to their mean."""
+    """(points,) upper bound of the triangulation angle: twice the largest angle of a ray to the mean of all rays."""
     centres = _centres(bundle.cam_from_world)
     starts = np.flatnonzero(np.diff(bundle.point, prepend=-1))
     out = np.empty(len(starts))
@@ -106,7 +107,7 @@ def angles_deg(bundle: Bundle) -> Array:
 
 
 def keep_observations(bundle: Bundle, keep: Bools, min_length: int = 2) -> Bundle:
-    """The bundle with the observations `keep` only, without points seen fewer than min_length times."""
+    """The bundle with the observations `keep` only, without points that have fewer than min_length of them."""
     length = np.bincount(bundle.point[keep], minlength=len(bundle.points))
     alive = length >= min_length
     keep = keep & alive[bundle.point]
@@ -122,7 +123,7 @@ def keep_observations(bundle: Bundle, keep: Bools, min_length: int = 2) -> Bundl
 
 
 def join_points(bundle: Bundle, more: Bundle) -> Bundle:
-    """The bundle with the points and observations of another under the same cameras."""
+    """The bundle with the points and observations of another one with the same cameras."""
     return replace(
         bundle,
         points=np.concatenate([bundle.points, more.points]),
@@ -134,7 +135,7 @@ def join_points(bundle: Bundle, more: Bundle) -> Bundle:
 
 
 def without_weak_photos(bundle: Bundle, min_observations: int) -> Bundle:
-    """The bundle without the poses and observations of photos that see fewer points."""
+    """The bundle without the poses and observations of photos that have fewer observations."""
     weak = np.bincount(bundle.photo, minlength=len(bundle.cam_from_world)) < min_observations
     poses = np.where(weak[:, None, None], np.nan, bundle.cam_from_world)
     return keep_observations(replace(bundle, cam_from_world=poses), ~weak[bundle.photo])
@@ -155,8 +156,10 @@ def _linear(
     camera_of_photo: Index,
     cam_from_world: Array,
 ) -> Bundle:
-    """Direct linear transform, in coordinates where the cameras have a unit extent around the origin: what it
-    minimises depends on these, and its squares would not survive coordinates far from the origin."""
+    """Direct linear transform, in coordinates in which the cameras have unit extent around the origin.
+
+    The algebraic error depends on the coordinates, and its squares lose all digits far from the origin.
+    """
     centres = _centres(cam_from_world[np.flatnonzero(np.bincount(tracks.photo))])
     middle = centres.mean(axis=0) if len(centres) else np.zeros(3)
     extent = float(np.linalg.norm(centres - middle, axis=1).max(initial=0.0)) or 1.0
@@ -184,7 +187,7 @@ def _linear(
 
 
 def _normal_matrices(rays: Array, photo: Index, starts: Index, pose: Array) -> Array:
-    """(tracks, 4, 4) of the equations of each track, whose observations begin at `starts`."""
+    """(tracks, 4, 4) normal matrices of the equations of each track, whose observations begin at `starts`."""
     out = np.empty((len(starts), 4, 4))
     for some, part in _parts(starts, len(rays)):
         ray, seen_from = rays[part], pose[photo[part]]
@@ -196,7 +199,7 @@ def _normal_matrices(rays: Array, photo: Index, starts: Index, pose: Array) -> A
 
 
 def _parts(starts: Index, observations: int) -> Iterator[tuple[slice, slice]]:
-    """Some tracks at a time, and their observations, of tracks whose observations begin at `starts`."""
+    """Chunks of tracks and of their observations, which begin at `starts`."""
     ends = np.append(starts[1:], observations)
     for begin in range(0, len(starts), TRACK_CHUNK):
         some = slice(begin, begin + TRACK_CHUNK)
@@ -204,6 +207,6 @@ def _parts(starts: Index, observations: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _centres(cam_from_world: Array) -> Array:
-    """(c, 3) where cameras stand in the world."""
+    """(c, 3) camera centres in the world."""
     centres: Array = -np.einsum("cji,cj->ci", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
     return centres

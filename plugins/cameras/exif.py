@@ -1,4 +1,4 @@
-"""Cameras of a collection: which photos share one, and a first focal length for each, from EXIF where it is sound."""
+"""Camera priors of a collection: which photos share a camera, and the focal length of each, from EXIF if available."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ExifCameras:
     """Photos grouped into cameras.
 
     grouping: `auto` puts photos of the same body, lens, focal length and size together, and photos without EXIF by
-    size alone - a hypothesis for the mapper to test. `single`, `folder` and `image` are the user's word.
-    Photos of different sizes never share a camera. Those of one body held upright and across are two cameras with
-    the same focal length and with nothing to tell which way the sensor was turned, so their principal points differ.
-    default_focal: focal length where EXIF is silent, in units of the longer side.
-    intrinsics, poses: files with what is known, and then held; see unposed/plugins/cameras/given.py for the formats.
+    size alone, a hypothesis that the mapper tests. `single`, `folder` and `image` are not tested.
+    Photos of different sizes never share a camera. Portrait and landscape photos of one body are two cameras: EXIF does
+    not say which way the sensor was turned, so their principal points differ.
+    default_focal: focal length where EXIF has none, in units of the longer side.
+    intrinsics, poses: files with known values, which stay constant; formats: unposed/plugins/cameras/given.py.
     Photos with the same intrinsics share a camera. The known poses give the result its frame and scale.
     """
 

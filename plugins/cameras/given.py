@@ -1,14 +1,14 @@
-"""Intrinsics and poses that the user knows, from files.
+"""Known intrinsics and poses, from files.
 
-A JSON file says them photo by photo:
+A JSON file has them by photo:
 
     {"pixel_convention": "centre of top-left pixel is (0,0)",
      "images": {"a/1.jpg": {"width": W, "height": H, "K": 3x3, "dist": [k1, k2, p1, p2], "R_w2c": 3x3, "t_w2c": [3]}}}
 
 Without pixel_convention the centre of the top-left pixel is (0.5, 0.5), as everywhere here. A cameras.txt of COLMAP
-says intrinsics by size: each camera is that of all photos of its size.
+has intrinsics by size: each camera is used for all photos of its size.
 
-A file that is not as it should be is the user's mistake (InputError), not a trait of the photos: it ends the run.
+A malformed file raises InputError, which ends the run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NUM_PARAMS = {name: len(model.params) for name, model in CAMERA_MODELS.items()}
 
 
 def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
-    """By index of the photo, those that the file knows."""
+    """Cameras by index of the photo, of the photos that are in the file."""
     text = _text(path)
     if path.suffix.lower() == ".txt":
         by_size = _colmap_cameras(text, path)
@@ -52,7 +52,7 @@ def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
 
 
 def given_poses(path: Path, photos: Photos) -> Array:
-    """(photos, 3, 4) cam_from_world, not a number for photos that the file does not know."""
+    """(photos, 3, 4) cam_from_world, NaN for photos that are not in the file."""
     images, _ = _images(_text(path), path)
     out = np.full((len(photos), 3, 4), np.nan)
     for i, photo in enumerate(photos.photos):
@@ -78,7 +78,7 @@ def _text(path: Path) -> str:
 
 
 def _images(text: str, path: Path) -> tuple[Mapping[str, Any], float]:
-    """The entries by photo, and what is to be added to principal points."""
+    """The entries by photo, and the shift to add to principal points."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

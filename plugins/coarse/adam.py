@@ -1,4 +1,4 @@
-"""The coarse alignment of MASt3R-SfM as published: Adam over a chain of poses, until matched points meet in space."""
+"""Coarse alignment of MASt3R-SfM as published: Adam on a kinematic chain of poses, minimising 3D point distances."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..shared.models import initial_model, intrinsics_of_priors, reasons_left_ou
 
 
 @dataclass(frozen=True)
-class Adam:
-    """First order, from the depths that a matcher predicts: the yardstick of coarse.align."""
+class CoarseAdam:
+    """First-order alignment of the depths that a matcher predicts: the baseline of coarse.align."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
@@ -37,7 +37,7 @@ class Adam:
         doubts: Doubts | None = None,
     ) -> InitialModels:
         graph = without_doubts(view_graph, doubts)
-        intrinsics = intrinsics_of_priors(cameras, graph.unit_px)
+        intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px)
         components = nx.connected_components(nx.Graph(graph.pairs.tolist()))
         models = []
         for member in sorted(components, key=lambda photos: (-len(photos), min(photos))):

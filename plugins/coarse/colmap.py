@@ -1,4 +1,4 @@
-"""COLMAP's incremental mapper: photos are added one after the other, with bundle adjustments in between."""
+"""COLMAP's incremental mapper: photos are registered one after the other, with bundle adjustments in between."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ColmapMapper:
     version: ClassVar[int] = 2
 
     refine_principal_point: bool = False
-    """Only wise where many photos share a camera."""
+    """Only useful where many photos share a camera."""
     seed: int = 0
 
     def __call__(
@@ -34,7 +34,7 @@ class ColmapMapper:
         verification: PerPair[TwoViewGeometry],
         doubts: Doubts | None = None,
     ) -> SparseModels:
-        pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
+        pycolmap.logging.minloglevel = 3  # most of its errors are models that failed and are no result
         pycolmap.set_random_seed(self.seed)
         graph = without_doubts(view_graph, doubts)
         given = {row + 1 for row, source in enumerate(cameras.focal_source) if source == "given"}

@@ -1,39 +1,44 @@
-"""Global mapping: rotation averaging and global positioning, under the intrinsics that fit best."""
+"""Global mapping: rotation averaging and global positioning under the intrinsics that fit best."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from unposed.optim.mapping.global_mapper import map_component
-from unposed.optim.mapping.intrinsics_search import select_intrinsics
+from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component
+from unposed.optim.mapping.intrinsics_search import IntrinsicsSearchOptions, select_intrinsics
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, InitialModels, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain
 
-from ..shared.models import initial_model_of, intrinsics_of_priors, reasons_left_out, without_doubts
+from ..shared.models import PRIOR_NOISE, initial_model_of, intrinsics_of_priors, reasons_left_out, without_doubts
 
 
 @dataclass(frozen=True)
-class Global:
-    """Selects intrinsics, averages rotations, solves for positions, and adjusts a spread subset of the tracks.
+class GlobalMapper(GlobalMapperOptions):
+    """Intrinsics search, rotation averaging, global positioning and bundle adjustment of a subset of the tracks.
 
-    Every connected component of the view graph is mapped on its own.
+    Every connected component of the view graph is mapped separately. Options called errors are in units of the expected
+    key point error.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 13
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
-    """Poses need no more; the fine stage uses all."""
+    """Long tracks first; poses need no more, and the fine stage uses all."""
     max_edge_deg: Annotated[float, Within("(0, 90]")] = 5.0
-    """Edges whose rotation disagrees more with the averaged ones are left out."""
+    """Edges whose rotation is further from the averaged ones are removed."""
     min_photos: Annotated[int, Within("[2, inf)")] = 3
-    """Smaller components are not worth a model of their own, unless there is no larger one."""
+    """Components with fewer photos give no model, unless there is no larger one."""
     seed: int = 0
+    prior_noise: Annotated[float, Within("(0, inf)")] = PRIOR_NOISE
+    """Noise that priors of intrinsics are weighed against, in expected key point errors."""
+    intrinsics_search: IntrinsicsSearchOptions = field(default_factory=IntrinsicsSearchOptions)
+    """Intrinsics search; its candidates are mapped with the options of this stage."""
 
     def __call__(
         self,
@@ -43,13 +48,13 @@ class Global:
         doubts: Doubts | None = None,
     ) -> InitialModels:
         graph = without_doubts(view_graph, doubts)
-        intrinsics = intrinsics_of_priors(cameras, graph.unit_px)
+        intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         known = np.array([source != "guess" for source in cameras.focal_source])
         found: list[InitialModel] = []
-        warnings: dict[str, None] = {}  # a set that keeps its order
+        warnings: dict[str, None] = {}  # an ordered set
         rest = graph
         while len(rest):
-            # Every component has its own cameras, even where sizes are equal: each is searched for itself.
+            # Components do not share cameras, even where sizes are equal: each is searched separately.
             member = rest.largest_component()
             if found and member.sum() < self.min_photos:
                 break
@@ -60,16 +65,17 @@ class Global:
                 intrinsics,
                 known,
                 assumed_groups=cameras.grouping == "assumed",
-                unit_px=graph.unit_px,
+                keypoint_error_px=graph.keypoint_error_px,
+                options=self.intrinsics_search,
+                mapper=self,
                 seed=self.seed,
             )
             model = map_component(
                 component,
                 None,
                 choice.intrinsics,
-                unit_px=graph.unit_px,
-                max_edge_deg=self.max_edge_deg,
-                tracks_per_photo=self.tracks_per_photo,
+                keypoint_error_px=graph.keypoint_error_px,
+                options=self,
                 seed=self.seed,
             )
             if model is None or (found and model.posed.sum() < self.min_photos):

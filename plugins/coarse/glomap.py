@@ -19,7 +19,7 @@ from ..shared.models import without_doubts
 
 @dataclass(frozen=True)
 class GlomapMapper:
-    """The global mapper with its defaults, after focal lengths that nobody knows were calibrated over all pairs."""
+    """The global mapper with its defaults, after view-graph calibration of unknown focal lengths."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
@@ -34,7 +34,7 @@ class GlomapMapper:
         verification: PerPair[TwoViewGeometry],
         doubts: Doubts | None = None,
     ) -> SparseModels:
-        pycolmap.logging.minloglevel = 3  # what it calls errors are mostly models it gave up
+        pycolmap.logging.minloglevel = 3  # most of its errors are models that failed and are no result
         pycolmap.set_random_seed(self.seed)
         graph = without_doubts(view_graph, doubts)
         # One thread: more of them sum in another order, and no two runs would be alike.
@@ -47,7 +47,7 @@ class GlomapMapper:
             adjustment.refine_focal_length = adjustment.refine_extra_params = False
         manager = pycolmap.ReconstructionManager()
         with TemporaryDirectory(prefix="unposed-glomap-") as folder:
-            # Calibration wants a file, the only reason why this database is not in memory.
+            # View-graph calibration needs a file, the only reason why this database is not in memory.
             path = Path(folder) / "database.db"
             with pycolmap.Database.open(path) as database:
                 fill(database, photos, cameras, graph, verification)

@@ -50,10 +50,10 @@ class Doppelgangers(DoppelgangerOptions):
         duplicates = tuple(_warnings_about_duplicates(photos, view_graph, kind == "rotation", self))
         edges, initial = estimate_relative_rotations(
             view_graph,
-            intrinsics_of_priors(cameras, view_graph.unit_px),
+            intrinsics_of_priors(cameras, view_graph.keypoint_error_px),
             cameras.focal_source,
             planar=kind == "planar",
-            keypoint_sigma_px=view_graph.unit_px,
+            keypoint_sigma_px=view_graph.keypoint_error_px,
             options=self,
         )
         if not initial:

@@ -1,8 +1,8 @@
-"""The refinement of MASt3R-SfM as published: Adam, until matched points meet in the photos."""
+"""Refinement of MASt3R-SfM as published: Adam on reprojection errors of matched points."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -28,7 +28,8 @@ from unposed.pipeline.stage import Grain, PerPair
 
 from ..shared.first_order_chain import chain_of
 from ..shared.models import (
-    bundle_of,
+    TriangulatedSubsetOptions,
+    initial_bundle,
     intrinsics_of_priors,
     reasons_left_out,
     sparse_model,
@@ -36,13 +37,10 @@ from ..shared.models import (
     without_doubts,
 )
 
-SCALE_TRACKS_PER_PHOTO = 150
-"""Points that give the predicted depths of each photo their scale in the start."""
-
 
 @dataclass(frozen=True)
-class Adam:
-    """First order, on depths of anchors, without tracks: the yardstick of fine.bundle."""
+class FineAdam(TriangulatedSubsetOptions):
+    """First-order refinement of depths at anchors, without tracks: the baseline of fine.bundle."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
@@ -50,11 +48,14 @@ class Adam:
     iterations: Annotated[int, Within("[1, inf)")] = FINE_PHASE.iterations
     rate: Annotated[float, Within("(0, 1]")] = FINE_PHASE.rate
     principal: bool = FINE_PHASE.principal
-    """Free as published, though nothing holds it: held, rotations are several times as exact where it is central."""
+    """Whether principal points are free, as published, though nothing constrains them: constant ones give rotations
+    several times as exact where they are central."""
     depth: bool = FINE_PHASE.depth
-    """Whether the depths of the anchors move as well."""
+    """Whether the depths of the anchors are free as well."""
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 1000
-    """Points of the result, made of the matches when the cameras are found."""
+    """Points of the result, triangulated under the refined poses; long tracks first."""
+    scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
+    """Points that give the predicted depths of each photo their initial scale."""
 
     def __call__(
         self,
@@ -67,16 +68,16 @@ class Adam:
         doubts: Doubts | None = None,
     ) -> SparseModels:
         graph = without_doubts(view_graph, doubts)
-        intrinsics = intrinsics_of_priors(cameras, graph.unit_px)
+        intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px)
         phase = replace(
             FINE_PHASE, iterations=self.iterations, rate=self.rate, principal=self.principal, depth=self.depth
         )
         models = []
         for model in coarse.models:
             own = graph.among(np.isin(np.arange(len(photos)), model.photos))
-            bundle, theirs = bundle_of(model, len(photos), intrinsics)
+            bundle, theirs = initial_bundle(model, len(photos), intrinsics)
             subset = triangulated_subset(
-                own, theirs.with_values(bundle.intrinsics), bundle.cam_from_world, SCALE_TRACKS_PER_PHOTO
+                own, theirs.with_values(bundle.intrinsics), bundle.cam_from_world, self.scale_subset
             )
             chain = chain_of(model.photos.tolist(), graph.pairs, matching, verification)
             problem = FirstOrderProblem(chain.matched, chain.tree)
@@ -84,6 +85,6 @@ class Adam:
             state, losses = run_adam(problem, start, phase)
             found = alignment_result(problem, state, losses)
             poses = chain.poses(found, len(photos))
-            bundle = triangulated_subset(own, chain.intrinsics(found, intrinsics), poses, self.tracks_per_photo)
+            bundle = triangulated_subset(own, chain.intrinsics(found, intrinsics), poses, self)
             models.append(sparse_model(bundle, graph.keypoints))
         return SparseModels(tuple(models), reasons_left_out(graph, models), coarse.warnings)

@@ -1,9 +1,9 @@
-"""Bundle adjustment of everything: all matches, all tracks, all photos that can join."""
+"""Refinement of initial models by bundle adjustment of all tracks, with registration of further photos."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -15,6 +15,7 @@ from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.losses import BARRON_SHAPE, LossName, loss_by_name
 from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors, align_to_pose_priors, no_pose_priors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
+from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, refine
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
@@ -31,7 +32,9 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
 
 from ..shared.models import (
-    bundle_of,
+    PRIOR_NOISE,
+    TriangulatedSubsetOptions,
+    initial_bundle,
     intrinsics_of_priors,
     reasons_left_out,
     sparse_model,
@@ -39,38 +42,28 @@ from ..shared.models import (
     without_doubts,
 )
 from .positions import positions_m
-from .predictions import has_few_long_tracks, predicted_depths, with_predicted_focals
+from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import poses_in_conflict, refinement_report, warning_about
 
 Array = NDArray[np.float64]
 
-DEPENDABLE_DENSE = 2000
-"""Points that a third photo confirms, per photo, from which on those between two photos have no say. Of dense matches
-most are between two photos, and what these tell is worth more than the few wrong ones cost."""
-
-HEIGHT_SIGMA = 3.0
-"""Heights by satellite are so much less exact than places, and those that are not even told so much less again."""
-
-SUBSET_TRACKS_PER_PHOTO = 150
-"""Points that give predicted depths their scale."""
-
 WORTH_A_GPU = 100_000
-"""Observations from which on an adjustment goes to the GPU, where there is one."""
+"""Observations from which on bundle adjustment runs on the GPU, where there is one."""
 
 
 @dataclass(frozen=True)
 class BundleAdjustment:
-    """Rounds of tracking, triangulating, adjusting and filtering; photos left out may join by resection.
+    """Rounds of retriangulation, bundle adjustment and filtering; further photos are registered by absolute pose.
 
-    gps_sigma_m: how exact the positions in the photos' EXIF are, if they are to be heeded. The result is then in
-    metres, x to the east, y to the north, z up. Given poses go before them.
+    gps_sigma_m: standard deviation of the positions in EXIF, to be used as priors. The result is then in metres, x
+    to the east, y to the north, z up. Given poses take precedence.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 15
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
-    """Observations further from their point are dropped. In a photo of 1600 pixels; larger photos allow more."""
+    """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
     loss_px: Annotated[float, Within("(0, inf)")] = 0.8
     """Scale of the loss, likewise."""
     loss: LossName = "cauchy"
@@ -78,10 +71,38 @@ class BundleAdjustment:
     barron_shape: Annotated[float, Within("(-inf, 2)")] = BARRON_SHAPE
     """Shape of Barron's general loss; matters to `loss: barron` only."""
     min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.5
-    """Points seen under smaller angles are dropped."""
+    """Points seen under smaller triangulation angles are removed."""
     rounds: Annotated[int, Within("[1, 20]")] = 1
     gps_sigma_m: Annotated[float | None, Within("(0, inf)")] = None
     seed: int = 0
+    height_sigma_ratio: Annotated[float, Within("[1, inf)")] = 3.0
+    """Standard deviation of GPS heights over that of positions, and once more that of unknown heights, which are taken
+    from the mean of the others."""
+    subset_tracks: Annotated[int, Within("[20, inf)")] = RefineOptions.subset_tracks
+    """Tracks per photo in the first bundle adjustment, which does most of the way."""
+    dependable_points: Annotated[int, Within("[0, inf)")] = RefineOptions.dependable_points
+    """A photo that sees so many points which two others see as well is adjusted by these alone."""
+    dense_dependable_points: Annotated[int, Within("[0, inf)")] = 2000
+    """Likewise, of dense matches: most of their tracks are between two photos, and are worth more than the few wrong
+    ones among them cost."""
+    min_observations: Annotated[int, Within("[3, inf)")] = RefineOptions.min_observations
+    """Photos with fewer are not registered."""
+    max_iterations: tuple[int, int] = RefineOptions.max_iterations
+    """Steps of bundle adjustment, at most: of the subset of the tracks, and of all tracks."""
+    tolerance: tuple[float, float] = RefineOptions.tolerance
+    """Relative decrease of the cost in one step at which these end."""
+    max_covariance_photos: Annotated[int, Within("[0, inf)")] = RefineOptions.max_covariance_photos
+    """Photos up to which covariances are computed: their cost grows with the cube of the number."""
+    min_pose_inlier_ratio: Annotated[float, Within("[0, 1]")] = 0.5
+    """A given pose is reported as inconsistent if a smaller ratio of the matches of its photo agrees with it."""
+    prior_noise: Annotated[float, Within("(0, inf)")] = PRIOR_NOISE
+    """Noise that priors of intrinsics are weighed against, in expected key point errors."""
+    absolute_pose: AbsolutePoseOptions = field(default_factory=AbsolutePoseOptions)
+    """Registration of further photos."""
+    predictions: PredictionOptions = field(default_factory=PredictionOptions)
+    """Priors from the depths and focal lengths that a dense matcher predicts."""
+    scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
+    """Points that determine the scale of predicted depths."""
 
     def __call__(
         self,
@@ -99,7 +120,7 @@ class BundleAdjustment:
             registered[model.photos] = True
         done: list[_Outcome] = []
         for model in coarse.models:
-            start = _start_of(model, photos, cameras, graph, self.gps_sigma_m)
+            start = self._start_of(model, photos, cameras, graph)
             candidates = ~registered
             reachable = candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0])
             own = graph.among(reachable)
@@ -109,41 +130,78 @@ class BundleAdjustment:
                 start.prior,
                 np.flatnonzero(candidates),
                 options,
-                unit_px=graph.unit_px,
+                keypoint_error_px=graph.keypoint_error_px,
                 seed=self.seed,
                 solver=self.solver(resources.device),
                 anchors=start.anchors,
                 depths=start.depths,
             )
-            conflicting = _conflicting_poses(cameras, own, start, result.bundle, self.max_error_px)
-            done.append(_outcome(model, start, result, conflicting, photos, own))
-            registered[done[-1].model.photos] |= done[-1].stands
-        standing = sorted((each for each in done if each.stands), key=lambda each: -len(each.model.photos))
+            inconsistent = self._inconsistent_poses(cameras, own, start, result.bundle)
+            done.append(_outcome(model, start, result, inconsistent, photos, own))
+            registered[done[-1].model.photos] |= done[-1].registered
+        kept = sorted((each for each in done if each.registered), key=lambda each: -len(each.model.photos))
         warnings = [*coarse.warnings, *(warning for each in done for warning in each.warnings)]
-        models = tuple(each.model for each in standing)
+        models = tuple(each.model for each in kept)
         left_out = reasons_left_out(graph, models)
-        left_out |= _why(left_out, {p for each in done for p in each.conflicting}, registered, options.min_observations)
-        return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), tuple(each.report for each in standing))
+        left_out |= _why(
+            left_out, {p for each in done for p in each.inconsistent}, registered, options.min_observations
+        )
+        return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), tuple(each.report for each in kept))
 
     def options(self, graph: ViewGraph) -> RefineOptions:
-        """How to refine with these matches."""
-        options = RefineOptions(
+        """Options of refinement of this view graph."""
+        return RefineOptions(
             max_error=self.max_error_px,
             loss=loss_by_name(self.loss, self.barron_shape),
             loss_scale=self.loss_px,
             min_angle_deg=self.min_angle_deg,
             rounds=self.rounds,
+            subset_tracks=self.subset_tracks,
+            dependable_points=self.dense_dependable_points if graph.dense else self.dependable_points,
+            min_observations=self.min_observations,
+            max_iterations=self.max_iterations,
+            tolerance=self.tolerance,
+            max_covariance_photos=self.max_covariance_photos,
+            absolute_pose=self.absolute_pose,
         )
-        return replace(options, dependable_points=DEPENDABLE_DENSE) if graph.dense else options
 
     def solver(self, device: str) -> Solver:
-        """What adjusts."""
+        """The bundle adjustment that runs on a device."""
         return adjust_bundle if device == "cpu" else partial(_on_gpu, device)
+
+    def _start_of(self, model: InitialModel, photos: Photos, cameras: CameraPriors, graph: ViewGraph) -> _Start:
+        """The initial model with its priors, in the frame of the pose priors if there are any."""
+        intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
+        bundle, intrinsics = initial_bundle(model, len(photos), intrinsics)
+        anchors = pose_priors_of(cameras, photos, self.gps_sigma_m, self.height_sigma_ratio)
+        bundle, anchors, warnings = _anchored(bundle, cameras, anchors)
+        prior, depths = intrinsics.prior, None
+        if graph.dense:  # a free principal point would absorb systematic errors of dense matches, and bias rotations
+            prior = hold_principal(prior, np.zeros(len(intrinsics.models), np.int64))
+            own = graph.among(np.isin(np.arange(len(photos)), model.photos))
+            subset = triangulated_subset(
+                own, intrinsics.with_values(bundle.intrinsics), bundle.cam_from_world, self.scale_subset
+            )
+            if has_few_long_tracks(subset, self.predictions):
+                depths = predicted_depths(own, subset, self.predictions)
+                prior = with_predicted_focals(prior, intrinsics, own, self.predictions)
+        return _Start(bundle, prior, anchors, depths, warnings)
+
+    def _inconsistent_poses(
+        self, cameras: CameraPriors, graph: ViewGraph, start: _Start, bundle: Bundle
+    ) -> NDArray[np.int64]:
+        """Photos whose given poses are inconsistent with their matches, if the model is in the frame of given poses."""
+        if start.anchors is None or cameras.cam_from_world is None:
+            return np.zeros(0, np.int64)
+        mine = np.isfinite(start.bundle.cam_from_world[:, 0, 0])[:, None, None]
+        given = np.where(mine, np.asarray(cameras.cam_from_world, np.float64), np.nan)
+        max_error_px = self.max_error_px * graph.keypoint_error_px
+        return poses_in_conflict(graph, bundle, given, max_error_px, self.min_pose_inlier_ratio)
 
 
 @dataclass(frozen=True, eq=False)
 class _Start:
-    """What is known of a model before its refinement."""
+    """Input of the refinement of one model."""
 
     bundle: Bundle
     prior: IntrinsicsPrior
@@ -154,103 +212,80 @@ class _Start:
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    """What became of a model."""
+    """Result of the refinement of one model."""
 
     model: SparseModel
     report: RefinementReport
-    conflicting: tuple[int, ...]
-    """Photos whose given poses are in conflict with their matches."""
+    inconsistent: tuple[int, ...]
+    """Photos whose given poses are inconsistent with their matches."""
     warnings: tuple[str, ...]
 
     @property
-    def stands(self) -> bool:
+    def registered(self) -> bool:
+        """Whether photos are registered: two at least."""
         return len(self.model.photos) >= 2
-
-
-def _start_of(
-    model: InitialModel, photos: Photos, cameras: CameraPriors, graph: ViewGraph, gps_sigma_m: float | None
-) -> _Start:
-    """In the frame of the pose priors, if there are any."""
-    bundle, intrinsics = bundle_of(model, len(photos), intrinsics_of_priors(cameras, graph.unit_px))
-    bundle, anchors, warnings = _anchored(bundle, cameras, pose_priors_of(cameras, photos, gps_sigma_m))
-    prior, depths = intrinsics.prior, None
-    if graph.dense:  # it would follow what is systematic in the matches, and take the rotations along
-        prior = hold_principal(prior, np.zeros(len(intrinsics.models), np.int64))
-        own = graph.among(np.isin(np.arange(len(photos)), model.photos))
-        subset = triangulated_subset(
-            own, intrinsics.with_values(bundle.intrinsics), bundle.cam_from_world, SUBSET_TRACKS_PER_PHOTO
-        )
-        if has_few_long_tracks(subset):
-            depths = predicted_depths(own, subset)
-            prior = with_predicted_focals(prior, intrinsics, own)
-    return _Start(bundle, prior, anchors, depths, warnings)
 
 
 def _anchored(
     start: Bundle, cameras: CameraPriors, anchors: PosePriors | None
 ) -> tuple[Bundle, PosePriors | None, tuple[str, ...]]:
-    """The start in the frame of the anchors; without these, and with a note, where they tell no frame."""
+    """The start in the frame of the anchors; without anchors, and with a warning, where these determine no frame."""
     if anchors is None:
         return start, None, ()
     given = start.cam_from_world if cameras.cam_from_world is None else cameras.cam_from_world
     there = align_to_pose_priors(start, anchors, np.asarray(given, np.float64))
     if there is not None:
         return there, anchors, ()
-    told = "poses" if cameras.cam_from_world is not None else "positions"
-    note = f"a component has too few known {told}, or ones that contradict each other, and stays in a frame of its own"
-    return start, None, (note,)
-
-
-def _conflicting_poses(
-    cameras: CameraPriors, graph: ViewGraph, start: _Start, bundle: Bundle, max_error: float
-) -> NDArray[np.int64]:
-    """Photos whose given poses are in conflict with their matches, if the model is in the frame of given poses."""
-    if start.anchors is None or cameras.cam_from_world is None:
-        return np.zeros(0, np.int64)
-    mine = np.isfinite(start.bundle.cam_from_world[:, 0, 0])[:, None, None]
-    given = np.where(mine, np.asarray(cameras.cam_from_world, np.float64), np.nan)
-    return poses_in_conflict(graph, bundle, given, max_error * graph.unit_px)
+    what = "poses" if cameras.cam_from_world is not None else "positions"
+    warning = f"a model has too few known {what}, or inconsistent ones, and stays in a frame of its own"
+    return start, None, (warning,)
 
 
 def _outcome(
     initial: InitialModel,
     start: _Start,
     result: RefinementResult,
-    conflicting: NDArray[np.int64],
+    inconsistent: NDArray[np.int64],
     photos: Photos,
     graph: ViewGraph,
 ) -> _Outcome:
     model = sparse_model(result.bundle, graph.keypoints)
-    warnings = [*start.warnings, *([warning_about(photos, conflicting)] if len(conflicting) else [])]
+    warnings = [*start.warnings, *([warning_about(photos, inconsistent)] if len(inconsistent) else [])]
     if len(model.photos) < 2:
         warnings.append(
-            f"{len(initial.photos)} photos match each other and give no points: the camera hardly moved between "
-            "them, or it is not as it was said to be"
+            f"{len(initial.photos)} photos match each other but give no points: the camera hardly moved between them, "
+            "or its given intrinsics are wrong"
         )
     report = refinement_report(result, graph, model)
-    return _Outcome(model, report, tuple(conflicting.tolist()), tuple(warnings))
+    return _Outcome(model, report, tuple(inconsistent.tolist()), tuple(warnings))
 
 
 def _why(
-    left_out: Mapping[int, str], conflicting: set[int], registered: NDArray[np.bool_], least: int
+    left_out: Mapping[int, str], inconsistent: set[int], registered: NDArray[np.bool_], least: int
 ) -> dict[int, str]:
     """Reasons of this stage for photos that are left out."""
     few = {
-        photo: f"fewer than {least} of its key points went with the others" for photo in left_out if registered[photo]
+        photo: f"it could not be registered: fewer than {least} of its key points agree with the model"
+        for photo in left_out
+        if registered[photo]
     }
-    return few | {photo: "its given pose contradicts what it shows" for photo in left_out if photo in conflicting}
+    return few | {
+        photo: "its given pose is inconsistent with its matches" for photo in left_out if photo in inconsistent
+    }
 
 
-def pose_priors_of(cameras: CameraPriors, photos: Photos, gps_sigma_m: float | None) -> PosePriors | None:
-    """Given poses as fixed ones, or else positions by satellite as a soft hold."""
+def pose_priors_of(
+    cameras: CameraPriors, photos: Photos, gps_sigma_m: float | None, height_sigma_ratio: float
+) -> PosePriors | None:
+    """Given poses as constants, or else GPS positions as priors."""
     nothing = no_pose_priors(len(photos))
     if cameras.cam_from_world is not None:
         return replace(nothing, fixed=np.asarray(np.isfinite(cameras.cam_from_world).all(axis=(1, 2))))
     if gps_sigma_m is None:
         return None
     positions, height_known = positions_m(photos)
-    sigma = np.where(np.isfinite(positions), gps_sigma_m * np.array([1.0, 1.0, HEIGHT_SIGMA]), np.inf)
-    sigma[~height_known, 2] *= HEIGHT_SIGMA
+    sigma = np.where(np.isfinite(positions), gps_sigma_m * np.array([1.0, 1.0, height_sigma_ratio]), np.inf)
+    sigma[~height_known, 2] *= height_sigma_ratio
     return replace(nothing, centre=positions, centre_sigma=sigma)
 
 

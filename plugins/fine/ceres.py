@@ -1,4 +1,4 @@
-"""The fine stage with Ceres as its solver: to check ours against, and to compare with."""
+"""The fine stage with Ceres as its solver, as a reference for our own bundle adjustment."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from .bundle import BundleAdjustment
 
 
 @dataclass(frozen=True)
-class Ceres(BundleAdjustment):
-    """Bundle adjustment by Ceres through pycolmap, which takes all key points for equally exact, and has no priors:
-    intrinsics that the photos do not tell may end far off."""
+class CeresBundleAdjustment(BundleAdjustment):
+    """Bundle adjustment by Ceres through pycolmap.
+
+    All key points have equal weight, and there are no priors: intrinsics that the photos do not determine may end far
+    off.
+    """
 
     version: ClassVar[int] = 9
 

@@ -1,4 +1,4 @@
-"""Positions by satellite, as photos carry them in their EXIF, in metres."""
+"""GPS positions in EXIF, in metres in a local frame."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from unposed.pipeline.artifacts import Photos
 Array = NDArray[np.float64]
 
 EQUATOR_M, FLATTENING = 6378137.0, 1.0 / 298.257223563
-"""Of the ellipsoid WGS 84."""
+"""Semi-major axis and flattening of the ellipsoid WGS 84."""
 
 
 def positions_m(photos: Photos) -> tuple[Array, NDArray[np.bool_]]:
-    """(photos, 3) metres to the east, to the north and up from their middle, and where the height is known.
+    """(photos, 3) positions in metres east, north and up from their mean, and (photos,) where the height is known.
 
-    Not a number for photos without. Where the height is missing it is the mean of the others. The earth is taken for
-    flat around the middle, which is right to a few centimetres within a kilometre or two.
+    NaN for photos without position. Unknown heights are the mean of the others. The earth is taken as flat around the
+    mean, which is exact to a few centimetres within a kilometre or two.
     """
     latitude, longitude, height = (
         np.array([np.nan if value is None else value for value in values], np.float64)

@@ -1,12 +1,12 @@
 """Depth and focal length priors from the point maps of a network, for models with few long tracks.
 
-Two photos, or photos that only ever meet two by two, hardly determine their focal lengths, and with these wrong the
-poses bend.
+Two photos, or photos whose tracks are only ever between two of them, hardly determine their focal lengths; wrong focal
+lengths bend the poses.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,26 +22,30 @@ from unposed.optim.view_graph import ViewGraph
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-INDEPENDENT_POINTS = 3
-"""Errors of a depth map are smooth: all points of one together count as so many independent ones."""
 
-MIN_DEPTH_SIGMA, MAX_DEPTH_SIGMA = 0.01, 0.3
-"""Relative errors of depths, whatever the scatter."""
+@dataclass(frozen=True)
+class PredictionOptions:
+    """Weights of the predicted depths and focal lengths, and which models use them."""
 
-MIN_FOCAL_SIGMA = 0.02
-"""Relative error of predicted focal lengths, at least: those of one photo have much in common."""
+    max_long_tracks: int = 40
+    """Points per photo that three photos see, median over the photos, from which on a model uses no predictions: these
+    points constrain it better than any prediction, which would bend it."""
+    independent_points: int = 3
+    """All depths of a photo weigh as much together as so many independent ones: errors of a depth map are smooth."""
+    min_depth_sigma: float = 0.01
+    """Least relative standard deviation of a depth, which is estimated from the scatter."""
+    max_depth_sigma: float = 0.3
+    """Largest relative standard deviation of a depth."""
+    min_focal_sigma: float = 0.02
+    """Least relative standard deviation of a predicted focal length: predictions for one photo are correlated."""
+    min_scale_points: int = 5
+    """Points that a prediction and the model need in common to determine the scale of the prediction."""
 
-ENOUGH_LONG_TRACKS = 40
-"""Points per photo that a third one sees, from which on a model needs no predictions."""
 
-POINTS_FOR_SCALE = 5
-"""Points that a prediction and the model must have in common for the scale of the prediction."""
+def predicted_depths(graph: ViewGraph, subset: Bundle, options: PredictionOptions) -> DepthPriors | None:
+    """Depth priors of all key points in the units of `subset`, whose points determine the scale of each prediction.
 
-
-def predicted_depths(graph: ViewGraph, subset: Bundle) -> DepthPriors | None:
-    """Depth priors of all key points in the units of `subset`, whose points give each prediction its scale.
-
-    All predictions of one key point are averaged. None where no matcher predicts any.
+    All predictions of one key point are averaged. None where no matcher predicts depths.
     """
     row, side, log_depth = _predictions(graph, subset)
     if not len(row):
@@ -49,7 +53,7 @@ def predicted_depths(graph: ViewGraph, subset: Bundle) -> DepthPriors | None:
     known = _log_depths(graph, subset)
     ratio = known[row] - log_depth
     seen = np.isfinite(ratio)
-    scale = _medians(side[seen], ratio[seen], int(side.max()) + 1)
+    scale = _medians(side[seen], ratio[seen], int(side.max()) + 1, options.min_scale_points)
     level = log_depth + scale[side]
     kept = np.isfinite(level)
     row, level = row[kept], level[kept]
@@ -58,15 +62,17 @@ def predicted_depths(graph: ViewGraph, subset: Bundle) -> DepthPriors | None:
     off = np.abs(known - mean)
     if not np.isfinite(off).any():
         return None
-    scatter = float(np.clip(1.4826 * np.nanmedian(off), MIN_DEPTH_SIGMA, MAX_DEPTH_SIGMA))
+    scatter = float(np.clip(1.4826 * np.nanmedian(off), options.min_depth_sigma, options.max_depth_sigma))
     start = graph.keypoints.start
     per_photo = np.add.reduceat(np.append(count > 0, False).astype(np.int64), start[:-1])
-    sigma = scatter * np.sqrt(np.maximum(per_photo / INDEPENDENT_POINTS, 1.0))
+    sigma = scatter * np.sqrt(np.maximum(per_photo / options.independent_points, 1.0))
     return DepthPriors(np.exp(mean), np.repeat(sigma, np.diff(start)))
 
 
-def with_predicted_focals(prior: IntrinsicsPrior, intrinsics: Intrinsics, graph: ViewGraph) -> IntrinsicsPrior:
-    """The prior with the focal lengths that the predictions of all edges agree on, where nothing else is known."""
+def with_predicted_focals(
+    prior: IntrinsicsPrior, intrinsics: Intrinsics, graph: ViewGraph, options: PredictionOptions
+) -> IntrinsicsPrior:
+    """The prior with the median predicted focal length of each camera that has no other prior."""
     if graph.depth_focal_px is None:
         return prior
     mean, sigma = np.broadcast_to(prior.mean, intrinsics.values.shape).copy(), prior.sigma.copy()
@@ -82,21 +88,20 @@ def with_predicted_focals(prior: IntrinsicsPrior, intrinsics: Intrinsics, graph:
         spread = 1.4826 * float(np.median(np.abs(np.array(logs) - middle)))
         free = [FX] if CAMERA_MODELS[intrinsics.models[camera]].shared_focal else [FX, FY]
         mean[camera, free] = np.exp(middle)
-        sigma[camera, free] = np.exp(middle) * np.clip(spread, MIN_FOCAL_SIGMA, PredictedFocalOptions.max_sigma)
+        sigma[camera, free] = np.exp(middle) * np.clip(spread, options.min_focal_sigma, PredictedFocalOptions.max_sigma)
     return replace(prior, mean=mean, sigma=sigma)
 
 
-def has_few_long_tracks(subset: Bundle) -> bool:
-    """Whether so few points are seen by three photos that predictions help: what three photos see tells more than any
-    prediction, and is bent by them."""
+def has_few_long_tracks(subset: Bundle, options: PredictionOptions) -> bool:
+    """Whether so few points are seen by three photos that predictions help."""
     long = np.bincount(subset.point, minlength=len(subset.points)) >= 3
     posed = np.flatnonzero(np.isfinite(subset.cam_from_world[:, 0, 0]))
     count = np.bincount(subset.photo[long[subset.point]], minlength=len(subset.cam_from_world))[posed]
-    return bool(np.median(count) < ENOUGH_LONG_TRACKS)
+    return bool(np.median(count) < options.max_long_tracks)
 
 
 def _predictions(graph: ViewGraph, subset: Bundle) -> tuple[Index, Index, Array]:
-    """Key points, the side of an edge that predicts each, and the logarithm of the depth."""
+    """Key points with predicted depths: their rows, the side of the edge that predicts each, and the log depths."""
     rows, sides, logs = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     posed = np.isfinite(subset.cam_from_world[:, 0, 0])
     for edge in np.flatnonzero(posed[graph.pairs].all(axis=1)).tolist():
@@ -112,18 +117,18 @@ def _predictions(graph: ViewGraph, subset: Bundle) -> tuple[Index, Index, Array]
 
 
 def _log_depths(graph: ViewGraph, subset: Bundle) -> Array:
-    """(k,) logarithm of the depth of every key point of the collection; not a number where the subset has no point."""
+    """(k,) log depth of every key point of the collection; NaN where the subset has no point."""
     z = camera_points(subset)[:, 2]
     out = np.full(len(graph.keypoints.xy), np.nan)
     out[subset.row] = np.log(np.where(z > 0.0, z, np.nan))
     return out
 
 
-def _medians(group: Index, values: Array, groups: int) -> Array:
-    """(groups,) median of each group; not a number for groups with too few values."""
+def _medians(group: Index, values: Array, groups: int, min_count: int) -> Array:
+    """(groups,) median of each group; NaN for groups with fewer than min_count values."""
     order = np.lexsort((values, group))
     count = np.bincount(group, minlength=groups)
     out = np.full(groups, np.nan)
-    enough = count >= POINTS_FOR_SCALE
+    enough = count >= min_count
     out[enough] = values[order][(np.cumsum(count) - count + count // 2)[enough]]
     return out

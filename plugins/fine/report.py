@@ -1,4 +1,4 @@
-"""Reports of the fine stage: how a model came to be, and given poses that are in conflict with its photos."""
+"""Refinement reports, and given poses that are inconsistent with the matches."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ from unposed.optim.mapping.refinement import PairConsistency, RefinementResult, 
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import Photos, RefinementReport, SparseModel
 
-MIN_INLIER_SHARE = 0.5
-"""A given pose is in conflict if a smaller share of its photo's matches agrees with it."""
-
-NAMED = 3
-"""Photos with poses in conflict that a warning names; the others are counted."""
+MAX_NAMED = 3
+"""Number of photos that a warning names; the others are counted."""
 
 
 def refinement_report(result: RefinementResult, graph: ViewGraph, model: SparseModel) -> RefinementReport:
@@ -47,43 +44,47 @@ def _rotation_sigma_deg(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def poses_in_conflict(
-    graph: ViewGraph, bundle: Bundle, given: NDArray[np.float64], max_error_px: float
+    graph: ViewGraph, bundle: Bundle, given: NDArray[np.float64], max_error_px: float, min_inlier_ratio: float
 ) -> NDArray[np.int64]:
-    """Photos whose given poses (photos, 3, 4), not a number for others, are inconsistent with their matches, the worst
-    first.
+    """Photos whose given poses (photos, 3, 4), NaN for others, are inconsistent with their matches, the worst first.
 
-    `bundle` has the cameras, and the poses of the other photos. One wrong pose spoils the edges to its neighbours as
-    well: the photo with the smallest share of inliers is blamed, and the rest is judged without its edges.
+    `bundle` has the cameras, and the poses of the other photos. One wrong pose makes the edges to its neighbours
+    inconsistent as well: the photo with the smallest inlier ratio is taken, and the test repeated without its edges.
     """
     fixed = np.isfinite(given[:, 0, 0])
     poses = np.where(fixed[:, None, None], given, bundle.cam_from_world)
     posed = np.isfinite(poses[:, 0, 0])
     error_px = epipolar_errors_px(graph, replace(bundle, cam_from_world=poses))
     consistency = pair_consistency(graph, error_px, max_error_px)
-    return _blamed(graph, consistency, fixed, np.asarray(posed[graph.pairs].all(axis=1)))
+    return _inconsistent_photos(graph, consistency, fixed, np.asarray(posed[graph.pairs].all(axis=1)), min_inlier_ratio)
 
 
-def _blamed(
-    graph: ViewGraph, consistency: PairConsistency, suspect: NDArray[np.bool_], usable: NDArray[np.bool_]
+def _inconsistent_photos(
+    graph: ViewGraph,
+    consistency: PairConsistency,
+    candidates: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
+    min_inlier_ratio: float,
 ) -> NDArray[np.int64]:
-    ends, count, n = graph.pairs, graph.match_count, len(suspect)
-    blamed: list[int] = []
+    ends, count, n = graph.pairs, graph.match_count, len(candidates)
+    inconsistent: list[int] = []
     while True:
         good, total = (
             np.bincount(ends[usable].ravel(), np.repeat(values[usable], 2), minlength=n)
             for values in (consistency.inliers, count)
         )
-        share = np.where(suspect & (total > 0), good / np.maximum(total, 1), 1.0)
+        share = np.where(candidates & (total > 0), good / np.maximum(total, 1), 1.0)
         worst = np.flatnonzero(share == share.min())
-        if not len(share) or share[worst[0]] >= MIN_INLIER_SHARE:
-            return np.array(blamed, np.int64)
-        blamed += worst.tolist()
+        if not len(share) or share[worst[0]] >= min_inlier_ratio:
+            return np.array(inconsistent, np.int64)
+        inconsistent += worst.tolist()
         usable = usable & ~np.isin(ends, worst).any(axis=1)
 
 
 def warning_about(photos: Photos, wrong: NDArray[np.int64]) -> str:
-    """One line for the user."""
-    names = [photos[index].name for index in wrong[:NAMED].tolist()]
-    more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    """A warning about photos whose given poses are inconsistent with their matches."""
+    names = [photos[index].name for index in wrong[:MAX_NAMED].tolist()]
+    more = f" and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
     what = "pose" if len(wrong) == 1 else "poses"
-    return f"the given {what} of {', '.join(names)}{more} contradict{'s' * (len(wrong) == 1)} what the photos show"
+    verb = "is" if len(wrong) == 1 else "are"
+    return f"the given {what} of {', '.join(names)}{more} {verb} inconsistent with the matches of the photos"

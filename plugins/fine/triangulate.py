@@ -1,4 +1,4 @@
-"""Points for the poses of the coarse stage as they are, without bundle adjustment."""
+"""Triangulation under the initial poses, without bundle adjustment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain
 
 from ..shared.models import (
-    bundle_of,
+    TriangulatedSubsetOptions,
+    initial_bundle,
     intrinsics_of_priors,
     reasons_left_out,
     sparse_model,
@@ -23,13 +24,14 @@ from ..shared.models import (
 
 
 @dataclass(frozen=True)
-class Triangulate:
-    """Triangulates tracks under the initial poses: to look at a coarse mapper alone, or for poses known better."""
+class Triangulation(TriangulatedSubsetOptions):
+    """Triangulates tracks under the initial poses: to evaluate a coarse stage alone, or for poses that are exact."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 1000
+    """Long tracks first."""
 
     def __call__(
         self,
@@ -43,8 +45,10 @@ class Triangulate:
         models = []
         for initial in coarse.models:
             own = graph.among(np.isin(np.arange(len(photos)), initial.photos))
-            bundle, intrinsics = bundle_of(initial, len(photos), intrinsics_of_priors(cameras, graph.unit_px))
+            bundle, intrinsics = initial_bundle(
+                initial, len(photos), intrinsics_of_priors(cameras, graph.keypoint_error_px)
+            )
             intrinsics = intrinsics.with_values(bundle.intrinsics)
-            subset = triangulated_subset(own, intrinsics, bundle.cam_from_world, self.tracks_per_photo)
+            subset = triangulated_subset(own, intrinsics, bundle.cam_from_world, self)
             models.append(sparse_model(subset, graph.keypoints))
         return SparseModels(tuple(models), reasons_left_out(graph, models), coarse.warnings)

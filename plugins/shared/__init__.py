@@ -1,1 +1,1 @@
-"""Between artifacts and the plain arrays of optim: what several plugins need."""
+"""Conversions between artifacts and the arrays of optim that several plugins need."""

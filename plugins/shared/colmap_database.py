@@ -1,4 +1,4 @@
-"""What COLMAP's mappers need and give: the view graph as its database, its models as ours."""
+"""Input and output of COLMAP's mappers: the view graph as a database, reconstructions as sparse models."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fill(
 
 
 def _write_photos(database: pycolmap.Database, photos: Photos, cameras: CameraPriors, graph: ViewGraph) -> None:
-    # An empty model knows how to make the rigs and frames of plain photos, which the database wants spelled out.
+    # A reconstruction makes the rigs and frames of plain photos, which the database needs explicitly.
     model = pycolmap.Reconstruction()
     for row, camera in enumerate(cameras.cameras):
         entry = pycolmap.Camera(
@@ -66,7 +66,7 @@ def _write_photos(database: pycolmap.Database, photos: Photos, cameras: CameraPr
 def _two_view_geometry(
     geometry: TwoViewGeometry, matches: np.ndarray, photos: Photos, a: int, b: int
 ) -> pycolmap.TwoViewGeometry:
-    """A fundamental matrix leaves the focal lengths to the mapper; a pure rotation has none, but a homography."""
+    """The fundamental matrix, which leaves focal lengths to the mapper, or the homography of a pure rotation."""
     result = pycolmap.TwoViewGeometry()
     result.inlier_matches = matches
     if geometry.kind == "rotation":
@@ -91,7 +91,7 @@ def _calibration(focal_px: float, width: int, height: int) -> Floats:
 def sparse_models(
     manager: pycolmap.ReconstructionManager, photos: Photos, graph: ViewGraph, mapper: str
 ) -> SparseModels:
-    """The models found, largest first, their points coloured; photos in none of them are left out."""
+    """The reconstructed models with coloured points, the largest first, and the photos that are in none."""
     found = []
     for number in range(manager.size()):
         model = manager.get(number)

@@ -1,4 +1,4 @@
-"""Between the artifacts and the first-order aligner of optim, for its coarse and its fine stage.
+"""Conversions between artifacts and the first-order aligner of optim, for the stages coarse.adam and fine.adam.
 
 The aligner works at the resolution of the network: pixels whose grid of anchors is `SPACING` apart.
 """
@@ -52,7 +52,7 @@ class AnchorGrid:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """One connected component as the aligner wants it."""
+    """Input of the aligner for one connected component."""
 
     photos: Index
     frames: tuple[AnchorGrid, ...]
@@ -65,29 +65,29 @@ class Chain:
         out[self.photos] = np.linalg.inv(aligned.world_from_cam.astype(np.float64))[:, :3]
         return out
 
-    def start(self, scene: SparseModel) -> tuple[Array, Array, Array, Array]:
-        """Cameras of a scene of these photos as the network sees them: world_from_cam (n, 3, 4), focal lengths,
-        principal points, and how many units of the scene a unit of the depths is."""
-        rows = np.array([intrinsics_of(camera.model, camera.params) for camera in scene.cameras])[scene.camera_of_photo]
+    def start(self, model: SparseModel) -> tuple[Array, Array, Array, Array]:
+        """Cameras of a model of these photos in pixels of the network: world_from_cam (n, 3, 4), focal lengths,
+        principal points, and the scale of the predicted depths in units of the model."""
+        rows = np.array([intrinsics_of(camera.model, camera.params) for camera in model.cameras])[model.camera_of_photo]
         focal = rows[:, FX] / [frame.scale for frame in self.frames]
         principal = [frame.to_network(row[[CX, CY]]) for frame, row in zip(self.frames, rows, strict=True)]
-        photo = np.searchsorted(scene.xy_start, scene.obs_xy, side="right") - 1
-        pose = scene.cam_from_world[photo]
-        z = np.einsum("mj,mj->m", pose[:, 2, :3], scene.points[scene.obs_point]) + pose[:, 2, 3]
+        photo = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
+        pose = model.cam_from_world[photo]
+        z = np.einsum("mj,mj->m", pose[:, 2, :3], model.points[model.obs_point]) + pose[:, 2, 3]
         size = np.ones(len(self.frames))
         for own, frame in enumerate(self.frames):
-            row, column = frame.anchor(scene.xy[scene.obs_xy[photo == own]])
+            row, column = frame.anchor(model.xy[model.obs_xy[photo == own]])
             begin, end = self.matched.depth_start[own : own + 2]
-            said = self.matched.depth[begin:end].reshape(frame.shape)[row, column] * focal[own]
-            if len(said):  # the depth under another focal length is as many times as large
-                size[own] = np.median(z[photo == own] / said) * self.matched.focal_px[own]
-        turn = scene.cam_from_world[:, :, :3].transpose(0, 2, 1)
-        centre = -turn @ scene.cam_from_world[:, :, 3:]
+            predicted = self.matched.depth[begin:end].reshape(frame.shape)[row, column] * focal[own]
+            if len(predicted):  # depth is proportional to the focal length
+                size[own] = np.median(z[photo == own] / predicted) * self.matched.focal_px[own]
+        turn = model.cam_from_world[:, :, :3].transpose(0, 2, 1)
+        centre = -turn @ model.cam_from_world[:, :, 3:]
         return np.concatenate([turn, centre], axis=2), focal, np.array(principal), size
 
-    def intrinsics(self, aligned: FirstOrderAlignment, belief: Intrinsics) -> Intrinsics:
-        """The believed cameras, one per photo, with the focal lengths and principal points found."""
-        single = belief.split()
+    def intrinsics(self, aligned: FirstOrderAlignment, initial: Intrinsics) -> Intrinsics:
+        """The initial cameras, one per photo, with the aligned focal lengths and principal points."""
+        single = initial.split()
         focal_px = single.values[:, FX].copy()
         for own, (photo, frame) in enumerate(zip(self.photos, self.frames, strict=True)):
             focal_px[photo] = aligned.focal_px[own] * frame.scale
@@ -100,7 +100,7 @@ class Chain:
 def chain_of(
     photos: Sequence[int], pairs_of_all: Index, matching: PerPair[PairMatches], verification: PerPair[TwoViewGeometry]
 ) -> Chain:
-    """The photos of one component, the matches of the pairs (e, 2) between them, and a tree to hang them on."""
+    """The photos of one component, the matches of the pairs (e, 2) between them, and a kinematic tree."""
     number = {photo: own for own, photo in enumerate(photos)}
     pairs = {
         (number[a], number[b]): (_with_depth(matching[a, b]), verification[a, b].inliers)
@@ -150,7 +150,7 @@ def chain_of(
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """A pair with all that the aligner needs of it."""
+    """Matches of a pair with depths, which PairMatches need not have."""
 
     xy_a: Floats
     xy_b: Floats
@@ -166,15 +166,15 @@ def _with_depth(pair: PairMatches) -> _Pair:
     return _Pair(pair.xy_a, pair.xy_b, pair.depth_a, pair.depth_b, pair.weight, pair.grids)
 
 
-_PairsByPhotos = dict[tuple[int, int], tuple[_Pair, NDArray[np.bool_]]]
+PairsWithDepth = dict[tuple[int, int], tuple[_Pair, NDArray[np.bool_]]]
 
 
-def _grids(own: int, pairs: _PairsByPhotos) -> list[DepthGrid]:
-    """What every pair of a photo predicts of it."""
+def _grids(own: int, pairs: PairsWithDepth) -> list[DepthGrid]:
+    """The depth grids that all pairs of a photo predict for it."""
     return [pair.grids[ends.index(own)] for ends, (pair, _) in pairs.items() if own in ends]
 
 
-def _frames(pairs: _PairsByPhotos, photos: int) -> tuple[AnchorGrid, ...]:
+def _frames(pairs: PairsWithDepth, photos: int) -> tuple[AnchorGrid, ...]:
     frames = []
     for own in range(photos):
         first, *others = _grids(own, pairs)
@@ -190,9 +190,10 @@ def _frames(pairs: _PairsByPhotos, photos: int) -> tuple[AnchorGrid, ...]:
     return tuple(frames)
 
 
-def _canonical(own: int, pairs: _PairsByPhotos) -> tuple[Array, float, float]:
-    """Mean depth by confidence, as published: the scales of the predictions are taken as they come. With the mean
-    confidence and the focal length in pixels of the photo."""
+def _canonical(own: int, pairs: PairsWithDepth) -> tuple[Array, float, float]:
+    """Mean depth weighted by confidence, mean confidence, and focal length in pixels of the photo.
+
+    As published: the scales of the predictions are not aligned before averaging."""
     grids = _grids(own, pairs)
     depth = np.stack([grid.depth for grid in grids]).astype(np.float64)
     weight = np.stack([grid.confidence for grid in grids]).astype(np.float64)

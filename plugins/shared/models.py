@@ -1,8 +1,9 @@
-"""Between artifacts and the plain arrays of optim: camera priors, initial models and sparse models."""
+"""Conversions between artifacts and the arrays of optim: camera priors, initial models and sparse models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +26,32 @@ from unposed.pipeline.stage import StageError
 
 Array = NDArray[np.float64]
 
-SUBSET_ERROR = 6.0
-"""Bound of reprojection errors of a triangulated subset, in units of ViewGraph.unit_px: initial poses are not exact."""
-
 PRIOR_NOISE = 0.75
-"""IntrinsicsPrior.noise_px in units of ViewGraph.unit_px; see optim.bundle.problem."""
+"""Default of the option prior_noise: IntrinsicsPrior.noise_px in units of ViewGraph.keypoint_error_px. Less than one:
+the expected error is a bound for thresholds, and most key points are more exact."""
+
+
+@dataclass(frozen=True)
+class TriangulatedSubsetOptions:
+    """Triangulation of a subset of the tracks under poses that are not exact."""
+
+    tracks_per_photo: int = 150
+    """Long tracks first."""
+    max_error: float = 6.0
+    """Observations with larger reprojection errors are removed, in expected key point errors: poses are not exact."""
+    min_angle_deg: float = 0.5
+    """Points seen under smaller triangulation angles are removed."""
 
 
 def without_doubts(view_graph: ViewGraph, doubts: Doubts | None) -> ViewGraph:
-    """The view graph as mappers see it."""
+    """The view graph without doubtful pairs."""
     return view_graph if doubts is None else leave_out(view_graph, doubts.pairs)
 
 
-def intrinsics_of_priors(cameras: CameraPriors, unit_px: float) -> Intrinsics:
-    """Intrinsics with their priors, from the cameras node."""
+def intrinsics_of_priors(
+    cameras: CameraPriors, keypoint_error_px: float, prior_noise: float = PRIOR_NOISE
+) -> Intrinsics:
+    """Initial intrinsics with their priors."""
     unknown = sorted({camera.model for camera in cameras.cameras} - set(CAMERA_MODELS))
     if unknown:
         raise StageError(
@@ -50,12 +63,12 @@ def intrinsics_of_priors(cameras: CameraPriors, unit_px: float) -> Intrinsics:
         np.array([(camera.width, camera.height) for camera in cameras.cameras], np.float64).reshape(-1, 2),
         cameras.focal_source,
         np.asarray(cameras.camera_of_photo, np.int64),
-        PRIOR_NOISE * unit_px,
+        prior_noise * keypoint_error_px,
     )
 
 
 def initial_model(intrinsics: Intrinsics, cam_from_world: Array, keypoints: Keypoints) -> InitialModel:
-    """The photos with a pose among `cam_from_world` (photos, 3, 4)."""
+    """The model of the photos that have a pose in `cam_from_world` (photos, 3, 4)."""
     photos = np.flatnonzero(np.isfinite(cam_from_world[:, 0, 0]))
     used, camera_of_photo = np.unique(intrinsics.camera_of_photo[photos], return_inverse=True)
     return InitialModel(
@@ -69,12 +82,12 @@ def initial_model(intrinsics: Intrinsics, cam_from_world: Array, keypoints: Keyp
 
 
 def initial_model_of(bundle: Bundle, intrinsics: Intrinsics, keypoints: Keypoints) -> InitialModel:
-    """Poses and intrinsics of a bundle whose cameras are those of `intrinsics`."""
+    """The model of poses and intrinsics of a bundle that has the cameras of `intrinsics`."""
     return initial_model(intrinsics.with_values(bundle.intrinsics), bundle.cam_from_world, keypoints)
 
 
 def sparse_model(bundle: Bundle, keypoints: Keypoints) -> SparseModel:
-    """The photos of a bundle that have a pose, with all their key points, and its points with colours and errors."""
+    """The model of a bundle: registered photos with all their key points, and points with colours and errors."""
     photos = np.flatnonzero(np.isfinite(bundle.cam_from_world[:, 0, 0]))
     used, camera_of_photo = np.unique(bundle.camera_of_photo[photos], return_inverse=True)
     starts = keypoints.start[photos]
@@ -103,17 +116,17 @@ def sparse_model(bundle: Bundle, keypoints: Keypoints) -> SparseModel:
     )
 
 
-def bundle_of(model: InitialModel, photos: int, intrinsics: Intrinsics) -> tuple[Bundle, Intrinsics]:
+def initial_bundle(model: InitialModel, photos: int, intrinsics: Intrinsics) -> tuple[Bundle, Intrinsics]:
     """Cameras and poses of an initial model as a bundle without points, and the intrinsics with their priors.
 
-    Photos outside the model share the camera of their group with those inside, unless the model took groups apart:
-    then theirs is the one of before.
+    Photos outside the model share the camera of their group with those inside, unless the model has a camera per photo:
+    then they keep their initial camera.
     """
     posed = np.full((photos, 3, 4), np.nan)
     posed[model.photos] = model.cam_from_world
     group = intrinsics.camera_of_photo[model.photos]
     if any(len(np.unique(model.camera_of_photo[group == g])) > 1 for g in np.unique(group)):
-        intrinsics = intrinsics.split()  # the mapper took assumed groups apart
+        intrinsics = intrinsics.split()  # the mapper split an assumed group
         group = intrinsics.camera_of_photo[model.photos]
     models, values = list(intrinsics.models), intrinsics.values.copy()
     for own, index in zip(group, model.camera_of_photo, strict=True):
@@ -134,18 +147,20 @@ def bundle_of(model: InitialModel, photos: int, intrinsics: Intrinsics) -> tuple
     return bundle, intrinsics.with_focals(values[:, 0])
 
 
-def triangulated_subset(graph: ViewGraph, intrinsics: Intrinsics, cam_from_world: Array, per_photo: int) -> Bundle:
-    """Cameras and poses with the points of a spread subset of the tracks, about `per_photo` of each photo."""
+def triangulated_subset(
+    graph: ViewGraph, intrinsics: Intrinsics, cam_from_world: Array, options: TriangulatedSubsetOptions
+) -> Bundle:
+    """Triangulate a subset of the tracks, about `tracks_per_photo` of each photo."""
     keypoints = graph.keypoints
     return triangulate(
         keypoints,
-        spread_subset(establish_tracks(keypoints, *graph.matches()), graph.photo_count, per_photo),
+        spread_subset(establish_tracks(keypoints, *graph.matches()), graph.photo_count, options.tracks_per_photo),
         intrinsics.models,
         intrinsics.values,
         intrinsics.camera_of_photo,
         cam_from_world,
-        max_error_px=SUBSET_ERROR * graph.unit_px,
-        min_angle_deg=0.5,
+        max_error_px=options.max_error * graph.keypoint_error_px,
+        min_angle_deg=options.min_angle_deg,
     )
 
 
@@ -158,10 +173,10 @@ def reasons_left_out(graph: ViewGraph, models: Iterable[InitialModel | SparseMod
         if index in graph.unmatched:
             out[index] = graph.unmatched[index]
         elif partners[index] == 0:
-            out[index] = "no other photo was found to overlap it"
+            out[index] = "it has verified matches with no other photo"
         else:
-            others = "the photo that overlaps it" if partners[index] == 1 else f"{partners[index]} overlapping photos"
-            out[index] = f"its geometry with {others} did not agree with the rest"
+            others = "1 photo" if partners[index] == 1 else f"{partners[index]} photos"
+            out[index] = f"it could not be registered: its matches with {others} are inconsistent with the others"
     return out
 
 

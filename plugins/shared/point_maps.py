@@ -1,4 +1,4 @@
-"""Matches with depths, from the view graph: those that the matcher predicts, or else triangulated ones."""
+"""Point maps of pairs from the view graph: with depths that a matcher predicts, or else triangulated ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import unproject
-from unposed.optim.mapping.relative_poses import estimate_relative_poses
+from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
 from unposed.optim.pointmaps.pair_depths import LATTICE_SIDE, PairDepths, log_depth_lattice
 from unposed.optim.pointmaps.pair_triangulation import triangulate_depths
 from unposed.optim.view_graph import ViewGraph
@@ -21,7 +21,7 @@ Index = NDArray[np.int64]
 
 
 def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_pair: int) -> PairDepths:
-    """Some matches, evenly picked, of every edge whose matcher predicts depths; `matching` has the depth grids."""
+    """Evenly picked matches of every edge whose matcher predicts depths; `matching` has the depth grids."""
     found = []
     size, depth_a, depth_b = graph.keypoints.size.astype(np.float64), graph.depth_a, graph.depth_b
     for edge, (a, b) in enumerate(graph.pairs.tolist() if depth_a is not None and depth_b is not None else ()):
@@ -46,10 +46,18 @@ def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_
     return _maps(np.array(pairs), xys, depths, weights, np.stack(lattices), np.array(focals), dense)
 
 
-def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, seed: int) -> PairDepths:
-    """The same of matches without depths, from the relative pose of each edge under these focal lengths.
+def triangulated_maps(
+    graph: ViewGraph,
+    intrinsics: Intrinsics,
+    per_pair: int,
+    *,
+    max_error_px: float,
+    options: RelativePoseOptions,
+    seed: int,
+) -> PairDepths:
+    """Evenly picked matches of every edge, with depths triangulated from its relative pose under these intrinsics.
 
-    Edges whose rays hardly meet, as those of a camera that turns on the spot, have none.
+    Edges with nearly parallel rays, as of a camera that turns on the spot, have no depths.
     """
     keypoints = graph.keypoints
     relative = estimate_relative_poses(
@@ -57,7 +65,8 @@ def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, s
         intrinsics.models,
         intrinsics.values,
         intrinsics.camera_of_photo,
-        max_error_px=graph.unit_px,
+        max_error_px=max_error_px,
+        options=options,
         seed=seed,
     )
     pairs = graph.pairs[relative.edge]
@@ -81,7 +90,7 @@ def triangulated_maps(graph: ViewGraph, intrinsics: Intrinsics, per_pair: int, s
 
 
 def _some(count: int, most: int) -> Index:
-    """At most so many rows of `count`, evenly over all: matches lie in the order of the picture."""
+    """At most `most` of `count` rows, evenly spaced: matches are ordered by position in the image."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
 
 
@@ -102,7 +111,7 @@ def _maps(
     focal_px: Array,
     dense: Sequence[bool],
 ) -> PairDepths:
-    """Padded to the largest number of matches."""
+    """PairDepths padded to the largest number of matches."""
     e, k = len(pairs), max(map(len, weights), default=1)
     xy, depth, weight = np.zeros((e, 2, k, 2)), np.full((e, 2, k), np.nan), np.zeros((e, k))
     for edge, own in enumerate(weights):

@@ -14,7 +14,7 @@ from unposed.pipeline.stage import Grain, Sides
 
 @dataclass(frozen=True)
 class PoseLib:
-    """Keeps the matches that a fundamental matrix explains, and says what kind of scene and motion they show."""
+    """Keeps the matches consistent with a fundamental matrix, and classifies the two-view geometry."""
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 3
@@ -22,9 +22,9 @@ class PoseLib:
     max_error_px: Annotated[float, Within("(0, inf)")] = 1.5
     """Largest distance to the epipolar line, in a photo of 1600 pixels; larger photos allow more, smaller ones less."""
     false_alarms: Annotated[float, Within("(0, 1]")] = 1e-3
-    """How many equally good geometries random matches may be expected to give for the pair to count."""
+    """Expected number of equally good geometries among random matches, at most, for the pair to be verified."""
     min_inliers: Annotated[int, Within("[8, inf)")] = 12
-    """Fewer matches than these are never a geometry."""
+    """Pairs with fewer inliers are not verified."""
     seed: int = 0
 
     def __call__(self, matching: PairMatches, cameras: Sides[CameraPrior], photos: Sides[Photo]) -> TwoViewGeometry:

@@ -1,40 +1,41 @@
-"""The view graph of a collection: key points, and the verified matches of all pairs that have a geometry."""
+"""The view graph of a collection: key points, and the verified matches of all pairs with a two-view geometry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.mapping.dense_keypoints import dense_view_graph
-from unposed.optim.mapping.keypoint_error import relative_sigma, usual_unit_px
-from unposed.optim.view_graph import KINDS, Keypoints, ViewGraph, build_view_graph
+from unposed.optim.mapping.keypoint_error import detected_keypoint_error_px, relative_sigma
+from unposed.optim.view_graph import KINDS, KeypointOptions, Keypoints, ViewGraph, build_view_graph
 from unposed.pipeline.artifacts import Bytes, Features, PairMatches, Photos, TwoViewGeometry
+from unposed.pipeline.config import Within
 from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources, StageError
 from unposed.retrieval.spool import Spool
 
-COLOUR_SIDE_PX = 1024
-"""Colours of points that were made of matches are read from photos of this size."""
-
 COLUMN_SHARE = 1 / 32
-"""Of the memory lent: columns that outgrow it are written to a temporary file and mapped."""
+"""Share of the memory limit above which a column is written to a temporary file and mapped."""
 
 
 @dataclass(frozen=True)
-class Verified:
-    """Puts together what features, matching and verification found, once for all stages that follow.
+class VerifiedViewGraph(KeypointOptions):
+    """Builds the view graph from features, matches and two-view geometries, once for all later stages.
 
-    Matchers that work on features give indices of key points. Where any pair comes without, as from dense matchers, key
-    points are made of the positions of all matches, so that every mapper takes every matcher.
+    Matchers of features give indices of key points. Where any pair has none, as from dense matchers, key points are
+    made of the positions of all matches, so that every mapper works with every matcher.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+
+    colour_side_px: Annotated[int, Within("[16, inf)")] = 1024
+    """Longer side, in pixels, of the photos that colours of dense key points are read from."""
 
     def __call__(
         self,
@@ -47,20 +48,27 @@ class Verified:
         edges = [pair for pair, geometry in verification.items() if geometry.kind != "none"]
         size = np.array([(photo.width, photo.height) for photo in photos.photos], np.int64).reshape(-1, 2)
         if any(matching[pair].index_a is None for pair in edges):
-            return _dense(photos, size, edges, matching, verification)
+            graph = _dense(size, edges, matching, verification, self._keypoint_options())
+            rgb = _colours(photos, graph.keypoints, self.colour_side_px)
+            return replace(graph, keypoints=replace(graph.keypoints, rgb=rgb))
         if features is None and edges:
-            raise StageError("these matches are between key points, and no node `features` says where those are")
+            raise StageError("these matches are indices of key points: a node `features` must give their positions")
         with TemporaryDirectory(prefix="unposed-view-graph-", ignore_cleanup_errors=True) as folder:
             table = _Table(int(resources.ram_bytes * COLUMN_SHARE), Path(folder))
-            keypoints = _keypoints(size, features, table)
+            keypoints = _keypoints(size, features, self, table)
             edges = [(a, b) for a, b in edges if features and a in features and b in features]
             unmatched = {
-                photo: "no key points found in it"
+                photo: "no key points were detected"
                 if features and photo in features
-                else "no features could be taken from it"
+                else "its features could not be extracted"
                 for photo in np.flatnonzero(np.diff(keypoints.start) == 0).tolist()
             }
-            return _sparse(keypoints, edges, matching, verification, unmatched, table)
+            error_px = detected_keypoint_error_px(size, self) if len(size) else 1.0
+            return _sparse(keypoints, edges, matching, verification, unmatched, error_px, table)
+
+    def _keypoint_options(self) -> KeypointOptions:
+        """The options of key points alone, as the view graph keeps them."""
+        return KeypointOptions(**{each.name: getattr(self, each.name) for each in fields(KeypointOptions)})
 
 
 class _Table:
@@ -78,7 +86,9 @@ class _Table:
         return self._columns[name].table()
 
 
-def _keypoints(size: NDArray[np.int64], features: PerPhoto[Features] | None, table: _Table) -> Keypoints:
+def _keypoints(
+    size: NDArray[np.int64], features: PerPhoto[Features] | None, options: KeypointOptions, table: _Table
+) -> Keypoints:
     """All key points; photos without features have none."""
     count = np.zeros(len(size), np.int64)
     table.append(xy=np.zeros((0, 2)), scale=np.zeros(0), rgb=np.zeros((0, 3), np.uint8))
@@ -91,7 +101,7 @@ def _keypoints(size: NDArray[np.int64], features: PerPhoto[Features] | None, tab
         xy=table.column("xy"),
         start=np.concatenate([[0], np.cumsum(count)]),
         size=size,
-        sigma=relative_sigma(table.column("scale")),
+        sigma=relative_sigma(table.column("scale"), options),
         rgb=table.column("rgb"),
     )
 
@@ -102,6 +112,7 @@ def _sparse(
     matching: PerPair[PairMatches],
     verification: PerPair[TwoViewGeometry],
     unmatched: dict[int, str],
+    keypoint_error_px: float,
     table: _Table,
 ) -> ViewGraph:
     nothing = np.zeros(0, np.int64)
@@ -124,18 +135,18 @@ def _sparse(
         table.column("row_a"),
         table.column("row_b"),
         weight=table.column("weight"),
-        unit_px=usual_unit_px(keypoints.size) if len(keypoints) else 1.0,
+        keypoint_error_px=keypoint_error_px,
         unmatched=unmatched,
         **facts.columns(),
     )
 
 
 def _dense(
-    photos: Photos,
     size: NDArray[np.int64],
     edges: list[tuple[int, int]],
     matching: PerPair[PairMatches],
     verification: PerPair[TwoViewGeometry],
+    options: KeypointOptions,
 ) -> ViewGraph:
     facts = _EdgeFacts()
     xy_a, xy_b, weight = [], [], []
@@ -166,14 +177,15 @@ def _dense(
         np.concatenate(xy_a),
         np.concatenate(xy_b),
         np.concatenate(weight),
+        options,
         **facts.columns(),
         **predicted,
     )
-    return replace(graph, keypoints=replace(graph.keypoints, rgb=_colours(photos, graph.keypoints)))
+    return graph
 
 
 class _EdgeFacts:
-    """What is kept of each geometry; copies, since what a stage loads is one block with all that is not needed."""
+    """Columns of two-view geometries; copied, since a loaded artifact is one block of memory with all of its arrays."""
 
     def __init__(self) -> None:
         self._count: list[int] = []
@@ -185,8 +197,8 @@ class _EdgeFacts:
         self._count.append(int(geometry.inliers.sum()))
         self._kind.append(KINDS.index(geometry.kind))
         self._fundamental.append(geometry.fundamental.copy())
-        suggests = geometry.kind == "general" and geometry.focal_source == "pair"
-        self._focal_px.append(float(geometry.focals_px[0]) if suggests else np.nan)
+        estimated = geometry.kind == "general" and geometry.focal_source == "pair"
+        self._focal_px.append(float(geometry.focals_px[0]) if estimated else np.nan)
 
     def count(self) -> NDArray[np.int64]:
         return np.array(self._count, np.int64)
@@ -199,10 +211,10 @@ class _EdgeFacts:
         }
 
 
-def _colours(photos: Photos, keypoints: Keypoints) -> Bytes:
+def _colours(photos: Photos, keypoints: Keypoints, side_px: int) -> Bytes:
     out = np.zeros((len(keypoints.xy), 3), np.uint8)
     for index in np.flatnonzero(np.diff(keypoints.start)).tolist():
-        rows, image = keypoints.rows_of(index), read_rgb(photos[index], COLOUR_SIDE_PX)
+        rows, image = keypoints.rows_of(index), read_rgb(photos[index], side_px)
         at = keypoints.xy[rows] / photo_per_px(photos[index], image)
         column, row = np.clip(at.astype(np.int64), 0, (image.shape[1] - 1, image.shape[0] - 1)).T
         out[rows] = image[row, column]

@@ -109,6 +109,12 @@ def test_schema_has_types_defaults_and_the_text_below_the_field() -> None:
     assert schema(Needy)[0].default == "required"
 
 
+def test_schema_has_nested_options_by_dotted_names() -> None:
+    rows = {row.name: row for row in schema(Outer)}
+    assert "inner" not in rows
+    assert rows["inner.weight"].type == "float"
+
+
 @pytest.mark.parametrize("interval", ["0, 1", "(0 1)", "(a, b)"])
 def test_a_wrong_interval_is_seen_where_it_is_written(interval: str) -> None:
     with pytest.raises(ValueError, match=r"interval|float"):

@@ -13,9 +13,9 @@ import pytest
 
 from unposed.pipeline.artifacts import InitialModels, SparseModels
 from unposed.pipeline.stage import StageError
-from unposed.plugins.coarse.adam import Adam as Coarse
-from unposed.plugins.coarse.align import Align
-from unposed.plugins.fine.adam import Adam as Fine
+from unposed.plugins.coarse.adam import CoarseAdam
+from unposed.plugins.coarse.align import PointMapMapper
+from unposed.plugins.fine.adam import FineAdam
 
 
 def apply(stage: Any, given: dict[str, Any]) -> Any:
@@ -41,11 +41,11 @@ def scene() -> tuple[dict[str, Any], Judge]:
 
 def test_first_space_then_photos(scene: tuple[dict[str, Any], Judge]) -> None:
     given, judge = scene
-    coarse = apply(Coarse(), given)
+    coarse = apply(CoarseAdam(), given)
     first = judge(coarse)
     assert first["placed"] == 6
     assert first["rotation_deg"] < 2.0
-    second = judge(apply(Fine(principal=False), given | {"coarse": coarse}))
+    second = judge(apply(FineAdam(principal=False), given | {"coarse": coarse}))
     assert second["rotation_deg"] < 0.5 * first["rotation_deg"]
     assert second["focal"] < 0.02
 
@@ -53,11 +53,11 @@ def test_first_space_then_photos(scene: tuple[dict[str, Any], Judge]) -> None:
 def test_the_fine_stage_takes_any_scene_for_a_start(scene: tuple[dict[str, Any], Judge]) -> None:
     """Where it already is at its best, it stays."""
     given, judge = scene
-    aligned = apply(Align(), given)
-    still = judge(apply(Fine(iterations=1), given | {"coarse": aligned}))
+    aligned = apply(PointMapMapper(), given)
+    still = judge(apply(FineAdam(iterations=1), given | {"coarse": aligned}))
     assert still["rotation_deg"] == pytest.approx(judge(aligned)["rotation_deg"], abs=1e-3)
     assert still["trajectory"] == pytest.approx(judge(aligned)["trajectory"], abs=1e-4)
-    refined = judge(apply(Fine(principal=False, rate=0.003), given | {"coarse": aligned}))
+    refined = judge(apply(FineAdam(principal=False, rate=0.003), given | {"coarse": aligned}))
     assert refined["rotation_deg"] < 0.3
     assert refined["trajectory"] < 0.02
 
@@ -66,10 +66,10 @@ def test_components_are_models_of_their_own(scene: tuple[dict[str, Any], Judge])
     given, _ = scene
     graph = given["view_graph"]
     apart = graph.select((graph.pairs[:, 0] < 4) == (graph.pairs[:, 1] < 4))
-    scenes = apply(Coarse(iterations=20), given | {"view_graph": apart})
+    scenes = apply(CoarseAdam(iterations=20), given | {"view_graph": apart})
     assert [len(each.photos) for each in scenes.models] == [4, 2]
     lonely = apart.select(apart.pairs[:, 1] < 4)
-    scenes = apply(Coarse(iterations=20), given | {"view_graph": lonely})
+    scenes = apply(CoarseAdam(iterations=20), given | {"view_graph": lonely})
     assert [len(each.photos) for each in scenes.models] == [4]
     assert set(scenes.left_out) == {4, 5}
 
@@ -78,13 +78,13 @@ def test_matches_without_depth_are_refused_in_one_line(scene: tuple[dict[str, An
     given, _ = scene
     flat = {pair: replace(found, grids=None) for pair, found in given["matching"].items()}
     with pytest.raises(StageError, match="depth maps of a matcher"):
-        apply(Coarse(), given | {"matching": flat})
+        apply(CoarseAdam(), given | {"matching": flat})
 
 
 def test_nothing_in_common_gives_no_scene(scene: tuple[dict[str, Any], Judge]) -> None:
     given, _ = scene
     nothing = given | {"view_graph": given["view_graph"].select(np.zeros(len(given["view_graph"]), bool))}
-    scenes = apply(Coarse(), nothing)
+    scenes = apply(CoarseAdam(), nothing)
     assert scenes.models == ()
     assert len(scenes.left_out) == 6
-    assert apply(Fine(), nothing | {"coarse": scenes}).models == ()
+    assert apply(FineAdam(), nothing | {"coarse": scenes}).models == ()

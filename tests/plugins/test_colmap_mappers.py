@@ -32,7 +32,7 @@ from unposed.plugins.coarse.glomap import GlomapMapper
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.shared.colmap_database import fill
 from unposed.plugins.view_graph import verified as view_graph_plugin
-from unposed.plugins.view_graph.verified import Verified
+from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 FOCAL, WIDTH, HEIGHT = 900.0, 1024, 768
 GUESS = 1.2 * WIDTH
@@ -109,7 +109,7 @@ def mapped(mapper: Mapper, inputs: Inputs) -> SparseModels:
 
 def graph_of(photos: Photos, features: Any, matching: Any, verification: Any) -> ViewGraph:
     views = PairView(matching, matching.__getitem__), PairView(verification, verification.__getitem__)
-    return Verified()(photos, *views, CPU, features and PhotoView(features, features.__getitem__))
+    return VerifiedViewGraph()(photos, *views, CPU, features and PhotoView(features, features.__getitem__))
 
 
 def only(inputs: Inputs, pairs: set[tuple[int, int]]) -> Inputs:
@@ -188,7 +188,7 @@ def test_photos_without_features_are_said_to_have_none(mapper: Mapper, world: tu
     photos, cameras, features, matching, verification = world[1]
     fewer = {index: value for index, value in features.items() if index != 2}
     found = mapped(mapper, (photos, cameras, fewer, matching, verification))
-    assert found.left_out == {2: "no features could be taken from it"}
+    assert found.left_out == {2: "its features could not be extracted"}
     assert 2 not in found.models[0].photos
 
 

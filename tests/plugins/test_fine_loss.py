@@ -10,7 +10,7 @@ from unposed.optim.mapping.refinement import RefineOptions
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import ConfigError
 from unposed.plugins.fine.bundle import BundleAdjustment
-from unposed.plugins.fine.ceres import Ceres
+from unposed.plugins.fine.ceres import CeresBundleAdjustment
 
 SPARSE: Any = SimpleNamespace(dense=False)
 
@@ -29,6 +29,6 @@ def test_other_losses_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_ceres_refuses_a_loss_that_it_does_not_have() -> None:
-    assert Ceres(loss="huber").options(SPARSE).loss is HUBER
+    assert CeresBundleAdjustment(loss="huber").options(SPARSE).loss is HUBER
     with pytest.raises(ConfigError, match="Ceres has no 'barron -2'"):
-        build(Ceres, {"loss": "barron"}, "fine")
+        build(CeresBundleAdjustment, {"loss": "barron"}, "fine")

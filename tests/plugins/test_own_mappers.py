@@ -24,13 +24,14 @@ from unposed.pipeline.artifacts import (
     SparseModels,
     TwoViewGeometry,
 )
+from unposed.pipeline.config import build, schema
 from unposed.pipeline.stage import Resources
-from unposed.plugins.coarse.global_mapping import Global
+from unposed.plugins.coarse.global_mapping import GlobalMapper
 from unposed.plugins.doubts import doppelgangers
 from unposed.plugins.fine.bundle import BundleAdjustment
-from unposed.plugins.fine.ceres import Ceres
-from unposed.plugins.fine.triangulate import Triangulate
-from unposed.plugins.view_graph.verified import Verified
+from unposed.plugins.fine.ceres import CeresBundleAdjustment
+from unposed.plugins.fine.triangulate import Triangulation
+from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 Make = Callable[..., Any]
 CPU = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
@@ -70,7 +71,7 @@ def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> 
             fundamental=world.graph.fundamental[edge],
             angle_deg=10.0,
         )
-    graph = Verified()(photos, matching, verification, CPU, features)
+    graph = VerifiedViewGraph()(photos, matching, verification, CPU, features)
     return {"photos": photos, "cameras": cameras, "view_graph": graph}
 
 
@@ -80,11 +81,11 @@ def worst_deg(world: Any, scene: InitialModel | SparseModel) -> float:
     return float(np.nanmax(world.errors(poses).rotation_error_deg))
 
 
-@pytest.mark.parametrize("stage", [BundleAdjustment, Ceres])
+@pytest.mark.parametrize("stage", [BundleAdjustment, CeresBundleAdjustment])
 def test_both_stages_place_everything(collection: Make, stage: type[BundleAdjustment]) -> None:
     world = collection(noise_px=0.5, wrong=0.03, points=600)
     given = inputs(world)
-    coarse = Global()(**given)
+    coarse = GlobalMapper()(**given)
     fine = stage()(**given, resources=CPU, coarse=coarse)
     for scenes in (coarse, fine):
         (scene,) = scenes.models
@@ -98,8 +99,8 @@ def test_both_stages_place_everything(collection: Make, stage: type[BundleAdjust
 def test_initial_poses_can_be_looked_at_as_they_are(collection: Make) -> None:
     world = collection(noise_px=0.5, points=600)
     given = inputs(world)
-    coarse = Global()(**given)
-    found = Triangulate(tracks_per_photo=100)(**given, coarse=coarse)
+    coarse = GlobalMapper()(**given)
+    found = Triangulation(tracks_per_photo=100)(**given, coarse=coarse)
     (model,), (initial,) = found.models, coarse.models
     np.testing.assert_array_equal(model.cam_from_world, initial.cam_from_world)
     assert model.cameras == initial.cameras
@@ -111,12 +112,12 @@ def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
     """Photos 0-3 and 4-8 are joined by no pair, and 9 by none at all."""
     world = collection(noise_px=0.3, points=600)
     given = inputs(world, keep=lambda a, b: b < 9 and (a < 4) == (b < 4))
-    coarse = Global()(**given)
+    coarse = GlobalMapper()(**given)
     fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
     for scenes in (coarse, fine):
         assert [scene.photos.tolist() for scene in scenes.models] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
-        assert scenes.left_out == {9: "no other photo was found to overlap it"}
-    assert len(Global(min_photos=5)(**given).models) == 1
+        assert scenes.left_out == {9: "it has verified matches with no other photo"}
+    assert len(GlobalMapper(min_photos=5)(**given).models) == 1
 
 
 def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
@@ -125,7 +126,7 @@ def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
         noise_px=0.3, points=600, photos=14, lenses=((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0))
     )
     given = inputs(world, keep=lambda a, b: a % 2 == b % 2)
-    fine = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
     focals = sorted(scene.cameras[0].params[0] for scene in fine.models)
     assert focals == pytest.approx([1500.0, 2400.0], rel=0.02)
     assert fine.warnings == ()
@@ -133,7 +134,7 @@ def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:
 
 def test_a_photo_that_the_coarse_stage_left_out_joins(collection: Make) -> None:
     world = collection(noise_px=0.3, points=600)
-    without = Global()(**inputs(world, keep=lambda a, b: 4 not in (a, b)))
+    without = GlobalMapper()(**inputs(world, keep=lambda a, b: 4 not in (a, b)))
     assert list(without.left_out) == [4]
     fine = BundleAdjustment()(**inputs(world), resources=CPU, coarse=without)
     assert fine.left_out == {}
@@ -142,7 +143,7 @@ def test_a_photo_that_the_coarse_stage_left_out_joins(collection: Make) -> None:
 
 def test_nothing_in_common_gives_no_scene(collection: Make) -> None:
     given = inputs(collection(photos=3), keep=lambda a, b: False)
-    coarse = Global()(**given)
+    coarse = GlobalMapper()(**given)
     assert coarse.models == ()
     assert set(coarse.left_out) == {0, 1, 2}
     fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
@@ -151,15 +152,15 @@ def test_nothing_in_common_gives_no_scene(collection: Make) -> None:
 
 
 def test_senseless_matches_give_no_scene(collection: Make) -> None:
-    scenes = Global()(**inputs(collection(photos=4, wrong=1.0)))
+    scenes = GlobalMapper()(**inputs(collection(photos=4, wrong=1.0)))
     assert scenes.models == ()
-    assert all("did not agree" in reason for reason in scenes.left_out.values())
+    assert all("are inconsistent with the others" in reason for reason in scenes.left_out.values())
 
 
 def test_two_photos_make_a_scene(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=15.0, points=600, noise_px=0.3)
     given = inputs(world)
-    fine = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
     assert [scene.photos.tolist() for scene in fine.models] == [[0, 1]]
 
 
@@ -168,7 +169,8 @@ def test_larger_photos_allow_larger_errors(collection: Make) -> None:
     size, lens = (4800, 3600), (4500.0, 2400.0, 1800.0, 0.0)
     small, large = collection(noise_px=0.5), collection(noise_px=1.5, sizes=(size,), lenses=(lens,))
     found = [
-        BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given)) for given in map(inputs, (small, large))
+        BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
+        for given in map(inputs, (small, large))
     ]
     a, b = (scenes.models[0] for scenes in found)
     assert len(b.points) == pytest.approx(len(a.points), rel=0.02)
@@ -181,7 +183,7 @@ def test_given_cameras_are_not_touched(collection: Make) -> None:
     params = (1490.0, 803.0, 598.0, 0.001)
     camera = Camera("SIMPLE_RADIAL", 1600, 1200, params)
     given = guessed | {"cameras": replace(guessed["cameras"], cameras=(camera,), focal_source=("given",))}
-    fine: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    fine: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
     assert fine.models[0].cameras[0].params == pytest.approx(params, rel=1e-6, abs=1e-6)
 
 
@@ -191,8 +193,8 @@ def test_given_poses_are_kept_and_set_the_frame(collection: Make) -> None:
     known = np.where(np.isin(np.arange(10), [1, 5, 8])[:, None, None], world.cam_from_world, np.nan)
     given = inputs(world)
     given["cameras"] = replace(given["cameras"], cam_from_world=known)
-    for stage in (BundleAdjustment(), Ceres()):
-        scenes: SparseModels = stage(**given, resources=CPU, coarse=Global()(**given))
+    for stage in (BundleAdjustment(), CeresBundleAdjustment()):
+        scenes: SparseModels = stage(**given, resources=CPU, coarse=GlobalMapper()(**given))
         (scene,) = scenes.models
         assert scenes.warnings == ()
         np.testing.assert_allclose(scene.cam_from_world[[1, 5, 8]], known[[1, 5, 8]], rtol=0, atol=1e-12)
@@ -208,7 +210,7 @@ def test_one_given_pose_sets_no_frame(collection: Make) -> None:
     known = np.where((np.arange(10) == 4)[:, None, None], world.cam_from_world, np.nan)
     given = inputs(world)
     given["cameras"] = replace(given["cameras"], cam_from_world=known)
-    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
     assert "stays in a frame of its own" in scenes.warnings[0]
     assert len(scenes.models[0].photos) == 10
 
@@ -221,9 +223,9 @@ def test_a_wrong_given_pose_is_named(collection: Make) -> None:
     known[4] = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]) @ known[4]
     given = inputs(world)
     given["cameras"] = replace(given["cameras"], cam_from_world=known)
-    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
-    assert scenes.warnings == ("the given pose of 4.jpg contradicts what the photos show",)
-    assert scenes.left_out == {4: "its given pose contradicts what it shows"}
+    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
+    assert scenes.warnings == ("the given pose of 4.jpg is inconsistent with the matches of the photos",)
+    assert scenes.left_out == {4: "its given pose is inconsistent with its matches"}
     (scene,) = scenes.models
     assert worst_deg(world, scene) < 0.6
     np.testing.assert_allclose(scene.cam_from_world[[0, 2, 5]], known[[0, 2, 6]], rtol=0, atol=1e-12)
@@ -233,14 +235,14 @@ def test_a_camera_that_turned_on_the_spot_gives_no_points(collection: Make) -> N
     """Coarse poses may be right; but nothing is triangulated, and that is said."""
     world = collection(noise_px=0.3, points=600)
     given = inputs(world)
-    coarse = Global()(**given)
+    coarse = GlobalMapper()(**given)
     (scene,) = coarse.models
     together = scene.cam_from_world.copy()
     together[:, :, 3] = 0.0
     spot = replace(coarse, models=(replace(scene, cam_from_world=together),))
     scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=spot)
     assert scenes.models == scenes.reports == ()
-    assert scenes.warnings[0].startswith("10 photos match each other and give no points")
+    assert scenes.warnings[0].startswith("10 photos match each other but give no points")
     assert set(scenes.left_out) == set(range(10))
 
 
@@ -250,8 +252,8 @@ def test_given_poses_of_which_none_is_right(collection: Make) -> None:
     given = inputs(world)
     shuffled = world.cam_from_world[np.random.default_rng(1).permutation(10)]
     given["cameras"] = replace(given["cameras"], cam_from_world=shuffled)
-    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
-    assert any("contradict" in note for note in scenes.warnings)
+    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
+    assert any("inconsistent" in note for note in scenes.warnings)
     for scene in scenes.models:
         assert np.isfinite(scene.cam_from_world).all()
         assert np.isfinite(scene.points).all()
@@ -261,7 +263,7 @@ def test_the_account_adds_up(collection: Make) -> None:
     """A tenth of the matches is wrong."""
     world = collection(noise_px=0.5, wrong=0.1, points=600)
     given = inputs(world)
-    fine = BundleAdjustment()(**given, resources=CPU, coarse=Global()(**given))
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
     (scene,), (account,) = fine.models, fine.reports
     assert len(account.costs) == 2
     for costs in account.costs:
@@ -297,7 +299,7 @@ def test_positions_in_exif_make_metres(collection: Make) -> None:
     exifs[7] = Exif()
     photos = [replace(photo, exif=exif) for photo, exif in zip(given["photos"].photos, exifs, strict=True)]
     given["photos"] = replace(given["photos"], photos=tuple(photos))
-    scenes: SparseModels = BundleAdjustment(gps_sigma_m=0.1)(**given, resources=CPU, coarse=Global()(**given))
+    scenes: SparseModels = BundleAdjustment(gps_sigma_m=0.1)(**given, resources=CPU, coarse=GlobalMapper()(**given))
     (scene,) = scenes.models
     found = -np.einsum("cji,cj->ci", scene.cam_from_world[:, :, :3], scene.cam_from_world[:, :, 3])
     off = (found - found.mean(axis=0)) - (metres - metres.mean(axis=0))
@@ -308,7 +310,7 @@ def test_positions_in_exif_make_metres(collection: Make) -> None:
 def test_a_scene_that_nothing_supports_is_none(collection: Make) -> None:
     world = collection(photos=4)
     given = inputs(world)
-    coarse = Global()(**given)
+    coarse = GlobalMapper()(**given)
     (scene,) = coarse.models
     mixed = replace(scene, cam_from_world=scene.cam_from_world[::-1, ::-1] * [[[1.0], [-1.0], [1.0]]])
     fine = BundleAdjustment()(**given, resources=CPU, coarse=replace(coarse, models=(mixed,)))
@@ -351,3 +353,42 @@ def test_nothing_to_doubt(collection: Make) -> None:
     found = doppelgangers.Doppelgangers()(**inputs(collection(photos=4), lambda a, b: False))
     assert len(found.pairs) == 0
     assert found.reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "names"),
+    [
+        (
+            GlobalMapper,
+            {"intrinsics_search": {"core_photos": 4}, "relative_pose": {"max_matches": 20}, "tracks_per_photo": 20},
+            ("intrinsics_search.clear_cost", "global_positioning.huber", "max_track_edge_deg"),
+        ),
+        (
+            BundleAdjustment,
+            {"absolute_pose": {"min_inliers": 20}, "subset_tracks": 20},
+            ("predictions.max_long_tracks", "scale_subset.max_error", "dense_dependable_points"),
+        ),
+        (Triangulation, {"max_error": 1.0}, ("min_angle_deg", "tracks_per_photo")),
+    ],
+)
+def test_nested_options_are_listed_and_change_the_result(
+    collection: Make, stage: Any, options: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    rows = {row.name: row for row in schema(stage)}
+    assert all(rows[name].doc for name in names)
+    given = inputs(collection(noise_px=0.7, wrong=0.05, points=600))
+    if stage is not GlobalMapper:
+        given["coarse"] = GlobalMapper()(**given)
+    if stage is BundleAdjustment:
+        given["resources"] = CPU
+    default, changed = stage()(**given), build(stage, options, "node")(**given)
+    poses = "cam_from_world" if stage is not Triangulation else "points"
+    assert getattr(default.models[0], poses).tobytes() != getattr(changed.models[0], poses).tobytes()
+
+
+@pytest.mark.parametrize(("name", "value"), [("prior_noise", 5.0), ("dependable_points", 10**4)])
+def test_options_of_bundle_adjustment_change_the_poses(collection: Make, name: str, value: Any) -> None:
+    given = inputs(collection(noise_px=0.7, points=600))
+    given |= {"coarse": GlobalMapper()(**given), "resources": CPU}
+    default, changed = BundleAdjustment()(**given), BundleAdjustment(**{name: value})(**given)
+    assert default.models[0].cam_from_world.tobytes() != changed.models[0].cam_from_world.tobytes()

@@ -21,10 +21,10 @@ from unposed.pipeline.artifacts import (
     TwoViewGeometry,
 )
 from unposed.pipeline.stage import Resources
-from unposed.plugins.coarse.align import Align
+from unposed.plugins.coarse.align import PointMapMapper
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.view_graph import verified
-from unposed.plugins.view_graph.verified import Verified
+from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 Make = Callable[..., Any]
 CPU = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
@@ -67,7 +67,7 @@ def inputs(world: Any, wave: float, bad: float | None = None, seed: int = 0) -> 
             angle_deg=10.0,
         )
     cameras = CameraPriors((camera,) * n, np.arange(n, dtype=np.int32), ("guess",) * n, "given")
-    graph = Verified()(photos, matching, verification, CPU)
+    graph = VerifiedViewGraph()(photos, matching, verification, CPU)
     return {"photos": photos, "cameras": cameras, "view_graph": graph}
 
 
@@ -88,7 +88,7 @@ def black() -> Any:
 def test_many_photos_need_no_predictions(collection: Make) -> None:
     """Three photos see most points: what the network says, though far off, moves nothing."""
     world = collection(noise_px=0.5, points=600, decoys=0)
-    coarse = Align()(**inputs(world, wave=0.02))
+    coarse = PointMapMapper()(**inputs(world, wave=0.02))
     with_waves, without = (
         BundleAdjustment()(**inputs(world, wave), resources=CPU, coarse=coarse).models[0] for wave in (0.2, 0.0)
     )
@@ -98,7 +98,7 @@ def test_many_photos_need_no_predictions(collection: Make) -> None:
 
 def test_depths_that_are_no_numbers_are_not_heard(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=12.0, noise_px=0.5, points=200, decoys=0)
-    coarse = Align()(**inputs(world, wave=0.0))
+    coarse = PointMapMapper()(**inputs(world, wave=0.0))
     for bad in (np.nan, np.inf, 0.0, -1.0, 1e30):
         (scene,) = BundleAdjustment()(**inputs(world, 0.0, bad), resources=CPU, coarse=coarse).models
         assert np.isfinite(scene.points).all()

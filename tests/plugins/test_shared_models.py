@@ -13,7 +13,7 @@ from unposed.optim.view_graph import Keypoints, build_view_graph
 from unposed.pipeline.artifacts import Camera, CameraPriors, InitialModel, SparseModel
 from unposed.pipeline.stage import StageError
 from unposed.plugins.shared.models import (
-    bundle_of,
+    initial_bundle,
     initial_model_of,
     intrinsics_of_priors,
     reasons_left_out,
@@ -100,7 +100,7 @@ def test_an_initial_model_becomes_a_start_again(world: Any) -> None:
     _, bundle, keypoints = model_and_bundle(world)
     initial = initial_model_of(bundle, world.belief(1.3), keypoints)
     np.testing.assert_array_equal(initial.photos, [0, 1, 3, 4, 5])
-    start, intrinsics = bundle_of(initial, 6, world.belief(1.3))
+    start, intrinsics = initial_bundle(initial, 6, world.belief(1.3))
     np.testing.assert_array_equal(start.cam_from_world, bundle.cam_from_world)
     np.testing.assert_array_equal(start.intrinsics, bundle.intrinsics)
     np.testing.assert_array_equal(start.camera_of_photo, world.camera_of_photo)
@@ -116,7 +116,7 @@ def test_groups_that_the_mapper_took_apart_stay_apart(world: Any) -> None:
     own = tuple(Camera("SIMPLE_RADIAL", 1600, 1200, (1000.0 + p, 800.0, 600.0, 0.0)) for p in initial.photos)
     apart: InitialModel = replace(initial, cameras=own, camera_of_photo=np.arange(5, dtype=np.int32))
     before = world.belief(1.3)
-    start, intrinsics = bundle_of(apart, 6, before)
+    start, intrinsics = initial_bundle(apart, 6, before)
     np.testing.assert_array_equal(start.camera_of_photo, np.arange(6))
     np.testing.assert_array_equal(start.intrinsics[initial.photos, 0], 1000.0 + initial.photos)
     np.testing.assert_array_equal(start.intrinsics[2], before.values[before.camera_of_photo[2]])
@@ -134,7 +134,7 @@ def test_every_photo_left_out_has_its_reason() -> None:
     assert reasons_left_out(graph, [only]) == {
         0: "no features could be taken from it",
         1: "no key points found in it",
-        2: "no other photo was found to overlap it",
-        3: "its geometry with 2 overlapping photos did not agree with the rest",
-        5: "its geometry with the photo that overlaps it did not agree with the rest",
+        2: "it has verified matches with no other photo",
+        3: "it could not be registered: its matches with 2 photos are inconsistent with the others",
+        5: "it could not be registered: its matches with 1 photo are inconsistent with the others",
     }

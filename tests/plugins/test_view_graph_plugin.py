@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from unposed.optim.mapping.dense_keypoints import leave_out
-from unposed.optim.view_graph import ViewGraph
+from unposed.optim.view_graph import KeypointOptions, ViewGraph
 from unposed.pipeline.artifacts import DepthGrid, Features, PairMatches, Photo, Photos, TwoViewGeometry
 from unposed.pipeline.stage import Resources, StageError
-from unposed.plugins.view_graph.verified import Verified
+from unposed.pipeline.store.codec import decode, encode
+from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 Make = Callable[..., Any]
 CPU = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
@@ -48,12 +49,12 @@ def matched(index_a: list[int], index_b: list[int]) -> PairMatches:
 
 
 def graph_of(photos: Photos, features: Any, matching: Any, verification: Any, resources: Resources = CPU) -> ViewGraph:
-    return Verified()(photos, matching, verification, resources, features)
+    return VerifiedViewGraph()(photos, matching, verification, resources, features)
 
 
-def test_the_unit_of_errors_grows_with_large_photos_only() -> None:
-    assert graph_of(photos_of([(640, 480), (800, 600)]), {}, {}, {}).unit_px == 1.0
-    assert graph_of(photos_of([(4800, 3200), (3200, 4800), (100, 100)]), {}, {}, {}).unit_px == 3.0
+def test_the_key_point_error_grows_with_large_photos_only() -> None:
+    assert graph_of(photos_of([(640, 480), (800, 600)]), {}, {}, {}).keypoint_error_px == 1.0
+    assert graph_of(photos_of([(4800, 3200), (3200, 4800), (100, 100)]), {}, {}, {}).keypoint_error_px == 3.0
 
 
 def test_key_points_are_stacked_and_photos_may_have_none() -> None:
@@ -106,7 +107,7 @@ def test_columns_that_outgrow_the_memory_are_mapped_and_equal() -> None:
 
 
 def test_key_point_indices_without_key_points_are_refused() -> None:
-    with pytest.raises(StageError, match="no node `features`"):
+    with pytest.raises(StageError, match="a node `features` must give"):
         graph_of(photos_of([(9, 9)] * 2), None, {(0, 1): matched([0], [0])}, {(0, 1): geometry([True])})
 
 
@@ -147,7 +148,7 @@ def test_without_a_pair_key_points_are_made_of_the_others(tmp_path: Path) -> Non
     photos, matching, verified = dense_matches(tmp_path)
     left = leave_out(graph_of(photos, None, matching, verified), np.array([[0, 2]]))
     without = graph_of(photos, None, matching, {(0, 1): verified[0, 1]})
-    for name in ("pairs", "row_a", "row_b", "match_count", "weight", "unit_px"):
+    for name in ("pairs", "row_a", "row_b", "match_count", "weight", "keypoint_error_px"):
         np.testing.assert_array_equal(getattr(left, name), getattr(without, name), err_msg=name)
     for name in ("xy", "start", "rgb", "sigma"):
         np.testing.assert_array_equal(getattr(left.keypoints, name), getattr(without.keypoints, name), err_msg=name)
@@ -174,7 +175,7 @@ def test_the_error_of_positions_is_estimated_from_the_epipolar_lines(tmp_path: P
     sideways = np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]], float)
     matching = {(0, 1): PairMatches(xy_a, xy_b, np.ones(2000, np.float32))}
     graph = graph_of(photos, None, matching, {(0, 1): replace(geometry([True] * 2000), fundamental=sideways)})
-    assert graph.unit_px == pytest.approx(3.0 * 4.0 / np.sqrt(2.0), rel=0.05)  # shared by both photos
+    assert graph.keypoint_error_px == pytest.approx(3.0 * 4.0 / np.sqrt(2.0), rel=0.05)  # shared by both photos
 
 
 def test_positions_of_little_weight_count_as_inexact(tmp_path: Path) -> None:
@@ -215,3 +216,27 @@ def test_memory_does_not_grow_with_the_matches() -> None:
     matches_bytes = 2000 * (8 + 8 + 4) * (40 * 30 - 40 * 10) // 2
     assert matches_bytes > 8e6
     assert many - few < 0.1 * matches_bytes
+
+
+def test_dense_options_are_kept_for_graphs_without_some_pairs(tmp_path: Path) -> None:
+    """Key points made anew must be merged as those of the first graph were, also after a round through the store."""
+    photos, matching, verified = dense_matches(tmp_path)
+    stage = VerifiedViewGraph(merge_px=20.0, error_over_scatter=6.0, colour_side_px=16)
+    coarse, default = (each(photos, matching, verified, CPU, None) for each in (stage, VerifiedViewGraph()))
+    assert len(coarse.keypoints.xy) < len(default.keypoints.xy)
+    assert coarse.keypoint_error_px == 2.0 * default.keypoint_error_px
+    stored = decode(encode(coarse), ViewGraph)
+    assert stored.dense_options == KeypointOptions(merge_px=20.0, error_over_scatter=6.0)
+    left = leave_out(stored, np.array([[0, 2]]))
+    np.testing.assert_array_equal(
+        left.keypoints.xy, stage(photos, matching, {(0, 1): verified[0, 1]}, CPU, None).keypoints.xy
+    )
+    assert left.dense_options == stored.dense_options
+
+
+def test_the_reference_size_and_the_range_of_sigmas_are_options() -> None:
+    photos = photos_of([(4800, 3200)])
+    features = {0: replace(features_of(np.zeros((3, 2))), scale=np.array([1.0, 4.0, 400.0], np.float32))}
+    graph = VerifiedViewGraph(reference_side_px=4800, min_sigma=0.9, max_sigma=2.0)(photos, {}, {}, CPU, features)
+    assert graph.keypoint_error_px == 1.0
+    np.testing.assert_allclose(graph.keypoints.sigma, [0.9, 1.0, 2.0])

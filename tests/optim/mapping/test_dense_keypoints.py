@@ -13,7 +13,7 @@ MATCH = st.tuples(st.integers(0, 3), st.integers(0, 3), *[st.integers(0, 2)] * 4
 def made(photos: int, matches: list[tuple[int, int, float, float, float, float, float]]) -> DenseKeypoints:
     table = np.array(matches, float).reshape(-1, 7)
     a, b = table[:, 0].astype(int), table[:, 1].astype(int)
-    return dense_keypoints(photos, a, b, table[:, 2:4], table[:, 4:6], table[:, 6])
+    return dense_keypoints(photos, a, b, table[:, 2:4], table[:, 4:6], table[:, 6], merge_px=0.1)
 
 
 def photos_of(points: DenseKeypoints, row: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Relative poses, and whole reconstructions from one belief."""
+"""Relative poses, and whole reconstructions from one intrinsics."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.mapping.global_mapper import CoarseModel, map_component
-from unposed.optim.mapping.relative_poses import estimate_relative_poses
+from unposed.optim.mapping.global_mapper import CoarseModel, GlobalMapperOptions, map_component
+from unposed.optim.mapping.global_positioning import GlobalPositioningOptions
+from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.rotations import rotation_angle_deg
 from unposed.optim.similarity import direction_angle_deg
@@ -17,10 +18,10 @@ from unposed.optim.view_graph import Keypoints, ViewGraph, largest_component
 Make = Callable[..., Any]
 
 
-def drafted(world: Any, factor: float = 1.0, graph: ViewGraph | None = None, **options: Any) -> CoarseModel | None:
+def mapped(world: Any, factor: float = 1.0, graph: ViewGraph | None = None, **options: Any) -> CoarseModel | None:
     graph = world.graph if graph is None else graph
     tracks = spread_subset(establish_tracks(graph.keypoints, *graph.matches()), graph.photo_count, 80)
-    return map_component(graph, tracks, world.belief(factor), unit_px=1.0, **options)
+    return map_component(graph, tracks, world.belief(factor), keypoint_error_px=1.0, **options)
 
 
 def worst_deg(world: Any, found: CoarseModel | None) -> float:
@@ -31,8 +32,10 @@ def worst_deg(world: Any, found: CoarseModel | None) -> float:
 @pytest.mark.parametrize(("noise_px", "wrong", "bound_deg"), [(0.0, 0.0, 1e-3), (0.5, 0.0, 2.0), (0.5, 0.1, 2.0)])
 def test_relative_poses(collection: Make, noise_px: float, wrong: float, bound_deg: float) -> None:
     world = collection(photos=5, noise_px=noise_px, wrong=wrong)
-    belief = world.belief()
-    found = estimate_relative_poses(world.graph, belief.models, belief.values, belief.camera_of_photo, max_error_px=2.0)
+    intrinsics = world.belief()
+    found = estimate_relative_poses(
+        world.graph, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo, max_error_px=2.0
+    )
     a, b = world.graph.pairs[found.edge].T
     truth = world.cam_from_world
     rotation = truth[b, :, :3] @ truth[a, :, :3].transpose(0, 2, 1)
@@ -48,25 +51,32 @@ def test_relative_poses(collection: Make, noise_px: float, wrong: float, bound_d
 
 def test_pairs_with_few_or_senseless_matches_have_no_pose(collection: Make) -> None:
     world = collection(photos=4)
-    belief = world.belief()
+    intrinsics = world.belief()
     shuffled = world.graph.row_b.copy()
     first = world.graph.match_rows(0)
     last = world.graph.keypoints.start[world.graph.pairs[0, 1] + 1] - 1
     shuffled[first] = last - np.arange(first.stop) % 100
     senseless = replace(world.graph, row_b=shuffled)
-    options = (belief.models, belief.values, belief.camera_of_photo)
+    options = (intrinsics.models, intrinsics.values, intrinsics.camera_of_photo)
     found = estimate_relative_poses(senseless, *options, max_error_px=1.0)
     assert 0 not in found.edge
     assert len(found.edge) == len(world.graph) - 1
-    none = estimate_relative_poses(world.graph, *options, max_error_px=1.0, min_inliers=10**6)
+    none = estimate_relative_poses(
+        world.graph, *options, max_error_px=1.0, options=RelativePoseOptions(min_inliers=10**6)
+    )
     assert none.b_from_a.shape == (0, 3, 4)
 
 
 def test_large_pairs_are_thinned_evenly(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=10.0, points=2000)
-    belief = world.belief()
+    intrinsics = world.belief()
     found = estimate_relative_poses(
-        world.graph, belief.models, belief.values, belief.camera_of_photo, max_error_px=1.0, max_matches=50
+        world.graph,
+        intrinsics.models,
+        intrinsics.values,
+        intrinsics.camera_of_photo,
+        max_error_px=1.0,
+        options=RelativePoseOptions(max_matches=50),
     )
     assert world.graph.match_count[0] > 400
     assert found.weight[0] == pytest.approx(world.graph.match_count[0])  # stands for all of them
@@ -81,7 +91,7 @@ def test_all_photos_find_their_place(
     collection: Make, sweep_deg: float, noise_px: float, wrong: float, bound_deg: float, bound_cost: float
 ) -> None:
     world = collection(photos=14, sweep_deg=sweep_deg, noise_px=noise_px, wrong=wrong)
-    found = drafted(world)
+    found = mapped(world)
     assert worst_deg(world, found) < bound_deg
     assert found is not None
     assert found.posed.all()
@@ -90,17 +100,19 @@ def test_all_photos_find_their_place(
     assert len(found.edges) > 0.9 * len(world.graph)
 
 
-def test_the_cost_tells_a_wrong_belief(collection: Make) -> None:
-    """Photos of two lenses, believed to be of one."""
+def test_the_cost_shows_wrong_intrinsics(collection: Make) -> None:
+    """Photos of two lenses, taken for one camera."""
     world = collection(lenses=((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0)), noise_px=0.5)
-    told = collection(lenses=((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0)), noise_px=0.5, grouped=False)
-    wrong, right = drafted(world), drafted(told)
+    separate = collection(
+        lenses=((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0)), noise_px=0.5, grouped=False
+    )
+    wrong, right = mapped(world), mapped(separate)
     assert right is not None
     assert wrong is None or wrong.cost > 2.0 * right.cost
 
 
 def test_pairs_that_turn_the_wrong_way_are_put_aside(collection: Make) -> None:
-    """A look-alike: photo 0 matches the last photo perfectly, as if that stood where photo 1 is."""
+    """A doppelganger: photo 0 matches the last photo perfectly, as if that stood where photo 1 is."""
     world = collection(photos=9, sweep_deg=150.0, noise_px=0.3)
     m, last = world.graph, 8
     assert not ((m.pairs[:, 0] == 0) & (m.pairs[:, 1] == last)).any()
@@ -115,14 +127,14 @@ def test_pairs_that_turn_the_wrong_way_are_put_aside(collection: Make) -> None:
     false = world.with_pairs([[0, last]], [m.row_a[rows]], [len(world.graph.keypoints.xy) + np.arange(len(xy))])
     false = replace(false, keypoints=keypoints)
     false.fundamental[-1] = m.fundamental[near]
-    found = drafted(world, graph=false)
+    found = mapped(world, graph=false)
     assert worst_deg(world, found) < 1.0
     assert found is not None
     assert found.posed.all()
     assert len(m) not in found.edges
     assert found.edge_residual_deg[-1] > 30.0
     assert np.nanmedian(found.edge_residual_deg[:-1]) < 1.0
-    own = map_component(false, None, world.belief(), unit_px=1.0)
+    own = map_component(false, None, world.belief(), keypoint_error_px=1.0)
     assert own is not None
     assert own.posed.all()
     assert not np.isin(own.bundle.row, len(keypoints.xy) - 1 - np.arange(len(xy))).any()  # seen by the false pair only
@@ -132,22 +144,22 @@ def test_pairs_that_turn_the_wrong_way_are_put_aside(collection: Make) -> None:
 def test_the_larger_of_two_islands(collection: Make) -> None:
     world = collection(photos=10, sweep_deg=120.0)
     side = world.graph.pairs < 4
-    found = drafted(world, graph=world.graph.select(side[:, 0] == side[:, 1]))
+    found = mapped(world, graph=world.graph.select(side[:, 0] == side[:, 1]))
     assert found is not None
     np.testing.assert_array_equal(found.posed, np.arange(10) >= 4)
     assert found.cost < 0.6  # what belongs to the other island counts as lost
     assert found.cost > 0.2
 
 
-def test_nothing_that_fits_is_no_draft(collection: Make) -> None:
+def test_nothing_that_fits_is_no_model(collection: Make) -> None:
     world = collection(photos=4, wrong=1.0)
-    assert drafted(world) is None
-    assert drafted(world, graph=world.graph.select(np.zeros(len(world.graph), bool))) is None
+    assert mapped(world) is None
+    assert mapped(world, graph=world.graph.select(np.zeros(len(world.graph), bool))) is None
 
 
 def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
     world = collection(noise_px=0.5, wrong=0.05)
-    first, second = drafted(world), drafted(world)
+    first, second = mapped(world), mapped(world)
     assert first is not None
     assert second is not None
     assert first.bundle.cam_from_world.tobytes() == second.bundle.cam_from_world.tobytes()
@@ -158,3 +170,44 @@ def test_components_by_photos_then_by_weight() -> None:
     pairs = np.array([[0, 1], [2, 3], [3, 4], [5, 6], [6, 7]])
     larger = largest_component(9, pairs, np.array([1e6, 1.0, 1.0, 2.0, 2.0]))
     np.testing.assert_array_equal(np.flatnonzero(larger), [5, 6, 7])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_epipolar_error": 0.5},
+        {"adjustment_max_errors": (40.0, 12.0, 1.0)},
+        {"adjustment_loss_scales": (4.0, 2.0, 0.3)},
+        {"adjustment_iterations": (8, 15, 1)},
+        {"adjustment_tolerances": (1e-2, 1e-3, 0.5)},
+        {"cost_max_error": 1.0},
+        {"max_edge_deg": 1.0},
+        {"relative_pose": RelativePoseOptions(max_matches=20)},
+        {"global_positioning": GlobalPositioningOptions(huber=0.01)},
+    ],
+)
+def test_every_option_changes_the_model(collection: Make, change: dict[str, Any]) -> None:
+    world = collection(noise_px=1.0, wrong=0.1)
+    default, changed = mapped(world), mapped(world, options=GlobalMapperOptions(**change))
+    assert default is not None and changed is not None
+    changed_by, default_by = ((each.cost, len(each.edges), len(each.bundle.row)) for each in (changed, default))
+    assert changed_by != default_by
+
+
+@pytest.mark.parametrize("change", [{"min_points": 10**4}, {"min_photo_points": 10**4}])
+def test_models_with_few_points_are_none(collection: Make, change: dict[str, int]) -> None:
+    world = collection(photos=5)
+    assert mapped(world) is not None
+    assert mapped(world, options=GlobalMapperOptions(**change)) is None
+
+
+def test_tracks_are_established_from_the_edges_that_options_allow(collection: Make) -> None:
+    world = collection(noise_px=0.5, photos=6)
+    observations = []
+    for options in (GlobalMapperOptions(), GlobalMapperOptions(tracks_per_photo=30)):
+        model = map_component(world.graph, None, world.belief(), keypoint_error_px=1.0, options=options)
+        assert model is not None
+        observations.append(len(model.bundle.row))
+    assert observations[1] < observations[0]
+    none = GlobalMapperOptions(max_track_edge_deg=1e-9)
+    assert map_component(world.graph, None, world.belief(), keypoint_error_px=1.0, options=none) is None

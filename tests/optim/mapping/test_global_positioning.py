@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import unposed.optim.mapping.global_positioning as positioning
-from unposed.optim.mapping.global_positioning import GlobalPositions, solve_global_positions
+from unposed.optim.mapping.global_positioning import GlobalPositioningOptions, GlobalPositions, solve_global_positions
 from unposed.optim.similarity import fit_similarity
 
 
@@ -32,8 +32,9 @@ class Rays:
         rays[lies] = rng.standard_normal((lies.sum(), 3))
         self.rays = rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
-    def solve(self, **options: float) -> GlobalPositions:
-        return solve_global_positions(self.rays, self.camera, self.point, 16, 150, **options)
+    def solve(self, seed: int = 0, **options: Any) -> GlobalPositions:
+        settings = GlobalPositioningOptions(**options)
+        return solve_global_positions(self.rays, self.camera, self.point, 16, 150, options=settings, seed=seed)
 
     def error(self, found: GlobalPositions) -> float:
         """Largest error of a centre after the best similarity, by the extent of the cameras."""
@@ -70,7 +71,8 @@ def test_noisy_rays_and_every_tenth_a_lie(shape: str, usual: float, tight: float
 def test_a_bad_ray_costs_no_more_than_promised() -> None:
     """Two cameras that look away from each other and from all they share: no depth explains any of it."""
     rays = np.array([[0.0, 0, 1], [0, 0, -1]] * 20)
-    found = solve_global_positions(rays, np.tile([0, 1], 20), np.repeat(np.arange(20), 2), 2, 20, max_iterations=3)
+    few = GlobalPositioningOptions(max_iterations=3)
+    found = solve_global_positions(rays, np.tile([0, 1], 20), np.repeat(np.arange(20), 2), 2, 20, options=few)
     assert 0.0 <= found.cost <= 0.1 - 0.5 * 0.1**2 + 1e-12
 
 
@@ -108,3 +110,17 @@ def test_points_that_a_camera_sees_twice() -> None:
     world.camera = np.concatenate([world.camera, world.camera[again]])
     world.point = np.concatenate([world.point, world.point[again]])
     assert world.error(world.solve()) < 1e-6
+
+
+@pytest.mark.parametrize("change", [{"huber": 0.02}, {"max_iterations": 3}, {"tolerance": 0.1}])
+def test_every_option_changes_the_solution(change: dict[str, Any]) -> None:
+    world = Rays("ring", noise_deg=0.2, wrong=0.05)
+    changed, default = world.solve(**change), world.solve()
+    assert changed.centres.tobytes() != default.centres.tobytes()
+
+
+def test_one_start_is_made_where_one_is_allowed() -> None:
+    world = Rays("grid", noise_deg=0.2, wrong=0.1)
+    costs = [world.solve(starts=starts, good_cost=0.0).cost for starts in (1, 6)]
+    assert costs[1] < costs[0]
+    assert world.solve(starts=6, good_cost=1.0).cost == costs[0]

@@ -9,7 +9,7 @@ import pytest
 
 from unposed.optim.bundle.losses import CAUCHY, HUBER
 from unposed.optim.bundle.problem import Bundle, errors_px
-from unposed.optim.mapping.absolute_pose import register_photos
+from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions, register_photos
 from unposed.optim.mapping.global_mapper import map_component
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, dependable, epipolar_errors_px, refine
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
@@ -21,10 +21,10 @@ NOBODY = np.zeros(0, np.int64)
 
 
 def started(world: Any, without: tuple[int, ...] = ()) -> Bundle:
-    """A draft, from which photos are taken away."""
+    """A coarse model, from which photos are taken away."""
     m = world.graph
     tracks = spread_subset(establish_tracks(world.graph.keypoints, m.row_a, m.row_b), len(world.graph.keypoints), 80)
-    found = map_component(m, tracks, world.belief(), unit_px=1.0)
+    found = map_component(m, tracks, world.belief(), keypoint_error_px=1.0)
     assert found is not None
     poses = found.bundle.cam_from_world.copy()
     poses[list(without)] = np.nan
@@ -36,7 +36,7 @@ def refined(
 ) -> RefinementResult:
     return refine(
         world.graph if graph is None else graph, start, world.belief().prior, np.asarray(candidates, np.int64),
-        RefineOptions(**options), unit_px=1.0,
+        RefineOptions(**options), keypoint_error_px=1.0,
     )  # fmt: skip
 
 
@@ -140,7 +140,9 @@ def test_resection_alone(collection: Make) -> None:
     np.testing.assert_allclose(found.cam_from_world[2], world.cam_from_world[2], atol=1e-6)
     assert np.isnan(found.cam_from_world[5]).all()
     np.testing.assert_array_equal(found.xy, rest.xy)
-    many = register_photos(world.graph, rest, np.array([2]), max_error_px=4.0, min_inliers=10**4)
+    many = register_photos(
+        world.graph, rest, np.array([2]), max_error_px=4.0, options=AbsolutePoseOptions(min_inliers=10**4)
+    )
     assert np.isnan(many.cam_from_world[2]).all()
 
 
@@ -205,3 +207,41 @@ def test_points_of_two_photos_decide_only_where_there_are_too_few_others() -> No
     np.testing.assert_array_equal(dependable(bundle, 1), [1, 1, 1, 0, 0, 1, 1, 0, 0])
     np.testing.assert_array_equal(dependable(bundle, 2), np.ones(9))
     np.testing.assert_array_equal(dependable(bundle, 0), [1, 1, 1, 0, 0, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subset_tracks": 30},
+        {"dependable_points": 10**4},
+        {"max_iterations": (40, 1)},
+        {"tolerance": (1e-4, 0.5)},
+        {"max_error": 2.0},
+        {"min_angle_deg": 45.0},
+    ],
+)
+def test_every_option_changes_the_result(collection: Make, change: dict[str, Any]) -> None:
+    world = collection(noise_px=1.0, points=600)
+    start = started(world)
+    changed, default = refined(world, start, **change), refined(world, start)
+    assert changed.bundle.points.tobytes() != default.bundle.points.tobytes()
+
+
+def test_few_points_are_not_adjusted_and_many_photos_have_no_covariance(collection: Make) -> None:
+    world = collection(photos=6, noise_px=0.5)
+    start = started(world)
+    assert refined(world, start, min_points=10**5).summaries == ()
+    assert refined(world, start).covariance is not None
+    assert refined(world, start, max_covariance_photos=5).covariance is None
+
+
+@pytest.mark.parametrize("change", [{"min_inlier_ratio": 1.0}, {"max_iterations": 0, "min_inliers": 10**4}])
+def test_photos_are_registered_as_options_allow(collection: Make, change: dict[str, Any]) -> None:
+    world = collection(noise_px=0.5, wrong=0.1)
+    start = started(world, without=(4,))
+    strict = AbsolutePoseOptions(**change)
+    registered, not_registered = (
+        np.isfinite(refined(world, start, [4], **options).bundle.cam_from_world[4]).all()
+        for options in ({}, {"absolute_pose": strict})
+    )
+    assert registered and not not_registered

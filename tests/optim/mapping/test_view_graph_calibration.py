@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.mapping.view_graph_calibration import calibrate_focals, shared_focal
+from unposed.optim.mapping.view_graph_calibration import ViewGraphCalibrationOptions, calibrate_focals, shared_focal
 
 Make = Callable[..., Any]
 UNKNOWN = np.array([False])
@@ -16,8 +16,8 @@ UNKNOWN = np.array([False])
 @pytest.mark.parametrize("factor", [0.7, 1.0, 1.6])
 def test_one_focal_from_true_fundamental_matrices(collection: Make, factor: float) -> None:
     world = collection(photos=6)
-    belief = world.belief(factor)
-    found = calibrate_focals(world.graph, belief.values, belief.camera_of_photo, UNKNOWN)
+    intrinsics = world.belief(factor)
+    found = calibrate_focals(world.graph, intrinsics.values, intrinsics.camera_of_photo, UNKNOWN)
     assert found[0] == pytest.approx(1500.0, rel=0.02)
 
 
@@ -25,17 +25,17 @@ def test_two_focals_one_of_them_known(collection: Make) -> None:
     sizes = ((1600, 1200), (1000, 800))
     world = collection(photos=8, lenses=((1500.0, 800.0, 600.0, 0.0), (900.0, 500.0, 400.0, 0.0)), sizes=sizes)
     truth = world.photo_intrinsics[world.first, 0]
-    belief = world.belief().with_focals(truth * [1.0, 1.3])
-    found = calibrate_focals(world.graph, belief.values, belief.camera_of_photo, np.array([True, False]))
+    intrinsics = world.belief().with_focals(truth * [1.0, 1.3])
+    found = calibrate_focals(world.graph, intrinsics.values, intrinsics.camera_of_photo, np.array([True, False]))
     assert found[0] == truth[0]
     assert found[1] == pytest.approx(truth[1], rel=0.03)
 
 
 def test_without_evidence_the_start_remains(collection: Make) -> None:
     world = collection(photos=4)
-    belief = world.belief(1.4)
-    known = calibrate_focals(world.graph, belief.values, belief.camera_of_photo, np.array([True]))
-    silent = calibrate_focals(world.without_fundamental(), belief.values, belief.camera_of_photo, UNKNOWN)
+    intrinsics = world.belief(1.4)
+    known = calibrate_focals(world.graph, intrinsics.values, intrinsics.camera_of_photo, np.array([True]))
+    silent = calibrate_focals(world.without_fundamental(), intrinsics.values, intrinsics.camera_of_photo, UNKNOWN)
     assert known[0] == silent[0] == pytest.approx(1.4 * 1500.0)
 
 
@@ -52,3 +52,24 @@ def test_what_pairs_suggest_is_weighed_by_their_matches(collection: Make) -> Non
     focal, agreement = shared_focal(matches, np.arange(5), 0)  # no pair lies within one camera
     assert np.isnan(focal)
     assert agreement == 0.0
+
+
+@pytest.mark.parametrize("change", [{"max_matches": 20}, {"residual_sigma": 0.5}, {"log_focal_weight": 1.0}])
+def test_every_option_changes_the_focal_length(collection: Make, change: dict[str, Any]) -> None:
+    world = collection(photos=6, noise_px=0.5)
+    fundamental = world.graph.fundamental * np.random.default_rng(0).uniform(0.98, 1.02, world.graph.fundamental.shape)
+    graph = replace(world.graph, fundamental=fundamental)
+    intrinsics = world.belief(1.3)
+    default, changed = (
+        calibrate_focals(graph, intrinsics.values, intrinsics.camera_of_photo, UNKNOWN, options)
+        for options in (ViewGraphCalibrationOptions(), ViewGraphCalibrationOptions(**change))
+    )
+    assert changed[0] != default[0]
+
+
+def test_agreement_is_an_option(collection: Make) -> None:
+    graph = collection(photos=3).graph
+    graph = replace(graph, focal_px=np.linspace(1400.0, 1600.0, len(graph)))
+    strict = ViewGraphCalibrationOptions(agreement=1e-3)
+    assert shared_focal(graph, np.zeros(3, np.int64), 0)[1] == 1.0
+    assert shared_focal(graph, np.zeros(3, np.int64), 0, strict)[1] < 1.0

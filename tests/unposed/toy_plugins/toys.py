@@ -30,7 +30,7 @@ POINTS = 5
 class ToyCameras:
     """One camera for all."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
 
@@ -44,7 +44,7 @@ class ToyCameras:
 class ToyFeatures:
     """The same few points in every photo; none in those of a size the test dislikes."""
 
-    grain: ClassVar[Grain] = Grain.PHOTO
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
 
     dislike_width: int = 0
     pause_s: float = 0.0
@@ -62,7 +62,7 @@ class ToyFeatures:
 class ToyGraph:
     """Every photo with the next."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
 
     def __call__(self, photos: Photos) -> SceneGraph:
         first = np.arange(len(photos) - 1, dtype=np.int32)
@@ -73,7 +73,7 @@ class ToyGraph:
 class ToyMatching:
     """Every point with the one of the same number."""
 
-    grain: ClassVar[Grain] = Grain.PAIR
+    grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
 
     share: Annotated[float, Within("(0, 1]")] = 1.0
     """Of the points that are matched."""
@@ -87,7 +87,7 @@ class ToyMatching:
 class ToyFine:
     """Places the photos in which there are points, on a line, in chunks of a size the test chooses."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
 
     chunk: int = 1000
     at_most: int = 1000
@@ -125,7 +125,7 @@ def scene(cameras: CameraPriors, features: PerPhoto[Features], photos: list[int]
 class Sorry:
     """A mapper that gives up."""
 
-    grain: ClassVar[Grain] = Grain.COLLECTION
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
 
     def __call__(self, matching: PerPair[PairMatches]) -> SparseModels:
         raise StageError("no two photos show the same thing: take them closer together")
