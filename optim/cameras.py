@@ -26,10 +26,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from .arrays import Array, Mask
+
 Vector = Any
 """Array of numpy or tensor of torch, (m,)."""
 Vectors = Any
@@ -89,7 +88,7 @@ FOCAL_GUESS = 1.2
 """Focal length over the longer side of a photo when nothing is known: a field of view of 45 degrees."""
 
 
-def fisheyes(models: Sequence[str]) -> Bools:
+def fisheyes(models: Sequence[str]) -> Mask:
     """(cameras,) whether each model is a fisheye; a model that is not in the table counts as none."""
     return np.array([model in CAMERA_MODELS and CAMERA_MODELS[model].fisheye for model in models], bool)
 
@@ -107,7 +106,7 @@ def params_of(model: str, intrinsics: Array) -> tuple[float, ...]:
     return tuple(float(intrinsics[tied[0]]) for tied in CAMERA_MODELS[model].params)
 
 
-def project(y: Array, intrinsics: Array, fisheye: Bools | bool = False) -> Array:
+def project(y: Array, intrinsics: Array, fisheye: Mask | bool = False) -> Array:
     """Project points `y` (m, 3) in camera coordinates to pixels (m, 2); intrinsics (m, 8) or (8,), fisheye (m,) or one
     for all."""
     k = np.broadcast_to(intrinsics, (len(y), 8)).T
@@ -115,7 +114,7 @@ def project(y: Array, intrinsics: Array, fisheye: Bools | bool = False) -> Array
     return np.stack([k[FX] * u + k[CX], k[FY] * v + k[CY]], axis=1)
 
 
-def project_with_jacobians(y: Array, intrinsics: Array, fisheye: Bools | bool = False) -> tuple[Array, Array, Array]:
+def project_with_jacobians(y: Array, intrinsics: Array, fisheye: Mask | bool = False) -> tuple[Array, Array, Array]:
     """Project as `project` does: pixels (m, 2), d pixels / d y (m, 2, 3) and d pixels / d intrinsics (m, 2, 8)."""
     k = np.broadcast_to(intrinsics, (len(y), 8)).T
     inverse_z = 1.0 / y[:, 2]
@@ -215,7 +214,7 @@ def _zero_for_fisheyes(value: Vector, fisheye: Vector, xp: Any) -> Vector:
     return xp.where(fisheye, 0.0 * value, value)
 
 
-def unproject(xy: Array, intrinsics: Array, fisheye: Bools | bool = False, iterations: int = 12) -> Array:
+def unproject(xy: Array, intrinsics: Array, fisheye: Mask | bool = False, iterations: int = 12) -> Array:
     """Unproject pixels `xy` (m, 2) to points (m, 2) of the plane z = 1, by Newton's method on the distortion.
 
     Rows are NaN outside the region around the centre in which the distortion is one to one, and at 90 degrees and more

@@ -13,11 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Array, Mask
 from .rotations import nearest_rotation, rotation_angle_deg
 from .similarity import direction_angle_deg, fit_similarity, flatness
-
-Array = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 SHARE_THRESHOLDS_DEG = (1, 3, 5, 15)
 AREA_THRESHOLDS_DEG = (1, 3, 5, 10, 30)
@@ -157,14 +155,12 @@ def evaluate_poses(
     )
 
 
-def _pair_errors(
-    turn: Array, true_centre: Array, centre: Array, registered: Bools
-) -> tuple[Bools, Array, Array, Array]:
+def _pair_errors(turn: Array, true_centre: Array, centre: Array, registered: Mask) -> tuple[Mask, Array, Array, Array]:
     """For every pair: whether both are registered, errors of rotation and direction in degrees, and true distance.
 
     One camera at a time against all before it, so that memory stays at a few numbers per pair.
     """
-    blocks: list[tuple[Bools, Array, Array, Array]] = [(np.zeros(0, bool), np.zeros(0), np.zeros(0), np.zeros(0))]
+    blocks: list[tuple[Mask, Array, Array, Array]] = [(np.zeros(0, bool), np.zeros(0), np.zeros(0), np.zeros(0))]
     for k in range(1, len(turn)):
         true_baseline, baseline = true_centre[:k] - true_centre[k], centre[:k] - centre[k]
         # Camera k would see the estimated baseline where its own turn puts it.
@@ -188,7 +184,7 @@ def area_under_curve(errors: Array, threshold: float) -> float | None:
     return _mean(np.clip(1.0 - errors / threshold, 0.0, 1.0))
 
 
-def _focal_error(true_focal: ArrayLike | None, focal: ArrayLike | None, registered: Bools) -> float | None:
+def _focal_error(true_focal: ArrayLike | None, focal: ArrayLike | None, registered: Mask) -> float | None:
     if true_focal is None or focal is None:
         return None
     true_focal, focal = np.asarray(true_focal, float), np.asarray(focal, float)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .cameras import CX, CY, FX, FY, Array, project, unproject
+from .arrays import Array
+from .cameras import CX, CY, FX, FY, project, unproject
 
 STRIP_PX = 1 << 20
 """Pixels whose sources are computed at once: several numbers of eight bytes each."""

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from .arrays import Array, Index, Mask
 
 KINDS = ("general", "planar", "rotation")
 """Kinds of two-view geometry, indexed by ViewGraph.kind."""

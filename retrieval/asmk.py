@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from .words import DESCRIPTOR_CHUNK, Codebook, Floats32, Indices, checked_rows
+from unposed.optim.arrays import Array32, Index32
+
+from .words import DESCRIPTOR_CHUNK, Codebook, checked_rows
 
 Codes = NDArray[Any]
 """(n, width): signs as bits, in uint8 columns that fill whole words of 64 bits; or float32 rows of unit length."""
@@ -36,13 +38,13 @@ class Kernel:
 class Signatures(NamedTuple):
     """One row per photo and word that occurs in it, sorted by photo, then word."""
 
-    photo: Indices
-    word: Indices
+    photo: Index32
+    word: Index32
     code: Codes
 
 
 def aggregate(
-    codebook: Codebook, rows: NDArray[np.generic], photo: NDArray[np.integer], words: Indices, *, binary: bool
+    codebook: Codebook, rows: NDArray[np.generic], photo: NDArray[np.integer], words: Index32, *, binary: bool
 ) -> Signatures:
     """Signatures from descriptors (n, d), the photo of each and its words (n, k): it counts at each of them."""
     rows = checked_rows(codebook, rows)
@@ -62,7 +64,7 @@ def aggregate(
         members = csr_array(
             (ones, descriptor[edge[0] : edge[-1]], edge - edge[0]), shape=(part.stop - part.start, len(rows))
         )
-        total: Floats32 = members @ rows
+        total: Array32 = members @ rows
         word_total = codebook.centroids[
             word[part]
         ]  # of as many words as there are descriptors: the sums deviate from it

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unposed.optim.pair.matching import mutual_nearest
 
 DescriptorRows = NDArray[np.float32]
+"""(n, d), a descriptor per key point."""
 
 
 def largest_rows(scale: NDArray[np.floating], count: int) -> NDArray[np.intp]:

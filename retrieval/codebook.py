@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from .words import Floats32
+from unposed.optim.arrays import Array32
 
 Load = Callable[[int], NDArray[np.generic]]
 """A photo's descriptors (n, d); n may be 0."""
@@ -35,7 +35,7 @@ def sample_rows(load: Load, photos: Sequence[int], count: int, seed: int) -> NDA
 
 def train_codebook(
     rows: NDArray[np.generic], words: int, *, iterations: int, seed: int, device: str = "cpu"
-) -> Floats32:
+) -> Array32:
     """Centroids (words, d) by k-means of rows (n, d); of distinct rows there may be fewer than words: then as many."""
     points = np.ascontiguousarray(rows, np.float32)
     if len(points) <= words:

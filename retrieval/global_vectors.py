@@ -6,11 +6,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array32
+
 from .pairs import PairSimilarity, PhotoPairs, unique_pairs
-from .words import Codebook, Floats32, checked_rows, nearest_words
+from .words import Codebook, checked_rows, nearest_words
 
 
-def power_mean(rows: NDArray[np.generic], power: float) -> Floats32:
+def power_mean(rows: NDArray[np.generic], power: float) -> Array32:
     """(d,) generalised mean of descriptors (n, d), at unit length: 1 is the mean, a large power the maximum. Powers
     other than 1 are of what is positive. Zero without descriptors."""
     floats = rows.astype(np.float64)
@@ -21,7 +23,7 @@ def power_mean(rows: NDArray[np.generic], power: float) -> Floats32:
     return _unit((np.maximum(floats, 1e-6) ** power).mean(axis=0) ** (1.0 / power))
 
 
-def vlad(codebook: Codebook, rows: NDArray[np.generic]) -> Floats32:
+def vlad(codebook: Codebook, rows: NDArray[np.generic]) -> Array32:
     """(words * d,) how the descriptors (n, d) deviate from their words: one direction for each word, all of them at
     unit length together. Zero without descriptors."""
     floats = checked_rows(codebook, rows)
@@ -32,7 +34,7 @@ def vlad(codebook: Codebook, rows: NDArray[np.generic]) -> Floats32:
     return _unit((total / np.where(length > 0.0, length, 1.0)).ravel())
 
 
-def nearest_vectors(photos: NDArray[np.integer], vectors: Floats32, partners: int) -> tuple[PhotoPairs, PairSimilarity]:
+def nearest_vectors(photos: NDArray[np.integer], vectors: Array32, partners: int) -> tuple[PhotoPairs, PairSimilarity]:
     """Find the `partners` most similar photos of each by the cosine of unit vectors (n, d), where it is positive."""
     count = len(photos)
     if count < 2:
@@ -49,6 +51,6 @@ def nearest_vectors(photos: NDArray[np.integer], vectors: Floats32, partners: in
     return unique_pairs(photos[pairs], np.minimum(cosine[kept], 1.0))
 
 
-def _unit(vector: NDArray[np.float64]) -> Floats32:
+def _unit(vector: NDArray[np.float64]) -> Array32:
     length = np.linalg.norm(vector)
     return (vector / length if length > 0.0 else vector).astype(np.float32)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.arrays import Index32
+
 from .asmk import Codes, CodeSimilarity, Kernel, Signatures
 from .spool import table_for
-from .words import Indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class InvertedIndex:
     photos: int
     start: NDArray[np.int64]
     """(words + 1,): rows start[w] to start[w + 1] are those of word w, by photo."""
-    photo: Indices
+    photo: Index32
     code: Codes
     words_of_photo: NDArray[np.int64]
     """(photos,) how many signatures each has."""

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from .pairs import PhotoPairs, unique_pairs
+from unposed.optim.arrays import Array, Index
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from .pairs import PhotoPairs, unique_pairs
 
 
 def window_pairs(photos: int, window: int, *, cyclic: bool = True, powers: bool = False) -> PhotoPairs:

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
+from unposed.optim.arrays import Mask
 from unposed.optim.mapping.spanning_forest import ranks, rooted
 
 if TYPE_CHECKING:
     import networkx
-
-Mask = NDArray[np.bool_]
 
 
 def all_pairs(photos: int) -> NDArray[np.int32]:

@@ -16,8 +16,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-Floats32 = NDArray[np.float32]
-Indices = NDArray[np.int32]
+from unposed.optim.arrays import Array32, Index32
 
 SPARE, MOST_SPARE = 11, 100
 """Words measured in floats beyond those asked for: at first, and where more than these are in doubt, at most."""
@@ -38,13 +37,13 @@ class Candidates(NamedTuple):
     """The best words of each row by a score that is (row . word - word . word / 2) but for an error."""
 
     words: NDArray[np.intp]
-    score: Floats32
+    score: Array32
     """(n, m) each, in no order."""
-    error: Floats32
+    error: Array32
     """(n,) what a score of the row is thought to be wrong by at most."""
 
 
-CandidateSearch = Callable[[Floats32, int], Candidates]
+CandidateSearch = Callable[[Array32, int], Candidates]
 """Rows, already moved by the codebook's centre, and how many words of each are wanted."""
 
 
@@ -52,9 +51,9 @@ CandidateSearch = Callable[[Floats32, int], Candidates]
 class Codebook:
     """Visual words; `codebook_of` makes one."""
 
-    centroids: Floats32
+    centroids: Array32
     """(words, d)."""
-    centre: Floats32
+    centre: Array32
     """(d,) mean of the centroids. Distances stay the same when everything is moved by it, and numbers get smaller."""
     look: CandidateSearch
 
@@ -80,7 +79,7 @@ def codebook_of(centroids: NDArray[np.generic], device: str = "cpu") -> Codebook
     return Codebook(rows, centre, look)
 
 
-def nearest_words(codebook: Codebook, rows: NDArray[np.generic], count: int) -> Indices:
+def nearest_words(codebook: Codebook, rows: NDArray[np.generic], count: int) -> Index32:
     """(n, count) words by rising distance from rows (n, d); the smaller index first among equally near ones.
 
     With fewer words than asked for, all of them. ValueError if the rows do not fit the codebook or are not finite.
@@ -92,7 +91,7 @@ def nearest_words(codebook: Codebook, rows: NDArray[np.generic], count: int) -> 
     return np.concatenate([np.empty((0, count), np.int32), *found])
 
 
-def _nearest(codebook: Codebook, rows: Floats32, moved: Floats32, count: int, spare: int) -> Indices:
+def _nearest(codebook: Codebook, rows: Array32, moved: Array32, count: int, spare: int) -> Index32:
     if not len(rows):
         return np.empty((0, count), np.int32)
     if spare > MOST_SPARE:
@@ -112,19 +111,19 @@ def _nearest(codebook: Codebook, rows: Floats32, moved: Floats32, count: int, sp
     return nearest
 
 
-def checked_rows(codebook: Codebook, rows: NDArray[np.generic]) -> Floats32:
+def checked_rows(codebook: Codebook, rows: NDArray[np.generic]) -> Array32:
     """The rows as float32; ValueError if they do not fit the codebook or are not finite."""
     if rows.ndim != 2 or rows.shape[1] != codebook.centroids.shape[1]:
         raise ValueError(
             f"the codebook is of {codebook.centroids.shape[1]} dimensions, the descriptors are of shape {rows.shape}"
         )
-    floats: Floats32 = np.ascontiguousarray(rows, np.float32)
+    floats: Array32 = np.ascontiguousarray(rows, np.float32)
     if not np.isfinite(floats).all():
         raise ValueError("descriptors that are not finite numbers have no visual word")
     return floats
 
 
-def _distances(rows: Floats32, centroids: Floats32, words: NDArray[np.intp]) -> Floats32:
+def _distances(rows: Array32, centroids: Array32, words: NDArray[np.intp]) -> Array32:
     """(n, m) squared distances, from the differences: near words are told apart by them, not by products."""
     of_row = np.repeat(np.arange(len(rows)), words.shape[1])
     of_word = words.ravel().astype(np.int64)
@@ -134,12 +133,12 @@ def _distances(rows: Floats32, centroids: Floats32, words: NDArray[np.intp]) -> 
     return squared.reshape(words.shape)
 
 
-def _by_distance(words: NDArray[np.intp], distance: Floats32, count: int) -> Indices:
+def _by_distance(words: NDArray[np.intp], distance: Array32, count: int) -> Index32:
     order = np.lexsort((words, distance), axis=1)[:, :count]
     return np.take_along_axis(words, order, axis=1).astype(np.int32)
 
 
-def _exhaustively(codebook: Codebook, rows: Floats32, moved: Floats32, count: int) -> Indices:
+def _exhaustively(codebook: Codebook, rows: Array32, moved: Array32, count: int) -> Index32:
     """The slow way: products in float64, and whatever is within their reach measured."""
     words = (codebook.centroids - codebook.centre).astype(np.float64)
     half = 0.5 * np.einsum("ij,ij->i", words, words)
@@ -152,14 +151,14 @@ def _exhaustively(codebook: Codebook, rows: Floats32, moved: Floats32, count: in
     return nearest
 
 
-def _by_faiss(moved: Floats32, device: str = "cpu") -> CandidateSearch:
+def _by_faiss(moved: Array32, device: str = "cpu") -> CandidateSearch:
     index: faiss.Index = faiss.IndexFlatL2(moved.shape[1])
     index.add(moved)
     if device != "cpu" and faiss.get_num_gpus():
         index = faiss.index_cpu_to_all_gpus(index)
     longest = float(_lengths(moved).max())
 
-    def look(rows: Floats32, count: int) -> Candidates:
+    def look(rows: Array32, count: int) -> Candidates:
         squared, words = index.search(rows, count)
         length = _lengths(rows)
         score = 0.5 * (length[:, None] ** 2 - squared)
@@ -168,7 +167,7 @@ def _by_faiss(moved: Floats32, device: str = "cpu") -> CandidateSearch:
     return look
 
 
-def _by_bytes(moved: Floats32) -> CandidateSearch:
+def _by_bytes(moved: Array32) -> CandidateSearch:
     import torch  # costs a second and 250 MB: only where the codebook is large
 
     minus_half = torch.from_numpy(-0.5 * np.einsum("ij,ij->i", moved, moved))
@@ -176,18 +175,18 @@ def _by_bytes(moved: Floats32) -> CandidateSearch:
     columns, word_unit = torch.from_numpy(whole_words).T, torch.from_numpy(unit)
     longest, largest_loss = float(_lengths(moved).max()), float(lost.max())
 
-    def look(rows: Floats32, count: int) -> Candidates:
+    def look(rows: Array32, count: int) -> Candidates:
         whole_rows, unit, lost = _as_bytes(rows)
         left, row_unit = torch.from_numpy(whole_rows), torch.from_numpy(unit)[:, None]
         buffer = torch.empty(BLOCK * TILE, dtype=torch.int32)
 
-        def fill(own: slice, words: slice, table: Floats32) -> None:
+        def fill(own: slice, words: slice, table: Array32) -> None:
             score = torch.from_numpy(table)
             product = buffer[: score.numel()].view(score.shape)
             score.copy_(torch._int_mm(left[own], columns[:, words], out=product))
             torch.addcmul(minus_half[words], score.mul_(word_unit[words]), row_unit[own], out=score)
 
-        def maxima(table: Floats32) -> Floats32:  # several times as fast as by numpy
+        def maxima(table: Array32) -> Array32:  # several times as fast as by numpy
             return np.asarray(torch.amax(torch.from_numpy(table), dim=1))
 
         words, scores = _best_of_all(len(rows), len(moved), count, fill, maxima)
@@ -198,14 +197,14 @@ def _by_bytes(moved: Floats32) -> CandidateSearch:
     return look
 
 
-def _by_device(moved: Floats32, device: str) -> CandidateSearch:
+def _by_device(moved: Array32, device: str) -> CandidateSearch:
     import torch
 
     words = torch.from_numpy(moved).to(device)
     half = 0.5 * (words * words).sum(dim=1)
     longest = float(half.max().mul(2.0).sqrt())
 
-    def look(rows: Floats32, count: int) -> Candidates:
+    def look(rows: Array32, count: int) -> Candidates:
         step = max(1, DEVICE_SCORES // len(moved))
         parts = []
         for start in range(0, len(rows), step):
@@ -219,7 +218,7 @@ def _by_device(moved: Floats32, device: str) -> CandidateSearch:
     return look
 
 
-def _as_bytes(rows: Floats32) -> tuple[NDArray[np.int8], Floats32, Floats32]:
+def _as_bytes(rows: Array32) -> tuple[NDArray[np.int8], Array32, Array32]:
     """Rows as whole numbers of -127 to 127, the unit of each, and how long what got lost is. Zeros fill the width
     up to a multiple of 16."""
     scale = np.maximum(np.maximum(rows.max(axis=1), -rows.min(axis=1)), np.float32(1e-30)) / np.float32(127.0)
@@ -232,8 +231,8 @@ def _as_bytes(rows: Floats32) -> tuple[NDArray[np.int8], Floats32, Floats32]:
     return table, scale, _lengths(whole)
 
 
-def _lengths(rows: Floats32) -> Floats32:
-    lengths: Floats32 = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+def _lengths(rows: Array32) -> Array32:
+    lengths: Array32 = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     return lengths
 
 
@@ -241,9 +240,9 @@ def _best_of_all(
     rows: int,
     words: int,
     count: int,
-    fill: Callable[[slice, slice, Floats32], None],
-    maxima: Callable[[Floats32], Floats32],
-) -> tuple[NDArray[np.intp], Floats32]:
+    fill: Callable[[slice, slice, Array32], None],
+    maxima: Callable[[Array32], Array32],
+) -> tuple[NDArray[np.intp], Array32]:
     """The `count` words of largest score of each row, and these scores. `fill` puts the scores of some rows and some
     words into a table; `maxima` takes them along the axis 1 of three.
 
@@ -275,7 +274,7 @@ def _best_of_all(
     return np.concatenate(found), np.concatenate(score)
 
 
-def _top(table: Floats32, count: int) -> NDArray[np.intp]:
+def _top(table: Array32, count: int) -> NDArray[np.intp]:
     """Columns of the `count` largest numbers of each row, or of all if there are fewer."""
     count = min(count, table.shape[1])
     return np.argpartition(table, table.shape[1] - count, axis=1)[:, table.shape[1] - count :]

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from unposed.optim.rotations import Array, nearest_rotation
+from unposed.optim.arrays import Array
+from unposed.optim.rotations import nearest_rotation
 from unposed.pipeline.errors import InputError
 
 MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0}

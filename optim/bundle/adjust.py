@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array
 from .normal_equations import (
     BundleState,
     LinearizedProblem,
@@ -26,7 +26,6 @@ from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from .schur import SchurStructure, schur_structure, solve_step
 
-Array = NDArray[np.float64]
 Linearization = TypeVar("Linearization")
 
 INITIAL_DAMPING, MIN_DAMPING, MAX_DAMPING = 1e-4, 1e-10, 1e8

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ..arrays import Array
 from .adjust import levenberg_marquardt
 from .normal_equations import BundleState
 from .objective import Objective, build_objective, bundle_state, bundle_with_state
@@ -19,8 +19,6 @@ from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from .reprojection import linearize_reprojection, robust_cost, squared_errors, transform_points
 from .torch_layout import TorchLayout
 from .torch_schur import ImplicitSchurComplement, TorchNormalEquations
-
-Array = NDArray[np.float64]
 
 
 def adjust_by_torch(

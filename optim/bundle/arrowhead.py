@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, cho_solve_banded, cholesky_banded
 from scipy.sparse import bsr_matrix, coo_matrix
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from ..arrays import Array, Index
 
 MAX_FACTORIZATION_COST = 2e10
 """Multiplications that a factorization may take, about half a second; beyond it conjugate gradients take over."""

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Short = NDArray[np.int32]
+from ..arrays import Array, Index, Index32
+
 Numbers = NDArray[np.signedinteger[Any]]
 
 BATCH_SIZE = 2048
@@ -29,8 +28,8 @@ class CovisiblePairs:
     Item left[i] is multiplied by item right[i]; products are summed within each group.
     """
 
-    left: Short
-    right: Short
+    left: Index32
+    right: Index32
     row: Index
     column: Index
     """(groups,) row and column of the block that each group is summed into."""

@@ -6,15 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pycolmap
-from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..cameras import CX, CY, intrinsics_of, params_of
 from .intrinsics import FIXED_SIGMA
 from .losses import CAUCHY, HUBER, SQUARED, Loss, barron
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
-
-Array = NDArray[np.float64]
 
 CERES_LOSSES = {
     CAUCHY.name: pycolmap.LossFunctionType.CAUCHY,

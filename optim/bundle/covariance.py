@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from ..arrays import Array
 from .adjust import CpuProblem
 from .arrowhead import dense_upper_triangle
 from .normal_equations import BundleState
@@ -19,8 +20,6 @@ from .objective import build_objective, bundle_state
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, IntrinsicsPrior
 from .schur import reduced_system, schur_structure
-
-Array = NDArray[np.float64]
 
 MIN_GAUGE_STIFFNESS = 1e-8
 """Of the scaled normal matrix, whose diagonal is 1: less stiff directions of the gauge are free."""

@@ -7,14 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Index, Mask
 from ..cameras import CAMERA_MODELS, CX, CY, FX, FY, K1, intrinsics_of
 from .problem import IntrinsicsPrior
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 FocalSource = Literal["given", "exif", "guess"]
 
 DEGREE = (2, 4, 1, 1)
@@ -74,7 +71,7 @@ class Intrinsics:
         """The same cameras with other intrinsics (cameras, 8)."""
         return replace(self, values=values)
 
-    def without_focals(self, cameras: Bools) -> Intrinsics:
+    def without_focals(self, cameras: Mask) -> Intrinsics:
         """Remove the prior of the focal lengths of these cameras (cameras,)."""
         sigma = self.prior.sigma.copy()
         sigma[cameras, FX] = sigma[cameras, FY] = np.inf

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..cameras import Vectors
 from .observation_order import ObservationChunk, ObservationOrder, PointBlock
 from .reprojection import (
@@ -25,8 +26,6 @@ from .reprojection import (
     transform_points,
 )
 from .segment_sums import segment_sums
-
-Array = NDArray[np.float64]
 
 MAX_CACHED = 1 << 18
 """Observations whose linearization is cached, some fifty megabytes; larger problems take up to a fifth longer."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Mask
 from ..cameras import Vectors, fisheyes
 from ..rotations import exp_so3
 from .normal_equations import BundleState
@@ -14,9 +14,6 @@ from .observation_order import BLOCK_SIZE, ObservationOrder, order_observations
 from .pose_priors import DepthPriors, PosePriors, noise_with_depth_priors, pose_prior_cost, pose_prior_terms
 from .problem import Bundle, BundleOptions, IntrinsicsPrior
 from .reprojection import FreeParameters, ObservationNoise, free_parameters
-
-Array = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +24,7 @@ class PriorTerms:
     """(c, p, p)."""
     poses_gradient: Array
     """(c, p)."""
-    fixed: Bools
+    fixed: Mask
     """(c,) photos whose pose does not move."""
     intrinsics: Array
     """(k, q, q)."""

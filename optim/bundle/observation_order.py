@@ -14,12 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from ..arrays import Array, Index, Index32
 from .block_products import integer_lexsort
 from .segment_sums import segment_matrix
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Short = NDArray[np.int32]
 
 BLOCK_SIZE = 1 << 16
 """Observations per block of points: the derivatives between its points and photos stay in the cache."""
@@ -48,7 +45,7 @@ class PointBlock:
     """Consecutive points with all their observations, sorted by photo, then by point."""
 
     points: slice
-    point: Short
+    point: Index32
     """(m,) point of each observation, counted from the first point of the block."""
     photos: Index
     """(r,) photos that see any of the points."""
@@ -73,9 +70,9 @@ class ObservationOrder:
     """(k,) indices into its cameras."""
     points: Index
     """(p,) indices into its points: points that the same photos see are near each other."""
-    observations: Short
+    observations: Index32
     """(m,) indices into its observations."""
-    photo: Short
+    photo: Index32
     """(m,) photo of each observation."""
     camera_of_photo: Index
     """(c,)."""
@@ -145,7 +142,7 @@ def order_observations(
     )
 
 
-def _block_bounds(photo: Short, track_length: Index, size: int) -> list[int]:
+def _block_bounds(photo: Index32, track_length: Index, size: int) -> list[int]:
     """First points of the blocks, and the end of the last; `photo` (m,) of the observations, sorted by point."""
     start = np.cumsum(track_length) - track_length
     point_pairs = int((track_length * (track_length - 1)).sum()) // 2
@@ -159,7 +156,7 @@ def _block_bounds(photo: Short, track_length: Index, size: int) -> list[int]:
         size *= 2
 
 
-def _point_block(points: slice, start: int, point: Short, photo: Short, ones: Array) -> PointBlock:
+def _point_block(points: slice, start: int, point: Index32, photo: Index32, ones: Array) -> PointBlock:
     """The block of observations that begin at row `start`, already in order."""
     runs = np.flatnonzero(np.diff(photo, prepend=-1))
     photo_start = [*runs.tolist(), len(photo)]

@@ -10,11 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..cameras import Vectors
-
-Array = NDArray[np.float64]
 
 
 def inverse_cholesky(upper: Vectors, xp: Any = np) -> Vectors:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array, Mask
 from ..rotations import nearest_rotation, skew
 from ..similarity import Similarity, fit_similarity
 from .losses import CAUCHY
@@ -23,9 +24,6 @@ from .normal_equations import BundleState
 from .observation_order import ObservationOrder
 from .problem import Bundle
 from .reprojection import ObservationNoise
-
-Array = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 ALIGNMENT_ROUNDS = 10
 """Rounds of reweighting when a bundle is aligned: the weights have converged well before."""
@@ -39,7 +37,7 @@ Gaussian, so that only outliers lose their weight."""
 class PosePriors:
     """Priors of the poses of all photos. An infinite sigma means no prior, and the value beside it is ignored."""
 
-    fixed: Bools
+    fixed: Mask
     """(photos,) poses that stay as they are in the bundle."""
     centre: Array
     """(photos, 3) camera centres in the world."""

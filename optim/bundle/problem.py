@@ -12,14 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Index
 from ..cameras import fisheyes, project
 from .losses import CAUCHY, Loss
 from .reprojection import MIN_DEPTH, transform_points
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 ROWS_AT_ONCE = 1 << 16
 """Observations computed together; bounds memory."""

@@ -18,12 +18,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..cameras import CAMERA_MODELS, CX, CY, FX, FY, K1, Vector, Vectors, distort, distort_with_derivatives
 from .losses import CAUCHY, Loss
-
-Array = NDArray[np.float64]
 
 MIN_DEPTH = 1e-9
 """Points at this depth or less count as behind the camera: they have no pixel, and a constant cost without gradient."""

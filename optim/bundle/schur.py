@@ -16,18 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from ..arrays import Array, Index
 from ..cameras import Vectors
 from .arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
 from .block_products import CovisiblePairs, integer_lexsort, pairs_between, pairs_within
 from .normal_equations import NormalEquations
 from .observation_order import ObservationOrder, PointBlock
 from .packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

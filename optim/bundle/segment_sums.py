@@ -7,11 +7,9 @@ fixed order.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from ..arrays import Array, Index
 
 
 def segment_matrix(owner: Index, owners: int) -> csr_matrix:

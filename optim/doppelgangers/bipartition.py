@@ -12,18 +12,14 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.linalg import eigsh, splu
 
+from ..arrays import Array, Index, Mask
 from .edges import RelativeRotations, edge_z_scores, weighted_matches
 from .hypothesis import min_trace
 from .options import DoppelgangerOptions
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 LEAK = 1e-9
 """Conductance from every photo to the outside, so that the Laplacian is regular."""

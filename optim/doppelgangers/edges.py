@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
+from ..arrays import Array, Index, Mask
 from .options import DoppelgangerOptions
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 MIN_CONDUCTANCE = 1e-6
 """Keeps pairs of weight zero in the graph Laplacian."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Index, Mask
 from ..mapping.spanning_forest import rooted
 from ..rotations import nearest_rotation, rotation_residuals_deg
 from .edges import RelativeRotations, weighted_matches
 from .options import DoppelgangerOptions
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 
 def rotations_along_forest(

@@ -10,19 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ..arrays import Array, Index, Mask
 from ..mapping.spanning_forest import ranks
 from ..rotations import rotation_residuals_deg
 from .edges import RelativeRotations, edge_z_scores, weighted_matches
 from .forest_rotations import averaged_rotations, closing_edges, rotations_along_forest
 from .options import DoppelgangerOptions
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 CONSISTENT, UNCLUSTERED = -1, -2
 """Cluster of a consistent pair, and of an inconsistent one whose rejection needs no explanation."""

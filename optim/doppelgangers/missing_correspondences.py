@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from ..arrays import Array, Index
 from ..view_graph import Keypoints, ViewGraph
 from .options import DoppelgangerOptions
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

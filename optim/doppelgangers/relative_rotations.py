@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Index, Mask
 from ..bundle.intrinsics import FocalSource, Intrinsics
 from ..cameras import FX, K1
 from ..mapping.relative_poses import estimate_relative_poses
@@ -18,10 +18,6 @@ from .hypothesis import Hypothesis
 from .missing_correspondences import matched_points, score_pairs
 from .options import DoppelgangerOptions
 from .search import has_inconsistent_cluster, initial_hypotheses
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,16 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice, product
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Mask
 from ..mapping.spanning_forest import path
 from .bipartition import consistent_under_bipartitions
 from .edges import RelativeRotations, effective_resistance_weights, weighted_matches
 from .hypothesis import CONSISTENT, Hypothesis, evaluate_hypothesis
 from .options import DoppelgangerOptions
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 Move = Callable[[Hypothesis, RelativeRotations, DoppelgangerOptions], Iterator[Mask]]
 """From a hypothesis to sets (e,) of pairs that come first in the spanning forests of other ones."""
 

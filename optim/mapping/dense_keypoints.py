@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ..arrays import Array, Index
 from ..view_graph import KeypointOptions, Keypoints, ViewGraph, build_view_graph
 from .keypoint_error import detected_keypoint_error_px, relative_sigma, scatter_px
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

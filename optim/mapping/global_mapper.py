@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array, Index
 from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, camera_points, errors_px
@@ -25,9 +26,6 @@ from .relative_poses import RelativePoseOptions, RelativePoses, estimate_relativ
 from .rotation_averaging import average_rotations
 from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

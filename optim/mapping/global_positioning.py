@@ -16,16 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from ..arrays import Array, Index
 from ..bundle.arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
 from ..bundle.block_products import CovisiblePairs, pairs_within
 from ..bundle.packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
 from ..bundle.segment_sums import segment_matrix
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 UPPER = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)
 """Rows and columns of the six numbers that make up a symmetric 3 x 3 matrix."""

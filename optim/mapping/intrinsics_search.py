@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Mask
 from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import FIXED_SIGMA, Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
@@ -21,10 +21,6 @@ from ..view_graph import Keypoints, ViewGraph
 from .global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from .tracks import Tracks, establish_tracks, spread_subset
 from .view_graph_calibration import ViewGraphCalibrationOptions, calibrate_focals, shared_focal
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ class IntrinsicsChoice:
 def select_intrinsics(
     graph: ViewGraph,
     intrinsics: Intrinsics,
-    known: Bools,
+    known: Mask,
     *,
     assumed_groups: bool,
     keypoint_error_px: float,
@@ -172,7 +168,7 @@ def select_intrinsics(
 
 
 def initial_focals(
-    graph: ViewGraph, intrinsics: Intrinsics, known: Bools, options: IntrinsicsSearchOptions | None = None
+    graph: ViewGraph, intrinsics: Intrinsics, known: Mask, options: IntrinsicsSearchOptions | None = None
 ) -> Intrinsics:
     """Known focal lengths, else the median of the pairs within a camera, else those of view-graph calibration."""
     options = options or IntrinsicsSearchOptions()
@@ -224,7 +220,7 @@ def _core_tracks(core: ViewGraph, options: IntrinsicsSearchOptions) -> Tracks:
 def _search_focals(
     evaluate: Callable[[Intrinsics], CoarseModel | None],
     start: Intrinsics,
-    known: Bools,
+    known: Mask,
     keypoints: Keypoints,
     usual: Array,
     options: IntrinsicsSearchOptions,
@@ -302,19 +298,19 @@ def _adjust_freed(model: CoarseModel, intrinsics: Intrinsics, keypoint_error_px:
     return freed, float((after / (1.0 + after)).mean() / max(float((before / (1.0 + before)).mean()), 1e-12))
 
 
-def _same_solution(a: CoarseModel, b: CoarseModel, known: Bools, options: IntrinsicsSearchOptions) -> bool:
+def _same_solution(a: CoarseModel, b: CoarseModel, known: Mask, options: IntrinsicsSearchOptions) -> bool:
     """Whether two models have the same focal lengths, and about the same cost."""
     same_cost = max(a.cost, b.cost) <= options.same_cost_ratio * min(a.cost, b.cost)
     return same_cost and _log_focal_distance(a, b, known) < options.same_log_focal
 
 
-def _log_focal_distance(a: CoarseModel, b: CoarseModel, known: Bools) -> float:
+def _log_focal_distance(a: CoarseModel, b: CoarseModel, known: Mask) -> float:
     """Median |log(f_a / f_b)| over the searched cameras of both models; infinite without any."""
     both = _seen(a) & _seen(b) & ~known
     return float(np.median(np.abs(np.log(a.focals[both] / b.focals[both])))) if both.any() else float("inf")
 
 
-def _log_focal_distance_to(usual: Array, model: CoarseModel, known: Bools) -> float:
+def _log_focal_distance_to(usual: Array, model: CoarseModel, known: Mask) -> float:
     """Mean |log(f / usual f)| over the searched cameras of a model."""
     searched = _seen(model) & ~known
     return float(np.abs(np.log(model.focals[searched] / usual[searched])).mean()) if searched.any() else 0.0
@@ -344,7 +340,7 @@ def _best(models: Iterable[CoarseModel | None]) -> CoarseModel | None:
     return min(found, key=lambda model: model.cost) if found else None
 
 
-def _seen(model: CoarseModel) -> Bools:
+def _seen(model: CoarseModel) -> Mask:
     """(cameras,) which have a registered photo."""
     out = np.zeros(len(model.bundle.models), bool)
     out[model.bundle.camera_of_photo[model.posed]] = True

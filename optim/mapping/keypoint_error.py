@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..pair.epipolar import sampson_errors
 from ..view_graph import KeypointOptions, ViewGraph
-
-Array = NDArray[np.float64]
 
 
 def detected_keypoint_error_px(size: NDArray[np.integer], options: KeypointOptions) -> float:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Index, Mask
 from ..bundle.adjust import adjust_bundle
 from ..bundle.covariance import Covariance, covariance
 from ..bundle.intrinsics import prior_after
@@ -23,10 +23,6 @@ from ..view_graph import Keypoints, ViewGraph
 from .absolute_pose import AbsolutePoseOptions, register_photos
 from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import join_points, keep_observations, rays_of, triangulate, without_weak_photos
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 MATCH_CHUNK = 1 << 16
 """Matches processed together; bounds memory."""
@@ -182,7 +178,7 @@ def refine(
     )
 
 
-def _among(key_points: int, *rows: Index) -> Bools:
+def _among(key_points: int, *rows: Index) -> Mask:
     """(key points,) which are among the rows."""
     out = np.zeros(key_points, bool)
     for row in rows:
@@ -217,7 +213,7 @@ def _covariance(
         return None
 
 
-def dependable(bundle: Bundle, enough: int) -> Bools:
+def dependable(bundle: Bundle, enough: int) -> Mask:
     """(m,) observations that bundle adjustment uses: those of points seen by three photos or more.
 
     A wrong match between two photos that lies along the epipolar line is not detected and biases the poses; a third

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from ..arrays import Array, Index
 
 
 def average_rotations(photos: int, pairs: Index, b_from_a: Array, weight: Array, seed: int = 0) -> Array:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-Index = NDArray[np.int64]
+from ..arrays import Index
 
 
 def ranks(pairs: NDArray[np.integer], weight: NDArray[np.floating]) -> Index:

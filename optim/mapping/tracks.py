@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ..arrays import Index
 from ..view_graph import Keypoints
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 TRIANGLE_CHUNK = 200_000
 """Matches processed together; bounds the memory of their neighbourhoods."""

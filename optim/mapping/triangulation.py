@@ -6,16 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle, errors_px
 from ..cameras import fisheyes, unproject
 from ..view_graph import Keypoints
 from .tracks import Tracks
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 TRACK_CHUNK = 5_000
 """Tracks triangulated together; bounds memory."""
@@ -106,7 +102,7 @@ def angles_deg(bundle: Bundle) -> Array:
     return np.degrees(4.0 * np.arcsin(np.clip(0.5 * out, 0.0, 1.0)))
 
 
-def keep_observations(bundle: Bundle, keep: Bools, min_length: int = 2) -> Bundle:
+def keep_observations(bundle: Bundle, keep: Mask, min_length: int = 2) -> Bundle:
     """The bundle with the observations `keep` only, without points that have fewer than min_length of them."""
     length = np.bincount(bundle.point[keep], minlength=len(bundle.points))
     alive = length >= min_length
@@ -141,7 +137,7 @@ def without_weak_photos(bundle: Bundle, min_observations: int) -> Bundle:
     return keep_observations(replace(bundle, cam_from_world=poses), ~weak[bundle.photo])
 
 
-def _select(tracks: Tracks, keep: Bools, rays: Array) -> tuple[Tracks, Array]:
+def _select(tracks: Tracks, keep: Mask, rays: Array) -> tuple[Tracks, Array]:
     length = np.bincount(tracks.track[keep], minlength=tracks.count)
     keep = keep & (length[tracks.track] >= 2)
     return tracks.select(keep), rays[keep]

@@ -6,9 +6,8 @@ Points are (n, 2); where focal lengths appear they count from the principal poin
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ..arrays import Array
 
 
 def homogeneous(xy: Array) -> Array:

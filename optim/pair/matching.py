@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats32 = NDArray[np.float32]
-Indices = NDArray[np.int32]
+from ..arrays import Array32, Index32
 
 SIFT_CELLS, SIFT_ORIENTATIONS = 4, 8
 SIFT_LENGTH = SIFT_CELLS * SIFT_CELLS * SIFT_ORIENTATIONS
@@ -27,11 +26,11 @@ _DEVICE_BLOCK_BYTES = 64 << 20
 class DescriptorMatches(NamedTuple):
     """Rows of a matched with rows of b, by ascending index_a. Every row occurs at most once."""
 
-    index_a: Indices
-    index_b: Indices
-    similarity: Floats32
+    index_a: Index32
+    index_b: Index32
+    similarity: Array32
     """Cosine of the two descriptors."""
-    ratio: Floats32
+    ratio: Array32
     """Distance over the distance of the next best candidate, of whichever side is closer to it; in [0, max_ratio)."""
 
 
@@ -40,18 +39,18 @@ class _Nearest(NamedTuple):
 
     best_b: NDArray[np.intp]
     """(na,) most similar row of b."""
-    best: Floats32
+    best: Array32
     """(na,) its similarity."""
-    second: Floats32
+    second: Array32
     """(na,) the next best similarity of the row; -inf if b has one row only."""
-    others: Floats32
+    others: Array32
     """(nb,) best similarity of each row of b with those rows of a that prefer another; -inf if there is none."""
 
 
-def unit_rows(descriptors: NDArray[np.generic], dims: int = 0) -> Floats32:
+def unit_rows(descriptors: NDArray[np.generic], dims: int = 0) -> Array32:
     """Descriptors (n, d) of any numeric type as float32 rows of unit length; rows that are zero or not finite become
     zero, which matches nothing. `dims` > 0 keeps that many coefficients of SIFT's spectrum (d must be 128 then)."""
-    rows: Floats32 = descriptors.astype(np.float32)
+    rows: Array32 = descriptors.astype(np.float32)
     rows[~np.isfinite(rows).all(axis=1)] = 0.0
     if dims:
         rows = rows @ sift_spectrum(dims)
@@ -61,7 +60,7 @@ def unit_rows(descriptors: NDArray[np.generic], dims: int = 0) -> Floats32:
 
 
 def mutual_nearest(
-    a: Floats32, b: Floats32, *, max_ratio: float = 0.85, min_similarity: float = 0.0, device: str = "cpu"
+    a: Array32, b: Array32, *, max_ratio: float = 0.85, min_similarity: float = 0.0, device: str = "cpu"
 ) -> DescriptorMatches:
     """Pairs of unit rows (na, d), (nb, d) that are each other's nearest neighbour, where the distance is less than
     `max_ratio` times the distance to the second best of the row and of the column, and the cosine is larger than
@@ -87,12 +86,12 @@ def mutual_nearest(
     return DescriptorMatches(winner[keep].astype(np.int32), column[keep].astype(np.int32), best[keep], ratio[keep])
 
 
-def _squared_distance(cosine: Floats32) -> Floats32:
+def _squared_distance(cosine: Array32) -> Array32:
     # Cosines carry rounding of about 1e-6. Below that all are equal, or copies of a descriptor would not be ties.
     return np.asarray(np.maximum(2.0 - 2.0 * cosine, np.float32(1e-5)))
 
 
-def _nearest_numpy(a: Floats32, b: Floats32, block_bytes: int = _CPU_BLOCK_BYTES) -> _Nearest:
+def _nearest_numpy(a: Array32, b: Array32, block_bytes: int = _CPU_BLOCK_BYTES) -> _Nearest:
     rows = max(1, block_bytes // (4 * len(b)))
     best_b = np.empty(len(a), np.intp)
     best, second = np.empty(len(a), np.float32), np.empty(len(a), np.float32)
@@ -110,7 +109,7 @@ def _nearest_numpy(a: Floats32, b: Floats32, block_bytes: int = _CPU_BLOCK_BYTES
     return _Nearest(best_b, best, second, others)
 
 
-def _nearest_torch(a: Floats32, b: Floats32, device: str, block_bytes: int = _DEVICE_BLOCK_BYTES) -> _Nearest:
+def _nearest_torch(a: Array32, b: Array32, device: str, block_bytes: int = _DEVICE_BLOCK_BYTES) -> _Nearest:
     import torch  # costs seconds and hundreds of megabytes: only where a device asks for it
 
     rows = max(1, block_bytes // (4 * len(b)))
@@ -128,7 +127,7 @@ def _nearest_torch(a: Floats32, b: Floats32, device: str, block_bytes: int = _DE
 
 
 @lru_cache
-def sift_spectrum(dims: int) -> Floats32:
+def sift_spectrum(dims: int) -> Array32:
     """(128, dims) orthonormal basis of the smoothest patterns of SIFT's 4 x 4 cells x 8 orientations: cosine
     transform over the cells, Fourier transform over the orientations, slowest variations first.
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..rotations import nearest_rotation
-
-Array = NDArray[np.float64]
 
 _SAMPLE = 200  # points that choose the focal lengths; all of them judge the result
 _ROUNDS = 7

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array32
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 PixelIndex = NDArray[np.int64]
-Floats32 = NDArray[np.float32]
+"""Pixels of an image, row by row."""
 Dense: TypeAlias = "NDArray[np.floating] | Tensor"
 
 MAX_ROUNDS = 10
@@ -145,7 +147,7 @@ def merge_matches(runs: Sequence[PixelMatches]) -> tuple[PixelMatches, PixelInde
     return PixelMatches(found[:, 0], found[:, 1]), first
 
 
-def most_similar(queries: Floats32, targets: Floats32) -> PixelIndex:
+def most_similar(queries: Array32, targets: Array32) -> PixelIndex:
     """(q,) the row of `targets` (n, d) with the largest dot product with each of `queries` (q, d)."""
     best = np.full(len(queries), -np.inf, np.float32)
     row = np.zeros(len(queries), np.int64)
@@ -165,23 +167,21 @@ def most_similar(queries: Floats32, targets: Floats32) -> PixelIndex:
     return row
 
 
-def _tree_search(targets: Floats32) -> Callable[[Floats32], PixelIndex]:
+def _tree_search(targets: Array32) -> Callable[[Array32], PixelIndex]:
     from scipy.spatial import KDTree
 
     tree = KDTree(targets)
     return lambda queries: np.asarray(tree.query(queries)[1], np.int64)
 
 
-def _neighbours(
-    a: Floats32, b: Floats32, prepare: Callable[[Floats32], Callable[[Floats32], PixelIndex]]
-) -> MutualSearch:
+def _neighbours(a: Array32, b: Array32, prepare: Callable[[Array32], Callable[[Array32], PixelIndex]]) -> MutualSearch:
     in_a, in_b = prepare(a), prepare(b)
     return MutualSearch(
         NearestSearch(lambda rows: in_b(a[rows]), len(a)), NearestSearch(lambda rows: in_a(b[rows]), len(b))
     )
 
 
-def _host_rows(dense: Dense) -> Floats32:
+def _host_rows(dense: Dense) -> Array32:
     """A single value that is not a number would be everybody's nearest, so there are none."""
     rows = np.ascontiguousarray(np.asarray(dense).reshape(-1, dense.shape[-1]), np.float32)
     return np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, np.float32(0.0))

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array, Mask
 from ..cameras import FOCAL_GUESS
 from .epipolar import ray_angles
 from .pure_rotation import rotation_from_homography
@@ -29,8 +30,6 @@ from .two_view_ransac import (
     estimate_shared_focal_pose,
 )
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 TwoViewKind = Literal["general", "planar", "rotation", "none"]
 
 

@@ -14,10 +14,8 @@ import numpy as np
 import poselib
 from numpy.typing import NDArray
 
+from ..arrays import Array, Mask
 from .epipolar import sampson_errors
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 _NO_SAMPLING = {"min_iterations": 0, "max_iterations": 1}
 

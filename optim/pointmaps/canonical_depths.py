@@ -12,19 +12,15 @@ where the bracket applies to dense predictions alone.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ..arrays import Array, Index, Mask
 from .depth_fusion import fuse_depths
 from .pair_depths import PairDepths, lattice_cells, plausible_depths
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
-
-def canonical_depths(depths: PairDepths, sizes: Array) -> tuple[Array, Bools]:
+def canonical_depths(depths: PairDepths, sizes: Array) -> tuple[Array, Mask]:
     """Depths (e, 2, k) at one scale per photo, 0 where unknown, and (e,) whether the pair's scales are known.
 
     The unit of each photo is the median of its fused depths, so that depths are around one. `sizes` is (photos, 2).
@@ -51,7 +47,7 @@ def canonical_depths(depths: PairDepths, sizes: Array) -> tuple[Array, Bools]:
     return depth, np.asarray(np.isfinite(scale).reshape(e, 2).all(axis=1))
 
 
-def _in_largest_group(photo: Index, side: Index, photo_cell: Index) -> Bools:
+def _in_largest_group(photo: Index, side: Index, photo_cell: Index) -> Mask:
     """(sides,) whether a side of a pair belongs to the largest group of its photo's sides that common cells connect.
 
     Scales of predictions in different groups cannot be compared.

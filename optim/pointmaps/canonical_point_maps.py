@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from ..arrays import AnyArray
 
 _BASE_CONFIDENCE = 0.999  # published networks give confidence 1 to pixels without information
 
@@ -19,15 +18,15 @@ _BASE_CONFIDENCE = 0.999  # published networks give confidence 1 to pixels witho
 class CanonicalPointMap(NamedTuple):
     """One point map made of several predictions."""
 
-    points: Floats
+    points: AnyArray
     """(h, w, 3)."""
-    depth_ratio: Floats
+    depth_ratio: AnyArray
     """(h, w) depth over the depth at the middle of the pixel's block."""
-    confidence: Floats
+    confidence: AnyArray
     """(h, w)."""
 
 
-def canonical_point_map(points: Floats, confidence: Floats, block_px: int = 8) -> CanonicalPointMap:
+def canonical_point_map(points: AnyArray, confidence: AnyArray, block_px: int = 8) -> CanonicalPointMap:
     """Confidence-weighted mean of predictions (n, h, w, 3) of one photo with confidences (n, h, w).
 
     Within a block of pixels not the depth is averaged but the elevation angle of the surface, seen from the middle of
@@ -45,7 +44,7 @@ def canonical_point_map(points: Floats, confidence: Floats, block_px: int = 8) -
     return CanonicalPointMap(mean, ratio, (weight * weight).sum(axis=0) / total)
 
 
-def _block_middles(points: Floats, block_px: int) -> Floats:
+def _block_middles(points: AnyArray, block_px: int) -> AnyArray:
     """(..., h, w, 3) for every pixel the point at the middle of its block."""
     middles = points[..., block_px // 2 :: block_px, block_px // 2 :: block_px, :]
     return middles.repeat(block_px, axis=-3).repeat(block_px, axis=-2)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from ..arrays import Array, Index
 
 _MIN_SPREAD = 1e-3  # keeps noise-free predictions from dividing by zero
 

@@ -16,14 +16,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from ..arrays import AnyArray, Index
 from .kinematic_tree import Tree
-
-Array = NDArray[np.floating]
-Index = NDArray[np.int64]
 
 _MIN_DEPTH = 1e-3
 """Points nearer to a camera, or behind it, are projected as if they were so near."""
@@ -41,30 +38,30 @@ class AnchoredMatches:
 
     size: Index
     """(n, 2) width and height."""
-    focal_px: Array
+    focal_px: AnyArray
     """(n,) under which the depths were found."""
-    confidence: Array
+    confidence: AnyArray
     """(n,) mean confidence of a photo's depths; only weighs the photos where all share their intrinsics."""
-    depth: Array
+    depth: AnyArray
     """(d,) depth at the anchors, photo after photo."""
     depth_start: Index
     """(n + 1,)."""
     photo: Index
     """(a,) of each anchored point."""
-    xy: Array
+    xy: AnyArray
     """(a, 2) pixels, the centre of the first one is (0, 0)."""
     anchor: Index
     """(a,) row of `depth`."""
-    offset: Array
+    offset: AnyArray
     """(a,) depth of the pixel by that of its anchor."""
     row_a: Index
     row_b: Index
-    weight: Array
+    weight: AnyArray
     """(m,) matches: two anchored points and how much they count."""
     seen_from: Index
     seen_row: Index
-    seen: Array
-    seen_weight: Array
+    seen: AnyArray
+    seen_weight: AnyArray
     """(k,) for pairs without dependable matches: anchored points as the network saw them from another photo, (k, 3)
     in its frame."""
 
@@ -92,15 +89,15 @@ SEEN_GAMMA = 1.1
 
 @dataclass(frozen=True, eq=False)
 class FirstOrderAlignment:
-    focal_px: Array
-    principal_px: Array
-    world_from_cam: Array
+    focal_px: AnyArray
+    principal_px: AnyArray
+    world_from_cam: AnyArray
     """(n, 4, 4)."""
-    depth: Array
+    depth: AnyArray
     """(d,) at the anchors."""
-    points: Array
+    points: AnyArray
     """(a, 3) anchored points in the world."""
-    losses: Array
+    losses: AnyArray
     """One per iteration, phases after each other, before its step."""
 
 
@@ -220,7 +217,7 @@ class FirstOrderProblem:
     """The matches as tensors, and the two losses over them."""
 
     def __init__(self, matched: AnchoredMatches, tree: Tree) -> None:
-        def tensor(values: Array | Index) -> Tensor:
+        def tensor(values: AnyArray | Index) -> Tensor:
             return torch.from_numpy(np.array(values, np.float32))
 
         def index(values: Index) -> Tensor:
@@ -254,7 +251,9 @@ class FirstOrderProblem:
         identity[:, 3] = 1.0
         return AlignmentParameters(identity, torch.zeros(n, 3), torch.zeros(n), log_focal, principal, self.start_depth)
 
-    def state_of(self, world_from_cam: Array, focal_px: Array, principal_px: Array, size: Array) -> AlignmentParameters:
+    def state_of(
+        self, world_from_cam: AnyArray, focal_px: AnyArray, principal_px: AnyArray, size: AnyArray
+    ) -> AlignmentParameters:
         """The state of cameras (n, 3, 4) in a world where the depths of a photo are to be taken times its size."""
         unit = size.min()
         rotation, focal = world_from_cam[:, :, :3], torch.from_numpy(np.array(focal_px, np.float32))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
-Array = NDArray[np.float64]
+from ..arrays import Array
+
 Links = list[tuple[int, int]]
 Method = Literal["mst", "hclust-ward", "hclust-average"]
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from ..arrays import Array, Index, Mask
 
 LATTICE_SIDE = 24
 """Cells of a depth lattice along either side of a photo."""
@@ -35,10 +32,10 @@ class PairDepths:
     """(e, 2, LATTICE_SIDE^2) mean log depth in each cell of a photo; NaN for cells without a depth."""
     focal_px: Array
     """(e, 2) focal length under which the depths were predicted; NaN if the matcher gives none."""
-    dense: Bools
+    dense: Mask
     """(e,) whether the lattices average dense predictions; if so, depths of matches are corrected cell by cell."""
 
-    def select(self, keep: Bools) -> PairDepths:
+    def select(self, keep: Mask) -> PairDepths:
         """The pairs with `keep` (e,) set."""
         return PairDepths(**{each.name: getattr(self, each.name)[keep] for each in fields(self)})
 
@@ -49,7 +46,7 @@ def lattice_cells(xy: Array, size: Array) -> Index:
     return np.asarray(row * LATTICE_SIDE + column)
 
 
-def plausible_depths(depth: Array) -> Bools:
+def plausible_depths(depth: Array) -> Mask:
     """(..., n) whether depths (..., n) are finite, positive and within MAX_DEPTH_RATIO of the median of their row."""
     good = np.isfinite(depth) & (depth > 0)
     ordered = np.sort(np.where(good, depth, np.inf), axis=-1)

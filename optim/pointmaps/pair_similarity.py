@@ -10,9 +10,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..rotations import nearest_rotation
-
-Array = NDArray[np.float64]
 
 _PAIRS_AT_ONCE = 512  # bounds memory
 _IRLS_ITERATIONS = 3

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ..arrays import Array
 
 MIN_ANGLE_DEG = 1.5
 """Smallest angle between the rays of a match for its depth to be more than noise."""

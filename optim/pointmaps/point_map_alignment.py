@@ -23,14 +23,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Index
 from .pair_similarity import PairSimilarities, PairSimilarityOptions
 from .second_moments import UNKNOWNS, MatchedPoints, MomentSystem, gauss_newton, pair_moments, similarity_matrices
 from .similarity_averaging import PhotoSimilarities
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 _PAIRS_AT_ONCE = 128  # bounds memory
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ..arrays import Array, Index, Mask
 from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX, unproject
 from .canonical_depths import canonical_depths
@@ -25,13 +25,9 @@ from .point_map_alignment import (
     refine_pair_similarities,
     robust_misfit,
 )
-from .predicted_focals import PredictedFocalOptions, initial_focals
+from .predicted_focals import PredictedFocalOptions, focals_from_pair_depths
 from .second_moments import MatchedPoints
 from .similarity_averaging import PhotoSimilarities, SimilarityAveragingOptions, average_similarities
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class PointMapPoses:
     """(e, 2)."""
     consistency: Array
     """(e,) share of each pair's matches that agrees with the poses, 0 to 1; 0 for pairs that were not used."""
-    consistent: Bools
+    consistent: Mask
     """(e,) whether a pair is consistent with the poses, see `min_relative_consistency`."""
     misfit: float
     """Mean robust residual of all matches, see `point_map_alignment.robust_misfit`."""
@@ -75,7 +71,7 @@ class PointMapPoses:
     depths."""
 
     @property
-    def registered(self) -> Bools:
+    def registered(self) -> Mask:
         """(photos,) whether a photo has a pose."""
         return np.isfinite(self.cam_from_world[:, 0, 0])
 
@@ -103,7 +99,7 @@ def poses_from_pair_depths(
     weight = np.where((depth > 0).all(axis=1) & usable[:, None], depths.weight, 0.0)
     single = intrinsics.split() if may_split else intrinsics
     single_sigma = sigma[intrinsics.camera_of_photo] if may_split else sigma
-    start, start_sigma = initial_focals(depths, single, single_sigma, options.focals)
+    start, start_sigma = focals_from_pair_depths(depths, single, single_sigma, options.focals)
     points = _matched_points(depths, depth, weight, start)
     similar = estimate_pair_similarities(points.p, points.q, points.weight, seed, options.similarity)
     photos, rows = _largest_component(len(sizes), depths.pairs, similar.support > 0)
@@ -167,7 +163,7 @@ def _matched_points(depths: PairDepths, depth: Array, weight: Array, cameras: In
     return MatchedPoints(depths.pairs, points[:, 0], points[:, 1], np.where(good, weight, 0.0))
 
 
-def _largest_component(photos: int, pairs: Index, usable: Bools) -> tuple[Index, Index]:
+def _largest_component(photos: int, pairs: Index, usable: Mask) -> tuple[Index, Index]:
     """The photos of the largest connected component of the usable pairs, and the rows of its pairs."""
     rows = np.flatnonzero(usable)
     graph = coo_matrix((np.ones(len(rows)), pairs[rows].T), shape=(photos, photos))
@@ -183,7 +179,7 @@ def _with_growth(cameras: Intrinsics, photos: Index, result: PointMapAlignment) 
     return cameras.with_focals(cameras.values[:, FX] * np.exp(growth))
 
 
-def _with_median_focals(single: Intrinsics, shared: Intrinsics, photos: Index, known: Bools) -> Intrinsics:
+def _with_median_focals(single: Intrinsics, shared: Intrinsics, photos: Index, known: Mask) -> Intrinsics:
     """The shared cameras with the median focal length that their photos have in `single`; known ones stay."""
     focal = shared.values[:, FX].copy()
     own = single.values[single.camera_of_photo[photos], FX]

@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from math import radians, tan
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import AnyArray, Array
 from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX
 from .pair_depths import PairDepths
-
-Array = NDArray[np.float64]
-Floats = NDArray[np.floating]
 
 _WEISZFELD_ITERATIONS = 10
 _IRLS_ITERATIONS = 50
@@ -36,7 +33,7 @@ class PredictedFocalOptions:
 _DEFAULTS = PredictedFocalOptions()
 
 
-def ray_slopes(points: Floats, step: int = 1) -> tuple[Array, Array]:
+def ray_slopes(points: AnyArray, step: int = 1) -> tuple[Array, Array]:
     """Pixels (h * w, 2) relative to the principal point, and slopes (x/z, y/z) of a point map (h, w, 3).
 
     Slopes of invalid points are zero. With a `step` the map holds the middle pixel of each block of step x step.
@@ -50,7 +47,7 @@ def ray_slopes(points: Floats, step: int = 1) -> tuple[Array, Array]:
     return offset, slope
 
 
-def focal_weiszfeld(points: Floats) -> float:
+def focal_weiszfeld(points: AnyArray) -> float:
     """Focal length f in pixels that minimises sum |offset - f slope| over a point map (h, w, 3), as DUSt3R does.
 
     A few points near the plane z = 0 have slopes so large that they alone decide: see `focal_robust`.
@@ -64,7 +61,7 @@ def focal_weiszfeld(points: Floats) -> float:
     return float(focal)
 
 
-def focal_robust(points: Floats, confidence: Floats | None = None, step: int = 1) -> float:
+def focal_robust(points: AnyArray, confidence: AnyArray | None = None, step: int = 1) -> float:
     """Robust focal length in pixels of a point map (h, w, 3); `step` as in `ray_slopes`.
 
     Every point implies a focal length, |offset|^2 / (offset . slope). Their robust mean is taken on a logarithmic
@@ -100,7 +97,7 @@ def plausible_focal(focal_px: float, width: int, height: int, limits: tuple[floa
     return float(np.clip(focal_px, limits[0] * unit, limits[1] * unit)) if np.isfinite(focal_px) else unit
 
 
-def initial_focals(
+def focals_from_pair_depths(
     depths: PairDepths, intrinsics: Intrinsics, sigma: Array, options: PredictedFocalOptions = _DEFAULTS
 ) -> tuple[Intrinsics, Array]:
     """Intrinsics with the median focal length of each camera's predictions, and its relative sigma (cameras,).

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import splu
 
+from ..arrays import Array, Index
 from ..bundle.segment_sums import segment_matrix
 from ..rotations import exp_so3
 from .similarity_averaging import PhotoSimilarities
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 UNKNOWNS = 8
 """Unknowns of a photo: rotation (3), translation (3), log scale, log focal length."""

@@ -9,16 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.sparse.linalg import splu
 
+from ..arrays import Array, Index
 from ..rotations import exp_so3, rotation_angle_deg
 from .pair_similarity import PairSimilarities
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 _MAX_TRIANGLES = 2_000_000  # bounds memory; beyond, every pair keeps the same number of its triangles
 

@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array
 from unposed.optim.cameras import CAMERA_MODELS
 from unposed.pipeline.artifacts import Camera, Photo, Photos
 from unposed.pipeline.errors import InputError
-
-Array = NDArray[np.float64]
 
 NUM_PARAMS = {name: len(model.params) for name, model in CAMERA_MODELS.items()}
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import Intrinsics, IntrinsicsPriorOptions
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions
 from unposed.optim.mapping.intrinsics_search import IntrinsicsSearchOptions, select_intrinsics
@@ -23,8 +23,6 @@ from unposed.pipeline.stage import Grain, PerPair
 
 from ..shared.models import PRIOR_NOISE, initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
 from ..shared.point_maps import predicted_maps, triangulated_maps
-
-Array = NDArray[np.float64]
 
 FOCAL_SIGMA_OF_SOURCE = {"given": 0.0, "exif": IntrinsicsPriorOptions().exif_focal_sigma, "guess": np.inf}
 """Relative standard deviation of focal lengths, by CameraPriors.focal_source."""

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.losses import BARRON_SHAPE, LossName, loss_by_name
@@ -44,8 +45,6 @@ from ..shared.models import (
 from .positions import positions_m
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import poses_in_conflict, refinement_report, warning_about
-
-Array = NDArray[np.float64]
 
 WORTH_A_GPU = 100_000
 """Observations from which on bundle adjustment runs on the GPU, where there is one."""

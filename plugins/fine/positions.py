@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array
 from unposed.pipeline.artifacts import Photos
-
-Array = NDArray[np.float64]
 
 EQUATOR_M, FLATTENING = 6378137.0, 1.0 / 298.257223563
 """Semi-major axis and flattening of the ellipsoid WGS 84."""

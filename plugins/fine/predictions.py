@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array, Index
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.pose_priors import DepthPriors
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, camera_points
@@ -18,9 +18,6 @@ from unposed.optim.cameras import CAMERA_MODELS, FX, FY
 from unposed.optim.pointmaps.pair_depths import plausible_depths
 from unposed.optim.pointmaps.predicted_focals import PredictedFocalOptions
 from unposed.optim.view_graph import ViewGraph
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

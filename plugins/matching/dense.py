@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unposed.networks.mast3r.images import ImageFrame
 from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
+from unposed.optim.arrays import Array
 from unposed.optim.pair.reciprocal_matching import (
     MutualSearch,
     PixelIndex,
@@ -33,8 +33,6 @@ from unposed.pipeline.stage import Sides
 from unposed.pipeline.store.content import content_hash
 
 from ..features.sampling import visible
-
-Array = NDArray[np.float64]
 
 _FOCAL_STEP_PX = 4
 """Focal lengths are asked of every fourth pixel of every fourth row."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from unposed.networks.mast3r.images import ImageFrame, image_batch
 from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
 from unposed.networks.mast3r.shared import Precision, load_shared_network
+from unposed.optim.arrays import Array
 from unposed.optim.pair.reciprocal_matching import (
     MutualSearch,
     PixelIndex,
@@ -30,7 +31,6 @@ from unposed.pipeline.weights.files import WeightFile
 
 from ..network_errors import pipeline_errors
 from .dense import (
-    Array,
     DenseMatches,
     ImageTokens,
     image_tokens,

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array, Index
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import CX, CY, FX, intrinsics_of
 from unposed.optim.pointmaps.first_order_alignment import AnchoredMatches, FirstOrderAlignment
 from unposed.optim.pointmaps.kinematic_tree import Tree, kinematic_tree
 from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches, SparseModel, TwoViewGeometry
 from unposed.pipeline.stage import PerPair, StageError
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 SPACING = 8
 

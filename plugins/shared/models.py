@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
 from unposed.optim.bundle.problem import Bundle, errors_px
 from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, params_of
@@ -23,8 +24,6 @@ from unposed.pipeline.artifacts import (
     SparseModel,
 )
 from unposed.pipeline.stage import StageError
-
-Array = NDArray[np.float64]
 
 PRIOR_NOISE = 0.75
 """Default of the option prior_noise: IntrinsicsPrior.noise_px in units of ViewGraph.keypoint_error_px. Less than one:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array, Index
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import unproject
 from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
@@ -15,9 +15,6 @@ from unposed.optim.pointmaps.pair_triangulation import triangulate_depths
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches
 from unposed.pipeline.stage import PerPair
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 
 def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_pair: int) -> PairDepths:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array
 from unposed.optim.pair.two_view_geometry import estimate_two_view_geometry
 from unposed.optim.pointmaps.pair_triangulation import (
     PairPoints,
@@ -36,8 +36,6 @@ from ..run_log import RunLog
 from ..run_setup import chosen_preset, setting_lines, workplace
 from .pair import Pair
 from .pair_files import write_pair
-
-Array = NDArray[np.float64]
 
 NODES = ("matching", "verification")
 """What two photos need, and all that these read."""

@@ -16,7 +16,7 @@ from unposed.optim.pointmaps.pair_depths import (
     plausible_depths,
 )
 from unposed.optim.pointmaps.pair_triangulation import triangulate_depths
-from unposed.optim.pointmaps.predicted_focals import initial_focals
+from unposed.optim.pointmaps.predicted_focals import focals_from_pair_depths
 from unposed.optim.rotations import exp_so3
 
 SIZE = np.array([240.0, 120.0])
@@ -127,10 +127,10 @@ def test_focal_lengths_are_those_that_predictions_agree_upon() -> None:
     maps, _ = predictions(4)
     maps.focal_px[:] = np.where(maps.pairs == 3, np.nan, 200.0)
     maps.focal_px[0] = 20.0
-    found, sigma = initial_focals(maps, belief(4, [0, 0, 0, 1]), np.array([np.inf, np.inf]))
+    found, sigma = focals_from_pair_depths(maps, belief(4, [0, 0, 0, 1]), np.array([np.inf, np.inf]))
     np.testing.assert_allclose(found.values[:, 0], [200.0, 300.0])
     np.testing.assert_allclose(sigma, [0.01, 0.3])
-    known, sigma = initial_focals(maps, belief(4, [0, 0, 0, 1]), np.array([0.05, 0.0]))
+    known, sigma = focals_from_pair_depths(maps, belief(4, [0, 0, 0, 1]), np.array([0.05, 0.0]))
     np.testing.assert_allclose(known.values[:, 0], 300.0)
     np.testing.assert_allclose(sigma, [0.05, 0.0])
 
