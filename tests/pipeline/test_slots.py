@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,7 @@ def test_mypy_finds_what_is_wrong(right: str, wrong: str, message: str, tmp_path
     file = tmp_path / "my_matcher.py"
     file.write_text(PLUGIN.replace(right, wrong) if right else PLUGIN)
     mypy = [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports", "--config-file", ""]
-    done = subprocess.run([*mypy, file], capture_output=True, text=True, cwd=tmp_path, check=False)
+    source = os.environ | {"MYPYPATH": str(Path(__file__).parents[2])}  # mypy does not see editable installations
+    done = subprocess.run([*mypy, file], capture_output=True, text=True, cwd=tmp_path, env=source, check=False)
     assert done.returncode == bool(message), done.stdout
     assert message in done.stdout

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-HERE = Path(__file__).parent / "data/reference"
+HERE = Path(__file__).parents[1] / "data/reference"
 
 
 def find_file(name: str, scratch: Path) -> Path | None:
@@ -33,7 +33,7 @@ def find_file(name: str, scratch: Path) -> Path | None:
         else:
             made.write_bytes(lzma.decompress(packed.read_bytes()))
         return made
-    further = Path(os.environ.get("UNPOSED_REFERENCE", Path(__file__).parents[2] / "shared/reference")) / name
+    further = Path(os.environ.get("UNPOSED_REFERENCE", Path(__file__).parents[3] / "shared/reference")) / name
     return further if further.exists() else None
 
 
