@@ -47,7 +47,7 @@ def farthest_points(
     chosen, distance = [start], [0.0]
     nearest = _distances(similarity, start)
     while len(chosen) < (photos if count is None else min(count, photos)):
-        nearest[chosen[-1]] = -np.inf  # chosen ones are not chosen again, whatever a photo's likeness to itself
+        nearest[chosen[-1]] = -np.inf  # chosen ones are not chosen again, whatever a photo's similarity to itself
         following = int(np.argmax(nearest))
         if nearest[following] < stop_distance:
             break
@@ -72,8 +72,8 @@ def key_frame_pairs(
     is_key = np.isin(np.arange(photos), keys)
     for photo in range(photos):
         row = slice(similarity.indptr[photo], similarity.indptr[photo + 1])
-        likeness, others = similarity.data[row], similarity.indices[row]
-        best = others[np.argsort(-likeness, kind="stable")]
+        score, others = similarity.data[row], similarity.indices[row]
+        best = others[np.argsort(-score, kind="stable")]
         partners = [best[:neighbours]]
         if not is_key[photo]:
             partners.append(best[is_key[best]][:1])

@@ -45,8 +45,8 @@ def courtyard(seed: int = 0) -> World:
     return World(tuple(surfaces))
 
 
-def building(seed: int = 0, at: float = 0.0, look_alike: bool = True) -> World:
-    """A house 8 m wide on a square. look_alike: its front and back are the same picture."""
+def building(seed: int = 0, at: float = 0.0, equal_fronts: bool = True) -> World:
+    """A house 8 m wide on a square. equal_fronts: its front and back are the same picture."""
     rng = np.random.default_rng(seed)
     front, back = (texture(p.facade((512, 1024), rng, floors=4, windows=8)) for _ in range(2))
     ends = [texture(p.blocks((512, 512), rng, 24, 12, colour, p.STONE)) for colour in (p.CLAY, p.SLATE)]
@@ -54,7 +54,7 @@ def building(seed: int = 0, at: float = 0.0, look_alike: bool = True) -> World:
     paving = texture(p.blocks((2048, 2048), rng, 36, 36, p.STONE, p.SAND, offset=0.0, variety=0.2))
     surfaces = (
         rectangle((at - 16, 16, 0), (32, 0, 0), (0, -32, 0), paving),
-        *box((at, 0, 0), (8, 5, 4), (front, ends[0], front if look_alike else back, ends[1]), roof),
+        *box((at, 0, 0), (8, 5, 4), (front, ends[0], front if equal_fronts else back, ends[1]), roof),
         *crate(rng, (at - 4.6, -3.4, 0), 1.1, 20, 0),
         *crate(rng, (at + 5.2, -3.2, 0), 1.2, 65, 1),
         *crate(rng, (at + 4.9, 3.5, 0), 1.2, 50, 2),

@@ -42,7 +42,7 @@ def two_disjoint(photos: int = 12, width: int = 640, seed: int = 0) -> Scene:
     step, half = 15, photos // 2
     yard = _arc(lens, half, 4.3, (1.5, 2.2), (0, 0, 0.75), step * (half - 1))
     house = _arc(lens, photos - half, 10.0, (1.5, 2.2), (1000, 0, 1.5), step * (photos - half - 1))
-    world = World(courtyard(seed).surfaces + building(seed + 1, at=1000.0, look_alike=False).surfaces)
+    world = World(courtyard(seed).surfaces + building(seed + 1, at=1000.0, equal_fronts=False).surfaces)
     shots = [
         replace(shot, name=f"{letter}{shot.name}")
         for letter, arc in zip("ab", (yard, house), strict=True)

@@ -61,3 +61,12 @@ def test_every_module_of_the_glossary_exists() -> None:
         *module, last = name.split(".")
         whole, holder = ROOT.joinpath(*module, f"{last}.py"), ROOT.joinpath(*module).with_suffix(".py")
         assert whole.exists() or re.search(rf"^(class |def )?{last}\b", holder.read_text("utf-8"), re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    "word", ["belief", "believe", "believed", "lookalike", "look-alike", "damned", "gave_up", "evidence_of", "likeness"]
+)
+def test_words_that_the_glossary_replaced_are_gone(word: str) -> None:
+    product = [*FILES, *(file for room in ("pipeline", "unposed") for file in (ROOT / room).rglob("*.py"))]
+    found = [file for file in product if re.search(rf"(?<![a-z]){word}(?![a-z])", file.read_text("utf-8").lower())]
+    assert found == []

@@ -1,1 +1,1 @@
-"""Adapters: which verified pairs are not to be believed."""
+"""Adapters: which verified pairs are doubted."""

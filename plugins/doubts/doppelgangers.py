@@ -65,7 +65,7 @@ class Doppelgangers(DoppelgangerOptions):
             pairs,
             tuple(_reason(edges, best, row, self) for row in doubted.tolist()),
             (
-                *_warnings_about_look_alikes(photos, edges, doubted),
+                *_warnings_about_doubts(photos, edges, doubted),
                 *_warnings_about_bridges(photos, view_graph, pairs),
                 *duplicates,
             ),
@@ -92,12 +92,12 @@ def _reason(edges: RelativeRotations, best: Hypothesis, row: int, options: Doppe
     return f"{differs}, and {turned}" if is_missing and inconsistent else differs if is_missing else turned
 
 
-def _warnings_about_look_alikes(photos: Photos, edges: RelativeRotations, doubted: NDArray[np.int64]) -> list[str]:
+def _warnings_about_doubts(photos: Photos, edges: RelativeRotations, doubted: NDArray[np.int64]) -> list[str]:
     if not len(doubted):
         return []
     a, b = edges.pairs[doubted[np.argmax(edges.matches[doubted])]].tolist()
     return [
-        f"look-alikes: {len(doubted)} of {len(edges.pairs)} matching pairs join different places and were "
+        f"doppelgangers: {len(doubted)} of {len(edges.pairs)} matching pairs join different places and were "
         f"left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them"
     ]
 

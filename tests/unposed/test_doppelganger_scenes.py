@@ -21,7 +21,7 @@ def test_equal_fronts_stay_apart(
     verdict = unposed.evaluate(tmp_path / "out", album.truth)
     assert made.summary["registered"] == photos
     assert verdict.errors.auc[5] > 0.9  # 0.48 with one front laid on the other
-    assert any(note.startswith("look-alikes: ") for note in made.summary["warnings"])
+    assert any(note.startswith("doppelgangers: ") for note in made.summary["warnings"])
     doubted = made.summary["doubts"]
     assert len(doubted) > photos / 2
     for each in doubted:
