@@ -119,14 +119,14 @@ def _observations(
     return obs_xy[order], obs_point[order]
 
 
-def write_components(
-    scenes: Sequence[SparseModel], photos: Photos, folder: Path, file_format: Literal["binary", "text"] = "binary"
+def write_models(
+    models: Sequence[SparseModel], photos: Photos, folder: Path, file_format: Literal["binary", "text"] = "binary"
 ) -> list[Path]:
     """Write folder/0, folder/1 ... as COLMAP models in the order given. None of them may be there before."""
     written = []
-    for number, scene in enumerate(scenes):
+    for number, model in enumerate(models):
         written.append(folder / str(number))
         written[-1].mkdir(parents=True)
-        model = to_colmap(scene, photos)
-        (model.write_text if file_format == "text" else model.write_binary)(written[-1])
+        colmap = to_colmap(model, photos)
+        (colmap.write_text if file_format == "text" else colmap.write_binary)(written[-1])
     return written

@@ -34,11 +34,11 @@ class Run:
         self._runner = runner
 
     @property
-    def scenes(self) -> SparseModels | None:
+    def sparse(self) -> SparseModels | None:
         """The reconstruction; None if the graph computes something else."""
         result = self._runner.graph.result
-        scenes: SparseModels | None = self.value(result) if result else None
-        return scenes
+        sparse: SparseModels | None = self.value(result) if result else None
+        return sparse
 
     def value(self, node: str) -> Any:
         """The value of a node over the collection, else a lazy PerPhoto, PerPair or PerGroup of its items."""

@@ -122,7 +122,7 @@ class FineMapper(Stage, Protocol):
 class Exporter(Protocol):
     """Slot `export`: write the models for another program. No node of a graph."""
 
-    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None: ...
+    def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None: ...
 
 
 PROTOCOLS: dict[str, type] = {

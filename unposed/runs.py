@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Unpack
 
 from unposed.pipeline.artifacts import SparseModels
-from unposed.pipeline.colmap_model import write_components
+from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.errors import InputError, NoReconstruction, StageCrashed
 from unposed.pipeline.store.store import Store
 from unposed.synthetic.sample import sample_folder
@@ -67,7 +67,7 @@ def reconstruct(
         with Store(place.cache, report=log.note) as store:
             try:
                 done = place.run(graph, collection, store, log)
-                sparse = done.scenes or SparseModels((), {})
+                sparse = done.sparse or SparseModels((), {})
             except (NoReconstruction, StageCrashed) as error:
                 failure, done, sparse = str(error), error.run, SparseModels((), {})
                 crash = error if isinstance(error, StageCrashed) else None
@@ -105,7 +105,7 @@ def _write(made: Reconstruction, new: Path, out: Path) -> None:
     """Aside first, so that a disk that fills up spoils nothing."""
     try:
         if made.sparse.models:
-            write_components(made.sparse.models, made.photos, new / "sparse")
+            write_models(made.sparse.models, made.photos, new / "sparse")
         text = json.dumps(made.summary, indent=1, ensure_ascii=False)
         # Names that are not UTF-8 were rejected, and are listed: as escapes, which JSON has as well.
         (new / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

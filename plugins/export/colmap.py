@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from unposed.pipeline.artifacts import Photos, SparseModels
-from unposed.pipeline.colmap_model import write_components
+from unposed.pipeline.colmap_model import write_models
 
 
 @dataclass(frozen=True)
@@ -17,5 +17,5 @@ class ColmapExport:
     format: Literal["binary", "text"] = "binary"
     """Text is for reading and for old programs; it is several times as large."""
 
-    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None:
-        write_components(scenes.models, photos, folder / "sparse", self.format)
+    def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None:
+        write_models(sparse.models, photos, folder / "sparse", self.format)

@@ -29,12 +29,12 @@ class PlyExport:
     cameras: bool = False
     """Also write cameras-0.ply: every camera as a small pyramid of lines."""
 
-    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None:
+    def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for number, scene in enumerate(scenes.models):
-            write_ply(folder / f"points-{number}.ply", {"vertex": _vertices(scene.points, scene.rgb)})
+        for number, model in enumerate(sparse.models):
+            write_ply(folder / f"points-{number}.ply", {"vertex": _vertices(model.points, model.rgb)})
             if self.cameras:
-                write_ply(folder / f"cameras-{number}.ply", _frusta(scene))
+                write_ply(folder / f"cameras-{number}.ply", _frusta(model))
 
 
 def write_ply(file: Path, elements: Mapping[str, NDArray[np.void]]) -> None:
@@ -57,9 +57,9 @@ def _vertices(xyz: NDArray[np.floating], rgb: NDArray[np.integer]) -> NDArray[np
     return rows
 
 
-def _frusta(scene: SparseModel) -> dict[str, NDArray[np.void]]:
+def _frusta(model: SparseModel) -> dict[str, NDArray[np.void]]:
     """Five vertices and eight edges a camera."""
-    corners = [_picture_corners(scene, row) for row in range(len(scene.photos))]
+    corners = [_picture_corners(model, row) for row in range(len(model.photos))]
     xyz = np.concatenate([np.empty((0, 3)), *corners])
     edges = np.empty(len(corners) * len(FRUSTUM_EDGES), EDGE)
     ends = (5 * np.arange(len(corners))[:, None, None] + FRUSTUM_EDGES).reshape(-1, 2)
@@ -67,12 +67,12 @@ def _frusta(scene: SparseModel) -> dict[str, NDArray[np.void]]:
     return {"vertex": _vertices(xyz, np.broadcast_to(np.array(CAMERA_RGB), xyz.shape)), "edge": edges}
 
 
-def _picture_corners(scene: SparseModel, row: int) -> NDArray[np.float64]:
-    """Centre of the camera and the corners of its picture at a depth that suits the scene, in the world."""
-    rotation, translation = scene.cam_from_world[row, :, :3], scene.cam_from_world[row, :, 3]
-    depths = scene.points @ rotation[2] + translation[2]
+def _picture_corners(model: SparseModel, row: int) -> NDArray[np.float64]:
+    """Centre of the camera and the corners of its picture at a depth that suits the model, in the world."""
+    rotation, translation = model.cam_from_world[row, :, :3], model.cam_from_world[row, :, 3]
+    depths = model.points @ rotation[2] + translation[2]
     depth = FRUSTUM_SIZE * (float(np.median(np.abs(depths))) if len(depths) else 1.0)
-    camera = scene.cameras[scene.camera_of_photo[row]]
+    camera = model.cameras[model.camera_of_photo[row]]
     # Parameters begin with a focal length; half the picture over it is the slope of the pyramid's sides.
     half = depth * np.array([camera.width, camera.height]) / (2 * camera.params[0])
     in_camera = np.full((5, 3), depth)

@@ -15,7 +15,7 @@ from PIL import Image
 from unposed.optim.cameras import CAMERA_MODELS, CX, CY, FX, FY, intrinsics_of
 from unposed.optim.undistortion import centred_pinhole, origins, undistorted
 from unposed.pipeline.artifacts import Bools, Bytes, Camera, Floats, Photo, Photos, SparseModel, SparseModels
-from unposed.pipeline.colmap_model import write_components
+from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.config import Within
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.images.pixels import read_mask, read_rgb
@@ -34,35 +34,35 @@ class SplatExport:
     quality: Annotated[int, Within("[1, 100]")] = 95
     """Of the JPEG files."""
 
-    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None:
-        if not scenes.models:
-            raise InputError("there is no model to export: no photo was placed")
-        scene = scenes.models[0]
-        placed = scene.photos.tolist()
-        names = plain_names(photos[index].name for index in placed)
+    def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None:
+        if not sparse.models:
+            raise InputError("there is no model to export: no photo was registered")
+        model = sparse.models[0]
+        registered = model.photos.tolist()
+        names = plain_names(photos[index].name for index in registered)
         (folder / "images").mkdir(parents=True)
-        cameras, xy = [], np.full(scene.xy.shape, np.nan)
-        for number, camera in enumerate(scene.cameras):
+        cameras, xy = [], np.full(model.xy.shape, np.nan)
+        for number, camera in enumerate(model.cameras):
             given, fisheye = intrinsics_of(camera.model, camera.params), CAMERA_MODELS[camera.model].fisheye
             pinhole, width, height = centred_pinhole(given, fisheye, camera.width, camera.height)
             cameras.append(Camera("PINHOLE", width, height, tuple(pinhole[[FX, FY, CX, CY]].tolist())))
             seen_at = origins(pinhole, width, height, given, fisheye)
-            for row in np.flatnonzero(scene.camera_of_photo == number).tolist():
-                own = slice(scene.xy_start[row], scene.xy_start[row + 1])
-                new = undistorted(scene.xy[own].astype(np.float64), given, fisheye, pinhole)
+            for row in np.flatnonzero(model.camera_of_photo == number).tolist():
+                own = slice(model.xy_start[row], model.xy_start[row + 1])
+                new = undistorted(model.xy[own].astype(np.float64), given, fisheye, pinhole)
                 outside = ~((new > 0.0) & (new < (width, height))).all(axis=1)
                 new[outside] = np.nan
                 xy[own] = new
-                photo = photos[placed[row]]
+                photo = photos[registered[row]]
                 try:
                     self._write(photo, seen_at, folder, names[row])
                 except StageError as error:  # it was whole when it was reconstructed
                     raise InputError(f"{photo.path}: {error}") from error
         renamed = list(photos.photos)
-        for index, name in zip(placed, names, strict=True):
+        for index, name in zip(registered, names, strict=True):
             renamed[index] = replace(renamed[index], name=name)
-        whole = _only(replace(scene, cameras=tuple(cameras), xy=xy), np.isfinite(xy[:, 0]))
-        write_components([whole], Photos(tuple(renamed), {}), folder / "sparse")
+        whole = _only(replace(model, cameras=tuple(cameras), xy=xy), np.isfinite(xy[:, 0]))
+        write_models([whole], Photos(tuple(renamed), {}), folder / "sparse")
 
     def _write(self, photo: Photo, seen_at: Floats, folder: Path, name: str) -> None:
         picture = _resampled(read_rgb(photo), seen_at, (photo.width, photo.height))
@@ -96,19 +96,19 @@ def _resampled(picture: Bytes, seen_at: Floats, size: tuple[int, int]) -> Bytes:
     return new
 
 
-def _only(scene: SparseModel, keep_xy: Bools) -> SparseModel:
-    """The scene with these key points alone, and with the points that two of them or more still see."""
-    keep = keep_xy[scene.obs_xy]
-    seen = np.bincount(scene.obs_point[keep], minlength=len(scene.points)) >= 2
-    keep &= seen[scene.obs_point]
+def _only(model: SparseModel, keep_xy: Bools) -> SparseModel:
+    """The model with these key points alone, and with the points that two of them or more still see."""
+    keep = keep_xy[model.obs_xy]
+    seen = np.bincount(model.obs_point[keep], minlength=len(model.points)) >= 2
+    keep &= seen[model.obs_point]
     before = np.concatenate([[0], np.cumsum(keep_xy)])
     return replace(
-        scene,
-        xy=scene.xy[keep_xy],
-        xy_start=before[scene.xy_start],
-        points=scene.points[seen],
-        rgb=scene.rgb[seen],
-        error_px=scene.error_px[seen],
-        obs_xy=before[scene.obs_xy[keep]],
-        obs_point=(np.cumsum(seen) - 1)[scene.obs_point[keep]],
+        model,
+        xy=model.xy[keep_xy],
+        xy_start=before[model.xy_start],
+        points=model.points[seen],
+        rgb=model.rgb[seen],
+        error_px=model.error_px[seen],
+        obs_xy=before[model.obs_xy[keep]],
+        obs_point=(np.cumsum(seen) - 1)[model.obs_point[keep]],
     )

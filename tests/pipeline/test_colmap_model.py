@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from unposed.pipeline.artifacts import Camera, Photo, Photos, SparseModel
-from unposed.pipeline.colmap_model import from_colmap, to_colmap, write_components
+from unposed.pipeline.colmap_model import from_colmap, to_colmap, write_models
 from unposed.pipeline.errors import InputError
 
 CAMERAS = (
@@ -78,7 +78,7 @@ def test_from_undoes_to(seed: int, n: int, points: int, data: st.DataObject) -> 
 def test_a_written_model_reads_back_the_same(tmp_path: Path) -> None:
     photos = collection(8)
     scenes = [make_scene(1, 8, 5, 30), make_scene(2, 8, 3, 10)]
-    folders = write_components(scenes, photos, tmp_path / "sparse")
+    folders = write_models(scenes, photos, tmp_path / "sparse")
     assert folders == [tmp_path / "sparse" / "0", tmp_path / "sparse" / "1"]
     for folder, scene in zip(folders, scenes, strict=True):
         names = {f"{part}.bin" for part in ("cameras", "images", "points3D", "rigs", "frames")}
@@ -107,7 +107,7 @@ def test_the_model_says_what_the_scene_says() -> None:
 def test_the_same_scene_gives_the_same_bytes(tmp_path: Path) -> None:
     photos, scene = collection(8), make_scene(4, 8, 6, 40)
     once, again = (
-        {file.name: file.read_bytes() for file in write_components([scene], photos, tmp_path / name)[0].iterdir()}
+        {file.name: file.read_bytes() for file in write_models([scene], photos, tmp_path / name)[0].iterdir()}
         for name in ("once", "again")
     )
     assert once == again
@@ -115,9 +115,9 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     photos, scene = collection(3), make_scene(4, 3, 3, 5)
-    write_components([scene], photos, tmp_path)
+    write_models([scene], photos, tmp_path)
     with pytest.raises(FileExistsError):
-        write_components([scene], photos, tmp_path)
+        write_models([scene], photos, tmp_path)
 
 
 def test_images_without_a_pose_stay_out_and_unknown_ones_are_named() -> None:

@@ -34,8 +34,8 @@ def points(toys: Any, tmp_path: Path) -> Any:
             preset = {node: {**value, **options.get(node, {})} for node, value in toys.PRESET.items()}
             graph = build_graph(preset, toys.registry())
             done = run(graph, toys.photos(*names), store, resources=toys.resources(), seed=options.get("seed", 0))
-            assert done.scenes is not None
-            return done.scenes.models[0].points
+            assert done.sparse is not None
+            return done.sparse.models[0].points
 
     return reconstruct
 
@@ -115,7 +115,7 @@ def test_a_failed_photo_is_named_left_out_and_not_tried_again(toys: Any, tmp_pat
             assert [(f.node, f.photos, f.reason) for f in done.failures] == [("features", ("b.jpg",), "all black")]
             assert done.nodes["features"].failed == 1
             assert 1 not in done.value("features")
-            assert done.scenes is not None and len(done.scenes.models[0].points) == 3
+            assert done.sparse is not None and len(done.sparse.models[0].points) == 3
         assert calls.take() == expected
 
 
@@ -159,8 +159,8 @@ def test_damage_is_reported_and_repaired(toys: Any, points: Any, calls: Any, tmp
         store.prune(stage="fine.polish")
         # One worker, since two that find the same damage at the same time both repair it.
         done = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources(1))
-        assert done.scenes is not None
-        np.testing.assert_array_equal(done.scenes.models[0].points, first)
+        assert done.sparse is not None
+        np.testing.assert_array_equal(done.sparse.models[0].points, first)
     assert calls.take() == ALL_OF_FOUR
     assert len(reports) == 4 and "in all, 4 stored results of features.dots were damaged" in reports[-1]
 
@@ -258,10 +258,10 @@ def test_what_a_collection_knows_of_each_photo_is_read_photo_by_photo(toys: Any,
         preset = toys.PRESET | {"matching": {"use": "scaled"}, "cameras": {"use": "lenses", **cameras}}
         with Store(tmp_path / "cache") as store:
             done = run(build_graph(preset, toys.registry()), toys.photos(*names), store, resources=toys.resources())
-        assert done.scenes is not None
+        assert done.sparse is not None
         zoomed = [name in cameras.get("zoomed", ()) for name in names]
         weights = {(a, b): 50 * 1e4 * 2 ** (zoomed[a] + zoomed[b]) for a in range(len(names)) for b in range(a)}
-        assert sorted(done.scenes.models[0].points[:, 2]) == sorted(2.0 * weight for weight in weights.values())
+        assert sorted(done.sparse.models[0].points[:, 2]) == sorted(2.0 * weight for weight in weights.values())
         taken: dict[str, int] = calls.take()
         return taken
 
@@ -283,8 +283,8 @@ def test_groups_are_a_photo_with_its_best_neighbours(toys: Any, tmp_path: Path, 
     with Store(tmp_path / "cache") as store:
         graph = build_graph(preset, toys.registry())
         done = run(graph, toys.photos(*FOUR), store, resources=toys.resources())
-        assert done.scenes is not None
-        np.testing.assert_array_equal(done.scenes.models[0].points, [[i, 3, 3] for i in range(4)])
+        assert done.sparse is not None
+        np.testing.assert_array_equal(done.sparse.models[0].points, [[i, 3, 3] for i in range(4)])
         assert list(done.value("verification")) == [(0, 1, 2), (1, 0, 2), (2, 0, 1), (3, 0, 1)]
         assert calls.take() == {"features": 4, "graph": 1, "verification": 4, "coarse": 1}
         run(graph, toys.photos(*FOUR, "e.jpg"), store, resources=toys.resources())
@@ -412,8 +412,8 @@ def doubting(toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         graph = build_graph({**nodes, "doubts": {"use": "odd"}, "coarse": {"use": mapper}}, own)
         with Store(tmp_path / "cache") as store:
             done = run(graph, toys.photos(*FOUR), store, resources=toys.resources(), **options)
-            assert done.scenes is not None
-            return done.scenes.warnings, done.warnings, [(f.node, f.photos, f.reason) for f in done.failures]
+            assert done.sparse is not None
+            return done.sparse.warnings, done.warnings, [(f.node, f.photos, f.reason) for f in done.failures]
 
     return reconstruct
 

@@ -250,7 +250,7 @@ def reconstruct(
         preset[node] = {**preset[node], **options}
     with Store(cache) as store:
         done = run(build_graph(preset, registry()), collection, store, Local(), resources(workers), None, seed)
-        assert done.scenes is None or done.nodes
+        assert done.sparse is None or done.nodes
         return done
 
 
@@ -260,4 +260,4 @@ if __name__ == "__main__":
     result = reconstruct(
         Path(sys.argv[1]), photos(*(f"{i:02}.jpg" for i in range(int(sys.argv[2])))), workers=int(sys.argv[3])
     )
-    print(hashlib.sha256(result.scenes.models[0].points.tobytes()).hexdigest())  # type: ignore[union-attr]
+    print(hashlib.sha256(result.sparse.models[0].points.tobytes()).hexdigest())  # type: ignore[union-attr]

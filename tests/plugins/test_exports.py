@@ -163,7 +163,7 @@ def test_splat_names_are_plain_and_distinct() -> None:
 
 
 def test_splat_of_nothing_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no photo was placed"):
+    with pytest.raises(InputError, match="no photo was registered"):
         SplatExport()(SparseModels((), {}), PHOTOS, tmp_path / "out")
 
 

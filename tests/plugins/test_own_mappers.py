@@ -87,10 +87,10 @@ def test_both_stages_place_everything(collection: Make, stage: type[BundleAdjust
     given = inputs(world)
     coarse = GlobalMapper()(**given)
     fine = stage()(**given, resources=CPU, coarse=coarse)
-    for scenes in (coarse, fine):
-        (scene,) = scenes.models
+    for sparse in (coarse, fine):
+        (scene,) = sparse.models
         np.testing.assert_array_equal(scene.photos, np.arange(10))
-        assert scenes.left_out == {}
+        assert sparse.left_out == {}
         assert worst_deg(world, scene) < 0.6
         assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.02)
     assert fine.warnings == coarse.warnings == ()
@@ -114,9 +114,9 @@ def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
     given = inputs(world, keep=lambda a, b: b < 9 and (a < 4) == (b < 4))
     coarse = GlobalMapper()(**given)
     fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
-    for scenes in (coarse, fine):
-        assert [scene.photos.tolist() for scene in scenes.models] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
-        assert scenes.left_out == {9: "it has verified matches with no other photo"}
+    for sparse in (coarse, fine):
+        assert [scene.photos.tolist() for scene in sparse.models] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
+        assert sparse.left_out == {9: "it has verified matches with no other photo"}
     assert len(GlobalMapper(min_photos=5)(**given).models) == 1
 
 
@@ -152,9 +152,9 @@ def test_nothing_in_common_gives_no_scene(collection: Make) -> None:
 
 
 def test_senseless_matches_give_no_scene(collection: Make) -> None:
-    scenes = GlobalMapper()(**inputs(collection(photos=4, wrong=1.0)))
-    assert scenes.models == ()
-    assert all("are inconsistent with the others" in reason for reason in scenes.left_out.values())
+    sparse = GlobalMapper()(**inputs(collection(photos=4, wrong=1.0)))
+    assert sparse.models == ()
+    assert all("are inconsistent with the others" in reason for reason in sparse.left_out.values())
 
 
 def test_two_photos_make_a_scene(collection: Make) -> None:
@@ -172,7 +172,7 @@ def test_larger_photos_allow_larger_errors(collection: Make) -> None:
         BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
         for given in map(inputs, (small, large))
     ]
-    a, b = (scenes.models[0] for scenes in found)
+    a, b = (sparse.models[0] for sparse in found)
     assert len(b.points) == pytest.approx(len(a.points), rel=0.02)
     assert b.cameras[0].params[0] == pytest.approx(3.0 * a.cameras[0].params[0], rel=0.01)
 
@@ -194,9 +194,9 @@ def test_given_poses_are_kept_and_set_the_frame(collection: Make) -> None:
     given = inputs(world)
     given["cameras"] = replace(given["cameras"], cam_from_world=known)
     for stage in (BundleAdjustment(), CeresBundleAdjustment()):
-        scenes: SparseModels = stage(**given, resources=CPU, coarse=GlobalMapper()(**given))
-        (scene,) = scenes.models
-        assert scenes.warnings == ()
+        sparse: SparseModels = stage(**given, resources=CPU, coarse=GlobalMapper()(**given))
+        (scene,) = sparse.models
+        assert sparse.warnings == ()
         np.testing.assert_allclose(scene.cam_from_world[[1, 5, 8]], known[[1, 5, 8]], rtol=0, atol=1e-12)
         centres, truth = (
             -np.einsum("cji,cj->ci", poses[:, :, :3], poses[:, :, 3])
@@ -210,9 +210,9 @@ def test_one_given_pose_sets_no_frame(collection: Make) -> None:
     known = np.where((np.arange(10) == 4)[:, None, None], world.cam_from_world, np.nan)
     given = inputs(world)
     given["cameras"] = replace(given["cameras"], cam_from_world=known)
-    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
-    assert "stays in a frame of its own" in scenes.warnings[0]
-    assert len(scenes.models[0].photos) == 10
+    sparse: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
+    assert "stays in a frame of its own" in sparse.warnings[0]
+    assert len(sparse.models[0].photos) == 10
 
 
 def test_a_wrong_given_pose_is_named(collection: Make) -> None:
@@ -223,10 +223,10 @@ def test_a_wrong_given_pose_is_named(collection: Make) -> None:
     known[4] = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]) @ known[4]
     given = inputs(world)
     given["cameras"] = replace(given["cameras"], cam_from_world=known)
-    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
-    assert scenes.warnings == ("the given pose of 4.jpg is inconsistent with the matches of the photos",)
-    assert scenes.left_out == {4: "its given pose is inconsistent with its matches"}
-    (scene,) = scenes.models
+    sparse: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
+    assert sparse.warnings == ("the given pose of 4.jpg is inconsistent with the matches of the photos",)
+    assert sparse.left_out == {4: "its given pose is inconsistent with its matches"}
+    (scene,) = sparse.models
     assert worst_deg(world, scene) < 0.6
     np.testing.assert_allclose(scene.cam_from_world[[0, 2, 5]], known[[0, 2, 6]], rtol=0, atol=1e-12)
 
@@ -240,10 +240,10 @@ def test_a_camera_that_turned_on_the_spot_gives_no_points(collection: Make) -> N
     together = scene.cam_from_world.copy()
     together[:, :, 3] = 0.0
     spot = replace(coarse, models=(replace(scene, cam_from_world=together),))
-    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=spot)
-    assert scenes.models == scenes.reports == ()
-    assert scenes.warnings[0].startswith("10 photos match each other but give no points")
-    assert set(scenes.left_out) == set(range(10))
+    sparse: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=spot)
+    assert sparse.models == sparse.reports == ()
+    assert sparse.warnings[0].startswith("10 photos match each other but give no points")
+    assert set(sparse.left_out) == set(range(10))
 
 
 def test_given_poses_of_which_none_is_right(collection: Make) -> None:
@@ -252,9 +252,9 @@ def test_given_poses_of_which_none_is_right(collection: Make) -> None:
     given = inputs(world)
     shuffled = world.cam_from_world[np.random.default_rng(1).permutation(10)]
     given["cameras"] = replace(given["cameras"], cam_from_world=shuffled)
-    scenes: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
-    assert any("inconsistent" in note for note in scenes.warnings)
-    for scene in scenes.models:
+    sparse: SparseModels = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
+    assert any("inconsistent" in note for note in sparse.warnings)
+    for scene in sparse.models:
         assert np.isfinite(scene.cam_from_world).all()
         assert np.isfinite(scene.points).all()
 
@@ -299,8 +299,8 @@ def test_positions_in_exif_make_metres(collection: Make) -> None:
     exifs[7] = Exif()
     photos = [replace(photo, exif=exif) for photo, exif in zip(given["photos"].photos, exifs, strict=True)]
     given["photos"] = replace(given["photos"], photos=tuple(photos))
-    scenes: SparseModels = BundleAdjustment(gps_sigma_m=0.1)(**given, resources=CPU, coarse=GlobalMapper()(**given))
-    (scene,) = scenes.models
+    sparse: SparseModels = BundleAdjustment(gps_sigma_m=0.1)(**given, resources=CPU, coarse=GlobalMapper()(**given))
+    (scene,) = sparse.models
     found = -np.einsum("cji,cj->ci", scene.cam_from_world[:, :, :3], scene.cam_from_world[:, :, 3])
     off = (found - found.mean(axis=0)) - (metres - metres.mean(axis=0))
     assert len(found) == 10

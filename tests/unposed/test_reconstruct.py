@@ -276,7 +276,7 @@ def test_a_disk_that_fills_up_spoils_nothing(
         sparse.mkdir()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("unposed.runs.write_components", full)
+    monkeypatch.setattr("unposed.runs.write_models", full)
     assert "cannot be written (No space left on device); run again" in complaint(capsys, *run, 2)
     assert summary(out)["seed"] == 1
     assert pycolmap.Reconstruction(out / "sparse" / "0").num_images() == 2

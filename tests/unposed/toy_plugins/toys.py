@@ -137,9 +137,9 @@ class Names:
 
     separator: str = "\n"
 
-    def __call__(self, scenes: SparseModels, photos: Photos, folder: Path) -> None:
+    def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None:
         folder.mkdir(parents=True)
-        names = [photos[index].name for scene in scenes.models for index in scene.photos]
+        names = [photos[index].name for scene in sparse.models for index in scene.photos]
         (folder / "names.txt").write_text(self.separator.join(names))
 
 
