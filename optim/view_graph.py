@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Array, Index, Mask
+from .option_ranges import Count, Positive
 
 KINDS = ("general", "planar", "rotation")
 """Kinds of two-view geometry, indexed by ViewGraph.kind."""
@@ -24,16 +25,16 @@ KINDS = ("general", "planar", "rotation")
 class KeypointOptions:
     """How exact key points are taken to be, and how they are made of matches without key points."""
 
-    reference_side_px: int = 1600
+    reference_side_px: Count = 1600
     """Longer side, in pixels, of the photos that detectors work on: a detected key point is as exact as one pixel of a
     photo of this size."""
-    min_sigma: float = 0.5
+    min_sigma: Positive = 0.5
     """Least relative standard deviation of a key point: of smaller scales none was measured."""
-    max_sigma: float = 3.0
+    max_sigma: Positive = 3.0
     """Largest relative standard deviation of a key point: of larger scales none was measured."""
-    merge_px: float = 0.1
+    merge_px: Positive = 0.1
     """Positions of dense matches in one photo that round to the same multiple of so many pixels are one key point."""
-    error_over_scatter: float = 3.0
+    error_over_scatter: Positive = 3.0
     """Expected error of a dense key point over the scatter of the matches about their epipolar lines. The scatter is
     what verification has left of the error, and only its component across the lines."""
 

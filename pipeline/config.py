@@ -21,29 +21,11 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 
 import yaml
 
+from unposed.optim.option_ranges import Within as Within
+
 from .errors import ConfigError
 
 T = TypeVar("T")
-
-
-class Within:
-    """An interval for `Annotated`, as it is written on paper: "(0, 1]", "[1, inf)"."""
-
-    def __init__(self, interval: str) -> None:
-        match = re.fullmatch(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])", interval)
-        if not match:
-            raise ValueError(f"not an interval: {interval!r}")
-        opening, low, high, closing = match.groups()
-        self.interval, self.low, self.high = interval, float(low), float(high)
-        self._with_low, self._with_high = opening == "[", closing == "]"
-
-    def __contains__(self, value: float) -> bool:
-        above = value >= self.low if self._with_low else value > self.low
-        below = value <= self.high if self._with_high else value < self.high
-        return above and below
-
-    def __repr__(self) -> str:
-        return f"Within({self.interval!r})"
 
 
 def build(cls: type[T], data: object, path: str) -> T:

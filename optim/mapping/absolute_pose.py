@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
 from ..arrays import Index
 from ..bundle.problem import Bundle
 from ..cameras import params_of
+from ..option_ranges import Count, Share, Within
 from ..view_graph import ViewGraph
 
 
@@ -16,11 +18,11 @@ from ..view_graph import ViewGraph
 class AbsolutePoseOptions:
     """P3P in LO-RANSAC of poselib, with refinement."""
 
-    min_inliers: int = 15
+    min_inliers: Annotated[int, Within("[3, inf)")] = 15
     """A photo with fewer points within the error bound is not registered."""
-    min_inlier_ratio: float = 0.25
+    min_inlier_ratio: Share = 0.25
     """Likewise, a photo with a smaller ratio of inliers to points: matches of doppelgangers agree by the dozen."""
-    max_iterations: int = 2000
+    max_iterations: Count = 2000
     """Samples of RANSAC."""
 
 

@@ -19,6 +19,7 @@ from ..arrays import Array, Index
 from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, camera_points, errors_px
+from ..option_ranges import Angle, Count, Positive
 from ..rotations import rotation_residuals_deg
 from ..view_graph import Keypoints, ViewGraph, largest_component
 from .global_positioning import GlobalPositioningOptions, solve_global_positions
@@ -32,29 +33,29 @@ from .triangulation import keep_observations, rays_of, track_errors_px, without_
 class GlobalMapperOptions:
     """Thresholds of global mapping. Those called errors are in units of the expected key point error."""
 
-    tracks_per_photo: int = 150
+    tracks_per_photo: Count = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
-    max_epipolar_error: float = 2.0
+    max_epipolar_error: Positive = 2.0
     """Inliers of a relative pose, in key point errors."""
-    max_edge_deg: float = 5.0
+    max_edge_deg: Angle = 5.0
     """Edges whose rotation is further from the averaged ones are removed."""
-    max_track_edge_deg: float = 30.0
+    max_track_edge_deg: Angle = 30.0
     """Edges further off show two different places: a wrong focal length alone does not turn a photo that far. Edges in
     between still give tracks: they may be right about a photo whose averaged rotation is wrong."""
-    adjustment_max_errors: tuple[float, float, float] = (40.0, 12.0, 6.0)
+    adjustment_max_errors: tuple[Positive, Positive, Positive] = (40.0, 12.0, 6.0)
     """Observations with larger reprojection errors, in key point errors, are removed after each round of bundle
     adjustment: positions only, then rotations and focal lengths, then distortion as well."""
-    adjustment_loss_scales: tuple[float, float, float] = (4.0, 2.0, 1.0)
+    adjustment_loss_scales: tuple[Positive, Positive, Positive] = (4.0, 2.0, 1.0)
     """Scale of the robust loss in each round, in key point errors."""
-    adjustment_iterations: tuple[int, int, int] = (8, 15, 20)
+    adjustment_iterations: tuple[Count, Count, Count] = (8, 15, 20)
     """Steps of each round, at most."""
-    adjustment_tolerances: tuple[float, float, float] = (1e-2, 1e-3, 1e-3)
+    adjustment_tolerances: tuple[Positive, Positive, Positive] = (1e-2, 1e-3, 1e-3)
     """Relative decrease of the cost in one step at which a round ends."""
-    min_points: int = 6
+    min_points: Count = 6
     """Fewer points do not determine a model: the component is not mapped."""
-    min_photo_points: int = 3
+    min_photo_points: Count = 3
     """A photo that sees fewer points is not registered: its pose is not determined."""
-    cost_max_error: float = 6.0
+    cost_max_error: Positive = 6.0
     """Observations that decide where a track's point is when the cost is measured, in key point errors."""
     relative_pose: RelativePoseOptions = field(default_factory=RelativePoseOptions)
     """Relative pose estimation."""

@@ -14,6 +14,7 @@ Levenberg-Marquardt with the inverse depths eliminated analytically and the poin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -23,6 +24,7 @@ from ..bundle.arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arr
 from ..bundle.block_products import CovisiblePairs, pairs_within
 from ..bundle.packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
 from ..bundle.segment_sums import segment_matrix
+from ..option_ranges import Count, Positive, Within
 
 UPPER = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)
 """Rows and columns of the six numbers that make up a symmetric 3 x 3 matrix."""
@@ -36,16 +38,16 @@ FULL = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 class GlobalPositioningOptions:
     """Robust loss and restarts of global positioning."""
 
-    huber: float = 0.1
+    huber: Positive = 0.1
     """Residual at which the Huber loss becomes linear, without unit: about the sine of the angle between ray and point
     direction, here 6 degrees, since averaged rotations are off by a degree or two."""
-    starts: int = 3
+    starts: Count = 3
     """Random starts, at most. One mostly suffices; the others are for collections that fold over."""
-    good_cost: float = 2e-3
+    good_cost: Annotated[float, Within("[0, inf)")] = 2e-3
     """Mean cost per observation below which no other start is made: correct solutions end well below."""
-    max_iterations: int = 100
+    max_iterations: Count = 100
     """Levenberg-Marquardt steps per start."""
-    tolerance: float = 1e-4
+    tolerance: Positive = 1e-4
     """Relative decrease of the cost in one step at which a descent ends."""
 
 

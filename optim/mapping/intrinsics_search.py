@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import FIXED_SIGMA, Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
 from ..cameras import FX
+from ..option_ranges import Count, Positive, Within
 from ..view_graph import Keypoints, ViewGraph
 from .global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from .tracks import Tracks, establish_tracks, spread_subset
@@ -27,51 +29,51 @@ from .view_graph_calibration import ViewGraphCalibrationOptions, calibrate_focal
 class IntrinsicsSearchOptions:
     """Candidates of the search and thresholds of its decisions. Costs are CoarseModel.cost, from 0 to 1."""
 
-    core_photos: int = 16
+    core_photos: Annotated[int, Within("[2, inf)")] = 16
     """Candidates are evaluated on at most so many well-connected photos; the chosen one serves the whole collection."""
-    core_max_matches: int = 500
+    core_max_matches: Count = 500
     """Matches of a pair beyond this number do not make it better connected."""
-    tracks_per_photo: int = 80
+    tracks_per_photo: Count = 80
     """Tracks of the core that a candidate is evaluated on: costs compare with so few, and there are many candidates."""
-    focal_ratios: tuple[float, ...] = (0.5, 0.75, 1.1, 1.6, 2.4, 3.6)
+    focal_ratios: tuple[Positive, ...] = (0.5, 0.75, 1.1, 1.6, 2.4, 3.6)
     """Candidate focal lengths over the longer side of the photo, from 90 to 16 degrees of view. Bundle adjustment
     converges over the distance between neighbours."""
-    near_ratio: float = 1.4
+    near_ratio: Annotated[float, Within("[1, inf)")] = 1.4
     """Before these, the initial focal lengths are tried, and these divided and multiplied by this ratio."""
-    min_focal_ratio: float = 0.4
+    min_focal_ratio: Positive = 0.4
     """Shortest initial focal length over the longer side of the photo; estimates of single pairs have no bound."""
-    max_focal_ratio: float = 5.0
+    max_focal_ratio: Positive = 5.0
     """Longest initial focal length over the longer side of the photo."""
-    max_repetitions: int = 8
+    max_repetitions: Count = 8
     """How often a candidate is mapped, each time from the focal lengths that the last model found: relative poses
     estimated under better focal lengths are better."""
-    repetition_min_change: float = 0.05
+    repetition_min_change: Annotated[float, Within("[0, inf)")] = 0.05
     """Change of the logarithm of a focal length below which a candidate is not mapped again."""
-    repetition_max_cost_ratio: float = 0.98
+    repetition_max_cost_ratio: Positive = 0.98
     """Nor is it mapped again once the cost did not fall below this ratio of the last one."""
-    clear_cost: float = 0.3
+    clear_cost: Positive = 0.3
     """Below this cost two candidates that arrive at the same focal lengths end the search, above it takes three."""
-    poor_cost: float = 0.45
+    poor_cost: Positive = 0.45
     """Above this cost a warning is given: photos of one scene end well below, with long lenses, blur and all."""
-    better_cost_ratio: float = 0.95
+    better_cost_ratio: Positive = 0.95
     """A candidate with less than this ratio of the least cost so far replaces the best one."""
-    same_cost_ratio: float = 1.1
+    same_cost_ratio: Positive = 1.1
     """Two candidates arrive at the same solution if their costs are within this ratio,"""
-    same_log_focal: float = 0.03
+    same_log_focal: Annotated[float, Within("[0, inf)")] = 0.03
     """and the logarithm of the ratio of their focal lengths is below this."""
-    equal_cost_ratio: float = 1.01
+    equal_cost_ratio: Positive = 1.01
     """Costs within this ratio do not decide between candidates."""
-    undecided_focal_ratio: float = 1.2
+    undecided_focal_ratio: Positive = 1.2
     """If candidates of equal cost differ by more in focal length, the one nearest to the priors is chosen, with a
     warning."""
-    freed_cost_ratio: float = 0.9
+    freed_cost_ratio: Positive = 0.9
     """What a few steps of bundle adjustment must reduce the cost to, with a camera per photo or free principal points,
     for such a candidate to be mapped. Over 0.97 where photos share a camera, about 0.5 where they do not; over 0.93 for
     photos as the camera made them, about 0.5 for crops."""
-    accepted_cost_ratio: float = 0.85
+    accepted_cost_ratio: Positive = 0.85
     """Cost ratio below which a mapped candidate with more freedom is chosen: a camera per photo, free principal points,
     or focal lengths other than those in EXIF."""
-    crop_rounds: int = 2
+    crop_rounds: Annotated[int, Within("[0, inf)")] = 2
     """Mappings from better and better principal points."""
     calibration: ViewGraphCalibrationOptions = field(default_factory=ViewGraphCalibrationOptions)
     """View-graph calibration, which gives the initial focal lengths."""

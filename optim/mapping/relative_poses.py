@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from ..arrays import Array, Index
 from ..cameras import params_of
+from ..option_ranges import Count, Within
 from ..view_graph import ViewGraph
 
 
@@ -15,14 +17,14 @@ from ..view_graph import ViewGraph
 class RelativePoseOptions:
     """LO-RANSAC of poselib on matches that verification has filtered already."""
 
-    min_inliers: int = 15
+    min_inliers: Annotated[int, Within("[5, inf)")] = 15
     """Edges with fewer matches, or fewer inliers among those that take part, get no pose."""
-    max_matches: int = 150
+    max_matches: Annotated[int, Within("[5, inf)")] = 150
     """Matches per edge that take part, evenly picked: more do not improve an initial pose, and bundle adjustment uses
     all of them."""
-    min_iterations: int = 10
+    min_iterations: Count = 10
     """Samples of RANSAC, at least."""
-    max_iterations: int = 300
+    max_iterations: Count = 300
     """Samples of RANSAC, at most: few are enough, since most matches are right."""
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Index
+from ..option_ranges import Count, Positive
 from ..view_graph import ViewGraph
 
 
@@ -19,13 +20,13 @@ from ..view_graph import ViewGraph
 class ViewGraphCalibrationOptions:
     """Weights of the least-squares problem over all edges."""
 
-    max_matches: int = 200
+    max_matches: Count = 200
     """Matches from which on an edge has full weight; below, the weight grows with their number."""
-    residual_sigma: float = 0.05
+    residual_sigma: Positive = 0.05
     """Standard deviation of 1 - s2 / s1, the relative difference of the singular values: scale of the Cauchy loss."""
-    log_focal_weight: float = 0.02
+    log_focal_weight: Positive = 0.02
     """Weight of the logarithm of the ratio to the initial focal length: holds cameras without constraints."""
-    agreement: float = 0.2
+    agreement: Positive = 0.2
     """Focal lengths whose logarithms differ by less agree."""
 
 

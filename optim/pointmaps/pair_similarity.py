@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array
+from ..option_ranges import Count, Positive
 from ..rotations import nearest_rotation
 
 _PAIRS_AT_ONCE = 512  # bounds memory
@@ -21,15 +22,15 @@ _IRLS_ITERATIONS = 3
 class PairSimilarityOptions:
     """Options of `estimate_pair_similarities`. Errors are relative to the distance of a point from its camera."""
 
-    samples: int = 24
+    samples: Count = 24
     """Similarities through three random matches that each pair tries: enough for half of the matches wrong."""
-    max_error: float = 0.1
+    max_error: Positive = 0.1
     """Error from which on a match counts as an outlier when samples are compared. Predicted depths are good to a few
     percent."""
-    loss_scale: float = 5.0
+    loss_scale: Positive = 5.0
     """Scale of the final Geman-McClure loss over the error of the best third of the matches: depths may be rough, and
     half of the matches wrong. At least half of `max_error`."""
-    min_error: float = 0.005
+    min_error: Positive = 0.005
     """No pair counts as more accurate than this."""
 
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..arrays import Array, Index
+from ..option_ranges import Count, Positive
 from .pair_similarity import PairSimilarities, PairSimilarityOptions
 from .second_moments import UNKNOWNS, MatchedPoints, MomentSystem, gauss_newton, pair_moments, similarity_matrices
 from .similarity_averaging import PhotoSimilarities
@@ -36,15 +37,15 @@ _PAIRS_AT_ONCE = 128  # bounds memory
 class AlignmentOptions:
     """Options of `align_point_maps`."""
 
-    reweightings: int = 6
+    reweightings: Count = 6
     """How often covariances and robust weights are recomputed."""
-    first_loss_scale: float = 4.0
+    first_loss_scale: Positive = 4.0
     """Scale of the robust loss in standard deviations of a residual at first: wide, as the initial poses are rough."""
-    last_loss_scale: float = 2.0
+    last_loss_scale: Positive = 2.0
     """The same at last; in between the scale falls by a third with every recomputation."""
-    min_depth_noise: float = 2e-3
+    min_depth_noise: Positive = 2e-3
     """Smallest relative standard deviation of depths, so that directions keep their weight in noise-free data."""
-    independent_depths: float = 12.0
+    independent_depths: Positive = 12.0
     """Independent depth errors per pair. Errors of predicted depth are smooth: all matches of a pair together must not
     weigh more than so many independent ones."""
 

@@ -7,6 +7,7 @@ alignment, each in a module of its own. A last comparison decides whether photos
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -15,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from ..arrays import Array, Index, Mask
 from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX, unproject
+from ..option_ranges import Positive, Share, Within
 from .canonical_depths import canonical_depths
 from .pair_depths import PairDepths
 from .pair_similarity import PairSimilarityOptions, estimate_pair_similarities
@@ -38,12 +40,12 @@ class PointMapOptions:
     similarity: PairSimilarityOptions = field(default_factory=PairSimilarityOptions)
     averaging: SimilarityAveragingOptions = field(default_factory=SimilarityAveragingOptions)
     alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
-    refine_pairs_above: float = 0.08
+    refine_pairs_above: Annotated[float, Within("[0, inf)")] = 0.08
     """Median relative error of the pair similarities above which each is refined with weights along and across its
     rays before averaging: directions are then far better than depths."""
-    max_split_misfit_ratio: float = 0.985
+    max_split_misfit_ratio: Positive = 0.985
     """Photos of an assumed camera get one camera each if that lowers the misfit to less than this share."""
-    min_relative_consistency: float = 0.5
+    min_relative_consistency: Share = 0.5
     """Consistency of a pair, relative to the median pair, below which the pair is reported as inconsistent."""
 
 

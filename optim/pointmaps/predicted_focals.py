@@ -14,6 +14,7 @@ import numpy as np
 from ..arrays import AnyArray, Array
 from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX
+from ..option_ranges import Positive
 from .pair_depths import PairDepths
 
 _WEISZFELD_ITERATIONS = 10
@@ -24,9 +25,9 @@ _IRLS_ITERATIONS = 50
 class PredictedFocalOptions:
     """Bounds on the relative standard deviation of focal lengths that predictions imply."""
 
-    min_sigma: float = 0.01
+    min_sigma: Positive = 0.01
     """Predictions share their bias, so that even perfect agreement is no proof of more than a percent."""
-    max_sigma: float = 0.3
+    max_sigma: Positive = 0.3
     """For the default field of view, and for predictions that disagree altogether."""
 
 

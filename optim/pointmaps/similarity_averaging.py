@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.sparse.linalg import splu
 
 from ..arrays import Array, Index
+from ..option_ranges import Positive
 from ..rotations import exp_so3, rotation_angle_deg
 from .pair_similarity import PairSimilarities
 
@@ -24,10 +25,10 @@ _MAX_TRIANGLES = 2_000_000  # bounds memory; beyond, every pair keeps the same n
 class SimilarityAveragingOptions:
     """Options of `average_similarities`."""
 
-    half_weight_angle_deg: float = 5.0
+    half_weight_angle_deg: Positive = 5.0
     """Rotation error of a triangle of pairs that halves its score. Rotations from predicted depths are good to a
     degree or two."""
-    half_weight_log_scale: float = 0.2
+    half_weight_log_scale: Positive = 0.2
     """Error of a triangle's log scale that halves its score."""
 
 

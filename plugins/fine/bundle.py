@@ -18,6 +18,7 @@ from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors, align_to_p
 from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, refine
+from unposed.optim.option_ranges import Count, Positive
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
     CameraPriors,
@@ -86,9 +87,9 @@ class BundleAdjustment:
     ones among them cost."""
     min_observations: Annotated[int, Within("[3, inf)")] = RefineOptions.min_observations
     """Photos with fewer are not registered."""
-    max_iterations: tuple[int, int] = RefineOptions.max_iterations
+    max_iterations: tuple[Count, Count] = RefineOptions.max_iterations
     """Steps of bundle adjustment, at most: of the subset of the tracks, and of all tracks."""
-    tolerance: tuple[float, float] = RefineOptions.tolerance
+    tolerance: tuple[Positive, Positive] = RefineOptions.tolerance
     """Relative decrease of the cost in one step at which these end."""
     max_covariance_photos: Annotated[int, Within("[0, inf)")] = RefineOptions.max_covariance_photos
     """Photos up to which covariances are computed: their cost grows with the cube of the number."""

@@ -7,6 +7,7 @@ lengths bend the poses.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
@@ -15,27 +16,29 @@ from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.pose_priors import DepthPriors
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, camera_points
 from unposed.optim.cameras import CAMERA_MODELS, FX, FY
+from unposed.optim.option_ranges import Count, Positive
 from unposed.optim.pointmaps.pair_depths import plausible_depths
 from unposed.optim.pointmaps.predicted_focals import PredictedFocalOptions
 from unposed.optim.view_graph import ViewGraph
+from unposed.pipeline.config import Within
 
 
 @dataclass(frozen=True)
 class PredictionOptions:
     """Weights of the predicted depths and focal lengths, and which models use them."""
 
-    max_long_tracks: int = 40
+    max_long_tracks: Annotated[int, Within("[0, inf)")] = 40
     """Points per photo that three photos see, median over the photos, from which on a model uses no predictions: these
     points constrain it better than any prediction, which would bend it."""
-    independent_points: int = 3
+    independent_points: Count = 3
     """All depths of a photo weigh as much together as so many independent ones: errors of a depth map are smooth."""
-    min_depth_sigma: float = 0.01
+    min_depth_sigma: Positive = 0.01
     """Least relative standard deviation of a depth, which is estimated from the scatter."""
-    max_depth_sigma: float = 0.3
+    max_depth_sigma: Positive = 0.3
     """Largest relative standard deviation of a depth."""
-    min_focal_sigma: float = 0.02
+    min_focal_sigma: Positive = 0.02
     """Least relative standard deviation of a predicted focal length: predictions for one photo are correlated."""
-    min_scale_points: int = 5
+    min_scale_points: Count = 5
     """Points that a prediction and the model need in common to determine the scale of the prediction."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, params_of
 from unposed.optim.mapping.dense_keypoints import leave_out
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.mapping.triangulation import triangulate
+from unposed.optim.option_ranges import Count, Positive
 from unposed.optim.view_graph import Keypoints, ViewGraph
 from unposed.pipeline.artifacts import (
     Camera,
@@ -23,6 +25,7 @@ from unposed.pipeline.artifacts import (
     InitialModel,
     SparseModel,
 )
+from unposed.pipeline.config import Within
 from unposed.pipeline.stage import StageError
 
 PRIOR_NOISE = 0.75
@@ -34,11 +37,11 @@ the expected error is a bound for thresholds, and most key points are more exact
 class TriangulatedSubsetOptions:
     """Triangulation of a subset of the tracks under poses that are not exact."""
 
-    tracks_per_photo: int = 150
+    tracks_per_photo: Count = 150
     """Long tracks first."""
-    max_error: float = 6.0
+    max_error: Positive = 6.0
     """Observations with larger reprojection errors are removed, in expected key point errors: poses are not exact."""
-    min_angle_deg: float = 0.5
+    min_angle_deg: Annotated[float, Within("[0, 90]")] = 0.5
     """Points seen under smaller triangulation angles are removed."""
 
 
