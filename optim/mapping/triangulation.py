@@ -34,7 +34,8 @@ def triangulate(
     """Triangulate tracks, and keep the observations that agree with their point.
 
     Linear triangulation three times: from all observations in registered photos, from those within twice the error
-    bound, and from those within it.
+    bound, and from those within it. The last one moves points as well, those of small triangulation angles even behind
+    their cameras, so that what does not agree with it is removed in the end.
     """
     posed = np.isfinite(cam_from_world[:, 0, 0])
     tracks = tracks.select(posed[tracks.photo])
@@ -48,7 +49,7 @@ def triangulate(
         near = np.asarray(errors_px(bundle) < bound_px)
         tracks, rays = _select(tracks, near & wide[bundle.point], rays)
         bundle = _linear(keypoints, tracks, rays, models, intrinsics, camera_of_photo, cam_from_world)
-    return bundle
+    return keep_observations(bundle, errors_px(bundle) < max_error_px)
 
 
 def track_errors_px(keypoints: Keypoints, tracks: Tracks, cameras: Bundle, *, bound_px: float) -> Array:

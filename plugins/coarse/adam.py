@@ -22,7 +22,7 @@ class CoarseAdam:
     """First-order alignment of the depths that a matcher predicts: the baseline of coarse.align."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     iterations: Annotated[int, Within("[1, inf)")] = COARSE_PHASE.iterations
     rate: Annotated[float, Within("(0, 1]")] = COARSE_PHASE.rate

@@ -26,7 +26,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""

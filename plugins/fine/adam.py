@@ -43,7 +43,7 @@ class FineAdam(TriangulatedSubsetOptions):
     """First-order refinement of depths at anchors, without tracks: the baseline of fine.bundle."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     iterations: Annotated[int, Within("[1, inf)")] = FINE_PHASE.iterations
     rate: Annotated[float, Within("(0, 1]")] = FINE_PHASE.rate

@@ -28,7 +28,7 @@ class Triangulation(TriangulatedSubsetOptions):
     """Triangulates tracks under the initial poses: to evaluate a coarse stage alone, or for poses that are exact."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 1000
     """Long tracks first."""

@@ -103,6 +103,15 @@ def test_points_under_small_angles_are_not_kept(collection: Make) -> None:
     assert angles_deg(bundle).min() >= limit
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_kept_agrees_with_its_point(collection: Make, seed: int) -> None:
+    """Almost no parallax and coarse matches: the last solve moves points out of the bound, at worst behind cameras."""
+    world = collection(photos=6, sweep_deg=0.5, noise_px=3.0, wrong=0.2, seed=seed)
+    bundle = solve(world, tracks_of(world), min_angle_deg=0.0)
+    assert len(bundle.points) > 100
+    assert errors_px(bundle).max() < 4.0
+
+
 def test_angles_of_two_rays(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=20.0)
     bundle = solve(world, tracks_of(world))
