@@ -231,7 +231,7 @@ def _matches(
         rows_b[wrong] = np.roll(rows_b[wrong], 1)
         first.append(np.asarray(one.data[at_a[picked]] - 1))
         second.append(rows_b)
-    count: Index = np.array([len(each) for each in first], np.int64)
+    match_count: Index = np.array([len(each) for each in first], np.int64)
     nothing = np.zeros(0, np.int64)
     return (
         pairs,
