@@ -233,12 +233,8 @@ def _matches(
         second.append(rows_b)
     match_count: Index = np.array([len(each) for each in first], np.int64)
     nothing = np.zeros(0, np.int64)
-    return (
-        pairs,
-        count,
-        np.concatenate([nothing, *first], dtype=np.int64),
-        np.concatenate([nothing, *second], dtype=np.int64),
-    )
+    row_a, row_b = (np.concatenate([nothing, *rows]).astype(np.int64) for rows in (first, second))
+    return pairs, match_count, row_a, row_b
 
 
 def _fundamental(poses: Array, pairs: Index) -> Array:
