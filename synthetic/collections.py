@@ -67,6 +67,10 @@ class EmulationOptions:
     """Standard deviation of a key point."""
     outlier_ratio: float = 0.02
     """Matches that join key points of different scene points."""
+    detection_ratio: float = 0.7
+    """Share of the points in sight that a detector finds in one photo."""
+    max_view_deg: float = 30.0
+    """A point is found again within this angle of the direction from which it looks best."""
 
 
 def emulate_collection(
@@ -102,7 +106,7 @@ def _aerial(photos: int, rng: np.random.Generator) -> tuple[Array, Array, Array]
     eye = np.stack([x, strip * step_y, np.full(photos, 12.0)], axis=1) + 0.3 * rng.standard_normal((photos, 3))
     poses = _poses(eye, eye - (0.0, 0.0, 12.0) + 0.4 * rng.standard_normal((photos, 3)) * (1, 1, 0), (0.0, 1.0, 0.0))
     low, high = eye[:, :2].min(axis=0) - 8.0, eye[:, :2].max(axis=0) + 8.0
-    ground = rng.uniform(low, high, (int(6.0 * np.prod(high - low)), 2))
+    ground = rng.uniform(low, high, (int(40.0 * np.prod(high - low)), 2))
     height = 1.2 * np.sin(0.31 * ground[:, 0]) * np.cos(0.23 * ground[:, 1]) + 0.5 * rng.random(len(ground))
     return poses, np.column_stack([ground, height]), np.tile([0.0, 0.0, 1.0], (len(ground), 1))
 
@@ -118,7 +122,7 @@ def _streets(photos: int, rng: np.random.Generator) -> tuple[Array, Array, Array
     outward = np.column_stack([ahead[:, 1], -ahead[:, 0]])
     eye = np.column_stack([centre + 0.15 * rng.standard_normal((photos, 2)), 1.6 + 0.1 * rng.standard_normal(photos)])
     aim = eye + np.column_stack([ahead + 0.9 * outward, 0.05 * rng.standard_normal(photos)])
-    houses = int(along[-1] * 60)
+    houses = int(along[-1] * 1200)
     s, height = rng.uniform(0.0, 4 * side, houses), rng.uniform(0.0, 7.0, houses)
     front = _around(s, side, 6.0 + 1.0 * np.sin(0.9 * s) + 0.6 * np.sign(np.sin(0.33 * s)))
     inner = _around(s, side, 0.0) - front
@@ -142,7 +146,7 @@ def _hemisphere(photos: int, rng: np.random.Generator) -> tuple[Array, Array, Ar
     direction = np.column_stack([flat * np.cos(turn), flat * np.sin(turn), height])
     eye = direction * (6.0 + 0.3 * rng.standard_normal((photos, 1)))
     poses = _poses(eye, 0.2 * rng.standard_normal((photos, 3)), (0.0, 0.0, 1.0))
-    normals = rng.standard_normal((max(4000, 40 * photos), 3))
+    normals = rng.standard_normal((max(40_000, 40 * photos), 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     bumps = 1.6 + 0.3 * np.sin(5.0 * normals[:, 0]) * np.sin(4.0 * normals[:, 1] + 1.0) * np.cos(3.0 * normals[:, 2])
     return poses, normals * bumps[:, None], normals
@@ -176,11 +180,17 @@ def _projections(
     """
     rotation, eye = poses[:, :, :3], -np.einsum("nji,nj->ni", poses[:, :, :3], poses[:, :, 3])
     rank, tree = rng.permutation(len(points)), cKDTree(points)
+    best = normals + 0.8 * rng.standard_normal(normals.shape)
+    best /= np.linalg.norm(best, axis=1, keepdims=True)
+    nearest_cosine = np.cos(np.radians(options.max_view_deg))
     photo, point, position = [], [], []
     for i in range(len(poses)):
         near = np.array(tree.query_ball_point(eye[i] + 0.5 * FARTHEST * rotation[i, 2], 0.5 * FARTHEST), np.int64)
         towards = eye[i] - points[near]
-        near = near[np.einsum("pi,pi->p", towards, normals[near]) > 0.3 * np.linalg.norm(towards, axis=1)]
+        distance = np.linalg.norm(towards, axis=1)
+        facing = np.einsum("pi,pi->p", towards, normals[near]) > 0.2 * distance
+        alike = np.einsum("pi,pi->p", towards, best[near]) > nearest_cosine * distance
+        near = near[facing & alike & (rng.random(len(near)) < options.detection_ratio)]
         local = points[near] @ rotation[i].T + poses[i, :, 3]
         with np.errstate(divide="ignore", invalid="ignore"):
             xy = FOCAL_PX * local[:, :2] / local[:, 2:] + (WIDTH_PX / 2, HEIGHT_PX / 2)
