@@ -23,6 +23,7 @@ from ..option_ranges import Angle, Count, Positive
 from ..rotations import rotation_residuals_deg
 from ..view_graph import Keypoints, ViewGraph, largest_component
 from .global_positioning import GlobalPositioningOptions, solve_global_positions
+from .initial_positions import InitialPositionOptions, estimate_initial_positions
 from .relative_poses import RelativePoseOptions, RelativePoses, estimate_relative_poses
 from .rotation_averaging import average_rotations
 from .tracks import Tracks, establish_tracks, spread_subset
@@ -59,6 +60,8 @@ class GlobalMapperOptions:
     """Observations that decide where a track's point is when the cost is measured, in key point errors."""
     relative_pose: RelativePoseOptions = field(default_factory=RelativePoseOptions)
     """Relative pose estimation."""
+    initial_positions: InitialPositionOptions = field(default_factory=InitialPositionOptions)
+    """Linear solution from which global positioning starts."""
     global_positioning: GlobalPositioningOptions = field(default_factory=GlobalPositioningOptions)
     """Global positioning."""
 
@@ -126,7 +129,8 @@ def map_component(
     if tracks.count < options.min_points:
         return None
 
-    bundle = _global_positions(graph.keypoints, tracks, intrinsics, rotations, options.global_positioning, seed)
+    pairs = graph.pairs[relative.edge[consistent]]
+    bundle = _global_positions(graph.keypoints, tracks, intrinsics, rotations, pairs, options, seed)
     if bundle is None:
         return None
     bundle = _iterative_bundle_adjustment(bundle, keypoint_error_px, intrinsics, options)
@@ -170,10 +174,11 @@ def _global_positions(
     tracks: Tracks,
     intrinsics: Intrinsics,
     rotations: Array,
-    options: GlobalPositioningOptions,
+    pairs: Index,
+    options: GlobalMapperOptions,
     seed: int,
 ) -> Bundle | None:
-    """Solve for positions of photos and points, rotations given."""
+    """Solve for positions of photos and points, rotations given; `pairs` (e, 2) are those that agree with them."""
     rays = rays_of(
         keypoints, tracks.row, tracks.photo, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
     )
@@ -186,7 +191,12 @@ def _global_positions(
     used, photo = np.unique(tracks.photo, return_inverse=True)
     if len(used) < 2:
         return None
-    found = solve_global_positions(world_rays, photo, tracks.track, len(used), tracks.count, options=options, seed=seed)
+    sizes = len(used), tracks.count
+    pairs = np.searchsorted(used, pairs[np.isin(pairs, used).all(axis=1)])
+    start = estimate_initial_positions(world_rays, photo, tracks.track, *sizes, pairs, options.initial_positions)
+    found = solve_global_positions(
+        world_rays, photo, tracks.track, *sizes, start=start, options=options.global_positioning, seed=seed
+    )
     poses = np.full((len(keypoints), 3, 4), np.nan)
     poses[used, :, :3] = rotations[used]
     poses[used, :, 3] = -np.einsum("cij,cj->ci", rotations[used], found.centres)

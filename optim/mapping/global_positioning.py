@@ -5,10 +5,13 @@ Every observation is a ray of known direction `v` (unit, world frame) from a cam
     sum rho(|v - d (X - C)|)    over centres, points and one inverse depth d > 0 per observation.
 
 The residual is at most 1 for points behind the camera, and a distant point costs no more than a near one: so the
-problem can be solved from random starts, from which a reprojection error would not converge.
+problem can be solved from rough starts, even random ones, from which a reprojection error would not converge. It is
+solved from the linear solution of `initial_positions`, where there is one, since random starts of long walks unfold
+slowly or not at all.
 
 Levenberg-Marquardt with the inverse depths eliminated analytically and the points by a Schur complement, which leaves
-3 unknowns per camera. No step depends on thread timing: the same input gives the same bits.
+3 unknowns per camera. After each step the inverse depths are set to their optimum (variable projection), without which
+most steps are rejected. No step depends on thread timing: the same input gives the same bits.
 """
 
 from __future__ import annotations
@@ -26,6 +29,12 @@ from ..bundle.packed_cholesky import inverse_cholesky, multiply_lower, multiply_
 from ..bundle.segment_sums import segment_matrix
 from ..option_ranges import Count, Positive, Within
 
+MIN_INVERSE_DEPTH = 1e-6
+"""Keeps inverse depths positive, where the median is about 1."""
+
+MIN_KNOWN = 0.5
+"""Least share of the cameras with an initial position for a start to be worth a descent."""
+
 UPPER = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)
 """Rows and columns of the six numbers that make up a symmetric 3 x 3 matrix."""
 
@@ -42,7 +51,7 @@ class GlobalPositioningOptions:
     """Residual at which the Huber loss becomes linear, without unit: about the sine of the angle between ray and point
     direction, here 6 degrees, since averaged rotations are off by a degree or two."""
     starts: Count = 3
-    """Random starts, at most. One mostly suffices; the others are for collections that fold over."""
+    """Random starts, at most, where the linear solution does not lead to a good one."""
     good_cost: Annotated[float, Within("[0, inf)")] = 2e-3
     """Mean cost per observation below which no other start is made: correct solutions end well below."""
     max_iterations: Count = 100
@@ -70,30 +79,33 @@ def solve_global_positions(
     cameras: int,
     points: int,
     *,
+    start: tuple[Array, Array] | None = None,
     options: GlobalPositioningOptions | None = None,
     seed: int = 0,
 ) -> GlobalPositions:
-    """Solve for positions from random starts: the first solution of good cost, or else the best.
+    """Solve for positions, from `start` and then from random ones: the first solution of good cost, or else the best.
 
-    `rays` (m, 3) of the observations, whose cameras and points are `camera` and `point` (m,).
+    `rays` (m, 3) of the observations, whose cameras and points are `camera` and `point` (m,). `start` are centres and
+    points (NaN where unknown), as of estimate_initial_positions.
     """
     options = options or GlobalPositioningOptions()
     rng = np.random.default_rng(seed)
+    problem = _problem(rays, camera, point, cameras, points, options.huber)
     best: GlobalPositions | None = None
-    for _ in range(options.starts):
-        found = _descend(
-            rays,
-            camera,
-            point,
-            rng.uniform(-1.0, 1.0, (cameras, 3)),
-            rng.uniform(-1.0, 1.0, (points, 3)),
-            options,
-        )
+    for number in range(options.starts + 1):
+        if number == 0:
+            state = None if start is None else _start_state(problem, *start, rng)
+            if state is None:
+                continue
+        else:
+            centres, there = rng.uniform(-1.0, 1.0, (cameras, 3)), rng.uniform(-1.0, 1.0, (points, 3))
+            state = _State(np.ascontiguousarray(centres.T), np.ascontiguousarray(there.T), np.ones(len(rays)))
+        found = _descend(problem, state, options)
         if best is None or found.cost < best.cost:
             best = found
         if best.cost < options.good_cost:
             break
-    assert best is not None
+    assert best is not None  # a start is made at least once
     return best
 
 
@@ -126,22 +138,38 @@ class _State:
     """(m,)."""
 
 
-def _descend(
-    rays: Array, camera: Index, point: Index, centres: Array, points: Array, options: GlobalPositioningOptions
-) -> GlobalPositions:
+def _problem(rays: Array, camera: Index, point: Index, cameras: int, points: int, huber: float) -> _Problem:
     pairs = pairs_within(point, camera)
     other = pairs.row != pairs.column  # not so where a camera sees a point twice
-    problem = _Problem(
+    return _Problem(
         np.ascontiguousarray(rays.T),
         camera,
         point,
-        options.huber,
-        segment_matrix(camera, len(centres)),
-        segment_matrix(point, len(points)),
+        huber,
+        segment_matrix(camera, cameras),
+        segment_matrix(point, points),
         pairs,
-        plan_solve(pairs.row[other], pairs.column[other], len(centres), 3, 0),
+        plan_solve(pairs.row[other], pairs.column[other], cameras, 3, 0),
     )
-    state = _State(np.ascontiguousarray(centres.T), np.ascontiguousarray(points.T), np.ones(len(rays)))
+
+
+def _start_state(problem: _Problem, centres: Array, points: Array, rng: np.random.Generator) -> _State | None:
+    """Centres and points scaled to a usual depth of 1; unknown ones begin anywhere. None where few are known."""
+    known = np.isfinite(centres[:, 0])
+    depth = np.linalg.norm(points[problem.point] - centres[problem.camera], axis=1)
+    if known.sum() < MIN_KNOWN * len(known) or not np.isfinite(depth).any():
+        return None
+    scale, middle = 1.0 / max(float(np.nanmedian(depth)), 1e-12), np.median(centres[known], axis=0)
+    spread = np.abs(scale * (centres[known] - middle)).max()
+    centres, points = (
+        np.where(np.isfinite(each), scale * (each - middle), rng.uniform(-spread, spread, each.shape))
+        for each in (centres, points)
+    )
+    state = _State(np.ascontiguousarray(centres.T), np.ascontiguousarray(points.T), np.ones(len(problem.camera)))
+    return _projected(problem, state)
+
+
+def _descend(problem: _Problem, state: _State, options: GlobalPositioningOptions) -> GlobalPositions:
     damping = 1e-3
     residual, weight, cost = _evaluate(problem, state)
     for _ in range(options.max_iterations):
@@ -210,7 +238,20 @@ def _stepped(problem: _Problem, state: _State, residual: Array, weight: Array, d
     d_points = multiply_lower_transposed(root, back)
     moved = d_points.take(point, axis=1) - carried
     d_depth = -(g_depth + pull * _dot(offset, moved)) / h_depth
-    return _State(state.centres + d_centres, state.points + d_points, np.maximum(state.inverse_depth + d_depth, 1e-6))
+    depth = np.maximum(state.inverse_depth + d_depth, MIN_INVERSE_DEPTH)
+    return _projected(problem, _State(state.centres + d_centres, state.points + d_points, depth))
+
+
+def _projected(problem: _Problem, state: _State) -> _State:
+    """The state with the best inverse depth of every point in front of its camera.
+
+    Those behind keep theirs: the best one would be 0, and such a point would feel no pull to the front.
+    """
+    offset = _offsets(problem, state)
+    along = _dot(problem.rays, offset)
+    best = along / np.maximum(_dot(offset, offset), 1e-24)
+    depth = np.where(along > 0.0, np.maximum(best, MIN_INVERSE_DEPTH), state.inverse_depth)
+    return _State(state.centres, state.points, depth)
 
 
 def _offsets(problem: _Problem, state: _State) -> Array:

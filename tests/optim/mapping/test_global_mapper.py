@@ -9,6 +9,7 @@ import pytest
 
 from unposed.optim.mapping.global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from unposed.optim.mapping.global_positioning import GlobalPositioningOptions
+from unposed.optim.mapping.initial_positions import InitialPositionOptions
 from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.rotations import rotation_angle_deg
@@ -183,7 +184,8 @@ def test_components_by_photos_then_by_weight() -> None:
         {"cost_max_error": 1.0},
         {"max_edge_deg": 1.0},
         {"relative_pose": RelativePoseOptions(max_matches=20)},
-        {"global_positioning": GlobalPositioningOptions(huber=0.01)},
+        {"global_positioning": GlobalPositioningOptions(huber=5e-4)},
+        {"initial_positions": InitialPositionOptions(min_depths=10_000)},
     ],
 )
 def test_every_option_changes_the_model(collection: Make, change: dict[str, Any]) -> None:

@@ -1,0 +1,266 @@
+"""Initial positions of cameras and points from the scales of pairs, rotations given.
+
+Random starts of global positioning settle every photo by its neighbours: a walk of hundreds of photos takes hundreds of
+steps to unfold, or stays folded. So it starts from linear solutions (Cui and Tan 2015): each pair gives a baseline
+direction and, up to one scale, depths of the points that both photos see. Depths of one key point by several pairs tell
+the ratios of their scales, ratios along all paths of the view graph tell the scales, and scaled baselines tell the
+positions. All of these are sparse linear systems over the whole graph, so that loops close and errors do not add up
+along chains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import splu
+
+from ..arrays import Array, Index, Mask
+from ..option_ranges import Count, Positive, Within
+
+EDGE_CHUNK = 4096
+"""Edges whose shared points are looked up together; bounds the memory."""
+
+
+@dataclass(frozen=True)
+class InitialPositionOptions:
+    """Which depths take part in initial positions, and how much of them is believed."""
+
+    min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.0
+    """Points seen under smaller angles have no depth."""
+    min_depths: Count = 5
+    """Pairs with fewer depths take no part."""
+    baseline_scale: Positive = 0.01
+    """Residual of the coplanarity of two rays and the baseline, in radians, at which a match counts half: averaged
+    rotations are off by up to a degree."""
+    depth_scale: Positive = 0.1
+    """Difference of the logarithms of two depths of one key point at which it counts half."""
+    position_scale: Positive = 0.2
+    """Residual of a baseline over its length at which it counts half."""
+    sweeps: Count = 12
+    """Reweighted least-squares solutions in each step."""
+
+
+@dataclass(frozen=True, eq=False)
+class _PairDepths:
+    """Triangulated depths of the points that two cameras share, for a baseline of unit length."""
+
+    pairs: Index
+    """(e, 2) cameras a < b."""
+    direction: Array
+    """(e, 3) unit vector from a to b, world."""
+    half: Index
+    """(k,) half-edge of each depth: 2 e for those in camera a, 2 e + 1 for those in b."""
+    observation: Index
+    """(k,)."""
+    log_depth: Array
+    """(k,)."""
+
+
+def estimate_initial_positions(
+    rays: Array,
+    camera: Index,
+    point: Index,
+    cameras: int,
+    points: int,
+    pairs: Index,
+    options: InitialPositionOptions | None = None,
+) -> tuple[Array, Array]:
+    """Positions of the cameras (c, 3) and points (p, 3), NaN where the pairs (e, 2) do not determine them.
+
+    `rays` (m, 3) are unit vectors in the world frame, of observations sorted by point; frame and scale are free.
+    """
+    options = options or InitialPositionOptions()
+    nothing = np.full((cameras, 3), np.nan), np.full((points, 3), np.nan)
+    depths = _pair_depths(rays, camera, point, (cameras, points), pairs, options)
+    if not len(depths.half):
+        return nothing
+    log_scale = _log_scales(depths, len(rays), options)
+    known = np.isfinite(log_scale)
+    if not known.any():
+        return nothing
+    centres = _centres(depths.pairs[known], depths.direction[known], log_scale[known], cameras, options)
+    return centres, _points(rays, centres[camera], point, points)
+
+
+def _pair_depths(
+    rays: Array, camera: Index, point: Index, shape: tuple[int, int], pairs: Index, options: InitialPositionOptions
+) -> _PairDepths:
+    edge, first, second = _shared_observations(camera, point, shape, pairs)
+    normal = np.cross(rays[first], rays[second])
+    direction = _baseline_directions(normal, edge, len(pairs), options)
+    squared = np.einsum("ki,ki->k", normal, normal)
+    along = direction[edge]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = np.stack(
+            [np.einsum("ki,ki->k", np.cross(along, rays[other]), normal) / squared for other in (second, first)]
+        )
+    # The baseline is known up to its sign: that for which more points are in front of the cameras.
+    ahead = np.bincount(edge, weights=np.sign(np.nan_to_num(depth)).sum(axis=0), minlength=len(pairs))
+    sign = np.where(ahead < 0, -1.0, 1.0)
+    depth *= sign[edge]
+    good = (squared > np.sin(np.radians(options.min_angle_deg)) ** 2) & (depth > 0).all(axis=0)
+    good &= np.bincount(edge[good], minlength=len(pairs))[edge] >= options.min_depths
+    half = np.concatenate([2 * edge[good], 2 * edge[good] + 1])
+    observation = np.concatenate([first[good], second[good]])
+    return _PairDepths(pairs, direction * sign[:, None], half, observation, np.log(depth[:, good]).ravel())
+
+
+def _shared_observations(
+    camera: Index, point: Index, shape: tuple[int, int], pairs: Index
+) -> tuple[Index, Index, Index]:
+    """For every point that both cameras of a pair see: the pair, and the two observations."""
+    number = csr_array((np.arange(1, len(camera) + 1), (camera, point)), shape=shape)
+    number.sum_duplicates()
+    seen = csr_array((np.ones(len(number.data), np.int64), number.indices, number.indptr), shape=shape)
+    edges, rows = [np.zeros(0, np.int64)], [np.zeros((2, 0), np.int64)]
+    for begin in range(0, len(pairs), EDGE_CHUNK):
+        a, b = pairs[begin : begin + EDGE_CHUNK].T
+        # Both products have the entries of the common points, in the same order.
+        one, other = (x.multiply(y).tocsr() for x, y in ((number[a], seen[b]), (number[b], seen[a])))
+        one.sort_indices(), other.sort_indices()
+        edges.append(begin + np.repeat(np.arange(len(a)), np.diff(one.indptr)))
+        rows.append(np.stack([one.data, other.data]) - 1)
+    first, second = np.concatenate(rows, axis=1)
+    return np.concatenate(edges), first, second
+
+
+def _baseline_directions(normal: Array, edge: Index, edges: int, options: InitialPositionOptions) -> Array:
+    """(e, 3) unit vectors t with the least sum of w (t . n)^2, n the normals (k, 3) of the planes of two rays."""
+    outer = np.stack([normal[:, i] * normal[:, j] for i in range(3) for j in range(3)])
+    weight = np.ones(len(edge))
+    direction = np.zeros((edges, 3))
+    for _ in range(options.sweeps):
+        moments = [np.bincount(edge, weights=weight * each, minlength=edges) for each in outer]
+        direction = np.linalg.eigh(np.stack(moments, axis=1).reshape(-1, 3, 3))[1][:, :, 0]
+        residual = np.einsum("ki,ki->k", direction[edge], normal)
+        weight = _cauchy(residual, options.baseline_scale)
+    return direction
+
+
+def _log_scales(depths: _PairDepths, observations: int, options: InitialPositionOptions) -> Array:
+    """(e,) logarithm of the length of each baseline, up to one constant; NaN outside the largest part of the graph in
+    which depths connect the pairs."""
+    node, offset = _aligned_half_edges(depths, observations, options)
+    a, b = node[0::2], node[1::2]
+    both = np.flatnonzero((a >= 0) & (b >= 0))
+    out = np.full(len(depths.pairs), np.nan)
+    nodes = int(node.max()) + 1
+    inside, (a, b) = _largest_part(nodes, a[both], b[both])
+    both = both[inside]
+    if not len(both):
+        return out
+    difference = offset[1::2][both] - offset[0::2][both]  # scale of a's node over that of b's, from this pair
+    level = _graph_solution(int(max(a.max(), b.max())) + 1, a, b, -difference[:, None], options.depth_scale, options)
+    out[both] = 0.5 * (level[a, 0] - offset[0::2][both] + level[b, 0] - offset[1::2][both])
+    return out
+
+
+def _aligned_half_edges(depths: _PairDepths, observations: int, options: InitialPositionOptions) -> tuple[Index, Array]:
+    """Bring the depths that a camera has from its pairs to a common scale.
+
+    Returns for each half-edge (2 e,) the number of its group, of half-edges that share observations, or -1; and by how
+    much the logarithms of its depths are above those of the group.
+    """
+    halves = 2 * len(depths.pairs)
+    half, observation, value = depths.half, depths.observation, depths.log_depth
+    bipartite = coo_array((np.ones(len(half), bool), (half, halves + observation)), shape=(halves + observations,) * 2)
+    label = connected_components(bipartite, directed=False)[1][:halves]
+    used = np.bincount(half, minlength=halves) > 0
+    node = np.where(used, np.unique(np.where(used, label, -1), return_inverse=True)[1] - int(not used.all()), -1)
+    offset = np.bincount(half, weights=value, minlength=halves) / np.maximum(np.bincount(half, minlength=halves), 1)
+    weight = np.ones(len(half))
+    for _ in range(options.sweeps):
+        level = _weighted_means(value - offset[half], weight, observation, observations)
+        offset = _weighted_means(value - level[observation], weight, half, halves)
+        weight = _cauchy(value - offset[half] - level[observation], options.depth_scale)
+    return node, offset
+
+
+def _weighted_means(value: Array, weight: Array, group: Index, groups: int) -> Array:
+    total = np.bincount(group, weights=weight, minlength=groups)
+    mean: Array = np.bincount(group, weights=weight * value, minlength=groups) / np.maximum(total, 1e-12)
+    return mean
+
+
+def _largest_part(nodes: int, a: Index, b: Index) -> tuple[Index, tuple[Index, Index]]:
+    """The edges of the connected part with most nodes, and their ends numbered among its nodes."""
+    count, label = connected_components(
+        coo_array((np.ones(len(a), bool), (a, b)), shape=(nodes, nodes)), directed=False
+    )
+    largest = int(np.argmax(np.bincount(label, minlength=count)))
+    inside = np.flatnonzero(label[a] == largest)
+    number = np.cumsum(label == largest) - 1
+    return inside, (number[a[inside]], number[b[inside]])
+
+
+def _centres(pairs: Index, direction: Array, log_scale: Array, cameras: int, options: InitialPositionOptions) -> Array:
+    """(cameras, 3) positions whose differences are the scaled baselines; NaN outside the largest connected part."""
+    out = np.full((cameras, 3), np.nan)
+    used, ends = np.unique(pairs, return_inverse=True)
+    inside, (a, b) = _largest_part(len(used), *ends.reshape(-1, 2).T)
+    length = np.exp(log_scale[inside] - np.median(log_scale[inside]))[:, None]
+    count = int(max(a.max(), b.max())) + 1
+    position = _graph_solution(count, a, b, length * direction[inside], options.position_scale, options, length[:, 0])
+    out[np.unique(pairs[inside])] = position
+    return out
+
+
+def _graph_solution(
+    nodes: int,
+    a: Index,
+    b: Index,
+    difference: Array,
+    scale: float,
+    options: InitialPositionOptions,
+    length: Array | None = None,
+) -> Array:
+    """(nodes, d) values x with x_b - x_a = `difference` (e, d) in the robust least-squares sense; the first is 0.
+
+    Residuals are relative to `length` (e,), where it is given; at `scale` they count half.
+    """
+    base = np.ones(len(a)) if length is None else 1.0 / length**2
+    weight = np.ones(len(a))
+    x = np.zeros((nodes, difference.shape[1]))
+    if nodes == 1:
+        return x
+    for _ in range(options.sweeps):
+        w = base * weight
+        rows, columns = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
+        laplacian = coo_array((np.concatenate([w, w, -w, -w]), (rows, columns)), shape=(nodes, nodes)).tocsc()
+        pull = np.stack(
+            [
+                np.bincount(b, weights=w * each, minlength=nodes) - np.bincount(a, weights=w * each, minlength=nodes)
+                for each in difference.T
+            ],
+            axis=1,
+        )
+        solver = splu(
+            laplacian[1:, 1:], permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+        )
+        x[1:] = solver.solve(pull[1:])
+        residual = np.linalg.norm(x[b] - x[a] - difference, axis=1) * np.sqrt(base)
+        weight = np.maximum(_cauchy(residual, scale), 1e-6)  # a bridge keeps some weight, or the system is singular
+    return x
+
+
+def _points(rays: Array, centres: Array, point: Index, points: int) -> Array:
+    """(points, 3) nearest to all of their rays, from `centres` (m, 3); NaN for those with fewer than two."""
+    known: Mask = np.isfinite(centres[:, 0])
+    ray, centre, of = rays[known], centres[known], point[known]
+    across = np.eye(3) - ray[:, :, None] * ray[:, None, :]
+    moments = [np.bincount(of, weights=each, minlength=points) for each in across.reshape(-1, 9).T]
+    pull = [np.bincount(of, weights=each, minlength=points) for each in np.einsum("mij,mj->mi", across, centre).T]
+    matrix, right = np.stack(moments, axis=1).reshape(-1, 3, 3), np.stack(pull, axis=1)
+    count = np.bincount(of, minlength=points)
+    determined = (count >= 2) & (np.linalg.det(matrix) > 1e-9)
+    out = np.full((points, 3), np.nan)
+    out[determined] = np.linalg.solve(matrix[determined], right[determined][:, :, None])[:, :, 0]
+    return out
+
+
+def _cauchy(residual: Array, scale: float) -> Array:
+    return 1.0 / (1.0 + (residual / scale) ** 2)
