@@ -120,7 +120,7 @@ def run_stages(
         report(name, spent)
         return value
 
-    doubts = timed("doubts", lambda: Doppelgangers()(photos, cameras, graph))
+    doubts = timed("doubts", lambda: Doppelgangers()(photos, cameras, graph, lent))
     coarse = timed("coarse", lambda: GlobalMapper()(photos, cameras, graph, doubts))
     return timed("fine", lambda: BundleAdjustment()(photos, cameras, graph, coarse, lent, doubts))
 

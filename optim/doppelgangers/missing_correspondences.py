@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from ..arrays import Array, Index
+from ..parallel import even_blocks, parallel_map
 from ..view_graph import Keypoints, ViewGraph
 from .options import DoppelgangerOptions
+
+EDGES_PER_TASK = 128
+"""Pairs that a thread takes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +36,12 @@ class _CellGrid:
     """(k,) cell of each key point of the photo."""
     real: Array
     """(rows, columns) number of real key points per cell."""
+    real_around: Array
+    """(rows, columns) number of those in each cell and its eight neighbours."""
+    judged: Index
+    """Cells with enough real key points to lack matches, of all in row-major order."""
     centre: Array
-    """(rows * columns, 2) mean position of the real key points of each cell."""
+    """(judged, 2) mean position of the real key points of each of these cells."""
 
     def count(self, row: Index) -> Array:
         """(rows, columns) number of these key points, rows of the collection's, per cell."""
@@ -45,55 +53,56 @@ def matched_points(graph: ViewGraph) -> NDArray[np.bool_]:
     return np.bincount(np.concatenate(graph.matches()), minlength=len(graph.keypoints.xy)) > 0
 
 
-def score_pairs(graph: ViewGraph, options: DoppelgangerOptions) -> tuple[Array, Array]:
+def score_pairs(graph: ViewGraph, options: DoppelgangerOptions, threads: int = 1) -> tuple[Array, Array]:
     """Missing score (e,) and match completeness (e,) of each pair.
 
     The score is 0 where no correspondence is missing and 1 where the photos cannot show the same place. Completeness in
     (0, 1] is the share of real key points that match in the cells that match, times exp(-missing ratio / decay).
     """
     real = matched_points(graph)
-    grids = [_cell_grid(graph.keypoints, photo, real, options.grid_cells) for photo in range(graph.photo_count)]
-    xy = graph.keypoints.xy
-    score, completeness = np.zeros((2, len(graph)))
+    grids = [_cell_grid(graph.keypoints, photo, real, options) for photo in range(graph.photo_count)]
+
+    def ratios(block: range) -> Array:
+        return np.array([_pair_ratios(graph, edge, grids, options) for edge in block])
+
+    blocks = parallel_map(ratios, even_blocks(len(graph), EDGES_PER_TASK), threads)
+    match_ratio, missing_ratio = np.concatenate([np.zeros((0, 2)), *blocks]).T
     start, full = options.missing_ratio_start, options.missing_ratio_full
-    for edge, (a, b) in enumerate(graph.pairs.tolist()):
-        rows = graph.match_rows(edge)
-        ends = ((grids[a], graph.row_a[rows]), (grids[b], graph.row_b[rows]))
-        hits = [grid.count(row) for grid, row in ends]
-        match_ratio = min(
-            hit.sum() / max(grid.real[hit > 0].sum(), 1.0) for (grid, _), hit in zip(ends, hits, strict=True)
-        )
-        missing_ratio = min(
-            _missing_ratio(
-                here,
-                there,
-                (hits_here, hits_there),
-                xy[row_here],
-                xy[row_there],
-                options,
-            )
-            for ((here, row_here), (there, row_there)), (hits_here, hits_there) in (
-                (ends, hits),
-                (ends[::-1], hits[::-1]),
-            )
-        )
-        score[edge] = np.clip((missing_ratio * match_ratio - start) / (full - start), 0.0, 1.0)
-        completeness[edge] = max(match_ratio * np.exp(-missing_ratio / options.missing_ratio_decay), 1e-6)
+    score = np.clip((missing_ratio * match_ratio - start) / (full - start), 0.0, 1.0)
+    completeness = np.maximum(match_ratio * np.exp(-missing_ratio / options.missing_ratio_decay), 1e-6)
     return score, completeness
 
 
-def _cell_grid(keypoints: Keypoints, photo: int, real: NDArray[np.bool_], cells: int) -> _CellGrid:
+def _pair_ratios(
+    graph: ViewGraph, edge: int, grids: list[_CellGrid], options: DoppelgangerOptions
+) -> tuple[float, float]:
+    """Match ratio and missing ratio of a pair: of both directions the smaller one."""
+    rows, (a, b) = graph.match_rows(edge), graph.pairs[edge].tolist()
+    ends = (grids[a], graph.row_a[rows]), (grids[b], graph.row_b[rows])
+    hits = [grid.count(row) for grid, row in ends]
+    match_ratio = min(hit.sum() / max(grid.real[hit > 0].sum(), 1.0) for (grid, _), hit in zip(ends, hits, strict=True))
+    xy = [graph.keypoints.xy[row] for _, row in ends]
+    missing_ratio = min(
+        _missing_ratio(ends[here][0], ends[1 - here][0], hits[here], hits[1 - here], xy[here], xy[1 - here], options)
+        for here in (0, 1)
+    )
+    return match_ratio, missing_ratio
+
+
+def _cell_grid(keypoints: Keypoints, photo: int, real: NDArray[np.bool_], options: DoppelgangerOptions) -> _CellGrid:
     rows = slice(keypoints.start[photo], keypoints.start[photo + 1])
     size = keypoints.size[photo]
-    cell_px = float(size.max()) / cells
+    cell_px = float(size.max()) / options.grid_cells
     columns, lines = np.ceil(size / cell_px).astype(int).tolist()
     column, line = np.clip(keypoints.xy[rows] // cell_px, 0, (columns - 1, lines - 1)).astype(np.int64).T
     cell = line * columns + column
     mine = real[rows]
     count = _counted(cell[mine], (lines, columns))
     sums = [np.bincount(cell[mine], weights=x, minlength=count.size) for x in keypoints.xy[rows][mine].T]
-    centre = np.stack(sums, axis=1) / np.maximum(count.reshape(-1, 1), 1.0)
-    return _CellGrid(cell_px, size, int(keypoints.start[photo]), cell, count, centre)
+    judged = np.flatnonzero(count.ravel() >= options.min_cell_keypoints)
+    centre = np.stack(sums, axis=1)[judged] / np.maximum(count.reshape(-1, 1)[judged], 1.0)
+    start = int(keypoints.start[photo])
+    return _CellGrid(cell_px, size, start, cell, count, _sum_around(count), judged, centre)
 
 
 def _counted(cell: Index, shape: tuple[int, ...]) -> Array:
@@ -103,28 +112,31 @@ def _counted(cell: Index, shape: tuple[int, ...]) -> Array:
 def _missing_ratio(
     here: _CellGrid,
     there: _CellGrid,
-    hits: tuple[Array, Array] | list[Array],
+    hits: Array,
+    hits_there: Array,
     xy: Array,
     xy_there: Array,
     options: DoppelgangerOptions,
 ) -> float:
     """Share of cells of one photo that lack matches, among those that the other photo should show."""
-    cell = np.flatnonzero(here.real.ravel() >= options.min_cell_keypoints)
+    cell, centre = here.judged, here.centre
     if not len(cell) or not len(xy):
         return 0.0
-    centre = here.centre[cell]
+    without = hits.ravel()[cell] == 0
+    if not without.any():
+        return 0.0
     neighbours = list(range(1, min(options.extrapolation_neighbours, len(xy)) + 1))
     distance, near = map(np.asarray, KDTree(xy).query(centre, k=neighbours))
     away = (centre - xy[near].mean(axis=1)) @ _turn_and_scale(xy, xy_there)
     seen_at = xy_there[near].mean(axis=1) + away
     in_range = distance[:, 0] < options.max_extrapolation * here.size.max()
     shown = in_range & ((seen_at > 0) & (seen_at < there.size)).all(axis=1)
-    unmatched = np.flatnonzero(shown & (hits[0].ravel()[cell] == 0))
+    unmatched = np.flatnonzero(shown & without)
     if not len(unmatched):
         return 0.0
-    real_around, hits_around = (_sum_around(count) for count in (there.real, hits[1]))
     column, line = (seen_at[unmatched] // there.cell_px).astype(np.int64).T
-    missing = (real_around[line, column] >= options.min_cell_keypoints) & (hits_around[line, column] == 0)
+    missing = there.real_around[line, column] >= options.min_cell_keypoints
+    missing &= _sum_around(hits_there)[line, column] == 0
     return float(missing.sum()) / float(shown.sum())
 
 
@@ -139,7 +151,8 @@ def _turn_and_scale(xy: Array, xy_there: Array) -> Array:
 
 def _sum_around(count: Array) -> Array:
     """Sum over each cell and its eight neighbours."""
-    padded = np.pad(count, 1)
+    padded = np.zeros((count.shape[0] + 2, count.shape[1] + 2))
+    padded[1:-1, 1:-1] = count
     lines = padded[:-2] + padded[1:-1] + padded[2:]
     summed: Array = lines[:, :-2] + lines[:, 1:-1] + lines[:, 2:]
     return summed

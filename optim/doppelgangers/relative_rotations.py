@@ -32,6 +32,7 @@ class _FixedInputs:
     """(photos,) number of key points that match in any photo."""
     max_error_px: float
     seed: int
+    threads: int
 
 
 def estimate_relative_rotations(
@@ -42,6 +43,7 @@ def estimate_relative_rotations(
     planar: Mask,
     keypoint_sigma_px: float,
     options: DoppelgangerOptions,
+    threads: int = 1,
 ) -> tuple[RelativeRotations, list[Hypothesis]]:
     """Relative rotations of the verified pairs, and initial hypotheses, none without pairs.
 
@@ -54,7 +56,9 @@ def estimate_relative_rotations(
     """
     real = np.add.reduceat(np.append(matched_points(graph), False).astype(np.int64), graph.keypoints.start[:-1])
     max_error_px = options.max_error_sigmas * keypoint_sigma_px
-    fixed = _FixedInputs(graph, planar, *score_pairs(graph, options), real, max_error_px, options.seed)
+    fixed = _FixedInputs(
+        graph, planar, *score_pairs(graph, options, threads), real, max_error_px, options.seed, threads
+    )
     focals_px, unsure = intrinsics.values[:, FX].copy(), np.zeros(len(intrinsics.values), bool)
     for camera, source in enumerate(sources):
         if source == "guess":
@@ -101,6 +105,7 @@ def _relative_rotations(fixed: _FixedInputs, intrinsics: Intrinsics) -> Relative
         intrinsics.camera_of_photo,
         max_error_px=fixed.max_error_px,
         seed=fixed.seed,
+        threads=fixed.threads,
     )
     pairs = fixed.graph.pairs[relative.edge]
     return RelativeRotations(

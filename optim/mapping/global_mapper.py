@@ -98,6 +98,7 @@ def map_component(
     keypoint_error_px: float,
     options: GlobalMapperOptions | None = None,
     seed: int = 0,
+    threads: int = 1,
 ) -> CoarseModel | None:
     """Map the largest consistent component of the view graph; None where there is none.
 
@@ -113,6 +114,7 @@ def map_component(
         max_error_px=options.max_epipolar_error * keypoint_error_px,
         options=options.relative_pose,
         seed=seed,
+        threads=threads,
     )
     averaged = _averaged_rotations(graph, relative, options.max_edge_deg, seed)
     if averaged is None:

@@ -99,6 +99,7 @@ def select_intrinsics(
     options: IntrinsicsSearchOptions | None = None,
     mapper: GlobalMapperOptions | None = None,
     seed: int = 0,
+    threads: int = 1,
 ) -> IntrinsicsChoice:
     """Choose the intrinsics under which a core of the collection fits together best.
 
@@ -113,7 +114,13 @@ def select_intrinsics(
     def evaluate(candidate: Intrinsics) -> CoarseModel | None:
         def once(intrinsics: Intrinsics) -> CoarseModel | None:
             return map_component(
-                core, tracks, intrinsics, keypoint_error_px=keypoint_error_px, options=mapper, seed=seed
+                core,
+                tracks,
+                intrinsics,
+                keypoint_error_px=keypoint_error_px,
+                options=mapper,
+                seed=seed,
+                threads=threads,
             )
 
         return _evaluate_repeatedly(once, candidate, options)

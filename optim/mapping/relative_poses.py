@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, Any
 
 import numpy as np
 
 from ..arrays import Array, Index
 from ..cameras import params_of
 from ..option_ranges import Count, Within
+from ..parallel import even_blocks, parallel_map
 from ..view_graph import ViewGraph
+
+EDGES_PER_TASK = 256
+"""Edges that a thread takes at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,9 @@ def estimate_relative_poses(
     max_error_px: float,
     options: RelativePoseOptions | None = None,
     seed: int = 0,
+    threads: int = 1,
 ) -> RelativePoses:
     """Estimate calibrated relative poses; `max_error_px` bounds the epipolar errors of inliers."""
-    import poselib
-
     options = options or RelativePoseOptions()
     # poselib does not look at the size of pinhole-like cameras.
     cameras = [
@@ -65,27 +70,40 @@ def estimate_relative_poses(
         "max_iterations": options.max_iterations,
         "seed": seed,
     }
-    edges, poses, weight = [], [], []
-    count = graph.match_count
-    for edge, (a, b) in enumerate(graph.pairs.tolist()):
-        rows = np.arange(graph.match_start[edge], graph.match_stop[edge])
-        if len(rows) > options.max_matches:
-            rows = rows[:: -(-len(rows) // options.max_matches)]
-        if len(rows) < options.min_inliers:
-            continue
-        pose, info = poselib.estimate_relative_pose(
-            graph.keypoints.xy[graph.row_a[rows]],
-            graph.keypoints.xy[graph.row_b[rows]],
-            cameras[camera_of_photo[a]],
-            cameras[camera_of_photo[b]],
-            ransac,
-            {},
-        )
-        good = np.asarray(info["inliers"], bool)
-        if good.sum() < options.min_inliers or not np.isfinite(pose.t).all():
-            continue
-        weight.append(good.mean() * count[edge])
-        baseline = np.asarray(pose.t) / max(float(np.linalg.norm(pose.t)), 1e-12)
-        edges.append(edge)
-        poses.append(np.concatenate([pose.R, baseline[:, None]], axis=1))
-    return RelativePoses(np.array(edges, np.int64), np.array(poses).reshape(-1, 3, 4), np.array(weight))
+
+    def estimate(block: range) -> list[tuple[int, Array, float]]:
+        found = ((edge, *_estimate_pose(graph, edge, cameras, camera_of_photo, ransac, options)) for edge in block)
+        return [(edge, pose, weight) for edge, pose, weight in found if pose is not None]
+
+    blocks = parallel_map(estimate, even_blocks(len(graph), EDGES_PER_TASK), threads)
+    edges, poses, weights = zip(*chain.from_iterable(blocks), strict=True) if any(blocks) else ((), (), ())
+    return RelativePoses(np.array(edges, np.int64), np.array(poses).reshape(-1, 3, 4), np.array(weights, np.float64))
+
+
+def _estimate_pose(
+    graph: ViewGraph,
+    edge: int,
+    cameras: Sequence[Mapping[str, Any]],
+    camera_of_photo: Index,
+    ransac: Mapping[str, float],
+    options: RelativePoseOptions,
+) -> tuple[Array | None, float]:
+    """The relative pose of an edge (3, 4), None where it has none, and its weight."""
+    import poselib
+
+    rows = np.arange(graph.match_start[edge], graph.match_stop[edge])
+    count = len(rows)
+    if count > options.max_matches:
+        rows = rows[:: -(-count // options.max_matches)]
+    if count < options.min_inliers:
+        return None, 0.0
+    a, b = camera_of_photo[graph.pairs[edge]].tolist()
+    xy = graph.keypoints.xy
+    pose, info = poselib.estimate_relative_pose(
+        xy[graph.row_a[rows]], xy[graph.row_b[rows]], cameras[a], cameras[b], ransac, {}
+    )
+    good = np.asarray(info["inliers"], bool)
+    if good.sum() < options.min_inliers or not np.isfinite(pose.t).all():
+        return None, 0.0
+    baseline = np.asarray(pose.t) / max(float(np.linalg.norm(pose.t)), 1e-12)
+    return np.concatenate([pose.R, baseline[:, None]], axis=1), float(good.mean() * count)

@@ -16,7 +16,7 @@ from unposed.optim.doppelgangers.relative_rotations import estimate_relative_rot
 from unposed.optim.doppelgangers.search import search_hypotheses
 from unposed.optim.view_graph import KINDS, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos
-from unposed.pipeline.stage import Grain
+from unposed.pipeline.stage import Grain, Resources
 from unposed.retrieval.scene_graph import weak_spots
 
 from ..shared.models import intrinsics_of_priors
@@ -45,6 +45,7 @@ class Doppelgangers(DoppelgangerOptions):
         photos: Photos,
         cameras: CameraPriors,
         view_graph: ViewGraph,
+        resources: Resources,
     ) -> Doubts:
         kind = np.array(KINDS)[view_graph.kind]
         duplicates = tuple(_warnings_about_duplicates(photos, view_graph, kind == "rotation", self))
@@ -55,6 +56,7 @@ class Doppelgangers(DoppelgangerOptions):
             planar=kind == "planar",
             keypoint_sigma_px=view_graph.keypoint_error_px,
             options=self,
+            threads=resources.threads,
         )
         if not initial:
             return Doubts(np.zeros((0, 2), np.int32), (), duplicates)

@@ -326,8 +326,8 @@ def test_a_focal_length_far_from_the_guess_makes_no_look_alikes(collection: Make
     ring = collection(photos=14, points=700, sweep_deg=360.0, noise_px=0.5, lenses=(lens,))
     given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
     assert len(given["view_graph"]) == 42
-    assert len(doppelgangers.Doppelgangers()(**given).pairs) == 0
-    assert len(doppelgangers.Doppelgangers(trial_focals=())(**given).pairs) >= 6
+    assert len(doppelgangers.Doppelgangers()(**given, resources=CPU).pairs) == 0
+    assert len(doppelgangers.Doppelgangers(trial_focals=())(**given, resources=CPU).pairs) >= 6
 
 
 def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,12 +345,12 @@ def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch
         return found if wide else replace(found, b_from_a=turned.as_matrix())
 
     monkeypatch.setattr(relative_rotations, "_relative_rotations", too_far)
-    assert len(doppelgangers.Doppelgangers()(**given).pairs) == 0
-    assert len(doppelgangers.Doppelgangers(trial_distortions=())(**given).pairs) >= 6
+    assert len(doppelgangers.Doppelgangers()(**given, resources=CPU).pairs) == 0
+    assert len(doppelgangers.Doppelgangers(trial_distortions=())(**given, resources=CPU).pairs) >= 6
 
 
 def test_nothing_to_doubt(collection: Make) -> None:
-    found = doppelgangers.Doppelgangers()(**inputs(collection(photos=4), lambda a, b: False))
+    found = doppelgangers.Doppelgangers()(**inputs(collection(photos=4), lambda a, b: False), resources=CPU)
     assert len(found.pairs) == 0
     assert found.reasons == ()
 
