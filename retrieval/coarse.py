@@ -9,10 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.pair.matching import mutual_nearest
-
-DescriptorRows = NDArray[np.float32]
-"""(n, d), a descriptor per key point."""
+from unposed.optim.pair.matching import DescriptorRows, mutual_nearest
 
 
 def largest_rows(scale: NDArray[np.floating], count: int) -> NDArray[np.intp]:
@@ -35,7 +32,7 @@ def coarse_similarity(
     """All pairs (n, 2) of the photos (ascending indices), or those of the shortlist (n, 2; the smaller photo first),
     and their mutual matches over `rows`, the number of key points compared.
 
-    `load` gives a photo's unit descriptors, at most `rows` of them. No more than three blocks of photos are held at
+    `load` gives a photo's descriptors, at most `rows` of them. No more than three blocks of photos are held at
     a time.
     """
 

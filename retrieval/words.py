@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.arrays import Array32, Index32
+from unposed.optim.byte_products import bytes_are_fast
 
 SPARE, MOST_SPARE = 11, 100
 """Words measured in floats beyond those asked for: at first, and where more than these are in doubt, at most."""
@@ -72,7 +73,7 @@ def codebook_of(centroids: NDArray[np.generic], device: str = "cpu") -> Codebook
     moved = rows - centre
     if device != "cpu" and not faiss.get_num_gpus():
         look = _by_device(moved, device)
-    elif device == "cpu" and rows.size >= WORTH_IMPORTING and _bytes_are_fast():
+    elif device == "cpu" and rows.size >= WORTH_IMPORTING and bytes_are_fast():
         look = _by_bytes(moved)
     else:
         look = _by_faiss(moved, device)
@@ -278,11 +279,3 @@ def _top(table: Array32, count: int) -> NDArray[np.intp]:
     """Columns of the `count` largest numbers of each row, or of all if there are fewer."""
     count = min(count, table.shape[1])
     return np.argpartition(table, table.shape[1] - count, axis=1)[:, table.shape[1] - count :]
-
-
-def _bytes_are_fast() -> bool:
-    """Whether this processor has instructions for products of bytes."""
-    import torch
-
-    known = getattr(torch.cpu, "_is_vnni_supported", None)
-    return hasattr(torch, "_int_mm") and known is not None and bool(known())

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from unposed.optim.pair.matching import SIFT_LENGTH, mutual_nearest, unit_rows
+from unposed.optim.pair.matching import SIFT_LENGTH, DescriptorRows, byte_rows, mutual_nearest, unit_rows
 from unposed.pipeline.artifacts import Features, PairMatches
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides, StageError
@@ -20,15 +17,15 @@ class MutualNearest:
     """Exact matching of two photos' descriptors."""
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     max_ratio: Annotated[float, Within("(0, 1]")] = 0.85
     """Distance to the best candidate over the distance to the second best must stay below this; 1: no such test."""
     min_similarity: Annotated[float, Within("[-1, 1)")] = 0.0
     """Smallest cosine between two descriptors that match."""
-    dims: Annotated[int, Within("[0, 128]")] = 48
-    """Coefficients of a SIFT descriptor's spectrum that are compared: well under half the work of all 128, which are a
-    little more selective. 0 compares descriptors as they are, of whatever length."""
+    dims: Annotated[int, Within("[0, 128]")] = 62
+    """Coefficients of a SIFT descriptor's spectrum that are compared, as bytes: half the work of all 128. 0 compares
+    descriptors as they are, of whatever length, as floats."""
 
     def __call__(self, features: Sides[Features], resources: Resources) -> PairMatches:
         if self.dims and features.a.descriptors.shape[1] != SIFT_LENGTH:
@@ -50,6 +47,6 @@ class MutualNearest:
 
 
 @lru_cache(maxsize=32)
-def _rows(features: Features, dims: int) -> NDArray[np.float32]:
+def _rows(features: Features, dims: int) -> DescriptorRows:
     """A photo is matched with many others, most of them in a row."""
-    return unit_rows(features.descriptors, dims)
+    return byte_rows(features.descriptors, dims) if dims else unit_rows(features.descriptors)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from unposed.optim.pair.matching import SIFT_LENGTH, unit_rows
+from unposed.optim.pair.matching import SIFT_LENGTH, DescriptorRows, byte_rows, unit_rows
 from unposed.pipeline.artifacts import Features, Ranking
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto, Resources
@@ -27,14 +24,14 @@ class CoarseMatching:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     keypoints: Annotated[int, Within("[16, inf)")] = 512
     """How many key points of each photo are compared, the largest first."""
     max_ratio: Annotated[float, Within("(0, 1]")] = 0.8
     """Distance to the best candidate over the distance to the second best must stay below this."""
-    dims: Annotated[int, Within("[0, 128]")] = 64
-    """Coefficients of a SIFT descriptor's spectrum that are compared; other descriptors are compared whole."""
+    dims: Annotated[int, Within("[0, 128]")] = 62
+    """Coefficients of a SIFT descriptor's spectrum that are compared, as bytes; other descriptors are whole."""
     partners: Annotated[int, Within("[1, inf)")] = 100
     """Partners of each photo that the ranking keeps, best first."""
     all_below: Annotated[int, Within("[0, inf)")] = 300
@@ -45,10 +42,11 @@ class CoarseMatching:
     """Of the words, which are learnt from the collection."""
 
     def __call__(self, features: PerPhoto[Features], resources: Resources) -> Ranking:
-        def load(photo: int) -> NDArray[np.float32]:
+        def load(photo: int) -> DescriptorRows:
             points = features[photo]
-            dims = self.dims if points.descriptors.shape[1] == SIFT_LENGTH else 0
-            return unit_rows(points.descriptors[largest_rows(points.scale, self.keypoints)], dims)
+            rows = points.descriptors[largest_rows(points.scale, self.keypoints)]
+            is_sift = self.dims > 0 and points.descriptors.shape[1] == SIFT_LENGTH
+            return byte_rows(rows, self.dims) if is_sift else unit_rows(rows)
 
         photos = sorted(features)
         shortlist = None

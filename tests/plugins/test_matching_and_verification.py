@@ -180,9 +180,9 @@ def test_neighbouring_photos_of_a_yard_are_verified_exactly(yard):
         kept = geometry.inliers
         assert kept.sum() > 100
         assert np.median(np.abs(sampson_errors(truth, matching.xy_a[kept], matching.xy_b[kept]))) < 0.3
-        if geometry.kind == "general":
+        if geometry.focal_source == "pair":  # with a guessed focal length the rotation is no better than the guess
             assert rotation_angle_deg(geometry.b_from_a[:, :3] @ turn.T) < 2.0
-    assert sum(geometry.kind == "general" for *_, geometry in pairs) > len(pairs) / 2
+    assert sum(geometry.focal_source == "pair" for *_, geometry in pairs) > len(pairs) / 2
 
 
 def test_photos_of_different_places_never_verify(photo_set):

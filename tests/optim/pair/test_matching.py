@@ -5,8 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from unposed.optim import byte_products
 from unposed.optim.pair import matching
-from unposed.optim.pair.matching import mutual_nearest, sift_spectrum, unit_rows
+from unposed.optim.pair.matching import byte_rows, mutual_nearest, sift_spectrum, unit_rows
 
 
 @pytest.fixture
@@ -154,3 +155,68 @@ def test_the_similarity_matrix_is_never_whole(rng):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * len(a) * len(b) / 10
+
+
+def related_bytes(rng, count_a, count_b):
+    """Descriptors like SIFT's, some of a again in b with noise, as rows of bytes."""
+    a, b = (rng.gamma(0.7, 40.0, (count, 128)) for count in (count_a, count_b))
+    common = min(count_a, count_b) // 2
+    b[:common] = np.maximum(a[:common] + rng.normal(scale=rng.uniform(0, 25, (common, 1)), size=(common, 128)), 0)
+    return byte_rows(a, 62), byte_rows(b, 62)
+
+
+def test_products_of_byte_rows_are_distances(rng):
+    a, b = related_bytes(rng, 40, 40)
+    distance = np.linalg.norm(a[:, None, :-2].astype(float) - b[None, :, :-2], axis=2)
+    facing = np.concatenate([b[:, :-2], b[:, -1:], b[:, -2:-1]], axis=1).astype(int)
+    product = a.astype(int) @ facing.T
+    np.testing.assert_allclose(matching.BYTE_UNIT**2 - distance**2 / 2, product, atol=1.01)  # two halves are rounded
+
+
+def test_byte_rows_match_as_their_floats_do(rng):
+    a, b = related_bytes(rng, 300, 200)
+    found = mutual_nearest(a, b, max_ratio=0.85)
+    floats = mutual_nearest(*(unit_rows(side[:, :-2]) for side in (a, b)), max_ratio=0.85)
+    same = set(pairs_of(found)) & set(pairs_of(floats))
+    assert len(same) > 0.98 * max(len(found.index_a), len(floats.index_a)) > 50
+    np.testing.assert_allclose(found.similarity.mean(), floats.similarity.mean(), atol=2e-3)
+
+
+@pytest.mark.parametrize("block_rows", [1, 7, 1000])
+@pytest.mark.parametrize(("count_a", "count_b"), [(1, 1), (1, 9), (9, 1), (170, 130)])
+def test_bytes_give_the_same_whoever_multiplies(rng, monkeypatch, count_a, count_b, block_rows):
+    torch = pytest.importorskip("torch")
+    a, b = related_bytes(rng, count_a, count_b)
+    monkeypatch.setattr(matching, "_CPU_BLOCK_BYTES", 4 * len(b) * block_rows)
+    results = []
+    for module in (None, torch):
+        monkeypatch.setattr(byte_products, "_torch_for", lambda _, module=module: module)
+        results.append(mutual_nearest(a, b))
+    for column, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(column, other)
+    b = np.concatenate([b[:, :-2], b[:, -1:], b[:, -2:-1]], axis=1)
+    near, by_device = matching._nearest_numpy(a, b), matching._nearest_torch(a, b, "cpu", 4 * len(b) * block_rows)
+    np.testing.assert_array_equal(near.best, by_device.best)
+
+
+def test_torch_is_imported_when_it_is_worth_it(rng, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(byte_products, "bytes_are_fast", lambda: True)
+    monkeypatch.setattr(byte_products, "_multiplied", 0)
+    loaded = dict(byte_products.sys.modules)
+    without = {name: module for name, module in loaded.items() if name != "torch"}
+    monkeypatch.setattr(byte_products.sys, "modules", without)
+    assert byte_products._torch_for(byte_products.WORTH_IMPORTING) is None
+    monkeypatch.setattr(byte_products.sys, "modules", loaded)
+    assert byte_products._torch_for(1) is loaded["torch"]
+    monkeypatch.setattr(byte_products, "bytes_are_fast", lambda: False)
+    assert byte_products._torch_for(1) is None
+
+
+def test_broken_byte_rows_match_nothing(rng):
+    rows = rng.gamma(0.7, 40.0, (10, 128))
+    rows[2] = np.nan
+    rows[4] = 0.0
+    clean = byte_rows(rows, 62)
+    assert not clean[[2, 4]].any()
+    assert sorted(mutual_nearest(clean, clean).index_a) == [0, 1, 3, 5, 6, 7, 8, 9]
