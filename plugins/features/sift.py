@@ -89,9 +89,11 @@ class Sift:
             size = grey.shape[1], grey.shape[0]
             extreme &= cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
         contrast = _CONTRAST_PER_EXTREMUM * np.abs(differences[extreme])
+        least, most = self.min_contrast_share * self.contrast_threshold, self.contrast_threshold
+        contrast = contrast[contrast > least]  # of a plain photo all is extreme, with no contrast at all
         wanted = _EXTREMA_PER_POINT * min(self.min_keypoints, self.max_keypoints)
         enough = float(np.partition(contrast, -wanted)[-wanted]) if len(contrast) >= wanted else 0.0
-        return min(max(enough, self.min_contrast_share * self.contrast_threshold), self.contrast_threshold)
+        return min(max(enough, least), most)
 
 
 def root_sift(descriptors: Floats) -> Bytes:
