@@ -15,7 +15,7 @@ import unposed
 from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.progress import progress_for
-from unposed.pipeline.store.store import Store
+from unposed.pipeline.store.store import StageUse, Store
 from unposed.pipeline.weights.catalogue import entry
 from unposed.pipeline.weights.files import weight_folders
 
@@ -209,12 +209,18 @@ def cache(arguments: argparse.Namespace) -> int:
                 limits["older_than"] = arguments.unused * 86400.0
             if not limits and stage is None:
                 raise ConfigError("cache prune: say what may go with --keep SIZE, --unused DAYS or --stage SLOT.PLUGIN")
-            stages = [row.stage for row in store.ls()]
+            from .photo_sources import FOLDER, prune_images  # here, since no other command waits for Pillow
+
+            stages = [*(row.stage for row in store.ls()), FOLDER]
             if stage is not None and stage not in stages:
                 raise ConfigError(f"{stage}: nothing of it is stored{did_you_mean(stage, stages)}")
-            removed, freed = store.prune(stage=stage, **limits)
-            done = {"removed": removed, "bytes": freed}
-            text = f"{count(removed, 'result')} removed, {size(freed)} freed"
+            removed, freed = (0, 0) if stage == FOLDER else store.prune(stage=stage, **limits)
+            if "keep_bytes" in limits and stage is None:  # images in what the results leave
+                limits["keep_bytes"] = max(0, limits["keep_bytes"] - sum(row.bytes for row in store.ls()))
+            images, more = prune_images(store.folder, **limits) if stage in (None, FOLDER) else (0, 0)
+            done = {"removed": removed, "images": images, "bytes": freed + more}
+            text = f"{count(removed, 'result')} removed, {size(freed + more)} freed"
+            text += f", with {count(images, 'folder')} of images that were in memory" if images else ""
     if arguments.json:
         return _print_json(done)
     print(text)
@@ -222,7 +228,11 @@ def cache(arguments: argparse.Namespace) -> int:
 
 
 def _list_cache(store: Store, as_json: bool) -> int:
-    rows = store.ls()
+    from .photo_sources import FOLDER, image_folders
+
+    rows, images = store.ls(), image_folders(store.folder)
+    if images:
+        rows.append(StageUse(FOLDER, len(images), 0, sum(row[1] for row in images), images[0][2]))
     if as_json:
         return _print_json({"folder": str(store.folder), "stages": [row._asdict() for row in rows]})
     print(f"{store.folder}: {size(sum(row.bytes for row in rows))}")

@@ -80,6 +80,7 @@ FLAGS: dict[str, Flag] = {
     "workers": Flag("items computed at once (default: one per core)", "N", whole_above_zero),
     "seed": Flag(f"start of every random choice (default: {DEFAULTS.seed})", "N", int),
     "cache": Flag("folder of stored results (default: the user's)", "DIR", Path),
+    "verify_photos": Flag("read all photos again, changed or not", switch=True, names=("--verify-photos",)),
     "ram_bytes": Flag("memory to stay within, e.g. 8G (default: what is free)", "SIZE", size_bytes, names=("--ram",)),
     "vram_bytes": Flag("the same on the GPU", "SIZE", size_bytes, names=("--vram",)),
     "to": Flag("an export plugin, see unposed plugins", "FORMAT"),
@@ -88,7 +89,7 @@ FLAGS: dict[str, Flag] = {
     "gt": Flag("gt.json, a COLMAP folder, or transforms.json", "GT", Path),
     "keep": Flag("prune: the least recently used go until this is left", "SIZE", size_bytes),
     "unused": Flag("prune: what no run has used for so many days", "DAYS", whole_above_zero),
-    "stage": Flag("prune: results of this stage only, all of them unless limited", "SLOT.PLUGIN"),
+    "stage": Flag("prune: results of this stage only, or images; all unless limited", "SLOT.PLUGIN|images"),
     "accept": Flag("get: the licence is known and accepted", switch=True),
     "why": Flag("say why two photos are connected or not", ("A", "B")),
     "quiet": Flag("no progress, only the result", switch=True),
@@ -97,8 +98,8 @@ FLAGS: dict[str, Flag] = {
 """By Python parameter; those from `to` on are the command line's own."""
 
 RUN = (
-    *("preset", "settings", "device", "executor", "workers", "seed", "cache", "ram_bytes", "vram_bytes"),
-    *("quiet", "json"),
+    *("preset", "settings", "device", "executor", "workers", "seed", "cache", "verify_photos"),
+    *("ram_bytes", "vram_bytes", "quiet", "json"),
 )
 """Options of a run, whatever the photos are."""
 

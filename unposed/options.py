@@ -40,6 +40,9 @@ class RunOptions:
     """Start of every random choice. The same photos, settings and seed give the same result."""
     cache: str | Path | None = None
     """Folder of stored results; None: the user's, `$UNPOSED_CACHE` or `~/.cache/unposed`."""
+    verify_photos: bool = False
+    """Whether all photos are read to learn what they hold. Otherwise those are not whose path, size, inode and times
+    are as an earlier run has found them."""
     progress: Progress | None = None
     """Watches the run: `unposed.Bars()`, `unposed.JsonLines()` or your own; None: the logger `unposed` alone."""
     cancellation: Cancellation | None = None
@@ -69,6 +72,7 @@ class RunChanges(TypedDict, total=False):
     vram_bytes: int | None
     seed: int
     cache: str | Path | None
+    verify_photos: bool
     progress: Progress | None
     cancellation: Cancellation | None
 

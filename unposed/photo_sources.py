@@ -11,8 +11,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,6 +24,7 @@ from PIL import Image
 
 from unposed.pipeline.artifacts import Bytes, Photos
 from unposed.pipeline.errors import InputError, StoreError
+from unposed.pipeline.images.known_contents import KnownContents
 from unposed.pipeline.images.photos import scan, single_photos
 
 PhotoSource = str | Path | Iterable[str | Path] | Iterable[Bytes] | Mapping[str, Bytes]
@@ -38,14 +41,17 @@ def collect(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     masks: str | Path | None = None,
+    verify: bool = False,
 ) -> tuple[Photos, Path]:
     """The collection, sorted by name, and the folder its names are relative to.
 
     Files are named by their path below the folder that they have in common; images without a name 0000.png,
-    0001.png and so on. include, exclude and masks are those of `scan`.
+    0001.png and so on. include, exclude and masks are those of `scan`. Files that have not changed since an earlier run
+    are not read again, unless `verify` asks for it.
     """
+    known = KnownContents(cache, verify=verify)
     if isinstance(source, str | Path):
-        return scan(source, include=include, exclude=exclude, masks=masks), Path(source)
+        return scan(source, include=include, exclude=exclude, masks=masks, known=known), Path(source)
     if isinstance(source, Mapping):
         images = {_png_name(name): image for name, image in source.items()}
         if len(images) < len(source):
@@ -58,7 +64,7 @@ def collect(
         else:
             images = {f"{index:04d}.png": image for index, image in enumerate(each)}
             folder, names = write_images(images, cache), list(images)
-    return scan(folder, names=names, include=include, exclude=exclude, masks=masks), folder
+    return scan(folder, names=names, include=include, exclude=exclude, masks=masks, known=known), folder
 
 
 def two_photos(a: str | Path | Bytes, b: str | Path | Bytes, cache: Path) -> Photos:
@@ -75,6 +81,8 @@ def write_images(images: Mapping[str, Any], cache: Path) -> Path:
     pixels = {name: _checked(name, image) for name, image in sorted(images.items())}
     folder = cache / FOLDER / _content(pixels)
     if folder.is_dir():
+        with suppress(OSError):
+            os.utime(folder)  # when it was used last, for `prune_images`
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +97,33 @@ def write_images(images: Mapping[str, Any], cache: Path) -> Path:
         if not folder.is_dir():  # or else another run has just written the same
             raise StoreError(f"images cannot be written to {folder.parent}: {error.strerror or error}") from error
     return folder
+
+
+def image_folders(cache: Path) -> list[tuple[Path, int, float]]:
+    """Folders of images that were in memory: each with its bytes and when it was used last, the latest first."""
+    found = []
+    for folder in (cache / FOLDER).glob("*"):
+        with suppress(OSError):  # another run has just removed it
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            found.append((folder, size, folder.stat().st_mtime))
+    return sorted(found, key=lambda row: (-row[2], row[0].name))
+
+
+def prune_images(cache: Path, *, keep_bytes: int | None = None, older_than: float | None = None) -> tuple[int, int]:
+    """Remove folders of images that no run has used for `older_than` seconds, then the least recently used until
+    `keep_bytes` are left; all without either. Gives their number and bytes. A run that is given the images again writes
+    them again."""
+    horizon = float("inf") if keep_bytes is None and older_than is None else -float("inf")
+    if older_than is not None:
+        horizon = time.time() - older_than
+    kept = removed = freed = 0
+    for folder, size, used in image_folders(cache):
+        if used < horizon or (keep_bytes is not None and kept + size > keep_bytes):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed, freed = removed + 1, freed + size
+        else:
+            kept += size
+    return removed, freed
 
 
 def _common_folder(files: Iterable[object]) -> tuple[Path, list[str]]:

@@ -58,7 +58,14 @@ def reconstruct(
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         name = chosen_preset(preset, place.resources.device)
         graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
-        collection, folder = collect(photos, place.cache, include=include, exclude=exclude, masks=masks)
+        collection, folder = collect(
+            photos,
+            place.cache,
+            include=include,
+            exclude=exclude,
+            masks=masks,
+            verify=place.options.verify_photos,
+        )
         out = None if out is None else Path(out)
         new = None if out is None else stack.enter_context(claimed(out))
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))

@@ -1,8 +1,7 @@
-"""Intake: a folder becomes a collection. Headers and content hashes are read, pixels are not."""
+"""Intake: a folder becomes a collection. Headers are read, and the content of files that changed; pixels are not."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from ..artifacts import Photo, Photos
 from ..errors import InputError
 from .exif import read_exif
 from .image_file import ADVICE, SUFFIXES, UnreadableImage, frames, open_image
+from .known_contents import KnownContents
 
 
 def scan(
@@ -24,6 +24,7 @@ def scan(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     masks: Path | str | None = None,
+    known: KnownContents | None = None,
 ) -> Photos:
     """All photos at or below folder, sorted by name; hidden files and folders are passed over.
 
@@ -31,9 +32,10 @@ def scan(
     include, exclude: shell patterns. One with a slash is held against the whole name (`left/*`), one without against
     its last part (`*.png`). An empty include takes everything.
     masks: folder of masks named as the photos are, with `.png` appended (a/b.jpg.png) or as the suffix (a/b.png).
+    known: what earlier runs have read; None: every file is read.
     Raises InputError when fewer than two photos can be used.
     """
-    root = _folder(folder, "photo folder")
+    root, known = _folder(folder, "photo folder"), known or KnownContents()
     mask_root = None if masks is None else _folder(masks, "mask folder")
     names = [
         name
@@ -41,7 +43,8 @@ def scan(
         if (not include or _matches(name, include)) and not _matches(name, exclude)
     ]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        outcomes = list(pool.map(lambda name: _read(root, name, mask_root), names))
+        outcomes = list(pool.map(lambda name: _read(root, name, mask_root, known), names))
+    known.save()
     photos = tuple(outcome for outcome in outcomes if isinstance(outcome, Photo))
     rejected = {n: outcome for n, outcome in zip(names, outcomes, strict=True) if isinstance(outcome, str)}
     _check(root, photos, rejected, filtered=bool(include or exclude))
@@ -56,7 +59,7 @@ def single_photos(*files: Path | str) -> Photos:
     """These photos, in this order, under their own names. InputError names the first that cannot be used."""
     photos = []
     for file in map(Path, files):
-        outcome = _read(file.parent, file.name, None) if file.is_file() else "no such file"
+        outcome = _read(file.parent, file.name, None, KnownContents()) if file.is_file() else "no such file"
         if isinstance(outcome, str):
             raise InputError(f"{file}: {outcome}")
         photos.append(outcome)
@@ -104,7 +107,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name if "/" in pattern else last, pattern) for pattern in patterns)
 
 
-def _read(root: Path, name: str, mask_root: Path | None) -> Photo | str:
+def _read(root: Path, name: str, mask_root: Path | None, known: KnownContents) -> Photo | str:
     """The photo, or the reason why the file is none."""
     if not name.isprintable():  # control characters, and bytes that are no UTF-8
         return "its name has characters that cannot be printed: rename it"
@@ -119,18 +122,13 @@ def _read(root: Path, name: str, mask_root: Path | None) -> Photo | str:
                 return f"an animation of {count} frames: save the frames as single photos"
             exif, orientation = read_exif(image)
             width, height = image.size if orientation < 5 else image.size[::-1]
-        photo = Photo(name, path, _hash(path), width, height, orientation, exif)
+        photo = Photo(name, path, known.content(path), width, height, orientation, exif)
         mask = None if mask_root is None else _mask(mask_root, name)
-        return photo if mask is None else replace(photo, mask=mask, mask_content=_hash(mask))
+        return photo if mask is None else replace(photo, mask=mask, mask_content=known.content(mask))
     except UnreadableImage as error:
         return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
 
 
 def _mask(mask_root: Path, name: str) -> Path | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import unposed
 import unposed.commands
 from unposed.cli import main, parser
+from unposed.photo_sources import prune_images, write_images
 
 Capture = pytest.CaptureFixture[str]
 
@@ -98,6 +101,32 @@ def test_cache(toys: str, photos: Callable[..., Path], tmp_path: Path, capsys: C
     assert "say what may go" in complaint(capsys, "cache", "prune", *cache)
     assert "4 results removed" in printed(capsys, "cache", "prune", "--keep", "0", *cache)
     assert "nothing is stored" in printed(capsys, "cache", "ls", *cache)
+
+
+def test_images_that_were_in_memory_are_listed_and_pruned(tmp_path: Path, capsys: Capture) -> None:
+    cache = ["--cache", tmp_path]
+    old, young = (write_images({"a.png": np.full((48, 64, 3), grey, np.uint8)}, tmp_path) for grey in (1, 2))
+    os.utime(old, (0, 0))
+    assert "images  2 results" in printed(capsys, "cache", "ls", *cache)
+    assert "1 folder of images" in printed(capsys, "cache", "prune", "--unused", "30", *cache)
+    assert young.is_dir() and not old.exists()
+    printed(capsys, "cache", "prune", "--keep", "1G", *cache)
+    assert write_images({"a.png": np.full((48, 64, 3), 2, np.uint8)}, tmp_path) == young
+    assert "1 folder of images" in printed(capsys, "cache", "prune", "--keep", "0", *cache)
+    assert not young.exists()
+    write_images({"a.png": np.full((48, 64, 3), 2, np.uint8)}, tmp_path)
+    freed = json.loads(printed(capsys, "cache", "prune", "--stage", "images", "--json", *cache))
+    assert freed["images"] == 1 and freed["bytes"] > 0 and not young.exists()
+
+
+def test_what_was_used_last_is_kept(tmp_path: Path) -> None:
+    folders = [write_images({"a.png": np.full((48, 64, 3), grey, np.uint8)}, tmp_path) for grey in (1, 2, 3)]
+    for folder, used in zip(folders, (3e8, 1e8, 2e8), strict=True):
+        os.utime(folder, (used, used))
+    write_images({"a.png": np.full((48, 64, 3), 2, np.uint8)}, tmp_path)
+    size = max(file.stat().st_size for file in tmp_path.rglob("*.png"))
+    prune_images(tmp_path, keep_bytes=2 * size)
+    assert [folder.is_dir() for folder in folders] == [True, True, False]
 
 
 def test_a_cache_that_cannot_be(tmp_path: Path, capsys: Capture) -> None:

@@ -47,7 +47,14 @@ def pairs(
     with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
         graph = checked_graph(chosen_preset(preset, place.resources.device), settings)
         wanted = tuple(node for node in (_last(graph, kind) for kind in STEPS) if node)
-        found, _ = collect(photos, place.cache, include=include, exclude=exclude, masks=masks)
+        found, _ = collect(
+            photos,
+            place.cache,
+            include=include,
+            exclude=exclude,
+            masks=masks,
+            verify=place.options.verify_photos,
+        )
         with Store(place.cache, report=log.note) as store:
             done = place.run(replace(graph, outputs=wanted), found, store, log)
             table = PairTable(found, _facts(graph, found, done), _copies(found))
