@@ -12,7 +12,7 @@ from unposed.pipeline.stage import Grain, PerPhoto, Resources
 from unposed.retrieval.coarse import coarse_similarity, largest_rows
 from unposed.retrieval.scene_graph import best_partners
 
-from .asmk import Asmk
+from .asmk import Asmk, words_for
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class CoarseMatching:
     """Up to this many photos all pairs are compared."""
     shortlist: Annotated[int, Within("[1, inf)")] = 40
     """Partners of each photo that visual words suggest where there are more photos."""
+    words: Annotated[int, Within("[1, 1048576]")] = 2048
+    """Visual words at most: more suggest no better partners, and cost more to learn than all comparisons that follow."""
     seed: int = 0
     """Of the words, which are learnt from the collection."""
 
@@ -51,7 +53,10 @@ class CoarseMatching:
         photos = sorted(features)
         shortlist = None
         if len(photos) > self.all_below:
-            shortlist = Asmk(partners=self.shortlist, seed=self.seed)(features, resources).pairs
+            rows = sum(min(len(features[photo].scale), self.keypoints) for photo in photos)
+            words = min(self.words, words_for(rows))
+            suggest = Asmk(keypoints=self.keypoints, words=words, partners=self.shortlist, seed=self.seed)
+            shortlist = suggest(features, resources).pairs
         photo_bytes = load(photos[0]).itemsize * self.keypoints * SIFT_LENGTH if photos else 1
         pairs, similarity = coarse_similarity(
             load,
