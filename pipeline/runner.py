@@ -22,6 +22,7 @@ from .progress import Progress, forward_step
 from .stage import Grain, Resources, Sides, StageError
 from .store.codec import encode
 from .store.keys import digest, digest_all, photo_key, photos_key, stage_key
+from .store.memo import StoredMemo
 from .store.store import Store
 from .threads import hold_this_thread
 
@@ -218,7 +219,8 @@ class Runner:
 
     def _compute_whole(self, node: Node) -> None:
         hold_this_thread()
-        resources = replace(self.resources, reporter=lambda *step: self._step(node.name, *step))
+        memo = StoredMemo(self.store, node.plugin)
+        resources = replace(self.resources, reporter=lambda *step: self._step(node.name, *step), memo=memo)
         try:
             self._save(node, WHOLE, call(node.stage, self._arguments(node, WHOLE), node.ports.lent, resources))
         except StageError as error:

@@ -45,7 +45,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -96,6 +99,17 @@ class Reporter(Protocol):
     def __call__(self, done: int, total: int, message: str) -> None: ...
 
 
+class Memo(Protocol):
+    """What a stage keeps for later runs of whatever collection: facts that are the same whenever they are found, so
+    that results cannot tell whether any was kept."""
+
+    def recall(self, name: str) -> list[NDArray[Any]] | None:
+        """The arrays last remembered under a name that says all that they depend on, or None."""
+
+    def remember(self, name: str, arrays: list[NDArray[Any]]) -> None:
+        """Keep these arrays in place of what was kept under the name."""
+
+
 @dataclass(frozen=True)
 class Resources:
     """Device, threads and memory that a stage may use. Results must not depend on them, except for rounding on other
@@ -110,6 +124,8 @@ class Resources:
     """Memory the stage may use, on the machine and on the device."""
     reporter: Reporter | None = field(default=None, repr=False, compare=False)
     """Receives what is reported; stages call `report` instead. None: nothing is shown. Not pickled."""
+    memo: Memo | None = field(default=None, repr=False, compare=False)
+    """What earlier runs have kept, for a stage over the collection; None: nothing is kept. Not pickled."""
 
     def report(self, done: int, total: int, message: str = "") -> None:
         """Report that `done` of `total` steps are finished, with a few words on the present one.
@@ -121,7 +137,7 @@ class Resources:
             self.reporter(done, total, message)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "reporter": None}
+        return {**self.__dict__, "reporter": None, "memo": None}
 
 
 class StageError(Exception):

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from unposed.optim.pair.matching import DescriptorRows, mutual_nearest
 
+from .known_counts import KnownCounts
+
 
 def largest_rows(scale: NDArray[np.floating], count: int) -> NDArray[np.intp]:
     """Rows of the largest key points. Unlike the strongest, they are the same ones when the camera comes closer or
@@ -28,24 +30,33 @@ def coarse_similarity(
     threads: int = 1,
     device: str = "cpu",
     shortlist: NDArray[np.integer] | None = None,
+    known: KnownCounts | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """All pairs (n, 2) of the photos (ascending indices), or those of the shortlist (n, 2; the smaller photo first),
     and their mutual matches over `rows`, the number of key points compared.
 
     `load` gives a photo's descriptors, at most `rows` of them. No more than three blocks of photos are held at
-    a time.
+    a time. Counts that are `known` are not made again, and new ones are added to it.
     """
 
     chosen = None if shortlist is None else _partners_of(shortlist)
 
     def compare(a: int, left: dict[int, DescriptorRows], right: dict[int, DescriptorRows]) -> NDArray[np.int32]:
         later = [b for b in right if b > a] if chosen is None else [b for b in chosen.get(a, ()) if b in right]
-        counts = [len(mutual_nearest(left[a], right[b], max_ratio=max_ratio, device=device).index_a) for b in later]
+        counts = np.full(len(later), -1) if known is None else known.of(a, later)
+        new = np.flatnonzero(counts < 0)
+        for k in new:
+            counts[k] = len(mutual_nearest(left[a], right[later[k]], max_ratio=max_ratio, device=device).index_a)
+        if known is not None:
+            known.add(a, [later[k] for k in new], counts[new])
         return np.column_stack([np.full(len(later), a), later, counts]).astype(np.int32)
 
     tables = [np.empty((0, 3), np.int32)]
     with ThreadPoolExecutor(threads) as pool:
         for left, right in _block_pairs(load, photos, block):
+            if known is not None:
+                for photo, held in right.items():
+                    known.tell(photo, held)
             tables += pool.map(partial(compare, left=left, right=right), left)
     table = np.concatenate(tables)
     table = table[np.lexsort((table[:, 1], table[:, 0]))]

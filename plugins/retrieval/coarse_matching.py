@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
+
 from unposed.optim.pair.matching import SIFT_LENGTH, DescriptorRows, byte_rows, unit_rows
 from unposed.pipeline.artifacts import Features, Ranking
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto, Resources
 from unposed.retrieval.coarse import coarse_similarity, largest_rows
+from unposed.retrieval.known_counts import KnownCounts, no_counts
 from unposed.retrieval.scene_graph import best_partners
 
 from .asmk import Asmk, words_for
@@ -39,7 +42,7 @@ class CoarseMatching:
     shortlist: Annotated[int, Within("[1, inf)")] = 40
     """Partners of each photo that visual words suggest where there are more photos."""
     words: Annotated[int, Within("[1, 1048576]")] = 2048
-    """Visual words at most: more suggest no better partners, and cost more to learn than all comparisons that follow."""
+    """Visual words at most: more suggest no better partners, and take longer to learn than what follows."""
     seed: int = 0
     """Of the words, which are learnt from the collection."""
 
@@ -57,6 +60,7 @@ class CoarseMatching:
             words = min(self.words, words_for(rows))
             suggest = Asmk(keypoints=self.keypoints, words=words, partners=self.shortlist, seed=self.seed)
             shortlist = suggest(features, resources).pairs
+        known = self._known_counts(resources) if photos and load(photos[0]).dtype == np.int8 else None
         photo_bytes = load(photos[0]).itemsize * self.keypoints * SIFT_LENGTH if photos else 1
         pairs, similarity = coarse_similarity(
             load,
@@ -67,6 +71,19 @@ class CoarseMatching:
             threads=resources.threads,
             device=resources.device,
             shortlist=shortlist,
+            known=known,
         )
+        if known is not None and resources.memo is not None and (table := known.table()) is not None:
+            resources.memo.remember(self._memo_name(), list(table))
         kept = best_partners(pairs, similarity, self.partners)
         return Ranking(pairs=pairs[kept], similarity=similarity[kept])
+
+    def _known_counts(self, resources: Resources) -> KnownCounts | None:
+        """Counts of bytes, which are exact, so that it cannot be told whether they were found now or earlier."""
+        if resources.memo is None:
+            return None
+        table = resources.memo.recall(self._memo_name())
+        return no_counts() if table is None else KnownCounts(*table)
+
+    def _memo_name(self) -> str:
+        return f"counts {self.version} {self.max_ratio!r}"

@@ -1,5 +1,6 @@
 """From features to verified pairs: the adapters one by one, then all of them on rendered photos with known cameras."""
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from unposed.optim.rotations import rotation_angle_deg, skew
 from unposed.pipeline.artifacts import Camera, CameraPrior, Exif, Features, PairMatches, Photo, Photos, Ranking
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.stage import PerPhoto, Resources, Sides, StageError
+from unposed.pipeline.store.memo import StoredMemo
+from unposed.pipeline.store.store import Store
 from unposed.plugins.cameras.exif import ExifCameras
 from unposed.plugins.features.sift import Sift
 from unposed.plugins.graph.exhaustive import ExhaustiveGraph
@@ -144,6 +147,22 @@ def test_ranking_keeps_the_best_partners_and_skips_failed_photos():
     assert len(ranking.pairs) < 11 * 10 / 2
     best = ranking.similarity[(ranking.pairs == [2, 3]).all(axis=1)]
     assert best == pytest.approx(30 / 40, abs=0.06)
+
+
+def test_ranking_remembers_counts_in_the_store(tmp_path):
+    rng = np.random.default_rng(0)
+    world = rng.integers(0, 255, (200, 128)).astype(np.uint8)
+    shots = {k: features(world[10 * k : 10 * k + 40], k) for k in range(12)}
+    with Store(tmp_path) as store:
+        memo = StoredMemo(store, "retrieval.coarse")
+        lent = (CPU, replace(CPU, memo=memo), replace(CPU, memo=memo))
+        rankings = [CoarseMatching(keypoints=40)(Loaded(shots), each) for each in lent]
+        keys, counts = memo.recall(CoarseMatching()._memo_name())
+        assert len(keys) == len(counts) == 66
+        assert memo.recall("another") is None
+    for ranking in rankings[1:]:
+        np.testing.assert_array_equal(ranking.pairs, rankings[0].pairs)
+        np.testing.assert_array_equal(ranking.similarity, rankings[0].similarity)
 
 
 def test_ranking_of_no_photos_is_empty():
