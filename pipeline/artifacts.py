@@ -60,7 +60,7 @@ class Photo:
     """EXIF orientation, 1 to 8, still to be applied to what the decoder gives; pipeline.images.pixels does so."""
     exif: Exif = field(default_factory=Exif)
     mask: Path | None = None
-    """Single-channel picture of any size; black hides. None: everything counts."""
+    """Single-channel image of any size; black hides. None: everything counts."""
     mask_content: str = ""
 
 
@@ -97,17 +97,17 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """What the encoder of a network makes of one photo: a vector for every patch of a picture, which is the photo
+    """What the encoder of a network makes of one photo: a vector for every patch of a image, which is the photo
     reduced and cropped. For retrieval, and for networks that go on from here."""
 
     values: Floats
     """(rows, columns, d) float32, or float16 to save room."""
     patch_px: int
-    """Side of a patch in pixels of the picture."""
+    """Side of a patch in pixels of the image."""
     origin_px: tuple[float, float]
-    """x and y of the centre of the picture's top-left pixel in the photo."""
+    """x and y of the centre of the image's top-left pixel in the photo."""
     step_px: tuple[float, float]
-    """Photo pixels per picture pixel, along x and y."""
+    """Photo pixels per image pixel, along x and y."""
     encoder: str
     """Hash of the weight file: tokens mean something only to the network they come from."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
 import networkx as nx
 
-from unposed.optim.pointmaps.first_order_alignment import COARSE_PHASE, align_first_order
+from unposed.optim.pointmaps.first_order_alignment import COARSE_PHASE, FirstOrderOptions, align_first_order
+from unposed.optim.pointmaps.kinematic_tree import KinematicTreeOptions
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, PairMatches, Photos, TwoViewGeometry
 from unposed.pipeline.config import Within
@@ -25,7 +26,15 @@ class CoarseAdam:
     version: ClassVar[int] = 3
 
     iterations: Annotated[int, Within("[1, inf)")] = COARSE_PHASE.iterations
+    """Steps of Adam."""
     rate: Annotated[float, Within("(0, 1]")] = COARSE_PHASE.rate
+    """Initial learning rate; it falls to zero along a cosine."""
+    gamma: Annotated[float, Within("(0, inf)")] = COARSE_PHASE.gamma
+    """Exponent of the loss of the distances between matched points."""
+    bounds: FirstOrderOptions = field(default_factory=FirstOrderOptions)
+    """Bounds of focal lengths and projections, and the weight of predicted points."""
+    tree: KinematicTreeOptions = field(default_factory=KinematicTreeOptions)
+    """The tree along which poses are relative to each other."""
 
     def __call__(
         self,
@@ -41,9 +50,9 @@ class CoarseAdam:
         components = nx.connected_components(nx.Graph(graph.pairs.tolist()))
         models = []
         for member in sorted(components, key=lambda photos: (-len(photos), min(photos))):
-            chain = chain_of(sorted(member), graph.pairs, matching, verification)
-            phase = replace(COARSE_PHASE, iterations=self.iterations, rate=self.rate)
-            found = align_first_order(chain.matched, chain.tree, (phase,))
+            chain = chain_of(sorted(member), graph.pairs, matching, verification, self.tree)
+            phase = replace(COARSE_PHASE, iterations=self.iterations, rate=self.rate, gamma=self.gamma)
+            found = align_first_order(chain.matched, chain.tree, (phase,), options=self.bounds)
             poses = chain.poses(found, len(photos))
             models.append(initial_model(chain.intrinsics(found, intrinsics), poses, graph.keypoints))
         return InitialModels(tuple(models), reasons_left_out(graph, models))

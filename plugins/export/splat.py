@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from unposed.optim.cameras import CAMERA_MODELS, CX, CY, FX, FY, intrinsics_of
-from unposed.optim.undistortion import centred_pinhole, origins, undistorted
+from unposed.optim.undistortion import UndistortionOptions, centred_pinhole, origins, undistorted
 from unposed.pipeline.artifacts import Bools, Bytes, Camera, Floats, Photo, Photos, SparseModel, SparseModels
 from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.config import Within
@@ -33,6 +33,8 @@ class SplatExport:
 
     quality: Annotated[int, Within("[1, 100]")] = 95
     """Of the JPEG files."""
+    undistortion: UndistortionOptions = field(default_factory=UndistortionOptions)
+    """Largest field of view of the undistorted photos."""
 
     def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None:
         if not sparse.models:
@@ -44,7 +46,7 @@ class SplatExport:
         cameras, xy = [], np.full(model.xy.shape, np.nan)
         for number, camera in enumerate(model.cameras):
             given, fisheye = intrinsics_of(camera.model, camera.params), CAMERA_MODELS[camera.model].fisheye
-            pinhole, width, height = centred_pinhole(given, fisheye, camera.width, camera.height)
+            pinhole, width, height = centred_pinhole(given, fisheye, camera.width, camera.height, self.undistortion)
             cameras.append(Camera("PINHOLE", width, height, tuple(pinhole[[FX, FY, CX, CY]].tolist())))
             seen_at = origins(pinhole, width, height, given, fisheye)
             for row in np.flatnonzero(model.camera_of_photo == number).tolist():
@@ -65,8 +67,8 @@ class SplatExport:
         write_models([whole], Photos(tuple(renamed), {}), folder / "sparse")
 
     def _write(self, photo: Photo, seen_at: Floats, folder: Path, name: str) -> None:
-        picture = _resampled(read_rgb(photo), seen_at, (photo.width, photo.height))
-        Image.fromarray(picture).save(folder / "images" / name, quality=self.quality, subsampling=0)
+        image = _resampled(read_rgb(photo), seen_at, (photo.width, photo.height))
+        Image.fromarray(image).save(folder / "images" / name, quality=self.quality, subsampling=0)
         mask = read_mask(photo)
         if mask is not None:
             (folder / "masks").mkdir(exist_ok=True)
@@ -88,11 +90,11 @@ def plain_names(names: Iterable[str]) -> list[str]:
     return out
 
 
-def _resampled(picture: Bytes, seen_at: Floats, size: tuple[int, int]) -> Bytes:
-    """The picture, which spans a photo of that size, as the pinhole sees it."""
-    scale = np.array(picture.shape[1::-1], np.float32) / np.array(size, np.float32)
+def _resampled(image: Bytes, seen_at: Floats, size: tuple[int, int]) -> Bytes:
+    """The image, which spans a photo of that size, as the pinhole sees it."""
+    scale = np.array(image.shape[1::-1], np.float32) / np.array(size, np.float32)
     x, y = (np.ascontiguousarray(seen_at[..., axis] * scale[axis] - np.float32(0.5)) for axis in (0, 1))
-    new: Bytes = cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+    new: Bytes = cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
     return new
 
 

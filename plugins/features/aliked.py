@@ -30,7 +30,7 @@ class Aliked:
     cpu_batch: ClassVar[int] = 1
 
     model: Literal["n16", "n16rot", "n32"] = "n16"
-    """n16rot was trained with rotated pictures and is less precise where none are; photos are upright by their EXIF
+    """n16rot was trained with rotated images and is less precise where none are; photos are upright by their EXIF
     orientation. n32 takes twice the samples for a descriptor."""
     weights: Annotated[Path | None, WeightFile("aliked-{model}.pth")] = None
     """File of that model's parameters, where it is not to be found by its name."""
@@ -54,7 +54,7 @@ class Aliked:
             net = cached_network(_build, self.weights, resources.device, self.model)
         return extract(
             [photo for (photo,) in items],
-            lambda pictures, limit: detect(net, pictures, limit, self.min_score),
+            lambda images, limit: detect(net, images, limit, self.min_score),
             resources.device,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,

@@ -38,31 +38,31 @@ class ColmapSift:
 
     @property
     def item_bytes(self) -> int:
-        """The scale space: about 20 float pictures."""
+        """The scale space: about 20 float images."""
         return 20 * 4 * self.search_side_px**2
 
     def __call__(self, photos: Photo) -> Features:
-        picture = read_rgb(photos, self.search_side_px)
+        image = read_rgb(photos, self.search_side_px)
         mask = read_mask(photos)
-        enlarge = min(2.0, self.search_side_px / max(picture.shape))
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        enlarge = min(2.0, self.search_side_px / max(image.shape))
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         if enlarge > 1.0:
             size = round(grey.shape[1] * enlarge), round(grey.shape[0] * enlarge)
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC)
         # Masked points are dropped afterwards, so that there must be more to choose from.
         points, raw = _extract(np.asarray(grey, np.uint8), self.max_keypoints * (1 if mask is None else 4), self)
-        xy = points[:, :2] * (picture.shape[1] / grey.shape[1], picture.shape[0] / grey.shape[0])
+        xy = points[:, :2] * (image.shape[1] / grey.shape[1], image.shape[0] / grey.shape[0])
         kept = np.argsort(-points[:, 2], kind="stable")
         if mask is not None:
-            kept = kept[visible(mask, picture, xy[kept])]
+            kept = kept[visible(mask, image, xy[kept])]
         kept = kept[: self.max_keypoints]
-        factors = np.array(photo_per_px(photos, picture))
+        factors = np.array(photo_per_px(photos, image))
         scale = (points[kept, 2] * (photos.width / grey.shape[1])).astype(np.float32)
         return Features(
             xy=(xy[kept] * factors).astype(np.float32),
             scale=scale,
             descriptors=raw[kept],
-            rgb=colours(picture, xy[kept]),
+            rgb=colours(image, xy[kept]),
             score=scale,
         )
 

@@ -22,7 +22,7 @@ from ..network_errors import pipeline_errors
 from .from_network import extract
 
 _COARSEST_CELL_PX = 16
-"""Pixels of the picture per pixel of the network's coarsest level."""
+"""Pixels of the image per pixel of the network's coarsest level."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Disk:
             net = cached_network(_build, self.weights, resources.device)
         return extract(
             [photo for (photo,) in items],
-            lambda pictures, limit: _detect(net, pictures, limit, self.min_score),
+            lambda images, limit: _detect(net, images, limit, self.min_score),
             resources.device,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,
@@ -68,14 +68,12 @@ def _build(weights: Path) -> kornia.feature.DISK:
 
 
 @torch.inference_mode()
-def _detect(net: Any, pictures: Tensor, limit: int, min_score: float) -> list[Detections]:
-    if (
-        max(pictures.shape[-2:]) <= _COARSEST_CELL_PX
-    ):  # its coarsest level would be one pixel, which it cannot normalise
-        nothing = Detections(pictures.new_zeros(0, 2), pictures.new_zeros(0), pictures.new_zeros(0, net.desc_dim))
-        return [nothing] * len(pictures)
+def _detect(net: Any, images: Tensor, limit: int, min_score: float) -> list[Detections]:
+    if max(images.shape[-2:]) <= _COARSEST_CELL_PX:  # its coarsest level would be one pixel, which it cannot normalise
+        nothing = Detections(images.new_zeros(0, 2), images.new_zeros(0), images.new_zeros(0, net.desc_dim))
+        return [nothing] * len(images)
     found = []
-    for each in net(pictures, n=limit, score_threshold=min_score, pad_if_not_divisible=True):
+    for each in net(images, n=limit, score_threshold=min_score, pad_if_not_divisible=True):
         order = each.detection_scores.argsort(descending=True, stable=True)
         found.append(Detections(each.keypoints[order], each.detection_scores[order], each.descriptors[order]))
     return found

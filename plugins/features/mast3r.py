@@ -27,7 +27,7 @@ _BYTES_PER_PX = 400
 """Of the encoder at work: a patch of 256 pixels has a hundred kilobytes of activations at a time."""
 _THUMBNAIL_PX = 512
 _SIZE_STEP_PX = 64
-"""Of a square picture three quarters are kept, in whole patches."""
+"""Of a square image three quarters are kept, in whole patches."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Mast3rTokens:
     weights: Annotated[Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth")] = None
     """File of the parameters, the same as for matching, where it is not to be found by its name."""
     size_px: Annotated[int | None, Within("[64, 2048]")] = None
-    """Longer side of the picture the network sees; if not given, what it was trained on. 224 is square."""
+    """Longer side of the image the network sees; if not given, what it was trained on. 224 is square."""
     keep: Literal["float16", "float32"] = "float16"
     """How tokens are stored: 1.6 or 3.1 MB a photo of 512 x 384 px."""
     precision: Precision = "auto"
@@ -54,27 +54,27 @@ class Mast3rTokens:
 
     @property
     def item_bytes(self) -> int:
-        """Activations of one picture."""
+        """Activations of one image."""
         return _BYTES_PER_PX * (self.size_px or 512) ** 2
 
     def __call__(self, photos: Photo, resources: Resources) -> Tokens:
         return self.batch([(photos,)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Tokens]:
-        """Photos whose pictures have one size are encoded together."""
+        """Photos whose images have one size are encoded together."""
         with pipeline_errors():
             net = load_shared_network(self.weights, resources.device, self.precision)
         assert self.weights is not None  # a network has been loaded from it
         encoder = content_hash(self.weights)
         with pipeline_errors():
-            pictures = [fit_image(read_rgb(photo), self.size_px or net.config.picture_px) for (photo,) in items]
+            images = [fit_image(read_rgb(photo), self.size_px or net.config.image_px) for (photo,) in items]
         found: dict[int, Tokens] = {}
-        for size in sorted({frame.size for _, frame in pictures}):
-            rows = [i for i, (_, frame) in enumerate(pictures) if frame.size == size]
-            values = net.encode(image_batch([pictures[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
+        for size in sorted({frame.size for _, frame in images}):
+            rows = [i for i, (_, frame) in enumerate(images) if frame.size == size]
+            values = net.encode(image_batch([images[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
             for i, each in zip(rows, values, strict=True):
                 grid = each.reshape(size[0] // PATCH_PX, size[1] // PATCH_PX, -1).numpy()
-                frame = pictures[i][1]
+                frame = images[i][1]
                 found[i] = Tokens(grid, PATCH_PX, frame.origin_px, frame.step_px, encoder)
         return [found[i] for i in range(len(items))]
 
@@ -107,11 +107,11 @@ class Mast3rRetrievalFeatures:
         row, column = np.divmod(found.token.numpy(), columns)
         centres = np.stack([column, row], axis=1) * tokens.patch_px + (tokens.patch_px - 1) / 2
         xy = centres * tokens.step_px + tokens.origin_px
-        picture = read_rgb(photos, _THUMBNAIL_PX)
+        image = read_rgb(photos, _THUMBNAIL_PX)
         return Features(
             xy=xy.astype(np.float32),
             scale=np.full(len(xy), tokens.patch_px / 2 * max(tokens.step_px), np.float32),
             descriptors=found.vectors.numpy(),
-            rgb=colours(picture, xy / photo_per_px(photos, picture)),
+            rgb=colours(image, xy / photo_per_px(photos, image)),
             score=found.attention.numpy(),
         )

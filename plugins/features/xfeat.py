@@ -20,7 +20,7 @@ from ..network_errors import pipeline_errors
 from .from_network import extract
 
 _SIDE_MULTIPLE_PX = 32
-"""Sides of the pictures the network takes. Photos are brought to them here, where both ways are known to the pixel."""
+"""Sides of the images the network takes. Photos are brought to them here, where both ways are known to the pixel."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class XFeat:
         with pipeline_errors():
             net = cached_network(_build, self.weights, resources.device)
 
-        def detector(pictures: Any, limit: int) -> list[Detections]:
-            found = net.detectAndCompute(pictures, top_k=limit, detection_threshold=self.min_score)
+        def detector(images: Any, limit: int) -> list[Detections]:
+            found = net.detectAndCompute(images, top_k=limit, detection_threshold=self.min_score)
             return [Detections(each["keypoints"], each["scores"], each["descriptors"]) for each in found]
 
         return extract(

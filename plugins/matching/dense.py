@@ -1,6 +1,6 @@
 """Sparse matches with depth from the dense predictions of a pair network; dense maps stay on their device.
 
-The network decodes a pair of pictures twice, once with either as the first:
+The network decodes a pair of images twice, once with either as the first:
 predictions are in the camera frame of the first one, up to a scale.
 """
 
@@ -39,7 +39,7 @@ _FOCAL_STEP_PX = 4
 
 
 class ImageTokens(NamedTuple):
-    """A picture as the encoder left it."""
+    """A image as the encoder left it."""
 
     tokens: Tensor
     """(n, d)."""
@@ -47,7 +47,7 @@ class ImageTokens(NamedTuple):
 
 
 class PairPrediction(NamedTuple):
-    """Pictures a and b: `b_in_a` is b in the frame of a."""
+    """Images a and b: `b_in_a` is b in the frame of a."""
 
     a_in_a: PointMapPrediction
     b_in_a: PointMapPrediction
@@ -56,7 +56,7 @@ class PairPrediction(NamedTuple):
 
 
 class DenseMatches(NamedTuple):
-    """Pixels of a and of b, as rows of the flattened pictures, and how sure the network is of each; larger is surer."""
+    """Pixels of a and of b, as rows of the flattened images, and how sure the network is of each; larger is surer."""
 
     pairs: PixelMatches
     confidence: Floats
@@ -102,7 +102,7 @@ def match_prediction(
     sureness: Callable[[PointMapPrediction], Tensor],
     step: int,
 ) -> DenseMatches:
-    """Reciprocal neighbours in both decodings, from seeds in every step-th pixel of either picture. The confidence of a
+    """Reciprocal neighbours in both decodings, from seeds in every step-th pixel of either image. The confidence of a
     match is that of the decoding which found it first."""
     runs, confidences = [], []
     for a, b in ((seen.a_in_a, seen.b_in_a), (seen.a_in_b, seen.b_in_b)):
@@ -115,7 +115,7 @@ def match_prediction(
 
 
 def values_at(values: Tensor, rows: PixelIndex) -> Floats:
-    """Values of a map (h, w) or (h, w, d) at rows of the flattened picture, as an array."""
+    """Values of a map (h, w) or (h, w, d) at rows of the flattened image, as an array."""
     picked = values.flatten(0, 1)[torch.from_numpy(rows).to(values.device)]
     return np.asarray(picked.float().cpu())
 
@@ -169,7 +169,7 @@ def depth_grid(own: PointMapPrediction, frame: ImageFrame, shown: Callable[[Arra
 
 
 def focal_of(own: PointMapPrediction) -> float:
-    """The focal length, in pixels of the picture, under which its points project to their pixels."""
+    """The focal length, in pixels of the image, under which its points project to their pixels."""
     height, width = own.conf.shape
     first = _FOCAL_STEP_PX // 2
     thin = (slice(first, None, _FOCAL_STEP_PX), slice(first, None, _FOCAL_STEP_PX))

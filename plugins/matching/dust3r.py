@@ -31,7 +31,7 @@ from .dense import (
 )
 
 _ITEM_BYTES = 5 << 28
-"""Maps of two pictures of 512 px, seen from both sides, and what the heads need on the way."""
+"""Maps of two images of 512 px, seen from both sides, and what the heads need on the way."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Dust3rMatcher:
     precision: Precision = "auto"
     """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
     seed_px: Annotated[int, Within("[1, 64]")] = 8
-    """Matches are sought from so widely spaced pixels of the network's pictures."""
+    """Matches are sought from so widely spaced pixels of the network's images."""
     grid_px: Annotated[int, Within("[1, 16]")] = 8
     """Depth is kept of so widely spaced pixels."""
     max_gap: Annotated[float, Within("(0, inf)")] = 0.02

@@ -23,12 +23,12 @@ from unposed.pipeline.store.keys import photo_key
 from unposed.pipeline.store.recent import Recent
 from unposed.pipeline.weights.files import WeightFile
 
-from ..features.from_network import as_tensor, read_picture
+from ..features.from_network import as_tensor, read_image
 from ..features.sampling import visible
 from ..network_errors import pipeline_errors
 
 _SIDE_MULTIPLE_PX = 8
-"""Sides of the pictures the network takes: whole cells of its coarse grid."""
+"""Sides of the images the network takes: whole cells of its coarse grid."""
 _WEIGHT_FILES = {"outdoor": "loftr_outdoor.ckpt", "indoor": "loftr_indoor_ds_new.ckpt"}
 _BYTES_PER_PX = 160
 """Of the maps that a photo becomes: 128 channels at half its size, 256 at an eighth, in float32."""
@@ -41,7 +41,7 @@ _photos = Recent(1 << 29)
 class _PreparedPhoto:
     """What becomes of a photo before it is matched."""
 
-    picture: Bytes
+    image: Bytes
     mask: Bools | None
     maps: dict[str, Tensor]
 
@@ -86,11 +86,9 @@ class Loftr:
             raise
         # Where the published parameters see a position is already ours: half a pixel from where kornia's others see it.
         xy = [found[f"keypoints{side}"].float().cpu().numpy() for side in (0, 1)]
-        shown = [
-            visible(each.mask, each.picture, at) for each, at in zip(seen, xy, strict=True) if each.mask is not None
-        ]
+        shown = [visible(each.mask, each.image, at) for each, at in zip(seen, xy, strict=True) if each.mask is not None]
         kept = np.logical_and.reduce([np.ones(len(xy[0]), bool), *shown])
-        factors = [photo_per_px(photo, each.picture) for photo, each in zip(photos, seen, strict=True)]
+        factors = [photo_per_px(photo, each.image) for photo, each in zip(photos, seen, strict=True)]
         return PairMatches(
             xy_a=(xy[0][kept] * factors[0]).astype(np.float32),
             xy_b=(xy[1][kept] * factors[1]).astype(np.float32),
@@ -103,12 +101,12 @@ class Loftr:
         name = (str(self.weights), self.weights.stat().st_mtime_ns, self.max_side_px, device, photo_key(photo))
         known: _PreparedPhoto | None = _photos.get(repr(name))
         if known is None:
-            picture = read_picture(photo, self.max_side_px, _SIDE_MULTIPLE_PX)
-            grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+            image = read_image(photo, self.max_side_px, _SIDE_MULTIPLE_PX)
+            grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
             with torch.inference_mode():
                 maps = net.extract_features(as_tensor([grey], device))
-            known = _PreparedPhoto(picture, read_mask(photo), maps)
-            _photos.put(repr(name), known, sum(each.nbytes for each in (picture, *maps.values())))
+            known = _PreparedPhoto(image, read_mask(photo), maps)
+            _photos.put(repr(name), known, sum(each.nbytes for each in (image, *maps.values())))
         return known
 
 

@@ -15,11 +15,12 @@ from unposed.optim.arrays import Array, Index
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import CX, CY, FX, intrinsics_of
 from unposed.optim.pointmaps.first_order_alignment import AnchoredMatches, FirstOrderAlignment
-from unposed.optim.pointmaps.kinematic_tree import Tree, kinematic_tree
+from unposed.optim.pointmaps.kinematic_tree import KinematicTreeOptions, Tree, kinematic_tree
 from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches, SparseModel, TwoViewGeometry
 from unposed.pipeline.stage import PerPair, StageError
 
 SPACING = 8
+"""Pixels of the network per anchor, along both axes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,11 @@ class Chain:
 
 
 def chain_of(
-    photos: Sequence[int], pairs_of_all: Index, matching: PerPair[PairMatches], verification: PerPair[TwoViewGeometry]
+    photos: Sequence[int],
+    pairs_of_all: Index,
+    matching: PerPair[PairMatches],
+    verification: PerPair[TwoViewGeometry],
+    options: KinematicTreeOptions,
 ) -> Chain:
     """The photos of one component, the matches of the pairs (e, 2) between them, and a kinematic tree."""
     number = {photo: own for own, photo in enumerate(photos)}
@@ -138,12 +143,12 @@ def chain_of(
         row_a=np.flatnonzero(side_of == 0),
         row_b=np.flatnonzero(side_of == 1),
         weight=np.concatenate(weight),
-        seen_from=nothing,
-        seen_row=nothing,
-        seen=np.zeros((0, 3)),
-        seen_weight=np.zeros(0),
+        predicting_photo=nothing,
+        predicted_row=nothing,
+        predicted=np.zeros((0, 3)),
+        predicted_weight=np.zeros(0),
     )
-    return Chain(np.array(photos), frames, matched, kinematic_tree(counts, np.diff(start)))
+    return Chain(np.array(photos), frames, matched, kinematic_tree(counts, np.diff(start), options))
 
 
 @dataclass(frozen=True, eq=False)

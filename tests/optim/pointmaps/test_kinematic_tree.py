@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from unposed.optim.pointmaps.kinematic_tree import Method, kinematic_tree
+from unposed.optim.pointmaps.kinematic_tree import KinematicTreeOptions, kinematic_tree
 
-METHODS: tuple[Method, ...] = ("mst", "hclust-ward", "hclust-average")
+METHODS = [KinematicTreeOptions(method) for method in ("mst", "hclust-ward", "hclust-average")]
 
 
 def test_the_trees_are_the_published_ones(reference: Callable[[str], Any]) -> None:
     for case in reference("fixtures/kinematic_trees.json"):
         width, height = (side // case["subsample"] for side in case["imsize"])
         for method in METHODS:
-            found = kinematic_tree(np.array(case["scores"]), np.full(case["n"], width * height), method)
-            assert found.root == case[method]["root"]
-            assert [list(edge) for edge in found.edges] == case[method]["edges"]
+            found = kinematic_tree(
+                np.array(case["scores"]), np.full(case["n"], width * height), KinematicTreeOptions(method)
+            )
+            assert found.root == case[method.method]["root"]
+            assert [list(edge) for edge in found.edges] == case[method.method]["edges"]
 
 
 @given(st.integers(1, 12), st.integers(0, 1000), st.sampled_from(METHODS))
@@ -49,4 +51,4 @@ def test_photos_without_matches_are_attached_all_the_same() -> None:
     counts[0, 1] = counts[1, 0] = 30.0
     assert len(kinematic_tree(counts, np.full(4, 50)).edges) == 3
     with pytest.raises(ValueError, match="2 photos"):
-        kinematic_tree(counts, np.full(4, 50), "mst")
+        kinematic_tree(counts, np.full(4, 50), KinematicTreeOptions("mst"))
