@@ -19,6 +19,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
+
 Floats = NDArray[np.floating]
 """float32 or float64; each field says which where it matters."""
 Ints = NDArray[np.integer]
@@ -122,10 +124,6 @@ class Camera:
     params: tuple[float, ...]
 
 
-FocalSource = Literal["given", "exif", "guess"]
-"""Given focal lengths are held fixed, those from EXIF are a prior, a guess is the default field of view."""
-
-
 @dataclass(frozen=True)
 class CameraPrior:
     """What is known of the camera of one photo before any geometry."""
@@ -150,6 +148,8 @@ class CameraPriors:
     """Assumed groups (same body, lens and size) are a hypothesis for the mapper to test, given ones are a fact."""
     cam_from_world: Floats | None = None
     """(photos, 3, 4) float64 poses that are given and not to be changed; not a number for photos without."""
+    prior: IntrinsicsPriorOptions = field(default_factory=IntrinsicsPriorOptions)
+    """Standard deviations of the intrinsics, for all stages that estimate them."""
 
     def of_photo(self, photo: int) -> CameraPrior:
         """The part that concerns one photo, and changes only if that does (see stage.PerPhotoParts)."""

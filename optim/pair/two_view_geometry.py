@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Array, Mask
 from ..cameras import FOCAL_GUESS
-from ..option_ranges import Positive, Share
+from ..option_ranges import Positive, Share, check_ascending
 from .epipolar import ray_angles
 from .pure_rotation import rotation_from_homography
 from .two_view_ransac import (
@@ -57,6 +57,9 @@ class TwoViewOptions:
     """Smallest scale of the tolerance: photos much smaller than the reference are not blurred in proportion."""
     ransac: RansacOptions = field(default_factory=RansacOptions)
     """Effort of the robust estimators."""
+
+    def __post_init__(self) -> None:
+        check_ascending(self, "focal_range", "rotation_focal_range", "known_focal_range")
 
 
 _DEFAULTS = TwoViewOptions()

@@ -15,7 +15,7 @@ import poselib
 from numpy.typing import NDArray
 
 from ..arrays import Array, Mask
-from ..option_ranges import Count, Within
+from ..option_ranges import Count, Within, check_ascending
 from .epipolar import sampson_errors
 
 _NO_SAMPLING = {"min_iterations": 0, "max_iterations": 1}
@@ -33,6 +33,9 @@ class RansacOptions:
     """The same among inliers of an epipolar geometry, most of which are right."""
     confidence: Annotated[float, Within("(0, 1)")] = 0.999
     """Probability of having sampled an outlier-free set, at which sampling stops."""
+
+    def __post_init__(self) -> None:
+        check_ascending(self, "iterations", "inlier_iterations")
 
     def to_poselib(self, iterations: tuple[int, int], seed: int) -> dict[str, Any]:
         """Options of poselib's estimators."""

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..arrays import AnyArray, Index
-from ..option_ranges import Count, Positive, Within
+from ..option_ranges import Count, Positive, Within, check_ascending
 from .kinematic_tree import Tree
 
 PixelBound = Annotated[float, Within("[-1e6, 1e6]")]
@@ -93,6 +93,9 @@ class FirstOrderOptions:
     is 1."""
     predicted_gamma: Positive = 1.1
     """Exponent of their loss."""
+
+    def __post_init__(self) -> None:
+        check_ascending(self, "pixel_range", "focal_range")
 
 
 COARSE_PHASE = AdamPhase("space", 1.5, 0.07)

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from unposed.optim.arrays import Array
-from unposed.optim.bundle.intrinsics import Intrinsics, IntrinsicsPriorOptions
+from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions
 from unposed.optim.mapping.intrinsics_search import IntrinsicsSearchOptions, select_intrinsics
 from unposed.optim.mapping.keypoint_error import scatter_px
@@ -23,9 +23,6 @@ from unposed.pipeline.stage import Grain, PerPair
 
 from ..shared.models import PRIOR_NOISE, initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
 from ..shared.point_maps import predicted_maps, triangulated_maps
-
-FOCAL_SIGMA_OF_SOURCE = {"given": 0.0, "exif": IntrinsicsPriorOptions().exif_focal_sigma, "guess": np.inf}
-"""Relative standard deviation of focal lengths, by CameraPriors.focal_source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +83,8 @@ class PointMapMapper:
     ) -> InitialModels:
         graph = without_doubts(view_graph, doubts)
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
-        sigma = np.array([FOCAL_SIGMA_OF_SOURCE[source] for source in cameras.focal_source])
+        sigma_of_source = {"given": 0.0, "exif": cameras.prior.exif_focal_sigma, "guess": np.inf}
+        sigma = np.array([sigma_of_source[source] for source in cameras.focal_source])
         may_split = cameras.grouping == "assumed" and not np.isfinite(sigma).all()
         maps = predicted_maps(graph, matching, self.matches_per_pair)
         tasks = [_Task(maps, intrinsics, sigma, may_split)]
