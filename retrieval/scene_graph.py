@@ -61,7 +61,7 @@ def nearest_pairs(
         return np.ones(len(pairs), bool)
     hopeful = similarity >= min_similarity
     kept = spanning_forest(pairs, similarity)
-    kept |= ways_around(pairs, similarity, kept, hopeful)
+    kept |= bridge_augmentation(pairs, similarity, kept, hopeful)
     wanted = np.flatnonzero(best_partners(pairs, similarity, neighbours) & hopeful & ~kept)
     budget = max(0, int(min(per_photo * photos, len(pairs))) - int(kept.sum()))
     # Everybody's best partners come before anybody's next ones.
@@ -70,34 +70,56 @@ def nearest_pairs(
     return kept
 
 
-def ways_around(pairs: NDArray[np.integer], similarity: NDArray[np.floating], kept: Mask, allowed: Mask) -> Mask:
-    """The most similar of the allowed pairs that leave, beside the kept ones, as few bridges as can be: pairs without
-    which something would come apart."""
+def bridge_augmentation(
+    pairs: NDArray[np.integer], similarity: NDArray[np.floating], kept: Mask, allowed: Mask
+) -> Mask:
+    """The most similar of the allowed pairs that, added to the kept ones, leave as few bridges as possible.
+
+    A bridge is a pair without which its component falls apart. Greedy, the most similar pair first: a pair is added
+    where it closes a cycle with a pair of a spanning forest that is on no cycle yet.
+    """
     extra = np.zeros(len(pairs), bool)
     if not kept.any():
         return extra
-    parent, depth, tree = rooted(int(pairs.max()) + 1, pairs[kept])
-    top = np.arange(len(parent))  # of the photos that are joined twice with a photo, the one nearest to the root
-
-    def find(photo: int) -> int:
-        while top[photo] != photo:
-            top[photo] = top[top[photo]]
-            photo = int(top[photo])
-        return photo
-
+    blocks = _CycleBlocks(int(pairs.max()) + 1, pairs[kept])
     order = np.lexsort((-similarity, ~kept))
     for row in order[(kept | allowed)[order]].tolist():
         a, b = pairs[row].tolist()
-        if tree[a] != tree[b] or parent[a] == b or parent[b] == a:
-            continue  # a link of the forest is no way around itself
-        a, b = find(a), find(b)
-        extra[row] = a != b and not kept[row]
-        while a != b:
-            if depth[a] < depth[b]:
-                a, b = b, a
-            top[a] = parent[a]
-            a = find(a)
+        extra[row] = blocks.close(a, b) and not kept[row]
     return extra
+
+
+class _CycleBlocks:
+    """A spanning forest in which cycles are contracted to their photo nearest to the root (union-find)."""
+
+    def __init__(self, photos: int, pairs: NDArray[np.integer]) -> None:
+        self.parent, self.depth, self.tree = (column.tolist() for column in rooted(photos, pairs))
+        self.top = list(range(photos))
+
+    def close(self, a: int, b: int) -> bool:
+        """Contract the cycle of a pair and its path through the forest; whether a link on it was on no cycle before."""
+        if self.tree[a] != self.tree[b] or self.parent[a] == b or self.parent[b] == a:
+            return False  # a link of the forest closes no cycle
+        a, b = self._find(a), self._find(b)
+        closes = a != b
+        while a != b:
+            if self.depth[a] < self.depth[b]:
+                a, b = b, a
+            self.top[a] = self.parent[a]
+            a = self._find(a)
+        return closes
+
+    def links_on_no_cycle(self) -> list[tuple[int, int]]:
+        """Links (child, parent) of the forest that no cycle was closed with."""
+        links = enumerate(zip(self.parent, self.top, strict=True))
+        return [(photo, parent) for photo, (parent, top) in links if top == photo != parent]
+
+    def _find(self, photo: int) -> int:
+        top = self.top
+        while top[photo] != photo:
+            top[photo] = top[top[photo]]
+            photo = top[photo]
+        return photo
 
 
 def similarity_of(
@@ -172,35 +194,42 @@ def _vouched(link: csr_array) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class WeakSpots:
-    """Where a scene graph comes apart, or would if one pair were wrong."""
+class Connectivity:
+    """Connected components and bridges of a graph of pairs."""
 
-    parts: tuple[tuple[int, ...], ...]
-    """Photos that pairs connect, largest part first; lonely photos are none."""
+    components: tuple[tuple[int, ...], ...]
+    """Photos of each component, largest first; photos without a pair are in none."""
     bridges: tuple[tuple[int, int, int], ...]
-    """Pairs a, b that alone hold two parts together, and how many photos are in the smaller one; largest first."""
+    """Pairs a < b without which their component falls apart, and the number of photos in the smaller part, largest
+    first."""
 
 
-def weak_spots(photos: int, pairs: NDArray[np.integer]) -> WeakSpots:
-    """Find connected components and bridges of the graph of these pairs."""
-    import networkx  # takes 0.1 s to load: only where a graph is examined
+def components_and_bridges(photos: int, pairs: NDArray[np.integer]) -> Connectivity:
+    """Find connected components and bridges of the graph of these pairs.
 
-    graph = to_networkx(photos, pairs)
-    parts = [sorted(part) for part in networkx.connected_components(graph) if len(part) > 1]
-    bridges = []
-    if cut := list(networkx.bridges(graph)):
-        # A bridge is in every spanning forest: what it cuts off is what hangs below it there.
-        parent, depth, tree = rooted(photos, pairs)
-        below = np.ones(photos, np.int64)
-        for photo in np.argsort(-depth, kind="stable").tolist():
-            if parent[photo] != photo:
-                below[parent[photo]] += below[photo]
-        size = np.bincount(tree)
-        for a, b in cut:
-            inside = int(below[a] if parent[a] == b else below[b])
-            bridges.append((min(a, b), max(a, b), min(inside, int(size[tree[a]]) - inside)))
-    return WeakSpots(
-        tuple(tuple(part) for part in sorted(parts, key=lambda part: (-len(part), part))),
+    A link of a spanning forest is a bridge if no other pair closes a cycle with it, and a spanning forest of the other
+    pairs closes cycles with the same links as all of them do (Nagamochi and Ibaraki 1992): so photos are counted, not
+    pairs.
+    """
+    blocks = _CycleBlocks(photos, pairs)
+    parent, tree = np.array(blocks.parent, np.int64), np.array(blocks.tree, np.int64)
+    a, b = pairs.T.astype(np.int64)
+    others = pairs[(parent[a] != b) & (parent[b] != a)]
+    for one, other in others[spanning_forest(others, np.zeros(len(others)))].tolist():
+        blocks.close(one, other)
+    below = np.ones(photos, np.int64)
+    for photo in np.argsort(-np.array(blocks.depth), kind="stable").tolist():
+        if parent[photo] != photo:
+            below[parent[photo]] += below[photo]
+    size = np.bincount(tree, minlength=1)
+    bridges = [
+        (min(link), max(link), int(min(below[link[0]], size[tree[link[0]]] - below[link[0]])))
+        for link in blocks.links_on_no_cycle()
+    ]
+    members = np.split(np.argsort(tree, kind="stable"), np.cumsum(size)[:-1])
+    components = [tuple(photos.tolist()) for photos in members if len(photos) > 1]
+    return Connectivity(
+        tuple(sorted(components, key=lambda component: (-len(component), component))),
         tuple(sorted(bridges, key=lambda bridge: (-bridge[2], bridge))),
     )
 

@@ -5,7 +5,6 @@ Only first_order_alignment needs them: its poses are relative to those of the pa
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -83,33 +82,22 @@ def _cluster_edges(matches: Array, anchors: NDArray[np.int64], options: Kinemati
 
 def _rooted_tree(n: int, edges: TreeEdges) -> Tree:
     """The tree of these edges, rooted near the middle of its longest path."""
-    neighbours: list[list[int]] = [[] for _ in range(n)]
-    for i, j in edges:
-        neighbours[i].append(j)
-        neighbours[j].append(i)
-    for photo, own in enumerate(neighbours):  # in the order of the published trees
-        neighbours[photo] = sorted(j for j in own if j > photo) + sorted(j for j in own if j < photo)
-    from_one_end, _ = _breadth_first(neighbours, 0)
-    from_other, _ = _breadth_first(neighbours, int(np.argmax(from_one_end)))
-    back, _ = _breadth_first(neighbours, int(np.argmax(from_other)))
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(n))
+    # Breadth-first search follows the order of insertion. The published one takes later photos first.
+    graph.add_edges_from(sorted((*edges, *((j, i) for i, j in edges)), key=lambda edge: (edge[1] < edge[0], edge)))
+    from_one_end, _ = _breadth_first(graph, 0)
+    from_other, _ = _breadth_first(graph, int(np.argmax(from_one_end)))
+    back, _ = _breadth_first(graph, int(np.argmax(from_other)))
     root = int(np.argmax(np.minimum(back, from_other)))
     if cut_off := int((from_one_end < 0).sum()):
         raise ValueError(f"{cut_off} photos are connected with the others by no match")
-    return Tree(root, _breadth_first(neighbours, root)[1])
+    return Tree(root, _breadth_first(graph, root)[1])
 
 
-def _breadth_first(neighbours: list[list[int]], start: int) -> tuple[NDArray[np.int64], TreeEdges]:
-    """When a breadth-first walk reaches each photo, and the edges it takes."""
-    rank = np.full(len(neighbours), -1, np.int64)
-    rank[start], seen = 0, 1
-    edges: TreeEdges = []
-    queue = deque([start])
-    while queue:
-        here = queue.popleft()
-        for other in neighbours[here]:
-            if rank[other] < 0:
-                rank[other] = seen
-                seen += 1
-                edges.append((here, other))
-                queue.append(other)
+def _breadth_first(graph: nx.DiGraph[int], start: int) -> tuple[NDArray[np.int64], TreeEdges]:
+    """The place of each photo in the order of a breadth-first search, -1 if not reached, and the edges taken."""
+    edges = list(nx.bfs_edges(graph, start))
+    rank = np.full(len(graph), -1, np.int64)
+    rank[[start, *(child for _, child in edges)]] = np.arange(1 + len(edges))
     return rank, edges
