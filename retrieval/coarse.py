@@ -1,4 +1,4 @@
-"""A cheap look at all pairs of photos: how many of their few largest key points match."""
+"""Coarse matching of all pairs of photos: how many of their few largest key points match."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from unposed.optim.pair.matching import mutual_nearest
 
 DescriptorRows = NDArray[np.float32]
-"""(n, d), a descriptor per key point."""
+"""(n, d), one descriptor per key point."""
 
 
 def largest_rows(scale: NDArray[np.floating], count: int) -> NDArray[np.intp]:
-    """Rows of the largest key points. Unlike the strongest, they are the same ones when the camera comes closer or
-    steps back, and few of them cover the photo."""
+    """Rows of the largest key points. Unlike those of strongest response they are found again at other distances, and
+    few of them cover the photo."""
     return np.argsort(-scale, kind="stable")[:count]
 
 
@@ -32,11 +32,11 @@ def coarse_similarity(
     device: str = "cpu",
     shortlist: NDArray[np.integer] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """All pairs (n, 2) of the photos (ascending indices), or those of the shortlist (n, 2; the smaller photo first),
-    and their mutual matches over `rows`, the number of key points compared.
+    """Match all pairs of photos (ascending indices), or those of the shortlist (n, 2, smaller index first): pairs (n,
+    2) and their similarity, the number of mutual matches over `rows` compared key points.
 
-    `load` gives a photo's unit descriptors, at most `rows` of them. No more than three blocks of photos are held at
-    a time.
+    `load` returns the unit descriptors of a photo, at most `rows` of them. At most three blocks of photos are in
+    memory.
     """
 
     chosen = None if shortlist is None else _partners_of(shortlist)

@@ -1,4 +1,4 @@
-"""Which pairs of photos are worth matching. Pairs are (n, 2) photo indices, smaller first."""
+"""Scene graphs: which pairs of photos are matched. Pairs are (n, 2) photo indices, smaller first."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ def all_pairs(photos: int) -> NDArray[np.int32]:
 
 
 def best_partners(pairs: NDArray[np.integer], similarity: NDArray[np.floating], count: int) -> Mask:
-    """Pairs that are among the `count` best of at least one of their photos; equal ones by their order."""
+    """Pairs that are among the `count` most similar of at least one of their photos; ties by their order."""
     return np.asarray(ranks(pairs, similarity).min(axis=0) < count)
 
 
 def spanning_forest(pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> Mask:
-    """The fewest and most similar pairs that connect whatever the pairs connect."""
+    """A maximum spanning forest of the graph of pairs: fewest pairs that connect all that is connected, most similar
+    first."""
     if not len(pairs):
         return np.zeros(0, bool)
     size = int(pairs.max()) + 1
@@ -49,12 +50,12 @@ def nearest_pairs(
     all_below: int,
     per_photo: float = np.inf,
 ) -> Mask:
-    """The pairs to match: the best partners of each photo unless they are hopeless, at most `per_photo` times as many
-    as there are photos, and beyond that budget only what connects.
+    """Choose the pairs to match: the best partners of each photo with at least `min_similarity`, within a budget of
+    `per_photo` pairs per photo.
 
-    Always a spanning forest, so that no photo is cut off by a similarity that fails for it, and a way around every
-    pair of it, as far as there is a hopeful one: nothing should hang by a single pair that may turn out wrong. Every
-    pair when there are few photos.
+    A maximum spanning forest is always kept, so that no photo is cut off where its similarities fail, and a bridge
+    augmentation of it among the similar pairs, so that no part of the collection depends on a single pair that may be
+    wrong. These may exceed the budget. Up to `all_below` photos all pairs are kept.
     """
     photos = len(np.unique(pairs))
     if photos <= all_below:
@@ -125,7 +126,7 @@ class _CycleBlocks:
 def similarity_of(
     wanted: NDArray[np.integer], pairs: NDArray[np.integer], similarity: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """(n,) similarity of the wanted pairs, 0 where it is not among those given. Both are sorted."""
+    """(n,) similarity of the wanted pairs, 0 for those not among `pairs`. Both lists are sorted."""
     if not len(wanted) or not len(pairs):
         return np.zeros(len(wanted), np.float32)
     base = int(max(wanted.max(), pairs.max())) + 1
@@ -144,11 +145,12 @@ def expanded_pairs(
     neighbours: int,
     per_photo: float,
 ) -> NDArray[np.integer]:
-    """New pairs (n, 2), sorted: what to try next, now that `matches` (e,) were verified on the `tried` ones.
+    """Choose further pairs (n, 2), sorted, after `matches` (e,) were verified on the `tried` ones.
 
-    Every photo is given new candidates until, if all succeed, it has as many partners as it should. First come those
-    that a common partner vouches for, with the fewer matches of both; then the most similar ones. In all no more than
-    `per_photo` times as many pairs as photos are tried, the first candidates of all before anybody's second.
+    Every photo gets as many candidates as it lacks verified partners. Candidates with a common verified partner come
+    first (query expansion), scored by the smaller number of matches on the path through it, then the most similar ones.
+    The total of tried pairs stays within `per_photo` times the photos; first candidates of all photos precede second
+    ones.
     """
     found = matches > 0
     partners = np.bincount(tried[found].ravel(), minlength=photos)
@@ -176,7 +178,8 @@ def expanded_pairs(
 
 
 def _vouched(link: csr_array) -> NDArray[np.float64]:
-    """(n, 3) pairs without a link that have a common partner, and the best such partner's fewer matches."""
+    """(n, 3) unlinked pairs with a common partner, and the largest over these partners of the smaller number of
+    matches."""
     photos = link.shape[0]
     rows = []
     for a in range(photos):
@@ -237,7 +240,7 @@ def components_and_bridges(photos: int, pairs: NDArray[np.integer]) -> Connectiv
 def to_networkx(
     photos: int, pairs: NDArray[np.integer], similarity: NDArray[np.floating] | None = None
 ) -> networkx.Graph[int]:
-    """Make an undirected graph of all photos, with the attribute `similarity` on its edges where it is given."""
+    """An undirected networkx graph of all photos, with the edge attribute `similarity` where it is given."""
     import networkx
 
     graph: networkx.Graph[int] = networkx.Graph()
