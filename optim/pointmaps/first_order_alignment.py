@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..arrays import AnyArray, Index
 from ..option_ranges import Count, Positive, Within, check_ascending
+from ..progress import Report, no_report
 from .kinematic_tree import Tree
 
 PixelBound = Annotated[float, Within("[-1e6, 1e6]")]
@@ -148,13 +149,14 @@ def align_first_order(
     *,
     shared: bool = False,
     options: FirstOrderOptions = _DEFAULTS,
+    report: Report = no_report,
 ) -> FirstOrderAlignment:
     """Align point maps by phases of Adam. With `shared` all photos have one focal length and principal point."""
     problem = FirstOrderProblem(matched, tree, options)
     state = problem.start(shared)
     losses: list[float] = []
     for phase in phases:
-        state, curve = run_adam(problem, state, phase)
+        state, curve = run_adam(problem, state, phase, report)
         losses += curve
     return alignment_result(problem, state, losses)
 
@@ -179,7 +181,7 @@ def alignment_result(
 
 
 def run_adam(
-    problem: FirstOrderProblem, state: AlignmentParameters, phase: AdamPhase
+    problem: FirstOrderProblem, state: AlignmentParameters, phase: AdamPhase, report: Report = no_report
 ) -> tuple[AlignmentParameters, list[float]]:
     """Run one phase of Adam. Returns the state before the last step, as the published code does, and the losses."""
     state = AlignmentParameters(
@@ -190,6 +192,7 @@ def run_adam(
     losses: list[float] = []
     before = state
     for iteration in range(phase.iterations):
+        report(iteration, phase.iterations, "Adam")
         adam.param_groups[0]["lr"] = cosine_rate(phase.rate, iteration / phase.iterations)
         adam.zero_grad()
         loss = problem.loss(state, phase)

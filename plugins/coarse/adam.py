@@ -12,7 +12,7 @@ from unposed.optim.pointmaps.kinematic_tree import KinematicTreeOptions
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, PairMatches, Photos, TwoViewGeometry
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair
+from unposed.pipeline.stage import Grain, PerPair, Resources
 
 from ..shared.first_order_chain import chain_of
 from ..shared.models import initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
@@ -43,6 +43,7 @@ class CoarseAdam:
         view_graph: ViewGraph,
         matching: PerPair[PairMatches],
         verification: PerPair[TwoViewGeometry],
+        resources: Resources,
         doubts: Doubts | None = None,
     ) -> InitialModels:
         graph = without_doubts(view_graph, doubts)
@@ -52,7 +53,7 @@ class CoarseAdam:
         for member in sorted(components, key=lambda photos: (-len(photos), min(photos))):
             chain = chain_of(sorted(member), graph.pairs, matching, verification, self.tree)
             phase = replace(COARSE_PHASE, iterations=self.iterations, rate=self.rate, gamma=self.gamma)
-            found = align_first_order(chain.matched, chain.tree, (phase,), options=self.bounds)
+            found = align_first_order(chain.matched, chain.tree, (phase,), options=self.bounds, report=resources.report)
             poses = chain.poses(found, len(photos))
             models.append(initial_model(chain.intrinsics(found, intrinsics), poses, graph.keypoints))
         return InitialModels(tuple(models), reasons_left_out(graph, models))

@@ -19,7 +19,7 @@ from unposed.optim.pointmaps.point_map_mapper import PointMapOptions, PointMapPo
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, PairMatches, Photos
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair
+from unposed.pipeline.stage import Grain, PerPair, Resources
 
 from ..shared.models import PRIOR_NOISE, initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
 from ..shared.point_maps import predicted_maps, triangulated_maps
@@ -52,6 +52,8 @@ class PointMapMapper:
     seed: int = 0
     searched_focal_sigma: Annotated[float, Within("(0, inf)")] = 0.03
     """Relative standard deviation of focal lengths that the intrinsics search has determined."""
+    min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.5
+    """Matches whose rays enclose a smaller angle get no triangulated depth: it would be noise."""
     error_over_scatter: Annotated[float, Within("(0, inf)")] = 3.0
     """Expected key point error over the noise of a match; as in the view graph."""
     max_epipolar_error: Annotated[float, Within("(0, inf)")] = 1.0
@@ -78,6 +80,7 @@ class PointMapMapper:
         photos: Photos,
         cameras: CameraPriors,
         view_graph: ViewGraph,
+        resources: Resources,
         matching: PerPair[PairMatches] | None = None,
         doubts: Doubts | None = None,
     ) -> InitialModels:
@@ -89,8 +92,14 @@ class PointMapMapper:
         maps = predicted_maps(graph, matching, self.matches_per_pair)
         tasks = [_Task(maps, intrinsics, sigma, may_split)]
         if not len(maps.pairs):
+            resources.report(0, 1, "intrinsics search")
             tasks = [self._triangulated(each, intrinsics, sigma, may_split) for each in _components(graph)]
         found: list[PointMapPoses] = []
+
+        def report(done: int, total: int, message: str) -> None:
+            before = len(found) * total
+            resources.report(before + done, before + max(1, len(tasks) - len(found)) * total, message)
+
         for task in tasks:
             rest = np.ones(len(task.maps.pairs), bool)
             while rest.any():
@@ -103,6 +112,7 @@ class PointMapMapper:
                     may_split=task.may_split,
                     seed=self.seed,
                     options=self.point_maps,
+                    report=report,
                 )
                 if component is None or (found and component.registered.sum() < self.min_photos):
                     break
@@ -133,6 +143,7 @@ class PointMapMapper:
             choice.intrinsics,
             self.matches_per_pair,
             max_error_px=self.max_epipolar_error * graph.keypoint_error_px,
+            min_angle_deg=self.min_angle_deg,
             options=self.relative_pose,
             seed=self.seed,
         )

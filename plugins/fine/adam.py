@@ -26,7 +26,7 @@ from unposed.pipeline.artifacts import (
     TwoViewGeometry,
 )
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair
+from unposed.pipeline.stage import Grain, PerPair, Resources
 
 from ..shared.first_order_chain import chain_of
 from ..shared.models import (
@@ -75,6 +75,7 @@ class FineAdam(TriangulatedSubsetOptions):
         matching: PerPair[PairMatches],
         verification: PerPair[TwoViewGeometry],
         coarse: InitialModels,
+        resources: Resources,
         doubts: Doubts | None = None,
     ) -> SparseModels:
         graph = without_doubts(view_graph, doubts)
@@ -97,7 +98,7 @@ class FineAdam(TriangulatedSubsetOptions):
             chain = chain_of(model.photos.tolist(), graph.pairs, matching, verification, self.tree)
             problem = FirstOrderProblem(chain.matched, chain.tree, self.bounds)
             start = problem.state_of(*chain.start(sparse_model(subset, graph.keypoints)))
-            state, losses = run_adam(problem, start, phase)
+            state, losses = run_adam(problem, start, phase, resources.report)
             found = alignment_result(problem, state, losses)
             poses = chain.poses(found, len(photos))
             bundle = triangulated_subset(own, chain.intrinsics(found, intrinsics), poses, self)

@@ -18,8 +18,11 @@ from unposed.retrieval.codebook import sample_rows, train_codebook
 from unposed.retrieval.search import SearchOptions, best_partners_by_words
 from unposed.retrieval.words import Codebook, codebook_of
 
-from .descriptors import Descriptors, descriptors_of
+from .descriptors import Descriptors, descriptors_of, reported
 from .unpickle import read_arrays
+
+SAMPLES_PER_WORD = 16
+"""Default of the option. More, and more rounds than five, cost time and change no ranking."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,16 @@ class Asmk:
     """Partners of each photo that the ranking keeps, best first."""
     iterations: Annotated[int, Within("[1, 1000]")] = 5
     """Rounds of learning."""
+    samples_per_word: Annotated[int, Within("[1, 1000]")] = SAMPLES_PER_WORD
+    """Descriptors that a word is learnt from, on average."""
     seed: int = 0
 
     def __call__(self, features: PerPhoto[Features], resources: Resources) -> Ranking:
         usable = descriptors_of(features, self.keypoints)
         try:
+            resources.report(0, len(usable.photos), "learn visual words")
             words = codebook_of(self._centroids(usable, resources), resources.device)
+            usable = reported(usable, resources.report, "assign descriptors to visual words")
             pairs, similarity = best_partners_by_words(
                 usable.load,
                 usable.photos,
@@ -69,7 +76,7 @@ class Asmk:
     def _centroids(self, usable: Descriptors, resources: Resources) -> NDArray[np.generic]:
         if self.codebook is not None:
             return read_codebook(self.codebook)
-        return learnt_words(usable, self.words, self.iterations, self.seed, resources.device)
+        return learnt_words(usable, self.words, self.iterations, self.seed, resources.device, self.samples_per_word)
 
 
 @dataclass(frozen=True)
@@ -85,16 +92,17 @@ class AsmkOfMast3r(Asmk):
     assigned: Annotated[int, Within("[1, 64]")] = 5
 
 
-SAMPLE_PER_WORD = 16
-"""More, and more rounds than five, cost time and change no ranking."""
-
-
 def learnt_words(
-    usable: Descriptors, words: int | None, iterations: int, seed: int, device: str
+    usable: Descriptors,
+    words: int | None,
+    iterations: int,
+    seed: int,
+    device: str,
+    samples_per_word: int = SAMPLES_PER_WORD,
 ) -> NDArray[np.float32]:
     """Words from a sample of the collection. ValueError if there is nothing to learn from."""
     words = words or words_for(usable.rows)
-    sample = sample_rows(usable.load, usable.photos, SAMPLE_PER_WORD * words, seed)
+    sample = sample_rows(usable.load, usable.photos, samples_per_word * words, seed)
     return train_codebook(sample, words, iterations=iterations, seed=seed, device=device)
 
 

@@ -64,6 +64,7 @@ class CoarseMatching:
             threads=resources.threads,
             device=resources.device,
             shortlist=shortlist,
+            report=resources.report,
         )
         kept = best_partners(pairs, similarity, self.partners)
         return Ranking(pairs=pairs[kept], similarity=similarity[kept])

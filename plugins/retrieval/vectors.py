@@ -13,7 +13,7 @@ from unposed.pipeline.stage import Grain, PerPhoto, Resources
 from unposed.retrieval.global_vectors import nearest_vectors, power_mean, vlad
 
 from .asmk import codebook_for
-from .descriptors import descriptors_of
+from .descriptors import descriptors_of, reported
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class PowerMean:
     partners: Annotated[int, Within("[1, inf)")] = 100
     """Partners of each photo that the ranking keeps, best first."""
 
-    def __call__(self, features: PerPhoto[Features]) -> Ranking:
-        usable = descriptors_of(features, self.keypoints)
+    def __call__(self, features: PerPhoto[Features], resources: Resources) -> Ranking:
+        usable = reported(descriptors_of(features, self.keypoints), resources.report, "means of descriptors")
         vectors = np.stack([power_mean(usable.load(photo), self.power) for photo in usable.photos])
         pairs, similarity = nearest_vectors(np.array(usable.photos), vectors, self.partners)
         return Ranking(pairs=pairs, similarity=similarity)
@@ -57,7 +57,9 @@ class Vlad:
 
     def __call__(self, features: PerPhoto[Features], resources: Resources) -> Ranking:
         usable = descriptors_of(features, self.keypoints)
+        resources.report(0, len(usable.photos), "learn visual words")
         codebook = codebook_for(usable, self.words, self.iterations, self.seed, resources.device)
+        usable = reported(usable, resources.report, "aggregate descriptors")
         vectors = np.stack([vlad(codebook, usable.load(photo)) for photo in usable.photos])
         pairs, similarity = nearest_vectors(np.array(usable.photos), vectors, self.partners)
         return Ranking(pairs=pairs, similarity=similarity)
