@@ -9,10 +9,13 @@ from importlib.metadata import Distribution, EntryPoint, entry_points
 
 from .config import did_you_mean
 from .errors import ConfigError
+from .logs import module_logger
 from .ports import check_plugin
 from .slots import SLOTS
 
 GROUP = "unposed.plugins"
+
+LOG = module_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Registry:
             check_plugin(cls, slot)
         except ConfigError as error:
             raise ConfigError(f"{blame} is not fit: {info.target} {error}") from None
+        LOG.debug("%s.%s is %s of %s", slot, name, info.target, info.distribution)
         return cls  # type: ignore[no-any-return]
 
 

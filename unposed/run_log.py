@@ -1,8 +1,6 @@
-"""What happened when, one line each: to the logger `unposed`, and to OUT/run.log while it happens.
+"""Log of a run: a line for each event, to the logger `unposed.run` and at once to OUT/run.log.
 
-The logger has a NullHandler, so that nothing is printed unless the program that uses unposed asks for it:
-
-    logging.basicConfig(level=logging.INFO)
+Nothing is printed unless the program that uses unposed configures logging, see unposed.pipeline.logs.
 """
 
 from __future__ import annotations
@@ -13,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from unposed.pipeline.logs import module_logger
 from unposed.pipeline.progress import Progress, Quiet, forward_step
 
-LOG = logging.getLogger("unposed")
-LOG.addHandler(logging.NullHandler())
+LOG = module_logger("unposed.run")
 
 
 class Silent(Quiet):

@@ -17,9 +17,12 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from ..errors import ConfigError, InputError
+from ..logs import module_logger
 from ..store.records import recall, remember
 from .catalogue import Weights
 from .files import weight_folders
+
+LOG = module_logger(__name__)
 
 ACCEPTED = "accepted-licences"
 CHUNK = 1 << 20
@@ -66,9 +69,11 @@ def fetch(weights: Weights, watch: Watcher = lambda done, total: None, folder: P
     for url in weights.urls:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            LOG.info("fetching %s from %s", file, url)
             return _fetch(url, file, weights.sha256, watch)
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
             problems.append(f"{url}: {_reason(error)}")
+            LOG.warning("%s", problems[-1])
         except OSError as error:
             raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error
     raise InputError(f"{'; '.join(problems)}. Fetch it elsewhere, and put it here as {file}; what came is kept")

@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
+from ..logs import module_logger
 from ..store.content import content_hash
 from ..store.store import default_folder
 from .catalogue import published
 
 VARIABLE = "UNPOSED_WEIGHTS"
+
+LOG = module_logger(__name__)
 
 
 class WeightFile:
@@ -85,6 +88,7 @@ def _located(stage: Any, node: str, named: Mapping[str, Path]) -> Any:
             raise ConfigError(f"{node}.{field}: no such file: {given}")
         if located[field] is None:
             raise ConfigError(f"{node}.{field}: {_remedy(names, given, f'{node}.{field}')}")
+        LOG.debug("%s.%s is %s", node, field, located[field])
     return dataclasses.replace(stage, **located) if located else stage
 
 
