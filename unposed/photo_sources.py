@@ -1,8 +1,8 @@
-"""Photos as users hand them over: a folder, a list of files, or images in memory.
+"""Photos as a folder, a list of files, or images in memory.
 
-Images in memory are written once, without loss, to a folder below the cache that is named after their content. So
-stages, exporters and a later `load` read them like any photo, stored results are found again by the same images, and
-the result is that of a folder with the same PNG files.
+Images in memory are written once, losslessly, to a folder below the cache that is named after their content. Stages,
+exporters and a later `load` then read them like any photo, stored results are found again, and results equal those of a
+folder with the same PNG files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What reconstruct, pairs and pairwise have in common before anything is computed: preset, machine and store."""
+"""Preset, machine and store of a run, common to reconstruct, pairs and pairwise."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .options import RunOptions, Settings
 from .run_log import Silent
 
 ANYWHERE = "classic"
-"""The preset that runs on any machine and downloads nothing."""
+"""Preset that needs no GPU and no download."""
 
 WITH_GPU = "mast3r"
-"""The preset that `auto` takes where there is a GPU and its weights are found."""
+"""Preset that `auto` chooses where there is a GPU and its weights are found."""
 
 
 @dataclass(frozen=True)

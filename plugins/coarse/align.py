@@ -1,4 +1,4 @@
-"""Point-map alignment: the depths of every pair are fused to one map per photo, and the maps to one world."""
+"""Point-map alignment: depths of pairs are fused to one map per photo, and the maps aligned in one world."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class PointMapMapper:
-    """Aligns the depths that a matcher predicts, or else those triangulated from each pair."""
+    """Align the depths that a matcher predicts, or else those triangulated from each pair."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 6

@@ -1,4 +1,4 @@
-"""COLMAP's incremental mapper: photos are registered one after the other, with bundle adjustments in between."""
+"""COLMAP's incremental mapper: photos are registered one by one, with bundle adjustments in between."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..shared.models import without_doubts
 
 @dataclass(frozen=True)
 class ColmapMapper:
-    """The incremental mapper with its defaults; given focal lengths are held fixed."""
+    """The incremental mapper with its default options; given focal lengths are constant."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2

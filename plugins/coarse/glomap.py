@@ -1,4 +1,4 @@
-"""COLMAP's global mapper (GLOMAP): all rotations at once, then all positions, then bundle adjustment."""
+"""COLMAP's global mapper (GLOMAP): rotation averaging, global positioning, bundle adjustment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..shared.models import without_doubts
 
 @dataclass(frozen=True)
 class GlomapMapper:
-    """The global mapper with its defaults, after view-graph calibration of unknown focal lengths."""
+    """The global mapper with its default options, after view-graph calibration of unknown focal lengths."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2

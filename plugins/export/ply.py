@@ -18,7 +18,7 @@ EDGE = np.dtype([("vertex1", "<i4"), ("vertex2", "<i4")])
 PLY_TYPE = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
 
 FRUSTUM_EDGES = np.array([(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)])
-"""From the centre to the corners of the image, and around it."""
+"""From the camera centre to the corners of the image, and around it."""
 
 Channel = Annotated[int, Within("[0, 255]")]
 
@@ -43,7 +43,7 @@ class PlyExport:
 
 
 def write_ply(file: Path, elements: Mapping[str, NDArray[np.void]]) -> None:
-    """A binary PLY file of elements, each an array of records whose field names are the properties."""
+    """Write a binary PLY file of elements, each an array of records whose fields are the properties."""
     header = ["ply", "format binary_little_endian 1.0"]
     for name, rows in elements.items():
         header.append(f"element {name} {len(rows)}")
@@ -63,7 +63,7 @@ def _vertices(xyz: NDArray[np.floating], rgb: NDArray[np.integer]) -> NDArray[np
 
 
 def _frusta(model: SparseModel, size: float, rgb: tuple[int, int, int]) -> dict[str, NDArray[np.void]]:
-    """Five vertices and eight edges a camera."""
+    """Five vertices and eight edges per camera."""
     corners = [_image_corners(model, row, size) for row in range(len(model.photos))]
     xyz = np.concatenate([np.empty((0, 3)), *corners])
     edges = np.empty(len(corners) * len(FRUSTUM_EDGES), EDGE)
@@ -73,7 +73,8 @@ def _frusta(model: SparseModel, size: float, rgb: tuple[int, int, int]) -> dict[
 
 
 def _image_corners(model: SparseModel, row: int, size: float) -> NDArray[np.float64]:
-    """Centre of the camera and the corners of its image at a depth that suits the model, in the world."""
+    """World positions (5, 3) of the camera centre and the corners of its image, at a depth in proportion to the
+    model."""
     rotation, translation = model.cam_from_world[row, :, :3], model.cam_from_world[row, :, 3]
     depths = model.points @ rotation[2] + translation[2]
     depth = size * (float(np.median(np.abs(depths))) if len(depths) else 1.0)

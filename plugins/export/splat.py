@@ -24,11 +24,11 @@ from unposed.pipeline.stage import StageError
 
 @dataclass(frozen=True)
 class SplatExport:
-    """Undistorted photos in folder/images, and folder/sparse/0, a COLMAP model of them.
+    """Undistorted photos in folder/images, and a COLMAP model of them in folder/sparse/0.
 
-    Cameras are PINHOLE with the principal point in the middle, since some trainers know nothing else and do not
-    say so. Only the largest model is written, and only its photos, upright, named in letters that every program
-    reads, in one folder: a/1.png becomes a_1.jpg. What is masked or transparent is black in folder/masks.
+    Cameras are PINHOLE with a central principal point, since some trainers ignore anything else without a warning. Only
+    the largest model is written, with its photos upright in one folder, under names of ASCII letters that every program
+    reads: a/1.png becomes a_1.jpg. What is masked or transparent is black in folder/masks.
     """
 
     quality: Annotated[int, Within("[1, 100]")] = 95
@@ -77,7 +77,7 @@ class SplatExport:
 
 
 def plain_names(names: Iterable[str]) -> list[str]:
-    """For each a file name of its own, of ASCII letters, digits, - and _ alone."""
+    """Unique file names of ASCII letters, digits, - and _ for these names."""
     taken: set[str] = set()
     out = []
     for name in names:
@@ -91,7 +91,7 @@ def plain_names(names: Iterable[str]) -> list[str]:
 
 
 def _resampled(image: Bytes, seen_at: Floats, size: tuple[int, int]) -> Bytes:
-    """The image, which spans a photo of that size, as the pinhole sees it."""
+    """The image, which spans a photo of that size, resampled by the pinhole camera."""
     scale = np.array(image.shape[1::-1], np.float32) / np.array(size, np.float32)
     x, y = (np.ascontiguousarray(seen_at[..., axis] * scale[axis] - np.float32(0.5)) for axis in (0, 1))
     new: Bytes = cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
@@ -99,7 +99,7 @@ def _resampled(image: Bytes, seen_at: Floats, size: tuple[int, int]) -> Bytes:
 
 
 def _only(model: SparseModel, keep_xy: Bools) -> SparseModel:
-    """The model with these key points alone, and with the points that two of them or more still see."""
+    """The model with these key points only, and with the points that at least two of them observe."""
     keep = keep_xy[model.obs_xy]
     seen = np.bincount(model.obs_point[keep], minlength=len(model.points)) >= 2
     keep &= seen[model.obs_point]

@@ -20,13 +20,13 @@ from .sampling import colours, visible
 
 @dataclass(frozen=True)
 class ColmapSift:
-    """At most `max_keypoints` per photo, the largest first: these are found again from farther away.
+    """At most `max_keypoints` per photo, the largest first: they are detected again at other distances.
 
-    Photos are brought to `search_side_px` before the search: larger ones are reduced, and smaller ones enlarged up to
-    twice, which is what SIFT's doubled octave is for, at a price that does not depend on the photo. Descriptors are
-    those of `features.sift`, byte for byte in meaning: rounded square roots of norm 512.
-    Compared with it: more and purer matches over wide baselines, points located a little less well, twice the CPU
-    time for small photos - and one photo at a time, since pycolmap holds the interpreter's lock meanwhile.
+    Photos are resized to `search_side_px` before detection, and small ones enlarged up to twice, which SIFT's doubled
+    first octave is for, at a cost that does not depend on the photo. Descriptors are those of `features.sift`: rounded
+    square roots of norm 512. Compared with it: more and more often correct matches over wide baselines, slightly less
+    exact positions, twice the CPU time for small photos, and one photo at a time, since pycolmap does not release the
+    interpreter's lock.
     """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO

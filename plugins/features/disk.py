@@ -1,4 +1,4 @@
-"""DISK key points and descriptors."""
+"""DISK key points and descriptors (Tyszkiewicz et al. 2020)."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ from ..network_errors import pipeline_errors
 from .from_network import extract
 
 _COARSEST_CELL_PX = 16
-"""Pixels of the image per pixel of the network's coarsest level."""
+"""Image pixels per pixel of the network's coarsest level."""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """At most `max_keypoints` per photo, those of the highest score; a network of kornia. Needs published weights
-    (Apache-2.0), and better a GPU: its convolutions run at full resolution."""
+    """At most `max_keypoints` per photo, those of the highest score, by kornia's network.
+
+    Needs published weights (Apache-2.0), and better a GPU: its convolutions run at full resolution.
+    """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 
     weights: Annotated[Path | None, WeightFile("depth-save.pth", "disk-depth.pth")] = None
-    """File of the parameters, where it is not to be found by its name."""
+    """File of the parameters, where it is not found by its name."""
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
     max_side_px: Annotated[int, Within("[64, 16384]")] = 1024
     """Larger photos are reduced to this."""
@@ -51,7 +53,7 @@ class Disk:
         return self.batch([(photos,)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
-        """Photos of one size go through the network together."""
+        """Photos of one size form one batch of the network."""
         with pipeline_errors():
             net = cached_network(_build, self.weights, resources.device)
         return extract(

@@ -1,4 +1,4 @@
-"""From photos to the tensors a network reads, and from what it finds to features in the photo's own pixels."""
+"""Conversions between photos and a network's images, and between its detections and features in pixels of the photo."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from unposed.pipeline.images.pixels import photo_per_px, read_mask, read_rgb
 from .sampling import colours, visible
 
 NETWORK_PIXEL_OFFSET_PX = 0.5
-"""From coordinates that put the centre of the top-left pixel at (0, 0), as networks do, to ours."""
+"""Added to coordinates of networks, which have the centre of the top-left pixel at (0, 0); ours is at (0.5, 0.5)."""
 _WINDOW_PX = 5
-"""All these networks take for a key point what is best in a window of this side: that is how large one is."""
+"""Diameter of a key point: these networks detect maxima within a window of this side."""
 _MASKED_FACTOR = 4
-"""Masked points are dropped afterwards, so that there must be more to choose from."""
+"""Detections per wanted key point where photos have masks: masked ones are removed afterwards."""
 
 
 Detector = Callable[[Tensor, int], Sequence[Detections]]
-"""From (b, 3, h, w) images in [0, 1] and the most key points wanted of each."""
+"""Detect in images (b, 3, h, w) in [0, 1] at most so many key points each."""
 
 
 def read_image(photo: Photo, max_side_px: int, multiple: int = 1) -> Bytes:
-    """(h, w, 3), reduced to `max_side_px`; sides are brought to the next multiple that is not larger, if there is."""
+    """Read a photo as (h, w, 3), reduced to `max_side_px`, with sides rounded down to a multiple (at least one)."""
     image = read_rgb(photo, max_side_px)
     height, width = (max(multiple, side // multiple * multiple) for side in image.shape[:2])
     if (height, width) == image.shape[:2]:
@@ -48,7 +48,7 @@ def as_tensor(images: Sequence[Bytes], device: str) -> Tensor:
 def extract(
     photos: Sequence[Photo], detector: Detector, device: str, *, limit: int, max_side_px: int, multiple: int = 1
 ) -> list[Features]:
-    """Features of photos, those of one size together."""
+    """Detect features of photos; photos of one size form one batch."""
     images = [read_image(photo, max_side_px, multiple) for photo in photos]
     masks = [read_mask(photo) for photo in photos]
     features: dict[int, Features] = {}

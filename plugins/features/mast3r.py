@@ -1,4 +1,4 @@
-"""Tokens of MASt3R's encoder, and what its retrieval head makes of them."""
+"""Encoder tokens of MASt3R, and local features of its retrieval head."""
 
 from __future__ import annotations
 
@@ -24,27 +24,30 @@ from ..network_errors import pipeline_errors
 from .sampling import colours
 
 _BYTES_PER_PX = 400
-"""Of the encoder at work: a patch of 256 pixels has a hundred kilobytes of activations at a time."""
+"""Memory of the encoder: a patch of 256 pixels has a hundred kilobytes of activations at a time."""
 _THUMBNAIL_PX = 512
 _SIZE_STEP_PX = 64
-"""Of a square image three quarters are kept, in whole patches."""
+"""Sides of square images are rounded to this, since three quarters of the height are kept, in whole patches."""
 
 
 @dataclass(frozen=True)
 class Mast3rTokens:
-    """Every photo encoded once: its tokens serve the matching of all its pairs, and retrieval. The encoders of DUSt3R
-    and of all networks of the family do as well. Needs published weights (non-commercial), and better a GPU."""
+    """Encodes every photo once, for the matching of all its pairs and for retrieval.
+
+    The encoders of DUSt3R and of other networks of the family can be used as well. Needs published weights
+    (non-commercial), and better a GPU.
+    """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 
     weights: Annotated[Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth")] = None
-    """File of the parameters, the same as for matching, where it is not to be found by its name."""
+    """File of the parameters, the same as for matching, where it is not found by its name."""
     size_px: Annotated[int | None, Within("[64, 2048]")] = None
-    """Longer side of the image the network sees; if not given, what it was trained on. 224 is square."""
+    """Longer side of the network's image; by default that of its training. Images of 224 pixels are square."""
     keep: Literal["float16", "float32"] = "float16"
-    """How tokens are stored: 1.6 or 3.1 MB a photo of 512 x 384 px."""
+    """Type in which tokens are stored: 1.6 or 3.1 MB per photo of 512 x 384 pixels."""
     precision: Precision = "auto"
     """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
 
@@ -61,7 +64,7 @@ class Mast3rTokens:
         return self.batch([(photos,)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Tokens]:
-        """Photos whose images have one size are encoded together."""
+        """Photos whose images have one size form one batch."""
         with pipeline_errors():
             net = load_shared_network(self.weights, resources.device, self.precision)
         assert self.weights is not None  # a network has been loaded from it
@@ -81,8 +84,10 @@ class Mast3rTokens:
 
 @dataclass(frozen=True)
 class Mast3rRetrievalFeatures:
-    """The tokens that tell photos apart, whitened, as local features for ASMK: what the retrieval head published with
-    MASt3R makes of its tokens. The key points are the centres of patches."""
+    """Local features for ASMK: the whitened tokens of largest norm, by the published retrieval head of MASt3R.
+
+    Key points are the centres of patches.
+    """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
@@ -91,9 +96,9 @@ class Mast3rRetrievalFeatures:
     weights: Annotated[
         Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric_retrieval_trainingfree.pth")
     ] = None
-    """File of the retrieval head, where it is not to be found by its name."""
+    """File of the retrieval head, where it is not found by its name."""
     max_keypoints: Annotated[int | None, Within("[1, 65536]")] = None
-    """Tokens kept of a photo, those of the largest norm; if not given, as many as the file says."""
+    """Tokens kept per photo, those of largest norm; by default the number in the file."""
 
     def __call__(self, tokens: Tokens, photos: Photo, resources: Resources) -> Features:
         with pipeline_errors():

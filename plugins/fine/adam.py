@@ -42,7 +42,7 @@ from ..shared.models import (
 
 @dataclass(frozen=True)
 class FineAdam(TriangulatedSubsetOptions):
-    """First-order refinement of depths at anchors, without tracks: the baseline of fine.bundle."""
+    """First-order refinement of the depths at anchors, without tracks: the baseline of fine.bundle."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 3

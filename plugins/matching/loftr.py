@@ -1,4 +1,4 @@
-"""Matching by LoFTR, which needs no key points."""
+"""Detector-free matching by LoFTR (Sun et al. 2021)."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from ..features.sampling import visible
 from ..network_errors import pipeline_errors
 
 _SIDE_MULTIPLE_PX = 8
-"""Sides of the images the network takes: whole cells of its coarse grid."""
+"""Multiple of the sides of the network's images: whole cells of its coarse grid."""
 _WEIGHT_FILES = {"outdoor": "loftr_outdoor.ckpt", "indoor": "loftr_indoor_ds_new.ckpt"}
 _BYTES_PER_PX = 160
-"""Of the maps that a photo becomes: 128 channels at half its size, 256 at an eighth, in float32."""
+"""Memory of a photo's feature maps: 128 channels at half its size, 256 at an eighth, in float32."""
 
 _photos = Recent(1 << 29)
-"""Those seen last: pairs come sorted, so that one photo after the other is matched with many."""
+"""The photos prepared last: pairs are sorted, so that one photo is matched with many in a row."""
 
 
 @dataclass(frozen=True)
 class _PreparedPhoto:
-    """What becomes of a photo before it is matched."""
+    """Image, mask and feature maps of a photo."""
 
     image: Bytes
     mask: Bools | None
@@ -48,29 +48,31 @@ class _PreparedPhoto:
 
 @dataclass(frozen=True)
 class Loftr:
-    """Matches between positions, also where there is no corner to be found; a network of kornia. Needs published
-    weights (Apache-2.0), and better a GPU. Reads no features, only the photos."""
+    """Matches between positions, also in regions without corners, by kornia's network.
+
+    Needs published weights (Apache-2.0), and better a GPU. Reads photos, and no features.
+    """
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
 
     trained: Literal["outdoor", "indoor"] = "outdoor"
-    """On which photos."""
+    """Kind of photos that the parameters were trained on."""
     weights: Annotated[Path | None, WeightFile("{file}")] = None
-    """File of the parameters, where it is not to be found by its name."""
+    """File of the parameters, where it is not found by its name."""
     max_side_px: Annotated[int, Within("[64, 4096]")] = 832
-    """Larger photos are reduced to this, the size it was trained with. Memory grows with its fourth power."""
+    """Larger photos are reduced to this, the size of its training. Memory grows with its fourth power."""
     min_score: Annotated[float, Within("[0, 1)")] = 0.2
     """Of a match."""
 
     @property
     def file(self) -> str:
-        """As published."""
+        """Published name of the file."""
         return _WEIGHT_FILES[self.trained]
 
     @property
     def item_bytes(self) -> int:
-        """Maps of both photos, and the similarity of all their cells in some copies."""
+        """Feature maps of both photos, and copies of the similarity matrix of their coarse cells."""
         pixels = self.max_side_px**2
         return 8 * _BYTES_PER_PX * pixels + 4 * 4 * (pixels // _SIDE_MULTIPLE_PX**2) ** 2
 
@@ -96,7 +98,7 @@ class Loftr:
         )
 
     def _seen(self, net: Any, photo: Photo, device: str) -> _PreparedPhoto:
-        """A photo as the network sees it, whatever it is matched with."""
+        """Prepare a photo, the same for all its pairs, or recall it."""
         assert self.weights is not None
         name = (str(self.weights), self.weights.stat().st_mtime_ns, self.max_side_px, device, photo_key(photo))
         known: _PreparedPhoto | None = _photos.get(repr(name))

@@ -1,4 +1,4 @@
-"""The descriptors of a collection as retrieval wants them: finite rows, all of one length."""
+"""Descriptors of a collection for retrieval: finite rows of one length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unposed.pipeline.stage import PerPhoto, StageError
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Photos that have some, and how to get them."""
+    """Photos with descriptors, and how to load these."""
 
     photos: list[int]
     rows: int
@@ -25,8 +25,8 @@ class Descriptors:
 
 
 def descriptors_of(features: PerPhoto[Features], most: int) -> Descriptors:
-    """The first `most` descriptors of every photo without those that are not finite, which say nothing. A photo may
-    have none; if none has any, or not all are of one length, StageError says so."""
+    """The first `most` descriptors of every photo that are finite. StageError if no photo has any, or their lengths
+    differ."""
 
     def load(photo: int) -> NDArray[np.generic]:
         rows = features[photo].descriptors[:most]

@@ -1,8 +1,8 @@
 """Read pickles of plain arrays, such as published codebooks, from untrusted files.
 
-A pickle is a program. This reader knows only the few names under which NumPy pickles arrays, and replaces them by
-functions of its own that build an array from its bytes and nothing else: whatever the file asks for, no function of
-another library is called.
+Unpickling executes what the file names. This reader resolves only the few names under which NumPy pickles arrays, to
+functions of its own that build an array from its bytes: no function of another library is called, whatever the file
+asks for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Conversions between artifacts and the first-order aligner of optim, for the stages coarse.adam and fine.adam.
+"""Conversions between artifacts and the first-order alignment of optim, for the stages coarse.adam and fine.adam.
 
-The aligner works at the resolution of the network: pixels whose grid of anchors is `SPACING` apart.
+The alignment works in pixels of the network, in which anchors are `SPACING` apart.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class AnchorGrid:
         return row, column
 
     def to_network(self, xy_px: Array) -> Array:
+        """Pixels of the photo (m, 2) as pixels of the network."""
         return (xy_px - self.origin_px) / self.step_px * SPACING + SPACING / 2
 
     def to_photo(self, xy: Array) -> Array:
+        """Pixels of the network (m, 2) as pixels of the photo."""
         return (xy - SPACING / 2) / SPACING * self.step_px + self.origin_px
 
     @property
@@ -51,7 +53,7 @@ class AnchorGrid:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Input of the aligner for one connected component."""
+    """Input of the alignment for one connected component."""
 
     photos: Index
     frames: tuple[AnchorGrid, ...]

@@ -16,9 +16,7 @@ def test_every_module_has_a_logger_of_its_name(caplog: pytest.LogCaptureFixture)
         Registry().find("graph", "exhaustive")
     (record,) = caplog.records
     assert record.name == "unposed.pipeline.registry"
-    assert record.message.startswith(
-        "matching.mutual_nn is unposed.plugins.matching.mutual_nn:MutualNearest of unposed"
-    )
+    assert record.message.startswith("graph.exhaustive is unposed.plugins.graph.exhaustive:ExhaustiveGraph of")
 
 
 def test_programs_that_configure_no_logging_see_nothing() -> None:

@@ -38,12 +38,12 @@ from .pair import Pair
 from .pair_files import write_pair
 
 NODES = ("matching", "verification")
-"""What two photos need, and all that these read."""
+"""Nodes of a preset that two photos need, apart from those that these read."""
 GRID_PX = 2
-"""Depth of two photos is kept this fine, if the matcher has such an option: many pairs must be content with less."""
+"""Spacing of the depth grids of two photos, if the matcher has such an option; finer than for many pairs."""
 COLOUR_SIDE_PX = 1600
-SURE = 0.5
-"""Predicted points count if their confidence is so much of the photo's median confidence."""
+MIN_RELATIVE_CONFIDENCE = 0.5
+"""Predicted points are kept from this share of the photo's median confidence on."""
 
 
 def pairwise(
@@ -167,7 +167,7 @@ def _with_predicted(pair: Pair) -> Pair:
     for side, (photo, grid) in enumerate(zip(pair.photos.photos, pair.depths, strict=True)):
         row, column = np.indices(grid.depth.shape).reshape(2, -1)
         depth, confidence = grid.depth.ravel().astype(np.float64), grid.confidence.ravel()
-        good = np.isfinite(depth) & (depth > 0.0) & (confidence >= SURE * np.nanmedian(confidence))
+        good = np.isfinite(depth) & (depth > 0.0) & (confidence >= MIN_RELATIVE_CONFIDENCE * np.nanmedian(confidence))
         xy: Array = np.array(grid.origin_px) + np.array(grid.step_px) * np.column_stack([column, row])[good]
         xyz = points_at_depth(normalized_points(xy, grid.focal_px, (photo.width, photo.height)), depth[good])
         points.append(xyz if side == 0 else (xyz - pair.b_from_a[:, 3]) @ pair.b_from_a[:, :3])
