@@ -162,7 +162,7 @@ def _describe(head: Any, pixels: _Pixels, xy: Tensor) -> Tensor:
         return xy.new_zeros(0, pixels.channels)
     reach = max(pixels.width, pixels.height) / 4.0
     first, _, last = head.offset_conv
-    # Near the right and lower border the published network takes the window one pixel further in than it need be.
+    # At the right and lower border the published network shifts the window one pixel more than necessary.
     corner = (xy.long() - 1).clamp(min=0)
     corner = torch.minimum(corner, corner.new_tensor([pixels.width - 4, pixels.height - 4]).clamp(min=0))
     patch = (corner[:, None] + 1 + _window(1, xy).long()).reshape(-1, 2)

@@ -1,7 +1,7 @@
 """Build frozen dataclasses from plain YAML data: exact types, no unknown keys, errors that name the option.
 
-build(MutualNearest, {"max_ratio": "0.8x"}, "matching") ConfigError: matching.max_ratio: expected float in (0, 1], got
-'0.8x'
+build(MutualNearest, {"max_ratio": "0.8x"}, "matching")
+ConfigError: matching.max_ratio: expected float in (0, 1], got '0.8x'
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ def sample_rows(load: Load, photos: Sequence[int], count: int, seed: int) -> NDA
     parts = []
     for photo in chosen:
         rows = load(photo)
-        kept = rng.permutation(len(rows))[:share]  # also drawn where nothing is left out: one photo, one draw
+        kept = rng.permutation(len(rows))[
+            :share
+        ]  # drawn for every photo, so that results do not depend on which have too many
         parts.append(rows[np.sort(kept)])
     filled = [part for part in parts if len(part)]
     if not filled:
@@ -44,7 +46,7 @@ def train_codebook(
         points.shape[1],
         words,
         niter=iterations,
-        seed=seed + 1,  # zero would be a seed of faiss's own
+        seed=seed + 1,  # faiss replaces a seed of zero
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),
         gpu=device != "cpu" and faiss.get_num_gpus() > 0,

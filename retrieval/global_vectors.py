@@ -43,7 +43,7 @@ def nearest_vectors(photos: NDArray[np.integer], vectors: Array32, partners: int
     index.add(vectors)
     cosine, other = index.search(vectors, min(partners + 1, count))
     row = np.arange(count)[:, None]
-    # A photo finds itself, but need not: among more than `partners` copies of one photo any of them comes first.
+    # A photo usually finds itself, but not among more than `partners` copies of it.
     itself = other == row
     itself[~itself.any(axis=1), -1] = True
     kept = ~itself & (cosine > 0.0)

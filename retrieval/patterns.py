@@ -18,7 +18,7 @@ def window_pairs(photos: int, window: int, *, cyclic: bool = True, powers: bool 
     """Pair every photo with the `window` next ones, or with those 1, 2, 4 ... 2^(window - 1) places ahead. `cyclic`
     continues at the first photo after the last."""
     step = 2 ** np.arange(window) if powers else np.arange(1, window + 1)
-    step = step[step < photos]  # further is nowhere, or once around
+    step = step[step < photos]  # larger steps leave the collection, or go around it
     first, second = (grid.ravel() for grid in np.meshgrid(np.arange(photos), step, indexing="ij"))
     second = second + first
     if cyclic:
@@ -45,7 +45,7 @@ def farthest_points(
     chosen, distance = [start], [0.0]
     nearest = _distances(similarity, start)
     while len(chosen) < (photos if count is None else min(count, photos)):
-        nearest[chosen[-1]] = -np.inf  # chosen ones are not chosen again, whatever a photo's similarity to itself
+        nearest[chosen[-1]] = -np.inf  # chosen once, whatever the similarity of a photo to itself
         following = int(np.argmax(nearest))
         if nearest[following] < stop_distance:
             break

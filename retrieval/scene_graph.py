@@ -33,8 +33,7 @@ def spanning_forest(pairs: NDArray[np.integer], similarity: NDArray[np.floating]
     if not len(pairs):
         return np.zeros(0, bool)
     size = int(pairs.max()) + 1
-    # Distinct whole numbers for weights: similarity may be zero, which a sparse graph takes for no edge, and ties
-    # would leave the choice to the library.
+    # Ranks as weights: zero similarity would mean no edge in a sparse graph, and ties would be broken by the library.
     rank = np.empty(len(pairs), np.int64)
     rank[np.argsort(-similarity, kind="stable")] = np.arange(1, len(pairs) + 1)
     tree = minimum_spanning_tree(coo_array((rank, (pairs[:, 0], pairs[:, 1])), shape=(size, size)).tocsr())
@@ -65,7 +64,7 @@ def nearest_pairs(
     kept |= bridge_augmentation(pairs, similarity, kept, hopeful)
     wanted = np.flatnonzero(best_partners(pairs, similarity, neighbours) & hopeful & ~kept)
     budget = max(0, int(min(per_photo * photos, len(pairs))) - int(kept.sum()))
-    # Everybody's best partners come before anybody's next ones.
+    # The best partners of all photos come before the second ones of any.
     place = ranks(pairs, similarity).min(axis=0)[wanted]
     kept[wanted[np.lexsort((-similarity[wanted], place))[:budget]]] = True
     return kept
@@ -158,12 +157,12 @@ def expanded_pairs(
     link = (link + link.T).tocsr()
     vouched = _vouched(link)
     candidates = np.concatenate([vouched[:, :2].astype(np.int64), ranked])
-    # Matches are whole numbers and similarity is below one: who is vouched for comes first.
+    # Matches are integers and similarity is below one: candidates with a common partner come first.
     score = np.concatenate([1.0 + vouched[:, 2], similarity / (1.0 + np.max(similarity, initial=0.0))])
     base = np.int64(photos)
     key = candidates[:, 0] * base + candidates[:, 1]
     order = np.lexsort((-score, key))
-    first = order[np.diff(key[order], prepend=-1) != 0]  # a candidate counts by the better of its reasons
+    first = order[np.diff(key[order], prepend=-1) != 0]  # the larger score of a candidate counts
     first = first[~np.isin(key[first], tried[:, 0].astype(np.int64) * base + tried[:, 1])]
     candidates, score = candidates[first], score[first]
     if not len(candidates):

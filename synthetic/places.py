@@ -16,7 +16,7 @@ COLUMNS = ((-1.5, 1.1, 1.3), (1.75, 0.95, 0.8), (-5.2, 5.2, 2.3), (5.2, 5.2, 2.3
 """Columns of the courtyard, x, y and height of the shaft in metres: two in the still life, one in each corner."""
 
 
-@lru_cache(maxsize=1)  # half of the scenes are set in one, and its images take longer to make than a small photo
+@lru_cache(maxsize=1)  # used by half of the scenes; its textures take longer than rendering a small photo
 def courtyard(seed: int = 0) -> World:
     """A walled yard, 12 m across, with a still life of plinth, sphere, columns and crates in the middle."""
     rng = np.random.default_rng(seed)

@@ -97,7 +97,7 @@ def portrait_landscape(photos: int = 20, width: int = 640, seed: int = 0) -> Sce
     lens = Lens(
         width, width * 2 // 3, 0.86 * width, 0.86 * width, 0.503 * width, 0.331 * width, make="Oblique", model="Pivot 1"
     )
-    # Turned by a quarter clockwise: what was right is down, so x of the new image is height - y of the old.
+    # Rotated by 90 degrees clockwise: x of the new image is height - y of the old one.
     upright = replace(lens, width=lens.height, height=lens.width, cx=lens.height - lens.cy, cy=lens.cx)
     shots = [
         replace(shot, lens=upright, stored_sideways=i % 4 == 3) if i % 2 else shot

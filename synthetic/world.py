@@ -112,7 +112,7 @@ def hit(surface: Surface, origin: Floats, direction: Floats) -> Floats:
             axes = 2 if surface.shape == "cylinder" else 3
             speed = (direction[:axes] ** 2).sum(axis=0)
             nearest = -(origin[:axes] * direction[:axes]).sum(axis=0) / speed
-            # From the ray's nearest point to the axis: the textbook discriminant loses float32's digits far away.
+            # From the point of the ray nearest to the axis: the usual discriminant cancels in float32 far away.
             inside = 1 - ((origin[:axes] + nearest * direction[:axes]) ** 2).sum(axis=0)
             t = nearest - np.sqrt(inside / speed)
             z = origin[2] + t * direction[2]

@@ -31,8 +31,7 @@ Parameters = dict[str, Tensor]
 _scalar: Any = np.float64(0).__reduce__()[0]
 """NumPy's constructor of scalars; its module depends on NumPy's version."""
 SAFE_GLOBALS: list[Any] = [
-    # What training scripts leave in a checkpoint beside tensors: bags of settings, file names and numbers. None of
-    # them does anything when it is made.
+    # Other content of published checkpoints: settings, file names and numbers. Constructing them has no side effect.
     argparse.Namespace,
     pathlib.PosixPath,
     np.dtype,
@@ -53,7 +52,7 @@ def load_network(
     transformer blocks with torch.compile at their first use, which takes a minute. Raises WeightsError or DeviceError.
     """
     place = checked_device(device)
-    # What is converted on the spot is better read than mapped: it could not be dropped piece by piece.
+    # Parameters that are converted are read, not mapped: mapped ones could not be freed one by one.
     mapped = place.type != "cpu" or dtype == torch.float32
     network = build_network(*read_checkpoint(path, mapped=mapped), path, place, dtype)
     if compiled:
@@ -143,7 +142,7 @@ def _read_safetensors(path: Path) -> tuple[Parameters, dict[str, Any]]:
         raise WeightsError(f"{path}: cannot be read as weights, it may be incomplete: {error}") from error
     if not isinstance(arguments, Mapping):
         raise WeightsError(f"{path}: its config.json is no table of settings")
-    numbers = {"inf": float("inf"), "-inf": float("-inf")}  # JSON has no word for them
+    numbers = {"inf": float("inf"), "-inf": float("-inf")}  # not defined in JSON
     return state, {
         name: tuple(numbers.get(str(v), v) for v in value) if isinstance(value, list) else value
         for name, value in arguments.items()

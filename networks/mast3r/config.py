@@ -123,7 +123,7 @@ def infer_config(shapes: Shapes, arguments: Mapping[str, Any]) -> Mast3rConfig:
         descriptor_width=_descriptor_width(shapes) if head == "catmlp+dpt" else 0,
         image_px=max(size) if isinstance(size, tuple | list) else int(size),
         confidence_range=confidence,
-        # A network that was given none has the same range for both.
+        # Networks without this argument have one range for both.
         descriptor_confidence_range=_range(arguments, "desc_conf_mode", confidence if arguments else (0.0, math.inf)),
     )
 

@@ -85,7 +85,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place: this is the widest that tokens become.
+        # In place: these are the widest tokens.
         out: Tensor = self.fc2(torch.ops.aten.gelu_(self.fc1(x)))
         return out
 

@@ -62,7 +62,7 @@ class Scratch(nn.Module):
         super().__init__()
         first, second, third, fourth = (nn.Conv2d(c, dpt.fused, 3, padding=1, bias=False) for c in dpt.levels)
         self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = first, second, third, fourth
-        # The files hold these four under two names.
+        # Published files have two names for these four.
         self.layer_rn = nn.ModuleList([first, second, third, fourth])
         self.refinenet1 = Fusion(dpt.fused)
         self.refinenet2 = Fusion(dpt.fused)
@@ -74,9 +74,9 @@ class Scratch(nn.Module):
         fusions = self.refinenet1, self.refinenet2, self.refinenet3, self.refinenet4
         coarser: Tensor | None = None
         for convolve, fusion in zip(reversed(self.layer_rn), reversed(fusions), strict=True):
-            # One name for all, so that what has been used is freed: these maps are most of the head's memory.
+            # One variable for all levels, so that used maps are freed: they are most of the head's memory.
             x = convolve(levels.pop())
-            # The coarsest fusion has nothing to add to: its first unit is in the files, and is never used.
+            # The first unit of the coarsest fusion is in the files, but not used: there is no coarser level.
             if coarser is not None:
                 x = fusion.resConfUnit1(x)
                 x += _doubled(coarser)[:, :, : x.shape[2], : x.shape[3]]
@@ -119,7 +119,7 @@ class Dpt(nn.Module):
         if quarter.device.type != "cpu":
             whole: Tensor = self.head(_doubled(quarter))
             return whole
-        # Whole maps would be the largest that there are, 50 and 200 MB, and do not fit in any cache.
+        # Maps at full resolution take 50 and 200 MB, which fits in no cache.
         half = in_bands(quarter, self.head[0])
         return in_bands(half, self.head[2], self.head[3:])
 

@@ -50,7 +50,7 @@ class Mast3rNetwork(nn.Module):
         self.config = config
         encoder, decoder, ratio = config.encoder, config.decoder, config.mlp_ratio
         self.patch_embed = PatchEmbedding(encoder.width)
-        # In the files of all networks; it stands for hidden patches in training.
+        # Replaces masked patches in training; in all published files.
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
         self.enc_blocks = nn.ModuleList(EncoderBlock(encoder, ratio) for _ in range(encoder.depth))
         self.enc_norm = nn.LayerNorm(encoder.width, LAYER_NORM_EPS)
@@ -106,7 +106,7 @@ class Mast3rNetwork(nn.Module):
                     together.append(view if batch == 1 else _room_for(batch, view))
                 if batch > 1:
                     _put(view, together[side], i)
-                del view  # or else it would be there while the next one is made
+                del view  # or it would be in memory while the next one is computed
         return together[0], together[1]
 
     def _views(

@@ -28,7 +28,7 @@ Dense: TypeAlias = "NDArray[np.floating] | Tensor"
 
 MAX_ROUNDS = 10
 
-# Similarities stay in the cache of a core: they are read once, for the largest, and forgotten.
+# Blocks of similarities fit in the cache of a core; only their maxima are kept.
 _QUERIES, _TARGETS = 128, 2048
 _DEVICE_BLOCK_BYTES = 64 << 20
 
@@ -82,7 +82,7 @@ def neighbours_by_position(a: Dense, b: Dense) -> MutualSearch:
     def closest(queries: Tensor, targets: Tensor) -> Tensor:
         import torch
 
-        # Not by products: the squares of far points drown the distances of near ones.
+        # Not by matrix products, which cancel: squared norms of far points exceed squared distances of near ones.
         return torch.cdist(queries, targets, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
     return _neighbours_on_device(a, b, closest)

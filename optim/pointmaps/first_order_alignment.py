@@ -330,7 +330,7 @@ class FirstOrderProblem:
         """Weighted mean loss of the matches, plus that of the predicted points."""
         view = self.view(state)
         points = self.points(view)
-        total = 0.0 * points.sum()  # without any match it is flat, not absent
+        total = 0.0 * points.sum()  # zero with a gradient, where there is no match
         if len(self.weight):
             distances = self._in_space(points) if phase.target == "space" else self._in_photos(view, points)
             worth = sum(((self.weight * power_loss(d, phase.gamma)).sum() for d in distances), total)

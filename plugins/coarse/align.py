@@ -120,7 +120,7 @@ class PointMapMapper:
                 rest &= ~component.registered[task.maps.pairs].any(axis=1)
         models = tuple(initial_model(each.intrinsics, each.cam_from_world, graph.keypoints) for each in found)
         warnings = dict.fromkeys(warning for task in tasks for warning in task.warnings)
-        # The scatter of matches within their pairs explains as much of the strain.
+        # Part of the strain is the scatter of the matches about their epipolar lines.
         explained = max(1.0, scatter_px(graph) * self.error_over_scatter / graph.keypoint_error_px) if found else 1.0
         return InitialModels(models, reasons_left_out(graph, models), (*warnings, *self._warnings(found, explained)))
 

@@ -34,13 +34,13 @@ class ColmapMapper:
         verification: PerPair[TwoViewGeometry],
         doubts: Doubts | None = None,
     ) -> SparseModels:
-        pycolmap.logging.minloglevel = 3  # most of its errors are models that failed and are no result
+        pycolmap.logging.minloglevel = 3  # most errors are about attempts that it discards
         pycolmap.set_random_seed(self.seed)
         graph = without_doubts(view_graph, doubts)
         given = {row + 1 for row, source in enumerate(cameras.focal_source) if source == "given"}
         options = pycolmap.IncrementalPipelineOptions(
             random_seed=self.seed,
-            num_threads=1,  # more of them sum in another order, and no two runs would be alike
+            num_threads=1,  # more threads sum in another order: results would not be reproducible
             constant_cameras=given,
             ba_refine_principal_point=self.refine_principal_point,
             extract_colors=False,

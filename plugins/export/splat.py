@@ -58,7 +58,7 @@ class SplatExport:
                 photo = photos[registered[row]]
                 try:
                     self._write(photo, seen_at, folder, names[row])
-                except StageError as error:  # it was whole when it was reconstructed
+                except StageError as error:  # readable when it was reconstructed
                     raise InputError(f"{photo.path}: {error}") from error
         renamed = list(photos.photos)
         for index, name in zip(registered, names, strict=True):
@@ -83,7 +83,7 @@ def plain_names(names: Iterable[str]) -> list[str]:
     for name in names:
         plain = re.sub(r"[^0-9A-Za-z-]+", "_", str(PurePosixPath(name).with_suffix("")))
         free, number = plain, 2
-        while free.lower() in taken:  # some disks do not tell A from a
+        while free.lower() in taken:  # some file systems ignore case
             free, number = f"{plain}_{number}", number + 1
         taken.add(free.lower())
         out.append(f"{free}.jpg")

@@ -49,7 +49,7 @@ class ColmapSift:
         if enlarge > 1.0:
             size = round(grey.shape[1] * enlarge), round(grey.shape[0] * enlarge)
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC)
-        # Masked points are dropped afterwards, so that there must be more to choose from.
+        # Masked points are removed afterwards, so more of them are needed.
         points, raw = _extract(np.asarray(grey, np.uint8), self.max_keypoints * (1 if mask is None else 4), self)
         xy = points[:, :2] * (image.shape[1] / grey.shape[1], image.shape[0] / grey.shape[0])
         kept = np.argsort(-points[:, 2], kind="stable")
@@ -69,7 +69,7 @@ class ColmapSift:
 
 def _extract(grey: Bytes, limit: int, options: ColmapSift) -> tuple[NDArray[np.float64], Bytes]:
     """(n, 3) x, y and scale in pixels of grey, and (n, 128) uint8 descriptors."""
-    pycolmap.logging.minloglevel = 2  # it announces every extractor it makes
+    pycolmap.logging.minloglevel = 2  # it logs every extractor that it creates
     settings = pycolmap.FeatureExtractionOptions(use_gpu=False, num_threads=1)
     settings.max_image_size = max(grey.shape)
     settings.sift.max_num_features = limit

@@ -71,7 +71,7 @@ def _build(weights: Path) -> kornia.feature.DISK:
 
 @torch.inference_mode()
 def _detect(net: Any, images: Tensor, limit: int, min_score: float) -> list[Detections]:
-    if max(images.shape[-2:]) <= _COARSEST_CELL_PX:  # its coarsest level would be one pixel, which it cannot normalise
+    if max(images.shape[-2:]) <= _COARSEST_CELL_PX:  # instance normalisation fails on a coarsest level of one pixel
         nothing = Detections(images.new_zeros(0, 2), images.new_zeros(0), images.new_zeros(0, net.desc_dim))
         return [nothing] * len(images)
     found = []

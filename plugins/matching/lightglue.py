@@ -90,11 +90,11 @@ def _side(points: Features, photo: Photo, device: str) -> dict[str, Any]:
 
 def _build(weights: Path, trained_for: str, min_score: float) -> kornia.feature.LightGlue:
     settings = {**kornia.feature.LightGlue.features[trained_for], "weights": None, "filter_threshold": min_score}
-    make: Any = kornia.feature.LightGlue  # whose annotation does not know that None downloads nothing
+    make: Any = kornia.feature.LightGlue  # None downloads nothing, which the annotation excludes
     net: kornia.feature.LightGlue = make(None, **settings)
     state = {_present_name(name): value for name, value in read_parameters(weights).items()}
     known = net.state_dict()
-    parameters = {name: value for name, value in state.items() if name in known}  # there may be more in the file
+    parameters = {name: value for name, value in state.items() if name in known}  # the file may have more
     return load_parameters(net, parameters, weights, without=("confidence_thresholds",))
 
 

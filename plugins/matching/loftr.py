@@ -86,7 +86,7 @@ class Loftr:
         except torch.cuda.OutOfMemoryError:
             _photos.clear()  # room for the next try
             raise
-        # Where the published parameters see a position is already ours: half a pixel from where kornia's others see it.
+        # The published parameters give positions in our convention, half a pixel from those of other networks.
         xy = [found[f"keypoints{side}"].float().cpu().numpy() for side in (0, 1)]
         shown = [visible(each.mask, each.image, at) for each, at in zip(seen, xy, strict=True) if each.mask is not None]
         kept = np.logical_and.reduce([np.ones(len(xy[0]), bool), *shown])

@@ -29,7 +29,7 @@ def read_arrays(path: Path) -> Any:
             return _finished(_Arrays(file).load())
         except MemoryError:
             raise
-        except Exception as error:  # a hostile or torn pickle may fail in any way
+        except Exception as error:  # a malicious or damaged pickle may raise anything
             raise ValueError(f"{path.name}: not a pickle of plain arrays: {error}") from error
 
 

@@ -1,6 +1,6 @@
-"""Two photos: their matches, the relative pose of their cameras, and the points that both show.
+"""Two photos: their matches, the relative pose of their cameras, and 3D points.
 
-The matcher and the verification of a preset, on two photos without a ranking or a mapper.
+The matcher and the verification of a preset run on two photos without a ranking or a mapper.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def pairwise(
 
 
 def _graph(name: str, settings: list[str]) -> Graph:
-    """The matcher and the verification of the preset, and what they read, over the only pair there is."""
+    """The matcher and the verification of the preset, and the nodes that these read, over a single pair."""
     preset, registry = apply_settings(read_preset(name), settings), Registry()
     kept: dict[str, Any] = {"graph": {"use": "exhaustive"}}
     wanted = list(NODES)
@@ -102,7 +102,7 @@ def _graph(name: str, settings: list[str]) -> Graph:
 
 
 def _reads(node: str, options: Any, registry: Registry) -> list[str]:
-    """Names that a node of a preset reads; nothing if it is not as it should be, which is for build_graph to say."""
+    """Names that a node of a preset reads; none for malformed nodes, which build_graph reports."""
     try:
         slot, _, plugin = options["use"].rpartition(".")
         ports = read_ports(registry.find(slot or node, plugin))
@@ -141,7 +141,7 @@ def _pair(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, seed:
 
 
 def _pose(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, focals: Array, seed: int) -> Array:
-    """The relative pose under the focal lengths that the matcher predicts, by the verified matches."""
+    """Relative pose from the verified matches under the focal lengths that the matcher predicts."""
     keep = geometry.inliers
     found = estimate_two_view_geometry(
         matches.xy_a[keep],

@@ -77,7 +77,7 @@ def graph_drawing(table: PairTable) -> Image.Image:
 
 
 def _layer(pair: PairFacts) -> int:
-    """What is drawn later covers what was drawn before."""
+    """Later layers cover earlier ones."""
     if pair.kind == "none":
         return 0
     return 1 if pair.doubt else 3 if pair.kind == "general" else 2
@@ -108,8 +108,8 @@ def _laid_out(table: PairTable, names: list[str]) -> NDArray[np.float64]:
 
 
 def _boxes(sizes: list[int]) -> list[tuple[float, float, float]]:
-    """Squares (left, top, side) in the unit square for parts of so many photos, the largest first: one above, and
-    below it in as many columns as it takes the others."""
+    """Squares (left, top, side) in the unit square for components of so many photos, the largest first: one on top, the
+    others in columns below."""
     if len(sizes) <= 1:
         return [(0.0, 0.0, 1.0)] * len(sizes)
     columns = int(np.ceil(np.sqrt(2.0 * (len(sizes) - 1))))
@@ -121,7 +121,7 @@ def _boxes(sizes: list[int]) -> list[tuple[float, float, float]]:
 
 
 def _shade(value: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArray[np.float64]:
-    """(n, 3) from paper to a colour; not in proportion, as a few pairs are many times as alike as all others."""
+    """(n, 3) from paper to a colour, in a nonlinear scale, as a few pairs are many times as similar as all others."""
     strong = np.sqrt(value / max(float(np.quantile(value, 0.98)), 1e-9)).clip(0.0, 1.0)[:, None]
     mixed: NDArray[np.float64] = (1.0 - strong) * np.array(PAPER) + strong * np.array(colour)
     return mixed
