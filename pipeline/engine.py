@@ -110,8 +110,8 @@ def run(
 
 
 def _seeded(graph: Graph, seed: int) -> Graph:
-    def sown(node: Node) -> Node:
+    def seeded(node: Node) -> Node:
         has_seed = "seed" in getattr(node.stage, "__dataclass_fields__", {})
         return replace(node, stage=replace(node.stage, seed=seed)) if has_seed and "seed" not in node.given else node
 
-    return replace(graph, nodes={name: sown(node) for name, node in graph.nodes.items()})
+    return replace(graph, nodes={name: seeded(node) for name, node in graph.nodes.items()})

@@ -155,10 +155,10 @@ def expanded_pairs(
     partners = np.bincount(tried[found].ravel(), minlength=photos)
     link = coo_array((matches[found].astype(np.float64), tuple(tried[found].T)), shape=(photos, photos)).tocsr()
     link = (link + link.T).tocsr()
-    vouched = _vouched(link)
-    candidates = np.concatenate([vouched[:, :2].astype(np.int64), ranked])
+    linked = _through_common_partners(link)
+    candidates = np.concatenate([linked[:, :2].astype(np.int64), ranked])
     # Matches are integers and similarity is below one: candidates with a common partner come first.
-    score = np.concatenate([1.0 + vouched[:, 2], similarity / (1.0 + np.max(similarity, initial=0.0))])
+    score = np.concatenate([1.0 + linked[:, 2], similarity / (1.0 + np.max(similarity, initial=0.0))])
     base = np.int64(photos)
     key = candidates[:, 0] * base + candidates[:, 1]
     order = np.lexsort((-score, key))
@@ -176,7 +176,7 @@ def expanded_pairs(
     return new
 
 
-def _vouched(link: csr_array) -> NDArray[np.float64]:
+def _through_common_partners(link: csr_array) -> NDArray[np.float64]:
     """(n, 3) unlinked pairs with a common partner, and the largest over these partners of the smaller number of
     matches."""
     photos = link.shape[0]

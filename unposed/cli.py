@@ -19,7 +19,7 @@ from unposed import __version__
 from unposed.pipeline.errors import Interrupted, UnposedError
 
 from .flags import RUN, add_flags
-from .process import settle
+from .process import configure_process
 
 EPILOG = """\
 examples:
@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     grammar = parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
-        from .completion import answer
+        from .completion import complete_line
 
-        answer(grammar)
+        complete_line(grammar)
     arguments = grammar.parse_args(argv)
-    settle()
+    configure_process()
     try:
         command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
         code = command(arguments)

@@ -27,7 +27,7 @@ def script(shell: str) -> str:
     return str(shellcode(["unposed"], shell=shell))
 
 
-def answer(parser: argparse.ArgumentParser) -> None:
+def complete_line(parser: argparse.ArgumentParser) -> None:
     """Complete the words that the shell passes in the environment, and end the process."""
     for command, verb in _commands(parser).items():
         for action in verb._actions:

@@ -21,7 +21,7 @@ MARK = ".unposed"
 
 
 @contextmanager
-def claimed(out: Path) -> Iterator[Path]:
+def locked_folder(out: Path) -> Iterator[Path]:
     """Hold `out` for one run; returns the folder for the new result."""
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ KEEP_BYTES = 1 << 28
 """Freed memory that the process keeps, and the largest request that is served from it."""
 
 
-def settle() -> None:
+def configure_process() -> None:
     """Apply the settings, before numpy is imported. Changes no result, and nothing that the user has set."""
     # Work is spread over items, each computed by one thread; further ones of the library would wait, and busily.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -17,7 +17,7 @@ from unposed.synthetic.sample import sample_folder
 from . import summary as facts
 from .evaluation import Evaluation, evaluate
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
-from .output import claimed, publish
+from .output import locked_folder, publish
 from .photo_sources import PhotoSource, collect
 from .reconstruction import Reconstruction
 from .run_log import RunLog
@@ -61,7 +61,7 @@ def reconstruct(
         graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
         collection, folder = collect(photos, place.cache, include=include, exclude=exclude, masks=masks)
         out = None if out is None else Path(out)
-        new = None if out is None else stack.enter_context(claimed(out))
+        new = None if out is None else stack.enter_context(locked_folder(out))
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
         failure, crash = None, None

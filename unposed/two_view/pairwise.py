@@ -30,7 +30,7 @@ from unposed.pipeline.registry import Registry
 from unposed.pipeline.store.store import Store
 
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
-from ..output import claimed, publish
+from ..output import locked_folder, publish
 from ..photo_sources import two_photos
 from ..run_log import RunLog
 from ..run_setup import chosen_preset, setting_lines, workplace
@@ -77,7 +77,7 @@ def pairwise(
             found = _pair(photos, done.value("matching")[0, 1], done.value("verification")[0, 1], place.options.seed)
     if out is not None:
         out = Path(out)
-        with claimed(out) as new:
+        with locked_folder(out) as new:
             write_pair(found, new)
             publish(new, out)
     if found.geometry.kind == "none":
