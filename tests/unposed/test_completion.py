@@ -18,15 +18,15 @@ HEAVY = "{'torch', 'numpy', 'cv2', 'pycolmap', 'scipy', 'rich'}"
 
 
 def completed(line: str) -> list[str]:
-    """What a shell would offer after this line. Importing anything slow fails, and so does the complete_line then."""
+    """What a shell would offer after this line. Importing anything slow fails, and so does the answer then."""
     script = f"import sys; sys.modules.update(dict.fromkeys({HEAVY})); from unposed.cli import main; main()"
     asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line.encode()))}
     read, write = os.pipe()
     shell = ["bash", "-c", f'exec 8>&{write}; exec "$0" -c "$1"', sys.executable, script]  # it answers on descriptor 8
     subprocess.run(shell, env={**os.environ, **asked}, pass_fds=[write], check=False)
     os.close(write)
-    with os.fdopen(read) as complete_line:
-        return [word.strip() for word in complete_line.read().split("\n") if word.strip()]
+    with os.fdopen(read) as answer:
+        return [word.strip() for word in answer.read().split("\n") if word.strip()]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
@@ -40,7 +40,7 @@ def completed(line: str) -> list[str]:
         ("unposed reconstruct p --set matching.max_r", ["matching.max_ratio="]),
         ("unposed reconstruct p --preset sift-aliked --set match-aliked.max_r", ["match-aliked.max_ratio="]),
         ("unposed export r --to spl", ["splat"]),
-        ("unposed export r --to ply --set cam", ["cameras="]),
+        ("unposed export r --to ply --set cam", ["cameras=", "camera_size=", "camera_rgb="]),
         ("unposed plugins show features.sif", ["features.sift"]),
         ("unposed presets show cl", ["classic"]),
         ("unposed weights get aliked-n16r", ["aliked-n16rot"]),
