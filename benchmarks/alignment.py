@@ -99,11 +99,10 @@ def measured(scene: str, hard: bool, stages: str) -> dict[str, Any]:
         oracle, given = pool.submit(prepared, scene, hard).result()
     find = Registry().find
     coarse, fine = (find(slot, name)() for slot, name in zip(("coarse", "fine"), stages.split("+"), strict=True))
-    threads = Resources("cpu", 1, 1 << 33, 0)
     begin = time.process_time()
     first: InitialModels = apply(coarse, given)
     middle = time.process_time()
-    second: SparseModels = apply(fine, given | {"coarse": first, "resources": threads})
+    second: SparseModels = apply(fine, given | {"coarse": first})
     end = time.process_time()
     return {
         "pairs": len(oracle.pairs),
@@ -148,9 +147,10 @@ def verified(photos: Photos, matching: dict[tuple[int, int], PairMatches]) -> di
         (a, b): verify(pair, Sides(cameras.of_photo(a), cameras.of_photo(b)), Sides(photos[a], photos[b]))
         for (a, b), pair in matching.items()
     }
-    graph = find("view_graph", "verified")()(photos, matching, verification, Resources("cpu", 1, 1 << 33, 0))
+    resources = Resources("cpu", 1, 1 << 33, 0)
+    graph = find("view_graph", "verified")()(photos, matching, verification, resources)
     named = {"photos": photos, "cameras": cameras, "matching": matching, "verification": verification}
-    return {**named, "view_graph": graph}
+    return {**named, "view_graph": graph, "resources": resources}
 
 
 def apply(stage: Any, given: Mapping[str, Any]) -> Any:

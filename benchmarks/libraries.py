@@ -20,8 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from unposed.optim.mapping.spanning_forest import path, rooted
 from unposed.retrieval.asmk import CodeSimilarity, Kernel
-from unposed.retrieval.scene_graph import nearest_pairs, spanning_forest, to_networkx, ways_around, weak_spots
+from unposed.retrieval.scene_graph import (
+    bridge_augmentation,
+    components_and_bridges,
+    nearest_pairs,
+    spanning_forest,
+    to_networkx,
+)
 from unposed.retrieval.words import _by_bytes, _by_faiss, _distances, codebook_of, nearest_words
 
 CALLS = 100
@@ -188,7 +195,7 @@ def distances(rounds: int) -> Iterator[Row]:
 
 
 def graphs(rounds: int) -> Iterator[Row]:
-    """A ranking with 100 partners a photo: spanning forest, ways around its pairs, bridges."""
+    """A ranking with 100 partners a photo: spanning forest, bridge augmentation, traversals."""
     for photos in (100, 1000):
         rng = np.random.default_rng(0)
         first = np.repeat(np.arange(photos), 100)
@@ -204,7 +211,9 @@ def graphs(rounds: int) -> Iterator[Row]:
         same = f"{100.0 * float(similarity[forest].sum()) / tree.size(weight='similarity'):.3f} % of the weight"
         yield Row("spanning_forest (csgraph)", size, "networkx", forest_s, graph_s + tree_s, same)
         everything = np.ones(len(pairs), bool)
-        ways_s, ways = timed(lambda p=pairs, s=similarity, f=forest, e=everything: ways_around(p, s, f, e), rounds)
+        ways_s, ways = timed(
+            lambda p=pairs, s=similarity, f=forest, e=everything: bridge_augmentation(p, s, f, e), rounds
+        )
         if photos <= 100:
             bare = to_networkx(photos, pairs[forest])
             free = ~forest
@@ -215,17 +224,49 @@ def graphs(rounds: int) -> Iterator[Row]:
                 lambda g=bare, p=price: list(networkx.k_edge_augmentation(g, 2, avail=p, partial=True)), 1
             )
             yield Row(
-                "ways_around", size, "k_edge_augmentation", ways_s, augment_s, f"no: {len(added)} for {ways.sum()}"
+                "bridge_augmentation",
+                size,
+                "k_edge_augmentation",
+                ways_s,
+                augment_s,
+                f"no: {len(added)} for {ways.sum()}",
             )
         kept = nearest_pairs(pairs, similarity, neighbours=12, min_similarity=0.0, all_below=0, per_photo=10.0)
-        nearest_s, _ = timed(
-            lambda p=pairs, s=similarity: nearest_pairs(
-                p, s, neighbours=12, min_similarity=0.0, all_below=0, per_photo=10.0
-            ),
-            rounds,
-        )
-        weak_s, _ = timed(lambda n=photos, p=pairs[kept]: weak_spots(n, p), rounds)
-        yield Row("nearest_pairs, whole", size, "weak_spots by networkx", nearest_s, weak_s, "another task")
+        yield from traversals(photos, pairs[kept], rounds)
+
+
+def traversals(photos: int, pairs: NDArray[np.int32], rounds: int) -> Iterator[Row]:
+    """Components, bridges, a breadth-first forest and paths in it. Those of networkx include making its graph."""
+    size = f"{photos} photos, {len(pairs)} pairs"
+
+    def by_networkx() -> tuple[int, set[tuple[int, int]]]:
+        graph = to_networkx(photos, pairs)
+        components = [part for part in networkx.connected_components(graph) if len(part) > 1]
+        return len(components), {(min(pair), max(pair)) for pair in networkx.bridges(graph)}
+
+    ours_s, ours = timed(lambda: components_and_bridges(photos, pairs), rounds)
+    theirs_s, theirs = timed(by_networkx, rounds)
+    same = (len(ours.components), {(a, b) for a, b, _ in ours.bridges}) == theirs
+    yield Row("components_and_bridges", size, "networkx", ours_s, theirs_s, "" if same else "no")
+
+    def forest_by_networkx() -> NDArray[np.int64]:
+        graph, depth = to_networkx(photos, pairs), np.zeros(photos, np.int64)
+        for part in networkx.connected_components(graph):
+            for parent, child in networkx.bfs_edges(graph, min(part)):
+                depth[child] = depth[parent] + 1
+        return depth
+
+    ours_s, (parent, depth, tree) = timed(lambda: rooted(photos, pairs), rounds)
+    theirs_s, depth_of_networkx = timed(forest_by_networkx, rounds)
+    same = bool((depth == depth_of_networkx).all())
+    yield Row("spanning_forest.rooted (csgraph)", size, "networkx bfs_edges", ours_s, theirs_s, "" if same else "no")
+    links = np.array([(photo, above) for photo, above in enumerate(parent.tolist()) if photo != above])
+    forest = to_networkx(photos, links)
+    ends = [(a, b) for a, b in np.random.default_rng(1).integers(0, photos, (CALLS, 2)).tolist() if tree[a] == tree[b]]
+    ours_s, paths = timed(lambda: [path(parent, a, b) for a, b in ends], rounds)
+    theirs_s, walks = timed(lambda: [networkx.shortest_path(forest, a, b) for a, b in ends], rounds)
+    same = [len(each) for each in paths] == [len(each) - 1 for each in walks]
+    yield Row(f"spanning_forest.path, {len(ends)} times", size, "shortest_path", ours_s, theirs_s, "" if same else "no")
 
 
 PARTS: dict[str, Callable[[int], Iterator[Row]]] = {

@@ -66,7 +66,7 @@ def four_runs(maps: Any) -> tuple[PixelMatches, int, int]:
         steps = [counted(neighbours), counted(neighbours.swapped())]
         runs += [reciprocal_matches(each, seeds) for each, _ in steps]
         asked += sum(sum(each) for _, each in steps)
-        looked_up += sum(int(np.count_nonzero(lookup.answers >= 0)) for lookup in neighbours)
+        looked_up += sum(int(np.count_nonzero(lookup.known >= 0)) for lookup in neighbours)
     return (
         merge_matches([runs[0], PixelMatches(runs[1].b, runs[1].a), runs[2], PixelMatches(runs[3].b, runs[3].a)])[0],
         looked_up,

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from unposed.evaluation import evaluate
-from unposed.retrieval.scene_graph import weak_spots
+from unposed.retrieval.scene_graph import components_and_bridges
 from unposed.runs import reconstruct
 from unposed.view_graph.pair_table import PairTable
 from unposed.view_graph.pairs import pairs
@@ -83,7 +83,7 @@ def figures(found: PairTable, everything: PairTable) -> list[str]:
             best[photo] = max(best.get(photo, (ENOUGH - 1, ("", ""))), (pair.verified, pair.photos))
     kept = [pair in chosen for verified, pair in best.values() if verified >= ENOUGH]
     verified = [[names[name] for name in pair.photos] for pair in found.pairs if pair.kind != "none"]
-    parts = weak_spots(len(names), np.array(verified, np.int64).reshape(-1, 2)).parts
+    parts = components_and_bridges(len(names), np.array(verified, np.int64).reshape(-1, 2)).components
     lonely = len(names) - sum(map(len, parts))
     return [
         f"{len(chosen) / max(len(names), 1):.1f}",

@@ -1,11 +1,14 @@
-"""Sparse evaluation of ALIKED: features are computed at key points and sample positions only (Zhao et al. 2023).
+"""Sparse evaluation of ALIKED (Zhao et al. 2023): features are computed at key points and sample positions only.
 
-The network as published (kornia's module holds the parameters) makes a map of 128 channels at the photo's resolution,
-normalises it, and reads some of its pixels: most of its time on a CPU goes into that map. Here no such map is made.
-The scores need of it a linear mixture into 8 channels, and a mixture may be taken before enlarging, at the resolution
-of each level. The descriptors need its values at the corners of sampled positions, which are interpolated from the
-levels there and nowhere else. The rest is layout: channels last, batch norms folded into the convolutions before them,
-deformable convolutions as weighted sums of rows. Results are those of the module but for rounding.
+The published network (kornia's module holds its parameters) computes a normalised map of 128 channels at the resolution
+of the image, reads a small part of it, and spends most of its CPU time on the map. Here the map is never formed:
+
+- the score head begins with a linear map to 8 channels, which commutes with upsampling, so it is applied at the
+  resolution of each level;
+- the descriptor head reads the corners of the sampled positions, which are interpolated from the levels one by one.
+
+Tensors are channels-last, batch norms are folded into the convolutions before them, and deformable convolutions are
+weighted sums of rows. Results equal those of the module up to rounding.
 """
 
 from __future__ import annotations
@@ -22,38 +25,40 @@ from torch import Tensor, nn
 from .detections import Detections
 
 PAD_TO = 32
+"""Sides are padded to this multiple: the downsampling of the network."""
 STRIP = 64
-"""Rows of a picture that are worked on together at full resolution: few enough to stay in a processor's cache."""
+"""Rows that are scored together at full resolution: they fit in the cache of a processor."""
 SOFTNESS = 0.1
-"""Temperature of the soft maximum that locates a key point within its window."""
+"""Temperature of the published soft-argmax that refines a key point within its window."""
 
 
 @dataclass(frozen=True)
 class _Finest:
-    """The level of the photo's own resolution. Its features, twice as many bytes, are made where they are wanted."""
+    """The level of full resolution. Its features take twice the memory of its rows and are computed where they are
+    read."""
 
     rows: Tensor
-    """(b, h, w, c) or, of one picture, (h, w, c)."""
+    """(b, h, w, c), or (h, w, c) for a single image."""
     mixture: Tensor
     """(c, channels)."""
 
     def features(self, rows: Tensor) -> Tensor:
-        """(..., channels) of some of the rows."""
+        """(..., channels) features of rows (..., c)."""
         return F.selu_(rows @ self.mixture)
 
 
-def detect(network: ALIKED, pictures: Tensor, limit: int, min_score: float) -> list[Detections]:
-    """Key points of (b, 3, h, w) pictures in [0, 1]: the `limit` best of those that score above `min_score`, or, in a
-    picture that has none, above its mean."""
-    height, width = pictures.shape[-2:]
+def detect(network: ALIKED, images: Tensor, limit: int, min_score: float) -> list[Detections]:
+    """Detect key points of images (b, 3, h, w) in [0, 1]: the `limit` best with scores above `min_score`, or above the
+    mean score of an image that has none."""
+    height, width = images.shape[-2:]
     across, down = -width % PAD_TO, -height % PAD_TO
     left, top = across // 2, down // 2
     padding = (left, across - left, top, down - top)
     with torch.inference_mode():
-        finest, coarser = _levels(network, F.pad(pictures, padding, mode="replicate"))
+        finest, coarser = _levels(network, F.pad(images, padding, mode="replicate"))
         scores = _scores(network.score_head, finest, coarser)[:, top : top + height, left : left + width]
         found = []
-        for i in range(len(pictures)):
+        for i in range(len(images)):
             xy, score = _key_points(scores[i].contiguous(), limit, min_score, network.nms_radius)
             levels = replace(finest, rows=finest.rows[i]), [level[i] for level in coarser]
             pixels = _Pixels(*levels, left, top, width, height)
@@ -61,9 +66,9 @@ def detect(network: ALIKED, pictures: Tensor, limit: int, min_score: float) -> l
         return found
 
 
-def _levels(network: ALIKED, pictures: Tensor) -> tuple[_Finest, list[Tensor]]:
-    """Features from fine to coarse, (b, h, w, channels); enlarged and stacked they are the map that is never made."""
-    x1 = _plain_block(network.block1, pictures.contiguous(memory_format=torch.channels_last))
+def _levels(network: ALIKED, images: Tensor) -> tuple[_Finest, list[Tensor]]:
+    """Features (b, h, w, channels) from fine to coarse; upsampled and concatenated they would be the published map."""
+    x1 = _plain_block(network.block1, images.contiguous(memory_format=torch.channels_last))
     x2 = _residual_block(network.block2, F.avg_pool2d(x1, 2))
     x3 = _residual_block(network.block3, F.avg_pool2d(x2, 4))
     x4 = _residual_block(network.block4, F.avg_pool2d(x3, 4))
@@ -82,7 +87,7 @@ def _residual_block(block: Any, x: Tensor) -> Tensor:
 
 
 def _conv(conv: Any, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """A 3 x 3 convolution, deformable or not, and the batch norm after it."""
+    """A 3 x 3 convolution, deformable or not, followed by its batch norm."""
     weight, bias = _folded(getattr(conv, "regular_conv", conv), norm)
     if not hasattr(conv, "regular_conv"):
         return F.conv2d(x, weight, bias, padding=1)
@@ -98,7 +103,7 @@ def _conv(conv: Any, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution and the norm in one."""
+    """Weight and bias of a convolution with its batch norm folded in."""
     assert norm.running_mean is not None and norm.running_var is not None
     factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     bias = norm.bias - norm.running_mean * factor
@@ -108,7 +113,7 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def _scores(head: Any, finest: _Finest, coarser: list[Tensor]) -> Tensor:
-    """(b, h, w) of the padded pictures."""
+    """(b, h, w) score map of the padded images."""
     first, *rest = head
     batch, height, width, _ = finest.rows.shape
     channels = [finest.mixture.shape[1], *(level.shape[-1] for level in coarser)]
@@ -151,12 +156,13 @@ def _key_points(scores: Tensor, limit: int, min_score: float, radius: int) -> tu
 
 
 def _describe(head: Any, pixels: _Pixels, xy: Tensor) -> Tensor:
-    """(n, d) descriptors: samples around each point, where the 3 x 3 pixels at the point say, in a learnt mixture."""
+    """(n, d) descriptors: a learnt combination of samples around each point, at offsets read from its 3 x 3
+    neighbourhood."""
     if not len(xy):
         return xy.new_zeros(0, pixels.channels)
     reach = max(pixels.width, pixels.height) / 4.0
     first, _, last = head.offset_conv
-    # Near the right and lower border the published network takes the window one pixel further in than it need be.
+    # At the right and lower border the published network shifts the window one pixel more than necessary.
     corner = (xy.long() - 1).clamp(min=0)
     corner = torch.minimum(corner, corner.new_tensor([pixels.width - 4, pixels.height - 4]).clamp(min=0))
     patch = (corner[:, None] + 1 + _window(1, xy).long()).reshape(-1, 2)
@@ -169,7 +175,7 @@ def _describe(head: Any, pixels: _Pixels, xy: Tensor) -> Tensor:
 
 
 class _Pixels:
-    """The unit feature of any pixel of one picture, from the levels of its padded version."""
+    """Unit-norm features of the pixels of one image, interpolated from the levels of its padded version."""
 
     def __init__(self, finest: _Finest, coarser: list[Tensor], left: int, top: int, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -177,20 +183,20 @@ class _Pixels:
         self._shift, self._finest, self._coarser = finest.rows.new_tensor([left, top]), finest, coarser
 
     def at(self, pixel: Tensor) -> Tensor:
-        """(n, channels) of pixels given as y * width + x; the same pixel may be asked for many times."""
+        """(n, channels) at pixels y * width + x, which may repeat."""
         index, unique = self._unique(pixel)
         rows, unit = self._features(unique)
         return (rows * unit[:, None])[index]
 
     def sample(self, xy: Tensor) -> Tensor:
-        """(n, channels) between pixels; beyond the picture everything is zero."""
+        """(n, channels) bilinear samples at positions (n, 2); zero outside the image."""
         corners, share = _corners(xy, self.width, self.height)
         index, unique = self._unique(corners)
         rows, unit = self._features(unique)
         return _mixed_rows(rows, index, share * unit[index])
 
     def _unique(self, pixel: Tensor) -> tuple[Tensor, Tensor]:
-        """Each pixel's place in the list of those that are asked for, and that list."""
+        """Row of each pixel in the list of distinct pixels, and that list."""
         asked = torch.zeros(self.width * self.height, dtype=torch.bool, device=pixel.device)
         asked[pixel] = True
         unique = asked.nonzero()[:, 0]
@@ -199,7 +205,7 @@ class _Pixels:
         return place[pixel], unique
 
     def _features(self, pixel: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, channels), and the factors that would give each row unit length."""
+        """(n, channels) features, and the factors (n,) that bring each row to unit norm."""
         height, width, _ = self._finest.rows.shape
         xy = torch.stack([pixel % self.width, pixel // self.width], dim=1) + self._shift
         fine = self._finest.rows.flatten(0, 1)[(xy[:, 1] * width + xy[:, 0]).long()]
@@ -213,7 +219,8 @@ class _Pixels:
 
 
 def _corners(xy: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """(..., 4) pixels y * width + x around each position, and their shares in its value; none beyond the border."""
+    """Indices y * width + x (..., 4) and bilinear weights of the pixels around each position; zero outside the
+    image."""
     low = xy.floor()
     part = xy - low
     x = torch.stack([low[..., 0], low[..., 0] + 1], dim=-1)
@@ -225,12 +232,12 @@ def _corners(xy: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
 
 
 def _mixed_rows(rows: Tensor, index: Tensor, share: Tensor) -> Tensor:
-    """(n, c) sums of the rows at (n, k) indices in (n, k) shares."""
+    """(n, c) weighted sums of the rows at (n, k) indices with weights (n, k)."""
     return F.embedding_bag(index, rows, per_sample_weights=share, mode="sum")
 
 
 def _window(radius: int, like: Tensor) -> Tensor:
-    """((2 radius + 1)^2, 2) x and y from the middle, row by row."""
+    """((2 radius + 1)^2, 2) x and y offsets from the centre, row by row."""
     steps = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
     return torch.cartesian_prod(steps, steps).flip(1)
 

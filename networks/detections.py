@@ -1,4 +1,4 @@
-"""What a key point network finds in one picture."""
+"""Key points, scores and descriptors that a network detects in one image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Detections:
-    """Key points of one picture, best first."""
+    """Key points of one image, best first."""
 
     xy: Tensor
     """(n, 2) pixels, the centre of the top-left one at (0, 0)."""

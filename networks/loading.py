@@ -1,4 +1,4 @@
-"""Load networks from untrusted weight files, once for all workers of the process."""
+"""Load network parameters from untrusted weight files, once for all workers of the process."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def _built(
 
 
 def read_parameters(path: Path, *inside: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, or of the first part of it that has one of the names `inside`.
+    """Read the tensors of a checkpoint by name, from the first of its entries named in `inside`, else from the whole
+    file.
 
-    Nothing in the file is executed. WeightsError if it holds anything else.
+    Nothing in the file is executed. Raises WeightsError if it holds anything but tensors.
     """
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -53,9 +54,9 @@ def read_parameters(path: Path, *inside: str) -> dict[str, Tensor]:
 
 
 def parameter_mismatch(net: nn.Module, state: Mapping[str, Tensor], without: Collection[str] = ()) -> str:
-    """Missing, unexpected and misshapen parameters in words; empty if the state fits the network.
+    """Describe missing, unexpected and misshapen parameters; empty if the state fits the network.
 
-    `without` are names that may be missing.
+    Parameters in `without` may be missing.
     """
     wanted = net.state_dict()
     missing = [name for name in wanted if name not in state and name not in without]
@@ -74,10 +75,7 @@ def parameter_mismatch(net: nn.Module, state: Mapping[str, Tensor], without: Col
 
 
 def load_parameters(net: Net, state: Mapping[str, Tensor], path: Path, without: Collection[str] = ()) -> Net:
-    """The network with the parameters loaded; WeightsError if they do not fit.
-
-    `without` are names of buffers that may be missing.
-    """
+    """Load parameters into a network; WeightsError if they do not fit. Buffers in `without` may be missing."""
     if problems := parameter_mismatch(net, state, without):
         raise WeightsError(f"{path}: weights of another network than {type(net).__name__}: {problems}")
     net.load_state_dict({**net.state_dict(), **state})

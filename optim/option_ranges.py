@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 
 class Within:
@@ -31,3 +31,11 @@ Positive = Annotated[float, Within("(0, inf)")]
 Share = Annotated[float, Within("[0, 1]")]
 Angle = Annotated[float, Within("[0, 180]")]
 """Degrees."""
+
+
+def check_ascending(options: Any, *names: str) -> None:
+    """Check that options which are intervals (low, high) are not empty; ValueError names the first that is."""
+    for name in names:
+        low, high = getattr(options, name)
+        if low > high:
+            raise ValueError(f"{name}: {low} is above {high}")

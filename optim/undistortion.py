@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Array
 from .cameras import CX, CY, FX, FY, project, unproject
+from .option_ranges import Within
+
+HalfAngle = Annotated[float, Within("(0, 90)")]
+"""Degrees."""
 
 STRIP_PX = 1 << 20
 """Pixels whose sources are computed at once: several numbers of eight bytes each."""
@@ -19,9 +24,9 @@ class UndistortionOptions:
     """How wide an undistorted image may be, in degrees from the axis to a side: the sides of a wider plane image take
     up most of it, and stretch few pixels."""
 
-    max_half_angle_deg: float = 75.0
+    max_half_angle_deg: HalfAngle = 75.0
     """Of perspective cameras."""
-    max_fisheye_half_angle_deg: float = 60.0
+    max_fisheye_half_angle_deg: HalfAngle = 60.0
     """Of fisheyes, whose own sides are denser."""
 
 

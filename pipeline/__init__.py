@@ -1,1 +1,1 @@
-"""The frame of the house: artifacts, stage contract, graph, store, executors. No algorithms."""
+"""The pipeline: artifacts, stage contract, graph, store, executors. No algorithms."""

@@ -1,4 +1,4 @@
-"""What travels along the edges of the graph: frozen dataclasses of arrays, nothing that computes.
+"""Artifacts: the values that stages pass to each other, frozen dataclasses of arrays without computation.
 
 Conventions, everywhere in the project:
 
@@ -19,6 +19,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
+
 Floats = NDArray[np.floating]
 """float32 or float64; each field says which where it matters."""
 Ints = NDArray[np.integer]
@@ -28,7 +30,7 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Exif:
-    """The few EXIF facts that matter; None where the file is silent or the value makes no sense."""
+    """EXIF fields that are used; None where they are missing or not plausible."""
 
     make: str | None = None
     model: str | None = None
@@ -46,7 +48,7 @@ class Exif:
 
 @dataclass(frozen=True)
 class Photo:
-    """One readable photo file. Pixels are read on demand (pipeline.images.pixels), never carried."""
+    """One readable photo file. Its pixels are read on demand (pipeline.images.pixels)."""
 
     name: str
     """Path below the photo folder, with forward slashes: the name users see, and the one in the COLMAP model."""
@@ -60,17 +62,17 @@ class Photo:
     """EXIF orientation, 1 to 8, still to be applied to what the decoder gives; pipeline.images.pixels does so."""
     exif: Exif = field(default_factory=Exif)
     mask: Path | None = None
-    """Single-channel picture of any size; black hides. None: everything counts."""
+    """Single-channel image of any size; black hides. None: nothing is hidden."""
     mask_content: str = ""
 
 
 @dataclass(frozen=True)
 class Photos:
-    """The collection, sorted by name, and the files that are no part of it."""
+    """The collection, sorted by name, and the files that were rejected."""
 
     photos: tuple[Photo, ...]
     rejected: Mapping[str, str]
-    """Name to reason: what lay in the folder and could not be used."""
+    """Reason by name of files in the folder that cannot be used."""
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -88,28 +90,28 @@ class Features:
     scale: Floats
     """(n,) float32, radius of the point in pixels."""
     descriptors: NDArray[np.generic]
-    """(n, d); the extractor says which metric is meant. Plain SIFT-like uint8, or float16/32 rows of unit norm."""
+    """(n, d); the extractor defines the metric: SIFT-like uint8, or float16/32 rows of unit norm."""
     rgb: Bytes
-    """(n, 3) colour of the photo at the point, sampled when the pixels were at hand."""
+    """(n, 3) colour of the photo at the point."""
     score: Floats
     """(n,) float32, larger is better; rows are sorted by it, best first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """What the encoder of a network makes of one photo: a vector for every patch of a picture, which is the photo
-    reduced and cropped. For retrieval, and for networks that go on from here."""
+    """Encoder tokens of one photo, a vector per patch of the network's image, which is the photo reduced and cropped.
+    For retrieval and for the decoders of the same network."""
 
     values: Floats
-    """(rows, columns, d) float32, or float16 to save room."""
+    """(rows, columns, d) float32, or float16 to save memory."""
     patch_px: int
-    """Side of a patch in pixels of the picture."""
+    """Side of a patch in pixels of the image."""
     origin_px: tuple[float, float]
-    """x and y of the centre of the picture's top-left pixel in the photo."""
+    """x and y in the photo of the centre of the image's top-left pixel."""
     step_px: tuple[float, float]
-    """Photo pixels per picture pixel, along x and y."""
+    """Photo pixels per image pixel, along x and y."""
     encoder: str
-    """Hash of the weight file: tokens mean something only to the network they come from."""
+    """Hash of the weight file: tokens are only valid for the network they come from."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,6 @@ class Camera:
     width: int
     height: int
     params: tuple[float, ...]
-
-
-FocalSource = Literal["given", "exif", "guess"]
-"""Given focal lengths are held fixed, those from EXIF are a prior, a guess is the default field of view."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class CameraPrior:
 class CameraPriors:
     """Which photos are assumed to share a camera, and what is known of the cameras before any geometry.
 
-    It is the only source of focal lengths: verification and mappers read it, nobody else reads EXIF for them.
+    The only source of focal lengths: verification and mappers read it, and no stage reads EXIF for itself.
     """
 
     cameras: tuple[Camera, ...]
@@ -150,6 +148,8 @@ class CameraPriors:
     """Assumed groups (same body, lens and size) are a hypothesis for the mapper to test, given ones are a fact."""
     cam_from_world: Floats | None = None
     """(photos, 3, 4) float64 poses that are given and not to be changed; not a number for photos without."""
+    prior: IntrinsicsPriorOptions = field(default_factory=IntrinsicsPriorOptions)
+    """Standard deviations of the intrinsics, for all stages that estimate them."""
 
     def of_photo(self, photo: int) -> CameraPrior:
         """The part that concerns one photo, and changes only if that does (see stage.PerPhotoParts)."""
@@ -159,7 +159,7 @@ class CameraPriors:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Sparse photo by photo similarity, rows i < j, best partners of each photo; larger is more alike."""
+    """Sparse similarity between photos: the best partners of each photo, rows i < j; larger is more similar."""
 
     pairs: Ints
     """(n, 2) int32 photo indices, i < j."""
@@ -179,7 +179,7 @@ class SceneGraph:
 
 @dataclass(frozen=True, eq=False)
 class DepthGrid:
-    """What a network saw of one photo, looking at a pair: its depth, thinned out to a grid of the photo's pixels."""
+    """Depth of one photo as predicted for a pair, sampled on a grid of the photo's pixels."""
 
     origin_px: tuple[float, float]
     """x and y of the sample depth[0, 0] in the original photo."""
@@ -191,7 +191,7 @@ class DepthGrid:
     confidence: Floats
     """(h, w) float32 or float16, positive; only ratios within one grid matter."""
     focal_px: float
-    """The focal length, in pixels of the original photo, under which the network saw the depth."""
+    """Focal length, in pixels of the original photo, under which the depth was predicted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +202,7 @@ class PairMatches:
     xy_b: Floats
     """(m, 2) float32 pixels."""
     weight: Floats
-    """(m,) float32 in (0, 1]: how much the matcher believes in it."""
+    """(m,) float32 in (0, 1]: confidence of the matcher."""
     index_a: Ints | None = None
     index_b: Ints | None = None
     """(m,) int32 rows of the two photos' Features; None for matchers without key points."""
@@ -292,7 +292,7 @@ class SparseModel(InitialModel):
 
 @dataclass(frozen=True, eq=False)
 class RefinementReport:
-    """How the fine stage came to a model, and how far it may be trusted."""
+    """How the fine stage came to a model, and how reliable the model is."""
 
     costs: tuple[tuple[float, ...], ...]
     """Of each adjustment, in square pixels: before its first step, and after each step that was taken."""
@@ -307,10 +307,11 @@ class RefinementReport:
     removed: Mapping[str, int]
     """What was left out: the reason, and how many."""
     free_gauge: int | None = None
-    """Directions in which the whole may move at no cost: 7 where nothing tells frame and scale. None: not known, as of
-    very many photos."""
+    """Directions in which the model may move at no cost: 7 where frame and scale are undetermined. None: not computed,
+    as for very many photos."""
     condition: float | None = None
-    """Of the normal equations of all cameras beside the gauge; from 1e12 on the photos leave something open."""
+    """Condition number of the normal equations of all cameras apart from the gauge; from 1e12 on the photos leave
+    something undetermined."""
     sigma_deg: Floats | None = None
     """(p,) standard deviation of the rotation of each photo of the model, if errors are independent."""
 

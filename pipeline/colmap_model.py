@@ -1,10 +1,11 @@
-"""SparseModels as COLMAP models and back, in memory and on disk, with nothing lost.
+"""Conversion of SparseModels to COLMAP models and back, in memory and on disk, without loss.
 
-Ids in the model are indices plus one: an image has the id of its photo's place in the collection, a camera and a point
-that of their row, so that the models of several components agree on their images. Every camera has a trivial rig and
-every image a trivial frame. Rotations pass through quaternions, which rounds their last digits; all else is exact.
+Ids in the model are indices plus one: the id of an image is the index of its photo in the collection, those of cameras
+and points are their rows, so that the models of several components agree on their images. Every camera has a trivial
+rig and every image a trivial frame. Rotations pass through quaternions, which rounds their last digits; all else is
+exact.
 
-pycolmap serves as the data model and file format here; it is imported late, because starting up must not wait for it.
+pycolmap is the data model and file format here; it is imported late, for a fast start.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def to_colmap(scene: SparseModel, photos: Photos) -> pycolmap.Reconstruction:
-    """The scene as a COLMAP model whose images carry the photos' names."""
+    """Convert a model to a pycolmap.Reconstruction whose images have the names of the photos."""
     import pycolmap
 
     model = pycolmap.Reconstruction()
@@ -67,9 +68,9 @@ def _add_points(model: pycolmap.Reconstruction, scene: SparseModel) -> None:
 
 
 def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> SparseModel:
-    """The registered images of a COLMAP model, its cameras and points, as a scene of the photos of those names.
+    """Convert the registered images of a COLMAP model, its cameras and points to a model of the photos of those names.
 
-    Cameras and points come in the order of their ids. InputError if the model speaks of a photo that is not there.
+    Cameras and points are sorted by id. InputError if an image has no photo.
     """
     index_of = {photo.name: index for index, photo in enumerate(photos.photos)}
     images = [image for image in model.images.values() if image.has_pose]
@@ -122,7 +123,7 @@ def _observations(
 def write_models(
     models: Sequence[SparseModel], photos: Photos, folder: Path, file_format: Literal["binary", "text"] = "binary"
 ) -> list[Path]:
-    """Write folder/0, folder/1 ... as COLMAP models in the order given. None of them may be there before."""
+    """Write folder/0, folder/1 ... as COLMAP models in the given order. None of these may exist."""
     written = []
     for number, model in enumerate(models):
         written.append(folder / str(number))

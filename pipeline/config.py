@@ -1,4 +1,4 @@
-"""Plain data from YAML becomes frozen dataclasses: exact types, no unknown keys, errors that name the option.
+"""Build frozen dataclasses from plain YAML data: exact types, no unknown keys, errors that name the option.
 
 build(MutualNearest, {"max_ratio": "0.8x"}, "matching")
 ConfigError: matching.max_ratio: expected float in (0, 1], got '0.8x'
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], data: object, path: str) -> T:
-    """An instance of the dataclass from a mapping. `path` is how messages call it, e.g. the node's name."""
+    """Build an instance of a dataclass from a mapping. `path` is its name in messages, e.g. that of the node."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"{path}: expected a mapping of options, got {data!r}")
     hints = get_type_hints(cls, include_extras=True)
@@ -49,7 +49,7 @@ def build(cls: type[T], data: object, path: str) -> T:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The tail of an error about an unknown name: near names if there are any, else all of them."""
+    """End of an error about an unknown name: near names if there are any, else all of them."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if near:
@@ -109,7 +109,7 @@ def _fit(hint: Any, value: Any, path: str) -> Any:
 
 
 def type_text(hint: Any) -> str:
-    """A type as messages and tables call it: `float in (0, 1]`, `int or none`, `a|b`."""
+    """A type as messages and tables show it: `float in (0, 1]`, `int or none`, `a|b`."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return " in ".join([type_text(args[0]), *(a.interval for a in args[1:] if isinstance(a, Within))])
@@ -127,7 +127,7 @@ def type_text(hint: Any) -> str:
 
 
 class Option(NamedTuple):
-    """One row of what a plugin can be told."""
+    """One option of a plugin, as a row of its documentation."""
 
     name: str
     type: str
@@ -195,7 +195,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """The plain data in a YAML text; nothing in it is ever executed. `where` names the text in messages."""
+    """Parse YAML to plain data, without executing anything in it. `where` names the text in messages."""
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -8,6 +8,7 @@ differ from an undisturbed one, and the items of a node are never in memory toge
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,12 +18,15 @@ from .cancel import INTERRUPTED, Cancellation
 from .errors import Interrupted, NoReconstruction, StageCrashed
 from .executor import Executor, Local
 from .graph import Graph, Node
+from .logs import module_logger
 from .progress import Progress, Quiet
 from .resources import machine
 from .runner import Failure, NodeReport, Runner
 from .stage import Resources
 from .store.store import Store
 from .threads import one_thread_each
+
+LOG = module_logger(__name__)
 
 __all__ = ["Failure", "NodeReport", "Run", "run"]
 
@@ -78,12 +82,14 @@ def run(
     a bug; both have the Run up to there. Raises Interrupted after Ctrl-C or `cancellation.cancel()`, with everything
     stored that was finished.
     """
+    resources = resources or machine()
+    LOG.debug("computing %s from %d photos with %r", ", ".join(graph.outputs), len(photos.photos), resources)
     runner = Runner(
         _seeded(graph, seed),
         photos,
         store,
         executor or Local(),
-        resources or machine(),
+        resources,
         progress or Quiet(),
         cancellation or Cancellation(),
     )
@@ -96,12 +102,16 @@ def run(
         raise
     except KeyboardInterrupt:
         raise Interrupted(INTERRUPTED) from None
-    return Run(runner)
+    finished = Run(runner)
+    if LOG.isEnabledFor(logging.DEBUG):
+        for name, report in finished.nodes.items():
+            LOG.debug("%s: %r", name, report)
+    return finished
 
 
 def _seeded(graph: Graph, seed: int) -> Graph:
-    def sown(node: Node) -> Node:
+    def seeded(node: Node) -> Node:
         has_seed = "seed" in getattr(node.stage, "__dataclass_fields__", {})
         return replace(node, stage=replace(node.stage, seed=seed)) if has_seed and "seed" not in node.given else node
 
-    return replace(graph, nodes={name: sown(node) for name, node in graph.nodes.items()})
+    return replace(graph, nodes={name: seeded(node) for name, node in graph.nodes.items()})

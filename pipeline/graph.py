@@ -1,4 +1,4 @@
-"""The graph of a run: nodes from a preset, wired by parameter names and checked whole before any photo is read."""
+"""The graph of a run: nodes of a preset, wired by parameter names and checked completely before any photo is read."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ GROUP_SIZE = 8
 
 @dataclass(frozen=True)
 class Node:
-    """One stage in its place."""
+    """One stage of the graph."""
 
     name: str
     plugin: str
     """<slot>.<plugin>."""
     stage: Any
-    """The configured instance; called with the values its ports ask for."""
+    """The configured instance; called with the values that its ports read."""
     ports: Ports
     sources: Mapping[str, str]
     """Parameter to the node it reads, in signature order; optional ones without a node are left out."""
     edges: str | None
     """The node whose edges a pair or group stage runs over."""
     given: frozenset[str]
-    """Options the preset names; the others have their defaults."""
+    """Options that the preset sets; the others have their defaults."""
 
     @property
     def optional_sources(self) -> frozenset[str]:
@@ -47,19 +47,19 @@ class Node:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The nodes this one needs, without `photos`."""
+        """Nodes that this one reads, without `photos`."""
         wired = (*self.sources.values(), *([self.edges] if self.edges else []))
         return tuple(dict.fromkeys(source for source in wired if source != PHOTOS))
 
     @property
     def group_size(self) -> int:
-        """The most photos of one group."""
+        """Largest number of photos of one group."""
         return int(getattr(self.stage, "group_size", GROUP_SIZE))
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in an order in which they can run, the ones to compute, and the one that gives the result."""
+    """Nodes in topological order, the ones to compute, and the one that gives the result."""
 
     nodes: Mapping[str, Node]
     outputs: tuple[str, ...]
@@ -68,7 +68,7 @@ class Graph:
 
 
 def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
-    """Checks everything that can be checked without photos; ConfigError names the node, option or cycle."""
+    """Build and check the graph of a preset; ConfigError names the wrong node, option or cycle."""
     declared = {name: value for name, value in preset.items() if name not in RESERVED}
     if PHOTOS in declared:
         raise ConfigError("photos: this node is always there and cannot be defined")
@@ -88,10 +88,10 @@ def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
 
 
 def _like(name: str, value: object, declared: Mapping[str, Any]) -> object:
-    """A node that is `like` another has its plugin, options and wiring, but for what it says itself.
+    """A node that is `like` another has its plugin, options and wiring, except for those it sets itself.
 
-    So a pair stage can run over two scene graphs, `seed_matching: {like: matching, from: {graph: seed_graph}}`, and
-    what holds for the one holds for the other; pairs that both have are computed once, as their keys are equal.
+    So a pair stage can run over two scene graphs, `seed_matching: {like: matching, from: {graph: seed_graph}}`; pairs
+    of both are computed once, as their keys are equal.
     """
     if not isinstance(value, Mapping) or "like" not in value:
         return value
@@ -149,7 +149,7 @@ def _node(name: str, value: object, declared: Iterable[str], registry: Registry)
 
 
 def _remedy(source: str, known: Iterable[str], registry: Registry) -> str:
-    """How to get the node that is missing: one of the slot of that name, or a name much like it."""
+    """How to add a missing node: by a plugin of its slot, or by a near name."""
     plugins = sorted(info.name for info in registry.available() if info.slot == source)
     return f"; add `{source}: {{use: {plugins[0]}}}`" if plugins else did_you_mean(source, known)
 

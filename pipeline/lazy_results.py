@@ -1,4 +1,4 @@
-"""Lazy views of per-item results: mappings that load a value when it is asked for, and forget it again."""
+"""Lazy mappings of per-item results: a value is loaded when it is read, and not kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ K = TypeVar("K")
 
 
 class _Lazy(Generic[K, T]):
-    """The body of the views: the keys that are there, in order, and how to load one."""
+    """Base class: the available keys in order, and a function that loads one value."""
 
     def __init__(self, keys: Iterable[K], load: Callable[[K], T]) -> None:
         self._keys, self._load = dict.fromkeys(keys), load
@@ -33,12 +33,12 @@ class _Lazy(Generic[K, T]):
 
 
 class PhotoView(_Lazy[int, T], PerPhoto[T]):
-    """PerPhoto over the store."""
+    """Stored results by photo."""
 
 
 class PairView(_Lazy[tuple[int, int], T], PerPair[T]):
-    """PerPair over the store."""
+    """Stored results by pair."""
 
 
 class GroupView(_Lazy[tuple[int, ...], T], PerGroup[T]):
-    """PerGroup over the store."""
+    """Stored results by group."""

@@ -1,4 +1,4 @@
-"""What each node costs: wall and CPU time without that of the nodes it waits for, and the peak of memory."""
+"""Cost of each node: wall and CPU time without that of the nodes it waits for, and peak memory."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from dataclasses import dataclass
 import psutil
 
 INTERVAL_S = 0.05
+"""Seconds between two samples of the memory."""
 
 
 @dataclass
 class Cost:
-    """What one node has cost so far."""
+    """Accumulated cost of one node."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_mb: float = 0.0
-    """The process's largest resident memory while the node was worked on."""
+    """Largest resident memory of the process while the node was computed."""
 
 
 class Meter:
-    """A stack of nodes; what passes is charged to the one on top. Memory is sampled, as no system has it per phase."""
+    """A stack of nodes: time is charged to the topmost. Memory is sampled, as systems report no peak by phase."""
 
     def __init__(self) -> None:
         self.costs: dict[str, Cost] = defaultdict(Cost)
@@ -38,7 +39,7 @@ class Meter:
 
     @contextmanager
     def running(self) -> Iterator[Meter]:
-        """Samples memory meanwhile."""
+        """Sample memory until the end of the block."""
         sampler = threading.Thread(target=self._sample, name="unposed-meter", daemon=True)
         sampler.start()
         try:
@@ -49,8 +50,8 @@ class Meter:
 
     @contextmanager
     def charging(self, node: str) -> Iterator[None]:
-        """Charges the time until the end of the block to `node`, except for blocks within. A worker that has to
-        repair a damaged value is part of the node that needs it."""
+        """Charge the time until the end of the block to `node`, except for nested blocks of other nodes. Repairing a
+        damaged stored value is charged to the node that reads it."""
         if threading.current_thread() is not self._thread:
             yield
             return
@@ -63,7 +64,7 @@ class Meter:
             self._stack.pop()
 
     def spent_s(self, node: str) -> float:
-        """Wall time that `node` has cost by now, the block it is in included."""
+        """Wall time charged to `node` so far, including the present block."""
         if threading.current_thread() is self._thread:
             self._charge()
         return self.costs[node].wall_s

@@ -1,4 +1,4 @@
-"""Show the progress of a run: bars for a terminal, JSON lines for a program, or nothing."""
+"""Show the progress of a run: bars for a terminal, JSON lines for programs, or nothing."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Protocol, TextIO, runtime_checkable
 
 
 class Progress(Protocol):
-    """Receives the events of a run, all from the thread that runs the engine except for `note`."""
+    """Receives the events of a run, from the thread that runs the engine, except for `note`."""
 
     def begin(self, node: str, total: int, reused: int) -> None:
-        """Work on `node` begins: it has `total` items, and `reused` of them are stored already."""
+        """`node` begins with `total` items, `reused` of which are stored already."""
 
     def advance(self, node: str, failed: bool) -> None:
-        """One more item is done."""
+        """One more item of `node` is finished, or has failed."""
 
     def end(self, node: str, seconds: float) -> None:
         """`node` is finished."""
 
     def note(self, message: str) -> None:
-        """One line the user should read."""
+        """A line for the user, from any thread."""
 
     def close(self) -> None:
         """The run is over, with a result or without."""
@@ -30,20 +30,20 @@ class Progress(Protocol):
 
 @runtime_checkable
 class StepProgress(Protocol):
-    """A Progress that shows the steps of one item, too. Without this method, the steps are not shown."""
+    """A Progress that also shows the steps of a single item; others need not have this method."""
 
     def step(self, node: str, done: int, total: int, message: str) -> None:
         """A stage over the collection has finished `done` of `total` steps; from any thread, one call at a time."""
 
 
 def forward_step(progress: Progress, node: str, done: int, total: int, message: str) -> None:
-    """Pass a step on to a Progress, if it shows steps."""
+    """Pass a step on to a Progress that shows steps."""
     if isinstance(progress, StepProgress):
         progress.step(node, done, total, message)
 
 
 class Quiet:
-    """Shows no progress. Notes still go to stderr, since they report damage."""
+    """Shows no progress. Notes are still printed to stderr, since they report damage."""
 
     def begin(self, node: str, total: int, reused: int) -> None:
         pass
@@ -64,8 +64,8 @@ class Quiet:
 class JsonLines:
     """One JSON object per line: {"event": "begin" | "progress" | "end" | "note", ...}.
 
-    Progress is written at most ten times a second, unless a step has a new message. Progress of items says how many
-    `failed`, progress of the steps of one item has a `message` instead.
+    Progress is written at most ten times a second, unless a step has a new message. Progress of items has the number of
+    `failed` ones, progress of the steps of one item has a `message` instead.
     """
 
     def __init__(self, stream: TextIO | None = None, interval_s: float = 0.1) -> None:
@@ -111,7 +111,8 @@ class JsonLines:
 
 
 class Bars:
-    """A bar per node with the time left, on stderr. A stage over the collection fills it with the steps it reports."""
+    """A bar per node with the remaining time, on stderr. A stage over the collection fills it with its reported
+    steps."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -174,7 +175,7 @@ class Bars:
 
 
 def progress_for(quiet: bool = False, as_json: bool = False) -> Progress:
-    """JSON lines if asked for, bars if stderr is a terminal, else nothing."""
+    """JSON lines if requested, bars if stderr is a terminal, else nothing."""
     if as_json:
         return JsonLines()
     return Quiet() if quiet or not sys.stderr.isatty() else Bars()

@@ -9,15 +9,18 @@ from importlib.metadata import Distribution, EntryPoint, entry_points
 
 from .config import did_you_mean
 from .errors import ConfigError
+from .logs import module_logger
 from .ports import check_plugin
 from .slots import SLOTS
 
 GROUP = "unposed.plugins"
 
+LOG = module_logger(__name__)
+
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """One entry, known without importing it."""
+    """An entry point, known without importing it."""
 
     slot: str
     name: str
@@ -26,11 +29,11 @@ class PluginInfo:
     target: str
     """module:attribute."""
     problem: str | None = None
-    """Why it cannot be used, as far as that shows without importing it."""
+    """Why it cannot be used, as far as its name shows."""
 
 
 class Registry:
-    """A table of plugins. `Registry()` holds what is installed; tests hand in entry points of their own."""
+    """Table of plugins: the installed ones, or given entry points for tests."""
 
     def __init__(self, entries: Iterable[EntryPoint] | None = None) -> None:
         found = entry_points(group=GROUP) if entries is None else entries
@@ -38,7 +41,7 @@ class Registry:
         self._entries = {(e.name, e.value, _described(e.dist)): e for e in found}
 
     def available(self) -> list[PluginInfo]:
-        """Every entry, sorted, broken names included with their problem; imports nothing."""
+        """All entries, sorted, with the problem of unusable ones; imports nothing."""
         rows = []
         for name, value, distribution in sorted(self._entries):
             slot, _, plugin = name.partition(".")
@@ -52,11 +55,11 @@ class Registry:
         return rows
 
     def names(self, slot: str) -> list[str]:
-        """The plugins of a slot."""
+        """Names of the plugins of a slot."""
         return sorted({info.name for info in self.available() if info.slot == slot})
 
     def find(self, slot: str, name: str) -> type:
-        """The plugin's class, imported and checked; ConfigError says whose fault it is."""
+        """Import and check the class of a plugin; ConfigError names the distribution of one that cannot be used."""
         if slot not in SLOTS:
             raise ConfigError(f"{slot}: no such slot{did_you_mean(slot, SLOTS)}")
         rows = [info for info in self.available() if (info.slot, info.name) == (slot, name)]
@@ -75,10 +78,11 @@ class Registry:
             check_plugin(cls, slot)
         except ConfigError as error:
             raise ConfigError(f"{blame} is not fit: {info.target} {error}") from None
+        LOG.debug("%s.%s is %s of %s", slot, name, info.target, info.distribution)
         return cls  # type: ignore[no-any-return]
 
 
 @lru_cache
 def _described(distribution: Distribution | None) -> str:
-    """Kept, as every look at a name or version parses all that a distribution says of itself."""
+    """Name and version of a distribution, cached, as every access parses all its metadata."""
     return f"{distribution.name} {distribution.version}" if distribution else "an unknown distribution"

@@ -1,4 +1,4 @@
-"""What this machine can lend."""
+"""Device, threads and memory of this machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .stage import Resources
 
 RAM_SHARE = 0.7
 VRAM_SHARE = 0.85
-"""Head-room for what is not counted as an item's working memory."""
+"""Shares of the free memory that stages may use; the rest is for what `item_bytes` does not count."""
 
 
 def machine(
     device: str = "cpu", workers: int | None = None, ram_bytes: int | None = None, vram_bytes: int | None = None
 ) -> Resources:
-    """Resources of this machine, or the given ones. `device` may be `auto`: the first GPU if there is one."""
+    """Resources of this machine, or the given ones. `device` may be `auto`: the first GPU, if there is one."""
     if device == "auto":
         device = "cuda" if _driver_is_there() and _cuda_works() else "cpu"
     elif device.startswith("cuda") and not _cuda_works():
@@ -31,7 +31,7 @@ def machine(
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -46,7 +46,7 @@ def _free_ram() -> int:
 
 
 def _driver_is_there() -> bool:
-    """Cheaper than importing torch, which takes seconds."""
+    """Whether a GPU driver is present, without importing torch, which takes seconds."""
     return os.name == "nt" or Path("/proc/driver/nvidia/version").exists() or Path("/dev/dxg").exists()
 
 

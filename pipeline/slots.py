@@ -88,7 +88,7 @@ class Verifier(Stage, Protocol):
 
 
 class ViewGraphBuilder(Stage, Protocol):
-    """Slot `view_graph`: put together the key points and the verified correspondences of all pairs."""
+    """Slot `view_graph`: collect key points and verified correspondences of all pairs."""
 
     @property
     def grain(self) -> Literal[Grain.COLLECTION]: ...

@@ -1,4 +1,4 @@
-"""Holding libraries to one thread, so that sums are added in one order whatever the machine and the worker count."""
+"""Limit libraries to one thread each, so that sums have one order on every machine and for every number of workers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _held = threading.local()
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """While it lasts, BLAS, OpenMP and OpenCV use one thread per caller; what was set before comes back.
+    """Limit BLAS, OpenMP and OpenCV to one thread per caller within the block; the former limits are restored after it.
 
-    Libraries that were loaded meanwhile get all cores, as if they had been loaded afterwards.
+    Libraries loaded within the block get all cores after it, as if they had been loaded later.
     """
     # A library that is only loaded meanwhile reads the variables.
     before = {name: os.environ.get(name) for name in VARIABLES}
@@ -49,7 +49,7 @@ def one_thread_each() -> Iterator[None]:
 
 
 def hold_this_thread() -> None:
-    """The same for the calling thread (OpenMP counts per thread), and for libraries loaded since the last call."""
+    """Limit the calling thread (OpenMP counts per thread), and libraries loaded since the last call."""
     loaded = len(sys.modules)  # the cheap sign that a library may have come
     if getattr(_held, "loaded", None) == loaded:
         return

@@ -1,1 +1,2 @@
-"""Adapters, one small module per implementation, grouped by slot. Reached through entry points only."""
+"""Plugins: adapters from the slots of the pipeline to algorithms, one small module each, found through entry points
+only."""

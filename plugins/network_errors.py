@@ -12,8 +12,8 @@ from unposed.pipeline.stage import StageError
 
 @contextmanager
 def pipeline_errors() -> Iterator[None]:
-    """A wrong weight file or device becomes a ConfigError, which ends the run; an image that does not suit the network
-    becomes a StageError, which concerns one photo."""
+    """Convert errors of networks: a wrong weight file or device becomes a ConfigError, which ends the run; an image
+    that does not suit the network becomes a StageError of its photo."""
     try:
         yield
     except NetworkError as error:

@@ -1,1 +1,1 @@
-"""Which photos may see the same thing: ranking and scene graphs. Arrays in, arrays out."""
+"""Image retrieval and scene graphs: rank photos by similarity and choose the pairs to match. Arrays in, arrays out."""

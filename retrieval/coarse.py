@@ -1,4 +1,4 @@
-"""A cheap look at all pairs of photos: how many of their few largest key points match."""
+"""Coarse matching of all pairs of photos: how many of their few largest key points match."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.pair.matching import DescriptorRows, mutual_nearest
+from unposed.optim.progress import Report, no_report
 
 from .known_counts import KnownCounts
 
 
 def largest_rows(scale: NDArray[np.floating], count: int) -> NDArray[np.intp]:
-    """Rows of the largest key points. Unlike the strongest, they are the same ones when the camera comes closer or
-    steps back, and few of them cover the photo."""
+    """Rows of the largest key points. Unlike those of strongest response they are found again at other distances, and
+    few of them cover the photo."""
     return np.argsort(-scale, kind="stable")[:count]
 
 
@@ -31,12 +32,13 @@ def coarse_similarity(
     device: str = "cpu",
     shortlist: NDArray[np.integer] | None = None,
     known: KnownCounts | None = None,
+    report: Report = no_report,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """All pairs (n, 2) of the photos (ascending indices), or those of the shortlist (n, 2; the smaller photo first),
-    and their mutual matches over `rows`, the number of key points compared.
+    """Match all pairs of photos (ascending indices), or those of the shortlist (n, 2, smaller index first): pairs (n,
+    2) and their similarity, the number of mutual matches over `rows` compared key points.
 
-    `load` gives a photo's descriptors, at most `rows` of them. No more than three blocks of photos are held at
-    a time. Counts that are `known` are not made again, and new ones are added to it.
+    `load` returns the descriptors of a photo, at most `rows` of them. At most three blocks of photos are in memory.
+    Counts that are `known` are not made again, and new ones are added to it.
     """
 
     chosen = None if shortlist is None else _partners_of(shortlist)
@@ -51,13 +53,17 @@ def coarse_similarity(
             known.add(a, [later[k] for k in new], counts[new])
         return np.column_stack([np.full(len(later), a), later, counts]).astype(np.int32)
 
-    tables = [np.empty((0, 3), np.int32)]
+    total = len(photos) * (len(photos) - 1) // 2 if shortlist is None else len(shortlist)
+    done, tables = 0, [np.empty((0, 3), np.int32)]
     with ThreadPoolExecutor(threads) as pool:
         for left, right in _block_pairs(load, photos, block):
             if known is not None:
                 for photo, held in right.items():
                     known.tell(photo, held)
-            tables += pool.map(partial(compare, left=left, right=right), left)
+            for table in pool.map(partial(compare, left=left, right=right), left):
+                tables.append(table)
+                done += len(table)
+                report(done, total, "compare photos")
     table = np.concatenate(tables)
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
     return table[:, :2], (table[:, 2] / rows).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Learning visual words from a sample of a collection's descriptors."""
+"""Visual words: train a codebook on a sample of a collection's descriptors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from unposed.optim.arrays import Array32
 
 Load = Callable[[int], NDArray[np.generic]]
-"""A photo's descriptors (n, d); n may be 0."""
+"""Descriptors (n, d) of a photo; n may be 0."""
 
 
 def sample_rows(load: Load, photos: Sequence[int], count: int, seed: int) -> NDArray[np.generic]:
-    """At most `count` descriptors, as evenly from the photos as these have them; photos are loaded one at a time.
+    """Sample at most `count` descriptors, from each photo in proportion to its number; photos are loaded one at a time.
 
-    ValueError if there is none at all. Rows that are not finite are left out.
+    Rows that are not finite are left out. ValueError if none is left.
     """
     rng = np.random.default_rng(seed)
     share = -(-count // max(1, len(photos)))
@@ -25,7 +25,9 @@ def sample_rows(load: Load, photos: Sequence[int], count: int, seed: int) -> NDA
     parts = []
     for photo in chosen:
         rows = load(photo)
-        kept = rng.permutation(len(rows))[:share]  # also drawn where nothing is left out: one photo, one draw
+        kept = rng.permutation(len(rows))[
+            :share
+        ]  # drawn for every photo, so that results do not depend on which have too many
         parts.append(rows[np.sort(kept)])
     filled = [part for part in parts if len(part)]
     if not filled:
@@ -36,7 +38,7 @@ def sample_rows(load: Load, photos: Sequence[int], count: int, seed: int) -> NDA
 def train_codebook(
     rows: NDArray[np.generic], words: int, *, iterations: int, seed: int, device: str = "cpu"
 ) -> Array32:
-    """Centroids (words, d) by k-means of rows (n, d); of distinct rows there may be fewer than words: then as many."""
+    """Train centroids (words, d) by k-means on rows (n, d); fewer centroids where there are fewer distinct rows."""
     points = np.ascontiguousarray(rows, np.float32)
     if len(points) <= words:
         return np.unique(points, axis=0)
@@ -44,7 +46,7 @@ def train_codebook(
         points.shape[1],
         words,
         niter=iterations,
-        seed=seed + 1,  # zero would be a seed of faiss's own
+        seed=seed + 1,  # faiss replaces a seed of zero
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),
         gpu=device != "cpu" and faiss.get_num_gpus() > 0,

@@ -13,8 +13,8 @@ from .words import Codebook, checked_rows, nearest_words
 
 
 def power_mean(rows: NDArray[np.generic], power: float) -> Array32:
-    """(d,) generalised mean of descriptors (n, d), at unit length: 1 is the mean, a large power the maximum. Powers
-    other than 1 are of what is positive. Zero without descriptors."""
+    """(d,) generalised mean (GeM) of descriptors (n, d) at unit length, (mean x^power)^(1 / power): 1 is the mean, a
+    large power approaches the maximum. Powers other than 1 use positive components only. Zero without descriptors."""
     floats = rows.astype(np.float64)
     if not len(floats):
         return np.zeros(rows.shape[1], np.float32)
@@ -24,8 +24,8 @@ def power_mean(rows: NDArray[np.generic], power: float) -> Array32:
 
 
 def vlad(codebook: Codebook, rows: NDArray[np.generic]) -> Array32:
-    """(words * d,) how the descriptors (n, d) deviate from their words: one direction for each word, all of them at
-    unit length together. Zero without descriptors."""
+    """(words * d,) VLAD of descriptors (n, d): per word the normalised sum of the residuals of its descriptors, all of
+    them together at unit length. Zero without descriptors."""
     floats = checked_rows(codebook, rows)
     word = nearest_words(codebook, floats, 1)[:, 0]
     total = np.zeros(codebook.centroids.shape, np.float64)
@@ -43,7 +43,7 @@ def nearest_vectors(photos: NDArray[np.integer], vectors: Array32, partners: int
     index.add(vectors)
     cosine, other = index.search(vectors, min(partners + 1, count))
     row = np.arange(count)[:, None]
-    # A photo finds itself, but need not: among more than `partners` copies of one photo any of them comes first.
+    # A photo usually finds itself, but not among more than `partners` copies of it.
     itself = other == row
     itself[~itself.any(axis=1), -1] = True
     kept = ~itself & (cosine > 0.0)

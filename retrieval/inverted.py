@@ -1,4 +1,4 @@
-"""An inverted index: for every visual word the photos in which it occurs, with their signatures of it."""
+"""Inverted index: for every visual word the photos in which it occurs, with their ASMK signatures."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .spool import table_for
 
 @dataclass(frozen=True, eq=False)
 class InvertedIndex:
-    """The signatures of all photos, sorted by word; `index_of` makes one."""
+    """Signatures of all photos, sorted by word; made by `index_of`."""
 
     photos: int
     start: NDArray[np.int64]
-    """(words + 1,): rows start[w] to start[w + 1] are those of word w, by photo."""
+    """(words + 1,): rows start[w]:start[w + 1] belong to word w, sorted by photo."""
     photo: Index32
     code: Codes
     words_of_photo: NDArray[np.int64]
-    """(photos,) how many signatures each has."""
+    """(photos,) number of signatures of each photo."""
     similarity: CodeSimilarity
 
 
 def index_of(
     signatures: Signatures, photos: int, words: int, dims: int, kernel: Kernel, *, limit_bytes: int, folder: Path
 ) -> InvertedIndex:
-    """Signatures by word. Codes that do not fit into the limit are in a file of the folder."""
+    """Sort signatures by word. Codes that exceed the memory limit are written to a file in the folder."""
     order = np.argsort(signatures.word, kind="stable")
     code = table_for(signatures.code.shape, signatures.code.dtype, limit_bytes, folder, "codes-by-word")
     step = max(1, limit_bytes // 4 // max(1, code.shape[1] * code.itemsize))
@@ -49,10 +49,10 @@ def index_of(
 
 
 def scores(index: InvertedIndex, queries: Signatures, count: int) -> NDArray[np.float64]:
-    """(count, photos) scores of the photos 0 to count of the queries against all of the index.
+    """(count, photos) scores of the query photos 0 to count against all photos of the index.
 
-    Zero where no word is common. The score of a photo against itself is not 1 where its descriptors belong to several
-    words in the queries, but to one in the index.
+    Zero without common words. The score of a photo against itself is below 1 where its descriptors are assigned to
+    several words as a query, but to one in the index.
     """
     total = np.zeros((count, index.photos))
     flat = total.reshape(-1)

@@ -1,4 +1,4 @@
-"""Rank pairs of photos by what is known without looking at pixels: order, position, or a list of rankings."""
+"""Rank pairs of photos without their pixels: by order, by position, or by merging rankings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ EARTH_RADIUS_M = 6_371_000.0
 def along_sequence(
     order: Sequence[int], window: int, *, doubling: bool, closed: bool
 ) -> tuple[PhotoPairs, PairSimilarity]:
-    """Photos at most `window` places apart, in the order in which they were taken, the similarity being one over the
-    distance; with `doubling` the distances are 1, 2, 4 ..., `window` of them. A closed sequence begins again after
-    its end."""
+    """Pairs at most `window` places apart in the order of capture, with similarity 1 / distance.
+
+    With `doubling` the distances are 1, 2, 4 ..., `window` of them. A closed sequence continues at its start.
+    """
     count = len(order)
     offsets = [2**k for k in range(window)] if doubling else list(range(1, window + 1))
     found = []
@@ -35,8 +36,8 @@ def along_sequence(
 def near_positions(
     photos: Sequence[int], position_m: NDArray[np.float64], partners: int, reach_m: float
 ) -> tuple[PhotoPairs, PairSimilarity]:
-    """The nearest `partners` of each photo within reach; positions (n, d). The similarity falls from 1 where photos
-    are in one place to 1/2 at the reach."""
+    """Pairs of the nearest `partners` of each photo within `reach_m`, by positions (n, d), with similarity reach /
+    (reach + distance)."""
     if len(photos) < 2:
         return unique_pairs(np.empty((0, 2), int), np.empty(0, np.float32))
     reach = np.nextafter(reach_m, np.inf)  # the bound itself is excluded
@@ -49,7 +50,7 @@ def near_positions(
 
 
 def metres(latitude_deg: NDArray[np.float64], longitude_deg: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 3) positions on a sphere of the Earth's size; distances of kilometres come out right to half a per cent."""
+    """(n, 3) positions on a sphere of the Earth's radius; distances of kilometres are exact to half a per cent."""
     latitude, longitude = np.radians(latitude_deg), np.radians(longitude_deg)
     ring = np.cos(latitude)
     return EARTH_RADIUS_M * np.stack([ring * np.cos(longitude), ring * np.sin(longitude), np.sin(latitude)], axis=1)
@@ -58,8 +59,8 @@ def metres(latitude_deg: NDArray[np.float64], longitude_deg: NDArray[np.float64]
 def interleaved(
     rankings: Sequence[tuple[NDArray[np.integer], NDArray[np.floating]]],
 ) -> tuple[PhotoPairs, PairSimilarity]:
-    """Rankings whose similarities cannot be compared as one: the similarity of a pair is one over the best place that
-    it has among the partners of either of its photos in any ranking. So the first choices of all come first."""
+    """Merge rankings whose similarities cannot be compared: a pair has the similarity 1 / place, its best place among
+    the partners of either photo in any ranking."""
     parts = [unique_pairs(pairs, _by_place(pairs, similarity)) for pairs, similarity in rankings]
     return unique_pairs(
         np.concatenate([np.empty((0, 2), int), *(pairs for pairs, _ in parts)]),

@@ -12,7 +12,7 @@ PairSimilarity = NDArray[np.float32]
 
 
 def unique_pairs(pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> tuple[PhotoPairs, PairSimilarity]:
-    """Sort pairs (n, 2) and keep each pair of two different photos once, with the largest of its similarities."""
+    """Sort pairs (n, 2), drop pairs of a photo with itself, and keep the largest similarity of repeated pairs."""
     pairs = np.sort(pairs, axis=1)
     other = pairs[:, 0] != pairs[:, 1]
     pairs, similarity = pairs[other], similarity[other]

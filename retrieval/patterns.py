@@ -1,7 +1,6 @@
-"""Pairs by place in the collection or by a few key frames, as scene graphs of pairwise networks are made.
+"""Scene graphs by sequence and by key frames, as published for pair networks (DUSt3R, MASt3R-SfM).
 
-Pairs are (n, 2) photo indices, smaller first, sorted, none twice: what a network sees in (a, b) and in (b, a) is the
-matcher's affair.
+Pairs are (n, 2) photo indices, smaller first, sorted, without repetition; matchers decode both orders of a pair.
 """
 
 from __future__ import annotations
@@ -16,12 +15,10 @@ from .pairs import PhotoPairs, unique_pairs
 
 
 def window_pairs(photos: int, window: int, *, cyclic: bool = True, powers: bool = False) -> PhotoPairs:
-    """Every photo with the `window` next ones, or with those 1, 2, 4, ... 2^(window - 1) places away.
-
-    cyclic: after the last photo comes the first.
-    """
+    """Pair every photo with the `window` next ones, or with those 1, 2, 4 ... 2^(window - 1) places ahead. `cyclic`
+    continues at the first photo after the last."""
     step = 2 ** np.arange(window) if powers else np.arange(1, window + 1)
-    step = step[step < photos]  # further is nowhere, or once around
+    step = step[step < photos]  # larger steps leave the collection, or go around it
     first, second = (grid.ravel() for grid in np.meshgrid(np.arange(photos), step, indexing="ij"))
     second = second + first
     if cyclic:
@@ -31,23 +28,24 @@ def window_pairs(photos: int, window: int, *, cyclic: bool = True, powers: bool 
 
 
 def star_pairs(photos: int, centre: int) -> PhotoPairs:
-    """One photo with all others."""
+    """Pair one photo with all others."""
     return _unique(np.full(photos, centre), np.arange(photos))
 
 
 def farthest_points(
     similarity: csr_array, count: int | None, start: int, stop_distance: float = 0.0
 ) -> tuple[Index, Array]:
-    """Photos, each as unlike all before it as can be, and their distances (1 - similarity) to these; 0 for the first.
+    """Farthest-point sampling: photos each as dissimilar as possible from all before, and their distances 1 -
+    similarity to these (0 for the first).
 
-    `similarity` (n, n), what is not stored is 0. Ends after `count` photos, or when none is further than
-    `stop_distance` from all that were chosen.
+    `similarity` (n, n) is sparse, with 0 where nothing is stored. Stops after `count` photos, or where no photo is
+    farther than `stop_distance`.
     """
     photos = similarity.shape[0]
     chosen, distance = [start], [0.0]
     nearest = _distances(similarity, start)
     while len(chosen) < (photos if count is None else min(count, photos)):
-        nearest[chosen[-1]] = -np.inf  # chosen ones are not chosen again, whatever a photo's similarity to itself
+        nearest[chosen[-1]] = -np.inf  # chosen once, whatever the similarity of a photo to itself
         following = int(np.argmax(nearest))
         if nearest[following] < stop_distance:
             break
@@ -60,11 +58,11 @@ def farthest_points(
 def key_frame_pairs(
     similarity: csr_array, key_frames: int, neighbours: int, start: int = 0
 ) -> tuple[PhotoPairs, Index]:
-    """All pairs of key frames, every photo with the most similar of them and with its own most similar ones; and the
-    key frames.
+    """All pairs of key frames, every photo with its most similar key frame and with its most similar photos; also
+    returns the key frames.
 
-    `similarity` (n, n), row i holds what is like photo i. A photo takes one of its own places if the diagonal is
-    stored. Key frames are `farthest_points`, which spread over all that there is to see.
+    Key frames come from `farthest_points`, so they cover the collection. `similarity` (n, n), row i holds the photos
+    similar to i; a stored diagonal takes one of the places of a photo.
     """
     photos = similarity.shape[0]
     keys = farthest_points(similarity, key_frames, start)[0] if key_frames and photos else np.zeros(0, np.int64)
@@ -84,7 +82,7 @@ def key_frame_pairs(
 
 
 def symmetric(photos: int, pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> csr_array:
-    """(photos, photos) similarity of both photos of each pair to each other."""
+    """(photos, photos) symmetric similarity matrix of the pairs."""
     value = np.tile(similarity.astype(np.float64), 2)
     return csr_array((value, (pairs.T.ravel(), pairs[:, ::-1].T.ravel())), shape=(photos, photos))
 

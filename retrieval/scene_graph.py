@@ -1,4 +1,4 @@
-"""Which pairs of photos are worth matching. Pairs are (n, 2) photo indices, smaller first."""
+"""Scene graphs: which pairs of photos are matched. Pairs are (n, 2) photo indices, smaller first."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def all_pairs(photos: int) -> NDArray[np.int32]:
 
 
 def best_partners(pairs: NDArray[np.integer], similarity: NDArray[np.floating], count: int) -> Mask:
-    """Pairs that are among the `count` best of at least one of their photos; equal ones by their order."""
+    """Pairs that are among the `count` most similar of at least one of their photos; ties by their order."""
     return np.asarray(ranks(pairs, similarity).min(axis=0) < count)
 
 
 def spanning_forest(pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> Mask:
-    """The fewest and most similar pairs that connect whatever the pairs connect."""
+    """A maximum spanning forest of the graph of pairs: fewest pairs that connect all that is connected, most similar
+    first."""
     if not len(pairs):
         return np.zeros(0, bool)
     size = int(pairs.max()) + 1
-    # Distinct whole numbers for weights: similarity may be zero, which a sparse graph takes for no edge, and ties
-    # would leave the choice to the library.
+    # Ranks as weights: zero similarity would mean no edge in a sparse graph, and ties would be broken by the library.
     rank = np.empty(len(pairs), np.int64)
     rank[np.argsort(-similarity, kind="stable")] = np.arange(1, len(pairs) + 1)
     tree = minimum_spanning_tree(coo_array((rank, (pairs[:, 0], pairs[:, 1])), shape=(size, size)).tocsr())
@@ -49,61 +49,83 @@ def nearest_pairs(
     all_below: int,
     per_photo: float = np.inf,
 ) -> Mask:
-    """The pairs to match: the best partners of each photo unless they are hopeless, at most `per_photo` times as many
-    as there are photos, and beyond that budget only what connects.
+    """Choose the pairs to match: the best partners of each photo with at least `min_similarity`, within a budget of
+    `per_photo` pairs per photo.
 
-    Always a spanning forest, so that no photo is cut off by a similarity that fails for it, and a way around every
-    pair of it, as far as there is a hopeful one: nothing should hang by a single pair that may turn out wrong. Every
-    pair when there are few photos.
+    A maximum spanning forest is always kept, so that no photo is cut off where its similarities fail, and a bridge
+    augmentation of it among the similar pairs, so that no part of the collection depends on a single pair that may be
+    wrong. These may exceed the budget. Up to `all_below` photos all pairs are kept.
     """
     photos = len(np.unique(pairs))
     if photos <= all_below:
         return np.ones(len(pairs), bool)
     hopeful = similarity >= min_similarity
     kept = spanning_forest(pairs, similarity)
-    kept |= ways_around(pairs, similarity, kept, hopeful)
+    kept |= bridge_augmentation(pairs, similarity, kept, hopeful)
     wanted = np.flatnonzero(best_partners(pairs, similarity, neighbours) & hopeful & ~kept)
     budget = max(0, int(min(per_photo * photos, len(pairs))) - int(kept.sum()))
-    # Everybody's best partners come before anybody's next ones.
+    # The best partners of all photos come before the second ones of any.
     place = ranks(pairs, similarity).min(axis=0)[wanted]
     kept[wanted[np.lexsort((-similarity[wanted], place))[:budget]]] = True
     return kept
 
 
-def ways_around(pairs: NDArray[np.integer], similarity: NDArray[np.floating], kept: Mask, allowed: Mask) -> Mask:
-    """The most similar of the allowed pairs that leave, beside the kept ones, as few bridges as can be: pairs without
-    which something would come apart."""
+def bridge_augmentation(
+    pairs: NDArray[np.integer], similarity: NDArray[np.floating], kept: Mask, allowed: Mask
+) -> Mask:
+    """The most similar of the allowed pairs that, added to the kept ones, leave as few bridges as possible.
+
+    A bridge is a pair without which its component falls apart. Greedy, the most similar pair first: a pair is added
+    where it closes a cycle with a pair of a spanning forest that is on no cycle yet.
+    """
     extra = np.zeros(len(pairs), bool)
     if not kept.any():
         return extra
-    parent, depth, tree = rooted(int(pairs.max()) + 1, pairs[kept])
-    top = np.arange(len(parent))  # of the photos that are joined twice with a photo, the one nearest to the root
-
-    def find(photo: int) -> int:
-        while top[photo] != photo:
-            top[photo] = top[top[photo]]
-            photo = int(top[photo])
-        return photo
-
+    blocks = _CycleBlocks(int(pairs.max()) + 1, pairs[kept])
     order = np.lexsort((-similarity, ~kept))
     for row in order[(kept | allowed)[order]].tolist():
         a, b = pairs[row].tolist()
-        if tree[a] != tree[b] or parent[a] == b or parent[b] == a:
-            continue  # a link of the forest is no way around itself
-        a, b = find(a), find(b)
-        extra[row] = a != b and not kept[row]
-        while a != b:
-            if depth[a] < depth[b]:
-                a, b = b, a
-            top[a] = parent[a]
-            a = find(a)
+        extra[row] = blocks.close(a, b) and not kept[row]
     return extra
+
+
+class _CycleBlocks:
+    """A spanning forest in which cycles are contracted to their photo nearest to the root (union-find)."""
+
+    def __init__(self, photos: int, pairs: NDArray[np.integer]) -> None:
+        self.parent, self.depth, self.tree = (column.tolist() for column in rooted(photos, pairs))
+        self.top = list(range(photos))
+
+    def close(self, a: int, b: int) -> bool:
+        """Contract the cycle of a pair and its path through the forest; whether a link on it was on no cycle before."""
+        if self.tree[a] != self.tree[b] or self.parent[a] == b or self.parent[b] == a:
+            return False  # a link of the forest closes no cycle
+        a, b = self._find(a), self._find(b)
+        closes = a != b
+        while a != b:
+            if self.depth[a] < self.depth[b]:
+                a, b = b, a
+            self.top[a] = self.parent[a]
+            a = self._find(a)
+        return closes
+
+    def links_on_no_cycle(self) -> list[tuple[int, int]]:
+        """Links (child, parent) of the forest that no cycle was closed with."""
+        links = enumerate(zip(self.parent, self.top, strict=True))
+        return [(photo, parent) for photo, (parent, top) in links if top == photo != parent]
+
+    def _find(self, photo: int) -> int:
+        top = self.top
+        while top[photo] != photo:
+            top[photo] = top[top[photo]]
+            photo = top[photo]
+        return photo
 
 
 def similarity_of(
     wanted: NDArray[np.integer], pairs: NDArray[np.integer], similarity: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """(n,) similarity of the wanted pairs, 0 where it is not among those given. Both are sorted."""
+    """(n,) similarity of the wanted pairs, 0 for those not among `pairs`. Both lists are sorted."""
     if not len(wanted) or not len(pairs):
         return np.zeros(len(wanted), np.float32)
     base = int(max(wanted.max(), pairs.max())) + 1
@@ -122,24 +144,25 @@ def expanded_pairs(
     neighbours: int,
     per_photo: float,
 ) -> NDArray[np.integer]:
-    """New pairs (n, 2), sorted: what to try next, now that `matches` (e,) were verified on the `tried` ones.
+    """Choose further pairs (n, 2), sorted, after `matches` (e,) were verified on the `tried` ones.
 
-    Every photo is given new candidates until, if all succeed, it has as many partners as it should. First come those
-    that a common partner vouches for, with the fewer matches of both; then the most similar ones. In all no more than
-    `per_photo` times as many pairs as photos are tried, the first candidates of all before anybody's second.
+    Every photo gets as many candidates as it lacks verified partners. Candidates with a common verified partner come
+    first (query expansion), scored by the smaller number of matches on the path through it, then the most similar ones.
+    The total of tried pairs stays within `per_photo` times the photos; first candidates of all photos precede second
+    ones.
     """
     found = matches > 0
     partners = np.bincount(tried[found].ravel(), minlength=photos)
     link = coo_array((matches[found].astype(np.float64), tuple(tried[found].T)), shape=(photos, photos)).tocsr()
     link = (link + link.T).tocsr()
-    vouched = _vouched(link)
-    candidates = np.concatenate([vouched[:, :2].astype(np.int64), ranked])
-    # Matches are whole numbers and similarity is below one: who is vouched for comes first.
-    score = np.concatenate([1.0 + vouched[:, 2], similarity / (1.0 + np.max(similarity, initial=0.0))])
+    linked = _through_common_partners(link)
+    candidates = np.concatenate([linked[:, :2].astype(np.int64), ranked])
+    # Matches are integers and similarity is below one: candidates with a common partner come first.
+    score = np.concatenate([1.0 + linked[:, 2], similarity / (1.0 + np.max(similarity, initial=0.0))])
     base = np.int64(photos)
     key = candidates[:, 0] * base + candidates[:, 1]
     order = np.lexsort((-score, key))
-    first = order[np.diff(key[order], prepend=-1) != 0]  # a candidate counts by the better of its reasons
+    first = order[np.diff(key[order], prepend=-1) != 0]  # the larger score of a candidate counts
     first = first[~np.isin(key[first], tried[:, 0].astype(np.int64) * base + tried[:, 1])]
     candidates, score = candidates[first], score[first]
     if not len(candidates):
@@ -153,8 +176,9 @@ def expanded_pairs(
     return new
 
 
-def _vouched(link: csr_array) -> NDArray[np.float64]:
-    """(n, 3) pairs without a link that have a common partner, and the best such partner's fewer matches."""
+def _through_common_partners(link: csr_array) -> NDArray[np.float64]:
+    """(n, 3) unlinked pairs with a common partner, and the largest over these partners of the smaller number of
+    matches."""
     photos = link.shape[0]
     rows = []
     for a in range(photos):
@@ -172,35 +196,42 @@ def _vouched(link: csr_array) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class WeakSpots:
-    """Where a scene graph comes apart, or would if one pair were wrong."""
+class Connectivity:
+    """Connected components and bridges of a graph of pairs."""
 
-    parts: tuple[tuple[int, ...], ...]
-    """Photos that pairs connect, largest part first; lonely photos are none."""
+    components: tuple[tuple[int, ...], ...]
+    """Photos of each component, largest first; photos without a pair are in none."""
     bridges: tuple[tuple[int, int, int], ...]
-    """Pairs a, b that alone hold two parts together, and how many photos are in the smaller one; largest first."""
+    """Pairs a < b without which their component falls apart, and the number of photos in the smaller part, largest
+    first."""
 
 
-def weak_spots(photos: int, pairs: NDArray[np.integer]) -> WeakSpots:
-    """Find connected components and bridges of the graph of these pairs."""
-    import networkx  # takes 0.1 s to load: only where a graph is examined
+def components_and_bridges(photos: int, pairs: NDArray[np.integer]) -> Connectivity:
+    """Find connected components and bridges of the graph of these pairs.
 
-    graph = to_networkx(photos, pairs)
-    parts = [sorted(part) for part in networkx.connected_components(graph) if len(part) > 1]
-    bridges = []
-    if cut := list(networkx.bridges(graph)):
-        # A bridge is in every spanning forest: what it cuts off is what hangs below it there.
-        parent, depth, tree = rooted(photos, pairs)
-        below = np.ones(photos, np.int64)
-        for photo in np.argsort(-depth, kind="stable").tolist():
-            if parent[photo] != photo:
-                below[parent[photo]] += below[photo]
-        size = np.bincount(tree)
-        for a, b in cut:
-            inside = int(below[a] if parent[a] == b else below[b])
-            bridges.append((min(a, b), max(a, b), min(inside, int(size[tree[a]]) - inside)))
-    return WeakSpots(
-        tuple(tuple(part) for part in sorted(parts, key=lambda part: (-len(part), part))),
+    A link of a spanning forest is a bridge if no other pair closes a cycle with it, and a spanning forest of the other
+    pairs closes cycles with the same links as all of them do (Nagamochi and Ibaraki 1992): so photos are counted, not
+    pairs.
+    """
+    blocks = _CycleBlocks(photos, pairs)
+    parent, tree = np.array(blocks.parent, np.int64), np.array(blocks.tree, np.int64)
+    a, b = pairs.T.astype(np.int64)
+    others = pairs[(parent[a] != b) & (parent[b] != a)]
+    for one, other in others[spanning_forest(others, np.zeros(len(others)))].tolist():
+        blocks.close(one, other)
+    below = np.ones(photos, np.int64)
+    for photo in np.argsort(-np.array(blocks.depth), kind="stable").tolist():
+        if parent[photo] != photo:
+            below[parent[photo]] += below[photo]
+    size = np.bincount(tree, minlength=1)
+    bridges = [
+        (min(link), max(link), int(min(below[link[0]], size[tree[link[0]]] - below[link[0]])))
+        for link in blocks.links_on_no_cycle()
+    ]
+    members = np.split(np.argsort(tree, kind="stable"), np.cumsum(size)[:-1])
+    components = [tuple(photos.tolist()) for photos in members if len(photos) > 1]
+    return Connectivity(
+        tuple(sorted(components, key=lambda component: (-len(component), component))),
         tuple(sorted(bridges, key=lambda bridge: (-bridge[2], bridge))),
     )
 
@@ -208,7 +239,7 @@ def weak_spots(photos: int, pairs: NDArray[np.integer]) -> WeakSpots:
 def to_networkx(
     photos: int, pairs: NDArray[np.integer], similarity: NDArray[np.floating] | None = None
 ) -> networkx.Graph[int]:
-    """Make an undirected graph of all photos, with the attribute `similarity` on its edges where it is given."""
+    """An undirected networkx graph of all photos, with the edge attribute `similarity` where it is given."""
     import networkx
 
     graph: networkx.Graph[int] = networkx.Graph()

@@ -1,4 +1,4 @@
-"""Tables that grow row by row and go to the disk when they outgrow the memory they were given."""
+"""Tables that grow row by row and move to a file when they exceed their memory limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Spool:
-    """Rows of one shape and type, in the order they came. `folder` is the caller's to make and to remove."""
+    """Rows of one shape and type in order of arrival. The caller makes and removes `folder`."""
 
     def __init__(self, limit_bytes: int, folder: Path, name: str) -> None:
         self._limit, self._file = limit_bytes, folder / name
@@ -18,7 +18,7 @@ class Spool:
         self._held = self._rows = 0
 
     def append(self, rows: NDArray[Any]) -> None:
-        """More rows; all have to be of the type and, but for their number, the shape of the first."""
+        """Append rows, of the type and row shape of the first ones."""
         self._parts.append(rows)
         self._rows += len(rows)
         self._held += rows.nbytes
@@ -26,7 +26,7 @@ class Spool:
             self._spill()
 
     def table(self) -> NDArray[Any]:
-        """All rows: in memory, or mapped from the file. At least one append must have been made."""
+        """All rows, in memory or memory-mapped. Needs at least one append."""
         if not self._file.exists():
             return np.concatenate(self._parts)
         first = self._parts[0]
@@ -41,7 +41,7 @@ class Spool:
 
 
 def table_for(shape: tuple[int, ...], dtype: Any, limit_bytes: int, folder: Path, name: str) -> NDArray[Any]:
-    """An uninitialised table, in memory if it fits into the limit, or else mapped to a file."""
+    """An uninitialised table, in memory within the limit, else memory-mapped."""
     if int(np.prod(shape)) * np.dtype(dtype).itemsize <= limit_bytes:
         return np.empty(shape, dtype)
     return np.memmap(folder / name, dtype, "w+", shape=shape)

@@ -1,5 +1,5 @@
-"""Ray-cast photos with known cameras: test scenes and the bundled sample. Needs nothing else of the project.
+"""Ray-traced photos with known cameras: test scenes and the bundled sample. Imports no other room.
 
-camera and world say what there is, render takes the photo, scenes names what is worth photographing, photos
-writes it to disk with its truth, sample is the set that comes with the package.
+camera and world define the scene, render takes the photos, scenes lists scenes by name, photos writes them to disk with
+ground truth, and sample is the set that comes with the package.
 """

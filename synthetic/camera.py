@@ -1,10 +1,8 @@
-"""Cameras of made-up photos: lenses with OpenCV distortion, poses, projection and viewing rays.
+"""Ground-truth cameras: lenses with OpenCV distortion, poses, projection and viewing rays.
 
-Pixels are COLMAP's: the centre of the top-left pixel is (0.5, 0.5). Cameras look along +z with y down;
-the world's z points up.
-
-This is the ground truth of tests, so its projection is deliberately independent of optim/cameras.py, with names of its
-own: a mistake there must not cancel out here.
+Pixels are COLMAP's: the centre of the top-left pixel is (0.5, 0.5). Cameras look along +z with y down; the z axis of
+the world points up. The projection is deliberately independent of optim/cameras.py, with names of its own: an error
+there must not cancel out here.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Lens:
-    """A camera body with its lens; photos that share one share their intrinsics."""
+    """Camera body and lens; photos that share one share their intrinsics."""
 
     width: int
     height: int
@@ -30,10 +28,10 @@ class Lens:
     dist: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     """OpenCV's k1, k2, p1, p2."""
     make: str = ""
-    """Maker's name; empty leaves the photo without EXIF."""
+    """Maker's name; an empty one writes no EXIF."""
     model: str = ""
     sensor_mm: float = 36.0
-    """Long side of the sensor, which turns the focal length into the millimetres that EXIF wants."""
+    """Long side of the sensor in millimetres, which converts the focal length to that of EXIF."""
 
     @property
     def K(self) -> Doubles:
@@ -42,18 +40,18 @@ class Lens:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One photo to be taken."""
+    """One photo to render: name, lens, pose and exposure."""
 
     name: str
     lens: Lens
     cam_from_world: Doubles
     """(3, 4) float64."""
     exposure: float = 1.0
-    """Factor on the light that falls on the sensor."""
+    """Factor of the light on the sensor."""
     noise: float = 0.5
-    """Standard deviation of the sensor noise, in 8-bit levels."""
+    """Standard deviation of the sensor noise in 8-bit levels."""
     stored_sideways: bool = False
-    """Pixels are written turned by a quarter and EXIF says so, as cameras do when held upright."""
+    """Store the pixels rotated by 90 degrees with an EXIF orientation, as cameras held upright do."""
 
     @property
     def centre(self) -> Doubles:
@@ -63,13 +61,13 @@ class Shot:
 
 
 def simple_lens(width: int, height: int, field_of_view_deg: float, **more: str | float) -> Lens:
-    """A lens without distortion, its long side spanning the given angle, the axis through the middle."""
+    """A lens without distortion and with a central principal point, whose long side spans the given angle."""
     focal = max(width, height) / 2 / np.tan(np.radians(field_of_view_deg) / 2)
     return Lens(width, height, focal, focal, width / 2, height / 2, **more)  # type: ignore[arg-type]
 
 
 def look_at(eye: ArrayLike, target: ArrayLike, roll_deg: float = 0.0) -> Doubles:
-    """cam_from_world (3, 4) of an upright camera at `eye` that has `target` on its axis, then rolled clockwise."""
+    """Pose cam_from_world (3, 4) of an upright camera at `eye` that looks at `target`, then rolled clockwise."""
     eye, target = np.asarray(eye, float), np.asarray(target, float)
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, (0.0, 0.0, 1.0))
@@ -81,7 +79,7 @@ def look_at(eye: ArrayLike, target: ArrayLike, roll_deg: float = 0.0) -> Doubles
 
 
 def distort_opencv(xy: Doubles, dist: tuple[float, float, float, float]) -> Doubles:
-    """Ideal image coordinates (2, n) on the plane z = 1 to distorted ones."""
+    """Distort points (2, n) of the plane z = 1 by OpenCV's model."""
     k1, k2, p1, p2 = dist
     x, y = xy
     r2 = x * x + y * y
@@ -95,7 +93,7 @@ def distort_opencv(xy: Doubles, dist: tuple[float, float, float, float]) -> Doub
 
 
 def undistort_opencv(xy: Doubles, dist: tuple[float, float, float, float], steps: int = 6) -> Doubles:
-    """Inverse of `distort_opencv` by Newton's method; quadratic, so six steps reach rounding for any usable lens."""
+    """Invert `distort_opencv` by six steps of Newton's method, which reach rounding for usable lenses."""
     k1, k2, p1, p2 = dist
     ideal = xy.copy()
     if not any(dist):
@@ -113,7 +111,7 @@ def undistort_opencv(xy: Doubles, dist: tuple[float, float, float, float], steps
 
 
 def project_points(shot: Shot, points: ArrayLike) -> tuple[Doubles, Doubles]:
-    """World points (n, 3) to pixels (n, 2) and depths (n,); what lies behind the camera has depth <= 0."""
+    """Project world points (n, 3) to pixels (n, 2) and depths (n,), which are <= 0 behind the camera."""
     cam = np.asarray(points, float) @ shot.cam_from_world[:, :3].T + shot.cam_from_world[:, 3]
     depth = cam[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -123,7 +121,7 @@ def project_points(shot: Shot, points: ArrayLike) -> tuple[Doubles, Doubles]:
 
 
 def viewing_rays(shot: Shot, xy_px: ArrayLike) -> Doubles:
-    """Directions (3, n) in the world through pixels (n, 2), scaled so that a point's ray parameter is its depth."""
+    """World directions (3, n) through pixels (n, 2), scaled so that the ray parameter of a point is its depth."""
     lens = shot.lens
     u, v = np.asarray(xy_px, float).T
     xy = undistort_opencv(np.stack([(u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy]), lens.dist)

@@ -1,7 +1,7 @@
-"""Pictures for textures, all made by numbers: rich in detail from the size of a wall to that of a grain.
+"""Procedural texture images with detail at all scales, from the size of a wall to that of a grain.
 
-Every function returns a float32 picture (h, w, 3) in [0, 1]; sides are powers of two. Nothing repeats unless a
-pattern says so: no two bricks, tiles or posters look alike, as in the real world that matchers are made for.
+Every function returns a float32 image (h, w, 3) in [0, 1] whose sides are powers of two. Nothing repeats unless stated:
+no two bricks, tiles or posters are equal, so that matches are unambiguous as in most real scenes.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ SKY: Colour = (0.50, 0.63, 0.66)
 
 
 def sized(width_m: float, height_m: float, texels_per_metre: float) -> Shape:
-    """(h, w), powers of two, about as fine as asked."""
+    """(h, w), powers of two, close to the requested resolution."""
     h, w = (2 ** max(3, round(np.log2(side * texels_per_metre))) for side in (height_m, width_m))
     return h, w
 
 
 def cloud(shape: Shape, rng: Rng, slope: float = 1.2) -> Floats:
-    """Noise of every scale, zero mean and unit variance; amplitude falls as frequency to the minus slope."""
+    """Fractal noise with zero mean and unit variance; amplitude proportional to frequency^-slope."""
     h, w = shape
     frequency = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)).astype(np.float32)
     frequency[0, 0] = 1
     spectrum = np.fft.rfft2(rng.standard_normal(shape, np.float32)) * frequency**-slope
     spectrum[0, 0] = 0
-    picture: Floats = np.fft.irfft2(spectrum, shape).astype(np.float32)
-    picture /= picture.std()
-    return picture
+    image: Floats = np.fft.irfft2(spectrum, shape).astype(np.float32)
+    image /= image.std()
+    return image
 
 
 def plaster(shape: Shape, rng: Rng, colour: Colour = CREAM, contrast: float = 1.0) -> Floats:
-    """A wall with stains, grain and chips; contrast near 0 gives the blank wall that nothing can be matched on."""
+    """A wall with stains, grain and chips; low contrast gives a blank wall without features."""
     tone = 0.07 * cloud(shape, rng, 1.3) + 0.035 * cloud(shape, rng, 0.6)
     chips = np.clip(cloud(shape, rng, 1.0) - 1.7, 0, 0.6) * -0.35
     tint = np.stack([0.01 * cloud(shape, rng, 1.5) for _ in range(3)], axis=-1)
@@ -54,7 +54,7 @@ def plaster(shape: Shape, rng: Rng, colour: Colour = CREAM, contrast: float = 1.
 
 
 def marble(shape: Shape, rng: Rng, colour: Colour = CREAM, vein: Colour = SLATE) -> Floats:
-    """Veins along the contour lines of a cloud, over mottled stone."""
+    """Veins along contour lines of fractal noise, over mottled stone."""
     lines = np.abs(np.sin(2.4 * cloud(shape, rng, 1.5)))
     fine = np.abs(np.sin(3.0 * cloud(shape, rng, 1.25)))
     amount = np.clip(0.9 * np.exp(-9 * lines) + 0.6 * np.exp(-10 * fine) + 0.1 * cloud(shape, rng, 0.8), 0, 1)
@@ -71,7 +71,7 @@ def blocks(
     offset: float = 0.5,
     variety: float = 0.16,
 ) -> Floats:
-    """Bricks (offset 0.5) or tiles (offset 0) with joints, each of its own shade and with its own stains."""
+    """Bricks (offset 0.5) or tiles (offset 0) with joints, each with its own shade and stains."""
     h, w = shape
     y = (np.arange(h, dtype=np.float32) + np.float32(0.5))[:, None] * np.float32(rows / h)
     x = (np.arange(w, dtype=np.float32) + np.float32(0.5)) * np.float32(columns / w)
@@ -90,7 +90,7 @@ def blocks(
 
 
 def planks(shape: Shape, rng: Rng, colour: Colour = OCHRE, rows: int = 6) -> Floats:
-    """Boards with grain along the picture's width."""
+    """Boards with grain along the width of the image."""
     h, w = shape
     streaks = np.repeat(cloud((h, max(w // 16, 2)), rng, 0.9), 16, axis=1)[:, :w]
     smooth = (streaks + np.roll(streaks, 5, axis=1) + np.roll(streaks, 11, axis=1)) / 3
@@ -99,7 +99,7 @@ def planks(shape: Shape, rng: Rng, colour: Colour = OCHRE, rows: int = 6) -> Flo
 
 
 def printed_sheet(shape: Shape, rng: Rng, paper: Colour, inks: tuple[Colour, ...]) -> Floats:
-    """A printed sheet: discs and bars, a headline, columns of small print in letters of no alphabet."""
+    """A poster: discs, bars, a headline and columns of small random glyphs."""
     h, w = shape
     sheet = np.broadcast_to(np.asarray(paper, np.float32), (h, w, 3)).copy()
     y, x = np.mgrid[0:h, 0:w].astype(np.float32) + np.float32(0.5)
@@ -121,17 +121,17 @@ def printed_sheet(shape: Shape, rng: Rng, paper: Colour, inks: tuple[Colour, ...
 
 
 def facade(shape: Shape, rng: Rng, floors: int, windows: int, wall: Colour = SAND) -> Floats:
-    """Rows of windows, all of one make, in a wall whose stains differ."""
+    """Rows of equal windows in a wall of varying stains: repeated structure."""
     h, w = shape
     bay = (h // floors, w // windows)
     if bay[0] * floors != h or bay[1] * windows != w:
-        raise ValueError("floors and windows must divide the picture's sides")
+        raise ValueError("floors and windows must divide the image's sides")
     bays = [[_bay(bay, rng, wall) for _ in range(windows)] for _ in range(floors)]
     return np.concatenate([np.concatenate(floor, axis=1) for floor in bays])
 
 
 def quilt(shape: Shape, rng: Rng, colours: tuple[Colour, ...]) -> Floats:
-    """Patches within patches, three generations of them: strong corners at every scale."""
+    """Nested patches of three sizes: strong corners at every scale."""
     h, w = shape
     sheet = np.zeros((h, w, 3), np.float32)
     for generation, weight in ((4, 0.5), (16, 0.3), (64, 0.2)):
@@ -157,16 +157,16 @@ def _bay(shape: Shape, rng: Rng, wall: Colour) -> Floats:
 def _print(
     sheet: Floats, rng: Rng, y: tuple[float, float], x: tuple[float, float], rows: int, letters: int, ink: Colour
 ) -> None:
-    """Fills a part of the sheet with lines of letters, each a random 7 x 5 stencil; about one in six is a space."""
+    """Fill a part of the sheet with lines of random 7 x 5 glyphs; about one in six is a space."""
     h, w, _ = sheet.shape
     stencil = np.zeros((rows, 10, letters, 7), bool)
     stencil[:, 1:8, :, 1:6] = rng.random((rows, 7, letters, 5)) < 0.55
     stencil &= (rng.random((rows, 1, letters, 1)) > 0.16) | (rows == 1)
-    picture = stencil.reshape(rows * 10, letters * 7)
+    image = stencil.reshape(rows * 10, letters * 7)
     top, bottom, left, right = int(y[0] * h), int(y[1] * h), int(x[0] * w), int(x[1] * w)
-    i = np.arange(bottom - top) * picture.shape[0] // (bottom - top)
-    j = np.arange(right - left) * picture.shape[1] // (right - left)
-    _paint(sheet[top:bottom, left:right], picture[i][:, j], ink)
+    i = np.arange(bottom - top) * image.shape[0] // (bottom - top)
+    j = np.arange(right - left) * image.shape[1] // (right - left)
+    _paint(sheet[top:bottom, left:right], image[i][:, j], ink)
 
 
 def _paint(sheet: Floats, amount: NDArray[np.generic], colour: Colour) -> None:
@@ -182,5 +182,5 @@ def _to_edge(x: Floats) -> Floats:
     return _float32(np.abs(x - np.rint(x)))
 
 
-def _float32(picture: NDArray[np.floating]) -> Floats:
-    return picture.astype(np.float32, copy=False)
+def _float32(image: NDArray[np.floating]) -> Floats:
+    return image.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Writes scenes to disk as a user would have them, folders of JPEGs, and beside them the truth."""
+"""Write scenes to disk as folders of JPEG files, with ground truth beside them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class PhotoSet:
     images: Path
     """Folder of the photos."""
     truth: Path
-    """Their gt.json."""
+    """Their ground truth, gt.json."""
 
 
 def write_set(scene: Scene, folder: Path) -> PhotoSet:
-    """Write photos to folder/images and the truth to folder/gt.json."""
+    """Write photos to folder/images and ground truth to folder/gt.json."""
     written = PhotoSet(scene, folder / "images", folder / "gt.json")
     write_photos(scene, written.images)
     write_truth(scene, written.truth)
@@ -49,7 +49,7 @@ def write_photos(scene: Scene, folder: Path, quality: int = 92) -> None:
 
 
 def write_truth(scene: Scene, file: Path) -> None:
-    """Write the cameras as gt.json, whose K puts the centre of the top-left pixel at (0, 0): half a pixel off ours."""
+    """Write the cameras as gt.json, whose K has the centre of the top-left pixel at (0, 0), half a pixel from ours."""
     images = {}
     for shot in scene.shots:
         k = shot.lens.K

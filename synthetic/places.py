@@ -1,4 +1,4 @@
-"""Where the photos are taken: furnished worlds and the furniture, one of a kind for each random number."""
+"""The worlds that are photographed, and their furniture; every piece differs with its random seed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .texture import Floats, Texture, texture
 from .world import Surface, World, box, cylinder, rectangle, sphere
 
 COLUMNS = ((-1.5, 1.1, 1.3), (1.75, 0.95, 0.8), (-5.2, 5.2, 2.3), (5.2, 5.2, 2.3), (5.2, -5.2, 2.3), (-5.2, -5.2, 2.3))
-"""Of the courtyard: x, y and height of the shaft; two in the still life, one in each corner."""
+"""Columns of the courtyard, x, y and height of the shaft in metres: two in the still life, one in each corner."""
 
 
-@lru_cache(maxsize=1)  # half of the scenes are set in one, and its pictures take longer to make than a small photo
+@lru_cache(maxsize=1)  # used by half of the scenes; its textures take longer than rendering a small photo
 def courtyard(seed: int = 0) -> World:
-    """A walled yard, 12 m across, with a still life of plinth, sphere, columns and crates in its middle."""
+    """A walled yard, 12 m across, with a still life of plinth, sphere, columns and crates in the middle."""
     rng = np.random.default_rng(seed)
     floor = texture(p.blocks((2048, 2048), rng, 18, 18, p.SAND, p.STONE, offset=0.0, variety=0.1))
     walls = [
@@ -46,7 +46,7 @@ def courtyard(seed: int = 0) -> World:
 
 
 def building(seed: int = 0, at: float = 0.0, equal_fronts: bool = True) -> World:
-    """A house 8 m wide on a square. equal_fronts: its front and back are the same picture."""
+    """A house 8 m wide on a square. With `equal_fronts` its front and back have the same texture: a doppelganger."""
     rng = np.random.default_rng(seed)
     front, back = (texture(p.facade((512, 1024), rng, floors=4, windows=8)) for _ in range(2))
     ends = [texture(p.blocks((512, 512), rng, 24, 12, colour, p.STONE)) for colour in (p.CLAY, p.SLATE)]
@@ -66,8 +66,8 @@ def building(seed: int = 0, at: float = 0.0, equal_fronts: bool = True) -> World
 
 
 def two_fronts(seed: int = 0) -> World:
-    """A hall 6 m wide on open ground. Its front and back are the same porch, of columns, steps and urns; its ends, and
-    what stands around, differ."""
+    """A hall 6 m wide on open ground whose front and back are the same porch in relief; its ends and surroundings
+    differ."""
     rng = np.random.default_rng(seed)
     ends = [texture(p.blocks((512, 512), rng, 20, 12, colour, p.STONE)) for colour in (p.CLAY, p.TEAL)]
     wall = texture(p.facade((512, 1024), rng, floors=2, windows=4))
@@ -95,13 +95,13 @@ def two_fronts(seed: int = 0) -> World:
 
 
 def turned_around(surfaces: list[Surface]) -> list[Surface]:
-    """The same, half a turn about the vertical axis further."""
+    """Surfaces rotated by 180 degrees about the vertical axis."""
     half_turn = np.diag([-1.0, -1.0, 1.0])
     return [replace(surface, world_from_local=half_turn @ surface.world_from_local) for surface in surfaces]
 
 
 def room(textures: list[Texture], side: float, height: float) -> list[Surface]:
-    """Four walls that face inward (north, east, south, west) and a floor."""
+    """Four inward-facing walls (north, east, south, west) and a floor."""
     h = side / 2
     down = (0, 0, -height)
     corners = [((-h, h), (side, 0)), ((h, h), (0, -side)), ((h, -h), (-side, 0)), ((-h, -h), (0, side))]
@@ -131,7 +131,7 @@ def crate(rng: Rng, foot: tuple[float, float, float], side: float, turn_deg: flo
 
 
 def _hung_posters(rng: Rng) -> list[Surface]:
-    """Two or three posters on every wall of the courtyard, a centimetre before it."""
+    """Two or three posters on every wall of the courtyard, a centimetre in front of it."""
     posters = []
     for wall, places in enumerate([(-3.4, 0.3, 3.3), (-2.2, 2.4), (-3.6, -0.4, 2.9), (-2.8, 1.9)]):
         angle = np.radians(90 - 90 * wall)

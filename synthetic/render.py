@@ -1,4 +1,4 @@
-"""Takes the photos: tiles of rays, a hit each, texture, sun with shadows, sensor."""
+"""Render photos: tiles of rays, first hits, texture, sun with shadows, and sensor noise."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TILE_PX = 48
 
 
 def render(world: World, shot: Shot, seed: int = 0, samples: int = 2) -> NDArray[np.uint8]:
-    """The photo (height, width, 3), sRGB-like; every pixel averages samples x samples rays."""
+    """Render a photo (height, width, 3), gamma encoded; every pixel averages samples x samples rays."""
     lens = shot.lens
-    picture = np.empty((lens.height, lens.width, 3), np.float32)
+    image = np.empty((lens.height, lens.width, 3), np.float32)
     offsets = (np.arange(samples) + 0.5) / samples
     for rows, columns in _tiles(lens.height, lens.width):
         y = (np.arange(rows.start, rows.stop)[:, None] + offsets).ravel()
@@ -28,16 +28,16 @@ def render(world: World, shot: Shot, seed: int = 0, samples: int = 2) -> NDArray
         directions = viewing_rays(shot, np.column_stack([np.tile(x, len(y)), np.repeat(y, len(x))])).astype(np.float32)
         light = _radiance(world, shot, directions, 1 / (samples * lens.fx))
         blocks = light.reshape(len(y) // samples, samples, len(x) // samples, samples, 3)
-        picture[rows, columns] = blocks.mean(axis=(1, 3))
-    encoded = np.clip(picture * np.float32(shot.exposure), 0, 1) ** np.float32(1 / GAMMA) * 255
+        image[rows, columns] = blocks.mean(axis=(1, 3))
+    encoded = np.clip(image * np.float32(shot.exposure), 0, 1) ** np.float32(1 / GAMMA) * 255
     # The name is part of the seed: two photos from one place must not share their noise.
-    noise = np.random.default_rng([seed, *shot.name.encode()]).standard_normal(picture.shape, np.float32)
+    noise = np.random.default_rng([seed, *shot.name.encode()]).standard_normal(image.shape, np.float32)
     levels: NDArray[np.uint8] = np.clip(np.rint(encoded + np.float32(shot.noise) * noise), 0, 255).astype(np.uint8)
     return levels
 
 
 def depth(world: World, shot: Shot) -> Doubles:
-    """Depth (height, width) along the camera's axis at pixel centres; inf where there is sky."""
+    """(height, width) depth along the optical axis at pixel centres; inf for sky."""
     lens = shot.lens
     result = np.empty((lens.height, lens.width))
     for rows, columns in _tiles(lens.height, lens.width):
@@ -47,7 +47,7 @@ def depth(world: World, shot: Shot) -> Doubles:
 
 
 def cast(world: World, shot: Shot, xy_px: ArrayLike) -> Doubles:
-    """Depths (n,) of what is seen at the pixels (n, 2); inf for sky."""
+    """(n,) depths at pixels (n, 2); inf for sky."""
     if not len(np.asarray(xy_px)):
         return np.empty(0)
     directions = viewing_rays(shot, xy_px)
@@ -55,7 +55,8 @@ def cast(world: World, shot: Shot, xy_px: ArrayLike) -> Doubles:
 
 
 def transfer(world: World, a: Shot, b: Shot, xy_a: ArrayLike) -> tuple[Doubles, NDArray[np.bool_]]:
-    """Where photo b sees what photo a sees at pixels (n, 2), and whether it does: in the frame and not hidden."""
+    """Pixels in photo b of what photo a shows at pixels (n, 2), and whether b sees it: within the image and not
+    occluded."""
     depth_a = cast(world, a, xy_a)
     seen = np.isfinite(depth_a)
     points = a.centre + (viewing_rays(a, xy_a) * np.where(seen, depth_a, 1.0)).T
@@ -72,7 +73,7 @@ def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _radiance(world: World, shot: Shot, directions: Floats, sample_angle: float) -> Floats:
-    """Linear light (n, 3) that arrives along the rays (3, n)."""
+    """(n, 3) linear radiance along rays (3, n)."""
     candidates = _in_cone(world.surfaces, shot.centre, directions)
     t, which = _first_hit(candidates, shot.centre, directions)
     light = _sky(world, directions)
@@ -111,7 +112,7 @@ def _sky(world: World, directions: Floats) -> Floats:
 
 
 def _first_hit(surfaces: tuple[Surface, ...], origin: Doubles, directions: Floats) -> tuple[Floats, Ints]:
-    """Ray parameter of the nearest hit (inf: none) and the index of the surface met (-1: none)."""
+    """Ray parameter of the nearest hit, inf without one, and the index of its surface, -1 without one."""
     best = np.full(directions.shape[1], np.inf, directions.dtype)
     which = np.full(directions.shape[1], -1)
     for index, surface in enumerate(surfaces):
@@ -124,7 +125,7 @@ def _first_hit(surfaces: tuple[Surface, ...], origin: Doubles, directions: Float
 
 
 def _sunlit(surfaces: tuple[Surface, ...], origin: Doubles, offsets: Floats, to_sun: Floats) -> NDArray[np.bool_]:
-    """Whether nothing stands between the sun and the points origin + offsets (3, n)."""
+    """Whether the points origin + offsets (3, n) are in the sun."""
     lit = np.ones(offsets.shape[1], bool)
     if not len(lit):
         return lit
@@ -143,7 +144,7 @@ def _sunlit(surfaces: tuple[Surface, ...], origin: Doubles, offsets: Floats, to_
 
 
 def _in_cone(surfaces: tuple[Surface, ...], origin: Doubles, directions: Floats) -> tuple[Surface, ...]:
-    """The surfaces that can meet any of the rays: theirs is a cone, the surfaces' hulls are balls."""
+    """The surfaces whose bounding ball meets the cone of the rays."""
     unit = directions / np.sqrt((directions * directions).sum(axis=0))
     axis = unit.mean(axis=1)
     axis /= np.linalg.norm(axis)
@@ -163,6 +164,6 @@ def _in_cone(surfaces: tuple[Surface, ...], origin: Doubles, directions: Floats)
 
 
 def _local(surface: Surface, point: Doubles, dtype: np.dtype[np.floating] | type[np.float64]) -> Floats:
-    """A world point as (3, 1) in the surface's frame, subtracted in float64 so that far-off worlds stay sharp."""
+    """A world point (3, 1) in the surface's frame, subtracted in float64 to keep precision far from the origin."""
     local = surface.local_from_world[:, :3] @ point + surface.local_from_world[:, 3]
     return local.astype(dtype)[:, None]

@@ -1,7 +1,7 @@
-"""The bundled sample: twenty photos of the courtyard with their truth.
+"""The bundled sample: twenty photos of the courtyard with ground truth.
 
-`python -m unposed.synthetic.sample [FOLDER]` makes them again, by default in place. The renderer is imported late:
-whoever only asks where the sample lies, as the command line does, should not wait for it.
+`python -m unposed.synthetic.sample [FOLDER]` renders them again, by default in place. The renderer is imported late,
+since the command line only needs the path of the sample.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ QUALITY = 89
 
 
 def sample_folder() -> Path:
-    """Where the sample lies: the photos and gt.json."""
+    """Folder of the sample's photos and gt.json."""
     return Path(str(files("unposed.synthetic") / "sample-photos"))
 
 
 def sample_scene() -> Scene:
-    """What the photos show."""
+    """The scene of the sample."""
     from .scenes import easy
 
     return easy(photos=20, width=864)

@@ -1,4 +1,4 @@
-"""Scenes by name: the ordinary case, and one for every way in which photos are hard."""
+"""Scenes by name: an easy one, and one for each difficulty of structure from motion."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Scene:
 
 
 def easy(photos: int = 20, width: int = 640, seed: int = 0, widest_step_deg: float = 18.0) -> Scene:
-    """Once around the courtyard's still life, or along an arc where photos are too few for the widest step."""
+    """A ring around the still life of the courtyard, or an arc where photos are too few for a ring."""
     lens = simple_lens(width, width * 2 // 3, 62)
     shots = _ring(lens, photos, 4.3, (1.5, 2.3), (0, 0, 0.75), widest_step_deg)
     return Scene("easy", courtyard(seed), shots)
 
 
 def wide_baseline(photos: int = 12, width: int = 640, seed: int = 0) -> Scene:
-    """The courtyard from few places: 30 degrees between neighbours."""
+    """The courtyard with 30 degrees between neighbouring photos."""
     lens = simple_lens(width, width * 2 // 3, 68)
     return Scene("wide_baseline", courtyard(seed), _ring(lens, photos, 4.6, (1.6, 2.6), (0, 0, 0.7), 30))
 
 
 def two_disjoint(photos: int = 12, width: int = 640, seed: int = 0) -> Scene:
-    """The courtyard (names begin with a) and a building a kilometre away (b): expect two models."""
+    """The courtyard (names begin with a) and a building a kilometre away (b): two models are expected."""
     lens = simple_lens(width, width * 2 // 3, 62)
     step, half = 15, photos // 2
     yard = _arc(lens, half, 4.3, (1.5, 2.2), (0, 0, 0.75), step * (half - 1))
@@ -52,7 +52,7 @@ def two_disjoint(photos: int = 12, width: int = 640, seed: int = 0) -> Scene:
 
 
 def pure_rotation(photos: int = 8, width: int = 640, seed: int = 0) -> Scene:
-    """A camera that turns on the spot: matches abound, depth cannot be known."""
+    """A camera that rotates in place: many matches, and no baseline."""
     lens = simple_lens(width, width * 2 // 3, 62)
     eye = np.array([0.3, -4.2, 1.6])
     headings = np.radians(np.linspace(50, 130, photos))
@@ -64,7 +64,7 @@ def pure_rotation(photos: int = 8, width: int = 640, seed: int = 0) -> Scene:
 
 
 def planar_wall(photos: int = 10, width: int = 640, seed: int = 0) -> Scene:
-    """Nothing but one wall of posters, seen from an arc: the focal length and the pose are hard to tell apart."""
+    """A single wall of posters along an arc: a planar scene, for which focal length and pose are hardly separable."""
     rng = np.random.default_rng(seed)
     sheet = np.concatenate([poster_image(rng, i, (1024, 512)) for i in range(4)], axis=1)
     wall = rectangle((-4, 0, 4), (8, 0, 0), (0, 0, -4), texture(sheet))
@@ -77,27 +77,27 @@ def planar_wall(photos: int = 10, width: int = 640, seed: int = 0) -> Scene:
 
 
 def repeated_facade(photos: int = 24, width: int = 640, seed: int = 0) -> Scene:
-    """A building whose front and back are the same picture; its ends, and what stands around, differ.
+    """A building whose front and back have the same texture, while ends and surroundings differ.
 
-    A reconstruction that trusts matches alone folds the back onto the front.
+    A reconstruction from matches alone folds the back onto the front.
     """
     lens = simple_lens(width, width * 2 // 3, 66)
     return Scene("repeated_facade", building(seed), _ring(lens, photos, 9.5, (1.6, 2.4), (0, 0, 1.4), 90))
 
 
 def symmetric_hall(photos: int = 36, width: int = 640, seed: int = 0) -> Scene:
-    """A hall with two equal fronts in relief, seen from all around: half a turn maps it onto itself, but for its ends
-    and what stands around it."""
+    """A hall with two equal fronts in relief, symmetric under a rotation by 180 degrees but for its ends and
+    surroundings."""
     lens = simple_lens(width, width * 2 // 3, 64)
     return Scene("symmetric_hall", two_fronts(seed), _ring(lens, photos, 8.0, (1.6, 2.3), (0, 0, 1.2), 90))
 
 
 def portrait_landscape(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
-    """One camera, held upright for every other photo; half of those are stored sideways with an EXIF note."""
+    """One camera, upright in every other photo; half of these are stored sideways with an EXIF orientation."""
     lens = Lens(
         width, width * 2 // 3, 0.86 * width, 0.86 * width, 0.503 * width, 0.331 * width, make="Oblique", model="Pivot 1"
     )
-    # Turned by a quarter clockwise: what was right is down, so x of the new picture is height - y of the old.
+    # Rotated by 90 degrees clockwise: x of the new image is height - y of the old one.
     upright = replace(lens, width=lens.height, height=lens.width, cx=lens.height - lens.cy, cy=lens.cx)
     shots = [
         replace(shot, lens=upright, stored_sideways=i % 4 == 3) if i % 2 else shot
@@ -107,7 +107,7 @@ def portrait_landscape(photos: int = 20, width: int = 640, seed: int = 0) -> Sce
 
 
 def two_cameras(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
-    """Two bodies, taken in turn: sizes, focal lengths and distortion differ; EXIF names them."""
+    """Two cameras in turn, with different sizes, focal lengths and distortion; EXIF names them."""
     wide = replace(
         simple_lens(width, width * 3 // 4, 74, make="Oblique", model="Wide 7", sensor_mm=7.6),
         dist=(-0.11, 0.025, 0.0, 0.0),
@@ -122,7 +122,7 @@ def two_cameras(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
 
 
 def turntable(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
-    """A small thing on black through a long lens: little perspective, so the focal length hardly shows."""
+    """A small object on black through a long lens: little perspective, so the focal length is weakly constrained."""
     rng = np.random.default_rng(seed)
     surfaces = (
         *box((0, 0, 0.06), (0.44, 0.44, 0.04), [texture(p.planks((32, 256), rng))], texture(p.planks((256, 256), rng))),
@@ -142,7 +142,7 @@ def turntable(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
 
 
 def low_texture(photos: int = 14, width: int = 640, seed: int = 0) -> Scene:
-    """A bare room: blank walls and floor, all detail on one crate, one sphere and one small poster."""
+    """A bare room: blank walls and floor, with texture on one crate, one sphere and one small poster."""
     rng = np.random.default_rng(seed)
     blank = [
         texture(p.plaster((512, 512), rng, colour, 0.08)) for colour in (p.CREAM, p.CREAM, p.SAND, p.STONE, p.SAND)
@@ -174,7 +174,7 @@ SCENES: Mapping[str, Callable[..., Scene]] = {
         low_texture,
     )
 }
-"""All take (photos, width, seed) and give the same scene for the same arguments."""
+"""Each takes (photos, width, seed) and is deterministic."""
 
 
 def _ring(
@@ -185,7 +185,7 @@ def _ring(
     target: tuple[float, float, float],
     widest_step_deg: float = 18.0,
 ) -> tuple[Shot, ...]:
-    """Evenly once around, or as far as so many steps lead; photos of a full ring do not take a place twice."""
+    """Poses evenly around the target, or as far as the steps reach; a full ring repeats no position."""
     return _arc(lens, photos, radius, height, target, min(360 / photos, widest_step_deg) * (photos - 1))
 
 
@@ -197,7 +197,8 @@ def _arc(
     target: tuple[float, float, float],
     span_deg: float,
 ) -> tuple[Shot, ...]:
-    """Around the target, the south in the middle; height, distance and roll waver as in a hand."""
+    """Poses along an arc around the target, centred in the south, with height, distance and roll that vary as when
+    hand-held."""
     shots = []
     for i, angle in enumerate(np.radians(np.linspace(-span_deg / 2, span_deg / 2, photos) - 90)):
         wave = np.array([np.sin(2.3 * i + 1), np.sin(1.7 * i), np.sin(2.9 * i + 2)])

@@ -1,4 +1,4 @@
-"""Texture pictures that stay free of aliasing at every distance: pyramids with trilinear look-up."""
+"""Mip-mapped textures with trilinear look-up, free of aliasing at every distance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GAMMA = 2.2
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """All levels of one picture in linear light, the finest first, joined into one table for fast gathering."""
+    """All mip levels of an image in linear light, finest first, in one table for fast gathering."""
 
     texels: Floats
     """(sum of level sizes, 3)."""
@@ -23,12 +23,12 @@ class Texture:
     height: NDArray[np.int64]
 
 
-def texture(picture: NDArray[np.floating]) -> Texture:
-    """Build the pyramid of a picture (h, w, 3) in [0, 1], gamma encoded; both sides are powers of two."""
-    height, width, _ = picture.shape
+def texture(image: NDArray[np.floating]) -> Texture:
+    """Build the mip levels of a gamma-encoded image (h, w, 3) in [0, 1] whose sides are powers of two."""
+    height, width, _ = image.shape
     if height & (height - 1) or width & (width - 1):
         raise ValueError(f"texture sides must be powers of two, got {width} x {height}")
-    levels = [np.clip(picture, 0, 1).astype(np.float32) ** np.float32(GAMMA)]
+    levels = [np.clip(image, 0, 1).astype(np.float32) ** np.float32(GAMMA)]
     while min(levels[-1].shape[:2]) > 1:
         fine = levels[-1]
         levels.append((fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) / 4)
@@ -43,7 +43,7 @@ def texture(picture: NDArray[np.floating]) -> Texture:
 
 
 def look_up(tex: Texture, u: Floats, v: Floats, texels_per_sample: Floats) -> Floats:
-    """Linear colours (n, 3) at (u, v) in [0, 1]^2, (0, 0) the picture's top left corner, blurred to the footprint."""
+    """Linear colours (n, 3) at (u, v) in [0, 1]^2, with (0, 0) at the top-left corner, averaged over the footprint."""
     last = len(tex.start) - 1
     lod = np.clip(np.log2(np.maximum(texels_per_sample, 1)), 0, last)
     fine = np.minimum(lod.astype(np.int64), max(last - 1, 0))

@@ -1,7 +1,7 @@
-"""Worlds of textured surfaces and where rays meet them.
+"""Worlds of textured surfaces and their intersection with rays.
 
-A surface is one of three unit shapes behind an affine map, so every ray test is a few lines in the shape's own
-frame. Surfaces have one side: from behind they are air, which lets a camera look into a room from outside.
+A surface is one of three unit shapes under an affine map, so that rays are intersected in the frame of the shape.
+Surfaces are one-sided and invisible from behind, so that a camera can look into a room from outside.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from .texture import Texture
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
 NEAR = 1e-3
-"""Hits nearer than this are the surface that a shadow ray starts from."""
+"""Closer hits are those of the surface that a shadow ray starts from."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """square: 0 <= x, y <= 1, z = 0, seen from +z. cylinder: x^2 + y^2 = 1, 0 <= z <= 1. sphere: radius 1."""
+    """A unit shape under an affine map. square: 0 <= x, y <= 1, z = 0, seen from +z; cylinder: x^2 + y^2 = 1, 0 <= z <=
+    1; sphere: radius 1."""
 
     shape: Literal["square", "cylinder", "sphere"]
     world_from_local: Doubles
@@ -38,7 +39,7 @@ class Surface:
 
     @cached_property
     def ball(self) -> tuple[Doubles, float]:
-        """Centre and radius of a sphere around the surface."""
+        """Centre and radius of a bounding ball."""
         low = {"square": (0, 0, 0), "cylinder": (-1, -1, 0), "sphere": (-1, -1, -1)}[self.shape]
         high = (1, 1, 0 if self.shape == "square" else 1)
         corners = np.stack(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1)
@@ -59,7 +60,7 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Surfaces under one sun. Colours are linear light; a white surface facing the sun comes out near 1."""
+    """Surfaces under one sun. Colours are linear; a white surface facing the sun is near 1."""
 
     surfaces: tuple[Surface, ...]
     to_sun: tuple[float, float, float] = (-0.45, -0.6, 0.66)
@@ -70,7 +71,7 @@ class World:
 
 
 def rectangle(corner: ArrayLike, right: ArrayLike, down: ArrayLike, texture: Texture) -> Surface:
-    """The picture's top left corner and its two edges, as one sees them who stands in front of it."""
+    """A rectangle by its top-left corner and its two edges, seen from the front."""
     right, down = np.asarray(right, float), np.asarray(down, float)
     normal = np.cross(down, right)
     return Surface("square", np.column_stack([right, down, normal / np.linalg.norm(normal), corner]), texture)
@@ -81,14 +82,14 @@ def sphere(centre: ArrayLike, radius: float, texture: Texture) -> Surface:
 
 
 def cylinder(foot: ArrayLike, radius: float, height: float, texture: Texture) -> Surface:
-    """An upright pillar without lids."""
+    """A vertical cylinder without caps."""
     return Surface("cylinder", np.column_stack([np.diag([radius, radius, height]), foot]), texture)
 
 
 def box(
     foot: ArrayLike, size: tuple[float, float, float], sides: Sequence[Texture], lid: Texture, turn_deg: float = 0.0
 ) -> tuple[Surface, ...]:
-    """Four sides (south, east, north, west; textures in turn), lid and bottom, above the centre of its foot."""
+    """A box above the centre of its foot: four sides (south, east, north, west; textures in turn), lid and bottom."""
     c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
     x, y = np.array([c, s, 0]) * size[0], np.array([-s, c, 0]) * size[1]
     z = np.array([0, 0, size[2]])
@@ -101,7 +102,7 @@ def box(
 
 
 def hit(surface: Surface, origin: Floats, direction: Floats) -> Floats:
-    """Ray parameters (n,) where rays (3, n) or (3, 1) in the local frame enter the surface, inf where they miss."""
+    """(n,) ray parameters at which rays (3, n) or (3, 1) in the local frame enter the surface; inf where they miss."""
     with np.errstate(divide="ignore", invalid="ignore"):
         if surface.shape == "square":
             t = -origin[2] / direction[2]
@@ -111,7 +112,7 @@ def hit(surface: Surface, origin: Floats, direction: Floats) -> Floats:
             axes = 2 if surface.shape == "cylinder" else 3
             speed = (direction[:axes] ** 2).sum(axis=0)
             nearest = -(origin[:axes] * direction[:axes]).sum(axis=0) / speed
-            # From the ray's nearest point to the axis: the textbook discriminant loses float32's digits far away.
+            # From the point of the ray nearest to the axis: the usual discriminant cancels in float32 far away.
             inside = 1 - ((origin[:axes] + nearest * direction[:axes]) ** 2).sum(axis=0)
             t = nearest - np.sqrt(inside / speed)
             z = origin[2] + t * direction[2]
@@ -120,7 +121,7 @@ def hit(surface: Surface, origin: Floats, direction: Floats) -> Floats:
 
 
 def texture_coordinates(surface: Surface, point: Floats) -> tuple[Floats, Floats]:
-    """Local points (3, n) on the surface to (u, v) in [0, 1]^2; equal areas of a sphere get equal areas of texture."""
+    """(u, v) in [0, 1]^2 of local points (3, n) on the surface; on a sphere equal areas have equal areas of texture."""
     x, y, z = point
     if surface.shape == "square":
         return x, y
@@ -129,7 +130,7 @@ def texture_coordinates(surface: Surface, point: Floats) -> tuple[Floats, Floats
 
 
 def normals(surface: Surface, point: Floats) -> Floats:
-    """Unit normals in the world, (3, n) or (3, 1), at local points (3, n)."""
+    """Unit normals (3, n) or (3, 1) in the world at local points (3, n)."""
     if surface.shape == "square":
         local = np.array([[0], [0], [1]], point.dtype)
     else:

@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {"pipeline", "retrieval", "optim", "networks"},
     "unposed": {"configs", "pipeline", "retrieval", "optim", "synthetic"},
 }
-DATA = {"pipeline": {"optim.view_graph", "optim.option_ranges"}}
+DATA = {"pipeline": {"optim.view_graph", "optim.option_ranges", "optim.intrinsics_priors"}}
 """Modules of plain data that a room may import from one it may not import otherwise."""
 LINKED = ALLOWED.keys() - {"unposed"}
 FILES = sorted(

@@ -1,4 +1,5 @@
-"""What unposed.testing asks of the artifacts: shapes, types and ranges as pipeline.artifacts documents them."""
+"""Rules that unposed.testing checks artifacts against: shapes, types and ranges as pipeline.artifacts documents
+them."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from ._testing_scene import MadeUpScene
 
 
 def artifact_violations(value: Any, item: tuple[int, ...], scene: MadeUpScene) -> list[str]:
-    """One line for each rule that the value breaks; none for artifacts without rules here (tokens, models)."""
+    """One line for each rule that the value violates; none for artifacts without rules here (tokens, models)."""
     if isinstance(value, Features):
         return _features(value, scene.photos[item[0]])
     if isinstance(value, PairMatches):

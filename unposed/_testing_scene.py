@@ -1,4 +1,4 @@
-"""The made-up scene of unposed.testing: three photos of sixty points, and every artifact that describes them."""
+"""The synthetic scene of unposed.testing: three photos of sixty points, and every artifact that describes them."""
 
 from __future__ import annotations
 

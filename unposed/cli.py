@@ -1,6 +1,6 @@
-"""The command line: parse, then hand over to the command of that name. Nothing is computed here.
+"""The command line: parse the arguments, then call the command of that name.
 
-Only the standard library is imported until a command runs, so that help and mistakes answer at once.
+Only the standard library is imported until a command runs, so that help and error messages are instant.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from unposed import __version__
 from unposed.pipeline.errors import Interrupted, UnposedError
 
 from .flags import RUN, add_flags
-from .process import settle
+from .process import configure_process
 
 EPILOG = """\
 examples:
@@ -33,14 +33,14 @@ exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; gives its exit code."""
+    """Run one command line; returns its exit code."""
     grammar = parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
-        from .completion import answer
+        from .completion import complete_line
 
-        answer(grammar)
+        complete_line(grammar)
     arguments = grammar.parse_args(argv)
-    settle()
+    configure_process()
     try:
         command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
         code = command(arguments)
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception, debug: bool) -> int:
-    """Say what went wrong in one line; a traceback only for those who ask. Gives the exit code."""
+    """Print the error in one line, with a traceback if requested; returns the exit code."""
     if debug:
         traceback.print_exception(error)
     if isinstance(error, UnposedError):
@@ -70,13 +70,13 @@ def _fail(error: Exception, debug: bool) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with mistakes in one line, and the nearest option named."""
+    """argparse with one-line errors that name the nearest option."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=_wide, allow_abbrev=False)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse, but what this parser does not know is an error here, where the known options are at hand."""
+        """As argparse, but unknown arguments are an error here, where the known options are at hand."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             options = [name for action in self._actions for name in action.option_strings]
@@ -85,7 +85,7 @@ class Parser(argparse.ArgumentParser):
         return known, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """As argparse, with the nearest choice instead of all of them, if one is near."""
+        """As argparse, naming the nearest choice instead of all of them, where one is near."""
         near = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1)
         if near and value not in (action.choices or ()):
             what = "command" if action.metavar == "COMMAND" else action.dest
@@ -102,7 +102,7 @@ def _wide(prog: str) -> argparse.HelpFormatter:
 
 
 def parser() -> Parser:
-    """The whole grammar of the command line."""
+    """The parser of the whole command line."""
     top = Parser(
         prog="unposed",
         description="A folder of unordered, uncalibrated photos goes in; cameras and 3D points come out.",

@@ -1,4 +1,4 @@
-"""One function per command of the command line: call the Python API, print what it gives."""
+"""One function per command of the command line: call the Python API, print its result."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _given(arguments: argparse.Namespace, function: Callable[..., Any]) -> dict[str, Any]:
-    """What the command line says of a run, as keyword arguments of the function: those it names, and run options."""
+    """Options of the command line as keyword arguments of the function, run options included."""
     keywords = {
         name
         for name, each in inspect.signature(function).parameters.items()

@@ -23,12 +23,12 @@ GROUP = "unposed.plugins"
 
 
 def script(shell: str) -> str:
-    """What the shell is to evaluate."""
+    """The script that the shell evaluates."""
     return str(shellcode(["unposed"], shell=shell))
 
 
-def answer(parser: argparse.ArgumentParser) -> None:
-    """Complete the words a shell hands over in the environment, and end the process."""
+def complete_line(parser: argparse.ArgumentParser) -> None:
+    """Complete the words that the shell passes in the environment, and end the process."""
     for command, verb in _commands(parser).items():
         for action in verb._actions:
             if (completer := _completer(command, action.dest)) is not None:

@@ -1,4 +1,4 @@
-"""State of this installation and its problems, gathered so that a broken part does not hide the rest."""
+"""State of this installation and its problems; a broken part does not hide the others."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def _machine() -> dict[str, Any]:
 
 
 def _gpus() -> tuple[list[dict[str, Any]], list[str]]:
-    """By PyTorch in a process of its own: importing it is slow, and a bad driver can take a process down."""
+    """GPUs that PyTorch finds, in a process of its own: importing it is slow, and a bad driver may crash the
+    process."""
     asked = subprocess.run([sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, check=False)
     if asked.returncode == 0:
         return json.loads(asked.stdout.splitlines()[-1]), []

@@ -1,4 +1,4 @@
-"""Measure a model against known poses: which photo is which, which model counts, the figures as text and JSON."""
+"""Evaluate a model against known poses: match names, choose the model, and report the figures as text and JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Evaluation:
     """The errors of one model against known camera poses."""
 
     model: Path
-    """The one that was measured: it has most of the photos whose pose is known."""
+    """The evaluated model: the one that registers most photos with known poses."""
     models: int
     names: tuple[str, ...]
     """The photos with known poses, in the order of the per-photo arrays of `errors`."""
@@ -105,10 +105,10 @@ class Evaluation:
 
 
 def evaluate(model: str | Path, gt: str | Path, unsigned: bool = False) -> Evaluation:
-    """Measure a model against known camera poses; each is a COLMAP folder, a transforms.json or a gt.json.
+    """Evaluate a model against known camera poses; each is a COLMAP folder, a transforms.json or a gt.json.
 
     model: also OUT of `reconstruct`. Of several models the one that registers most photos of the ground truth is
-    measured, then the one with most points.
+    evaluated, and of these the one with most points.
     unsigned: count a direction and its opposite as the same.
     """
     truths = read_poses(Path(gt))
@@ -132,10 +132,10 @@ def evaluate(model: str | Path, gt: str | Path, unsigned: bool = False) -> Evalu
 
 
 def match_names(wanted: Sequence[str], given: Sequence[str]) -> dict[int, int]:
-    """Pair wanted and given names, by position: those of the same path, then of the same file name, then stem.
+    """Match wanted and given names, by position: first equal paths, then equal file names, then equal stems.
 
-    A looser comparison sees only the names that stricter ones left over, and matches nothing where a file name or stem
-    is not unique on both sides.
+    Looser comparisons see only the names that stricter ones left, and match nothing where a file name or stem is not
+    unique on both sides.
     """
     found: dict[int, int] = {}
     for key in _KEYS:

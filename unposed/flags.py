@@ -1,6 +1,6 @@
-"""Every option of the command line, once: the Python parameter it sets, its flags, how its text is read, and its help.
+"""Every option of the command line, defined once: its Python parameter, flags, parser and help.
 
-An option that is not given is not passed on, so that defaults stand in the Python signatures alone. Only the standard
+An option that is not given is not passed on, so that defaults exist in the Python signatures only. Only the standard
 library is imported.
 """
 
@@ -95,7 +95,7 @@ FLAGS: dict[str, Flag] = {
     "quiet": Flag("no progress, only the result", switch=True),
     "json": Flag("print the result as JSON", switch=True),
 }
-"""By Python parameter; those from `to` on are the command line's own."""
+"""By Python parameter; those from `to` on belong to the command line alone."""
 
 RUN = (
     *("preset", "settings", "device", "executor", "workers", "seed", "cache", "verify_photos"),

@@ -1,4 +1,4 @@
-"""Plugins, presets, published weights and stored results that are on this machine."""
+"""Plugins, presets, published weights and stored results on this machine."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Plugin:
 
 
 def list_plugins() -> list[PluginInfo]:
-    """Every installed plugin, ours and others', usable or not; none of them is imported."""
+    """List every installed plugin, usable or not; none is imported."""
     return Registry().available()
 
 
 def show_plugin(name: str) -> Plugin:
-    """One plugin by `slot.name`, or by its name alone where no other slot has the same."""
+    """Describe a plugin by `slot.name`, or by its name alone where it is unique."""
     registry = Registry()
     slot, dot, rest = name.partition(".")
     if not dot:
@@ -50,38 +50,38 @@ def show_plugin(name: str) -> Plugin:
 
 
 def new_plugin(folder: str | Path) -> list[Path]:
-    """Write the start of a plugin distribution to a new folder; gives the files written."""
+    """Write the template of a plugin distribution to a new folder; returns the written files."""
     return write_plugin(Path(folder))
 
 
 def list_presets() -> list[tuple[str, str]]:
-    """Name and description of the presets that come along."""
+    """List names and descriptions of the packaged presets."""
     return presets.list_presets()
 
 
 def show_preset(name: str | Path) -> dict[str, Any]:
-    """A preset, by name or file, with all that it inherits."""
+    """Read a preset, by name or file, with everything that it extends."""
     return presets.read_preset(name)
 
 
 def list_weights() -> list[tuple[Weights, Path | None]]:
-    """The published weights that are known by name, and where each is on this machine, if it is."""
+    """List the published weights in the catalogue, and the file of each on this machine, if it is here."""
     return [(weights, find_weights(weights.file)) for weights in CATALOGUE]
 
 
 def accept_weights(name: str) -> Weights:
-    """Accept the licence of published weights (`terms` says which); it is remembered in the user's cache folder."""
+    """Accept the licence of published weights (see `terms`); remembered in the user's cache folder."""
     weights = entry(name)
     download.accept(weights)
     return weights
 
 
 def get_weights(name: str, watch: download.Watcher = lambda done, total: None) -> Path:
-    """The file of published weights, fetched if this machine does not have it and the licence was accepted."""
+    """Find the file of published weights, or download it if the licence was accepted."""
     weights = entry(name)
     return find_weights(weights.file) or download.fetch(weights, watch)
 
 
 def open_cache(folder: str | Path | None = None) -> Store:
-    """The store of results in a folder, or in the user's cache folder: to list, prune or verify."""
+    """Open the store of results in a folder, or in the user's cache folder, to list, prune or verify it."""
     return Store(default_folder() if folder is None else Path(folder))

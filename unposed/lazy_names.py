@@ -1,4 +1,4 @@
-"""Names of a module that are imported from elsewhere when first used (PEP 562)."""
+"""Names of a module that are imported from elsewhere at first use (PEP 562)."""
 
 from __future__ import annotations
 

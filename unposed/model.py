@@ -1,4 +1,4 @@
-"""One model of a reconstruction, as arrays and in the shape of a COLMAP model."""
+"""One model of a reconstruction, as arrays and with the attributes of a COLMAP model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Model:
     """
 
     sparse: SparseModel
-    """The arrays behind, observations included."""
+    """The arrays of the model, observations included."""
     photos: Photos
     """The whole collection; `sparse.photos` holds indices into it."""
 
@@ -121,7 +121,7 @@ class Model:
 
     @property
     def points3D(self) -> Mapping[int, Point3D]:
-        """Points by id, made when asked for: for whole clouds use `points`, `rgb` and `error_px`."""
+        """Points by id, made on access: for whole clouds use `points`, `rgb` and `error_px`."""
         return _Points(self)
 
     def K(self, name: str) -> Floats:
@@ -137,7 +137,7 @@ class Model:
         return np.asarray(known.calibration_matrix())
 
     def to_pycolmap(self) -> pycolmap.Reconstruction:
-        """The same as a pycolmap.Reconstruction; image ids are indices of the collection plus one."""
+        """Convert to a pycolmap.Reconstruction; image ids are indices of the collection plus one."""
         return to_colmap(self.sparse, self.photos)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a notebook shows of a reconstruction: a table of its models, and the cameras of the largest from above."""
+"""Notebook view of a reconstruction: a table of its models, and a top view of the cameras of the largest."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from .reconstruction import Reconstruction
 
 SIDE = 260
-"""Of the drawing, in pixels."""
+"""Of the drawing in pixels."""
 MAX_CAMERAS, MAX_POINTS = 500, 400
-"""What is drawn at most, evenly chosen, so that a notebook file stays small."""
+"""Largest number of drawn cameras and points, evenly chosen, to keep notebook files small."""
 
 
 def reconstruction_html(rec: Reconstruction) -> str:
-    """HTML without scripts or outside references; it takes the colours of the page, light or dark."""
+    """HTML without scripts or external references, in the colours of the page."""
     facts = rec.summary
     lines = [f"<b>Reconstruction</b>: registered {facts['registered']} of {count(facts['total'], 'photo')}"]
     rows = ["<tr><th>model</th><th>photos</th><th>points</th><th>mean reprojection error</th></tr>"]
@@ -40,7 +40,7 @@ def reconstruction_html(rec: Reconstruction) -> str:
 
 
 def top_view_svg(model: Model) -> str:
-    """Cameras from above as triangles that open where they look, and points as dots."""
+    """Top view: cameras as triangles that open in their viewing direction, points as dots."""
     pose = model.cam_from_world[_chosen(len(model), MAX_CAMERAS)]
     centres = -np.einsum("nji,nj->ni", pose[:, :, :3], pose[:, :, 3])
     right, forward = _ground_axes(pose)
@@ -72,7 +72,7 @@ def top_view_svg(model: Model) -> str:
 
 
 def _ground_axes(pose: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two axes of the world that lie level if the photos are on average upright."""
+    """Two axes of the world that are level if the photos are upright on average."""
     down = pose[:, 1, :3].mean(axis=0)
     ahead = pose[:, 2, :3].mean(axis=0)
     down = down / max(float(np.linalg.norm(down)), 1e-9)

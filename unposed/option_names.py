@@ -1,4 +1,4 @@
-"""Names of a dataclass's fields, read from its source: importing a plugin may take seconds."""
+"""Names of the fields of a dataclass, read from its source, since importing a plugin may take seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def option_names(target: str) -> list[str]:
-    """Fields of the class `module:name`, `field.inner` for options within options; empty where there is no source."""
+    """Fields of the class `module:name`, `field.inner` for nested options; empty where there is no source."""
     module, _, name = target.partition(":")
     return list(dict.fromkeys(_fields(module, name))) if name else []
 

@@ -1,4 +1,4 @@
-"""How a run is carried out: one object for `reconstruct`, `pairs` and `pairwise`.
+"""Options of a run: one object for `reconstruct`, `pairs` and `pairwise`.
 
 Only the standard library is imported, since the command line reads the defaults here.
 """
@@ -21,9 +21,9 @@ Settings = Iterable[str] | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a run computes, what it may use and who watches it.
+    """Device, limits, cache and progress of a run.
 
-    Nothing here changes a result but `seed`, and `device` by the rounding of a GPU.
+    Only `seed` changes results, and `device` by the rounding of a GPU.
     """
 
     device: str = "auto"
@@ -31,20 +31,21 @@ class RunOptions:
     executor: str = "local"
     """Name of the plugin that spreads items over workers; `local` uses the threads of this machine."""
     workers: int | None = None
-    """Items computed at once; None: one per core."""
+    """Items computed concurrently; None: one per core."""
     ram_bytes: int | None = None
-    """Memory to stay within; None: 70 % of what is free."""
+    """Memory limit; None: 70 % of what is free."""
     vram_bytes: int | None = None
-    """Memory of the GPU to stay within; None: 85 % of what is free."""
+    """Memory limit on the GPU; None: 85 % of what is free."""
     seed: int = 0
-    """Start of every random choice. The same photos, settings and seed give the same result."""
+    """Seed of all random numbers. The same photos, settings and seed give the same result."""
     cache: str | Path | None = None
     """Folder of stored results; None: the user's, `$UNPOSED_CACHE` or `~/.cache/unposed`."""
     verify_photos: bool = False
     """Whether all photos are read to learn what they hold. Otherwise those are not whose path, size, inode and times
     are as an earlier run has found them."""
     progress: Progress | None = None
-    """Watches the run: `unposed.Bars()`, `unposed.JsonLines()` or your own; None: the logger `unposed` alone."""
+    """Receives the events of the run: `unposed.Bars()`, `unposed.JsonLines()` or your own; None: they are only logged,
+    by `unposed.run`."""
     cancellation: Cancellation | None = None
     """Stops the run from another thread: `unposed.Cancellation()`, on which `cancel()` is called."""
 
@@ -89,4 +90,4 @@ KEYWORDS = (
     "require",
     "options",
 )
-"""Keywords of `reconstruct` beside those, one of which may be meant by a misspelled name."""
+"""Other keywords of `reconstruct`, which misspelled names are compared with."""

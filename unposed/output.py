@@ -1,8 +1,8 @@
-"""The folder a reconstruction is written to: ours or empty, held by one run at a time, replaced only when done.
+"""The output folder: ours or empty, held by one run at a time, and replaced only when the run is complete.
 
-Everything new is written below OUT/.new and moved into place when the run is over, entry by entry, so that OUT may be
-a mount point or the working directory. summary.json leaves first and comes last: where it stands, the rest is whole.
-run.log alone is written in place; it tells of the last run, whatever became of it.
+Everything is written below OUT/.new and moved into place at the end, entry by entry, so that OUT may be a mount point
+or the working directory. summary.json is removed first and written last: where it exists, the rest is complete. run.log
+alone is written in place.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 from unposed.pipeline.errors import InputError
 
 MARK = ".unposed"
-"""An empty file that says the folder is ours to write in."""
+"""Empty file that marks a folder as ours."""
 
 
 @contextmanager
-def claimed(out: Path) -> Iterator[Path]:
-    """Hold `out` for one run; gives the folder to write the new result in."""
+def locked_folder(out: Path) -> Iterator[Path]:
+    """Hold `out` for one run; returns the folder for the new result."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         strangers = sorted(entry.name for entry in out.iterdir())
@@ -46,7 +46,7 @@ def claimed(out: Path) -> Iterator[Path]:
 
 
 def publish(new: Path, out: Path) -> None:
-    """Move what stands in `new` into `out`; older entries of the same names, and the older result, are gone after."""
+    """Move the content of `new` into `out`, and remove older entries of the same names and the older result."""
     old = new / ".old"
     old.mkdir()
     for name in ("summary.json", "sparse"):

@@ -1,8 +1,8 @@
-"""Photos as users hand them over: a folder, a list of files, or images in memory.
+"""Photos as a folder, a list of files, or images in memory.
 
-Images in memory are written once, without loss, to a folder below the cache that is named after their content. So
-stages, exporters and a later `load` read them like any photo, stored results are found again by the same images, and
-the result is that of a folder with the same PNG files.
+Images in memory are written once, losslessly, to a folder below the cache that is named after their content. Stages,
+exporters and a later `load` then read them like any photo, stored results are found again, and results equal those of a
+folder with the same PNG files.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def collect(
     masks: str | Path | None = None,
     verify: bool = False,
 ) -> tuple[Photos, Path]:
-    """The collection, sorted by name, and the folder its names are relative to.
+    """Read the collection, sorted by name, and the folder that its names are relative to.
 
-    Files are named by their path below the folder that they have in common; images without a name 0000.png,
-    0001.png and so on. include, exclude and masks are those of `scan`. Files that have not changed since an earlier run
-    are not read again, unless `verify` asks for it.
+    Names of files are paths below their common folder; images without a name are 0000.png, 0001.png and so on. include,
+    exclude and masks are those of `scan`. Files that have not changed since an earlier run are not read again, unless
+    `verify` asks for it.
     """
     known = KnownContents(cache, verify=verify)
     if isinstance(source, str | Path):
@@ -68,7 +68,7 @@ def collect(
 
 
 def two_photos(a: str | Path | Bytes, b: str | Path | Bytes, cache: Path) -> Photos:
-    """Two files or images (height, width, 3) uint8 RGB, in this order; images are called a.png and b.png."""
+    """Read two files or images (height, width, 3) uint8 RGB, in this order; images are called a.png and b.png."""
     files = [
         image if isinstance(image, str | Path) else write_images({name: image}, cache) / name
         for name, image in (("a.png", a), ("b.png", b))
@@ -77,7 +77,7 @@ def two_photos(a: str | Path | Bytes, b: str | Path | Bytes, cache: Path) -> Pho
 
 
 def write_images(images: Mapping[str, Any], cache: Path) -> Path:
-    """The folder that holds these images as PNG files; written if it is not there yet."""
+    """Write images as PNG files, unless they are there already; returns their folder."""
     pixels = {name: _checked(name, image) for name, image in sorted(images.items())}
     folder = cache / FOLDER / _content(pixels)
     if folder.is_dir():

@@ -120,7 +120,7 @@ def test_unposed_finds_it() -> None:
 
 
 def write_plugin(folder: Path) -> list[Path]:
-    """Write a plugin distribution, named after the folder, with one matching stage; gives the files written."""
+    """Write a distribution named after the folder, with one matching stage; returns the written files."""
     plugin = re.sub(r"[-_.\s]+", "-", folder.resolve().name).strip("-").lower()
     module = plugin.replace("-", "_")
     if not module.isidentifier() or not module.isascii() or keyword.iskeyword(module):

@@ -34,23 +34,23 @@ class PointFigures:
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """The photos of a file or model whose pose is known."""
+    """Photos of a file or model with known poses."""
 
     source: Path
     names: tuple[str, ...]
     cam_from_world: Array
     """(n, 3, 4)."""
     focal: Array
-    """(n,) mean focal length over the longer side of the photo; NaN where the file does not say."""
+    """(n,) mean focal length over the longer side of the photo; NaN where the file has none."""
     millimetres: float | None = None
-    """Length of one world unit; None where the file does not say, or says that it has no meaning."""
+    """Length of one world unit; None where the file has no unit, or one without meaning."""
     point_figures: PointFigures | None = None
 
 
 def read_poses(path: Path) -> list[Poses]:
-    """The poses in a file or folder: one for a JSON file, one per model for a folder of COLMAP models.
+    """Read the poses in a file or folder: one set for a JSON file, one per model for a folder of COLMAP models.
 
-    A folder may be a model, hold models, or hold a folder `sparse` that does; failing that, a transforms.json.
+    A folder may be a model, hold models, or hold a folder `sparse` that does; otherwise its transforms.json is read.
     """
     path = Path(path)
     if not path.exists():
@@ -124,7 +124,7 @@ def _read_json(path: Path) -> Poses:
 
 
 class _Malformed(Exception):
-    """What is wrong inside a JSON file; the reader adds which file."""
+    """An error in a JSON file; the reader adds the name of the file."""
 
 
 def _ground_truth_entries(images: Mapping[str, Any]) -> Iterable[tuple[str, Array, float]]:

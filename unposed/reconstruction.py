@@ -1,4 +1,4 @@
-"""The result of a reconstruction, and what one can do with it: look, load, export, hand over to pycolmap."""
+"""The result of a reconstruction: inspect, load, export, convert to pycolmap."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Reconstruction:
     photos: Photos
     """The whole collection, registered or not."""
     sparse: SparseModels
-    """The models as arrays, as exporters take them."""
+    """The models as arrays, as exporters read them."""
     summary: Mapping[str, Any]
     """The content of summary.json."""
     folder: Path | None = None
-    """Where it was written, if anywhere."""
+    """Output folder, if it was written."""
 
     @cached_property
     def models(self) -> tuple[Model, ...]:
@@ -48,16 +48,17 @@ class Reconstruction:
 
     @property
     def unregistered(self) -> dict[str, str]:
-        """Name to reason, of every photo that is in no model."""
+        """Reason by name of every photo that is in no model."""
         return {name: photo["reason"] for name, photo in self.summary["photos"].items() if "reason" in photo}
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to look at before trusting the result, a line each."""
+        """What to check before trusting the result, a line each."""
         return tuple(self.summary["warnings"])
 
     def export(self, to: str, folder: str | Path, **options: Any) -> None:
-        """Write it for another program: `to` is an export plugin (`ply`, `splat`, `colmap`), `options` are its own."""
+        """Write the models for another program: `to` is an export plugin (`ply`, `splat`, `colmap`), `options` are its
+        options."""
         plugin: Any = build(Registry().find("export", to), options, f"export.{to}")
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -65,7 +66,7 @@ class Reconstruction:
         plugin(self.sparse, self.photos, folder)
 
     def to_pycolmap(self, model: int = 0) -> pycolmap.Reconstruction:
-        """One of the models, the largest by default, as a pycolmap.Reconstruction."""
+        """Convert one of the models, the largest by default, to a pycolmap.Reconstruction."""
         if not -len(self) <= model < len(self):
             raise InputError(f"no model {model}: there {'is' if len(self) == 1 else 'are'} {count(len(self), 'model')}")
         return to_colmap(self.sparse.models[model], self.photos)
@@ -74,9 +75,10 @@ class Reconstruction:
     def from_pycolmap(
         cls, models: pycolmap.Reconstruction | Sequence[pycolmap.Reconstruction], photos: str | Path | None = None
     ) -> Reconstruction:
-        """Models of pycolmap, to look at or to export. `photos` is the folder that their image names are relative to.
+        """Convert models of pycolmap, to inspect or export them. `photos` is the folder that their image names are
+        relative to.
 
-        Without it the collection is the registered images alone, and exporters that read pixels cannot be used.
+        Without it the collection has the registered images only, and exporters that read pixels cannot be used.
         """
         import pycolmap
 
@@ -114,7 +116,7 @@ class Reconstruction:
 
 
 def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
-    """What `reconstruct` has written to `out`. `photos` says where the photos are, if they have moved."""
+    """Load the result that `reconstruct` wrote to `out`. `photos` is the photo folder, if it has moved."""
     import pycolmap
 
     out = Path(out)
@@ -146,9 +148,9 @@ def export(
     settings: Settings = (),
     **options: Any,
 ) -> None:
-    """Write the finished reconstruction in `out` for another program; `to` is an export plugin.
+    """Export the finished reconstruction in `out` for another program; `to` is an export plugin.
 
-    settings: options of the plugin as lines `key=value`, beside those that are given as keywords.
+    settings: options of the plugin as lines `key=value`, in addition to keywords.
     """
     lines = settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings)
     load(out, photos).export(to, folder, **{**dict(lines), **options})

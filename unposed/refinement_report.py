@@ -12,12 +12,13 @@ from unposed.pipeline.artifacts import Photos, RefinementReport, SparseModel
 
 
 def report_figures(photos: Photos, report: RefinementReport) -> dict[str, Any]:
-    """What summary.json says of the refinement of one model.
+    """Figures of the refinement of one model, for summary.json.
 
     costs: of each bundle adjustment, in square pixels: before its first step, and after each step that was taken.
     removed: number of observations, matches or photos that were removed, by reason.
     free_gauge: number of directions in which the model may move at no cost (7 where frame and scale are free).
-    condition: of the normal equations of all cameras beside the gauge; from 1e12 on the photos leave something open.
+    condition: condition number of the normal equations of all cameras apart from the gauge; from 1e12 on the photos
+    leave something undetermined.
     pairs: a row for each: both photos, verified matches, those that agree with the poses, and their RMS distance from
     the epipolar lines in pixels.
     """
@@ -37,7 +38,7 @@ def report_figures(photos: Photos, report: RefinementReport) -> dict[str, Any]:
 
 
 def photo_figures(model: SparseModel, report: RefinementReport | None) -> list[dict[str, float | None]]:
-    """For each photo of a model: the RMS reprojection error, and the standard deviation of its rotation if known."""
+    """RMS reprojection error of each photo of a model, and the standard deviation of its rotation if known."""
     out = [{"error_px": _number(error)} for error in photo_errors_px(model)]
     if report is not None and report.sigma_deg is not None:
         for each, sigma in zip(out, report.sigma_deg.tolist(), strict=True):
@@ -46,8 +47,8 @@ def photo_figures(model: SparseModel, report: RefinementReport | None) -> list[d
 
 
 def photo_errors_px(model: SparseModel) -> NDArray[np.float64]:
-    """(p,) RMS reprojection error of each photo; not a number where it sees no point, and where the
-    camera model is not one of `CAMERA_MODELS`."""
+    """(p,) RMS reprojection error of each photo; NaN where it observes no point, and for camera models not in
+    `CAMERA_MODELS`."""
     known = np.array([camera.model in CAMERA_MODELS for camera in model.cameras], bool)
     rows = [intrinsics_of(c.model, c.params) if c.model in CAMERA_MODELS else np.full(8, np.nan) for c in model.cameras]
     photo = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
@@ -62,5 +63,5 @@ def photo_errors_px(model: SparseModel) -> NDArray[np.float64]:
 
 
 def _number(value: float) -> float | None:
-    """Four digits; None for what JSON has no number for."""
+    """Round to four digits; None for what JSON cannot express."""
     return float(f"{value:.4g}") if np.isfinite(value) else None

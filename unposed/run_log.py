@@ -1,8 +1,6 @@
-"""What happened when, one line each: to the logger `unposed`, and to OUT/run.log while it happens.
+"""Log of a run: a line for each event, to the logger `unposed.run` and at once to OUT/run.log.
 
-The logger has a NullHandler, so that nothing is printed unless the program that uses unposed asks for it:
-
-    logging.basicConfig(level=logging.INFO)
+Nothing is printed unless the program that uses unposed configures logging, see unposed.pipeline.logs.
 """
 
 from __future__ import annotations
@@ -13,24 +11,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from unposed.pipeline.logs import module_logger
 from unposed.pipeline.progress import Progress, Quiet, forward_step
 
-LOG = logging.getLogger("unposed")
-LOG.addHandler(logging.NullHandler())
+LOG = module_logger("unposed.run")
 
 
 class Silent(Quiet):
-    """Prints nothing: the logger has it already."""
+    """Prints nothing, since notes are logged already."""
 
     def note(self, message: str) -> None:
         """Nothing."""
 
 
 class RunLog:
-    """A Progress that logs what happens and passes it on to the one that shows it.
+    """A Progress that logs events and passes them on to another one.
 
-    The file receives every line whatever the level of the logger, and the lines of this run alone: it hangs on no
-    logger, which several runs of one process would share.
+    The file receives every line whatever the level of the logger, and the lines of this run only, while loggers are
+    shared by all runs of the process.
     """
 
     def __init__(self, file: Path | None, shown: Progress) -> None:
@@ -51,7 +49,7 @@ class RunLog:
                 self._file.close()
 
     def write(self, line: str, level: int = logging.INFO) -> None:
-        """One line for the log."""
+        """Log one line."""
         record = LOG.makeRecord(LOG.name, level, __file__, 0, " ".join(line.split()), (), None, "write")
         if self._file is not None:
             self._file.handle(record)
@@ -83,11 +81,11 @@ class RunLog:
 
 
 class _Lines(logging.FileHandler):
-    """Every line reaches the disk before the next is computed, so that the log is whole even after kill -9."""
+    """Flushes every line, so that the log is complete even after kill -9."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A full disk: writing the result will report it, and the log is not worth the run."""
+        """Ignore a full disk here: writing the result will report it."""

@@ -1,4 +1,4 @@
-"""What reconstruct, pairs and pairwise have in common before anything is computed: preset, machine and store."""
+"""Preset, machine and store of a run, common to reconstruct, pairs and pairwise."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .options import RunOptions, Settings
 from .run_log import Silent
 
 ANYWHERE = "classic"
-"""The preset that runs on any machine and downloads nothing."""
+"""Preset that needs no GPU and no download."""
 
 WITH_GPU = "mast3r"
-"""The preset that `auto` takes where there is a GPU and its weights are found."""
+"""Preset that `auto` chooses where there is a GPU and its weights are found."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Workplace:
 
 @contextmanager
 def workplace(options: RunOptions) -> Iterator[tuple[Workplace, Progress]]:
-    """The machine and executor of a run, and its progress, which is closed at the end whatever happens."""
+    """Prepare the machine, executor and progress of a run; the progress is closed in the end."""
     with closing(options.progress or Silent()) as shown:
         resources = machine(options.device, options.workers, options.ram_bytes, options.vram_bytes)
         executor: Executor = build(Registry().find("executor", options.executor), {}, f"executor.{options.executor}")
@@ -65,12 +65,12 @@ def workplace(options: RunOptions) -> Iterator[tuple[Workplace, Progress]]:
 
 
 def cache_folder(options: RunOptions) -> Path:
-    """Where results are stored."""
+    """Folder of stored results."""
     return default_folder() if options.cache is None else Path(options.cache)
 
 
 def chosen_preset(preset: str | Path, device: str) -> str:
-    """The name of the preset, `auto` resolved for this machine."""
+    """Name of the preset, with `auto` resolved for this machine."""
     if preset != "auto":
         return str(preset)
     if not device.startswith("cuda"):
@@ -88,9 +88,9 @@ def setting_lines(settings: Settings) -> list[str]:
 
 
 def checked_graph(preset: str, settings: Settings, cameras: Mapping[str, Any] | None = None) -> Graph:
-    """The graph of a reconstruction, checked whole before any photo is read.
+    """The graph of a reconstruction, checked before any photo is read.
 
-    cameras: settings of the node of that name; None values are no settings.
+    cameras: settings of the node of that name; None values are ignored.
     """
     given = {key: str(value) for key, value in (cameras or {}).items() if value is not None}
     lines = [*setting_lines(settings), *setting_lines({f"cameras.{key}": value for key, value in given.items()})]

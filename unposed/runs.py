@@ -17,7 +17,7 @@ from unposed.synthetic.sample import sample_folder
 from . import summary as facts
 from .evaluation import Evaluation, evaluate
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
-from .output import claimed, publish
+from .output import locked_folder, publish
 from .photo_sources import PhotoSource, collect
 from .reconstruction import Reconstruction
 from .run_log import RunLog
@@ -40,19 +40,20 @@ def reconstruct(
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> Reconstruction:
-    """Find the cameras and 3D points of photos, and write them to `out` if a folder is given.
+    """Reconstruct cameras and 3D points from photos, and write them to `out` if a folder is given.
 
     photos: a folder, searched with its sub-folders; a list of files; or images (height, width, 3) uint8 RGB in a list,
     an array or a mapping of name to image.
-    preset: name or YAML file of the graph of stages; `auto` takes one that suits the machine.
+    preset: name or YAML file of the graph of stages; `auto` chooses one that suits the machine.
     settings: `node.key=value`, or a mapping of `node.key` to value, on top of the preset.
     cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
-    intrinsics, poses: files with those that are known, and then held; short forms of `cameras.intrinsics` and so on.
+    intrinsics, poses: files with known values, which stay constant; short forms of `cameras.intrinsics` and
+    `cameras.poses`.
     masks: folder of masks named like the photos; black hides.
     include, exclude: shell patterns of photo names.
-    require: share of the photos that must be registered, else NoReconstruction (the result is written all the same).
+    require: share of the photos that must be registered, else NoReconstruction (the result is still written).
     options: how to run; its fields may also be given as keywords (`device="cpu"`, `workers=2`, `cache=...`).
-    Raises ConfigError, InputError, NoReconstruction, Interrupted; each says in one line what to do.
+    Raises ConfigError, InputError, NoReconstruction, Interrupted; each has a message of one line with the remedy.
     """
     started = facts.Clock.now()
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
@@ -67,7 +68,7 @@ def reconstruct(
             verify=place.options.verify_photos,
         )
         out = None if out is None else Path(out)
-        new = None if out is None else stack.enter_context(claimed(out))
+        new = None if out is None else stack.enter_context(locked_folder(out))
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
         failure, crash = None, None
@@ -102,14 +103,14 @@ def demo(
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> tuple[Reconstruction, Evaluation]:
-    """Reconstruct the sample that comes along and measure the result; the options are those of `reconstruct`."""
+    """Reconstruct the bundled sample and evaluate the result; options are those of `reconstruct`."""
     sample = sample_folder()
     made = reconstruct(sample, out, preset=preset, settings=settings, options=options, **changes)
     return made, evaluate(out, sample / "gt.json")
 
 
 def _write(made: Reconstruction, new: Path, out: Path) -> None:
-    """Aside first, so that a disk that fills up spoils nothing."""
+    """Write the result aside, then publish it, so that a full disk spoils nothing."""
     try:
         if made.sparse.models:
             write_models(made.sparse.models, made.photos, new / "sparse")

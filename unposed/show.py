@@ -1,4 +1,4 @@
-"""Results as text for people: short tables, no colours, nothing that a pipe would have to strip."""
+"""Results as text: short tables without colours or control characters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from .view_graph.pair_table import PairTable
 
 NAMED = 5
-"""Photos that are named one by one when they are not registered; summary.json names all."""
+"""Unregistered photos that are listed by name; summary.json lists all."""
 
 WHY = {"classic": "it runs on any machine", "mast3r": "a GPU and its weights are here"}
-"""What makes `auto` take a preset."""
+"""Why `auto` chooses a preset."""
 
 
 def table(rows: Iterable[Sequence[str]], indent: str = "") -> str:
-    """Columns side by side, as wide as they need to be; the last one is free to be long."""
+    """Align columns; the last one may be long."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
@@ -28,7 +28,7 @@ def table(rows: Iterable[Sequence[str]], indent: str = "") -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in a fitting unit: 3.2 GB."""
+    """Bytes with a suitable unit: 3.2 GB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
@@ -37,7 +37,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in fitting units: 0.8 s, 4 min 10 s, 2 h 5 min."""
+    """Seconds with suitable units: 0.8 s, 4 min 10 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds) // 60
@@ -50,12 +50,12 @@ def count(number: int, noun: str) -> str:
 
 
 def paragraph(text: str, indent: str = "") -> str:
-    """Wrapped to a readable width."""
+    """Wrap to a readable width."""
     return textwrap.fill(" ".join(text.split()), 100, initial_indent=indent, subsequent_indent=indent)
 
 
 def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list[tuple[str, str]]:
-    """The main figures of a reconstruction, as rows for `table`, from what summary.json says; `asked` is the preset."""
+    """The main figures of a reconstruction, from summary.json, as rows for `table`; `asked` is the preset."""
     largest = facts["models"][0]
     rows = [("photos", f"registered {facts['registered']} of {facts['total']} photos")]
     if len(facts["models"]) > 1:
@@ -82,7 +82,7 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
 
 
 def pair_list(found: PairTable) -> list[tuple[str, ...]]:
-    """All pairs that were matched, the best first, as rows for `table`; then what else there is to say."""
+    """All matched pairs, best first, as rows for `table`, then remarks."""
     matched = sorted((pair for pair in found.pairs if pair.chosen), key=lambda pair: (-pair.verified, pair.photos))
     rows: list[tuple[str, ...]] = [("photo", "photo", "similarity", "matches", "verified", "geometry")]
     for pair in matched:
@@ -106,7 +106,7 @@ def _left_out(photos: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def pair_rows(facts: Mapping[str, Any], out: Path) -> list[tuple[str, str]]:
-    """The main figures of two photos, as rows for `table`, from what pair.json says."""
+    """The main figures of two photos, from pair.json, as rows for `table`."""
     trace = sum(facts["b_from_a"][i][i] for i in range(3))
     turn_deg = degrees(acos(max(-1.0, min(1.0, (trace - 1.0) / 2.0))))
     centre = [-sum(row[i] * row[3] for row in facts["b_from_a"]) for i in range(3)]

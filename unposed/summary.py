@@ -1,4 +1,4 @@
-"""The content of summary.json: what was asked for, what came of it, and what it cost, as plain data."""
+"""Content of summary.json: request, outcome and cost of a run, as plain data."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from unposed.pipeline.weights.files import weights_used
 from .refinement_report import photo_figures, report_figures
 
 LIBRARIES = ("unposed", "numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "torch")
-"""Those whose version may change a result."""
+"""Libraries whose version may change a result."""
 
 FORMAT = 2
-"""Rises when a key changes its name or meaning."""
+"""Increased when a key changes its name or meaning."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """When something began, on the wall and on the processor."""
+    """A point in wall time and CPU time."""
 
     wall_s: float
     cpu_s: float
@@ -42,7 +42,7 @@ class Clock:
         return cls(time.perf_counter(), time.process_time())
 
     def elapsed(self) -> dict[str, float]:
-        """How long ago that is."""
+        """Time since this point."""
         end = Clock.now()
         return {"wall_s": round(end.wall_s - self.wall_s, 3), "cpu_s": round(end.cpu_s - self.cpu_s, 3)}
 
@@ -50,7 +50,7 @@ class Clock:
 def origin(
     folder: Path, masks: Path | None, preset: str, graph: Graph, seed: int, resources: Resources
 ) -> dict[str, Any]:
-    """What was asked for, and what worked on it."""
+    """What was requested, and the machine."""
     return {
         "format": FORMAT,
         "photos_folder": str(folder.resolve()),
@@ -66,7 +66,7 @@ def origin(
 
 
 def outcome(photos: Photos, models: SparseModels, run: Run, failure: str | None) -> dict[str, Any]:
-    """What came of it. `failure` says why there are no models; the run is then as far as it came."""
+    """The outcome of a run. `failure` is the reason where there are no models."""
     nodes = stages(run.nodes)
     doubts = [] if failure else _doubts(run)
     return {
@@ -119,7 +119,7 @@ def _node_settings(node: Node, seed: int) -> dict[str, Any]:
 
 
 def versions(graph: Graph) -> dict[str, str]:
-    """What computed it: Python, the libraries above, and the distributions that the plugins come from."""
+    """Versions of Python, the libraries above, and the distributions of the plugins."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -146,7 +146,7 @@ def model_figures(photos: Photos, models: SparseModels) -> list[dict[str, Any]]:
 def per_photo(
     photos: Photos, models: SparseModels, failed: tuple[Failure, ...], otherwise: str
 ) -> dict[str, dict[str, Any]]:
-    """By name: the number of the photo's model, or the reason why it has none; `otherwise` if no other is known."""
+    """By name: the number of the photo's model, or the reason why it has none; `otherwise` where no other is known."""
     lost = {failure.photos[0]: f"{failure.node}: {failure.reason}" for failure in failed if len(failure.photos) == 1}
     found: dict[str, dict[str, Any]] = {name: {"reason": f"not read: {why}"} for name, why in photos.rejected.items()}
     for index, photo in enumerate(photos.photos):
@@ -160,7 +160,7 @@ def per_photo(
 
 
 def stages(nodes: Mapping[str, NodeReport]) -> dict[str, dict[str, Any]]:
-    """What each node did and cost."""
+    """Items and cost of each node."""
     return {
         name: {k: round(v, 4) if isinstance(v, float) else v for k, v in dataclasses.asdict(report).items()}
         for name, report in nodes.items()
@@ -177,7 +177,7 @@ def doubted_pairs(photos: Photos, doubts: Iterable[Doubts]) -> list[dict[str, An
 
 
 def failures(failed: tuple[Failure, ...]) -> list[dict[str, Any]]:
-    """Items that failed, by node and reason: there may be many pairs, so a few of each are named."""
+    """Failed items by node and reason, a few of each by name."""
     alike: dict[tuple[str, str], list[Failure]] = {}
     for failure in failed:
         alike.setdefault((failure.node, failure.reason), []).append(failure)

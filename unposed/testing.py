@@ -57,7 +57,7 @@ class ConformanceReport:
 
 
 def check_plugin(plugin: Any, slot: str | None = None) -> ConformanceReport:
-    """Run all checks, and raise AssertionError with one line per violation if there is any.
+    """Run all checks; AssertionError has one line per violation.
 
     plugin: the class, or an instance with the options to test.
     slot: by default the first one that the plugin's grain and result fit.
@@ -69,7 +69,7 @@ def check_plugin(plugin: Any, slot: str | None = None) -> ConformanceReport:
 
 
 def conformance(plugin: Any, slot: str | None = None) -> ConformanceReport:
-    """Run all checks, and report their outcome."""
+    """Run all checks, and return their outcome."""
     cls = plugin if isinstance(plugin, type) else type(plugin)
     try:
         slot = slot or _slot_of(cls)

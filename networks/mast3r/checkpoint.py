@@ -1,8 +1,8 @@
-"""Published weight files to networks. A file is data: nothing in it is executed, whatever it asks for.
+"""Load networks of the DUSt3R and MASt3R family from published weight files, without executing anything in them.
 
-Three layouts: a `.pth` that holds training arguments with a constructor call as text, and the parameters; a
-`.safetensors` with a `config.json` beside it; and either of them with nothing but parameters. Files of the same
-architecture from elsewhere, such as MonST3R's, load in the same way.
+Three layouts are read: `.pth` with parameters and the training arguments, among them the constructor call as text;
+`.safetensors` with a `config.json` beside it; and either of them with parameters alone. Files of the same architecture
+from elsewhere, such as MonST3R's, load in the same way.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from torch import Tensor, nn
 
 from ..errors import DeviceError, WeightsError
 from ..loading import parameter_mismatch
-from .config import UnknownArchitecture, config_from, parse_constructor
+from .config import UnknownArchitecture, infer_config, parse_constructor
 from .network import Mast3rNetwork
 
 Parameters = dict[str, Tensor]
 
 _scalar: Any = np.float64(0).__reduce__()[0]
-"""What NumPy writes its numbers with; where it lies depends on NumPy's version."""
+"""NumPy's constructor of scalars; its module depends on NumPy's version."""
 SAFE_GLOBALS: list[Any] = [
-    # What training scripts leave in a checkpoint beside tensors: bags of settings, file names and numbers. None of
-    # them does anything when it is made.
+    # Other content of published checkpoints: settings, file names and numbers. Constructing them has no side effect.
     argparse.Namespace,
     pathlib.PosixPath,
     np.dtype,
@@ -40,38 +39,39 @@ SAFE_GLOBALS: list[Any] = [
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
 ]
+"""Types that may be unpickled."""
 
 
 def load_network(
     path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False
 ) -> Mast3rNetwork:
-    """The network of a file, ready for inference.
+    """Load the network of a weight file for inference.
 
-    `dtype` is that of the transformers' parameters and matrix products; norms, rotations and heads stay in float32.
-    On a CPU the file is mapped into memory: parts of the network that are not used take none. `compiled` has the
-    transformer blocks translated for the device at their first use, which takes a minute.
-
-    WeightsError says in one line what is wrong with a file, or with the device.
+    `dtype` is the precision of the transformers' parameters and matrix products; norms, rotary embeddings and heads
+    stay in float32. On a CPU the file is memory-mapped, so that unused parts take no memory. `compiled` compiles the
+    transformer blocks with torch.compile at their first use, which takes a minute. Raises WeightsError or DeviceError.
     """
-    place = device_of(device)
-    # What is converted on the spot is better read than mapped: it could not be dropped piece by piece.
+    place = checked_device(device)
+    # Parameters that are converted are read, not mapped: mapped ones could not be freed one by one.
     mapped = place.type != "cpu" or dtype == torch.float32
-    network = network_of(*read_checkpoint(path, mapped=mapped), path, place, dtype)
+    network = build_network(*read_checkpoint(path, mapped=mapped), path, place, dtype)
     if compiled:
         for block in (*network.enc_blocks, *network.dec_blocks, *network.dec_blocks2):
             block.compile()
     return network
 
 
-def network_of(
+def build_network(
     state: Parameters, arguments: Mapping[str, Any], path: Path, device: torch.device, dtype: torch.dtype
 ) -> Mast3rNetwork:
-    """The network with these parameters, which are not copied where device and type stay the same. `path` is for
-    messages. Empties `state`, so that what is converted may go piece by piece."""
-    full = complete(state)
+    """Build the network that fits these parameters, copying only those whose device or type changes.
+
+    `path` is named in errors. Empties `state`, so that the memory of converted parameters is freed one by one.
+    """
+    full = resolve_aliases(state)
     state.clear()
     try:
-        config = config_from({name: tuple(value.shape) for name, value in full.items()}, arguments)
+        config = infer_config({name: tuple(value.shape) for name, value in full.items()}, arguments)
         with torch.device("meta"):
             network = Mast3rNetwork(config)
     except (UnknownArchitecture, TypeError, ValueError) as error:
@@ -88,7 +88,7 @@ def network_of(
 
 
 def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[Parameters, dict[str, Any]]:
-    """The parameters in a file, and the constructor's arguments, as far as the file has them."""
+    """Read the parameters of a file, and the constructor's arguments where the file has them."""
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     content = read_torch(path, mapped=mapped)
@@ -102,15 +102,17 @@ def read_checkpoint(path: Path, *, mapped: bool = True) -> tuple[Parameters, dic
                 raise WeightsError(f"{path}: {error}") from error
     elif isinstance(content.get("croco_kwargs"), Mapping):
         arguments = dict(content["croco_kwargs"])
-    return tensors_of(content.get("model", content), path), arguments
+    return checked_parameters(content.get("model", content), path), arguments
 
 
 _ALLOWING = threading.Lock()
-"""What may be unpickled is a setting of the whole process: a thread that is done would take it from one that is not."""
+"""Held while reading: the list of safe types is global to the process, and leaving the context in one thread would
+clear it for another."""
 
 
 def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
-    """The dictionary in a file of torch.save, its tensors mapped or read; WeightsError if it holds anything live."""
+    """Read the dictionary of a torch.save file, tensors memory-mapped or loaded; WeightsError if it holds anything but
+    data."""
     try:
         with _ALLOWING, torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -124,8 +126,8 @@ def read_torch(path: Path, *, mapped: bool = True) -> Mapping[str, Any]:
     return content
 
 
-def tensors_of(state: object, path: Path) -> Parameters:
-    """A dictionary of tensors, or WeightsError."""
+def checked_parameters(state: object, path: Path) -> Parameters:
+    """The tensors by name, without the prefix of DataParallel; WeightsError if it is no dictionary of tensors."""
     if not (isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values())):
         raise WeightsError(f"{path}: holds no weights by name")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
@@ -140,17 +142,17 @@ def _read_safetensors(path: Path) -> tuple[Parameters, dict[str, Any]]:
         raise WeightsError(f"{path}: cannot be read as weights, it may be incomplete: {error}") from error
     if not isinstance(arguments, Mapping):
         raise WeightsError(f"{path}: its config.json is no table of settings")
-    numbers = {"inf": float("inf"), "-inf": float("-inf")}  # JSON has no word for them
+    numbers = {"inf": float("inf"), "-inf": float("-inf")}  # not defined in JSON
     return state, {
         name: tuple(numbers.get(str(v), v) for v in value) if isinstance(value, list) else value
         for name, value in arguments.items()
     }
 
 
-def complete(state: Mapping[str, Tensor]) -> Parameters:
-    """With what files may leave out because it is a copy, and without what CroCo paints pictures with.
+def resolve_aliases(state: Mapping[str, Tensor]) -> Parameters:
+    """Add parameters that files may omit as copies of others, and remove CroCo's prediction head.
 
-    The convolutions of each level go by two names; and before they are trained apart both decoders are the same.
+    The convolutions of each DPT level have two names, and CroCo has one decoder where DUSt3R has two.
     """
     full = dict(state)
     for head in ("downstream_head1", "downstream_head2"):
@@ -167,12 +169,12 @@ def complete(state: Mapping[str, Tensor]) -> Parameters:
 
 
 def _type_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
-    """Lower precision is for matrix products of the transformers alone."""
+    """Type of a parameter: `dtype` for matrix products of the transformers, float32 for all else."""
     product = isinstance(network.get_submodule(name.rpartition(".")[0]), nn.Linear | nn.Conv2d)
     return dtype if product and not name.startswith("downstream_head") else torch.float32
 
 
-def device_of(device: str) -> torch.device:
+def checked_device(device: str) -> torch.device:
     """The device; DeviceError if it is not available."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(f"device {device} was asked for, and there is no CUDA device that PyTorch can use: use cpu")

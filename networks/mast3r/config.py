@@ -1,6 +1,6 @@
-"""What the networks of the family differ in, and how checkpoints say it.
+"""Architecture of a network of the DUSt3R and MASt3R family, inferred from its checkpoint.
 
-Published files name their network by a Python constructor call, kept as text. It is parsed, never evaluated.
+Published files hold the constructor call of their network as text, which is parsed and never evaluated.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 PATCH_PX = 16
-"""Side of the square of pixels that becomes one token."""
+"""Side of the square image patch that becomes one token."""
 
 Head = Literal["none", "linear", "dpt", "catmlp+dpt"]
 
 
 class UnknownArchitecture(ValueError):
-    """The file describes, or holds, a network that is not of the family; the message says in what."""
+    """The architecture of a file is not of the family; the message says how it differs."""
 
 
 @dataclass(frozen=True)
 class StackConfig:
-    """A stack of transformer blocks."""
+    """Size of a stack of transformer blocks."""
 
     width: int
     depth: int
@@ -37,41 +37,41 @@ class StackConfig:
 
 @dataclass(frozen=True)
 class DptConfig:
-    """Channels of the convolutional head."""
+    """Channels of the DPT head."""
 
     levels: tuple[int, int, int, int] = (96, 192, 384, 768)
-    """Of the four levels that it reads, finest first."""
+    """Of the four levels that it fuses, finest first."""
     fused: int = 256
     last: int = 128
 
 
 @dataclass(frozen=True)
 class Mast3rConfig:
-    """A network of the family; the defaults are those of the published MASt3R."""
+    """Architecture of a network; the defaults are those of the published MASt3R."""
 
     encoder: StackConfig = StackConfig(1024, 24, 16)
     decoder: StackConfig = StackConfig(768, 12, 12)
     mlp_ratio: int = 4
     rope_base: float = 100.0
     head: Head = "catmlp+dpt"
-    """none: a CroCo without 3D, good for its tokens; linear and dpt: DUSt3R; catmlp+dpt: MASt3R."""
+    """none: CroCo, tokens only; linear and dpt: DUSt3R; catmlp+dpt: MASt3R."""
     dpt: DptConfig = DptConfig()
     descriptor_width: int = 24
-    """0 for networks that describe no pixels."""
-    picture_px: int = 512
-    """Longer side of the pictures it was trained on; 224 is square."""
+    """Channels of the local descriptors; 0 for networks without."""
+    image_px: int = 512
+    """Longer side of the training images; images of 224 pixels are square."""
     confidence_range: tuple[float, float] = (1.0, math.inf)
     descriptor_confidence_range: tuple[float, float] = (0.0, math.inf)
 
     @property
     def levels_read(self) -> tuple[int, int, int, int]:
-        """Which outputs the convolutional head reads: 0 is the encoder's, l that of decoder block l."""
+        """Decoder outputs that the DPT head reads: 0 is the encoder's, l that of decoder block l."""
         depth = self.decoder.depth
         return 0, depth // 2, depth * 3 // 4, depth
 
 
 def parse_constructor(text: str) -> tuple[str, dict[str, Any]]:
-    """Name and keyword arguments of a call with literal arguments, where `inf` is a number, too."""
+    """Parse a constructor call with literal arguments, `inf` included, into its name and keyword arguments."""
     try:
         call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -101,10 +101,11 @@ def _literal(node: ast.expr) -> Any:
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def config_from(shapes: Shapes, arguments: Mapping[str, Any]) -> Mast3rConfig:
-    """The network whose parameters have these shapes; the constructor's arguments tell what shapes cannot.
+def infer_config(shapes: Shapes, arguments: Mapping[str, Any]) -> Mast3rConfig:
+    """Infer the architecture from the shapes of the parameters, and from the constructor's arguments what shapes do not
+    determine.
 
-    Arguments that only matter for training are not looked at.
+    Arguments that only matter for training are ignored.
     """
     _refuse_others(arguments)
     encoder = _stack(shapes, "enc_blocks", "enc_norm.weight", arguments.get("enc_num_heads"))
@@ -120,15 +121,15 @@ def config_from(shapes: Shapes, arguments: Mapping[str, Any]) -> Mast3rConfig:
         head=head,
         dpt=_dpt(shapes) if head in ("dpt", "catmlp+dpt") else DptConfig(),
         descriptor_width=_descriptor_width(shapes) if head == "catmlp+dpt" else 0,
-        picture_px=max(size) if isinstance(size, tuple | list) else int(size),
+        image_px=max(size) if isinstance(size, tuple | list) else int(size),
         confidence_range=confidence,
-        # A network that was given none has the same range for both.
+        # Networks without this argument have one range for both.
         descriptor_confidence_range=_range(arguments, "desc_conf_mode", confidence if arguments else (0.0, math.inf)),
     )
 
 
 def _refuse_others(arguments: Mapping[str, Any]) -> None:
-    """What would run, and give nonsense, if it were ignored."""
+    """Raise UnknownArchitecture for settings that would load, but give wrong results if ignored."""
     position = str(arguments.get("pos_embed", "RoPE100"))
     if not re.fullmatch(r"RoPE\d+(\.\d+)?", position):
         raise UnknownArchitecture(f"positions of the kind {position!r}, where RoPE is meant")

@@ -1,6 +1,6 @@
-"""Transformer blocks of CroCo: pre-norm attention with rotary position embedding (RoPE), and a two-layer MLP.
+"""Transformer blocks of CroCo: pre-norm attention with rotary position embedding (RoPE) and a two-layer MLP.
 
-Names of modules are those of the published parameters.
+Modules have the names of the published parameters.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from .config import PATCH_PX, StackConfig
 LAYER_NORM_EPS = 1e-6
 
 RotaryEmbedding = tuple[Tensor, Tensor]
-"""Cosine and sine of each token's angles, (n, 2, d/4) float32: the row turns half of a head's channels, the column the
-other half."""
+"""Cosine and sine of the angles of each token, (n, 2, d/4) float32: the row of a token rotates half of a head's
+channels, the column the other half."""
 
 
-def rotation(size: tuple[int, int], head_width: int, base: float, device: torch.device) -> RotaryEmbedding:
-    """For the tokens of a picture of `size` = (height, width) pixels, row by row."""
+def rotary_embedding(size: tuple[int, int], head_width: int, base: float, device: torch.device) -> RotaryEmbedding:
+    """Rotary embedding of the tokens, row by row, of an image of `size` = (height, width) pixels."""
     rows, columns = size[0] // PATCH_PX, size[1] // PATCH_PX
     quarter = head_width // 4
     frequency = base ** -(torch.arange(quarter, dtype=torch.float32, device=device) / quarter)
@@ -31,8 +31,8 @@ def rotation(size: tuple[int, int], head_width: int, base: float, device: torch.
     return angle.cos(), angle.sin()
 
 
-def rotated(x: Tensor, by: RotaryEmbedding) -> Tensor:
-    """(b, heads, n, d) with channel k of each half turned against channel k + d/4 of the same half."""
+def apply_rotary_embedding(x: Tensor, by: RotaryEmbedding) -> Tensor:
+    """Rotate queries or keys (b, heads, n, d): channel k of each half with channel k + d/4 of the same half."""
     cos, sin = by
     first, second = x.view(*x.shape[:-1], 2, 2, -1).unbind(-2)
     turned = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-2)
@@ -40,12 +40,12 @@ def rotated(x: Tensor, by: RotaryEmbedding) -> Tensor:
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    """(b, n, c) to (b, heads, n, c / heads)."""
+    """Split tokens (b, n, c) into heads (b, heads, n, c / heads)."""
     return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Heads side by side again: (b, n, c)."""
+    """Attention of queries, keys and values by head, concatenated to (b, n, c)."""
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
@@ -58,7 +58,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, here: RotaryEmbedding) -> Tensor:
         q, k, v = (_split(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
-        out: Tensor = self.proj(_attention(rotated(q, here), rotated(k, here), v))
+        out: Tensor = self.proj(_attention(apply_rotary_embedding(q, here), apply_rotary_embedding(k, here), v))
         return out
 
 
@@ -72,8 +72,8 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, memory: Tensor, here: RotaryEmbedding, there: RotaryEmbedding) -> Tensor:
-        q = rotated(_split(self.projq(x), self.heads), here)
-        k = rotated(_split(self.projk(memory), self.heads), there)
+        q = apply_rotary_embedding(_split(self.projq(x), self.heads), here)
+        k = apply_rotary_embedding(_split(self.projk(memory), self.heads), there)
         out: Tensor = self.proj(_attention(q, k, _split(self.projv(memory), self.heads)))
         return out
 
@@ -85,7 +85,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place: this is the widest that tokens become.
+        # In place: these are the widest tokens.
         out: Tensor = self.fc2(torch.ops.aten.gelu_(self.fc1(x)))
         return out
 
@@ -118,7 +118,7 @@ class DecoderBlock(nn.Module):
         self.norm_y = nn.LayerNorm(width, LAYER_NORM_EPS)
 
     def forward(self, x: Tensor, other: Tensor, here: RotaryEmbedding, there: RotaryEmbedding) -> Tensor:
-        """x after having looked at itself and at the other picture."""
+        """Self-attention, cross-attention to the tokens of the other image, and the MLP."""
         x = x + self.attn(self.norm1(x), here)
         x = x + self.cross_attn(self.norm2(x), self.norm_y(other), here, there)
         out: Tensor = x + self.mlp(self.norm3(x))

@@ -1,4 +1,7 @@
-"""Linear, DPT and local-feature heads: decoder tokens to values per pixel. Module names are those of checkpoints."""
+"""Linear, DPT and local-feature heads: from decoder tokens to point maps, confidences and descriptors per pixel.
+
+Modules have the names of the published parameters.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from .config import PATCH_PX, DptConfig, Mast3rConfig
 from .croco import Mlp
 
 POINT_CHANNELS = 4
-"""x, y, z and the confidence."""
+"""x, y, z and confidence."""
 BAND = 16
-"""Rows of the full picture that are computed at a time on a CPU."""
+"""Rows at full resolution that are computed together on a CPU: they fit in the cache."""
 HIDDEN_FACTOR = 4
-"""Width of the descriptor perceptron's hidden layer, in widths of its input."""
+"""Hidden width of the descriptor MLP over its input width."""
 
 ImageSize = tuple[int, int]
-"""Height and width of the picture in pixels."""
+"""Height and width of the image in pixels."""
 
 
 def as_map(tokens: Tensor, size: ImageSize) -> Tensor:
-    """(b, n, c) to (b, c, rows, columns)."""
+    """Tokens (b, n, c) as a map (b, c, rows, columns)."""
     return tokens.transpose(1, 2).reshape(len(tokens), -1, size[0] // PATCH_PX, size[1] // PATCH_PX)
 
 
@@ -43,7 +46,7 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """What adds a finer level to what came from the coarser ones."""
+    """DPT fusion block: adds the upsampled coarser levels to one level."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -53,13 +56,13 @@ class Fusion(nn.Module):
 
 
 class Scratch(nn.Module):
-    """The name is that of the files."""
+    """The fusion blocks of all levels; `scratch` in published files."""
 
     def __init__(self, dpt: DptConfig) -> None:
         super().__init__()
         first, second, third, fourth = (nn.Conv2d(c, dpt.fused, 3, padding=1, bias=False) for c in dpt.levels)
         self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = first, second, third, fourth
-        # The files hold these four under two names.
+        # Published files have two names for these four.
         self.layer_rn = nn.ModuleList([first, second, third, fourth])
         self.refinenet1 = Fusion(dpt.fused)
         self.refinenet2 = Fusion(dpt.fused)
@@ -67,13 +70,13 @@ class Scratch(nn.Module):
         self.refinenet4 = Fusion(dpt.fused)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """A quarter of the picture's size. Takes the levels out of the list."""
+        """Fuse the levels to a map at a quarter of the image's resolution. Empties the list of levels."""
         fusions = self.refinenet1, self.refinenet2, self.refinenet3, self.refinenet4
         coarser: Tensor | None = None
         for convolve, fusion in zip(reversed(self.layer_rn), reversed(fusions), strict=True):
-            # One name for all, so that what has been used is freed: these maps are most of the head's memory.
+            # One variable for all levels, so that used maps are freed: they are most of the head's memory.
             x = convolve(levels.pop())
-            # The coarsest fusion has nothing to add to: its first unit is in the files, and is never used.
+            # The first unit of the coarsest fusion is in the files, but not used: there is no coarser level.
             if coarser is not None:
                 x = fusion.resConfUnit1(x)
                 x += _doubled(coarser)[:, :, : x.shape[2], : x.shape[3]]
@@ -86,7 +89,7 @@ class Scratch(nn.Module):
 
 
 class Dpt(nn.Module):
-    """Four levels of tokens, as pictures of four sizes, fused from coarse to fine."""
+    """DPT head (Ranftl et al. 2021): tokens of four levels as maps of four resolutions, fused from coarse to fine."""
 
     def __init__(self, config: Mast3rConfig) -> None:
         super().__init__()
@@ -110,19 +113,19 @@ class Dpt(nn.Module):
         )
 
     def forward(self, levels: Sequence[Tensor], size: ImageSize) -> Tensor:
-        """(b, 4, height, width) of four (b, n, c)."""
+        """(b, 4, height, width) from four levels of tokens (b, n, c)."""
         maps = [step(as_map(level, size)) for step, level in zip(self.act_postprocess, levels, strict=True)]
         quarter: Tensor = self.scratch(maps)
         if quarter.device.type != "cpu":
             whole: Tensor = self.head(_doubled(quarter))
             return whole
-        # Whole maps would be the largest that there are, 50 and 200 MB, and do not fit in any cache.
+        # Maps at full resolution take 50 and 200 MB, which fits in no cache.
         half = in_bands(quarter, self.head[0])
         return in_bands(half, self.head[2], self.head[3:])
 
 
 def in_bands(x: Tensor, convolve: nn.Module, then: Callable[[Tensor], Tensor] = lambda band: band) -> Tensor:
-    """`then` of the 3x3 convolution of x at twice its size."""
+    """Apply a 3x3 convolution and then `then` to x upsampled by two, in bands of rows."""
     height, whole = 2 * x.shape[2], torch.empty(0)
     for top in range(0, height, BAND):
         band = then(_band(x, convolve, top, min(top + BAND, height)))
@@ -133,10 +136,10 @@ def in_bands(x: Tensor, convolve: nn.Module, then: Callable[[Tensor], Tensor] = 
 
 
 def _band(x: Tensor, convolve: nn.Module, top: int, bottom: int) -> Tensor:
-    """Rows top to bottom of the 3x3 convolution of x at twice its size."""
+    """Rows `top` to `bottom` of the 3x3 convolution of x upsampled by two."""
     assert isinstance(convolve, nn.Conv2d)
     height, last = x.shape[2], 2 * x.shape[2] - 1
-    # One row more on either side, for the convolution, which sees zeros beyond the picture.
+    # One row more on either side, for the convolution, which sees zeros beyond the image.
     first, end = max(0, top - 1), min(last + 1, bottom + 1)
     position = torch.arange(first, end, dtype=x.dtype) * ((height - 1) / last)
     above = position.long().clamp(max=height - 1)
@@ -148,7 +151,8 @@ def _band(x: Tensor, convolve: nn.Module, top: int, bottom: int) -> Tensor:
 
 
 class PointHead(nn.Module):
-    """`downstream_head1` and `downstream_head2`: points and confidence, and descriptors where there are any."""
+    """Head of points, confidence and, where the network has them, descriptors: `downstream_head1` and
+    `downstream_head2`."""
 
     def __init__(self, config: Mast3rConfig) -> None:
         super().__init__()
@@ -163,7 +167,7 @@ class PointHead(nn.Module):
             self.head_local_features = Mlp(width, HIDDEN_FACTOR * width, channels * PATCH_PX**2)
 
     def points(self, levels: Sequence[Tensor], size: ImageSize) -> tuple[Tensor, Tensor]:
-        """(b, height, width, 3) and (b, height, width) of the outputs `config.levels_read`."""
+        """Points (b, height, width, 3) and confidence (b, height, width) from the outputs `config.levels_read`."""
         if self.config.head == "linear":
             raw = F.pixel_shuffle(as_map(self.proj(levels[-1]), size), PATCH_PX)
         else:
@@ -171,7 +175,7 @@ class PointHead(nn.Module):
         return _points(raw[:, :3].movedim(1, -1)), _confidence(raw[:, 3], self.config.confidence_range)
 
     def descriptors(self, levels: Sequence[Tensor], size: ImageSize) -> tuple[Tensor, Tensor]:
-        """(b, height, width, d) of unit norm, and (b, height, width)."""
+        """Unit-norm descriptors (b, height, width, d) and their confidence (b, height, width)."""
         both = torch.cat((levels[0], levels[-1]), dim=-1)
         rows, columns, channels = size[0] // PATCH_PX, size[1] // PATCH_PX, self.config.descriptor_width + 1
         raw = self.head_local_features(both).view(-1, rows, columns, channels, PATCH_PX, PATCH_PX)
@@ -182,7 +186,7 @@ class PointHead(nn.Module):
 
 
 def _points(raw: Tensor) -> Tensor:
-    """The length of a raw vector is the logarithm of one plus the distance."""
+    """Points from raw vectors v: v / |v| * (exp(|v|) - 1)."""
     length = torch.linalg.vector_norm(raw, dim=-1, keepdim=True)
     points: Tensor = raw / length.clamp(min=1e-8) * length.expm1()
     return points

@@ -17,52 +17,52 @@ from .config import PATCH_PX
 Bytes = NDArray[np.uint8]
 
 SQUARE_PX = 224
-"""Networks for pictures of this size see a central square."""
+"""Networks trained on images of this size see a central square."""
 
 
 @dataclass(frozen=True)
 class ImageFrame:
-    """Where the pixels of a network's picture lie in the photo."""
+    """Position of the pixels of a network's image in the photo."""
 
     size: tuple[int, int]
-    """Height and width of the picture."""
+    """Height and width of the image."""
     origin_px: tuple[float, float]
-    """Photo coordinates, x and y, of the centre of the picture's top-left pixel."""
+    """x and y in the photo of the centre of the image's top-left pixel."""
     step_px: tuple[float, float]
-    """Photo pixels per picture pixel, along x and y."""
+    """Photo pixels per image pixel, along x and y."""
 
     def to_photo(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(..., 2) picture coordinates, whole numbers at the centres of pixels, to those of the photo, whose centres
-        are at halves."""
+        """Image coordinates (..., 2), with pixel centres at whole numbers, to photo coordinates, with pixel centres at
+        halves."""
         return np.asarray(xy, np.float64) * self.step_px + self.origin_px
 
     def from_photo(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The way back."""
+        """Photo coordinates (..., 2) to image coordinates."""
         inside: NDArray[np.float64] = (np.asarray(xy, np.float64) - self.origin_px) / self.step_px
         return inside
 
 
 def fit_image(photo: Bytes, size: int, *, squares: bool = False) -> tuple[Bytes, ImageFrame]:
-    """An upright (h, w, 3) photo as a picture whose longer side is `size`, and where it lies in the photo.
+    """Resize and crop an upright photo (h, w, 3) so that its longer side is `size`, and return its frame in the photo.
 
-    Photos that become exactly square lose a quarter of their height, unless `squares` are welcome: the networks were
-    trained on 4:3 and wider. A size of 224 gives a central square.
+    Square results are cropped to 4:3 unless `squares` is set: the networks were trained on 4:3 and wider. A size of 224
+    gives a central square.
     """
     height, width = photo.shape[:2]
     reduced, box = resize_and_crop(width, height, size, squares=squares)
     longest = max(width, height)
     filter_ = Image.Resampling.LANCZOS if longest > max(reduced) else Image.Resampling.BICUBIC
     left, top, right, bottom = box
-    picture = Image.fromarray(photo).resize(reduced, filter_).crop(box)
+    image = Image.fromarray(photo).resize(reduced, filter_).crop(box)
     step = width / reduced[0], height / reduced[1]
     frame = ImageFrame((bottom - top, right - left), ((left + 0.5) * step[0], (top + 0.5) * step[1]), step)
-    return np.asarray(picture), frame
+    return np.asarray(image), frame
 
 
 def resize_and_crop(
     width: int, height: int, size: int, *, squares: bool = False
 ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """Width and height to which a photo is resized, and what is cropped from it: left, top, right, bottom."""
+    """Width and height to resize to, and the crop (left, top, right, bottom) of the resized image."""
     longest, shortest = max(width, height), min(width, height)
     target = round(size * longest / shortest) if size == SQUARE_PX else size
     w, h = (round(side * target / longest) for side in (width, height))
@@ -81,7 +81,7 @@ def resize_and_crop(
     return (w, h), (x - half_w, y - half_h, x + half_w, y + half_h)
 
 
-def image_batch(pictures: Sequence[Bytes]) -> Tensor:
-    """(b, 3, h, w) float32 in [-1, 1] of (h, w, 3) pictures of one size."""
-    stacked = torch.from_numpy(np.stack(pictures)).movedim(-1, 1)
+def image_batch(images: Sequence[Bytes]) -> Tensor:
+    """(b, 3, h, w) float32 in [-1, 1] from images (h, w, 3) of one size."""
+    stacked = torch.from_numpy(np.stack(images)).movedim(-1, 1)
     return (stacked.float() / 255.0 - 0.5) / 0.5

@@ -1,7 +1,7 @@
 """The DUSt3R and MASt3R network: images to tokens, and tokens of two images to point maps and descriptors.
 
-The encoder knows one picture at a time, so that its tokens may be kept. The decoders look at two, and everything they
-say is in the frame of the first one's camera.
+The encoder sees one image, so its tokens are computed once per photo. The decoders see two, and all their outputs are
+in the camera frame of the first.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from .config import PATCH_PX, Mast3rConfig
-from .croco import LAYER_NORM_EPS, DecoderBlock, EncoderBlock, RotaryEmbedding, rotation
+from .croco import LAYER_NORM_EPS, DecoderBlock, EncoderBlock, RotaryEmbedding, rotary_embedding
 from .heads import ImageSize, PointHead
 
 
 class PointMapPrediction(NamedTuple):
-    """What the network sees of a batch of pictures, or of one; float32."""
+    """Point maps and descriptors of a batch of images, or of one image without the batch axis; float32."""
 
     pts3d: Tensor
-    """(b, height, width, 3) in the frame of the first picture's camera."""
+    """(b, height, width, 3) in the camera frame of the first image."""
     conf: Tensor
-    """(b, height, width), larger is surer."""
+    """(b, height, width), larger is more confident."""
     desc: Tensor | None
-    """(b, height, width, d) of unit norm; None where not asked for, or where the network has none."""
+    """(b, height, width, d) of unit norm; None where not requested, or where the network has none."""
     desc_conf: Tensor | None
     """(b, height, width)."""
 
@@ -42,14 +42,15 @@ class PatchEmbedding(nn.Module):
 
 
 class Mast3rNetwork(nn.Module):
-    """Matrix products of the transformers are in the type of their parameters, all else is in float32."""
+    """Encoder, two decoders and heads. Matrix products of the transformers have the type of their parameters, all else
+    is float32."""
 
     def __init__(self, config: Mast3rConfig) -> None:
         super().__init__()
         self.config = config
         encoder, decoder, ratio = config.encoder, config.decoder, config.mlp_ratio
         self.patch_embed = PatchEmbedding(encoder.width)
-        # In the files of all networks; it stands for hidden patches in training.
+        # Replaces masked patches in training; in all published files.
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
         self.enc_blocks = nn.ModuleList(EncoderBlock(encoder, ratio) for _ in range(encoder.depth))
         self.enc_norm = nn.LayerNorm(encoder.width, LAYER_NORM_EPS)
@@ -64,7 +65,7 @@ class Mast3rNetwork(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the transformers' parameters and matrix products."""
+        """Precision of the transformers' parameters and matrix products."""
         return self.decoder_embed.weight.dtype
 
     @property
@@ -73,7 +74,7 @@ class Mast3rNetwork(nn.Module):
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
-        """(b, n, d) float32 of (b, 3, height, width) pictures in [-1, 1] whose sides are multiples of 16."""
+        """Encode images (b, 3, height, width) in [-1, 1], sides multiples of 16, to tokens (b, n, d) float32."""
         size = _checked((images.shape[-2], images.shape[-1]))
         here = self._rotation(size, self.config.encoder.width // self.config.encoder.heads)
         with self._products():
@@ -87,9 +88,9 @@ class Mast3rNetwork(nn.Module):
     def decode(
         self, tokens_1: Tensor, tokens_2: Tensor, size_1: ImageSize, size_2: ImageSize, *, descriptors: bool = True
     ) -> tuple[PointMapPrediction, PointMapPrediction]:
-        """What is seen of pictures 1 and of pictures 2, all in the frame of camera 1, from (b, n, d) tokens of each.
+        """Predict both images in the camera frame of image 1 from tokens (b, n, d) of each.
 
-        Sizes are (height, width) in pixels. Without `descriptors` a MASt3R saves an eighth of its work.
+        Sizes are (height, width) in pixels. Without `descriptors` a MASt3R saves an eighth of its time.
         """
         if self.config.head == "none":
             raise ValueError("this network has no head for points: it gives tokens only")
@@ -105,13 +106,13 @@ class Mast3rNetwork(nn.Module):
                     together.append(view if batch == 1 else _room_for(batch, view))
                 if batch > 1:
                     _put(view, together[side], i)
-                del view  # or else it would be there while the next one is made
+                del view  # or it would be in memory while the next one is computed
         return together[0], together[1]
 
     def _views(
         self, tokens_1: Tensor, tokens_2: Tensor, size_1: ImageSize, size_2: ImageSize, descriptors: bool
     ) -> Iterator[PointMapPrediction]:
-        """Of the first, then of the second."""
+        """Prediction of image 1, then of image 2."""
         outputs = self.decoder_outputs(tokens_1, tokens_2, size_1, size_2, self.config.levels_read)
         heads = self.downstream_head1, self.downstream_head2
         for head, levels, size in zip(heads, outputs, (size_1, size_2), strict=True):
@@ -127,8 +128,8 @@ class Mast3rNetwork(nn.Module):
     def decoder_outputs(
         self, tokens_1: Tensor, tokens_2: Tensor, size_1: ImageSize, size_2: ImageSize, levels: Collection[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Of either picture, those of ascending `levels`: 0 is the encoder's tokens, l the output of decoder block l,
-        which is normed if it is the last."""
+        """Outputs of both decoders at ascending `levels`: 0 is the encoder's tokens, l the output of decoder block l,
+        normalised if it is the last."""
         width, depth = self.config.decoder.width // self.config.decoder.heads, self.config.decoder.depth
         here, there = self._rotation(_checked(size_1), width), self._rotation(_checked(size_2), width)
         tokens_1, tokens_2 = tokens_1.to(self.device).float(), tokens_2.to(self.device).float()
@@ -149,18 +150,20 @@ class Mast3rNetwork(nn.Module):
         return torch.autocast(self.device.type, self.dtype)
 
     def _rotation(self, size: ImageSize, head_width: int) -> RotaryEmbedding:
-        """Made once for every size: photo collections have few."""
+        """Rotary embedding, cached by image size: photo collections have few sizes."""
         key = size, head_width, self.device
         if key not in self._rotations:
-            self._rotations[key] = rotation(size, head_width, self.config.rope_base, self.device)
+            self._rotations[key] = rotary_embedding(size, head_width, self.config.rope_base, self.device)
         return self._rotations[key]
 
 
 @contextmanager
 def _tensor_cores(*, allowed: bool) -> Iterator[None]:
-    """Whether GPUs may round factors of float32 products to ten bits, as PyTorch lets convolutions do unasked.
+    """Allow or forbid TF32, which rounds factors of float32 products to ten bits and is PyTorch's default for
+    convolutions.
 
-    PyTorch knows this of the process, not of the thread: what runs on one GPU at a time may rely on it."""
+    The setting is global to the process, which is safe as one GPU runs one stage at a time.
+    """
     matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, conv.allow_tf32
     matmul.allow_tf32 = conv.allow_tf32 = allowed
@@ -172,12 +175,12 @@ def _tensor_cores(*, allowed: bool) -> Iterator[None]:
 
 def _checked(size: ImageSize) -> ImageSize:
     if min(size) < PATCH_PX or size[0] % PATCH_PX or size[1] % PATCH_PX:
-        raise ValueError(f"pictures of {size[1]} x {size[0]} px: both sides must be multiples of {PATCH_PX}")
+        raise ValueError(f"images of {size[1]} x {size[0]} px: both sides must be multiples of {PATCH_PX}")
     return size
 
 
 def _room_for(batch: int, view: PointMapPrediction) -> PointMapPrediction:
-    """For so many like this one of a batch of one."""
+    """Uninitialised predictions of a batch, with the shapes of a batch of one."""
 
     def room(each: Tensor) -> Tensor:
         return each.new_empty(batch, *each.shape[1:])

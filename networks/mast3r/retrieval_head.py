@@ -1,7 +1,7 @@
 """The retrieval head of MASt3R-SfM: encoder tokens to a few whitened local features for image retrieval.
 
-Whitening, an optional perceptron, and the tokens of largest norm. Its file has no network of its own: it goes with the
-encoder it was trained on.
+Whitening, an optional MLP, and the tokens of largest norm. The file holds no encoder: the head is valid for the encoder
+it was trained on.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import WeightsError
-from .checkpoint import Parameters, read_torch, tensors_of
+from .checkpoint import Parameters, checked_parameters, read_torch
 
 _NORM_EPS = 1e-5
 _DEFAULT_FEATURES = 300
-"""Of a photo, where the file does not say."""
+"""Features per photo where the file does not say."""
 
 
 class Whitening(NamedTuple):
-    """x goes to (x - mean) @ projection; in float64, since covariances have spread their eigenvalues widely."""
+    """x to (x - mean) @ projection, in float64, since the eigenvalues of covariances differ by orders of magnitude."""
 
     mean: Tensor
     """(1, d)."""
@@ -38,39 +38,39 @@ class Whitening(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One linear map of the perceptron, with the norm that follows it."""
+    """A linear layer of the MLP and the norm that follows it."""
 
     linear: tuple[Tensor, Tensor]
     norm: tuple[Tensor, Tensor] | None
 
 
 class LocalFeatures(NamedTuple):
-    """Best first."""
+    """Local features of one photo, best first."""
 
     vectors: Tensor
     """(k, d)."""
     attention: Tensor
-    """(k,) how much each matters, descending."""
+    """(k,) norm of each feature, its importance; descending."""
     token: Tensor
-    """(k,) which of the tokens it was."""
+    """(k,) index of the token of each feature."""
 
 
 @dataclass(frozen=True, eq=False)
 class RetrievalHead:
-    """Parameters, and what the file says of their use."""
+    """Parameters of the head, and the settings in its file."""
 
     width: int
-    """Of the tokens that go in."""
+    """Of the input tokens."""
     before: Whitening | None
     layers: tuple[Layer, ...]
     after: Whitening | None
     residual: bool
-    """Whether the perceptron's result is added to what went in."""
+    """Whether the MLP's output is added to its input."""
     features: float
-    """Tokens kept of a photo; a negative number is a fraction of them, -0.5 for half."""
+    """Number of tokens kept per photo; a negative number is a share of all tokens, -0.5 for half."""
 
     def all_features(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, d) and their attention (n,), of (n, d) tokens."""
+        """Features (n, d) and their attention (n,) of tokens (n, d)."""
         x = tokens.float() if self.before is None else self.before(tokens.float())
         deep = x
         for i, layer in enumerate(self.layers):
@@ -84,7 +84,7 @@ class RetrievalHead:
         return (x if self.after is None else self.after(x)), attention
 
     def __call__(self, tokens: Tensor, limit: int | None = None) -> LocalFeatures:
-        """The features of one photo, from (n, d) tokens; `limit` stands in for the file's own number."""
+        """Features of one photo from tokens (n, d); `limit` overrides the number in the file."""
         vectors, attention = self.all_features(tokens)
         wanted = self.features if limit is None else limit
         count = int(wanted) if wanted >= 0 else int(-wanted * len(tokens))
@@ -93,16 +93,16 @@ class RetrievalHead:
 
 
 def load_retrieval_head(path: Path) -> RetrievalHead:
-    """From a file as published; WeightsError says what is wrong with it."""
+    """Load the head from a published file; WeightsError if it cannot."""
     content = read_torch(path)
     settings = content.get("args")
     if not isinstance(settings, argparse.Namespace):
         raise WeightsError(f"{path}: holds no settings of a retrieval head")
-    return head_from(tensors_of(content.get("model"), path), vars(settings), path)
+    return build_retrieval_head(checked_parameters(content.get("model"), path), vars(settings), path)
 
 
-def head_from(state: Parameters, settings: dict[str, Any], path: Path) -> RetrievalHead:
-    """WeightsError if there are parameters that it would not use, or too few."""
+def build_retrieval_head(state: Parameters, settings: dict[str, Any], path: Path) -> RetrievalHead:
+    """Build the head from parameters and settings; WeightsError if parameters are missing or would be ignored."""
     weights = settings.get("featweights", "l2norm")
     if weights != "l2norm":
         raise WeightsError(f"{path}: weighs features by {weights!r}, where 'l2norm' is meant")
@@ -130,7 +130,7 @@ def _whitening(state: Parameters, name: str) -> Whitening | None:
 
 
 def _layers(state: Parameters) -> tuple[Layer, ...]:
-    """Matrices are the linear maps, vectors belong to the norm that follows."""
+    """The layers of an MLP: matrices are linear maps, vectors belong to the norm that follows."""
     numbers = sorted({int(found[1]) for name in state if (found := re.match(r"projector\.(\d+)\.", name))})
     layers: list[Layer] = []
     for number in numbers:

@@ -1,4 +1,4 @@
-"""Networks and retrieval heads for stages: built once for every file, shared by stages and workers."""
+"""Networks and retrieval heads that stages and workers share: one instance per weight file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def load_shared_network(weights: Path | None, device: str, precision: Precision = "auto") -> Mast3rNetwork:
-    """The same object for everyone who asks for the same. WeightsError if the file is not as it should be."""
+    """Load a network, once per file, device and precision. Raises WeightsError or DeviceError."""
     if precision == "auto":
         precision = "float32" if device == "cpu" else "bfloat16"
     shared: Mast3rNetwork = cached_network(_build, weights, device, device, precision)
@@ -26,7 +26,7 @@ def load_shared_network(weights: Path | None, device: str, precision: Precision 
 
 
 def load_shared_retrieval_head(weights: Path | None) -> RetrievalHead:
-    """The same object as long as the file stays as it is."""
+    """Load a retrieval head, once per file as long as the file does not change."""
     assert weights is not None  # the engine fills weights in before a stage is called
     state = weights.stat()
     return _head(weights, state.st_size, state.st_mtime_ns)

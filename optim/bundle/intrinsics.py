@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..arrays import Array, Index, Mask
 from ..cameras import CAMERA_MODELS, CX, CY, FX, FY, K1, intrinsics_of
+from ..intrinsics_priors import FocalSource, IntrinsicsPriorOptions
 from .problem import IntrinsicsPrior
 
-FocalSource = Literal["given", "exif", "guess"]
+_DEFAULTS = IntrinsicsPriorOptions()
 
 DEGREE = (2, 4, 1, 1)
 """Powers of the distance from the axis by which k1, k2, p1 and p2 change it relatively. A fisheye's k3 and k4 are
@@ -20,28 +20,6 @@ limited as p1 and p2 are."""
 
 FIXED_SIGMA = 1e-6
 """Sigma of a parameter that must not move: small against every effect, large enough for the normal equations."""
-
-
-@dataclass(frozen=True)
-class IntrinsicsPriorOptions:
-    """Standard deviations of the intrinsics before any geometry."""
-
-    exif_focal_sigma: float = 0.05
-    """Relative. EXIF focal lengths are rounded, and change with focus; a twentieth covers nearly all of them."""
-    principal_sigma: float = 0.02
-    """Of the long side of the photo. Principal points lie within a percent or two of the centre; those of crops do not,
-    and crops are rare."""
-    crop_sigma: float = 0.1
-    """Of the long side, once the photos have shown that some of them are crops."""
-    corner_sigma: float = 0.04
-    """Of each radial term: displacement of a corner of the photo, relative to its distance from the centre. Lenses,
-    long and wide ones, are built to stay within a few percent, so that the coefficients of a long one may be large.
-    Action cameras with several times as much show it so clearly that the prior has little influence."""
-    tangential_sigma: float = 0.005
-    """The same of each tangential term."""
-    min_photos_for_principal: int = 4
-    """Photos that must share a camera for its principal point to be free: one photo alone compensates it by its
-    rotation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +32,8 @@ class Intrinsics:
     camera_of_photo: Index
     """(photos,)."""
     prior: IntrinsicsPrior
+    options: IntrinsicsPriorOptions = field(default_factory=IntrinsicsPriorOptions)
+    """Standard deviations that the prior was made from."""
     crops: bool = False
     """Whether photos may be crops: principal points may lie far from the centre, and are free from the start."""
 
@@ -77,11 +57,11 @@ class Intrinsics:
         sigma[cameras, FX] = sigma[cameras, FY] = np.inf
         return replace(self, prior=replace(self.prior, sigma=sigma))
 
-    def with_crops(self, options: IntrinsicsPriorOptions = IntrinsicsPriorOptions()) -> Intrinsics:
+    def with_crops(self) -> Intrinsics:
         """Widen the prior of principal points that are not fixed to that of crops."""
         sigma = self.prior.sigma.copy()
         principal = sigma[:, [CX, CY]]
-        growth = options.crop_sigma / options.principal_sigma
+        growth = self.options.crop_sigma / self.options.principal_sigma
         sigma[:, [CX, CY]] = np.where(principal > FIXED_SIGMA, principal * growth, principal)
         return replace(self, prior=replace(self.prior, sigma=sigma), crops=True)
 
@@ -98,27 +78,21 @@ class Intrinsics:
             models=tuple(self.models[k] for k in camera_of_photo),
             values=self.values[camera_of_photo],
             camera_of_photo=np.arange(len(camera_of_photo), dtype=np.int64),
-            prior=IntrinsicsPrior(prior.mean[camera_of_photo], prior.sigma[camera_of_photo], prior.noise_px),
+            prior=replace(prior, mean=prior.mean[camera_of_photo], sigma=prior.sigma[camera_of_photo]),
+            options=self.options,
             crops=self.crops,
         )
 
 
-def hold_principal(
-    prior: IntrinsicsPrior, photos_per_camera: Index, options: IntrinsicsPriorOptions = IntrinsicsPriorOptions()
-) -> IntrinsicsPrior:
+def hold_principal(prior: IntrinsicsPrior, photos_per_camera: Index) -> IntrinsicsPrior:
     """Fix the principal point of cameras with few photos."""
     sigma = prior.sigma.copy()
-    few = photos_per_camera < options.min_photos_for_principal
+    few = photos_per_camera < prior.min_photos_for_principal
     sigma[few, CX] = sigma[few, CY] = FIXED_SIGMA
     return replace(prior, sigma=sigma)
 
 
-def prior_after(
-    prior: IntrinsicsPrior,
-    found: Array,
-    photos_per_camera: Index,
-    options: IntrinsicsPriorOptions = IntrinsicsPriorOptions(),
-) -> IntrinsicsPrior:
+def prior_after(prior: IntrinsicsPrior, found: Array, photos_per_camera: Index) -> IntrinsicsPrior:
     """Widen the prior for a stage that starts from the intrinsics (cameras, 8) that an earlier stage has found.
 
     Where these lie further from the prior mean than its sigma, the sigma becomes that distance: EXIF was wrong, or the
@@ -126,7 +100,7 @@ def prior_after(
     """
     distance = np.where(prior.sigma > FIXED_SIGMA, np.abs(found - prior.mean), 0.0)[:, :K1]
     crop = (distance > prior.sigma[:, :K1])[:, [CX, CY]].any(axis=1)
-    held = hold_principal(prior, np.where(crop, options.min_photos_for_principal, photos_per_camera), options)
+    held = hold_principal(prior, np.where(crop, prior.min_photos_for_principal, photos_per_camera))
     sigma = held.sigma.copy()
     sigma[:, :K1] = np.maximum(sigma[:, :K1], distance)
     return replace(held, sigma=sigma)
@@ -139,7 +113,7 @@ def intrinsics_with_priors(
     sources: Sequence[FocalSource],
     camera_of_photo: Index,
     noise_px: float,
-    options: IntrinsicsPriorOptions = IntrinsicsPriorOptions(),
+    options: IntrinsicsPriorOptions = _DEFAULTS,
 ) -> Intrinsics:
     """Intrinsics and priors before any geometry: given cameras are fixed entirely, EXIF focal lengths have a prior,
     guessed ones none.
@@ -162,4 +136,5 @@ def intrinsics_with_priors(
             sigma[camera, focals] = options.exif_focal_sigma * values[camera, FX]
         if source == "given":
             sigma[camera] = FIXED_SIGMA
-    return Intrinsics(tuple(models), values, camera_of_photo, IntrinsicsPrior(values.copy(), sigma, noise_px))
+    prior = IntrinsicsPrior(values.copy(), sigma, noise_px, options.min_photos_for_principal)
+    return Intrinsics(tuple(models), values, camera_of_photo, prior, options)

@@ -56,6 +56,8 @@ class IntrinsicsPrior:
     """(cameras, 8); infinite where nothing is known."""
     noise_px: float = 1.5
     """Reprojection error that an error of one sigma weighs as much as."""
+    min_photos_for_principal: int = 4
+    """Photos that must share a camera for its principal point to be free, see `IntrinsicsPriorOptions`."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import Array, Index, Mask
-from ..bundle.intrinsics import FocalSource, Intrinsics
+from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX, K1
+from ..intrinsics_priors import FocalSource
 from ..mapping.relative_poses import estimate_relative_poses
 from ..mapping.view_graph_calibration import shared_focal
 from ..view_graph import ViewGraph

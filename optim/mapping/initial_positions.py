@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array, csc_array, csr_array, diags_array, eye_array
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import SuperLU, splu
 
 from ..arrays import Array, Index, Mask
 from ..option_ranges import Count, Positive, Within
@@ -27,7 +27,7 @@ EDGE_CHUNK = 4096
 
 @dataclass(frozen=True)
 class InitialPositionOptions:
-    """Which depths take part in initial positions, and how much of them is believed."""
+    """Which depths take part in initial positions, and how much they count."""
 
     min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.0
     """Points seen under smaller angles have no depth."""
@@ -40,7 +40,7 @@ class InitialPositionOptions:
     """Difference of the logarithms of two depths of one key point at which it counts half."""
     position_scale: Positive = 0.2
     """Residual of a baseline over its length at which it counts half."""
-    sweeps: Count = 12
+    sweeps: Count = 8
     """Reweighted least-squares solutions in each step."""
 
 
@@ -153,8 +153,8 @@ def _log_scales(depths: _PairDepths, observations: int, options: InitialPosition
     both = both[inside]
     if not len(both):
         return out
-    difference = offset[1::2][both] - offset[0::2][both]  # scale of a's node over that of b's, from this pair
-    level = _graph_solution(int(max(a.max(), b.max())) + 1, a, b, -difference[:, None], options.depth_scale, options)
+    difference = offset[1::2][both] - offset[0::2][both]  # log of the scale of b's group over that of a's
+    level = _graph_solution(int(max(a.max(), b.max())) + 1, a, b, difference[:, None], options.depth_scale, options)
     out[both] = 0.5 * (level[a, 0] - offset[0::2][both] + level[b, 0] - offset[1::2][both])
     return out
 
@@ -171,19 +171,24 @@ def _aligned_half_edges(depths: _PairDepths, observations: int, options: Initial
     label = connected_components(bipartite, directed=False)[1][:halves]
     used = np.bincount(half, minlength=halves) > 0
     node = np.where(used, np.unique(np.where(used, label, -1), return_inverse=True)[1] - int(not used.all()), -1)
-    offset = np.bincount(half, weights=value, minlength=halves) / np.maximum(np.bincount(half, minlength=halves), 1)
-    weight = np.ones(len(half))
+    # Each observation has a depth of its own, which is eliminated: what is left are small systems, one for each camera.
+    # The first half-edge of each group stands for its scale and is held at 0.
+    pinned = np.unique(node, return_index=True)[1]
+    free = np.flatnonzero(~np.isin(np.arange(halves), pinned) & used)
+    offset, weight = np.zeros(halves), np.ones(len(half))
     for _ in range(options.sweeps):
-        level = _weighted_means(value - offset[half], weight, observation, observations)
-        offset = _weighted_means(value - level[observation], weight, half, halves)
-        weight = _cauchy(value - offset[half] - level[observation], options.depth_scale)
+        total = np.maximum(np.bincount(observation, weights=weight, minlength=observations), 1e-12)
+        mean = np.bincount(observation, weights=weight * value, minlength=observations) / total
+        right = np.bincount(half, weights=weight * (value - mean[observation]), minlength=halves)
+        given = csr_array((weight, (half, observation)), shape=(halves, observations))
+        through = given @ (diags_array(1.0 / total) @ given.T)
+        own = diags_array(np.bincount(half, weights=weight, minlength=halves))
+        matrix = csc_array(own - through)[:, free][free]
+        if len(free):
+            offset[free] = _factorized(matrix + 1e-9 * eye_array(len(free), format="csc")).solve(right[free])
+        level = np.bincount(observation, weights=weight * (value - offset[half]), minlength=observations) / total
+        weight = np.maximum(_cauchy(value - offset[half] - level[observation], options.depth_scale), 1e-6)
     return node, offset
-
-
-def _weighted_means(value: Array, weight: Array, group: Index, groups: int) -> Array:
-    total = np.bincount(group, weights=weight, minlength=groups)
-    mean: Array = np.bincount(group, weights=weight * value, minlength=groups) / np.maximum(total, 1e-12)
-    return mean
 
 
 def _largest_part(nodes: int, a: Index, b: Index) -> tuple[Index, tuple[Index, Index]]:
@@ -245,6 +250,11 @@ def _graph_solution(
         residual = np.linalg.norm(x[b] - x[a] - difference, axis=1) * np.sqrt(base)
         weight = np.maximum(_cauchy(residual, scale), 1e-6)  # a bridge keeps some weight, or the system is singular
     return x
+
+
+def _factorized(matrix: csc_array) -> SuperLU:
+    """The factors of a sparse symmetric positive definite matrix."""
+    return splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
 
 
 def _points(rays: Array, centres: Array, point: Index, points: int) -> Array:

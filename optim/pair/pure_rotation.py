@@ -1,4 +1,8 @@
-"""Telling whether a homography is a camera that turned in place."""
+"""Pure rotation: test whether a homography is that of a camera that rotates about its centre.
+
+Such a camera has x_b ~ K_b R K_a^-1 x_a, so its homography is one of a rotation and two focal lengths. A plane seen by
+a moving camera gives a homography as well; the transfer error under the nearest rotation tells them apart.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ _ROUNDS = 7
 
 
 def rotation_from_homography(homography: Array, xy_a: Array, xy_b: Array, focals: Array) -> tuple[Array, Array, Array]:
-    """The rotation b_from_a and the two focal lengths under which turning in place comes closest to the homography.
+    """Rotation b_from_a (3, 3) and focal lengths (2,) whose homography K_b R K_a^-1 is closest to the given one.
 
-    `focals` (k, 2) are candidates, spread evenly in logarithm: the best is refined by ever closer ones. Points (n, 2)
-    count from the principal points. Also returned: the transfer error of every point, in the unit of the points.
+    `focals` (k, 2) are candidates evenly spaced in logarithm; the best one by median transfer error is refined by grids
+    of half the spacing. Points (n, 2) are relative to the principal points. Also returns the transfer error (n,) of
+    every point, in the unit of the points.
     """
     some = np.linspace(0, len(xy_a) - 1, min(len(xy_a), _SAMPLE)).astype(int)
     shared = bool(np.ptp(focals[:, 1] / focals[:, 0]) < 1e-9)
@@ -32,13 +37,15 @@ def rotation_from_homography(homography: Array, xy_a: Array, xy_b: Array, focals
 
 
 def _nearest_rotations(homography: Array, focals: Array) -> Array:
+    """(k, 3, 3) rotations closest to K_b^-1 H K_a for each pair of focal lengths (k, 2)."""
     intrinsics_a, intrinsics_b = (np.column_stack([f, f, np.ones(len(f))]) for f in focals.T)
     proper = homography * np.sign(np.linalg.det(homography))
     return nearest_rotation(proper * intrinsics_a[:, None, :] / intrinsics_b[:, :, None])
 
 
 def _transfer_errors(rotations: Array, focals: Array, xy_a: Array, xy_b: Array) -> Array:
-    """(k, n) distance between points of b and where they come to lie when a turns."""
+    """(k, n) distance between the points of b and those of a transferred by K_b R K_a^-1; infinite behind the
+    camera."""
     rays = np.concatenate([np.broadcast_to(xy_a, (len(focals), *xy_a.shape)), np.empty((len(focals), len(xy_a), 1))], 2)
     rays[..., 2] = focals[:, :1]
     turned = rays @ rotations.transpose(0, 2, 1)

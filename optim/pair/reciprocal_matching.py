@@ -1,11 +1,12 @@
 """Reciprocal nearest neighbours between the pixels of two dense maps, of descriptors or of 3D points.
 
-From a sparse grid of seeds: from a pixel of one map to its nearest neighbour in the other and back, until nothing moves
-any more. What is reached so are pixels that are each other's nearest, of all pixels and not of the seeds alone.
+From a sparse grid of seed pixels the search goes to the nearest neighbour in the other map and back, until no pixel
+changes any more (as MASt3R does): the pixels reached are each other's nearest among all pixels, not among the seeds
+alone, at a fraction of the cost of matching all pixels.
 
-Pixels are meant by their row in the flattened map, y * width + x. Dense maps may be numpy arrays, or tensors on any
-device, where they stay: only rows of pixels come back. Searches are exhaustive and exact, the full table of
-similarities never exists, and no pixel is looked up twice.
+A pixel is its row in the flattened map, y * width + x. Dense maps are numpy arrays, or tensors on any device, which
+they do not leave: only rows of pixels are copied. Searches are exhaustive and exact, the full similarity matrix is
+never formed, and no pixel is searched for twice.
 """
 
 from __future__ import annotations
@@ -22,85 +23,85 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PixelIndex = NDArray[np.int64]
-"""Pixels of an image, row by row."""
+"""Rows of pixels in a flattened map."""
 Dense: TypeAlias = "NDArray[np.floating] | Tensor"
 
 MAX_ROUNDS = 10
 
-# Similarities stay in the cache of a core: they are read once, for the largest, and forgotten.
+# Blocks of similarities fit in the cache of a core; only their maxima are kept.
 _QUERIES, _TARGETS = 128, 2048
 _DEVICE_BLOCK_BYTES = 64 << 20
 
 
 class NearestSearch:
-    """The nearest neighbour of each pixel of one map in another map, found when it is first asked for."""
+    """Nearest neighbours of the pixels of one map in another map, each searched for once and remembered."""
 
     def __init__(self, search: Callable[[PixelIndex], PixelIndex], pixels: int) -> None:
         self._search = search
-        self.answers: PixelIndex = np.full(pixels, -1, np.int64)
+        self.known: PixelIndex = np.full(pixels, -1, np.int64)
         """(pixels,) what is known so far; -1 for the rest."""
 
     def __call__(self, rows: PixelIndex) -> PixelIndex:
-        unknown = np.unique(rows[self.answers[rows] < 0])
+        unknown = np.unique(rows[self.known[rows] < 0])
         if len(unknown):
-            self.answers[unknown] = self._search(unknown)
-        return self.answers[rows]
+            self.known[unknown] = self._search(unknown)
+        return self.known[rows]
 
 
 class MutualSearch(NamedTuple):
-    """Nearest neighbours from a map to another and back."""
+    """Nearest-neighbour searches from map a to map b and from b to a."""
 
-    there: NearestSearch
-    back: NearestSearch
+    forward: NearestSearch
+    backward: NearestSearch
 
     def swapped(self) -> MutualSearch:
-        """The same, beginning with the other map; what is known is shared."""
-        return MutualSearch(self.back, self.there)
+        """The search with a and b exchanged; known neighbours are shared."""
+        return MutualSearch(self.backward, self.forward)
 
 
 class PixelMatches(NamedTuple):
-    """Pixels of a with pixels of b."""
+    """Matched pixels of a and b."""
 
     a: PixelIndex
     b: PixelIndex
 
 
 def neighbours_by_descriptor(a: Dense, b: Dense) -> MutualSearch:
-    """Of maps (height, width, d): the nearest is that of the largest dot product. Descriptors that are not finite are
-    as good as zero."""
+    """Search the largest dot product between descriptor maps (height, width, d). Descriptors that are not finite count
+    as zero."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a.device.type == "cpu":
         return _neighbours(_host_rows(a), _host_rows(b), lambda targets: lambda queries: most_similar(queries, targets))
     return _neighbours_on_device(a, b, lambda queries, targets: (queries @ targets.T).argmax(dim=1))
 
 
 def neighbours_by_position(a: Dense, b: Dense) -> MutualSearch:
-    """Of maps (height, width, 3) of points in one frame: the nearest is that of the smallest distance."""
+    """Search the smallest distance between maps (height, width, 3) of 3D points in one frame."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a.device.type == "cpu":
         return _neighbours(_host_rows(a), _host_rows(b), _tree_search)
 
     def closest(queries: Tensor, targets: Tensor) -> Tensor:
         import torch
 
-        # Not by products: the squares of far points drown the distances of near ones.
+        # Not by matrix products, which cancel: squared norms of far points exceed squared distances of near ones.
         return torch.cdist(queries, targets, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
     return _neighbours_on_device(a, b, closest)
 
 
 def seed_grid(height: int, width: int, step: int) -> PixelIndex:
-    """Every step-th pixel of every step-th row, beginning at the middle of the first step."""
+    """Every step-th pixel of every step-th row, starting in the middle of the first step."""
     y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step]
     return np.asarray(y * width + x, np.int64).ravel()
 
 
 def reciprocal_matches(neighbours: MutualSearch, seeds: PixelIndex, rounds: int = MAX_ROUNDS) -> PixelMatches:
-    """The pairs that seeds of the first map lead to, each once, sorted by a, then b. What still moves after so many
-    rounds is given up."""
+    """Reciprocal nearest neighbours reached from seed pixels of a, without repetition, sorted by a, then b. Seeds that
+    have not converged after `rounds` are dropped."""
     a, b = seeds.copy(), np.full(len(seeds), -1, np.int64)
     moving = np.arange(len(seeds))
     for _ in range(rounds):
-        next_b = neighbours.there(a[moving])
-        next_a = neighbours.back(next_b)
+        next_b = neighbours.forward(a[moving])
+        next_a = neighbours.backward(next_b)
         rests = (next_b == b[moving]) | (next_a == a[moving])
         a[moving], b[moving] = next_a, next_b
         moving = moving[~rests]
@@ -112,43 +113,45 @@ def reciprocal_matches(neighbours: MutualSearch, seeds: PixelIndex, rounds: int 
     return PixelMatches(found[:, 0], found[:, 1])
 
 
-def confirmed(neighbours: MutualSearch, starts: PixelIndex, width: int, tolerance_px: float) -> PixelMatches:
-    """Given pixels of the first map, `width` wide, with their nearest neighbours, where the way back ends less than
-    `tolerance_px` from the start (at it, if that is zero). Sorted, each once."""
-    b = neighbours.there(starts)
-    a = neighbours.back(b)
+def cycle_consistent_matches(
+    neighbours: MutualSearch, starts: PixelIndex, width: int, tolerance_px: float
+) -> PixelMatches:
+    """Pixels of a (a map `width` wide) with their nearest neighbours in b, kept if the neighbour's nearest pixel in a
+    is less than `tolerance_px` from the start (equal to it, if the tolerance is zero). Sorted, without repetition."""
+    b = neighbours.forward(starts)
+    a = neighbours.backward(b)
     distance = np.hypot(a % width - starts % width, a // width - starts // width)
     kept = distance < tolerance_px if tolerance_px > 0.0 else distance == 0.0
     found = np.unique(np.stack([starts[kept], b[kept]], axis=1), axis=0)
     return PixelMatches(found[:, 0], found[:, 1])
 
 
-def basins(neighbours: MutualSearch) -> PixelIndex:
-    """(pixels of a,) where one way there and back leads to from each pixel; -1 where nobody has gone yet."""
-    b = neighbours.there.answers
-    known = np.flatnonzero(b >= 0)
-    known = known[neighbours.back.answers[b[known]] >= 0]
+def round_trips(neighbours: MutualSearch) -> PixelIndex:
+    """(pixels of a,) the pixel of a that is nearest to each pixel's nearest neighbour in b; -1 where it is not known
+    yet."""
+    b = neighbours.forward.known
+    rows = np.flatnonzero(b >= 0)
+    rows = rows[neighbours.backward.known[b[rows]] >= 0]
     out = np.full(len(b), -1, np.int64)
-    out[known] = neighbours.back.answers[b[known]]
+    out[rows] = neighbours.backward.known[b[rows]]
     return out
 
 
 def reciprocal_both_ways(neighbours: MutualSearch, seeds_a: PixelIndex, seeds_b: PixelIndex) -> list[PixelMatches]:
-    """What seeds of a lead to, and what seeds of b lead to."""
+    """Reciprocal matches reached from seeds of a, and those reached from seeds of b."""
     back = reciprocal_matches(neighbours.swapped(), seeds_b)
     return [reciprocal_matches(neighbours, seeds_a), PixelMatches(back.b, back.a)]
 
 
 def merge_matches(runs: Sequence[PixelMatches]) -> tuple[PixelMatches, PixelIndex]:
-    """All pairs of several runs, each once, sorted by a, then b; and the row where each comes first when the runs are
-    put one after the other."""
+    """The union of matches, sorted by a, then b, and the first row of each match in the concatenated input."""
     every = np.concatenate([np.stack([run.a, run.b], axis=1) for run in runs])
     found, first = np.unique(every, axis=0, return_index=True)
     return PixelMatches(found[:, 0], found[:, 1]), first
 
 
 def most_similar(queries: Array32, targets: Array32) -> PixelIndex:
-    """(q,) the row of `targets` (n, d) with the largest dot product with each of `queries` (q, d)."""
+    """(q,) row of `targets` (n, d) with the largest dot product for each of `queries` (q, d)."""
     best = np.full(len(queries), -np.inf, np.float32)
     row = np.zeros(len(queries), np.int64)
     buffer = np.empty((min(_QUERIES, len(queries)), _TARGETS), np.float32)
@@ -182,7 +185,7 @@ def _neighbours(a: Array32, b: Array32, prepare: Callable[[Array32], Callable[[A
 
 
 def _host_rows(dense: Dense) -> Array32:
-    """A single value that is not a number would be everybody's nearest, so there are none."""
+    """(pixels, d) float32; rows that are not finite become zero, as a NaN would be the maximum of every search."""
     rows = np.ascontiguousarray(np.asarray(dense).reshape(-1, dense.shape[-1]), np.float32)
     return np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, np.float32(0.0))
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Array, Mask
 from ..cameras import FOCAL_GUESS
+from ..option_ranges import Positive, Share, check_ascending
 from .epipolar import ray_angles
 from .pure_rotation import rotation_from_homography
 from .two_view_ransac import (
@@ -37,24 +38,28 @@ TwoViewKind = Literal["general", "planar", "rotation", "none"]
 class TwoViewOptions:
     """Thresholds that decide about the kind of a two-view geometry. Errors are in units of `max_error_px`."""
 
-    max_plane_error: float = 2.0
+    max_plane_error: Positive = 2.0
     """Transfer error of a match on the plane: larger than one, as a homography constrains both coordinates, an epipolar
     line one."""
-    min_off_plane_error: float = 3.0
+    min_off_plane_error: Positive = 3.0
     """Transfer error of a match that is evidence of depth; smaller ones may be noise."""
-    min_rotation_share: float = 0.9
+    min_rotation_share: Share = 0.9
     """Share of the matches on the plane that a pure rotation must explain as well."""
-    focal_range: tuple[float, float] = (0.3, 12.0)
+    focal_range: tuple[Positive, Positive] = (0.3, 12.0)
     """Plausible focal lengths over the longer side: fields of view of 118 to 5 degrees."""
-    rotation_focal_range: tuple[float, float] = (0.4, 4.0)
+    rotation_focal_range: tuple[Positive, Positive] = (0.4, 4.0)
     """The same for a camera that only rotates: beyond, it cannot be told from one that moves along a wall."""
-    known_focal_range: tuple[float, float] = (0.87, 1.15)
+    known_focal_range: tuple[Positive, Positive] = (0.87, 1.15)
     """Search range around a known focal length, as a factor: EXIF values are rounded and zooms breathe."""
-    reference_side_px: float = 1600.0
+    reference_side_px: Positive = 1600.0
     """Longer side of the photos that `max_error_px` refers to."""
-    min_error_scale: float = 0.6
+    min_error_scale: Positive = 0.6
     """Smallest scale of the tolerance: photos much smaller than the reference are not blurred in proportion."""
     ransac: RansacOptions = field(default_factory=RansacOptions)
+    """Effort of the robust estimators."""
+
+    def __post_init__(self) -> None:
+        check_ascending(self, "focal_range", "rotation_focal_range", "known_focal_range")
 
 
 _DEFAULTS = TwoViewOptions()

@@ -8,13 +8,14 @@ all refine the result.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import poselib
 from numpy.typing import NDArray
 
 from ..arrays import Array, Mask
+from ..option_ranges import Count, Within, check_ascending
 from .epipolar import sampson_errors
 
 _NO_SAMPLING = {"min_iterations": 0, "max_iterations": 1}
@@ -24,14 +25,17 @@ _NO_SAMPLING = {"min_iterations": 0, "max_iterations": 1}
 class RansacOptions:
     """Effort of the estimators."""
 
-    max_sampled: int = 400
+    max_sampled: Annotated[int, Within("[8, inf)")] = 400
     """Matches that are sampled from: more cost time and hardly change the best model."""
-    iterations: tuple[int, int] = (50, 1000)
+    iterations: tuple[Count, Count] = (50, 1000)
     """Least and most iterations among raw matches."""
-    inlier_iterations: tuple[int, int] = (20, 500)
+    inlier_iterations: tuple[Count, Count] = (20, 500)
     """The same among inliers of an epipolar geometry, most of which are right."""
-    confidence: float = 0.999
+    confidence: Annotated[float, Within("(0, 1)")] = 0.999
     """Probability of having sampled an outlier-free set, at which sampling stops."""
+
+    def __post_init__(self) -> None:
+        check_ascending(self, "iterations", "inlier_iterations")
 
     def to_poselib(self, iterations: tuple[int, int], seed: int) -> dict[str, Any]:
         """Options of poselib's estimators."""

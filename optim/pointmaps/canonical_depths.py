@@ -20,17 +20,21 @@ from .depth_fusion import fuse_depths
 from .pair_depths import PairDepths, lattice_cells, plausible_depths
 
 
-def canonical_depths(depths: PairDepths, sizes: Array) -> tuple[Array, Mask]:
+def canonical_depths(depths: PairDepths, sizes: Array, outlier_spreads: float = 2.0) -> tuple[Array, Mask]:
     """Depths (e, 2, k) at one scale per photo, 0 where unknown, and (e,) whether the pair's scales are known.
 
-    The unit of each photo is the median of its fused depths, so that depths are around one. `sizes` is (photos, 2).
+    The unit of each photo is the median of its fused depths, so that depths are around one. `sizes` is (photos, 2);
+    `outlier_spreads` as in `fuse_depths`.
     """
     e, _, cells = depths.lattice.shape
     photo = depths.pairs.ravel()
     level = depths.lattice.reshape(2 * e, cells)
     side, cell = np.nonzero(np.isfinite(level))
     photo_cell = photo[side] * cells + cell
-    fused = fuse_depths(side, photo_cell, level[side, cell], np.ones(len(side)), 2 * e, len(sizes) * cells)
+    weight = np.ones(len(side))
+    fused = fuse_depths(
+        side, photo_cell, level[side, cell], weight, 2 * e, len(sizes) * cells, outlier_spreads=outlier_spreads
+    )
     average = fused.log_depth.reshape(len(sizes), cells)
     scale = np.where(_in_largest_group(photo, side, photo_cell), fused.log_scale, np.nan)
     unit = np.zeros(len(sizes))

@@ -1,18 +1,18 @@
-"""The first-order alignment of MASt3R-SfM, kept as the yardstick for the second-order one.
+"""First-order point-map alignment of MASt3R-SfM (Duisterhof et al. 2024): the published baseline of point_map_mapper.
 
-Every photo has a pose relative to its parent in a tree, a size, a focal length, a principal point and depths at the
-anchors of a grid. Adam moves them: first so that matched points meet in space, then so that they meet in the photos.
-Nothing here rejects an outlier, builds a track or knows when it has converged.
+The unknowns are, per photo, a pose relative to its parent in a kinematic tree, a scale, a focal length, a principal
+point, and depths at the anchors of a grid. Adam minimises first the distances between matched points in space, then
+their reprojection errors. There is no outlier rejection, no track and no convergence test.
 
-All matches of all pairs are handled together, so an iteration is a few dozen tensor operations, whatever the number of
-photos. float32, as published: the results are compared with those.
+The matches of all pairs are concatenated, so that an iteration is a few dozen tensor operations for any number of
+photos. All in float32, as published, since results are compared with the published ones.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,75 +20,94 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..arrays import AnyArray, Index
+from ..option_ranges import Count, Positive, Within, check_ascending
+from ..progress import Report, no_report
 from .kinematic_tree import Tree
 
-_MIN_DEPTH = 1e-3
-"""Points nearer to a camera, or behind it, are projected as if they were so near."""
-
-_PIXEL_RANGE = (-1000.0, 2000.0)
-"""Projections outside pull no further."""
-
-_FOCAL_RANGE = (0.25, 10.0)
-"""By the photo's diagonal."""
+PixelBound = Annotated[float, Within("[-1e6, 1e6]")]
 
 
 @dataclass(frozen=True, eq=False)
 class AnchoredMatches:
-    """Photos and matches as the aligner wants them. A matched pixel hangs on an anchor; both are an anchored point."""
+    """Photos and matches of the aligner. A matched pixel takes its depth from an anchor; together they are an anchored
+    point."""
 
     size: Index
     """(n, 2) width and height."""
     focal_px: AnyArray
-    """(n,) under which the depths were found."""
+    """(n,) focal length under which the depths were predicted."""
     confidence: AnyArray
-    """(n,) mean confidence of a photo's depths; only weighs the photos where all share their intrinsics."""
+    """(n,) mean confidence of a photo's depths: weight of its focal length where all photos share their intrinsics."""
     depth: AnyArray
-    """(d,) depth at the anchors, photo after photo."""
+    """(d,) depth at the anchors, photo by photo."""
     depth_start: Index
-    """(n + 1,)."""
+    """(n + 1,): photo i owns depth[depth_start[i]:depth_start[i + 1]]."""
     photo: Index
-    """(a,) of each anchored point."""
+    """(a,) photo of each anchored point."""
     xy: AnyArray
-    """(a, 2) pixels, the centre of the first one is (0, 0)."""
+    """(a, 2) pixels; the centre of the top-left one is (0, 0)."""
     anchor: Index
     """(a,) row of `depth`."""
     offset: AnyArray
-    """(a,) depth of the pixel by that of its anchor."""
+    """(a,) depth of the pixel over that of its anchor."""
     row_a: Index
     row_b: Index
     weight: AnyArray
-    """(m,) matches: two anchored points and how much they count."""
-    seen_from: Index
-    seen_row: Index
-    seen: AnyArray
-    seen_weight: AnyArray
-    """(k,) for pairs without dependable matches: anchored points as the network saw them from another photo, (k, 3)
-    in its frame."""
+    """(m,) matches: rows of two anchored points, and a weight."""
+    predicting_photo: Index
+    predicted_row: Index
+    predicted: AnyArray
+    predicted_weight: AnyArray
+    """(k,) anchored points of pairs without reliable matches, `predicted` (k, 3) in the camera frame of another photo,
+    the `predicting_photo`, as the network saw them from there."""
 
 
 @dataclass(frozen=True)
 class AdamPhase:
-    """One run of Adam."""
+    """One run of Adam: its loss, what is free, and how it proceeds."""
 
     target: Literal["space", "photos"]
-    gamma: float
-    rate: float
-    iterations: int = 300
+    """Distances between matched points in space, or reprojection errors in photos."""
+    gamma: Positive
+    """Exponent of the loss of these errors, see `power_loss`."""
+    rate: Annotated[float, Within("(0, 1]")]
+    """Learning rate at first; it falls to zero, see `cosine_rate`."""
+    iterations: Count = 300
     focal: bool = False
     principal: bool = False
     depth: bool = False
+    """Whether focal lengths, principal points and the depths of anchors are free."""
+
+
+@dataclass(frozen=True)
+class FirstOrderOptions:
+    """Bounds of the first-order alignment, and the weight of predicted points. The defaults are those of MASt3R-SfM."""
+
+    min_depth: Positive = 1e-3
+    """Points closer to a camera, or behind it, are projected as if they had this depth; the smallest scale is 1."""
+    pixel_range: tuple[PixelBound, PixelBound] = (-1000.0, 2000.0)
+    """Projections are clipped to this interval of the network's pixels, so that far outliers have no gradient."""
+    focal_range: tuple[Positive, Positive] = (0.25, 10.0)
+    """Focal lengths are clipped to this interval, over the diagonal of the image."""
+    predicted_weight: Annotated[float, Within("[0, inf)")] = 0.01
+    """Weight of the points that other photos' predictions give, for pairs without reliable matches; that of the matches
+    is 1."""
+    predicted_gamma: Positive = 1.1
+    """Exponent of their loss."""
+
+    def __post_init__(self) -> None:
+        check_ascending(self, "pixel_range", "focal_range")
 
 
 COARSE_PHASE = AdamPhase("space", 1.5, 0.07)
 FINE_PHASE = AdamPhase("photos", 0.5, 0.01, focal=True, principal=True, depth=True)
-
-SEEN_SHARE = 0.01
-SEEN_GAMMA = 1.1
-"""How much, and by which power, the points count that another photo's prediction gives."""
+_DEFAULTS = FirstOrderOptions()
 
 
 @dataclass(frozen=True, eq=False)
 class FirstOrderAlignment:
+    """Result of the alignment; see AnchoredMatches for n, d and a."""
+
     focal_px: AnyArray
     principal_px: AnyArray
     world_from_cam: AnyArray
@@ -98,27 +117,27 @@ class FirstOrderAlignment:
     points: AnyArray
     """(a, 3) anchored points in the world."""
     losses: AnyArray
-    """One per iteration, phases after each other, before its step."""
+    """Loss of each iteration before its step, phase by phase."""
 
 
 @dataclass(frozen=True, eq=False)
 class AlignmentParameters:
-    """The parameters, as published: what Adam makes of them depends on how they are put."""
+    """The unknowns in the published parametrisation, which decides about the steps of Adam."""
 
     rotation: Tensor
     """(n, 4) quaternion x, y, z, w, relative to the parent."""
     translation: Tensor
-    log_size: Tensor
+    log_scale: Tensor
     log_focal: Tensor
-    """(n,), or (1,) where all photos share it; so is the next."""
+    """(n,), or (1,) where all photos share their intrinsics; likewise `principal`."""
     principal: Tensor
-    """(n, 2) by the photo's size."""
+    """(n, 2) relative to the size of the photo."""
     depth: Tensor
-    """(d,) by the median depth of the photo."""
+    """(d,) relative to the median depth of the photo."""
 
     def tensors(self, phase: AdamPhase) -> list[Tensor]:
-        """Those that move."""
-        moving = [self.rotation, self.translation, self.log_size]
+        """The unknowns that are free in this phase."""
+        moving = [self.rotation, self.translation, self.log_scale]
         chosen = ((phase.focal, self.log_focal), (phase.principal, self.principal), (phase.depth, self.depth))
         return moving + [tensor for wanted, tensor in chosen if wanted]
 
@@ -129,13 +148,15 @@ def align_first_order(
     phases: tuple[AdamPhase, ...] = (COARSE_PHASE, FINE_PHASE),
     *,
     shared: bool = False,
+    options: FirstOrderOptions = _DEFAULTS,
+    report: Report = no_report,
 ) -> FirstOrderAlignment:
-    """Runs the phases one after another. `shared`: one focal length and principal point for all photos."""
-    problem = FirstOrderProblem(matched, tree)
+    """Align point maps by phases of Adam. With `shared` all photos have one focal length and principal point."""
+    problem = FirstOrderProblem(matched, tree, options)
     state = problem.start(shared)
     losses: list[float] = []
     for phase in phases:
-        state, curve = run_adam(problem, state, phase)
+        state, curve = run_adam(problem, state, phase, report)
         losses += curve
     return alignment_result(problem, state, losses)
 
@@ -143,7 +164,7 @@ def align_first_order(
 def alignment_result(
     problem: FirstOrderProblem, state: AlignmentParameters, losses: list[float]
 ) -> FirstOrderAlignment:
-    """What a state means."""
+    """The cameras, depths and points of a state."""
     with torch.no_grad():
         view = problem.view(state)
         points = problem.points(view)
@@ -160,9 +181,9 @@ def alignment_result(
 
 
 def run_adam(
-    problem: FirstOrderProblem, state: AlignmentParameters, phase: AdamPhase
+    problem: FirstOrderProblem, state: AlignmentParameters, phase: AdamPhase, report: Report = no_report
 ) -> tuple[AlignmentParameters, list[float]]:
-    """The state at the beginning of the last iteration, which is what the published code hands out, and the losses."""
+    """Run one phase of Adam. Returns the state before the last step, as the published code does, and the losses."""
     state = AlignmentParameters(
         *(getattr(state, name).detach().clone() for name in AlignmentParameters.__dataclass_fields__)
     )
@@ -171,6 +192,7 @@ def run_adam(
     losses: list[float] = []
     before = state
     for iteration in range(phase.iterations):
+        report(iteration, phase.iterations, "Adam")
         adam.param_groups[0]["lr"] = cosine_rate(phase.rate, iteration / phase.iterations)
         adam.zero_grad()
         loss = problem.loss(state, phase)
@@ -189,12 +211,12 @@ def run_adam(
 
 
 def cosine_rate(rate: float, progress: float) -> float:
-    """Learning rate after a share of the iterations."""
+    """Learning rate at `progress` in [0, 1] of the iterations: rate (1 + cos(pi progress)) / 2."""
     return rate * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
 def power_loss(distance: Tensor, gamma: float) -> Tensor:
-    """Grows like a power of the distance, but with slope 1 at zero."""
+    """(d + s)^gamma - s^gamma with s such that the slope at d = 0 is 1; d for gamma = 1."""
     if gamma == 1.0:
         return distance
     shift = (1.0 / gamma) ** (1.0 / (gamma - 1.0))
@@ -203,7 +225,7 @@ def power_loss(distance: Tensor, gamma: float) -> Tensor:
 
 
 class CameraTensors(NamedTuple):
-    """What the parameters mean: cameras in the world, and depths."""
+    """Cameras in the world and depths at the anchors."""
 
     focal: Tensor
     principal: Tensor
@@ -214,15 +236,16 @@ class CameraTensors(NamedTuple):
 
 
 class FirstOrderProblem:
-    """The matches as tensors, and the two losses over them."""
+    """Matches as tensors, and the loss of either phase."""
 
-    def __init__(self, matched: AnchoredMatches, tree: Tree) -> None:
+    def __init__(self, matched: AnchoredMatches, tree: Tree, options: FirstOrderOptions = _DEFAULTS) -> None:
         def tensor(values: AnyArray | Index) -> Tensor:
             return torch.from_numpy(np.array(values, np.float32))
 
         def index(values: Index) -> Tensor:
             return torch.from_numpy(np.array(values, np.int64))
 
+        self.options = options
         self.size, self.start_focal = tensor(matched.size), tensor(matched.focal_px)
         self.confidence = tensor(matched.confidence)
         counts = np.diff(matched.depth_start)
@@ -235,12 +258,13 @@ class FirstOrderProblem:
         self.anchor, self.offset = index(matched.anchor), tensor(matched.offset)
         self.row_a, self.row_b = index(matched.row_a), index(matched.row_b)
         self.weight = tensor(matched.weight)
-        self.seen_from, self.seen_row = index(matched.seen_from), index(matched.seen_row)
-        self.seen, self.seen_weight = tensor(matched.seen), tensor(matched.seen_weight)
+        self.predicting_photo, self.predicted_row = index(matched.predicting_photo), index(matched.predicted_row)
+        self.predicted, self.predicted_weight = tensor(matched.predicted), tensor(matched.predicted_weight)
         self.levels = _levels(tree)
         self.root, self.edges = tree.root, tree.edges
 
     def start(self, shared: bool) -> AlignmentParameters:
+        """The initial state: identity poses, unit scales, predicted focal lengths and depths."""
         n = len(self.size)
         log_focal, principal = self.start_focal.log(), torch.full((n, 2), 0.5)
         if shared:
@@ -254,12 +278,13 @@ class FirstOrderProblem:
     def state_of(
         self, world_from_cam: AnyArray, focal_px: AnyArray, principal_px: AnyArray, size: AnyArray
     ) -> AlignmentParameters:
-        """The state of cameras (n, 3, 4) in a world where the depths of a photo are to be taken times its size."""
+        """The state of given cameras (n, 3, 4); the predicted depths of a photo, times its entry in `size` (n,), are in
+        units of the world."""
         unit = size.min()
         rotation, focal = world_from_cam[:, :, :3], torch.from_numpy(np.array(focal_px, np.float32))
         principal = torch.from_numpy(np.array(principal_px, np.float32)) / self.size
-        log_size = torch.from_numpy(np.log(size / unit).astype(np.float32))
-        pivot = self._pivots(focal, principal, log_size.exp()).numpy()
+        log_scale = torch.from_numpy(np.log(size / unit).astype(np.float32))
+        pivot = self._pivots(focal, principal, log_scale.exp()).numpy()
         place = world_from_cam[:, :, 3] / unit + np.einsum("nij,nj->ni", rotation, pivot)
         turn, shift = rotation.copy(), place.copy()
         for parent, child in self.edges:
@@ -267,14 +292,16 @@ class FirstOrderProblem:
             shift[child] = rotation[parent].T @ (place[child] - place[parent])
         quaternion = torch.from_numpy(Rotation.from_matrix(turn).as_quat().astype(np.float32))
         translation = torch.from_numpy(shift.astype(np.float32))
-        return AlignmentParameters(quaternion, translation, log_size, focal.log(), principal, self.start_depth)
+        return AlignmentParameters(quaternion, translation, log_scale, focal.log(), principal, self.start_depth)
 
     def view(self, state: AlignmentParameters) -> CameraTensors:
+        """The cameras and depths of a state."""
         diagonal = self.size.norm(dim=1)
         focal = state.log_focal.exp().expand(len(diagonal))
-        focal = torch.minimum(torch.maximum(focal, _FOCAL_RANGE[0] * diagonal), _FOCAL_RANGE[1] * diagonal)
+        low, high = self.options.focal_range
+        focal = torch.minimum(torch.maximum(focal, low * diagonal), high * diagonal)
         principal = state.principal.expand(len(diagonal), 2)
-        size = state.log_size.exp()
+        size = state.log_scale.exp()
         scale = 1.0 / size.min()
         pivot = self._pivots(focal, principal, size)
         rotation, place = self._chain(_rotations(state.rotation), state.translation)
@@ -284,8 +311,11 @@ class FirstOrderProblem:
         return CameraTensors(focal, principal * self.size, rotation, centre, depth)
 
     def _pivots(self, focal: Tensor, principal: Tensor, size: Tensor) -> Tensor:
-        """(n, 3) what the chain places, in the coordinates of the cameras: not these themselves, but what they see in
-        the middle, at the typical depth. So a change of focal length or size turns about the scene."""
+        """(n, 3) the point that a relative pose places, in camera coordinates: the one in the middle of the photo at
+        median depth.
+
+        Changes of focal length or scale then leave the scene in place, which Adam needs to converge.
+        """
         ray = torch.cat([self.size / focal[:, None] * (0.5 - principal), torch.ones_like(focal)[:, None]], 1)
         return (size * self.median * focal / self.start_focal)[:, None] * ray
 
@@ -297,37 +327,41 @@ class FirstOrderProblem:
         return self._to_world(view, self.photo, depth[:, None] * ray)
 
     def loss(self, state: AlignmentParameters, phase: AdamPhase) -> Tensor:
+        """Weighted mean loss of the matches, plus that of the predicted points."""
         view = self.view(state)
         points = self.points(view)
-        total = 0.0 * points.sum()  # without any match it is flat, not absent
+        total = 0.0 * points.sum()  # zero with a gradient, where there is no match
         if len(self.weight):
             distances = self._in_space(points) if phase.target == "space" else self._in_photos(view, points)
             worth = sum(((self.weight * power_loss(d, phase.gamma)).sum() for d in distances), total)
             total = worth / (len(distances) * self.weight.sum())
-        if len(self.seen_weight):
-            expected = self._to_world(view, self.seen_from, self.seen)
-            missed = power_loss((points[self.seen_row] - expected).norm(dim=1), SEEN_GAMMA)
-            total = total + SEEN_SHARE * (self.seen_weight * missed).sum() / self.seen_weight.sum()
+        if len(self.predicted_weight):
+            expected = self._to_world(view, self.predicting_photo, self.predicted)
+            missed = power_loss((points[self.predicted_row] - expected).norm(dim=1), self.options.predicted_gamma)
+            mean = (self.predicted_weight * missed).sum() / self.predicted_weight.sum()
+            total = total + self.options.predicted_weight * mean
         return total
 
     def _in_space(self, points: Tensor) -> list[Tensor]:
+        """Distances between matched points in the world."""
         return [(points[self.row_a] - points[self.row_b]).norm(dim=1)]
 
     def _in_photos(self, view: CameraTensors, points: Tensor) -> list[Tensor]:
+        """Reprojection errors in pixels of either point of a match in the photo of the other."""
         out = []
         for own, other in ((self.row_a, self.row_b), (self.row_b, self.row_a)):
             photo = self.photo[own]
             y = torch.einsum("mji,mj->mi", view.rotation[photo], points[other] - view.centre[photo])
-            depth = y[:, 2:].clip(min=_MIN_DEPTH)
+            depth = y[:, 2:].clip(min=self.options.min_depth)
             pixel = view.focal[photo][:, None] * y[:, :2] / depth + view.principal[photo]
-            out.append((pixel.clip(*_PIXEL_RANGE) - self.xy[own]).norm(dim=1))
+            out.append((pixel.clip(*self.options.pixel_range) - self.xy[own]).norm(dim=1))
         return out
 
     def _to_world(self, view: CameraTensors, photo: Tensor, y: Tensor) -> Tensor:
         return torch.einsum("mij,mj->mi", view.rotation[photo], y) + view.centre[photo]
 
     def _chain(self, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
-        """Poses in the world from poses by the parent, one level of the tree after another."""
+        """Poses in the world from poses relative to the parents, level by level of the tree."""
         order = [torch.tensor([self.root])]
         turned, placed = [rotation[order[0]]], [translation[order[0]]]
         for parent_position, child in self.levels:

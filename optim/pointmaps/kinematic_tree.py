@@ -1,11 +1,11 @@
-"""Trees that hang every photo on one that it shares many matches with, as MASt3R-SfM builds them.
+"""Spanning trees of the photos by shared matches, and their roots, as MASt3R-SfM builds them.
 
-Only the first-order aligner needs them: its poses are a chain of relative ones.
+Only first_order_alignment needs them: its poses are relative to those of the parents.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import networkx as nx
@@ -15,87 +15,89 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
 from ..arrays import Array
+from ..option_ranges import Positive
 
-Links = list[tuple[int, int]]
-Method = Literal["mst", "hclust-ward", "hclust-average"]
+TreeEdges = list[tuple[int, int]]
 
-UNRELATED = 2.0
-"""Distance between photos without matches: farther than any related ones, which are at most 1 apart."""
+UNMATCHED_DISTANCE = 2.0
+"""Distance between photos without matches; those of matched photos are at most 1."""
 
-FULL_SHARE = 3.0
-"""So many times as many matches as the smaller photo has anchors are as similar as it gets."""
+
+@dataclass(frozen=True)
+class KinematicTreeOptions:
+    """How the photos are joined to a tree."""
+
+    method: Literal["mst", "hclust-ward", "hclust-average"] = "hclust-ward"
+    """Maximum spanning tree of the numbers of matches, or hierarchical clustering of the distances 1 - similarity."""
+    full_similarity_ratio: Positive = 3.0
+    """Matches over the anchors of the photo that has fewer at which the similarity of clustering reaches 1."""
 
 
 class Tree(NamedTuple):
+    """A rooted spanning tree."""
+
     root: int
-    edges: Links
+    edges: TreeEdges
     """(parent, child), parents first."""
 
 
-def kinematic_tree(matches: Array, anchors: NDArray[np.int64], method: Method = "hclust-ward") -> Tree:
-    """A spanning tree of all photos and a root near its middle.
+def kinematic_tree(
+    matches: Array, anchors: NDArray[np.int64], options: KinematicTreeOptions = KinematicTreeOptions()
+) -> Tree:
+    """Build a spanning tree of all photos, rooted near the middle of its longest path.
 
-    `matches` (n, n) counts matches between photos, symmetric; `anchors` (n,) how many there could be. Clustering
-    attaches photos without any match all the same.
+    `matches` (n, n) is the symmetric number of matches, `anchors` (n,) the largest number that a photo can have.
+    Hierarchical clustering also attaches photos without matches; a maximum spanning tree does not.
     """
-    if method == "mst":
+    if options.method == "mst":
         graph = nx.Graph()
         graph.add_nodes_from(range(len(matches)))
         for i, j in zip(*np.nonzero(np.triu(matches, 1)), strict=True):
             graph.add_edge(int(i), int(j), weight=float(matches[i, j]))
-        links: Links = [(i, j) for i, j in nx.maximum_spanning_edges(graph, data=False)]
+        edges: TreeEdges = [(i, j) for i, j in nx.maximum_spanning_edges(graph, data=False)]
     else:
-        links = _merges(matches, anchors, "ward" if method == "hclust-ward" else "average")
-    return _hang(len(matches), links)
+        edges = _cluster_edges(matches, anchors, options)
+    return _rooted_tree(len(matches), edges)
 
 
-def _merges(matches: Array, anchors: NDArray[np.int64], linkage_method: Literal["ward", "average"]) -> Links:
+def _cluster_edges(matches: Array, anchors: NDArray[np.int64], options: KinematicTreeOptions) -> TreeEdges:
     """An edge per merge of a hierarchical clustering, between the representatives of the two clusters."""
     n = len(matches)
     if n < 2:
         return []
-    similarity = np.minimum(1.0, matches / (FULL_SHARE * np.minimum.outer(anchors, anchors)))
+    similarity = np.minimum(1.0, matches / (options.full_similarity_ratio * np.minimum.outer(anchors, anchors)))
     np.fill_diagonal(similarity, 1.0)
-    distance = np.where(similarity > 0.0, 1.0 - similarity, UNRELATED)
+    distance = np.where(similarity > 0.0, 1.0 - similarity, UNMATCHED_DISTANCE)
     representative = list(range(n))
-    links: Links = []
+    edges: TreeEdges = []
+    linkage_method: Literal["ward", "average"] = "ward" if options.method == "hclust-ward" else "average"
     for left, right, *_ in linkage(squareform(distance, checks=False), linkage_method):
         a, b = representative[int(left)], representative[int(right)]
-        links.append((a, b))
+        edges.append((a, b))
         keeps = a if similarity[a].sum() > similarity[b].sum() else b
         similarity[keeps] = np.maximum(similarity[a], similarity[b])
         representative.append(keeps)
-    return links
+    return edges
 
 
-def _hang(n: int, links: Links) -> Tree:
-    neighbours: list[list[int]] = [[] for _ in range(n)]
-    for i, j in links:
-        neighbours[i].append(j)
-        neighbours[j].append(i)
-    for photo, own in enumerate(neighbours):  # in the order of the published trees
-        neighbours[photo] = sorted(j for j in own if j > photo) + sorted(j for j in own if j < photo)
-    from_one_end, _ = _walk(neighbours, 0)
-    from_other, _ = _walk(neighbours, int(np.argmax(from_one_end)))
-    back, _ = _walk(neighbours, int(np.argmax(from_other)))
+def _rooted_tree(n: int, edges: TreeEdges) -> Tree:
+    """The tree of these edges, rooted near the middle of its longest path."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(n))
+    # Breadth-first search follows the order of insertion. The published one takes later photos first.
+    graph.add_edges_from(sorted((*edges, *((j, i) for i, j in edges)), key=lambda edge: (edge[1] < edge[0], edge)))
+    from_one_end, _ = _breadth_first(graph, 0)
+    from_other, _ = _breadth_first(graph, int(np.argmax(from_one_end)))
+    back, _ = _breadth_first(graph, int(np.argmax(from_other)))
     root = int(np.argmax(np.minimum(back, from_other)))
     if cut_off := int((from_one_end < 0).sum()):
         raise ValueError(f"{cut_off} photos are connected with the others by no match")
-    return Tree(root, _walk(neighbours, root)[1])
+    return Tree(root, _breadth_first(graph, root)[1])
 
 
-def _walk(neighbours: list[list[int]], start: int) -> tuple[NDArray[np.int64], Links]:
-    """When a breadth-first walk reaches each photo, and the edges it takes."""
-    rank = np.full(len(neighbours), -1, np.int64)
-    rank[start], seen = 0, 1
-    edges: Links = []
-    queue = deque([start])
-    while queue:
-        here = queue.popleft()
-        for other in neighbours[here]:
-            if rank[other] < 0:
-                rank[other] = seen
-                seen += 1
-                edges.append((here, other))
-                queue.append(other)
+def _breadth_first(graph: nx.DiGraph[int], start: int) -> tuple[NDArray[np.int64], TreeEdges]:
+    """The place of each photo in the order of a breadth-first search, -1 if not reached, and the edges taken."""
+    edges = list(nx.bfs_edges(graph, start))
+    rank = np.full(len(graph), -1, np.int64)
+    rank[[start, *(child for _, child in edges)]] = np.arange(1 + len(edges))
     return rank, edges

@@ -17,6 +17,7 @@ from ..arrays import Array, Index, Mask
 from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX, unproject
 from ..option_ranges import Positive, Share, Within
+from ..progress import Report, no_report
 from .canonical_depths import canonical_depths
 from .pair_depths import PairDepths
 from .pair_similarity import PairSimilarityOptions, estimate_pair_similarities
@@ -38,6 +39,8 @@ class PointMapOptions:
 
     focals: PredictedFocalOptions = field(default_factory=PredictedFocalOptions)
     similarity: PairSimilarityOptions = field(default_factory=PairSimilarityOptions)
+    outlier_spreads: Positive = 2.0
+    """Scale of the Cauchy loss with which the depths of a photo are fused, in robust standard deviations."""
     averaging: SimilarityAveragingOptions = field(default_factory=SimilarityAveragingOptions)
     alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
     refine_pairs_above: Annotated[float, Within("[0, inf)")] = 0.08
@@ -50,6 +53,9 @@ class PointMapOptions:
 
 
 _DEFAULTS = PointMapOptions()
+
+STEPS = 5
+"""Steps that `poses_from_pair_depths` reports."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,21 +94,24 @@ def poses_from_pair_depths(
     may_split: bool,
     seed: int = 0,
     options: PointMapOptions = _DEFAULTS,
+    report: Report = no_report,
 ) -> PointMapPoses | None:
     """Poses and focal lengths of the largest connected component; None without a usable pair.
 
     `sizes` is (photos, 2), width and height. `sigma` (cameras,) is the relative standard deviation of the focal lengths
     in `intrinsics`: 0 for given ones, infinite for default ones. `noise_px` is the standard deviation of a key point.
-    With `may_split` photos that were assumed to share a camera may get one each.
+    With `may_split` photos that were assumed to share a camera may get one each. `report` receives STEPS steps.
     """
     if not len(depths.pairs):
         return None
-    depth, usable = canonical_depths(depths, sizes)
+    report(0, STEPS, "canonical depths")
+    depth, usable = canonical_depths(depths, sizes, options.outlier_spreads)
     weight = np.where((depth > 0).all(axis=1) & usable[:, None], depths.weight, 0.0)
     single = intrinsics.split() if may_split else intrinsics
     single_sigma = sigma[intrinsics.camera_of_photo] if may_split else sigma
     start, start_sigma = focals_from_pair_depths(depths, single, single_sigma, options.focals)
     points = _matched_points(depths, depth, weight, start)
+    report(1, STEPS, "pair similarities")
     similar = estimate_pair_similarities(points.p, points.q, points.weight, seed, options.similarity)
     photos, rows = _largest_component(len(sizes), depths.pairs, similar.support > 0)
     if len(photos) < 2:
@@ -116,6 +125,7 @@ def poses_from_pair_depths(
         matched = points.select(rows, number)
         similar = refine_pair_similarities(matched, similar, angle_noise, options.alignment, min_error)
     pair_weight = similar.weight(min_error)
+    report(2, STEPS, "similarity averaging")
     averaged = average_similarities(len(photos), number[depths.pairs[rows]], similar, pair_weight, options.averaging)
 
     def align(
@@ -126,6 +136,7 @@ def poses_from_pair_depths(
         angle_noise = float(np.median(noise_px / cameras.values[used, FX]))
         return matched, align_point_maps(matched, start, camera_of_photo, sigma[used], angle_noise, options=alignment)
 
+    report(3, STEPS, "alignment")
     matched, result = align(start, start_sigma, averaged, options.alignment)
     refined = _with_growth(start, photos, result)
     cost = robust_misfit(matched, result, result.noise, options.alignment)
@@ -133,6 +144,7 @@ def poses_from_pair_depths(
         common = _with_median_focals(refined, intrinsics, photos, np.isfinite(sigma))
         common_sigma = np.minimum(sigma, options.focals.max_sigma)
         fewer = replace(options.alignment, reweightings=max(1, options.alignment.reweightings // 2))
+        report(4, STEPS, "alignment with shared cameras")
         matched, shared = align(common, common_sigma, result.poses, fewer)
         shared_cost = robust_misfit(matched, shared, result.noise, options.alignment)
         if cost > options.max_split_misfit_ratio * shared_cost:

@@ -1,6 +1,6 @@
-"""Weights that others have published: what the file is called, where it is, and under which licence.
+"""Catalogue of published weights: file name, address and licence.
 
-None of them comes along with this package. A file named here is the file as published: keep its name.
+No weights come with this package. Files are kept under their published names.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ class Weights:
     file: str
     about: str
     urls: tuple[str, ...]
-    """Where it is published, the first to be tried first."""
+    """Addresses, in the order in which they are tried."""
     licence: str
     licence_url: str
     notice: str = ""
-    """What to know beyond the licence's name."""
+    """Conditions beyond the licence's name."""
     sha256: str | None = None
     """Of the file, where it is known for certain."""
 
     @property
     def terms(self) -> str:
-        """What to read before fetching it."""
+        """Licence and conditions, to be read before fetching the file."""
         notice = f"\n{self.notice}" if self.notice else ""
         return f"{self.file}: {self.about}\nlicence: {self.licence}, {self.licence_url}{notice}"
 
@@ -165,7 +165,7 @@ CATALOGUE: tuple[Weights, ...] = (
 
 
 def entry(name: str) -> Weights:
-    """The entry of this name; ConfigError names the near ones."""
+    """The entry of this name; ConfigError lists near names."""
     for each in CATALOGUE:
         if name in (each.name, each.file):
             return each
@@ -173,6 +173,6 @@ def entry(name: str) -> Weights:
 
 
 def published(files: Iterable[str]) -> Weights | None:
-    """The first entry that is one of these files."""
+    """The first entry with one of these file names."""
     names = list(files)
     return next((each for file in names for each in CATALOGUE if each.file == file), None)

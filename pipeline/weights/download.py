@@ -1,7 +1,7 @@
-"""Fetching a published file: what was asked for, in one piece, and only under terms that were accepted.
+"""Download published weights under an accepted licence, resumed where interrupted, and checked.
 
-An interrupted download goes on where it stopped, if the server still has the same file. The file gets its name when
-it is whole, so that whatever lies in a folder of weights can be used.
+An interrupted download continues if the server still has the same file. The file gets its name when it is complete, so
+that every file in a folder of weights is usable.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from ..errors import ConfigError, InputError
+from ..logs import module_logger
 from ..store.records import recall, remember
 from .catalogue import Weights
 from .files import weight_folders
+
+LOG = module_logger(__name__)
 
 ACCEPTED = "accepted-licences"
 CHUNK = 1 << 20
 PATIENCE_S = 30.0
 
 Watcher = Callable[[int, int | None], None]
-"""Hears how many bytes there are, and of how many if the server says so."""
+"""Receives the number of bytes so far, and of all bytes where the server states it."""
 
 
 class _Changed(Exception):
-    """What came does not belong to what was there."""
+    """The server's file differs from the one whose part is here."""
 
 
 def accept(weights: Weights) -> None:
@@ -49,9 +52,9 @@ def is_accepted(weights: Weights) -> bool:
 
 
 def fetch(weights: Weights, watch: Watcher = lambda done, total: None, folder: Path | None = None) -> Path:
-    """The file in the first folder of weights (or `folder`), fetched if it is not there.
+    """Download the file to `folder`, by default the first folder of weights, unless it is there.
 
-    ConfigError if the licence was not accepted, InputError with what to do by hand if it cannot be had.
+    ConfigError if the licence was not accepted, InputError with instructions if it cannot be downloaded.
     """
     folder = weight_folders()[0] if folder is None else folder
     file = folder / weights.file
@@ -66,9 +69,11 @@ def fetch(weights: Weights, watch: Watcher = lambda done, total: None, folder: P
     for url in weights.urls:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            LOG.info("fetching %s from %s", file, url)
             return _fetch(url, file, weights.sha256, watch)
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
             problems.append(f"{url}: {_reason(error)}")
+            LOG.warning("%s", problems[-1])
         except OSError as error:
             raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error
     raise InputError(f"{'; '.join(problems)}. Fetch it elsewhere, and put it here as {file}; what came is kept")
@@ -90,7 +95,7 @@ def _fetch(url: str, file: Path, sha256: str | None, watch: Watcher) -> Path:
 
 
 def _receive(url: str, part: Path, mark: Path, watch: Watcher) -> None:
-    """Appends to `part` what is missing. `mark` says by the server's own tag which version of the file it is."""
+    """Append the missing bytes to `part`. `mark` holds the server's tag of the version of the file."""
     done, tag = part.stat().st_size if part.exists() else 0, _read(mark)
     request = urllib.request.Request(url, headers={"User-Agent": "unposed", "Accept-Encoding": "identity"})
     if done and tag:

@@ -1,13 +1,12 @@
-"""Weight files of networks: named by an option, or found by their published name, never fetched unasked.
+"""Weight files of networks: named by an option, or found by their published name; never downloaded unasked.
 
     @dataclass(frozen=True)
     class Aliked:
         model: Literal["n16", "n16rot"] = "n16rot"
         weights: Annotated[Path | None, WeightFile("aliked-{model}.pth")] = None
 
-A stage's field that is annotated so holds an existing file by the time the stage is called, whether the user has named
-one or not; what enters the keys of its results is the file's content. `{model}` stands for another field of the stage,
-or a property.
+An annotated field holds an existing file when the stage is called, whether the user named one or not. The content of
+the file enters the keys of the results. `{model}` is replaced by another field or property of the stage.
 """
 
 from __future__ import annotations
@@ -19,21 +18,24 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
+from ..logs import module_logger
 from ..store.content import content_hash
 from ..store.store import default_folder
 from .catalogue import published
 
 VARIABLE = "UNPOSED_WEIGHTS"
 
+LOG = module_logger(__name__)
+
 
 class WeightFile:
-    """Marks a field for `Annotated`: the names under which its file may lie in a folder of weights, best first."""
+    """Annotation of a field: names under which its file may be in a folder of weights, best first."""
 
     def __init__(self, *names: str) -> None:
         self.names = names
 
     def names_for(self, stage: object) -> list[str]:
-        """With the stage's other options filled in."""
+        """The names with options of the stage filled in."""
         return [name.format_map(_Attributes(stage)) for name in self.names]
 
 
@@ -48,20 +50,22 @@ class _Attributes(dict[str, Any]):
 
 
 def weight_folders() -> list[Path]:
-    """Where files are looked for by name: $UNPOSED_WEIGHTS if set, then weights/ in the user's cache folder."""
+    """Folders that are searched: $UNPOSED_WEIGHTS if set, then weights/ in the user's cache folder."""
     own = default_folder() / "weights"
     return [Path(chosen).expanduser(), own] if (chosen := os.environ.get(VARIABLE)) else [own]
 
 
 def find_weights(*names: str) -> Path | None:
-    """The first of these names that is in one of the folders."""
+    """The first of these files that is in one of the folders."""
     places = (folder / name for name in names for folder in weight_folders())
     return next((place for place in places if place.is_file()), None)
 
 
 def with_weights(stages: Mapping[str, Any]) -> dict[str, Any]:
-    """The stages by node, with all their weight files in place; ConfigError says in one line how to get one that is
-    missing. A file that is named for one node serves the others that look for a file of the same name, too."""
+    """Fill in the weight files of stages by node; ConfigError says how to get a missing one.
+
+    A file named for one node is used for other nodes that look for a file of the same name.
+    """
     named: dict[str, Path] = {}
     for stage in stages.values():
         for field, marker in _weight_fields(type(stage)).items():
@@ -85,11 +89,12 @@ def _located(stage: Any, node: str, named: Mapping[str, Path]) -> Any:
             raise ConfigError(f"{node}.{field}: no such file: {given}")
         if located[field] is None:
             raise ConfigError(f"{node}.{field}: {_remedy(names, given, f'{node}.{field}')}")
+        LOG.debug("%s.%s is %s", node, field, located[field])
     return dataclasses.replace(stage, **located) if located else stage
 
 
 def weights_used(stages: Mapping[str, object]) -> dict[str, dict[str, str]]:
-    """`node.field` to file and hash, of stages that have their files."""
+    """`node.field` to file and hash, of stages with weight files."""
     return {
         f"{node}.{field}": {"file": str(path), "sha256": content_hash(path)}
         for node, stage in stages.items()

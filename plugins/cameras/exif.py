@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Annotated, ClassVar, Literal
@@ -11,14 +11,13 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from unposed.optim.cameras import CAMERA_MODELS, FOCAL_GUESS, CameraModelName
+from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
 from unposed.pipeline.artifacts import Camera, CameraPriors, Photo, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain
 
 from .focal_prior import focal_px
 from .given import given_cameras, given_poses
-
-Source = Literal["given", "exif", "guess"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class ExifCameras:
     default_focal: Annotated[float, Within("[0.2, 50]")] = FOCAL_GUESS
     intrinsics: Path | None = None
     poses: Path | None = None
+    prior: IntrinsicsPriorOptions = field(default_factory=IntrinsicsPriorOptions)
+    """Standard deviations of the intrinsics, for all stages that estimate them."""
 
     def __call__(self, photos: Photos) -> CameraPriors:
         given = {} if self.intrinsics is None else given_cameras(self.intrinsics, photos)
@@ -53,7 +54,7 @@ class ExifCameras:
         for i, group in enumerate(camera_of_photo):
             members[group].append(i)
         cameras: list[Camera] = []
-        sources: list[Source] = []
+        sources: list[FocalSource] = []
         for indices in members:
             known = given.get(indices[0])
             camera, source = self._camera([photos[i] for i in indices])
@@ -65,6 +66,7 @@ class ExifCameras:
             focal_source=tuple(sources),
             grouping="assumed" if self.grouping == "auto" and len(given) < len(photos) else "given",
             cam_from_world=None if self.poses is None else given_poses(self.poses, photos),
+            prior=self.prior,
         )
 
     def _key(self, photo: Photo) -> Hashable:
@@ -78,7 +80,7 @@ class ExifCameras:
         exif = photo.exif
         return exif.make, exif.model, exif.lens, exif.focal_mm, exif.focal_35mm, exif.digital_zoom, size
 
-    def _camera(self, photos: list[Photo]) -> tuple[Camera, Source]:
+    def _camera(self, photos: list[Photo]) -> tuple[Camera, FocalSource]:
         width, height = photos[0].width, photos[0].height
         priors = [f for f in (focal_px(photo.exif, width, height) for photo in photos) if f is not None]
         focal = median(priors) if priors else self.default_focal * max(width, height)

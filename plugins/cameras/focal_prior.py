@@ -44,11 +44,11 @@ SENSOR_MM = {
 
 
 def focal_px(exif: Exif, width: int, height: int) -> float | None:
-    """Focal length in pixels of a photo of this size; None where the file tells nothing usable.
+    """Focal length in pixels of a photo of this size; None where EXIF does not determine it.
 
-    In this order: a sensor of known size; the density of its pixels; the 35 mm equivalent, which is rounded to whole
-    millimetres and taken to include digital zoom. A phone has several cameras under one name, and databases know the
-    sensor of the main one: where that is far from the 35 mm equivalent, the latter counts.
+    Sources in order: a sensor of known size; the density of its pixels; the 35 mm equivalent, which is rounded to whole
+    millimetres and taken to include digital zoom. A phone has several cameras under one name, and databases list the
+    sensor of the main one: where that is far from the 35 mm equivalent, the latter is used.
     """
     longer = max(width, height)
     zoom = exif.digital_zoom or 1.0
@@ -87,12 +87,12 @@ def sensor_mm(exif: Exif) -> float | None:
 
 
 def _aspect(longer_mm: float) -> float:
-    """Shape of a bare sensor: phones and Four Thirds are 4:3, larger ones 3:2."""
+    """Aspect ratio of a sensor: 4:3 for phones and Four Thirds, 3:2 for larger ones."""
     return 4 / 3 if longer_mm < 10.0 or 17.0 <= longer_mm <= 18.0 else 3 / 2
 
 
 def _aspect_of_film_crop(exif: Exif, picture_aspect: float) -> float:
-    """Shape of the sensor behind a 35 mm equivalent."""
+    """Aspect ratio of the sensor behind a 35 mm equivalent."""
     if exif.focal_mm is not None and exif.focal_35mm is not None:
         diagonal_mm = FILM_DIAGONAL_MM * exif.focal_mm / exif.focal_35mm
         return 4 / 3 if diagonal_mm < 12.0 or 20.5 < diagonal_mm < 22.5 else 3 / 2
@@ -100,5 +100,5 @@ def _aspect_of_film_crop(exif: Exif, picture_aspect: float) -> float:
 
 
 def _full_side(width: int, height: int, aspect: float) -> float:
-    """Pixels along the sensor's longer side. Other shapes are cut out of it: 16:9 loses height, 1:1 loses width."""
+    """Pixels along the sensor's longer side. Other aspect ratios are crops: 16:9 loses height, 1:1 loses width."""
     return max(float(max(width, height)), min(width, height) * aspect)

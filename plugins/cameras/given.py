@@ -1,12 +1,12 @@
-"""Known intrinsics and poses, from files.
+"""Known intrinsics and poses from files.
 
-A JSON file has them by photo:
+A JSON file gives them by photo:
 
     {"pixel_convention": "centre of top-left pixel is (0,0)",
      "images": {"a/1.jpg": {"width": W, "height": H, "K": 3x3, "dist": [k1, k2, p1, p2], "R_w2c": 3x3, "t_w2c": [3]}}}
 
-Without pixel_convention the centre of the top-left pixel is (0.5, 0.5), as everywhere here. A cameras.txt of COLMAP
-has intrinsics by size: each camera is used for all photos of its size.
+Without pixel_convention the centre of the top-left pixel is (0.5, 0.5), as everywhere here. COLMAP's cameras.txt gives
+intrinsics by size: each camera is used for all photos of its size.
 
 A malformed file raises InputError, which ends the run.
 """
@@ -29,7 +29,7 @@ NUM_PARAMS = {name: len(model.params) for name, model in CAMERA_MODELS.items()}
 
 
 def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
-    """Cameras by index of the photo, of the photos that are in the file."""
+    """Cameras of the photos in the file, by index of the photo."""
     text = _text(path)
     if path.suffix.lower() == ".txt":
         by_size = _colmap_cameras(text, path)

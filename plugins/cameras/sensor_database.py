@@ -19,10 +19,10 @@ WIDTH_PX, FOCAL_MM = 1000, 10
 
 @cache
 def database_sensor_mm(make: str, model: str) -> float | None:
-    """Longer side of the sensor of a camera in millimetres; None where the database does not know it.
+    """Longer side of a camera's sensor in millimetres by COLMAP's database; None where it is unknown.
 
-    pycolmap answers for image files only, f_px = f_mm / sensor_mm * width, and decodes them. So it is shown a tiny
-    image with the camera's name, which takes a millisecond however large the photo is.
+    pycolmap only answers for image files, by f_px = f_mm / sensor_mm * width, and decodes them. So it is given a tiny
+    image with the name of the camera, which takes a millisecond however large the photo is.
     """
     import pycolmap
 

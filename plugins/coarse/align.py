@@ -1,4 +1,4 @@
-"""Point-map alignment: the depths of every pair are fused to one map per photo, and the maps to one world."""
+"""Point-map alignment: depths of pairs are fused to one map per photo, and the maps aligned in one world."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from unposed.optim.arrays import Array
-from unposed.optim.bundle.intrinsics import Intrinsics, IntrinsicsPriorOptions
+from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions
 from unposed.optim.mapping.intrinsics_search import IntrinsicsSearchOptions, select_intrinsics
 from unposed.optim.mapping.keypoint_error import scatter_px
@@ -19,13 +19,10 @@ from unposed.optim.pointmaps.point_map_mapper import PointMapOptions, PointMapPo
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, PairMatches, Photos
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerPair
+from unposed.pipeline.stage import Grain, PerPair, Resources
 
 from ..shared.models import PRIOR_NOISE, initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
 from ..shared.point_maps import predicted_maps, triangulated_maps
-
-FOCAL_SIGMA_OF_SOURCE = {"given": 0.0, "exif": IntrinsicsPriorOptions().exif_focal_sigma, "guess": np.inf}
-"""Relative standard deviation of focal lengths, by CameraPriors.focal_source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +40,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class PointMapMapper:
-    """Aligns the depths that a matcher predicts, or else those triangulated from each pair."""
+    """Align the depths that a matcher predicts, or else those triangulated from each pair."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 6
@@ -55,6 +52,8 @@ class PointMapMapper:
     seed: int = 0
     searched_focal_sigma: Annotated[float, Within("(0, inf)")] = 0.03
     """Relative standard deviation of focal lengths that the intrinsics search has determined."""
+    min_angle_deg: Annotated[float, Within("[0, 90]")] = 1.5
+    """Matches whose rays enclose a smaller angle get no triangulated depth: it would be noise."""
     error_over_scatter: Annotated[float, Within("(0, inf)")] = 3.0
     """Expected key point error over the noise of a match; as in the view graph."""
     max_epipolar_error: Annotated[float, Within("(0, inf)")] = 1.0
@@ -81,18 +80,26 @@ class PointMapMapper:
         photos: Photos,
         cameras: CameraPriors,
         view_graph: ViewGraph,
+        resources: Resources,
         matching: PerPair[PairMatches] | None = None,
         doubts: Doubts | None = None,
     ) -> InitialModels:
         graph = without_doubts(view_graph, doubts)
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
-        sigma = np.array([FOCAL_SIGMA_OF_SOURCE[source] for source in cameras.focal_source])
+        sigma_of_source = {"given": 0.0, "exif": cameras.prior.exif_focal_sigma, "guess": np.inf}
+        sigma = np.array([sigma_of_source[source] for source in cameras.focal_source])
         may_split = cameras.grouping == "assumed" and not np.isfinite(sigma).all()
         maps = predicted_maps(graph, matching, self.matches_per_pair)
         tasks = [_Task(maps, intrinsics, sigma, may_split)]
         if not len(maps.pairs):
+            resources.report(0, 1, "intrinsics search")
             tasks = [self._triangulated(each, intrinsics, sigma, may_split) for each in _components(graph)]
         found: list[PointMapPoses] = []
+
+        def report(done: int, total: int, message: str) -> None:
+            before = len(found) * total
+            resources.report(before + done, before + max(1, len(tasks) - len(found)) * total, message)
+
         for task in tasks:
             rest = np.ones(len(task.maps.pairs), bool)
             while rest.any():
@@ -105,6 +112,7 @@ class PointMapMapper:
                     may_split=task.may_split,
                     seed=self.seed,
                     options=self.point_maps,
+                    report=report,
                 )
                 if component is None or (found and component.registered.sum() < self.min_photos):
                     break
@@ -112,7 +120,7 @@ class PointMapMapper:
                 rest &= ~component.registered[task.maps.pairs].any(axis=1)
         models = tuple(initial_model(each.intrinsics, each.cam_from_world, graph.keypoints) for each in found)
         warnings = dict.fromkeys(warning for task in tasks for warning in task.warnings)
-        # The scatter of matches within their pairs explains as much of the strain.
+        # Part of the strain is the scatter of the matches about their epipolar lines.
         explained = max(1.0, scatter_px(graph) * self.error_over_scatter / graph.keypoint_error_px) if found else 1.0
         return InitialModels(models, reasons_left_out(graph, models), (*warnings, *self._warnings(found, explained)))
 
@@ -135,6 +143,7 @@ class PointMapMapper:
             choice.intrinsics,
             self.matches_per_pair,
             max_error_px=self.max_epipolar_error * graph.keypoint_error_px,
+            min_angle_deg=self.min_angle_deg,
             options=self.relative_pose,
             seed=self.seed,
         )

@@ -1,4 +1,4 @@
-"""COLMAP's incremental mapper: photos are registered one after the other, with bundle adjustments in between."""
+"""COLMAP's incremental mapper: photos are registered one by one, with bundle adjustments in between."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..shared.models import without_doubts
 
 @dataclass(frozen=True)
 class ColmapMapper:
-    """The incremental mapper with its defaults; given focal lengths are held fixed."""
+    """The incremental mapper with its default options; given focal lengths are constant."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
@@ -34,13 +34,13 @@ class ColmapMapper:
         verification: PerPair[TwoViewGeometry],
         doubts: Doubts | None = None,
     ) -> SparseModels:
-        pycolmap.logging.minloglevel = 3  # most of its errors are models that failed and are no result
+        pycolmap.logging.minloglevel = 3  # most errors are about attempts that it discards
         pycolmap.set_random_seed(self.seed)
         graph = without_doubts(view_graph, doubts)
         given = {row + 1 for row, source in enumerate(cameras.focal_source) if source == "given"}
         options = pycolmap.IncrementalPipelineOptions(
             random_seed=self.seed,
-            num_threads=1,  # more of them sum in another order, and no two runs would be alike
+            num_threads=1,  # more threads sum in another order: results would not be reproducible
             constant_cameras=given,
             ba_refine_principal_point=self.refine_principal_point,
             extract_colors=False,

@@ -1,4 +1,4 @@
-"""COLMAP's global mapper (GLOMAP): all rotations at once, then all positions, then bundle adjustment."""
+"""COLMAP's global mapper (GLOMAP): rotation averaging, global positioning, bundle adjustment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..shared.models import without_doubts
 
 @dataclass(frozen=True)
 class GlomapMapper:
-    """The global mapper with its defaults, after view-graph calibration of unknown focal lengths."""
+    """The global mapper with its default options, after view-graph calibration of unknown focal lengths."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
@@ -34,12 +34,12 @@ class GlomapMapper:
         verification: PerPair[TwoViewGeometry],
         doubts: Doubts | None = None,
     ) -> SparseModels:
-        pycolmap.logging.minloglevel = 3  # most of its errors are models that failed and are no result
+        pycolmap.logging.minloglevel = 3  # most errors are about attempts that it discards
         pycolmap.set_random_seed(self.seed)
         graph = without_doubts(view_graph, doubts)
-        # One thread: more of them sum in another order, and no two runs would be alike.
+        # One thread: more threads sum in another order, and results would not be reproducible.
         options = pycolmap.GlobalPipelineOptions(random_seed=self.seed, num_threads=1, image_path="")
-        # The wheel is built without CUDA and would only warn that it cannot do what these ask for.
+        # The wheel is built without CUDA and would only warn.
         options.mapper.global_positioning.use_gpu = options.mapper.bundle_adjustment.ceres.use_gpu = False
         given = [source == "given" for source in cameras.focal_source]
         if all(given):

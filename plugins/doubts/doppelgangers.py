@@ -14,18 +14,16 @@ from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.relative_rotations import estimate_relative_rotations
 from unposed.optim.doppelgangers.search import search_hypotheses
+from unposed.optim.option_ranges import Count
 from unposed.optim.view_graph import KINDS, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos
 from unposed.pipeline.stage import Grain, Resources
-from unposed.retrieval.scene_graph import weak_spots
+from unposed.retrieval.scene_graph import components_and_bridges
 
 from ..shared.models import intrinsics_of_priors
 
 MAX_NAMES = 4
 """Duplicates of one image that a warning names."""
-
-MIN_PART_PHOTOS = 3
-"""Photos that a part of the collection needs to be worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,9 @@ class Doppelgangers(DoppelgangerOptions):
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 18
+
+    min_part_photos: Count = 3
+    """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
 
     def __call__(
         self,
@@ -68,7 +69,7 @@ class Doppelgangers(DoppelgangerOptions):
             tuple(_reason(edges, best, row, self) for row in doubted.tolist()),
             (
                 *_warnings_about_doubts(photos, edges, doubted),
-                *_warnings_about_bridges(photos, view_graph, pairs),
+                *_warnings_about_bridges(photos, view_graph, pairs, self.min_part_photos),
                 *duplicates,
             ),
         )
@@ -104,15 +105,17 @@ def _warnings_about_doubts(photos: Photos, edges: RelativeRotations, doubted: ND
     ]
 
 
-def _warnings_about_bridges(photos: Photos, view_graph: ViewGraph, doubted: NDArray[np.int32]) -> list[str]:
-    weak = weak_spots(len(photos), view_graph.without(doubted).pairs)
+def _warnings_about_bridges(
+    photos: Photos, view_graph: ViewGraph, doubted: NDArray[np.int32], min_photos: int
+) -> list[str]:
+    graph = components_and_bridges(len(photos), view_graph.without(doubted).pairs)
     warnings = [
         f"{hanging} photos are connected by the pair {photos[a].name} and {photos[b].name} alone: check that the two "
         "show the same place, or take a photo from between"
-        for a, b, hanging in weak.bridges
-        if hanging >= MIN_PART_PHOTOS
+        for a, b, hanging in graph.bridges
+        if hanging >= min_photos
     ]
-    sizes = [len(part) for part in weak.parts if len(part) >= MIN_PART_PHOTOS]
+    sizes = [len(part) for part in graph.components if len(part) >= min_photos]
     if len(sizes) > 1:
         warnings.append(f"no pair joins the parts of {', '.join(map(str, sizes))} photos: expect a model of each")
     return warnings
@@ -128,7 +131,7 @@ def _warnings_about_duplicates(
         sizes = (photos[a].width, photos[a].height), (photos[b].width, photos[b].height)
         if is_duplicate(xy[view_graph.row_a[rows]], xy[view_graph.row_b[rows]], *sizes, options):
             duplicates.append((a, b))
-    parts = weak_spots(len(photos), np.array(duplicates, np.int64).reshape(-1, 2)).parts
+    parts = components_and_bridges(len(photos), np.array(duplicates, np.int64).reshape(-1, 2)).components
     groups = sorted(sorted(photos[photo].name for photo in part) for part in parts)
     return [
         f"{', '.join(group[:MAX_NAMES][:-1])} and {group[:MAX_NAMES][-1]} are one image"

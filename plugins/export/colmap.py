@@ -15,7 +15,7 @@ class ColmapExport:
     """Writes folder/sparse/0, folder/sparse/1 ..., largest model first."""
 
     format: Literal["binary", "text"] = "binary"
-    """Text is for reading and for old programs; it is several times as large."""
+    """Text is readable, and several times as large."""
 
     def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None:
         write_models(sparse.models, photos, folder / "sparse", self.format)

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unposed.pipeline.artifacts import Photos, SparseModel, SparseModels
+from unposed.pipeline.config import Within
 
 VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
 EDGE = np.dtype([("vertex1", "<i4"), ("vertex2", "<i4")])
 PLY_TYPE = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
 
 FRUSTUM_EDGES = np.array([(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)])
-"""From the centre to the corners of the picture, and around it."""
-CAMERA_RGB = (255, 64, 32)
-FRUSTUM_SIZE = 0.02
-"""Depth of a frustum over the distance from the camera to the middle of what it sees."""
+"""From the camera centre to the corners of the image, and around it."""
+
+Channel = Annotated[int, Within("[0, 255]")]
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,22 @@ class PlyExport:
     """Writes folder/points-0.ply with colours, points-1.ply for the next model, and so on."""
 
     cameras: bool = False
-    """Also write cameras-0.ply: every camera as a small pyramid of lines."""
+    """Also write cameras-0.ply: every camera as a pyramid of lines."""
+    camera_size: Annotated[float, Within("(0, inf)")] = 0.02
+    """Height of a pyramid over the median absolute depth of the points in its camera."""
+    camera_rgb: tuple[Channel, Channel, Channel] = (255, 64, 32)
+    """Colour of the pyramids, red, green and blue."""
 
     def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for number, model in enumerate(sparse.models):
             write_ply(folder / f"points-{number}.ply", {"vertex": _vertices(model.points, model.rgb)})
             if self.cameras:
-                write_ply(folder / f"cameras-{number}.ply", _frusta(model))
+                write_ply(folder / f"cameras-{number}.ply", _frusta(model, self.camera_size, self.camera_rgb))
 
 
 def write_ply(file: Path, elements: Mapping[str, NDArray[np.void]]) -> None:
-    """A binary PLY file of elements, each an array of records whose field names are the properties."""
+    """Write a binary PLY file of elements, each an array of records whose fields are the properties."""
     header = ["ply", "format binary_little_endian 1.0"]
     for name, rows in elements.items():
         header.append(f"element {name} {len(rows)}")
@@ -57,23 +62,24 @@ def _vertices(xyz: NDArray[np.floating], rgb: NDArray[np.integer]) -> NDArray[np
     return rows
 
 
-def _frusta(model: SparseModel) -> dict[str, NDArray[np.void]]:
-    """Five vertices and eight edges a camera."""
-    corners = [_picture_corners(model, row) for row in range(len(model.photos))]
+def _frusta(model: SparseModel, size: float, rgb: tuple[int, int, int]) -> dict[str, NDArray[np.void]]:
+    """Five vertices and eight edges per camera."""
+    corners = [_image_corners(model, row, size) for row in range(len(model.photos))]
     xyz = np.concatenate([np.empty((0, 3)), *corners])
     edges = np.empty(len(corners) * len(FRUSTUM_EDGES), EDGE)
     ends = (5 * np.arange(len(corners))[:, None, None] + FRUSTUM_EDGES).reshape(-1, 2)
     edges["vertex1"], edges["vertex2"] = ends.T
-    return {"vertex": _vertices(xyz, np.broadcast_to(np.array(CAMERA_RGB), xyz.shape)), "edge": edges}
+    return {"vertex": _vertices(xyz, np.broadcast_to(np.array(rgb), xyz.shape)), "edge": edges}
 
 
-def _picture_corners(model: SparseModel, row: int) -> NDArray[np.float64]:
-    """Centre of the camera and the corners of its picture at a depth that suits the model, in the world."""
+def _image_corners(model: SparseModel, row: int, size: float) -> NDArray[np.float64]:
+    """World positions (5, 3) of the camera centre and the corners of its image, at a depth in proportion to the
+    model."""
     rotation, translation = model.cam_from_world[row, :, :3], model.cam_from_world[row, :, 3]
     depths = model.points @ rotation[2] + translation[2]
-    depth = FRUSTUM_SIZE * (float(np.median(np.abs(depths))) if len(depths) else 1.0)
+    depth = size * (float(np.median(np.abs(depths))) if len(depths) else 1.0)
     camera = model.cameras[model.camera_of_photo[row]]
-    # Parameters begin with a focal length; half the picture over it is the slope of the pyramid's sides.
+    # Parameters begin with a focal length; half the image over it is the slope of the pyramid's sides.
     half = depth * np.array([camera.width, camera.height]) / (2 * camera.params[0])
     in_camera = np.full((5, 3), depth)
     in_camera[0], in_camera[1:, :2] = 0.0, half * [(-1, -1), (1, -1), (1, 1), (-1, 1)]

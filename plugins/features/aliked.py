@@ -1,4 +1,4 @@
-"""ALIKED key points and descriptors."""
+"""ALIKED key points and descriptors (Zhao et al. 2023)."""
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ from .from_network import extract
 
 @dataclass(frozen=True)
 class Aliked:
-    """At most `max_keypoints` per photo, those of the highest score; the network is evaluated by code of our own, with
-    kornia's results in a quarter of its time on a CPU. Needs published weights (BSD-3-Clause)."""
+    """At most `max_keypoints` per photo, those of the highest score.
+
+    The network is evaluated by networks.aliked, with kornia's results in a quarter of its time on a CPU. Needs
+    published weights (BSD-3-Clause).
+    """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 
     model: Literal["n16", "n16rot", "n32"] = "n16"
-    """n16rot was trained with rotated pictures and is less precise where none are; photos are upright by their EXIF
-    orientation. n32 takes twice the samples for a descriptor."""
+    """n16rot was trained with rotated images and is less precise on upright ones, which photos are after their EXIF
+    orientation is applied. n32 takes twice as many samples per descriptor."""
     weights: Annotated[Path | None, WeightFile("aliked-{model}.pth")] = None
-    """File of that model's parameters, where it is not to be found by its name."""
+    """File of that model's parameters, where it is not found by its name."""
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
     max_side_px: Annotated[int, Within("[64, 16384]")] = 1024
     """Larger photos are reduced to this."""
     min_score: Annotated[float, Within("[0, 1)")] = 0.2
-    """Of a key point; a photo without any above it gets those above its mean."""
+    """Of a key point; photos without any above it get those above their mean score."""
 
     @property
     def item_bytes(self) -> int:
@@ -49,12 +52,12 @@ class Aliked:
         return self.batch([(photos,)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
-        """Photos of one size go through the network together."""
+        """Photos of one size form one batch of the network."""
         with pipeline_errors():
             net = cached_network(_build, self.weights, resources.device, self.model)
         return extract(
             [photo for (photo,) in items],
-            lambda pictures, limit: detect(net, pictures, limit, self.min_score),
+            lambda images, limit: detect(net, images, limit, self.min_score),
             resources.device,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,

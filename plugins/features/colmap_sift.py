@@ -20,13 +20,13 @@ from .sampling import colours, visible
 
 @dataclass(frozen=True)
 class ColmapSift:
-    """At most `max_keypoints` per photo, the largest first: these are found again from farther away.
+    """At most `max_keypoints` per photo, the largest first: they are detected again at other distances.
 
-    Photos are brought to `search_side_px` before the search: larger ones are reduced, and smaller ones enlarged up to
-    twice, which is what SIFT's doubled octave is for, at a price that does not depend on the photo. Descriptors are
-    those of `features.sift`, byte for byte in meaning: rounded square roots of norm 512.
-    Compared with it: more and purer matches over wide baselines, points located a little less well, twice the CPU
-    time for small photos - and one photo at a time, since pycolmap holds the interpreter's lock meanwhile.
+    Photos are resized to `search_side_px` before detection, and small ones enlarged up to twice, which SIFT's doubled
+    first octave is for, at a cost that does not depend on the photo. Descriptors are those of `features.sift`: rounded
+    square roots of norm 512. Compared with it: more and more often correct matches over wide baselines, slightly less
+    exact positions, twice the CPU time for small photos, and one photo at a time, since pycolmap does not release the
+    interpreter's lock.
     """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
@@ -38,38 +38,38 @@ class ColmapSift:
 
     @property
     def item_bytes(self) -> int:
-        """The scale space: about 20 float pictures."""
+        """The scale space: about 20 float images."""
         return 20 * 4 * self.search_side_px**2
 
     def __call__(self, photos: Photo) -> Features:
-        picture = read_rgb(photos, self.search_side_px)
+        image = read_rgb(photos, self.search_side_px)
         mask = read_mask(photos)
-        enlarge = min(2.0, self.search_side_px / max(picture.shape))
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        enlarge = min(2.0, self.search_side_px / max(image.shape))
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         if enlarge > 1.0:
             size = round(grey.shape[1] * enlarge), round(grey.shape[0] * enlarge)
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC)
-        # Masked points are dropped afterwards, so that there must be more to choose from.
+        # Masked points are removed afterwards, so more of them are needed.
         points, raw = _extract(np.asarray(grey, np.uint8), self.max_keypoints * (1 if mask is None else 4), self)
-        xy = points[:, :2] * (picture.shape[1] / grey.shape[1], picture.shape[0] / grey.shape[0])
+        xy = points[:, :2] * (image.shape[1] / grey.shape[1], image.shape[0] / grey.shape[0])
         kept = np.argsort(-points[:, 2], kind="stable")
         if mask is not None:
-            kept = kept[visible(mask, picture, xy[kept])]
+            kept = kept[visible(mask, image, xy[kept])]
         kept = kept[: self.max_keypoints]
-        factors = np.array(photo_per_px(photos, picture))
+        factors = np.array(photo_per_px(photos, image))
         scale = (points[kept, 2] * (photos.width / grey.shape[1])).astype(np.float32)
         return Features(
             xy=(xy[kept] * factors).astype(np.float32),
             scale=scale,
             descriptors=raw[kept],
-            rgb=colours(picture, xy[kept]),
+            rgb=colours(image, xy[kept]),
             score=scale,
         )
 
 
 def _extract(grey: Bytes, limit: int, options: ColmapSift) -> tuple[NDArray[np.float64], Bytes]:
     """(n, 3) x, y and scale in pixels of grey, and (n, 128) uint8 descriptors."""
-    pycolmap.logging.minloglevel = 2  # it announces every extractor it makes
+    pycolmap.logging.minloglevel = 2  # it logs every extractor that it creates
     settings = pycolmap.FeatureExtractionOptions(use_gpu=False, num_threads=1)
     settings.max_image_size = max(grey.shape)
     settings.sift.max_num_features = limit

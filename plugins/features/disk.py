@@ -1,4 +1,4 @@
-"""DISK key points and descriptors."""
+"""DISK key points and descriptors (Tyszkiewicz et al. 2020)."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ from ..network_errors import pipeline_errors
 from .from_network import extract
 
 _COARSEST_CELL_PX = 16
-"""Pixels of the picture per pixel of the network's coarsest level."""
+"""Image pixels per pixel of the network's coarsest level."""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """At most `max_keypoints` per photo, those of the highest score; a network of kornia. Needs published weights
-    (Apache-2.0), and better a GPU: its convolutions run at full resolution."""
+    """At most `max_keypoints` per photo, those of the highest score, by kornia's network.
+
+    Needs published weights (Apache-2.0), and better a GPU: its convolutions run at full resolution.
+    """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 
     weights: Annotated[Path | None, WeightFile("depth-save.pth", "disk-depth.pth")] = None
-    """File of the parameters, where it is not to be found by its name."""
+    """File of the parameters, where it is not found by its name."""
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
     max_side_px: Annotated[int, Within("[64, 16384]")] = 1024
     """Larger photos are reduced to this."""
@@ -51,12 +53,12 @@ class Disk:
         return self.batch([(photos,)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
-        """Photos of one size go through the network together."""
+        """Photos of one size form one batch of the network."""
         with pipeline_errors():
             net = cached_network(_build, self.weights, resources.device)
         return extract(
             [photo for (photo,) in items],
-            lambda pictures, limit: _detect(net, pictures, limit, self.min_score),
+            lambda images, limit: _detect(net, images, limit, self.min_score),
             resources.device,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,
@@ -68,14 +70,12 @@ def _build(weights: Path) -> kornia.feature.DISK:
 
 
 @torch.inference_mode()
-def _detect(net: Any, pictures: Tensor, limit: int, min_score: float) -> list[Detections]:
-    if (
-        max(pictures.shape[-2:]) <= _COARSEST_CELL_PX
-    ):  # its coarsest level would be one pixel, which it cannot normalise
-        nothing = Detections(pictures.new_zeros(0, 2), pictures.new_zeros(0), pictures.new_zeros(0, net.desc_dim))
-        return [nothing] * len(pictures)
+def _detect(net: Any, images: Tensor, limit: int, min_score: float) -> list[Detections]:
+    if max(images.shape[-2:]) <= _COARSEST_CELL_PX:  # instance normalisation fails on a coarsest level of one pixel
+        nothing = Detections(images.new_zeros(0, 2), images.new_zeros(0), images.new_zeros(0, net.desc_dim))
+        return [nothing] * len(images)
     found = []
-    for each in net(pictures, n=limit, score_threshold=min_score, pad_if_not_divisible=True):
+    for each in net(images, n=limit, score_threshold=min_score, pad_if_not_divisible=True):
         order = each.detection_scores.argsort(descending=True, stable=True)
         found.append(Detections(each.keypoints[order], each.detection_scores[order], each.descriptors[order]))
     return found

@@ -1,4 +1,4 @@
-"""Tokens of DUSt3R's encoder."""
+"""Encoder tokens of DUSt3R."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from .mast3r import Mast3rTokens
 
 @dataclass(frozen=True)
 class Dust3rTokens(Mast3rTokens):
-    """Every photo encoded once, as by features.mast3r, for the matching of all its pairs by DUSt3R. Needs published
-    weights (non-commercial), and better a GPU."""
+    """Encodes every photo once, as features.mast3r does, for matching all its pairs by DUSt3R.
+
+    Needs published weights (non-commercial), and better a GPU.
+    """
 
     weights: Annotated[Path | None, WeightFile("DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth")] = None
-    """File of the parameters, the same as for matching, where it is not to be found by its name."""
+    """File of the parameters, the same as for matching, where it is not found by its name."""

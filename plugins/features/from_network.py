@@ -1,4 +1,4 @@
-"""From photos to the tensors a network reads, and from what it finds to features in the photo's own pixels."""
+"""Conversions between photos and a network's images, and between its detections and features in pixels of the photo."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from unposed.pipeline.images.pixels import photo_per_px, read_mask, read_rgb
 from .sampling import colours, visible
 
 NETWORK_PIXEL_OFFSET_PX = 0.5
-"""From coordinates that put the centre of the top-left pixel at (0, 0), as networks do, to ours."""
+"""Added to coordinates of networks, which have the centre of the top-left pixel at (0, 0); ours is at (0.5, 0.5)."""
 _WINDOW_PX = 5
-"""All these networks take for a key point what is best in a window of this side: that is how large one is."""
+"""Diameter of a key point: these networks detect maxima within a window of this side."""
 _MASKED_FACTOR = 4
-"""Masked points are dropped afterwards, so that there must be more to choose from."""
+"""Detections per wanted key point where photos have masks: masked ones are removed afterwards."""
 
 
 Detector = Callable[[Tensor, int], Sequence[Detections]]
-"""From (b, 3, h, w) pictures in [0, 1] and the most key points wanted of each."""
+"""Detect in images (b, 3, h, w) in [0, 1] at most so many key points each."""
 
 
-def read_picture(photo: Photo, max_side_px: int, multiple: int = 1) -> Bytes:
-    """(h, w, 3), reduced to `max_side_px`; sides are brought to the next multiple that is not larger, if there is."""
-    picture = read_rgb(photo, max_side_px)
-    height, width = (max(multiple, side // multiple * multiple) for side in picture.shape[:2])
-    if (height, width) == picture.shape[:2]:
-        return picture
-    smaller = width * height <= picture.shape[0] * picture.shape[1]
-    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+def read_image(photo: Photo, max_side_px: int, multiple: int = 1) -> Bytes:
+    """Read a photo as (h, w, 3), reduced to `max_side_px`, with sides rounded down to a multiple (at least one)."""
+    image = read_rgb(photo, max_side_px)
+    height, width = (max(multiple, side // multiple * multiple) for side in image.shape[:2])
+    if (height, width) == image.shape[:2]:
+        return image
+    smaller = width * height <= image.shape[0] * image.shape[1]
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     return np.asarray(resized, np.uint8)
 
 
-def as_tensor(pictures: Sequence[Bytes], device: str) -> Tensor:
-    """(b, c, h, w) float32 in [0, 1] of pictures of one size, (h, w, 3) or (h, w)."""
-    stacked = torch.from_numpy(np.stack(pictures)).to(device)
+def as_tensor(images: Sequence[Bytes], device: str) -> Tensor:
+    """(b, c, h, w) float32 in [0, 1] of images of one size, (h, w, 3) or (h, w)."""
+    stacked = torch.from_numpy(np.stack(images)).to(device)
     planes = stacked.permute(0, 3, 1, 2) if stacked.ndim == 4 else stacked[:, None]
     return planes.to(torch.float32, memory_format=torch.contiguous_format) / 255.0
 
@@ -48,28 +48,28 @@ def as_tensor(pictures: Sequence[Bytes], device: str) -> Tensor:
 def extract(
     photos: Sequence[Photo], detector: Detector, device: str, *, limit: int, max_side_px: int, multiple: int = 1
 ) -> list[Features]:
-    """Features of photos, those of one size together."""
-    pictures = [read_picture(photo, max_side_px, multiple) for photo in photos]
+    """Detect features of photos; photos of one size form one batch."""
+    images = [read_image(photo, max_side_px, multiple) for photo in photos]
     masks = [read_mask(photo) for photo in photos]
     features: dict[int, Features] = {}
-    for shape in sorted({picture.shape for picture in pictures}):
-        rows = [i for i, picture in enumerate(pictures) if picture.shape == shape]
+    for shape in sorted({image.shape for image in images}):
+        rows = [i for i, image in enumerate(images) if image.shape == shape]
         masked = any(masks[i] is not None for i in rows)
-        found = detector(as_tensor([pictures[i] for i in rows], device), limit * (_MASKED_FACTOR if masked else 1))
+        found = detector(as_tensor([images[i] for i in rows], device), limit * (_MASKED_FACTOR if masked else 1))
         for i, each in zip(rows, found, strict=True):
-            features[i] = _features(photos[i], pictures[i], masks[i], each, limit)
+            features[i] = _features(photos[i], images[i], masks[i], each, limit)
     return [features[i] for i in range(len(photos))]
 
 
-def _features(photo: Photo, picture: Bytes, mask: Bools | None, found: Detections, limit: int) -> Features:
+def _features(photo: Photo, image: Bytes, mask: Bools | None, found: Detections, limit: int) -> Features:
     xy = found.xy.float().cpu().numpy() + np.float32(NETWORK_PIXEL_OFFSET_PX)
-    kept = np.arange(len(xy)) if mask is None else np.flatnonzero(visible(mask, picture, xy))
+    kept = np.arange(len(xy)) if mask is None else np.flatnonzero(visible(mask, image, xy))
     kept = kept[:limit]
-    factors = np.array(photo_per_px(photo, picture), np.float32)
+    factors = np.array(photo_per_px(photo, image), np.float32)
     return Features(
         xy=xy[kept] * factors,
         scale=np.full(len(kept), _WINDOW_PX / 2 * factors.mean(), np.float32),
         descriptors=found.descriptors.cpu().numpy()[kept].astype(np.float16),
-        rgb=colours(picture, xy[kept]),
+        rgb=colours(image, xy[kept]),
         score=found.score.float().cpu().numpy()[kept],
     )

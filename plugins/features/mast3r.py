@@ -1,4 +1,4 @@
-"""Tokens of MASt3R's encoder, and what its retrieval head makes of them."""
+"""Encoder tokens of MASt3R, and local features of its retrieval head."""
 
 from __future__ import annotations
 
@@ -24,27 +24,30 @@ from ..network_errors import pipeline_errors
 from .sampling import colours
 
 _BYTES_PER_PX = 400
-"""Of the encoder at work: a patch of 256 pixels has a hundred kilobytes of activations at a time."""
+"""Memory of the encoder: a patch of 256 pixels has a hundred kilobytes of activations at a time."""
 _THUMBNAIL_PX = 512
 _SIZE_STEP_PX = 64
-"""Of a square picture three quarters are kept, in whole patches."""
+"""Sides of square images are rounded to this, since three quarters of the height are kept, in whole patches."""
 
 
 @dataclass(frozen=True)
 class Mast3rTokens:
-    """Every photo encoded once: its tokens serve the matching of all its pairs, and retrieval. The encoders of DUSt3R
-    and of all networks of the family do as well. Needs published weights (non-commercial), and better a GPU."""
+    """Encodes every photo once, for the matching of all its pairs and for retrieval.
+
+    The encoders of DUSt3R and of other networks of the family can be used as well. Needs published weights
+    (non-commercial), and better a GPU.
+    """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 
     weights: Annotated[Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth")] = None
-    """File of the parameters, the same as for matching, where it is not to be found by its name."""
+    """File of the parameters, the same as for matching, where it is not found by its name."""
     size_px: Annotated[int | None, Within("[64, 2048]")] = None
-    """Longer side of the picture the network sees; if not given, what it was trained on. 224 is square."""
+    """Longer side of the network's image; by default that of its training. Images of 224 pixels are square."""
     keep: Literal["float16", "float32"] = "float16"
-    """How tokens are stored: 1.6 or 3.1 MB a photo of 512 x 384 px."""
+    """Type in which tokens are stored: 1.6 or 3.1 MB per photo of 512 x 384 pixels."""
     precision: Precision = "auto"
     """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
 
@@ -54,35 +57,37 @@ class Mast3rTokens:
 
     @property
     def item_bytes(self) -> int:
-        """Activations of one picture."""
+        """Activations of one image."""
         return _BYTES_PER_PX * (self.size_px or 512) ** 2
 
     def __call__(self, photos: Photo, resources: Resources) -> Tokens:
         return self.batch([(photos,)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Tokens]:
-        """Photos whose pictures have one size are encoded together."""
+        """Photos whose images have one size form one batch."""
         with pipeline_errors():
             net = load_shared_network(self.weights, resources.device, self.precision)
         assert self.weights is not None  # a network has been loaded from it
         encoder = content_hash(self.weights)
         with pipeline_errors():
-            pictures = [fit_image(read_rgb(photo), self.size_px or net.config.picture_px) for (photo,) in items]
+            images = [fit_image(read_rgb(photo), self.size_px or net.config.image_px) for (photo,) in items]
         found: dict[int, Tokens] = {}
-        for size in sorted({frame.size for _, frame in pictures}):
-            rows = [i for i, (_, frame) in enumerate(pictures) if frame.size == size]
-            values = net.encode(image_batch([pictures[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
+        for size in sorted({frame.size for _, frame in images}):
+            rows = [i for i, (_, frame) in enumerate(images) if frame.size == size]
+            values = net.encode(image_batch([images[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
             for i, each in zip(rows, values, strict=True):
                 grid = each.reshape(size[0] // PATCH_PX, size[1] // PATCH_PX, -1).numpy()
-                frame = pictures[i][1]
+                frame = images[i][1]
                 found[i] = Tokens(grid, PATCH_PX, frame.origin_px, frame.step_px, encoder)
         return [found[i] for i in range(len(items))]
 
 
 @dataclass(frozen=True)
 class Mast3rRetrievalFeatures:
-    """The tokens that tell photos apart, whitened, as local features for ASMK: what the retrieval head published with
-    MASt3R makes of its tokens. The key points are the centres of patches."""
+    """Local features for ASMK: the whitened tokens of largest norm, by the published retrieval head of MASt3R.
+
+    Key points are the centres of patches.
+    """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
@@ -91,9 +96,9 @@ class Mast3rRetrievalFeatures:
     weights: Annotated[
         Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric_retrieval_trainingfree.pth")
     ] = None
-    """File of the retrieval head, where it is not to be found by its name."""
+    """File of the retrieval head, where it is not found by its name."""
     max_keypoints: Annotated[int | None, Within("[1, 65536]")] = None
-    """Tokens kept of a photo, those of the largest norm; if not given, as many as the file says."""
+    """Tokens kept per photo, those of largest norm; by default the number in the file."""
 
     def __call__(self, tokens: Tokens, photos: Photo, resources: Resources) -> Features:
         with pipeline_errors():
@@ -107,11 +112,11 @@ class Mast3rRetrievalFeatures:
         row, column = np.divmod(found.token.numpy(), columns)
         centres = np.stack([column, row], axis=1) * tokens.patch_px + (tokens.patch_px - 1) / 2
         xy = centres * tokens.step_px + tokens.origin_px
-        picture = read_rgb(photos, _THUMBNAIL_PX)
+        image = read_rgb(photos, _THUMBNAIL_PX)
         return Features(
             xy=xy.astype(np.float32),
             scale=np.full(len(xy), tokens.patch_px / 2 * max(tokens.step_px), np.float32),
             descriptors=found.vectors.numpy(),
-            rgb=colours(picture, xy / photo_per_px(photos, picture)),
+            rgb=colours(image, xy / photo_per_px(photos, image)),
             score=found.attention.numpy(),
         )

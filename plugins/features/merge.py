@@ -1,4 +1,4 @@
-"""The key points of two extractors as one set, for stages that read key points and no descriptors."""
+"""The key points of two extractors as one set, for stages that do not read descriptors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from unposed.pipeline.stage import Grain
 
 @dataclass(frozen=True)
 class MergedFeatures:
-    """Those of `first`, then those of `second`, each best first. Descriptors of two kinds cannot be compared, so there
-    are none: matchers read the nodes that are merged here, and matching.merge brings their matches together."""
+    """The key points of `first`, then those of `second`, each best first.
+
+    Descriptors of two kinds cannot be compared, so there are none: matchers read the merged nodes themselves, and
+    matching.merge merges their matches.
+    """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1

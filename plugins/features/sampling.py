@@ -1,4 +1,4 @@
-"""What all key point extractors do with the pixels under their points."""
+"""Colours and visibility of key points, read from the pixels below them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from unposed.pipeline.artifacts import Bools, Bytes, Floats
 
 
-def colours(picture: Bytes, xy: Floats) -> Bytes:
-    """(n, 3) colour of the pixel each point falls on."""
-    row, column = _pixel(picture.shape[1], picture.shape[0], xy)
-    return picture[row, column]
+def colours(image: Bytes, xy: Floats) -> Bytes:
+    """(n, 3) colour of the pixel at each point."""
+    row, column = _pixel(image.shape[1], image.shape[0], xy)
+    return image[row, column]
 
 
-def visible(mask: Bools, picture: Bytes, xy: Floats) -> Bools:
-    """(n,) whether points of the picture lie where the mask shows; the mask spans the picture at a size of its own."""
+def visible(mask: Bools, image: Bytes, xy: Floats) -> Bools:
+    """(n,) whether the mask shows points of the image; the mask spans the image at its own resolution."""
     height, width = mask.shape
-    return mask[_pixel(width, height, xy * (width / picture.shape[1], height / picture.shape[0]))]
+    return mask[_pixel(width, height, xy * (width / image.shape[1], height / image.shape[0]))]
 
 
 def _pixel(width: int, height: int, xy: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""XFeat key points and descriptors."""
+"""XFeat key points and descriptors (Potje et al. 2024)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from ..network_errors import pipeline_errors
 from .from_network import extract
 
 _SIDE_MULTIPLE_PX = 32
-"""Sides of the pictures the network takes. Photos are brought to them here, where both ways are known to the pixel."""
+"""Multiple of the sides of the network's images. Photos are resized to it here, so that positions map back exactly."""
 
 
 @dataclass(frozen=True)
 class XFeat:
-    """At most `max_keypoints` per photo, those of the highest score; a light network of kornia. Needs published weights
-    (Apache-2.0). Key points lie on whole pixels."""
+    """At most `max_keypoints` per photo, those of the highest score, by kornia's network, a light one.
+
+    Needs published weights (Apache-2.0). Key points are at whole pixels.
+    """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 
     weights: Annotated[Path | None, WeightFile("xfeat.pt")] = None
-    """File of the parameters, where it is not to be found by its name."""
+    """File of the parameters, where it is not found by its name."""
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
     max_side_px: Annotated[int, Within("[64, 16384]")] = 1024
     """Larger photos are reduced to this."""
@@ -49,12 +51,12 @@ class XFeat:
         return self.batch([(photos,)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
-        """Photos of one size go through the network together."""
+        """Photos of one size form one batch of the network."""
         with pipeline_errors():
             net = cached_network(_build, self.weights, resources.device)
 
-        def detector(pictures: Any, limit: int) -> list[Detections]:
-            found = net.detectAndCompute(pictures, top_k=limit, detection_threshold=self.min_score)
+        def detector(images: Any, limit: int) -> list[Detections]:
+            found = net.detectAndCompute(images, top_k=limit, detection_threshold=self.min_score)
             return [Detections(each["keypoints"], each["scores"], each["descriptors"]) for each in found]
 
         return extract(

@@ -1,6 +1,6 @@
-"""Depth and focal length priors from the point maps of a network, for models with few long tracks.
+"""Depth and focal length priors from the predicted point maps of a network, for models with few long tracks.
 
-Two photos, or photos whose tracks are only ever between two of them, hardly determine their focal lengths; wrong focal
+Two photos, or photos whose tracks are seen by two photos only, hardly determine their focal lengths, and wrong focal
 lengths bend the poses.
 """
 

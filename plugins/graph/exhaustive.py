@@ -1,4 +1,4 @@
-"""Every pair is matched."""
+"""Exhaustive matching: all pairs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unposed.retrieval.scene_graph import all_pairs
 
 @dataclass(frozen=True)
 class ExhaustiveGraph:
-    """The complete graph over the collection."""
+    """The complete graph."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1

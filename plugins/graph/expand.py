@@ -1,4 +1,4 @@
-"""A second helping of pairs, where the first has shown which photos belong together."""
+"""Scene-graph expansion: further pairs from the verification of the first ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unposed.retrieval.scene_graph import expanded_pairs, similarity_of
 
 @dataclass(frozen=True)
 class Expand:
-    """The pairs of the seed graph that were verified, and new candidates in place of those that were not: partners of
+    """The verified pairs of the seed graph, and new candidates in place of its other pairs: partners of verified
     partners first, then the next most similar photos."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
@@ -24,7 +24,7 @@ class Expand:
     neighbours: Annotated[int, Within("[1, inf)")] = 12
     """Verified partners that every photo should have."""
     pairs_per_photo: Annotated[float, Within("[1, inf)")] = 10.0
-    """Budget of pairs tried, old and new, by the number of photos."""
+    """Budget of tried pairs, old and new, per photo."""
 
     def __call__(
         self,

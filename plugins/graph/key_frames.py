@@ -1,4 +1,5 @@
-"""Few key frames that everything is tied to, and each photo's most similar ones: the scene graph of MASt3R-SfM."""
+"""Key-frame graph of MASt3R-SfM: few key frames that all photos are matched with, and the most similar photos of
+each."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from unposed.retrieval.scene_graph import similarity_of
 
 @dataclass(frozen=True)
 class KeyFrames:
-    """Key frames spread over the collection, all pairs of them, each photo with the nearest, and best partners."""
+    """All pairs of key frames, every photo with its most similar key frame and with its most similar photos."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     key_frames: Annotated[int, Within("[0, inf)")] = 20
-    """Photos that are as unlike each other as can be."""
+    """Number of key frames, by farthest-point sampling: each as dissimilar as possible from the others."""
     neighbours: Annotated[int, Within("[0, inf)")] = 9
     """Most similar partners of each photo."""
 

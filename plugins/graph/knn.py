@@ -1,4 +1,4 @@
-"""Each photo is matched with its most similar ones."""
+"""k-nearest-neighbour graph: each photo is matched with its most similar ones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from unposed.retrieval.scene_graph import nearest_pairs
 
 @dataclass(frozen=True)
 class NearestNeighbours:
-    """The best partners of every photo, and what it takes that nobody is cut off or hangs by a single pair."""
+    """The most similar partners of every photo, a spanning forest, and pairs that remove its bridges."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 2
 
     neighbours: Annotated[int, Within("[1, inf)")] = 12
-    """Partners per photo; a pair is kept if either side asks for it."""
+    """Partners per photo; a pair is kept if it is among those of either photo."""
     min_similarity: Annotated[float, Within("[0, 1]")] = 0.012
-    """Pairs below are hopeless and only kept where nothing else connects a photo."""
+    """Less similar pairs are only kept where nothing else connects a photo."""
     all_below: Annotated[int, Within("[0, inf)")] = 8
     """Up to this many photos all ranked pairs are matched, whatever their similarity."""
     pairs_per_photo: Annotated[float, Within("[1, inf)")] = 10.0
-    """Budget: so many times as many pairs as photos, except for those that hold the graph together."""
+    """Budget of pairs per photo, except for those that keep the graph connected."""
 
     def __call__(self, retrieval: Ranking) -> SceneGraph:
         kept = nearest_pairs(

@@ -1,4 +1,4 @@
-"""One photo with all others."""
+"""Star graph: one photo with all others."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from unposed.retrieval.patterns import star_pairs
 
 @dataclass(frozen=True)
 class OneReference:
-    """A star: every photo is matched with the reference and with nothing else."""
+    """All photos are matched with the reference, and with nothing else."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     reference: str = ""
-    """Name of the photo; the first of the collection if empty."""
+    """Name of the reference photo; the first of the collection if empty."""
 
     def __call__(self, photos: Photos) -> SceneGraph:
         names = [photo.name for photo in photos.photos]

@@ -1,4 +1,4 @@
-"""Photos that were taken one after the other."""
+"""Sequential matching: photos with those that follow them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from unposed.retrieval.patterns import window_pairs
 
 @dataclass(frozen=True)
 class Window:
-    """Each photo with those that follow it by name: for videos, and for walks around one thing."""
+    """Each photo with those that follow it by name: for videos, and for rings around an object."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     window: Annotated[int, Within("[1, 64]")] = 3
-    """How many of the following photos."""
+    """Number of following photos."""
     steps: Literal["every", "powers"] = "every"
-    """The next 1, 2, 3, 4 ... photos, or those 1, 2, 4, 8 ... places away."""
+    """every: the next 1, 2, 3, 4 ... photos; powers: those 1, 2, 4, 8 ... places ahead."""
     cyclic: bool = True
-    """After the last photo comes the first again."""
+    """Whether the first photo follows the last."""
 
     def __call__(self, photos: Photos) -> SceneGraph:
         pairs = window_pairs(len(photos), self.window, cyclic=self.cyclic, powers=self.steps == "powers")

@@ -1,7 +1,7 @@
-"""Sparse matches with depth from the dense predictions of a pair network; dense maps stay on their device.
+"""Matches with depth from the dense predictions of a pair network; dense maps stay on their device.
 
-The network decodes a pair of pictures twice, once with either as the first:
-predictions are in the camera frame of the first one, up to a scale.
+The network decodes a pair of images twice, once with either as the first: predictions are in the camera frame of the
+first image, up to scale.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from unposed.pipeline.store.content import content_hash
 from ..features.sampling import visible
 
 _FOCAL_STEP_PX = 4
-"""Focal lengths are asked of every fourth pixel of every fourth row."""
+"""Focal lengths are estimated from every fourth pixel of every fourth row."""
 
 
 class ImageTokens(NamedTuple):
-    """A picture as the encoder left it."""
+    """Encoder tokens of an image, and its place in the photo."""
 
     tokens: Tensor
     """(n, d)."""
@@ -47,7 +47,7 @@ class ImageTokens(NamedTuple):
 
 
 class PairPrediction(NamedTuple):
-    """Pictures a and b: `b_in_a` is b in the frame of a."""
+    """Predictions of images a and b: `b_in_a` is that of b in the camera frame of a."""
 
     a_in_a: PointMapPrediction
     b_in_a: PointMapPrediction
@@ -56,14 +56,14 @@ class PairPrediction(NamedTuple):
 
 
 class DenseMatches(NamedTuple):
-    """Pixels of a and of b, as rows of the flattened pictures, and how sure the network is of each; larger is surer."""
+    """Matched pixels of a and b, as rows of the flattened images, and the confidence of each, larger is better."""
 
     pairs: PixelMatches
     confidence: Floats
 
 
 def image_tokens(tokens: Tokens, weights: Path | None) -> ImageTokens:
-    """The tokens of a photo, which must come from the encoder of the same weights."""
+    """The tokens of a photo; ConfigError unless they come from the encoder of the same weights."""
     assert weights is not None  # the engine fills weights in before a stage is called
     if tokens.encoder != content_hash(weights):
         raise ConfigError(f"the tokens come from other weights than {weights}: give both nodes the same file")
@@ -77,9 +77,10 @@ def image_tokens(tokens: Tokens, weights: Path | None) -> ImageTokens:
 def predict_pairs(
     network: Mast3rNetwork, pairs: Sequence[Sides[ImageTokens]], *, descriptors: bool = True
 ) -> list[PairPrediction]:
-    """Predictions of all pairs, in both directions.
+    """Predict all pairs in both directions.
 
-    Pairs of equal sizes form one batch; if both images of a pair have one size, both directions do."""
+    Pairs of equal sizes form one batch; if both images of a pair have one size, both directions do.
+    """
     seen: dict[int, PairPrediction] = {}
     sizes = [(pair.a.frame.size, pair.b.frame.size) for pair in pairs]
     for size_a, size_b in sorted(set(sizes)):
@@ -99,23 +100,26 @@ def predict_pairs(
 def match_prediction(
     seen: PairPrediction,
     neighbours: Callable[[PointMapPrediction, PointMapPrediction], MutualSearch],
-    sureness: Callable[[PointMapPrediction], Tensor],
+    certainty: Callable[[PointMapPrediction], Tensor],
     step: int,
 ) -> DenseMatches:
-    """Reciprocal neighbours in both decodings, from seeds in every step-th pixel of either picture. The confidence of a
-    match is that of the decoding which found it first."""
+    """Find reciprocal neighbours in both decodings, from every step-th pixel of either image as seeds.
+
+    The confidence of a match is the geometric mean of both pixels' values of `certainty`, in the decoding that found it
+    first.
+    """
     runs, confidences = [], []
     for a, b in ((seen.a_in_a, seen.b_in_a), (seen.a_in_b, seen.b_in_b)):
         seeds_a, seeds_b = (seed_grid(view.conf.shape[0], view.conf.shape[1], step) for view in (a, b))
         for run in reciprocal_both_ways(neighbours(a, b), seeds_a, seeds_b):
             runs.append(run)
-            confidences.append(np.sqrt(values_at(sureness(a), run.a) * values_at(sureness(b), run.b)))
+            confidences.append(np.sqrt(values_at(certainty(a), run.a) * values_at(certainty(b), run.b)))
     pairs, first = merge_matches(runs)
     return DenseMatches(pairs, np.concatenate(confidences)[first])
 
 
 def values_at(values: Tensor, rows: PixelIndex) -> Floats:
-    """Values of a map (h, w) or (h, w, d) at rows of the flattened picture, as an array."""
+    """Values of a map (h, w) or (h, w, d) at rows of the flattened image, as a numpy array."""
     picked = values.flatten(0, 1)[torch.from_numpy(rows).to(values.device)]
     return np.asarray(picked.float().cpu())
 
@@ -128,7 +132,8 @@ def pair_matches(
     confidence: Floats,
     grid_px: int,
 ) -> PairMatches:
-    """Matches at pixels (m, 2) of the photos, with the depth that is seen there. Masked ones are dropped."""
+    """Matches at pixels (m, 2) of the photos, with the predicted depth there and depth grids of both photos. Masked
+    matches are removed."""
     shown = [_shown(photo) for photo in photos]
     kept = np.flatnonzero(shown[0](xy.a) & shown[1](xy.b))
     own = Sides(seen.a_in_a, seen.b_in_b)
@@ -145,7 +150,7 @@ def pair_matches(
 
 
 def matched_pixels(found: DenseMatches, frames: Sides[ImageFrame]) -> Sides[Array]:
-    """(m, 2), (m, 2) pixels of the photos where the correspondences are."""
+    """Pixels (m, 2), (m, 2) of the photos at the correspondences."""
     a, b = (
         frame.to_photo(np.stack([rows % frame.size[1], rows // frame.size[1]], axis=1))
         for frame, rows in zip(frames, found.pairs, strict=True)
@@ -154,7 +159,7 @@ def matched_pixels(found: DenseMatches, frames: Sides[ImageFrame]) -> Sides[Arra
 
 
 def depth_grid(own: PointMapPrediction, frame: ImageFrame, shown: Callable[[Array], Bools], step: int) -> DepthGrid:
-    """The depth of a photo as seen by its own camera, of the middle pixel of each block of `step` by `step`."""
+    """The predicted depth of a photo in its own camera, at the middle pixel of each block of `step` by `step`."""
     height, width = frame.size
     rows = seed_grid(height, width, step)
     xy = frame.to_photo(np.stack([rows % width, rows // width], axis=1))
@@ -169,7 +174,7 @@ def depth_grid(own: PointMapPrediction, frame: ImageFrame, shown: Callable[[Arra
 
 
 def focal_of(own: PointMapPrediction) -> float:
-    """The focal length, in pixels of the picture, under which its points project to their pixels."""
+    """Focal length in pixels of the image under which its predicted points project to their pixels."""
     height, width = own.conf.shape
     first = _FOCAL_STEP_PX // 2
     thin = (slice(first, None, _FOCAL_STEP_PX), slice(first, None, _FOCAL_STEP_PX))
@@ -178,21 +183,21 @@ def focal_of(own: PointMapPrediction) -> float:
 
 
 def bounded_weight(confidence: Floats) -> Floats:
-    """From (0, inf) to weights in (0, 1], in the same order."""
+    """Monotone map of confidences c in (0, inf) to weights c / (1 + c) in (0, 1]."""
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = 1.0 / (1.0 + 1.0 / confidence.astype(np.float32))
     return np.asarray(np.clip(np.nan_to_num(weight), 1e-6, 1.0), np.float32)
 
 
 def _depth_at(own: PointMapPrediction, frame: ImageFrame, xy: Array) -> Floats:
-    """Of the nearest pixel."""
+    """Depth (m,) at the nearest pixel."""
     height, width = frame.size
     x, y = np.clip(np.rint(frame.from_photo(xy)).astype(np.int64), 0, (width - 1, height - 1)).T
     return values_at(own.pts3d[..., 2], y * width + x)
 
 
 def _shown(photo: Photo) -> Callable[[Array], Bools]:
-    """Whether the photo's mask shows pixels (n, 2)."""
+    """Function of pixels (n, 2): whether the photo's mask shows them."""
     mask = read_mask(photo)
     if mask is None:
         return lambda xy: np.ones(len(xy), np.bool_)
@@ -201,7 +206,7 @@ def _shown(photo: Photo) -> Callable[[Array], Bools]:
 
 
 def _each(view: PointMapPrediction) -> list[PointMapPrediction]:
-    """One by one, without the axis of the batch."""
+    """The predictions of a batch one by one."""
     return [
         PointMapPrediction(
             view.pts3d[i],

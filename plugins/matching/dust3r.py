@@ -1,4 +1,4 @@
-"""Matching by DUSt3R, which describes no pixels: those match whose points fall on each other."""
+"""Matching by DUSt3R: pixels match whose predicted 3D points coincide."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ from .dense import (
 )
 
 _ITEM_BYTES = 5 << 28
-"""Maps of two pictures of 512 px, seen from both sides, and what the heads need on the way."""
+"""Maps of two images of 512 pixels in both directions, and the activations of the heads."""
 
 
 @dataclass(frozen=True)
 class Dust3rMatcher:
-    """Reciprocal neighbours among the predicted points of all pixels, of DUSt3R or of any network of its family. Reads
-    the tokens of the same network. Needs published weights (non-commercial), and better a GPU."""
+    """Reciprocal nearest neighbours among the predicted points of all pixels, by DUSt3R or any network of its family.
+
+    Reads the tokens of the same network. Needs published weights (non-commercial), and better a GPU.
+    """
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
@@ -45,21 +47,21 @@ class Dust3rMatcher:
     item_bytes: ClassVar[int] = _ITEM_BYTES
 
     weights: Annotated[Path | None, WeightFile("DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth")] = None
-    """File of the parameters, the same as for the tokens, where it is not to be found by its name."""
+    """File of the parameters, the same as for the tokens, where it is not found by its name."""
     precision: Precision = "auto"
     """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
     seed_px: Annotated[int, Within("[1, 64]")] = 8
-    """Matches are sought from so widely spaced pixels of the network's pictures."""
+    """Spacing of the pixels of the network's images that the search starts from."""
     grid_px: Annotated[int, Within("[1, 16]")] = 8
-    """Depth is kept of so widely spaced pixels."""
+    """Spacing of the pixels whose depth is kept."""
     max_gap: Annotated[float, Within("(0, inf)")] = 0.02
-    """Largest distance between two points that match, over the depth."""
+    """Largest distance between the points of a match, relative to their depth."""
 
     def __call__(self, tokens: Sides[Tokens], photos: Sides[Photo], resources: Resources) -> PairMatches:
         return self.batch([(tokens, photos)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
-        """Pairs of the same sizes go through the network together."""
+        """Pairs of equal sizes form one batch of the network."""
         with pipeline_errors():
             net = load_shared_network(self.weights, resources.device, self.precision)
         pairs = [Sides(*(image_tokens(each, self.weights) for each in tokens)) for tokens, _ in items]
@@ -74,7 +76,8 @@ class Dust3rMatcher:
 
 
 def _near(seen: PairPrediction, found: DenseMatches, max_gap: float) -> DenseMatches:
-    """Those whose points are near each other in one of the decodings: everything is reciprocal to something."""
+    """The matches whose points are near each other in one of the decodings: reciprocal neighbours alone may be far
+    apart."""
     a, b = found.pairs
     near = np.zeros(len(a), np.bool_)
     for one, other in ((seen.a_in_a, seen.b_in_a), (seen.b_in_b, seen.a_in_b)):

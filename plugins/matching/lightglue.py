@@ -1,4 +1,5 @@
-"""Matching by LightGlue: a network that looks at all key points of both photos, and at where they are."""
+"""Matching by LightGlue (Lindenberger et al. 2023): attention among the key points of both photos and their
+positions."""
 
 from __future__ import annotations
 
@@ -25,22 +26,24 @@ _WEIGHT_FILES = {"aliked": "aliked_lightglue.pth", "disk": "disk_lightglue.pth",
 
 @dataclass(frozen=True)
 class LightGlue:
-    """Fewer wrong matches than nearest neighbours, at hundreds of times their cost; a network of kornia. Needs
-    published weights (Apache-2.0), which belong to one kind of features."""
+    """Fewer wrong matches than nearest neighbours, at hundreds of times their cost, by kornia's network.
+
+    Needs published weights (Apache-2.0), trained for one kind of features.
+    """
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
 
     trained_for: Literal["aliked", "disk", "xfeat"] = "aliked"
-    """The descriptors that the parameters were made for."""
+    """Features that the parameters were trained for."""
     weights: Annotated[Path | None, WeightFile("{file}")] = None
-    """File of the parameters, where it is not to be found by its name."""
+    """File of the parameters, where it is not found by its name."""
     min_score: Annotated[float, Within("[0, 1)")] = 0.1
     """Of a match."""
 
     @property
     def file(self) -> str:
-        """As published."""
+        """Published name of the file."""
         return _WEIGHT_FILES[self.trained_for]
 
     @property
@@ -87,16 +90,16 @@ def _side(points: Features, photo: Photo, device: str) -> dict[str, Any]:
 
 def _build(weights: Path, trained_for: str, min_score: float) -> kornia.feature.LightGlue:
     settings = {**kornia.feature.LightGlue.features[trained_for], "weights": None, "filter_threshold": min_score}
-    make: Any = kornia.feature.LightGlue  # whose annotation does not know that None downloads nothing
+    make: Any = kornia.feature.LightGlue  # None downloads nothing, which the annotation excludes
     net: kornia.feature.LightGlue = make(None, **settings)
     state = {_present_name(name): value for name, value in read_parameters(weights).items()}
     known = net.state_dict()
-    parameters = {name: value for name, value in state.items() if name in known}  # there may be more in the file
+    parameters = {name: value for name, value in state.items() if name in known}  # the file may have more
     return load_parameters(net, parameters, weights, without=("confidence_thresholds",))
 
 
 def _present_name(name: str) -> str:
-    """Published files have the names of an earlier version of the network."""
+    """Name in the present network of a parameter of the published files, which have names of an earlier version."""
     name = name.removeprefix("matcher.")
     kind, _, rest = name.partition(".")
     if kind in ("self_attn", "cross_attn"):

@@ -1,4 +1,4 @@
-"""Matching by LoFTR, which needs no key points."""
+"""Detector-free matching by LoFTR (Sun et al. 2021)."""
 
 from __future__ import annotations
 
@@ -23,54 +23,56 @@ from unposed.pipeline.store.keys import photo_key
 from unposed.pipeline.store.recent import Recent
 from unposed.pipeline.weights.files import WeightFile
 
-from ..features.from_network import as_tensor, read_picture
+from ..features.from_network import as_tensor, read_image
 from ..features.sampling import visible
 from ..network_errors import pipeline_errors
 
 _SIDE_MULTIPLE_PX = 8
-"""Sides of the pictures the network takes: whole cells of its coarse grid."""
+"""Multiple of the sides of the network's images: whole cells of its coarse grid."""
 _WEIGHT_FILES = {"outdoor": "loftr_outdoor.ckpt", "indoor": "loftr_indoor_ds_new.ckpt"}
 _BYTES_PER_PX = 160
-"""Of the maps that a photo becomes: 128 channels at half its size, 256 at an eighth, in float32."""
+"""Memory of a photo's feature maps: 128 channels at half its size, 256 at an eighth, in float32."""
 
 _photos = Recent(1 << 29)
-"""Those seen last: pairs come sorted, so that one photo after the other is matched with many."""
+"""The photos prepared last: pairs are sorted, so that one photo is matched with many in a row."""
 
 
 @dataclass(frozen=True)
 class _PreparedPhoto:
-    """What becomes of a photo before it is matched."""
+    """Image, mask and feature maps of a photo."""
 
-    picture: Bytes
+    image: Bytes
     mask: Bools | None
     maps: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Loftr:
-    """Matches between positions, also where there is no corner to be found; a network of kornia. Needs published
-    weights (Apache-2.0), and better a GPU. Reads no features, only the photos."""
+    """Matches between positions, also in regions without corners, by kornia's network.
+
+    Needs published weights (Apache-2.0), and better a GPU. Reads photos, and no features.
+    """
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
 
     trained: Literal["outdoor", "indoor"] = "outdoor"
-    """On which photos."""
+    """Kind of photos that the parameters were trained on."""
     weights: Annotated[Path | None, WeightFile("{file}")] = None
-    """File of the parameters, where it is not to be found by its name."""
+    """File of the parameters, where it is not found by its name."""
     max_side_px: Annotated[int, Within("[64, 4096]")] = 832
-    """Larger photos are reduced to this, the size it was trained with. Memory grows with its fourth power."""
+    """Larger photos are reduced to this, the size of its training. Memory grows with its fourth power."""
     min_score: Annotated[float, Within("[0, 1)")] = 0.2
     """Of a match."""
 
     @property
     def file(self) -> str:
-        """As published."""
+        """Published name of the file."""
         return _WEIGHT_FILES[self.trained]
 
     @property
     def item_bytes(self) -> int:
-        """Maps of both photos, and the similarity of all their cells in some copies."""
+        """Feature maps of both photos, and copies of the similarity matrix of their coarse cells."""
         pixels = self.max_side_px**2
         return 8 * _BYTES_PER_PX * pixels + 4 * 4 * (pixels // _SIDE_MULTIPLE_PX**2) ** 2
 
@@ -84,13 +86,11 @@ class Loftr:
         except torch.cuda.OutOfMemoryError:
             _photos.clear()  # room for the next try
             raise
-        # Where the published parameters see a position is already ours: half a pixel from where kornia's others see it.
+        # The published parameters give positions in our convention, half a pixel from those of other networks.
         xy = [found[f"keypoints{side}"].float().cpu().numpy() for side in (0, 1)]
-        shown = [
-            visible(each.mask, each.picture, at) for each, at in zip(seen, xy, strict=True) if each.mask is not None
-        ]
+        shown = [visible(each.mask, each.image, at) for each, at in zip(seen, xy, strict=True) if each.mask is not None]
         kept = np.logical_and.reduce([np.ones(len(xy[0]), bool), *shown])
-        factors = [photo_per_px(photo, each.picture) for photo, each in zip(photos, seen, strict=True)]
+        factors = [photo_per_px(photo, each.image) for photo, each in zip(photos, seen, strict=True)]
         return PairMatches(
             xy_a=(xy[0][kept] * factors[0]).astype(np.float32),
             xy_b=(xy[1][kept] * factors[1]).astype(np.float32),
@@ -98,17 +98,17 @@ class Loftr:
         )
 
     def _seen(self, net: Any, photo: Photo, device: str) -> _PreparedPhoto:
-        """A photo as the network sees it, whatever it is matched with."""
+        """Prepare a photo, the same for all its pairs, or recall it."""
         assert self.weights is not None
         name = (str(self.weights), self.weights.stat().st_mtime_ns, self.max_side_px, device, photo_key(photo))
         known: _PreparedPhoto | None = _photos.get(repr(name))
         if known is None:
-            picture = read_picture(photo, self.max_side_px, _SIDE_MULTIPLE_PX)
-            grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+            image = read_image(photo, self.max_side_px, _SIDE_MULTIPLE_PX)
+            grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
             with torch.inference_mode():
                 maps = net.extract_features(as_tensor([grey], device))
-            known = _PreparedPhoto(picture, read_mask(photo), maps)
-            _photos.put(repr(name), known, sum(each.nbytes for each in (picture, *maps.values())))
+            known = _PreparedPhoto(image, read_mask(photo), maps)
+            _photos.put(repr(name), known, sum(each.nbytes for each in (image, *maps.values())))
         return known
 
 

@@ -1,9 +1,9 @@
-"""Matching by MASt3R: a descriptor for every pixel, and the depth that it sees with them."""
+"""Matching by MASt3R: nearest descriptors of all pixels, with the depth that it predicts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -21,7 +21,7 @@ from unposed.optim.pair.reciprocal_matching import (
     merge_matches,
     neighbours_by_descriptor,
 )
-from unposed.optim.pair.windows import Box, choose_windows, window_size
+from unposed.optim.pair.windows import Box, WindowOptions, choose_windows, window_size
 from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.errors import ConfigError
@@ -42,40 +42,46 @@ from .dense import (
 
 _WINDOWS_AT_ONCE = 4
 _ITEM_BYTES = 5 << 28
-"""Maps of two pictures of 512 px, seen from both sides, and what the heads need on the way."""
+"""Maps of two images of 512 pixels in both directions, and the activations of the heads."""
 
 
 @dataclass(frozen=True)
 class Mast3rMatcher:
-    """Reciprocal neighbours among the descriptors of all pixels. Reads the tokens of features.mast3r, so that every
-    photo is encoded once. Needs published weights (non-commercial), and better a GPU."""
+    """Reciprocal nearest neighbours among the descriptors of all pixels.
+
+    Reads the tokens of features.mast3r, so that every photo is encoded once. Needs published weights (non-commercial),
+    and better a GPU.
+    """
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
     cpu_batch: ClassVar[int] = 1
 
     weights: Annotated[Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth")] = None
-    """File of the parameters, the same as for the tokens, where it is not to be found by its name."""
+    """File of the parameters, the same as for the tokens, where it is not found by its name."""
     precision: Precision = "auto"
     """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
     seed_px: Annotated[int, Within("[1, 64]")] = 8
-    """Matches are sought from so widely spaced pixels of the network's pictures."""
+    """Spacing of the pixels of the network's images that the search starts from."""
     grid_px: Annotated[int, Within("[1, 16]")] = 8
-    """Depth is kept of so widely spaced pixels."""
+    """Spacing of the pixels whose depth is kept."""
     max_side_px: Annotated[int | None, Within("[64, 8192]")] = None
-    """Matches are sought again in windows of photos reduced to this, in place of the tokens' resolution. That makes
-    them finer, and takes an encoding and a decoding per window."""
+    """Longer side of the photos that are matched again, in windows, from coarse to fine. Matches get finer, at the cost
+    of an encoding and a decoding per window. By default they keep the resolution of the tokens."""
+
+    windows: WindowOptions = field(default_factory=WindowOptions)
+    """Choice of these windows."""
 
     @property
     def item_bytes(self) -> int:
-        """The same for all sizes, since what the network was trained on is not known before it is loaded."""
+        """One bound for all sizes, since the size of the training images is not known before the network is loaded."""
         return _ITEM_BYTES * (1 if self.max_side_px is None else _WINDOWS_AT_ONCE)
 
     def __call__(self, tokens: Sides[Tokens], photos: Sides[Photo], resources: Resources) -> PairMatches:
         return self.batch([(tokens, photos)], resources)[0]
 
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
-        """Pairs of the same sizes go through the network together."""
+        """Pairs of equal sizes form one batch of the network."""
         with pipeline_errors():
             net = load_shared_network(self.weights, resources.device, self.precision)
         if net.config.descriptor_width == 0:
@@ -93,22 +99,25 @@ class Mast3rMatcher:
     def _finer(
         self, net: Mast3rNetwork, photos: Sides[Photo], xy: Sides[Array]
     ) -> tuple[DenseMatches, Sides[ImageFrame]] | None:
-        """The matches again, in windows of larger pictures, and the frames of these; None if nothing is gained."""
-        pictures = [read_rgb(photo, self.max_side_px) for photo in photos]
-        frames = Sides(*(_whole(photo, picture) for photo, picture in zip(photos, pictures, strict=True)))
-        if max(*frames.a.size, *frames.b.size) <= net.config.picture_px:
+        """Match again in windows of larger images, and return the frames of these; None if the images are not
+        larger."""
+        images = [read_rgb(photo, self.max_side_px) for photo in photos]
+        frames = Sides(*(_whole(photo, image) for photo, image in zip(photos, images, strict=True)))
+        if max(*frames.a.size, *frames.b.size) <= net.config.image_px:
             return None
-        windows = [window_size(frame.size, net.config.picture_px) for frame in frames]
+        windows = [window_size(frame.size, net.config.image_px) for frame in frames]
         # A window is a box of pixels, whose edges lie at whole numbers.
         coarse = [frame.from_photo(each) + 0.5 for frame, each in zip(frames, xy, strict=True)]
-        looks = choose_windows(coarse[0], coarse[1], frames.a.size, frames.b.size, windows[0], windows[1])
+        chosen = choose_windows(
+            coarse[0], coarse[1], frames.a.size, frames.b.size, windows[0], windows[1], self.windows
+        )
         runs, confidences = [], []
-        for start in range(0, len(looks), _WINDOWS_AT_ONCE):
-            some = looks[start : start + _WINDOWS_AT_ONCE]
-            sides = [_encode(net, picture, [look[side] for look in some]) for side, picture in enumerate(pictures)]
-            for look, seen in zip(some, predict_pairs(net, list(map(Sides, *sides))), strict=True):
+        for start in range(0, len(chosen), _WINDOWS_AT_ONCE):
+            some = chosen[start : start + _WINDOWS_AT_ONCE]
+            sides = [_encode(net, image, [pair[side] for pair in some]) for side, image in enumerate(images)]
+            for pair, seen in zip(some, predict_pairs(net, list(map(Sides, *sides))), strict=True):
                 found = match_prediction(seen, _neighbours, _certainty, self.seed_px)
-                a, b = (_rows_of_whole(found.pairs[i], look[i], frames[i].size[1]) for i in (0, 1))
+                a, b = (_rows_of_whole(found.pairs[i], pair[i], frames[i].size[1]) for i in (0, 1))
                 runs.append(PixelMatches(a, b))
                 confidences.append(found.confidence)
         if not runs:
@@ -127,19 +136,19 @@ def _certainty(view: PointMapPrediction) -> Tensor:
     return view.desc_conf
 
 
-def _whole(photo: Photo, picture: Bytes) -> ImageFrame:
-    x, y = photo_per_px(photo, picture)
-    return ImageFrame((picture.shape[0], picture.shape[1]), (0.5 * x, 0.5 * y), (x, y))
+def _whole(photo: Photo, image: Bytes) -> ImageFrame:
+    x, y = photo_per_px(photo, image)
+    return ImageFrame((image.shape[0], image.shape[1]), (0.5 * x, 0.5 * y), (x, y))
 
 
-def _encode(net: Mast3rNetwork, picture: Bytes, boxes: Sequence[Box]) -> list[ImageTokens]:
-    """Windows of one size."""
-    tokens = net.encode(image_batch([picture[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes]))
+def _encode(net: Mast3rNetwork, image: Bytes, boxes: Sequence[Box]) -> list[ImageTokens]:
+    """Encode windows of one size."""
+    tokens = net.encode(image_batch([image[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes]))
     frames = [ImageFrame((y1 - y0, x1 - x0), (x0, y0), (1.0, 1.0)) for x0, y0, x1, y1 in boxes]
     return list(map(ImageTokens, tokens, frames))
 
 
 def _rows_of_whole(rows: PixelIndex, box: Box, width: int) -> PixelIndex:
-    """From pixels of a window to those of the picture that it is cut from, both as rows of the flattened picture."""
+    """Pixels of a window as pixels of its image, both as rows of the flattened image."""
     y, x = np.divmod(rows, box[2] - box[0])
     return np.asarray((y + box[1]) * width + x + box[0])

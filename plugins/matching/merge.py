@@ -1,4 +1,4 @@
-"""The matches of two matchers as one."""
+"""Merge the matches of two matchers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from unposed.pipeline.stage import Grain, Sides, StageError
 
 @dataclass(frozen=True)
 class MergedMatches:
-    """What either of two nodes has matched.
+    """The union of the matches of two nodes.
 
         matching: {use: merge, key_points: same, from: {first: nearest, second: glue}}
 
-    A match that both have counts once, with the higher weight. Depths are those of one node, as each has a scale of its
-    own: of the first that has any.
+    A match of both counts once, with the larger weight. Depths of one node have a scale of their own, so they are taken
+    from the first node that has any.
     """
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
     version: ClassVar[int] = 1
 
     key_points: Literal["none", "same", "stacked"] = "none"
-    """What the indices of key points mean. none: nothing, and they are dropped; mappers then go by positions. same:
-    both nodes match the same features; a key point keeps its best match. stacked: those of the second node come after
-    those of the first, as features.merge has them; the node of the first's features is wired to `first_features`."""
+    """Meaning of the indices of key points. none: they are dropped, and mappers use positions. same: both nodes match
+    the same features; a key point keeps its best match. stacked: key points of the second node follow those of the
+    first, as in features.merge; the node of the first features is wired to `first_features`."""
 
     def __call__(
         self, first: PairMatches, second: PairMatches, first_features: Sides[Features] | None = None
@@ -57,7 +57,7 @@ class MergedMatches:
 def _indices(
     first: PairMatches, second: PairMatches, meaning: str, first_features: Sides[Features] | None
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
-    """Rows of the key points of both sides, all matches of the first node and then those of the second."""
+    """Key point rows of both sides, of the matches of the first node, then of the second."""
     if meaning == "none":
         return None
     if first.index_a is None or first.index_b is None or second.index_a is None or second.index_b is None:
@@ -73,7 +73,7 @@ def _indices(
 
 
 def _depths(first: PairMatches, second: PairMatches) -> tuple[Floats, Floats] | None:
-    """Depths of both sides for all matches of the first node and then those of the second; NaN is unknown."""
+    """Depths of both sides, of the matches of the first node, then of the second; NaN where unknown."""
     unknown = [np.full(len(node.weight), np.nan, np.float32) for node in (first, second)]
     if first.depth_a is not None and first.depth_b is not None:
         return np.concatenate([first.depth_a, unknown[1]]), np.concatenate([first.depth_b, unknown[1]])
@@ -83,5 +83,5 @@ def _depths(first: PairMatches, second: PairMatches) -> tuple[Floats, Floats] | 
 
 
 def _firsts(rows: NDArray[np.generic]) -> NDArray[np.intp]:
-    """Where each different row comes for the first time."""
+    """First position of each distinct row."""
     return np.sort(np.unique(rows, axis=0, return_index=True)[1])

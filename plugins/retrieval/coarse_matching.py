@@ -1,4 +1,4 @@
-"""Ranking by a coarse matching: of all pairs in collections of up to some hundreds of photos, of likely ones beyond."""
+"""Retrieval by coarse matching: of all pairs in collections of up to some hundred photos, of a shortlist beyond."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .asmk import Asmk, words_for
 
 @dataclass(frozen=True)
 class CoarseMatching:
-    """Similarity is the share of a photo's largest key points that find a match in the other photo.
+    """Similarity is the share of a photo's largest key points that match in the other photo.
 
-    To compare all pairs is the most reliable look there is, and up to some hundreds of photos a cheap one. Beyond, only
-    those pairs are compared that visual words suggest: the cost is then proportional to the number of photos.
+    Comparing all pairs is the most reliable retrieval, and a cheap one for up to some hundred photos. Beyond, only the
+    pairs of a shortlist by ASMK are compared, so that the cost is proportional to the number of photos.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 3
 
     keypoints: Annotated[int, Within("[16, inf)")] = 512
-    """How many key points of each photo are compared, the largest first."""
+    """Key points per photo that are compared, the largest first."""
     max_ratio: Annotated[float, Within("(0, 1]")] = 0.8
     """Distance to the best candidate over the distance to the second best must stay below this."""
     dims: Annotated[int, Within("[0, 128]")] = 62
@@ -40,11 +40,11 @@ class CoarseMatching:
     all_below: Annotated[int, Within("[0, inf)")] = 300
     """Up to this many photos all pairs are compared."""
     shortlist: Annotated[int, Within("[1, inf)")] = 40
-    """Partners of each photo that visual words suggest where there are more photos."""
+    """Partners of each photo in the shortlist, where there are more photos."""
     words: Annotated[int, Within("[1, 1048576]")] = 2048
     """Visual words at most: more suggest no better partners, and take longer to learn than what follows."""
     seed: int = 0
-    """Of the words, which are learnt from the collection."""
+    """Of the codebook, which is trained on the collection."""
 
     def __call__(self, features: PerPhoto[Features], resources: Resources) -> Ranking:
         def load(photo: int) -> DescriptorRows:
@@ -72,6 +72,7 @@ class CoarseMatching:
             device=resources.device,
             shortlist=shortlist,
             known=known,
+            report=resources.report,
         )
         if known is not None and resources.memo is not None and (table := known.table()) is not None:
             resources.memo.remember(self._memo_name(), list(table))

@@ -1,4 +1,4 @@
-"""No ranking: every photo is as good a partner as any other."""
+"""No ranking: all pairs are equally similar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unposed.retrieval.scene_graph import all_pairs
 
 @dataclass(frozen=True)
 class ExhaustiveRanking:
-    """All pairs, equally similar."""
+    """All pairs with similarity 1."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1

@@ -1,4 +1,4 @@
-"""Ranking by where photos were taken, as their EXIF says."""
+"""Retrieval by GPS positions in EXIF."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from unposed.retrieval.neighbours import metres, near_positions
 
 @dataclass(frozen=True)
 class Gps:
-    """The nearest photos by latitude and longitude. Photos without a position get no partners: combine it with a
-    ranking by looks, retrieval.union, where there are any."""
+    """The nearest photos by latitude and longitude.
+
+    Photos without a position get no partners: merge it with a ranking by appearance, retrieval.union, where there are
+    any.
+    """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1

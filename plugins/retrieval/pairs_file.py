@@ -1,4 +1,4 @@
-"""Ranking from a list that somebody has made."""
+"""Retrieval from a file of pairs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from unposed.retrieval.pairs import unique_pairs
 
 @dataclass(frozen=True)
 class PairsFile:
-    """The pairs of a text file: two names of photos per line, and a similarity in (0, 1] if there is one."""
+    """The pairs of a text file: two names of photos per line, and optionally a similarity in (0, 1]."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     file: Path
-    """Names are as below the photo folder, with spaces between them, or tabs where names have spaces. Lines that
-    begin with # and photos that are not in the collection are passed over."""
+    """Names are paths below the photo folder, separated by spaces, or by tabs where names have spaces. Lines that begin
+    with # and photos that are not in the collection are ignored."""
 
     def __call__(self, photos: Photos) -> Ranking:
         index = {photo.name: k for k, photo in enumerate(photos.photos)}

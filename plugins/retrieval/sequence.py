@@ -1,4 +1,4 @@
-"""Ranking by order: frames of a video, or photos taken while walking along."""
+"""Retrieval by order of capture: frames of a video, or photos taken along a path."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from unposed.retrieval.neighbours import along_sequence
 
 @dataclass(frozen=True)
 class Sequence:
-    """Photos are partners of those before and after them, by name, numbers in names counting as numbers. Where the
-    camera comes back to a place, combine it with a ranking by looks: retrieval.union."""
+    """Photos are partners of those before and after them, in natural order of their names (frame2 before frame10).
+
+    For loop closures merge it with a ranking by appearance: retrieval.union.
+    """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
     window: Annotated[int, Within("[1, inf)")] = 10
-    """How many photos ahead."""
+    """Number of photos ahead."""
     doubling: bool = False
-    """Partners are 1, 2, 4, 8 ... places ahead, `window` of them: far with few."""
+    """Partners are 1, 2, 4, 8 ... places ahead, `window` of them."""
     closed: bool = False
-    """The last photo is followed by the first."""
+    """Whether the first photo follows the last."""
 
     def __call__(self, photos: Photos) -> Ranking:
         order = sorted(range(len(photos)), key=lambda index: _natural(photos[index].name))

@@ -1,4 +1,4 @@
-"""Several rankings as one."""
+"""Merge several rankings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from unposed.retrieval.neighbours import interleaved
 
 @dataclass(frozen=True)
 class Union:
-    """The first choices of all rankings, then the second ones, and so on: their similarities cannot be compared, so one
-    over the place takes their stead. A sequence that comes back to places it has seen:
+    """The first partners of all rankings, then the second ones, and so on: similarities of different rankings cannot be
+    compared, so each pair has the similarity 1 / place. A sequence with loop closures by appearance:
 
         along: {use: retrieval.sequence}
         alike: {use: retrieval.asmk}

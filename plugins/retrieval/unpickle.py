@@ -1,8 +1,8 @@
 """Read pickles of plain arrays, such as published codebooks, from untrusted files.
 
-A pickle is a program. This reader knows only the few names under which NumPy pickles arrays, and replaces them by
-functions of its own that build an array from its bytes and nothing else: whatever the file asks for, no function of
-another library is called.
+Unpickling executes what the file names. This reader resolves only the few names under which NumPy pickles arrays, to
+functions of its own that build an array from its bytes: no function of another library is called, whatever the file
+asks for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read_arrays(path: Path) -> Any:
             return _finished(_Arrays(file).load())
         except MemoryError:
             raise
-        except Exception as error:  # a hostile or torn pickle may fail in any way
+        except Exception as error:  # a malicious or damaged pickle may raise anything
             raise ValueError(f"{path.name}: not a pickle of plain arrays: {error}") from error
 
 

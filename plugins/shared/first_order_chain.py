@@ -1,6 +1,6 @@
-"""Conversions between artifacts and the first-order aligner of optim, for the stages coarse.adam and fine.adam.
+"""Conversions between artifacts and the first-order alignment of optim, for the stages coarse.adam and fine.adam.
 
-The aligner works at the resolution of the network: pixels whose grid of anchors is `SPACING` apart.
+The alignment works in pixels of the network, in which anchors are `SPACING` apart.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from unposed.optim.arrays import Array, Index
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.cameras import CX, CY, FX, intrinsics_of
 from unposed.optim.pointmaps.first_order_alignment import AnchoredMatches, FirstOrderAlignment
-from unposed.optim.pointmaps.kinematic_tree import Tree, kinematic_tree
+from unposed.optim.pointmaps.kinematic_tree import KinematicTreeOptions, Tree, kinematic_tree
 from unposed.pipeline.artifacts import DepthGrid, Floats, PairMatches, SparseModel, TwoViewGeometry
 from unposed.pipeline.stage import PerPair, StageError
 
 SPACING = 8
+"""Pixels of the network per anchor, along both axes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +38,11 @@ class AnchorGrid:
         return row, column
 
     def to_network(self, xy_px: Array) -> Array:
+        """Pixels of the photo (m, 2) as pixels of the network."""
         return (xy_px - self.origin_px) / self.step_px * SPACING + SPACING / 2
 
     def to_photo(self, xy: Array) -> Array:
+        """Pixels of the network (m, 2) as pixels of the photo."""
         return (xy - SPACING / 2) / SPACING * self.step_px + self.origin_px
 
     @property
@@ -50,7 +53,7 @@ class AnchorGrid:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Input of the aligner for one connected component."""
+    """Input of the alignment for one connected component."""
 
     photos: Index
     frames: tuple[AnchorGrid, ...]
@@ -96,7 +99,11 @@ class Chain:
 
 
 def chain_of(
-    photos: Sequence[int], pairs_of_all: Index, matching: PerPair[PairMatches], verification: PerPair[TwoViewGeometry]
+    photos: Sequence[int],
+    pairs_of_all: Index,
+    matching: PerPair[PairMatches],
+    verification: PerPair[TwoViewGeometry],
+    options: KinematicTreeOptions,
 ) -> Chain:
     """The photos of one component, the matches of the pairs (e, 2) between them, and a kinematic tree."""
     number = {photo: own for own, photo in enumerate(photos)}
@@ -138,12 +145,12 @@ def chain_of(
         row_a=np.flatnonzero(side_of == 0),
         row_b=np.flatnonzero(side_of == 1),
         weight=np.concatenate(weight),
-        seen_from=nothing,
-        seen_row=nothing,
-        seen=np.zeros((0, 3)),
-        seen_weight=np.zeros(0),
+        predicting_photo=nothing,
+        predicted_row=nothing,
+        predicted=np.zeros((0, 3)),
+        predicted_weight=np.zeros(0),
     )
-    return Chain(np.array(photos), frames, matched, kinematic_tree(counts, np.diff(start)))
+    return Chain(np.array(photos), frames, matched, kinematic_tree(counts, np.diff(start), options))
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,6 +66,7 @@ def intrinsics_of_priors(
         cameras.focal_source,
         np.asarray(cameras.camera_of_photo, np.int64),
         prior_noise * keypoint_error_px,
+        cameras.prior,
     )
 
 

@@ -49,6 +49,7 @@ def triangulated_maps(
     per_pair: int,
     *,
     max_error_px: float,
+    min_angle_deg: float,
     options: RelativePoseOptions,
     seed: int,
 ) -> PairDepths:
@@ -75,7 +76,8 @@ def triangulated_maps(
         plane_a, plane_b = (
             unproject(xy[i], intrinsics.values[intrinsics.camera_of_photo[photo]]) for i, photo in enumerate((a, b))
         )
-        depth = np.stack(triangulate_depths(plane_a, plane_b, np.broadcast_to(pose, (len(rows), 3, 4))))
+        poses = np.broadcast_to(pose, (len(rows), 3, 4))
+        depth = np.stack(triangulate_depths(plane_a, plane_b, poses, min_angle_deg))
         xys.append(xy)
         depths.append(depth)
         weights.append(np.ones(len(rows)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from unposed.optim.cameras import FX, FY, intrinsics_of
-from unposed.optim.pair.two_view_geometry import estimate_two_view_geometry
+from unposed.optim.pair.two_view_geometry import TwoViewOptions, estimate_two_view_geometry
 from unposed.pipeline.artifacts import CameraPrior, PairMatches, Photo, TwoViewGeometry
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Sides
@@ -25,6 +25,8 @@ class PoseLib:
     """Expected number of equally good geometries among random matches, at most, for the pair to be verified."""
     min_inliers: Annotated[int, Within("[8, inf)")] = 12
     """Pairs with fewer inliers are not verified."""
+    two_view: TwoViewOptions = field(default_factory=TwoViewOptions)
+    """Classification of the two-view geometry, and the effort of its estimators."""
     seed: int = 0
 
     def __call__(self, matching: PairMatches, cameras: Sides[CameraPrior], photos: Sides[Photo]) -> TwoViewGeometry:
@@ -40,6 +42,7 @@ class PoseLib:
             false_alarms=self.false_alarms,
             min_inliers=self.min_inliers,
             seed=self.seed,
+            options=self.two_view,
         )
         return TwoViewGeometry(
             kind=found.kind,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unposed.optim.mapping.dense_keypoints import dense_view_graph
 from unposed.optim.mapping.keypoint_error import detected_keypoint_error_px, relative_sigma
+from unposed.optim.progress import Report
 from unposed.optim.view_graph import KINDS, KeypointOptions, Keypoints, ViewGraph, build_view_graph
 from unposed.pipeline.artifacts import Bytes, Features, PairMatches, Photos, TwoViewGeometry
 from unposed.pipeline.config import Within
@@ -48,7 +49,7 @@ class VerifiedViewGraph(KeypointOptions):
         edges = [pair for pair, geometry in verification.items() if geometry.kind != "none"]
         size = np.array([(photo.width, photo.height) for photo in photos.photos], np.int64).reshape(-1, 2)
         if any(matching[pair].index_a is None for pair in edges):
-            graph = _dense(size, edges, matching, verification, self._keypoint_options())
+            graph = _dense(size, edges, matching, verification, self._keypoint_options(), resources.report)
             rgb = _colours(photos, graph.keypoints, self.colour_side_px)
             return replace(graph, keypoints=replace(graph.keypoints, rgb=rgb))
         if features is None and edges:
@@ -64,7 +65,7 @@ class VerifiedViewGraph(KeypointOptions):
                 for photo in np.flatnonzero(np.diff(keypoints.start) == 0).tolist()
             }
             error_px = detected_keypoint_error_px(size, self) if len(size) else 1.0
-            return _sparse(keypoints, edges, matching, verification, unmatched, error_px, table)
+            return _sparse(keypoints, edges, matching, verification, unmatched, error_px, table, resources.report)
 
     def _keypoint_options(self) -> KeypointOptions:
         """The options of key points alone, as the view graph keeps them."""
@@ -114,11 +115,13 @@ def _sparse(
     unmatched: dict[int, str],
     keypoint_error_px: float,
     table: _Table,
+    report: Report,
 ) -> ViewGraph:
     nothing = np.zeros(0, np.int64)
     table.append(row_a=nothing, row_b=nothing, weight=np.zeros(0, np.float32))
     facts = _EdgeFacts()
-    for a, b in edges:
+    for done, (a, b) in enumerate(edges):
+        report(done, len(edges), "verified pairs")
         matches, geometry = matching[a, b], verification[a, b]
         assert matches.index_a is not None and matches.index_b is not None
         keep = geometry.inliers
@@ -147,13 +150,15 @@ def _dense(
     matching: PerPair[PairMatches],
     verification: PerPair[TwoViewGeometry],
     options: KeypointOptions,
+    report: Report,
 ) -> ViewGraph:
     facts = _EdgeFacts()
     xy_a, xy_b, weight = [], [], []
     depth_a: list[NDArray[np.float64]] = []
     depth_b: list[NDArray[np.float64]] = []
     depth_focal_px: list[list[float]] = []
-    for pair in edges:
+    for done, pair in enumerate(edges):
+        report(done, len(edges), "verified pairs")
         matches, geometry = matching[pair], verification[pair]
         keep = geometry.inliers
         xy_a.append(matches.xy_a[keep].astype(np.float64))

@@ -41,7 +41,10 @@ def scene() -> tuple[dict[str, Any], Judge]:
 
 def test_first_space_then_photos(scene: tuple[dict[str, Any], Judge]) -> None:
     given, judge = scene
-    coarse = apply(CoarseAdam(), given)
+    steps: list[tuple[int, int, str]] = []
+    reporting = replace(given["resources"], reporter=lambda *step: steps.append(step))
+    coarse = apply(CoarseAdam(), given | {"resources": reporting})
+    assert steps[-1][:2] == (299, 300)
     first = judge(coarse)
     assert first["placed"] == 6
     assert first["rotation_deg"] < 2.0

@@ -94,7 +94,10 @@ def black() -> Any:
 
 def test_depths_of_matches_without_grids_will_do(collection: Make) -> None:
     world = collection(noise_px=0.5, points=600, decoys=0)
-    scenes = PointMapMapper()(**inputs(world, depth=True))
+    steps: list[tuple[int, int, str]] = []
+    reporting = replace(CPU, reporter=lambda *step: steps.append(step))
+    scenes = PointMapMapper()(**inputs(world, depth=True), resources=reporting)
+    assert [step[0] for step in steps] == sorted(step[0] for step in steps) and "alignment" in steps[-1][2]
     (scene,) = scenes.models
     assert scene.photos.tolist() == list(range(10)) and scenes.left_out == {}
     assert worst_deg(world, scene) < 0.3
@@ -104,7 +107,7 @@ def test_depths_of_matches_without_grids_will_do(collection: Make) -> None:
 
 def test_pairs_without_depths_are_triangulated(collection: Make) -> None:
     world = collection(noise_px=0.5, wrong=0.03, points=600)
-    scenes = PointMapMapper()(**inputs(world, depth=False))
+    scenes = PointMapMapper()(**inputs(world, depth=False), resources=CPU)
     (scene,) = scenes.models
     assert scene.photos.tolist() == list(range(10))
     assert worst_deg(world, scene) < 2.0
@@ -113,7 +116,7 @@ def test_pairs_without_depths_are_triangulated(collection: Make) -> None:
 def test_without_depths_whole_models_decide_about_the_focal_length(collection: Make) -> None:
     """It is twice what the pairs suggest, as they may do of long lenses and walls."""
     world = collection(noise_px=0.5, points=600, distance=12.0, lenses=((3000.0, 800.0, 600.0, 0.0),))
-    scenes = PointMapMapper()(**inputs(world, depth=False))
+    scenes = PointMapMapper()(**inputs(world, depth=False), resources=CPU)
     (scene,) = scenes.models
     assert scene.photos.tolist() == list(range(10))
     assert scene.cameras[0].params[0] == pytest.approx(3000.0, rel=0.02)
@@ -125,7 +128,7 @@ def test_islands_without_depths_have_their_own_cameras(collection: Make) -> None
     """Photos of one size, but of two cameras, and no photo of one matches any of the other."""
     lenses = ((1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0))
     world = collection(photos=12, noise_px=0.3, points=800, decoys=0, lenses=lenses, distance=8.0)
-    scenes = PointMapMapper()(**inputs(world, depth=False, keep=lambda a, b: a % 2 == b % 2))
+    scenes = PointMapMapper()(**inputs(world, depth=False, keep=lambda a, b: a % 2 == b % 2), resources=CPU)
     assert sorted(scene.photos.tolist() for scene in scenes.models) == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]
     for scene in scenes.models:
         true = lenses[scene.photos[0] % 2][0]
@@ -135,18 +138,24 @@ def test_islands_without_depths_have_their_own_cameras(collection: Make) -> None
 def test_an_alignment_under_strain_says_so(collection: Make) -> None:
     """A focal length that is given, and wrong."""
     given = inputs(collection(noise_px=0.2, points=600, decoys=0), depth=True)
-    assert PointMapMapper()(**given).warnings == ()
+    assert PointMapMapper()(**given, resources=CPU).warnings == ()
     (camera,) = given["cameras"].cameras
     wrong = CameraPriors((camera,), given["cameras"].camera_of_photo, ("given",))
-    assert any("may be wrong" in note for note in PointMapMapper()(**given | {"cameras": wrong}).warnings)
+    assert any(
+        "may be wrong" in note for note in PointMapMapper()(**given | {"cameras": wrong}, resources=CPU).warnings
+    )
 
 
 def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
     world = collection(noise_px=0.3, points=600, decoys=0)
-    scenes = PointMapMapper()(**inputs(world, depth=True, keep=lambda a, b: b < 9 and (a < 4) == (b < 4)))
+    scenes = PointMapMapper()(
+        **inputs(world, depth=True, keep=lambda a, b: b < 9 and (a < 4) == (b < 4)), resources=CPU
+    )
     assert [scene.photos.tolist() for scene in scenes.models] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
     assert scenes.left_out == {9: "it has verified matches with no other photo"}
-    fewer = PointMapMapper(min_photos=5)(**inputs(world, depth=True, keep=lambda a, b: b < 9 and (a < 4) == (b < 4)))
+    fewer = PointMapMapper(min_photos=5)(
+        **inputs(world, depth=True, keep=lambda a, b: b < 9 and (a < 4) == (b < 4)), resources=CPU
+    )
     assert len(fewer.models) == 1
 
 
@@ -160,11 +169,11 @@ def test_grids_bring_the_focal_length_along(collection: Make) -> None:
         DepthGrid((50.0, 50.0), (100.0, 100.0), rng.uniform(5, 7, (12, 16)), np.ones((12, 16)), 1500.0) for _ in "ab"
     )
     given["matching"][0, 1] = replace(pair, grids=grids)
-    (scene,) = PointMapMapper()(**given).models
+    (scene,) = PointMapMapper()(**given, resources=CPU).models
     assert scene.cameras[0].params[0] == pytest.approx(1500.0, rel=0.05)
 
 
 def test_nothing_matched_is_no_scene(collection: Make) -> None:
     given = inputs(collection(photos=3), depth=False, keep=lambda a, b: False)
-    scenes = PointMapMapper()(**given)
+    scenes = PointMapMapper()(**given, resources=CPU)
     assert scenes.models == () and set(scenes.left_out) == {0, 1, 2}

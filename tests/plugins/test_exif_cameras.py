@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unposed.optim.intrinsics_priors import IntrinsicsPriorOptions
 from unposed.pipeline.artifacts import Exif, Photo, Photos
+from unposed.pipeline.config import build
+from unposed.pipeline.errors import ConfigError
 from unposed.plugins.cameras.exif import ExifCameras
 from unposed.plugins.cameras.focal_prior import SENSOR_MM, focal_px, sensor_mm
 
@@ -63,6 +66,13 @@ def test_upright_and_across_have_one_focal_length() -> None:
     across, upright = ExifCameras()(photos(("1", 4000, 3000, PHONE), ("2", 3000, 4000, PHONE))).cameras
     assert across.params[0] == upright.params[0]
     assert across.params[1:3] == (2000.0, 1500.0) and upright.params[1:3] == (1500.0, 2000.0)
+
+
+def test_standard_deviations_reach_all_stages_by_one_option() -> None:
+    stage = build(ExifCameras, {"prior": {"exif_focal_sigma": 0.2}}, "cameras")
+    assert stage(MIXED).prior == IntrinsicsPriorOptions(exif_focal_sigma=0.2)
+    with pytest.raises(ConfigError, match=r"cameras.prior.crop_sigma: expected float in \(0, inf\), got -1"):
+        build(ExifCameras, {"prior": {"crop_sigma": -1}}, "cameras")
 
 
 def test_guess_and_model() -> None:

@@ -76,13 +76,21 @@ def test_ply_cameras_are_frusta_of_the_right_shape(tmp_path: Path) -> None:
     assert "element edge 16" in header
     vertices = np.frombuffer(body, [("xyz", "<f4", 3), ("rgb", "u1", 3)], 10)["xyz"]
     edges = np.frombuffer(body, "<i4", offset=10 * 15).reshape(-1, 2)
-    # A picture of 400 x 200 and a focal length of 100: 45 degrees are half of the width; depth is 2 % of 50.
+    # An image of 400 x 200 and a focal length of 100: 45 degrees are half of the width; depth is 2 % of 50.
     expected = np.array([[0, 0, 0], [-2, -1, 1], [2, -1, 1], [2, 1, 1], [-2, 1, 1]])
     np.testing.assert_allclose(vertices[:5], expected, atol=1e-6)
     np.testing.assert_allclose(vertices[5:], expected + np.eye(3)[0], atol=1e-6)
     lengths = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
     assert sorted(lengths[:8].round(5)) == sorted([*[round(6**0.5, 5)] * 4, 2, 2, 4, 4])
     assert (edges[8:] - edges[:8] == 5).all()
+
+
+def test_ply_cameras_have_the_size_and_colour_of_the_options(tmp_path: Path) -> None:
+    PlyExport(cameras=True, camera_size=0.04, camera_rgb=(1, 2, 3))(SCENES, PHOTOS, tmp_path)
+    _, body = read_ply(tmp_path / "cameras-0.ply")
+    rows = np.frombuffer(body, [("xyz", "<f4", 3), ("rgb", "u1", 3)], 10)
+    np.testing.assert_allclose(rows["xyz"][1], (-4, -2, 2), atol=1e-6)
+    np.testing.assert_array_equal(rows["rgb"], [(1, 2, 3)] * 10)
 
 
 def test_a_scene_without_points_still_exports(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from unposed.networks.errors import WeightsError
 from unposed.networks.mast3r.checkpoint import load_network
 from unposed.networks.mast3r.images import image_batch
-from unposed.networks.mast3r.retrieval_head import RetrievalHead, head_from, load_retrieval_head
+from unposed.networks.mast3r.retrieval_head import RetrievalHead, build_retrieval_head, load_retrieval_head
 from unposed.pipeline.artifacts import Features, Photo, Tokens
 from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.stage import Resources, StageError
@@ -61,7 +61,7 @@ def test_retrieval_features_are_the_published_ones(
     published = reference("fixtures/retrieval_features.safetensors")
     start = f"{case}.weights."
     state = {key[len(start) :]: torch.tensor(value) for key, value in published.items() if key.startswith(start)}
-    head = head_from(state, SETTINGS[case], Path(case))
+    head = build_retrieval_head(state, SETTINGS[case], Path(case))
     picture = reference("fixtures/net_images.safetensors")[name]
     tokens = load_network(tiny).encode(image_batch([picture.copy()]))[0]
 
@@ -158,6 +158,6 @@ def test_retrieval_features_of_a_photo(
 
 def test_a_head_without_whitening() -> None:
     identity = {"projector.0.weight": torch.eye(4), "projector.0.bias": torch.zeros(4)}
-    head: RetrievalHead = head_from(identity, {"nfeat": 2}, Path("head"))
+    head: RetrievalHead = build_retrieval_head(identity, {"nfeat": 2}, Path("head"))
     tokens = torch.tensor([[0.0, 1, 0, 0], [3, 0, 0, 0], [0, 0, 2, 0]])
     assert head(tokens).token.tolist() == [1, 2]

@@ -14,6 +14,7 @@ from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.registry import Registry
 from unposed.plugins.coarse.global_mapping import GlobalMapper
 from unposed.plugins.fine.bundle import BundleAdjustment
+from unposed.plugins.verification.poselib import PoseLib
 from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 PLUGINS = {f"{info.slot}.{info.name}": info for info in Registry().available() if "unposed." in info.target}
@@ -67,6 +68,8 @@ def test_every_number_has_a_range(name: str) -> None:
         (VerifiedViewGraph, {"merge_px": 0}, r"n.merge_px: expected float in \(0, inf\), got 0"),
         (GlobalMapper, {"relative_pose": {"max_matches": 0}}, r"n.relative_pose.max_matches: expected int in \[5, inf"),
         (GlobalMapper, {"intrinsics_search": {"core_photos": -3}}, r"core_photos: expected int in \[2, inf\), got -3"),
+        (PoseLib, {"two_view": {"ransac": {"iterations": [9, 3]}}}, r"iterations: 9 is above 3"),
+        (PoseLib, {"two_view": {"focal_range": [12.0, 0.3]}}, r"focal_range: 12.0 is above 0.3"),
         (BundleAdjustment, {"max_iterations": [0, 8]}, r"n.max_iterations\[0\]: expected int in \[1, inf\), got 0"),
     ],
 )

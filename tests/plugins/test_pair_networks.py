@@ -45,7 +45,7 @@ class Knowing:
 
     in_one_frame: bool
     """Whether points of both pictures are in one frame, nearly; else every picture's are in that of its own camera."""
-    config: ClassVar[Mast3rConfig] = Mast3rConfig(descriptor_width=16, picture_px=64)
+    config: ClassVar[Mast3rConfig] = Mast3rConfig(descriptor_width=16, image_px=64)
 
     def encode(self, images: Tensor) -> Tensor:
         place = torch.round((images[:, :, 0, 0] * 0.5 + 0.5) * 255)  # red is x, green is y, blue the photo
@@ -202,7 +202,7 @@ def test_weights_of_matches_are_bounded() -> None:
 
 def tokens_of(photo: Photo, weights: Path) -> Tokens:
     net = load_network(weights)
-    picture, frame = fit_image(read_rgb(photo), net.config.picture_px)
+    picture, frame = fit_image(read_rgb(photo), net.config.image_px)
     values = net.encode(image_batch([picture]))[0].numpy().reshape(frame.size[0] // 16, frame.size[1] // 16, -1)
     return Tokens(values, 16, frame.origin_px, frame.step_px, content_hash(weights))
 

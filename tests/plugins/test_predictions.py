@@ -88,7 +88,7 @@ def black() -> Any:
 def test_many_photos_need_no_predictions(collection: Make) -> None:
     """Three photos see most points: what the network says, though far off, moves nothing."""
     world = collection(noise_px=0.5, points=600, decoys=0)
-    coarse = PointMapMapper()(**inputs(world, wave=0.02))
+    coarse = PointMapMapper()(**inputs(world, wave=0.02), resources=CPU)
     with_waves, without = (
         BundleAdjustment()(**inputs(world, wave), resources=CPU, coarse=coarse).models[0] for wave in (0.2, 0.0)
     )
@@ -98,7 +98,7 @@ def test_many_photos_need_no_predictions(collection: Make) -> None:
 
 def test_depths_that_are_no_numbers_are_not_heard(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=12.0, noise_px=0.5, points=200, decoys=0)
-    coarse = PointMapMapper()(**inputs(world, wave=0.0))
+    coarse = PointMapMapper()(**inputs(world, wave=0.0), resources=CPU)
     for bad in (np.nan, np.inf, 0.0, -1.0, 1e30):
         (scene,) = BundleAdjustment()(**inputs(world, 0.0, bad), resources=CPU, coarse=coarse).models
         assert np.isfinite(scene.points).all()

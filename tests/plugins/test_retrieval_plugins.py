@@ -1,12 +1,14 @@
 """Rankings behind the contract: what they make of good and of bad input."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from unposed.pipeline.artifacts import Exif, Features, Photo, Photos, Ranking
+from unposed.pipeline.errors import Interrupted
 from unposed.pipeline.stage import Resources, StageError
 from unposed.plugins.retrieval.asmk import Asmk, AsmkOfMast3r, read_codebook, words_for
 from unposed.plugins.retrieval.coarse_matching import CoarseMatching
@@ -19,7 +21,7 @@ from unposed.plugins.retrieval.vectors import PowerMean, Vlad
 RESOURCES = Resources("cpu", 1, 1 << 28, 0)
 RANKINGS = {
     "asmk": lambda features: Asmk()(features, RESOURCES),
-    "mean": lambda features: PowerMean(power=1.0)(features),
+    "mean": lambda features: PowerMean(power=1.0)(features, RESOURCES),
     "vlad": lambda features: Vlad(words=16)(features, RESOURCES),
 }
 
@@ -102,6 +104,20 @@ def test_a_copy_is_the_most_similar(rank):
     features = walk(6)
     features[6] = features[2]
     assert in_order(rank(features))[0] == [2, 6]
+
+
+@pytest.mark.parametrize("stage", [Asmk(), PowerMean(), Vlad(words=16), CoarseMatching()])
+def test_rankings_report_progress_and_can_be_stopped(stage):
+    steps = []
+    stage(walk(9, dtype=np.uint8), replace(RESOURCES, reporter=lambda *step: steps.append(step)))
+    assert steps and all(0 <= done <= total for done, total, _ in steps)
+    assert steps[-1][0] == steps[-1][1]
+
+    def stop(done, total, message):
+        raise Interrupted("enough")
+
+    with pytest.raises(Interrupted):
+        stage(walk(9, dtype=np.uint8), replace(RESOURCES, reporter=stop))
 
 
 def test_a_large_collection_is_looked_through_by_words_first():

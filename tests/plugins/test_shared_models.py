@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.bundle.problem import errors_px
+from unposed.optim.intrinsics_priors import IntrinsicsPriorOptions
 from unposed.optim.mapping.triangulation import keep_observations
 from unposed.optim.view_graph import Keypoints, build_view_graph
 from unposed.pipeline.artifacts import Camera, CameraPriors, InitialModel, SparseModel
@@ -39,6 +40,13 @@ def test_priors_are_as_soft_as_photos_are_large() -> None:
     np.testing.assert_array_equal(small.values, [[900.0, 900.0, 800.0, 600.0, 0, 0, 0, 0]])
     assert large.prior.noise_px == 2.0 * small.prior.noise_px
     assert small.camera_of_photo.dtype == np.int64
+
+
+def test_priors_have_the_standard_deviations_of_the_cameras_stage() -> None:
+    cameras = cameras_of("SIMPLE_RADIAL", (900.0, 800.0, 600.0, 0.0), camera_of_photo=[0, 0])
+    found = intrinsics_of_priors(replace(cameras, prior=IntrinsicsPriorOptions(principal_sigma=0.5)), 1.0)
+    np.testing.assert_allclose(found.prior.sigma[0, 2:4], 0.5 * 1600)
+    assert found.options.principal_sigma == 0.5
 
 
 @pytest.fixture

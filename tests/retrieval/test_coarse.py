@@ -45,6 +45,22 @@ def test_holds_three_blocks_at_most(photos):
     assert most <= 3 * 2
 
 
+@pytest.mark.parametrize("shortlist", [None, np.array([[0, 1], [0, 8], [3, 4]])])
+def test_progress_counts_compared_pairs(photos, shortlist):
+    steps = []
+    coarse_similarity(
+        photos.__getitem__,
+        range(9),
+        rows=30,
+        max_ratio=0.8,
+        block=4,
+        shortlist=shortlist,
+        report=lambda *s: steps.append(s),
+    )
+    done = [step[0] for step in steps]
+    assert done == sorted(done) and done[-1] == steps[-1][1] == (36 if shortlist is None else 3)
+
+
 def test_photos_may_be_missing(photos):
     pairs, _ = coarse_similarity(photos.__getitem__, [1, 4, 7], rows=30, max_ratio=0.8, block=10)
     assert pairs.tolist() == [[1, 4], [1, 7], [4, 7]]

@@ -8,13 +8,13 @@ from hypothesis import given, strategies as st
 from unposed.retrieval.scene_graph import (
     all_pairs,
     best_partners,
+    bridge_augmentation,
+    components_and_bridges,
     expanded_pairs,
     nearest_pairs,
     similarity_of,
     spanning_forest,
     to_networkx,
-    ways_around,
-    weak_spots,
 )
 
 
@@ -96,20 +96,20 @@ def bridges(photos, pairs):
 
 
 @given(rankings())
-def test_ways_around_leave_the_bridges_that_have_none(ranking):
+def test_bridge_augmentation_leaves_the_bridges_that_no_pair_can_remove(ranking):
     photos, pairs, similarity = ranking
     forest = spanning_forest(pairs, similarity)
-    extra = ways_around(pairs, similarity, forest, np.ones(len(pairs), bool))
+    extra = bridge_augmentation(pairs, similarity, forest, np.ones(len(pairs), bool))
     assert not (extra & forest).any()
     assert bridges(photos, pairs[forest | extra]) == bridges(photos, pairs)
 
 
 @given(rankings(), st.floats(0, 1))
-def test_ways_around_lead_over_allowed_pairs_and_none_is_idle(ranking, floor):
+def test_bridge_augmentation_takes_allowed_pairs_and_none_is_idle(ranking, floor):
     photos, pairs, similarity = ranking
     kept = best_partners(pairs, similarity, 1) | spanning_forest(pairs, similarity)
     allowed = similarity >= floor
-    extra = ways_around(pairs, similarity, kept, allowed)
+    extra = bridge_augmentation(pairs, similarity, kept, allowed)
     assert allowed[extra].all()
     assert bridges(photos, pairs[kept | extra]) == bridges(photos, pairs[kept | allowed])
     assert extra.sum() <= len(bridges(photos, pairs[kept]))
@@ -175,11 +175,11 @@ class TestExpansion:
 
 
 @given(rankings())
-def test_weak_spots_by_definition(ranking):
+def test_components_and_bridges_by_definition(ranking):
     photos, pairs, _ = ranking
-    found = weak_spots(photos, pairs)
+    found = components_and_bridges(photos, pairs)
     parts = [part for part in components(photos, pairs) if len(part) > 1]
-    assert sorted(map(list, found.parts)) == sorted(parts)
+    assert sorted(map(list, found.components)) == sorted(parts)
     assert {(a, b) for a, b, _ in found.bridges} == {(min(p), max(p)) for p in bridges(photos, pairs)}
     for a, b, smaller in found.bridges:
         graph = to_networkx(photos, pairs, np.zeros(len(pairs)))

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unposed.optim.bundle.intrinsics import FocalSource, Intrinsics, intrinsics_with_priors
+from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, params_of, project
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
+from unposed.optim.intrinsics_priors import FocalSource
 from unposed.optim.view_graph import Keypoints, ViewGraph
 
 SIZE = (1600, 1200)

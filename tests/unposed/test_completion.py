@@ -40,7 +40,7 @@ def completed(line: str) -> list[str]:
         ("unposed reconstruct p --set matching.max_r", ["matching.max_ratio="]),
         ("unposed reconstruct p --preset sift-aliked --set match-aliked.max_r", ["match-aliked.max_ratio="]),
         ("unposed export r --to spl", ["splat"]),
-        ("unposed export r --to ply --set cam", ["cameras="]),
+        ("unposed export r --to ply --set cam", ["cameras=", "camera_size=", "camera_rgb="]),
         ("unposed plugins show features.sif", ["features.sift"]),
         ("unposed presets show cl", ["classic"]),
         ("unposed weights get aliked-n16r", ["aliked-n16rot"]),

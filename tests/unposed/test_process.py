@@ -9,8 +9,8 @@ import sys
 import pytest
 
 SCRIPT = """
-from unposed.process import settle
-settle()
+from unposed.process import configure_process
+configure_process()
 import numpy, threadpoolctl
 print(max(each["num_threads"] for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas"))
 """

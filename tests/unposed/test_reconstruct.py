@@ -18,7 +18,7 @@ import pytest
 
 import unposed
 from unposed.cli import main
-from unposed.output import claimed
+from unposed.output import locked_folder
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
 from unposed.pipeline.progress import Quiet
 from unposed.run_log import RunLog
@@ -259,7 +259,7 @@ def test_output_folders_that_cannot_be_used(toys: str, photos: Photos, tmp_path:
 
 def test_an_output_folder_in_use(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:
     folder, out = photos("a.png", "b.png"), tmp_path / "out"
-    with claimed(out):
+    with locked_folder(out):
         assert "is in use by another run" in complaint(capsys, "reconstruct", folder, "-o", out, "--preset", toys)
     assert main(["reconstruct", str(folder), "-o", str(out), "--preset", toys]) == 0
 

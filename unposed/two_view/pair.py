@@ -17,13 +17,13 @@ class Pair:
     photos: Photos
     matches: PairMatches
     geometry: TwoViewGeometry
-    """How the matches were verified."""
+    """Geometry under which the matches were verified."""
     b_from_a: Floats
     """(3, 4) relative pose, with a baseline of length one, or zero if the camera only rotated."""
     focals_px: Floats
-    """(2,): of the matcher where it predicts them, else those under which the matches were verified."""
+    """(2,) focal lengths predicted by the matcher, else those of the verification."""
     points: Floats
-    """(n, 3) in the frame of camera a: every predicted one, or the triangulated matches."""
+    """(n, 3) in the frame of camera a: predicted points, or triangulated matches."""
     rgb: Bytes
     """(n, 3)."""
     depths: tuple[DepthGrid, DepthGrid] | None
@@ -31,7 +31,7 @@ class Pair:
     if the matcher predicts none."""
 
     def facts(self) -> dict[str, Any]:
-        """What pair.json says."""
+        """The content of pair.json."""
         return {
             "photos": [photo.name for photo in self.photos.photos],
             "matches": len(self.matches.weight),

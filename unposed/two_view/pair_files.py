@@ -16,11 +16,11 @@ from .pair import Pair
 
 PICTURE_SIDE_PX = 800
 LINES = 200
-"""Matches that are drawn: more would hide the photos."""
+"""Largest number of drawn matches."""
 
 
 def write_pair(pair: Pair, folder: Path) -> None:
-    """pair.json, matches.jpg, points.ply, and depth-a.npz, depth-b.npz where depth is known."""
+    """Write pair.json, matches.jpg, points.ply, and depth-a.npz, depth-b.npz where depth is known."""
     (folder / "pair.json").write_text(json.dumps(pair.facts(), indent=1) + "\n", encoding="utf-8")
     matches_picture(pair).save(folder / "matches.jpg", quality=90)
     if len(pair.points):
@@ -32,7 +32,8 @@ def write_pair(pair: Pair, folder: Path) -> None:
 
 
 def matches_picture(pair: Pair) -> Image.Image:
-    """Both photos side by side, and lines between verified matches: red on the left of a to blue on its right."""
+    """Both photos side by side with lines between verified matches, coloured by position in a from left (red) to right
+    (blue)."""
     pictures = [read_rgb(photo, PICTURE_SIDE_PX) for photo in pair.photos.photos]
     height, left = max(picture.shape[0] for picture in pictures), pictures[0].shape[1]
     canvas = Image.new("RGB", (left + pictures[1].shape[1], height))

@@ -1,6 +1,6 @@
-"""Two photos: their matches, the relative pose of their cameras, and the points that both show.
+"""Two photos: their matches, the relative pose of their cameras, and 3D points.
 
-The matcher and the verification of a preset, on two photos without a ranking or a mapper.
+The matcher and the verification of a preset run on two photos without a ranking or a mapper.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from unposed.pipeline.registry import Registry
 from unposed.pipeline.store.store import Store
 
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
-from ..output import claimed, publish
+from ..output import locked_folder, publish
 from ..photo_sources import two_photos
 from ..run_log import RunLog
 from ..run_setup import chosen_preset, setting_lines, workplace
@@ -38,12 +38,12 @@ from .pair import Pair
 from .pair_files import write_pair
 
 NODES = ("matching", "verification")
-"""What two photos need, and all that these read."""
+"""Nodes of a preset that two photos need, apart from those that these read."""
 GRID_PX = 2
-"""Depth of two photos is kept this fine, if the matcher has such an option: many pairs must be content with less."""
+"""Spacing of the depth grids of two photos, if the matcher has such an option; finer than for many pairs."""
 COLOUR_SIDE_PX = 1600
-SURE = 0.5
-"""Predicted points count if their confidence is so much of the photo's median confidence."""
+MIN_RELATIVE_CONFIDENCE = 0.5
+"""Predicted points are kept from this share of the photo's median confidence on."""
 
 
 def pairwise(
@@ -77,7 +77,7 @@ def pairwise(
             found = _pair(photos, done.value("matching")[0, 1], done.value("verification")[0, 1], place.options.seed)
     if out is not None:
         out = Path(out)
-        with claimed(out) as new:
+        with locked_folder(out) as new:
             write_pair(found, new)
             publish(new, out)
     if found.geometry.kind == "none":
@@ -86,7 +86,7 @@ def pairwise(
 
 
 def _graph(name: str, settings: list[str]) -> Graph:
-    """The matcher and the verification of the preset, and what they read, over the only pair there is."""
+    """The matcher and the verification of the preset, and the nodes that these read, over a single pair."""
     preset, registry = apply_settings(read_preset(name), settings), Registry()
     kept: dict[str, Any] = {"graph": {"use": "exhaustive"}}
     wanted = list(NODES)
@@ -102,7 +102,7 @@ def _graph(name: str, settings: list[str]) -> Graph:
 
 
 def _reads(node: str, options: Any, registry: Registry) -> list[str]:
-    """Names that a node of a preset reads; nothing if it is not as it should be, which is for build_graph to say."""
+    """Names that a node of a preset reads; none for malformed nodes, which build_graph reports."""
     try:
         slot, _, plugin = options["use"].rpartition(".")
         ports = read_ports(registry.find(slot or node, plugin))
@@ -141,7 +141,7 @@ def _pair(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, seed:
 
 
 def _pose(photos: Photos, matches: PairMatches, geometry: TwoViewGeometry, focals: Array, seed: int) -> Array:
-    """The relative pose under the focal lengths that the matcher predicts, by the verified matches."""
+    """Relative pose from the verified matches under the focal lengths that the matcher predicts."""
     keep = geometry.inliers
     found = estimate_two_view_geometry(
         matches.xy_a[keep],
@@ -167,7 +167,7 @@ def _with_predicted(pair: Pair) -> Pair:
     for side, (photo, grid) in enumerate(zip(pair.photos.photos, pair.depths, strict=True)):
         row, column = np.indices(grid.depth.shape).reshape(2, -1)
         depth, confidence = grid.depth.ravel().astype(np.float64), grid.confidence.ravel()
-        good = np.isfinite(depth) & (depth > 0.0) & (confidence >= SURE * np.nanmedian(confidence))
+        good = np.isfinite(depth) & (depth > 0.0) & (confidence >= MIN_RELATIVE_CONFIDENCE * np.nanmedian(confidence))
         xy: Array = np.array(grid.origin_px) + np.array(grid.step_px) * np.column_stack([column, row])[good]
         xyz = points_at_depth(normalized_points(xy, grid.focal_px, (photo.width, photo.height)), depth[good])
         points.append(xyz if side == 0 else (xyz - pair.b_from_a[:, 3]) @ pair.b_from_a[:, :3])

@@ -15,10 +15,10 @@ from unposed.pipeline.stage import StageError
 from .pair_table import PairFacts, PairTable
 
 SIDE = 1000
-"""Pixels of a picture; drawn twice as large, and shrunk for smooth lines."""
+"""Side of a drawing in pixels; drawn at twice this size and reduced, for smooth lines."""
 
 MOST_THUMBNAILS = 150
-"""Photos beyond that are dots."""
+"""Collections of more photos are drawn with dots instead of thumbnails."""
 
 PAPER, INK = (250, 249, 246), (40, 44, 52)
 VERIFIED, FLAT, DOUBTED, FAILED = (38, 110, 166), (122, 172, 208), (205, 61, 48), (226, 222, 214)
@@ -26,8 +26,7 @@ VERIFIED, FLAT, DOUBTED, FAILED = (38, 110, 166), (122, 172, 208), (205, 61, 48)
 
 
 def similarity_drawing(table: PairTable) -> Image.Image:
-    """A matrix, photo by photo in the order of their names: above the diagonal the similarity by the ranking, dark
-    being alike, below it the verified matches."""
+    """Matrix of all photos by name: similarity above the diagonal, verified matches below; dark is similar."""
     index = {photo.name: row for row, photo in enumerate(table.photos.photos)}
     photos = max(len(index), 1)
     cell = max(1, SIDE // photos)
@@ -48,8 +47,8 @@ def similarity_drawing(table: PairTable) -> Image.Image:
 
 
 def graph_drawing(table: PairTable) -> Image.Image:
-    """The photos, near to those they share most with, and the pairs that were matched: blue ones verified, the thicker
-    the more matches, pale ones planar; red ones doubted; grey ones matched without geometry."""
+    """The view graph: photos near to those they share most with, and the matched pairs. Blue pairs are verified, wider
+    with more matches, pale ones planar; red ones doubted; grey ones without geometry."""
     side = 2 * SIDE
     picture = Image.new("RGB", (side, side), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -78,14 +77,14 @@ def graph_drawing(table: PairTable) -> Image.Image:
 
 
 def _layer(pair: PairFacts) -> int:
-    """What is drawn later covers what was drawn before."""
+    """Later layers cover earlier ones."""
     if pair.kind == "none":
         return 0
     return 1 if pair.doubt else 3 if pair.kind == "general" else 2
 
 
 def _laid_out(table: PairTable, names: list[str]) -> NDArray[np.float64]:
-    """(photos, 2) in the unit square: parts side by side in rows, each by the springs between its photos."""
+    """(photos, 2) in the unit square: components side by side, each laid out by springs between its photos."""
     graph = networkx.Graph()
     graph.add_nodes_from(names)
     for pair in table.pairs:
@@ -109,8 +108,8 @@ def _laid_out(table: PairTable, names: list[str]) -> NDArray[np.float64]:
 
 
 def _boxes(sizes: list[int]) -> list[tuple[float, float, float]]:
-    """Squares (left, top, side) in the unit square for parts of so many photos, the largest first: one above, and
-    below it in as many columns as it takes the others."""
+    """Squares (left, top, side) in the unit square for components of so many photos, the largest first: one on top, the
+    others in columns below."""
     if len(sizes) <= 1:
         return [(0.0, 0.0, 1.0)] * len(sizes)
     columns = int(np.ceil(np.sqrt(2.0 * (len(sizes) - 1))))
@@ -122,7 +121,7 @@ def _boxes(sizes: list[int]) -> list[tuple[float, float, float]]:
 
 
 def _shade(value: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArray[np.float64]:
-    """(n, 3) from paper to a colour; not in proportion, as a few pairs are many times as alike as all others."""
+    """(n, 3) from paper to a colour, in a nonlinear scale, as a few pairs are many times as similar as all others."""
     strong = np.sqrt(value / max(float(np.quantile(value, 0.98)), 1e-9)).clip(0.0, 1.0)[:, None]
     mixed: NDArray[np.float64] = (1.0 - strong) * np.array(PAPER) + strong * np.array(colour)
     return mixed

@@ -1,4 +1,4 @@
-"""Figures of every pair of photos, and why two of them are connected or not."""
+"""Figures of every pair of photos, and why two photos are connected or not."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class PairFacts:
     """Whether the pair is in the scene graph, so that it was matched."""
     matches: int = 0
     verified: int = 0
-    """Matches that the two-view geometry explains."""
+    """Inliers of the two-view geometry."""
     kind: str = "none"
     """general, planar, rotation, or none: no geometry."""
     doubt: str = ""
-    """Why mappers leave the pair out although it is verified."""
+    """Why mappers leave out the verified pair."""
 
     @property
     def verdict(self) -> str:
-        """In a few words."""
+        """Summary in a few words."""
         if not self.chosen:
             return "not matched"
         if self.doubt:
@@ -45,10 +45,10 @@ class PairTable:
     photos: Photos
     pairs: tuple[PairFacts, ...]
     same_file: tuple[tuple[str, ...], ...]
-    """Photos that are copies of each other, byte by byte."""
+    """Photos with the same bytes."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """As plain data."""
         return {
             "photos": [photo.name for photo in self.photos.photos],
             "rejected": dict(self.photos.rejected),
@@ -57,7 +57,7 @@ class PairTable:
         }
 
     def between(self, a: str, b: str) -> PairFacts:
-        """The facts of two photos, in either order."""
+        """Facts of two photos, in either order."""
         names = {photo.name for photo in self.photos.photos}
         for name in (a, b):
             if name not in names:

@@ -1,4 +1,4 @@
-"""The pairs of a collection as a preset ranks, matches and verifies them, without reconstructing anything."""
+"""Rank, match and verify the pairs of a collection as a preset does, without a reconstruction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..run_setup import checked_graph, chosen_preset, workplace
 from .pair_table import PairFacts, PairTable
 
 STEPS = (Ranking, SceneGraph, TwoViewGeometry, Doubts)
-"""What the preset is asked to compute."""
+"""Results that the preset computes."""
 
 
 def pairs(
@@ -39,10 +39,10 @@ def pairs(
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> PairTable:
-    """Rank, match and verify photos as `reconstruct` with this preset would, and list their pairs.
+    """Rank, match and verify photos as `reconstruct` with this preset does, and list their pairs.
 
     out: folder that receives similarity.png and graph.png, the similarity matrix and the view graph.
-    The other options are those of `reconstruct`, which need not compute again what is computed here.
+    The other options are those of `reconstruct`, which reuses the results.
     """
     with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
         graph = checked_graph(chosen_preset(preset, place.resources.device), settings)
@@ -71,7 +71,7 @@ def pairs(
 
 
 def _last(graph: Graph, kind: type) -> str | None:
-    """The last node that gives this, of the pairs or the collection; the one a mapper would read."""
+    """The last node with this result, which a mapper would read."""
     over = (Grain.COLLECTION, Grain.PAIR)
     giving = [n for n, node in graph.nodes.items() if node.ports.grain in over and fits(node.ports.result, kind)]
     return giving[-1] if giving else None

@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unposed.networks.errors import DeviceError, WeightsError
-from unposed.networks.mast3r.checkpoint import load_network, network_of, read_checkpoint, read_torch
+from unposed.networks.mast3r.checkpoint import build_network, load_network, read_checkpoint, read_torch
 from unposed.networks.mast3r.config import (
     DptConfig,
     Mast3rConfig,
     StackConfig,
     UnknownArchitecture,
-    config_from,
+    infer_config,
     parse_constructor,
 )
 from unposed.networks.mast3r.network import Mast3rNetwork
@@ -57,7 +57,7 @@ def seen(network: Mast3rNetwork) -> Tensor:
 @pytest.fixture
 def wanted() -> Tensor:
     arguments = {"enc_num_heads": 2, "dec_num_heads": 2}
-    return seen(network_of(made_up(), arguments, Path("made up"), torch.device("cpu"), torch.float32))
+    return seen(build_network(made_up(), arguments, Path("made up"), torch.device("cpu"), torch.float32))
 
 
 def save(path: Path, state: dict[str, Tensor], **more: Any) -> Path:
@@ -234,12 +234,12 @@ def test_constructor_calls_as_published() -> None:
 def test_what_would_give_nonsense_is_refused(argument: dict[str, Any]) -> None:
     shapes = {name: tuple(value.shape) for name, value in made_up().items()}
     with pytest.raises(UnknownArchitecture, match=r"of the kind .* is meant"):
-        config_from(shapes, argument)
+        infer_config(shapes, argument)
 
 
 def test_confidence_of_descriptors_is_as_that_of_points_where_nothing_is_said() -> None:
     shapes = {name: tuple(value.shape) for name, value in made_up().items()}
-    config = config_from(shapes, {"conf_mode": ("exp", 1, 9), "enc_num_heads": 2, "dec_num_heads": 2})
+    config = infer_config(shapes, {"conf_mode": ("exp", 1, 9), "enc_num_heads": 2, "dec_num_heads": 2})
     assert config.confidence_range == config.descriptor_confidence_range == (1, 9)
 
 

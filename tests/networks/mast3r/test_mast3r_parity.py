@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tiny_networks import hashed
 from torch import Tensor
 
-from unposed.networks.mast3r.checkpoint import load_network, network_of
+from unposed.networks.mast3r.checkpoint import build_network, load_network
 from unposed.networks.mast3r.heads import BAND, in_bands
 from unposed.networks.mast3r.images import image_batch
 from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
@@ -168,7 +168,7 @@ def test_the_real_architecture(reference: Callable[[str], Any]) -> None:
     published: Arrays = reference("fixtures/full_mast3r_hashweights.safetensors")
     shapes: dict[str, list[int]] = reference("mast3r_state_dict.json")
     state = {name: hashed(name, shape) for name, shape in shapes.items() if ".layer_rn." not in name}
-    net = network_of(state, {}, Path("hashed"), torch.device("cpu"), torch.float32)
+    net = build_network(state, {}, Path("hashed"), torch.device("cpu"), torch.float32)
     assert set(net.state_dict()) == set(shapes)
     assert sum(value.numel() for value in net.parameters()) == 688_638_856
     for name in (name for name in published if name.startswith("check.")):

@@ -6,13 +6,13 @@ import pytest
 from unposed.optim.bundle.intrinsics import (
     FIXED_SIGMA,
     Intrinsics,
-    IntrinsicsPriorOptions,
     hold_principal,
     intrinsics_with_priors,
     prior_after,
 )
 from unposed.optim.bundle.problem import IntrinsicsPrior
 from unposed.optim.cameras import project
+from unposed.optim.intrinsics_priors import IntrinsicsPriorOptions
 
 OPTIONS = IntrinsicsPriorOptions()
 
@@ -112,3 +112,16 @@ def test_crops_may_be_anywhere_but_for_given_cameras(belief: Intrinsics) -> None
     moved = wide.with_principal(np.full((3, 8), 7.0))
     np.testing.assert_array_equal(moved.values[:, 2:4], 7.0)
     np.testing.assert_array_equal(moved.values[:, 4:], belief.values[:, 4:])
+
+
+def test_all_later_steps_use_the_standard_deviations_that_the_priors_were_made_from() -> None:
+    options = IntrinsicsPriorOptions(principal_sigma=0.01, crop_sigma=0.2, min_photos_for_principal=2)
+    cameras = intrinsics_with_priors(
+        ["PINHOLE"], [(800, 800, 300, 400)], np.array([[600.0, 800.0]]), ["exif"], np.zeros(2, np.int64), 1.5, options
+    )
+    np.testing.assert_allclose(cameras.with_crops().prior.sigma[:, 2:4], 0.2 * 800.0)
+    np.testing.assert_allclose(cameras.split().with_crops().prior.sigma[:, 2:4], 0.2 * 800.0)
+    for prior in (cameras.prior, cameras.split().prior):
+        held = hold_principal(prior, np.arange(1, 1 + len(prior.sigma)))
+        assert held.sigma[0, 2] == FIXED_SIGMA and (held.sigma[1:, 2] > FIXED_SIGMA).all()
+        assert prior_after(prior, prior.mean, np.full(len(prior.sigma), 2)).sigma[0, 2] > FIXED_SIGMA

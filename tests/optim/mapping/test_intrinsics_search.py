@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from unposed.optim.bundle.intrinsics import Intrinsics, IntrinsicsPriorOptions
+from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.problem import IntrinsicsPrior
+from unposed.optim.intrinsics_priors import IntrinsicsPriorOptions
 from unposed.optim.mapping import intrinsics_search as search
 from unposed.optim.mapping.global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from unposed.optim.mapping.intrinsics_search import (

@@ -13,14 +13,14 @@ from unposed.optim.pair.reciprocal_matching import (
     MutualSearch,
     PixelMatches,
     _neighbours_on_device as neighbours_on_device,
-    basins,
-    confirmed,
+    cycle_consistent_matches,
     merge_matches,
     most_similar,
     neighbours_by_descriptor,
     neighbours_by_position,
     reciprocal_both_ways,
     reciprocal_matches,
+    round_trips,
     seed_grid,
 )
 
@@ -59,13 +59,15 @@ def test_published_pairs(published: Arrays, search: Callable[..., MutualSearch],
 def test_published_basins(published: Arrays) -> None:
     neighbours = neighbours_by_descriptor(published["A"], published["B"])
     assert_pairs(reciprocal_matches(neighbours, seed_grid(*SIZE_A, 8)), published, "basin8")
-    np.testing.assert_array_equal(basins(neighbours), published["basin8.map"][:-1])
+    np.testing.assert_array_equal(round_trips(neighbours), published["basin8.map"][:-1])
 
 
 @pytest.mark.parametrize("tolerance", [0, 2, 5])
 def test_published_returns_to_given_pixels(published: Arrays, tolerance: int) -> None:
     starts = published["init.y"] * SIZE_A[1] + published["init.x"]
-    found = confirmed(neighbours_by_descriptor(published["A"], published["B"]), starts, SIZE_A[1], tolerance)
+    found = cycle_consistent_matches(
+        neighbours_by_descriptor(published["A"], published["B"]), starts, SIZE_A[1], tolerance
+    )
     assert_pairs(found, published, f"init_tol{tolerance}")
 
 
@@ -85,10 +87,10 @@ def test_published_merging_of_two_decodings(published: Arrays, step: int) -> Non
 def test_published_pairs_of_one_decoding(published: Arrays) -> None:
     neighbours = neighbours_by_descriptor(published["A"], published["B"])
     seeds = seed_grid(*SIZE_A, 8), seed_grid(*SIZE_B, 8)
-    back = confirmed(neighbours.swapped(), seeds[1], SIZE_B[1], 3)
+    back = cycle_consistent_matches(neighbours.swapped(), seeds[1], SIZE_B[1], 3)
     cases = {
         "nonsym_tol0": reciprocal_both_ways(neighbours, *seeds),
-        "nonsym_tol3": [confirmed(neighbours, seeds[0], SIZE_A[1], 3), PixelMatches(back.b, back.a)],
+        "nonsym_tol3": [cycle_consistent_matches(neighbours, seeds[0], SIZE_A[1], 3), PixelMatches(back.b, back.a)],
     }
     for case, runs in cases.items():
         found, _ = merge_matches(runs)
@@ -107,13 +109,13 @@ def test_all_that_rest_are_mutual_and_no_pixel_is_asked_twice() -> None:
     similarity = a.reshape(-1, 8) @ b.reshape(-1, 8).T
     asked: list[int] = []
     neighbours = neighbours_by_descriptor(a, b)
-    inner = neighbours.there._search
+    inner = neighbours.forward._search
 
     def counting(rows: NDArray[np.int64]) -> NDArray[np.int64]:
         asked.extend(rows.tolist())
         return inner(rows)
 
-    neighbours.there._search = counting
+    neighbours.forward._search = counting
     for found in reciprocal_both_ways(neighbours, seed_grid(24, 32, 2), seed_grid(20, 28, 2)):
         assert len(found.a) > 20
         np.testing.assert_array_equal(similarity[found.a].argmax(axis=1), found.b)

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.pair.windows import choose_windows, window_around, window_grid, window_size, window_starts
+from unposed.optim.pair.windows import (
+    WindowOptions,
+    choose_windows,
+    window_around,
+    window_grid,
+    window_size,
+    window_starts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +70,14 @@ def test_windows_lie_where_the_matches_are() -> None:
 def test_too_few_matches_choose_nothing() -> None:
     few = np.full((9, 2), 300.0)
     assert choose_windows(few, few, (1200, 1600), (1200, 1600), (384, 512), (384, 512)) == []
+    chosen = choose_windows(few, few, (1200, 1600), (1200, 1600), (384, 512), (384, 512), WindowOptions(min_matches=9))
+    assert len(chosen) == 1
+
+
+def test_more_coverage_takes_more_windows() -> None:
+    xy = np.random.default_rng(0).uniform((0, 0), (1600, 1200), (2000, 2))
+    counts = [
+        len(choose_windows(xy, xy, *[(1200, 1600)] * 2, *[(384, 512)] * 2, WindowOptions(min_coverage=share)))
+        for share in (0.3, 0.9)
+    ]
+    assert 0 < counts[0] < counts[1]

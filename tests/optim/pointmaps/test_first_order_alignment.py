@@ -30,7 +30,7 @@ USABLE = 5.0
 NAMES = {
     "quat": "rotation",
     "trans": "translation",
-    "log_size": "log_size",
+    "log_size": "log_scale",
     "log_focal": "log_focal",
     "pp": "principal",
     "core_depth": "depth",
@@ -46,7 +46,7 @@ def small(reference: Reference) -> tuple[AnchoredMatches, Tree]:
     pixels = [made[f"anchor_pix.{i}"] for i in range(PHOTOS)]
     depth_start = np.cumsum([0, *map(len, depth)])
     start = np.cumsum([0, *map(len, pixels)])
-    rows_a, rows_b, weight, seen_from, seen_row, seen, seen_weight = ([] for _ in range(7))
+    rows_a, rows_b, weight, predicting_photo, predicted_row, predicted, predicted_weight = ([] for _ in range(7))
     for i in range(PHOTOS):
         for j in range(i + 1, PHOTOS):
             begin_i, end_i, begin_j, end_j = made[f"pair.{i}-{j}.slices"]
@@ -57,10 +57,10 @@ def small(reference: Reference) -> tuple[AnchoredMatches, Tree]:
                 continue
             for a, b in ((i, j), (j, i)):
                 points = made[f"pred21.{a}>{b}.pts"]
-                seen_from.append(np.full(len(points), a))
-                seen_row.append(start[b] + np.arange(len(points)))
-                seen.append(points)
-                seen_weight.append(made[f"pred21.{a}>{b}.conf"])
+                predicting_photo.append(np.full(len(points), a))
+                predicted_row.append(start[b] + np.arange(len(points)))
+                predicted.append(points)
+                predicted_weight.append(made[f"pred21.{a}>{b}.conf"])
     matched = AnchoredMatches(
         size=np.array([[64, 48]] * PHOTOS),
         focal_px=made["base_focals"],
@@ -74,10 +74,10 @@ def small(reference: Reference) -> tuple[AnchoredMatches, Tree]:
         row_a=np.concatenate(rows_a),
         row_b=np.concatenate(rows_b),
         weight=np.concatenate(weight),
-        seen_from=np.concatenate(seen_from),
-        seen_row=np.concatenate(seen_row),
-        seen=np.concatenate(seen),
-        seen_weight=np.concatenate(seen_weight),
+        predicting_photo=np.concatenate(predicting_photo),
+        predicted_row=np.concatenate(predicted_row),
+        predicted=np.concatenate(predicted),
+        predicted_weight=np.concatenate(predicted_weight),
     )
     return matched, Tree(int(made["mst_root"][0]), [(int(a), int(b)) for a, b in made["mst_edges"]])
 
@@ -92,7 +92,7 @@ def test_losses_and_gradients_along_the_published_path(
     before = f"phase{number}.it{iteration}."
     state = AlignmentParameters(**{name: torch.from_numpy(trace[before + key].copy()) for key, name in NAMES.items()})
     state = replace(
-        state, log_size=state.log_size[:, 0], log_focal=state.log_focal[:, 0], depth=state.depth.reshape(-1)
+        state, log_scale=state.log_scale[:, 0], log_focal=state.log_focal[:, 0], depth=state.depth.reshape(-1)
     )
     for tensor in state.tensors(phase):
         tensor.requires_grad_()
@@ -182,10 +182,10 @@ def made_up(photos: int = 5, points: int = 200, seed: int = 0) -> tuple[Anchored
         row_a=np.concatenate([a * points + each for a, _ in pairs]),
         row_b=np.concatenate([b * points + each for _, b in pairs]),
         weight=np.ones(len(pairs) * points),
-        seen_from=nothing,
-        seen_row=nothing,
-        seen=np.zeros((0, 3)),
-        seen_weight=np.zeros(0),
+        predicting_photo=nothing,
+        predicted_row=nothing,
+        predicted=np.zeros((0, 3)),
+        predicted_weight=np.zeros(0),
     )
     return matched, np.array(poses)
 

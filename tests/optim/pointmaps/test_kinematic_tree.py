@@ -1,16 +1,16 @@
 """Trees over photos: equal to the published ones, and what they are for any input."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from unposed.optim.pointmaps.kinematic_tree import Method, kinematic_tree
+from unposed.optim.pointmaps.kinematic_tree import KinematicTreeOptions, kinematic_tree
 
-METHODS: tuple[Method, ...] = ("mst", "hclust-ward", "hclust-average")
+METHODS = [KinematicTreeOptions(method) for method in get_args(get_type_hints(KinematicTreeOptions)["method"])]
 
 
 def test_the_trees_are_the_published_ones(reference: Callable[[str], Any]) -> None:
@@ -18,12 +18,12 @@ def test_the_trees_are_the_published_ones(reference: Callable[[str], Any]) -> No
         width, height = (side // case["subsample"] for side in case["imsize"])
         for method in METHODS:
             found = kinematic_tree(np.array(case["scores"]), np.full(case["n"], width * height), method)
-            assert found.root == case[method]["root"]
-            assert [list(edge) for edge in found.edges] == case[method]["edges"]
+            assert found.root == case[method.method]["root"]
+            assert [list(edge) for edge in found.edges] == case[method.method]["edges"]
 
 
 @given(st.integers(1, 12), st.integers(0, 1000), st.sampled_from(METHODS))
-def test_every_photo_hangs_on_one_that_came_before(n: int, seed: int, method: Method) -> None:
+def test_every_photo_hangs_on_one_that_came_before(n: int, seed: int, method: KinematicTreeOptions) -> None:
     rng = np.random.default_rng(seed)
     counts = np.triu(rng.integers(1, 300, (n, n)), 1).astype(np.float64)
     found = kinematic_tree(counts + counts.T, rng.integers(50, 200, n), method)
@@ -49,4 +49,4 @@ def test_photos_without_matches_are_attached_all_the_same() -> None:
     counts[0, 1] = counts[1, 0] = 30.0
     assert len(kinematic_tree(counts, np.full(4, 50)).edges) == 3
     with pytest.raises(ValueError, match="2 photos"):
-        kinematic_tree(counts, np.full(4, 50), "mst")
+        kinematic_tree(counts, np.full(4, 50), KinematicTreeOptions("mst"))
