@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,14 +24,18 @@ def cached_network(build: Callable[..., nn.Module], weights: Path | None, device
     assert weights is not None  # the engine fills weights in before a stage is called
     state = weights.stat()
     with _building:  # otherwise every worker would build its own
-        return _built(build, weights, (state.st_size, state.st_mtime_ns), device, *options)
+        return _built_on(device)(build, weights, (state.st_size, state.st_mtime_ns), *options)
 
 
-@lru_cache(maxsize=4)
-def _built(
-    build: Callable[..., nn.Module], weights: Path, state: tuple[int, int], device: str, *options: object
-) -> nn.Module:
-    return build(weights, *options).eval().requires_grad_(False).to(device)
+@cache
+def _built_on(device: str) -> Callable[..., nn.Module]:
+    """The networks of one device: several devices take turns, and must not displace each other's."""
+
+    @lru_cache(maxsize=4)
+    def built(build: Callable[..., nn.Module], weights: Path, state: tuple[int, int], *options: object) -> nn.Module:
+        return build(weights, *options).eval().requires_grad_(False).to(device)
+
+    return built
 
 
 def read_parameters(path: Path, *inside: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Run one stage over many items. The executor `local` uses the threads of this machine.
+"""Run one stage over many items. The executor `local` uses the threads of this machine, and all GPUs it is lent.
 
 Threads suffice, since the slow parts (array kernels, OpenCV, poselib, pycolmap) release the interpreter's lock. Every
 item runs with single-threaded libraries, so results have the same bits for every number of workers.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import gc
 import sys
+import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from .errors import UnposedError
-from .stage import Resources
+from .stage import Resources, Sides
 from .threads import hold_this_thread
 
 Item = tuple[int, ...]
@@ -27,17 +29,60 @@ MAX_BATCH = 64
 
 
 @dataclass(frozen=True)
+class Piece:
+    """One value that items read, by a key: pieces of the same key are equal, so that what has been sent to another
+    machine once need not be sent again."""
+
+    key: str
+    get: Callable[[], Any]
+    """The value; from any thread of this process."""
+
+
+class Argument:
+    """What an item reads through one parameter: a value, or one value per photo of the item."""
+
+    __slots__ = ("container", "pieces")
+
+    def __init__(self, *pieces: Piece, container: type[Sides[Any]] | type[tuple[Any, ...]] | None = None) -> None:
+        self.pieces, self.container = pieces, container
+
+    def value(self) -> Any:
+        """The argument as the stage receives it."""
+        return put_together(self.container, [piece.get() for piece in self.pieces])
+
+
+def put_together(container: type | None, values: Sequence[Any]) -> Any:
+    """One value as it is, those of a pair as Sides, those of a group as a tuple."""
+    if container is None:
+        return values[0]
+    return Sides(*values) if container is Sides else tuple(values)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How an executor is stopped, and whom it tells what."""
+
+    check: Callable[[], None] = lambda: None
+    """Raises Interrupted if the run was cancelled; for executors that wait long."""
+    note: Callable[[str], None] = lambda line: None
+    """Hears one line for the user about what the run goes on without, such as a machine."""
+    account: Callable[[str, int, float], None] = lambda machine, items, cpu_s: None
+    """Hears how many items a process on a machine has computed, and its CPU seconds. This process is metered anyway."""
+
+
+@dataclass(frozen=True)
 class Job:
-    """One stage over many items. `load` and `save` may be called from any thread."""
+    """One stage over many items. `read` and `save` may be called from any thread of this process."""
 
     stage: Any
     items: Sequence[Item]
-    load: Callable[[Item], dict[str, Any]]
+    read: Callable[[Item], dict[str, Argument]]
     """The arguments of an item by name, in signature order, without the lent ones."""
     save: Callable[[Item, Any], None]
     """Stores the result; an item is finished when this returns."""
     lent: frozenset[str]
     """Parameters that receive the Resources."""
+    watch: Watch = Watch()
 
 
 class Executor(Protocol):
@@ -58,16 +103,22 @@ class Local:
     def run(self, job: Job, resources: Resources) -> OutcomeStream:
         """See Executor."""
         width, size = plan(job.stage, resources)
+        on_devices = _on_devices(job.stage, resources)
+        idle = deque(_devices(resources) if on_devices else [resources.device] * width)
+        few = max(1, min(width, len(job.items)))
+        threads = max(1, resources.threads // few) if isinstance(job.stage, Mapped) else 1
         waiting = deque(job.items)
-        running: dict[Future[tuple[Outcomes, Exception | None]], tuple[list[Item], int]] = {}
+        running: dict[Future[tuple[Outcomes, Exception | None]], tuple[list[Item], int, str]] = {}
         with ThreadPoolExecutor(width, "unposed") as pool:
             while waiting or running:
                 while waiting and len(running) < width:
                     batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-                    lent = replace(resources, threads=1, ram_bytes=resources.ram_bytes // width)
-                    running[pool.submit(work, job, batch, lent)] = batch, width
+                    device = idle.popleft()
+                    lent = replace(resources, device=device, threads=threads, ram_bytes=resources.ram_bytes // width)
+                    running[pool.submit(work, job, batch, lent)] = batch, width, device
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    batch, neighbours = running.pop(future)
+                    batch, neighbours, device = running.pop(future)
+                    idle.append(device)
                     outcomes, short_of_memory = future.result()
                     yield from outcomes.items()
                     if short_of_memory is None:
@@ -75,7 +126,7 @@ class Local:
                     _free_memory()
                     if len(batch) > 1:  # halve the batch first, then the workers
                         size = min(size, len(batch) // 2)
-                    elif neighbours == 1:
+                    elif neighbours == 1 or on_devices:  # devices share no memory
                         yield batch[0], short_of_memory
                         continue
                     elif neighbours == width:  # else the workers were halved already after it began
@@ -87,12 +138,57 @@ def plan(stage: Any, resources: Resources) -> tuple[int, int]:
     """Choose the number of concurrent batches and of items in each, such that their working memory fits."""
     item_bytes = max(1, int(getattr(stage, "item_bytes", 1)))
     batched = hasattr(stage, "batch")
-    if batched and resources.device != "cpu":  # one queue of work per device
-        return 1, max(1, min(MAX_BATCH, resources.vram_bytes // item_bytes))
+    if _on_devices(stage, resources):  # one queue of work per device
+        return len(_devices(resources)), max(1, min(MAX_BATCH, resources.vram_bytes // item_bytes))
     room = max(1, resources.ram_bytes // item_bytes)
     width = max(1, min(resources.threads, room))
     most = min(MAX_BATCH, int(getattr(stage, "cpu_batch", MAX_BATCH)))
     return width, max(1, min(most, room // width)) if batched else 1
+
+
+def _on_devices(stage: Any, resources: Resources) -> bool:
+    return hasattr(stage, "batch") and resources.device != "cpu"
+
+
+def _devices(resources: Resources) -> tuple[str, ...]:
+    return resources.devices or (resources.device,)
+
+
+def map_by(
+    executor: Executor,
+    resources: Resources,
+    watch: Watch,
+    function: Callable[[Any, Resources], Any],
+    items: Sequence[Any],
+) -> list[Any]:
+    """`Resources.map` by an executor: the function is a stage, and every value an item of its own."""
+    results: dict[Item, Any] = {}
+    errors: dict[Item, Exception] = {}
+    name = uuid.uuid4().hex  # the values have no keys, and may be large
+
+    def read(item: Item) -> dict[str, Argument]:
+        return {"item": Argument(Piece(f"{name} {item[0]}", partial(items.__getitem__, item[0])))}
+
+    numbers = [(number,) for number in range(len(items))]
+    job = Job(Mapped(function), numbers, read, results.__setitem__, frozenset({"resources"}), watch)
+    with closing(executor.run(job, resources)) as outcomes:
+        for item, error in outcomes:
+            watch.check()
+            if error is not None:
+                errors[item] = error
+    if errors:
+        raise errors[min(errors)]
+    return [results[item] for item in numbers]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The function of a `Resources.map` in the form of a stage."""
+
+    function: Callable[[Any, Resources], Any]
+
+    def __call__(self, item: Any, resources: Resources) -> Any:
+        return self.function(item, resources)
 
 
 def work(job: Job, batch: Sequence[Item], resources: Resources) -> tuple[Outcomes, Exception | None]:
@@ -119,7 +215,7 @@ def work(job: Job, batch: Sequence[Item], resources: Resources) -> tuple[Outcome
     try:
         for item in batch:
             with attributed_to(item):
-                arguments[item] = job.load(item)
+                arguments[item] = {name: each.value() for name, each in job.read(item).items()}
         values = _together(job.stage, arguments, resources)
         for item in arguments:
             with attributed_to(item):

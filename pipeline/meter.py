@@ -7,12 +7,20 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 
 INTERVAL_S = 0.05
 """Seconds between two samples of the memory."""
+
+
+@dataclass(frozen=True)
+class MachineShare:
+    """What one machine of a cluster has done for a node."""
+
+    items: int = 0
+    cpu_s: float = 0.0
 
 
 @dataclass
@@ -23,6 +31,8 @@ class Cost:
     cpu_s: float = 0.0
     peak_mb: float = 0.0
     """Largest resident memory of the process while the node was computed."""
+    elsewhere: dict[str, MachineShare] = field(default_factory=dict)
+    """By name of the machine, where other processes have worked on it; `cpu_s` includes theirs."""
 
 
 class Meter:
@@ -68,6 +78,14 @@ class Meter:
         if threading.current_thread() is self._thread:
             self._charge()
         return self.costs[node].wall_s
+
+    def count_elsewhere(self, node: str, machine: str, items: int, cpu_s: float) -> None:
+        """Charges what a process on that machine has done for the node."""
+        with self._lock:
+            cost = self.costs[node]
+            share = cost.elsewhere.get(machine, MachineShare())
+            cost.elsewhere[machine] = MachineShare(share.items + items, share.cpu_s + cpu_s)
+            cost.cpu_s += cpu_s
 
     def _charge(self) -> None:
         wall, cpu, memory = time.perf_counter(), time.process_time(), self._process.memory_info().rss / 1e6

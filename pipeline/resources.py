@@ -18,16 +18,20 @@ VRAM_SHARE = 0.85
 def machine(
     device: str = "cpu", workers: int | None = None, ram_bytes: int | None = None, vram_bytes: int | None = None
 ) -> Resources:
-    """Resources of this machine, or the given ones. `device` may be `auto`: the first GPU, if there is one."""
+    """Resources of this machine, or the given ones. `device` may be `auto`: the GPUs if there are any. `cuda` is all of
+    them, for stages that run on several, and the first for the others."""
     if device == "auto":
         device = "cuda" if _driver_is_there() and _cuda_works() else "cpu"
     elif device.startswith("cuda") and not _cuda_works():
         raise ConfigError(f"{device}: PyTorch finds no GPU here; use --device cpu")
     if device.startswith("cuda:") and device not in (known := _gpus()):
         raise ConfigError(f"{device}: there is no such GPU here, but {' and '.join(known)}")
+    devices = tuple(_gpus()) if device == "cuda" else ()
     if vram_bytes is None:
-        vram_bytes = int(_free_vram(device) * VRAM_SHARE) if device.startswith("cuda") else 0
-    return Resources(device, workers or cores(), ram_bytes or int(_free_ram() * RAM_SHARE), vram_bytes)
+        used = devices or ((device,) if device.startswith("cuda") else ())
+        vram_bytes = int(min(map(_free_vram, used), default=0) * VRAM_SHARE)
+    ram_bytes = ram_bytes or int(_free_ram() * RAM_SHARE)
+    return Resources(device, workers or cores(), ram_bytes, vram_bytes, devices=devices if len(devices) > 1 else ())
 
 
 def cores() -> int:

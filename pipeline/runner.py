@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from .artifacts import Photos, SceneGraph
+from .artifacts import Photos
 from .cancel import Cancellation
-from .errors import ConfigError, NoReconstruction, StageCrashed, UnposedError
-from .executor import Executor, Item, Job, call, is_out_of_memory
+from .errors import NoReconstruction, StageCrashed, UnposedError
+from .executor import Argument, Executor, Item, Job, Piece, Watch, call, is_out_of_memory, map_by
 from .graph import PHOTOS, Graph, Node
+from .item_keys import WHOLE, ItemKeys
 from .lazy_results import GroupView, PairView, PhotoView
-from .meter import Meter
-from .ports import Port, fits, wants_parts
+from .meter import MachineShare, Meter
+from .ports import Port, fits
 from .progress import Progress, forward_step
 from .stage import Grain, Resources, Sides, StageError
-from .store.codec import encode
-from .store.keys import digest, digest_all, photo_key, photos_key, stage_key
 from .store.memo import StoredMemo
 from .store.store import Store
 from .threads import hold_this_thread
-
-WHOLE: Item = ()
-"""The only item of a node over the collection."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +49,14 @@ class NodeReport:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    machines: Mapping[str, MachineShare] = field(default_factory=dict)
+    """What the machines of a cluster have computed of it, by name; empty where all was computed here."""
 
 
 class Runner:
     """Works backwards: `ensure` makes an item's inputs only if the item itself is missing.
 
-    Every item has a key before anything is computed, since a key says what an item is made of, not whether that can
-    be made. What is known of a key: stored (None), stored failure (its reason), crashed, or dropped.
+    What is known of a key: stored (None), stored failure (its reason), crashed, or dropped.
     """
 
     def __init__(
@@ -76,16 +72,12 @@ class Runner:
         self.graph, self.store, self.executor, self.resources = graph, store, executor, resources
         self.photos = replace(photos, rejected={})  # what lies beside the photos must not change anything
         self.progress, self.cancellation, self.meter = progress, cancellation, Meter()
-        self._stage_keys = {name: stage_key(node) for name, node in graph.nodes.items()}
-        self._photo_keys = [photo_key(photo) for photo in photos.photos]
-        self._photos_key = photos_key(photos)
-        self._items: dict[str, list[Item]] = {}
-        self._keys: dict[str, dict[Item, str]] = {}
         self._asked: set[str] = set()
         """Nodes whose keys were looked up in the store."""
         self._stored: dict[str, str | None] = {}
         self._crashed: dict[str, str] = {}
         """Key to reason, where it is one of this moment: not stored, and tried again by the next run."""
+        self._keys = ItemKeys(graph, photos, self.demand, self._crashed)
         self._dropped: set[str] = set()
         self._computed = dict.fromkeys(graph.nodes, 0)
         self._step_lock = threading.Lock()
@@ -93,62 +85,9 @@ class Runner:
 
     # What there is
 
-    def items(self, name: str) -> list[Item]:
-        """The items of a node, in order."""
-        if name not in self._items:
-            node = self.graph.nodes[name]
-            if node.ports.grain is Grain.COLLECTION:
-                self._items[name] = [WHOLE]
-            elif node.ports.grain is Grain.PHOTO:
-                self._items[name] = [(i,) for i in range(len(self.photos))]
-            else:
-                assert node.edges is not None  # by the checks of the graph
-                edges: SceneGraph = self.demand(node.edges)
-                _check_pairs(edges, node.edges, len(self.photos))
-                self._items[name] = _pairs(edges) if node.ports.grain is Grain.PAIR else _stars(edges, node.group_size)
-        return self._items[name]
-
-    def keys(self, name: str) -> dict[Item, str]:
-        """Key by item."""
-        if name not in self._keys:
-            node, items = self.graph.nodes[name], self.items(name)
-            columns = [self._input_keys(node, port, source, items) for port, source in self._wiring(node)]
-            head = [self._stage_keys[name], list(node.sources)]
-            rows: Iterable[tuple[Any, ...]] = zip(*columns, strict=True) if columns else [()] * len(items)
-            self._keys[name] = {item: digest(head, row) for item, row in zip(items, rows, strict=True)}
-        return self._keys[name]
-
-    def _wiring(self, node: Node) -> list[tuple[Port, str]]:
-        return [(port, node.sources[port.name]) for port in node.ports.inputs if port.name in node.sources]
-
-    def _by_parts(self, node: Node, port: Port, source: str) -> bool:
-        """Whether the node reads the collection's value photo by photo."""
-        return self._is_whole(source) and wants_parts(port, node.ports.grain, self.graph.nodes[source].ports.result)
-
-    def _input_keys(self, node: Node, port: Port, source: str, items: list[Item]) -> list[Any]:
-        """For each item the key, or keys, of what it reads from `source`."""
-        grain = node.ports.grain
-        if source == PHOTOS:
-            whole = grain is Grain.COLLECTION
-            return [self._photos_key if whole else [self._photo_keys[i] for i in item] for item in items]
-        if self._by_parts(node, port, source):  # keyed by their content, so the value must be there
-            value = self.demand(source)
-            parts = {i: digest(encode(value.of_photo(i)).hex()) for i in {i for item in items for i in item}}
-            return [[parts[i] for i in item] for item in items]
-        keys, source_grain = self.keys(source), self.graph.nodes[source].ports.grain
-        # A value made without an item that has crashed must not be taken for the one made with it.
-        marked = {item: f"without {key}" if key in self._crashed else key for item, key in keys.items()}
-        if source_grain is Grain.COLLECTION:
-            return [keys[WHOLE]] * len(items)
-        if grain is Grain.COLLECTION:
-            return [digest_all(marked.items())]
-        if grain is source_grain:
-            return [marked[item] for item in items]
-        return [[marked[i,] for i in item] for item in items]
-
     def _look_up(self, name: str) -> dict[Item, str]:
         """The keys of a node, after asking the store for them."""
-        keys = self.keys(name)
+        keys = self._keys.of(name)
         if name not in self._asked:
             self._stored.update(self.store.has(keys.values()))
             self._asked.add(name)
@@ -167,7 +106,7 @@ class Runner:
 
     def demand(self, name: str) -> Any:
         """The value of a node, or the view of its items; whatever is missing is computed first."""
-        self.ensure(name, self.items(name))
+        self.ensure(name, self._keys.items(name))
         return self._value(name, WHOLE) if self._is_whole(name) else self._view(name)
 
     def ensure(self, name: str, wanted: Iterable[Item]) -> None:
@@ -181,7 +120,7 @@ class Runner:
             node = self.graph.nodes[name]  # with fewer sources, if one has crashed that is optional
             missing = self._missing(name, missing)  # under other keys, if an input has crashed
             ready = self._ready(node, missing)
-            keys = self.keys(name)
+            keys = self._keys.of(name)
             self._dropped.update(keys[item] for item in set(missing) - set(ready))
             if ready:
                 self._compute(node, ready)
@@ -190,7 +129,7 @@ class Runner:
         """Which items of a source these items read."""
         grain, source_grain = node.ports.grain, self.graph.nodes[source].ports.grain
         if Grain.COLLECTION in (grain, source_grain):
-            return self.items(source)
+            return self._keys.items(source)
         if grain is source_grain:
             return items
         return [(i,) for i in sorted({i for item in items for i in item})]
@@ -207,7 +146,7 @@ class Runner:
 
     def _compute(self, node: Node, items: list[Item]) -> None:
         self.cancellation.check()
-        name, keys = node.name, self.keys(node.name)
+        name, keys = node.name, self._keys.of(node.name)
         unique = list({keys[item]: item for item in items}.values())  # the same photo may be there twice
         self.progress.begin(name, len(keys), len(keys) - len(unique))
         before = self.meter.spent_s(name)
@@ -219,17 +158,22 @@ class Runner:
 
     def _compute_whole(self, node: Node) -> None:
         hold_this_thread()
-        memo = StoredMemo(self.store, node.plugin)
-        resources = replace(self.resources, reporter=lambda *step: self._step(node.name, *step), memo=memo)
+        resources = replace(
+            self.resources,
+            reporter=lambda *step: self._step(node.name, *step),
+            mapper=partial(map_by, self.executor, self.resources, self._watch(node.name)),
+            memo=StoredMemo(self.store, node.plugin),
+        )
         try:
-            self._save(node, WHOLE, call(node.stage, self._arguments(node, WHOLE), node.ports.lent, resources))
+            arguments = {name: argument.value() for name, argument in self._arguments(node, WHOLE).items()}
+            self._save(node, WHOLE, call(node.stage, arguments, node.ports.lent, resources))
         except StageError as error:
             raise NoReconstruction(f"{node.name}: {_one_line(error)}") from error
         except UnposedError:
             raise
         except Exception as error:
             reason = self._reported(node, error)
-            self._crashed[self.keys(node.name)[WHOLE]] = reason
+            self._crashed[self._keys.of(node.name)[WHOLE]] = reason
             if not self._is_optional(node.name):
                 raise StageCrashed(f"{node.name} ({node.plugin}) failed with an unexpected {reason}") from error
             self._go_on_without(node.name, reason)
@@ -250,8 +194,7 @@ class Runner:
 
     def _go_on_without(self, name: str, reason: str) -> None:
         """Compute the readers of a crashed node as if the graph did not have it, under the keys of such a graph."""
-        self.warnings.append(f"{name} failed and was left out: unexpected {reason}; the next run tries it again")
-        self.progress.note(self.warnings[-1])
+        self._warn(f"{name} failed and was left out: unexpected {reason}; the next run tries it again")
         readers = [reader for reader, node in self.graph.nodes.items() if name in node.sources.values()]
         for reader in readers:
             self._look_up(reader)  # items that are stored keep their keys
@@ -259,17 +202,18 @@ class Runner:
             reader: replace(node, sources={port: source for port, source in node.sources.items() if source != name})
             for reader, node in self.graph.nodes.items()
         }
-        self.graph = replace(self.graph, nodes=nodes)
+        self.graph = self._keys.graph = replace(self.graph, nodes=nodes)
         self._rekey(readers)
 
     def _compute_items(self, node: Node, items: list[Item]) -> None:
-        name, keys = node.name, self.keys(node.name)
+        name, keys = node.name, self._keys.of(node.name)
         job = Job(
             node.stage,
             items,
             lambda item: self._arguments(node, item),
             lambda item, value: self._save(node, item, value),
             node.ports.lent,
+            self._watch(name),
         )
         any_crashed = False
         with closing(self.executor.run(job, self.resources)) as outcomes:
@@ -287,6 +231,13 @@ class Runner:
         if any_crashed:
             self._rekey_readers(name)
 
+    def _watch(self, name: str) -> Watch:
+        return Watch(self.cancellation.check, self._warn, lambda *share: self.meter.count_elsewhere(name, *share))
+
+    def _warn(self, line: str) -> None:
+        self.warnings.append(line)
+        self.progress.note(line)
+
     def _reported(self, node: Node, error: Exception) -> str:
         reason = f"{type(error).__name__}: {_one_line(error)}"
         if not is_out_of_memory(error):
@@ -300,11 +251,10 @@ class Runner:
 
     def _rekey(self, readers: Iterable[str]) -> None:
         for reader in readers:
-            if reader in self._keys:
-                old = self._look_up(reader)
-                del self._keys[reader]
-                new = self.keys(reader)
-                self._keys[reader] = {item: key if key in self._stored else new[item] for item, key in old.items()}
+            if self._keys.has(reader):
+                old, new = self._look_up(reader), self._keys.made_anew(reader)
+                kept = {item: key if key in self._stored else new[item] for item, key in old.items()}
+                self._keys.replace(reader, kept)
                 self._asked.discard(reader)
                 self._rekey_readers(reader)
 
@@ -313,12 +263,12 @@ class Runner:
     def _save(self, node: Node, item: Item, value: object) -> None:
         if not fits(type(value), node.ports.result):
             raise TypeError(f"{node.plugin} has given a {type(value).__name__}")
-        key = self.keys(node.name)[item]
+        key = self._keys.of(node.name)[item]
         self.store.put(key, value, stage=node.plugin)
         self._stored[key] = None
 
     def _value(self, name: str, item: Item) -> Any:
-        key, kind = self.keys(name)[item], self.graph.nodes[name].ports.result
+        key, kind = self._keys.of(name)[item], self.graph.nodes[name].ports.result
         value = self.store.get(key, kind)
         if value is None:  # damaged, or pruned by someone else since we looked
             self._stored.pop(key, None)
@@ -338,31 +288,34 @@ class Runner:
             return PairView(((a, b) for a, b in there), lambda pair: self._value(name, pair))
         return GroupView(there, lambda members: self._value(name, members))
 
-    def _arguments(self, node: Node, item: Item) -> dict[str, Any]:
+    def _arguments(self, node: Node, item: Item) -> dict[str, Argument]:
         return {port.name: self._argument(node, port, item) for port in node.ports.inputs}
 
-    def _argument(self, node: Node, port: Port, item: Item) -> Any:
-        source = node.sources.get(port.name)
+    def _argument(self, node: Node, port: Port, item: Item) -> Argument:
+        source, grain = node.sources.get(port.name), node.ports.grain
         if source is None:
-            return port.default
+            return Argument(Piece(f"default of {port.name}", lambda: port.default))
+        by_photo = {Grain.PHOTO: None, Grain.PAIR: Sides}.get(grain, tuple)
         if source == PHOTOS:
-            if node.ports.grain is Grain.COLLECTION:
-                return self.photos
-            values = tuple(self.photos[i] for i in item)
-        elif self._by_parts(node, port, source):
-            value = self._value(source, WHOLE)
-            values = tuple(value.of_photo(i) for i in item)
-        elif self._is_whole(source):
-            return self._value(source, WHOLE)
-        elif node.ports.grain is Grain.COLLECTION:
-            return self._view(source)
-        elif self.graph.nodes[source].ports.grain is node.ports.grain:
-            return self._value(source, item)
-        else:
-            values = tuple(self._value(source, (i,)) for i in item)
-        if node.ports.grain is Grain.PHOTO:
-            return values[0]
-        return Sides(*values) if node.ports.grain is Grain.PAIR else values
+            if grain is Grain.COLLECTION:
+                return Argument(Piece(PHOTOS, lambda: self.photos))
+            return Argument(
+                *(Piece(f"photo {i}", partial(self.photos.__getitem__, i)) for i in item), container=by_photo
+            )
+        keys = self._keys.of(source)
+        if self._keys.by_parts(node, port, source):
+            parts = (Piece(f"{keys[WHOLE]} {i}", partial(self._part, source, i)) for i in item)
+            return Argument(*parts, container=by_photo)
+        if self._is_whole(source):
+            return Argument(Piece(keys[WHOLE], partial(self._value, source, WHOLE)))
+        if grain is Grain.COLLECTION:
+            return Argument(Piece(f"all of {source}", partial(self._view, source)))
+        if self.graph.nodes[source].ports.grain is grain:
+            return Argument(Piece(keys[item], partial(self._value, source, item)))
+        return Argument(*(Piece(keys[i,], partial(self._value, source, (i,))) for i in item), container=by_photo)
+
+    def _part(self, source: str, photo: int) -> Any:
+        return self._value(source, WHOLE).of_photo(photo)
 
     def _is_whole(self, name: str) -> bool:
         return self.graph.nodes[name].ports.grain is Grain.COLLECTION
@@ -375,7 +328,7 @@ class Runner:
 
     def _is_known(self, name: str) -> bool:
         node = self.graph.nodes[name]
-        if node.edges and name not in self._items:
+        if node.edges and not self._keys.has_items(name):
             if not self._is_known(node.edges):
                 return False
             if self._stored.get(self._look_up(node.edges)[WHOLE], "") is not None:
@@ -404,28 +357,8 @@ class Runner:
             round(cost.wall_s, 4),
             round(cost.cpu_s, 4),
             round(cost.peak_mb, 1),
+            {machine: replace(share, cpu_s=round(share.cpu_s, 4)) for machine, share in sorted(cost.elsewhere.items())},
         )
-
-
-def _check_pairs(edges: SceneGraph, name: str, photos: int) -> None:
-    pairs = edges.pairs.reshape(-1, 2)
-    ordered = np.all((pairs[:, 0] >= 0) & (pairs[:, 0] < pairs[:, 1]) & (pairs[:, 1] < photos))
-    if not ordered or len(np.unique(pairs, axis=0)) != len(pairs):
-        raise ConfigError(f"{name}: its plugin gave pairs that are not distinct (i, j), i < j < {photos}")
-
-
-def _pairs(edges: SceneGraph) -> list[Item]:
-    return [(a, b) for a, b in edges.pairs.tolist()]
-
-
-def _stars(edges: SceneGraph, size: int) -> list[Item]:
-    """Every photo with its best neighbours, at most `size` together."""
-    order = np.argsort(-edges.similarity, kind="stable")
-    neighbours: dict[int, list[int]] = {}
-    for a, b in edges.pairs[order].tolist():
-        neighbours.setdefault(a, []).append(b)
-        neighbours.setdefault(b, []).append(a)
-    return [(centre, *neighbours[centre][: size - 1]) for centre in sorted(neighbours)]
 
 
 def _one_line(error: Exception) -> str:

@@ -42,7 +42,7 @@ halves it when memory runs out. `item_bytes` (class variable or property) bounds
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -110,6 +111,12 @@ class Memo(Protocol):
         """Keep these arrays in place of what was kept under the name."""
 
 
+class Mapper(Protocol):
+    """Calls a function for many items on behalf of a stage over the collection."""
+
+    def __call__(self, function: Callable[[Any, Resources], Any], items: Sequence[Any]) -> list[Any]: ...
+
+
 @dataclass(frozen=True)
 class Resources:
     """Device, threads and memory that a stage may use. Results must not depend on them, except for rounding on other
@@ -126,6 +133,10 @@ class Resources:
     """Receives what is reported; stages call `report` instead. None: nothing is shown. Not pickled."""
     memo: Memo | None = field(default=None, repr=False, compare=False)
     """What earlier runs have kept, for a stage over the collection; None: nothing is kept. Not pickled."""
+    mapper: Mapper | None = field(default=None, repr=False, compare=False)
+    """Spreads the calls of `map`. None: one after the other. Not pickled."""
+    devices: tuple[str, ...] = ()
+    """All devices that networks may use at the same time, each of which has `vram_bytes`; empty: `device` alone."""
 
     def report(self, done: int, total: int, message: str = "") -> None:
         """Report that `done` of `total` steps are finished, with a few words on the present one.
@@ -136,8 +147,20 @@ class Resources:
         if self.reporter is not None:
             self.reporter(done, total, message)
 
+    def map(self, function: Callable[[T, Resources], R], items: Sequence[T]) -> list[R]:
+        """`function(item, resources)` for every item, in order, computed by the executor: on the threads of this
+        machine, or on the machines of a cluster.
+
+        For stages over the collection that fall into independent parts, such as clusters of photos. Function, items and
+        results are pickled where they leave the process, so the function is one of a module (or a `partial` or frozen
+        dataclass of that), and what it gives depends on its item alone. The first exception, by item, is raised.
+        """
+        if self.mapper is None:
+            return [function(item, self) for item in items]
+        return self.mapper(function, items)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "reporter": None, "memo": None}
+        return {**self.__dict__, "reporter": None, "memo": None, "mapper": None}
 
 
 class StageError(Exception):

@@ -16,7 +16,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from unposed.pipeline.errors import StoreError
-from unposed.pipeline.executor import Item, Job, Local, is_out_of_memory, plan
+from unposed.pipeline.executor import Argument, Item, Job, Local, Piece, is_out_of_memory, plan
 from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.threads import one_thread_each
 
@@ -50,12 +50,15 @@ class BatchSquares(Squares):
         return [Squares(self.fail)(number) for (number,) in items]
 
 
+def numbered(item: Item) -> dict[str, Argument]:
+    """The number that an item reads."""
+    return {"number": Argument(Piece(str(item[0]), lambda: item[0]))}
+
+
 def run(stage: Any, count: int = 20, workers: int = 3, save: Callable[[Item, Any], None] | None = None) -> Any:
     """Results and failures of a stage over the numbers up to count."""
     results: dict[Item, Any] = {}
-    job = Job(
-        stage, [(i,) for i in range(count)], lambda item: {"number": item[0]}, save or results.__setitem__, frozenset()
-    )
+    job = Job(stage, [(i,) for i in range(count)], numbered, save or results.__setitem__, frozenset())
     outcomes = list(Local().run(job, Resources("cpu", workers, GIB, 0)))
     assert len(outcomes) == len({item for item, _ in outcomes}) == count
     return results, {item[0]: error for item, error in outcomes if error is not None}
@@ -142,7 +145,7 @@ def test_the_budget_decides_how_many_at_once() -> None:
 def test_closing_saves_what_is_in_work_and_starts_nothing_else() -> None:
     results: dict[Item, Any] = {}
     stage = Squares(lambda number: time.sleep(0.02))
-    job = Job(stage, [(i,) for i in range(50)], lambda item: {"number": item[0]}, results.__setitem__, frozenset())
+    job = Job(stage, [(i,) for i in range(50)], numbered, results.__setitem__, frozenset())
     with closing(Local().run(job, Resources("cpu", 2, GIB, 0))) as outcomes:
         next(outcomes)
     assert len(results) == len(stage.seen) <= 4
