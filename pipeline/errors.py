@@ -23,6 +23,10 @@ class StoreError(UnposedError):
     """The cache cannot be used: disk full, no permission, locked."""
 
 
+class ExecutorError(UnposedError):
+    """The machines that an executor spreads the work over cannot be reached or used."""
+
+
 class NoReconstruction(UnposedError):
     """Everything ran, but these photos give no model."""
 

@@ -76,7 +76,7 @@ FLAGS: dict[str, Flag] = {
     "exclude": Flag("no photos whose name matches", "GLOB", repeated=True),
     "require": Flag("exit 3 if a smaller share of the photos is registered", "FRACTION", fraction),
     "device": Flag(f"default: {DEFAULTS.device}", "auto|cpu|cuda[:i]", device),
-    "executor": Flag(f"plugin that spreads the work (default: {DEFAULTS.executor})", "NAME"),
+    "executor": Flag(f"plugin that spreads the work (default: {DEFAULTS.executor})", "NAME[:ADDRESS]"),
     "workers": Flag("items computed at once (default: one per core)", "N", whole_above_zero),
     "seed": Flag(f"start of every random choice (default: {DEFAULTS.seed})", "N", int),
     "cache": Flag("folder of stored results (default: the user's)", "DIR", Path),

@@ -27,9 +27,10 @@ class RunOptions:
     """
 
     device: str = "auto"
-    """`auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:1`."""
+    """`auto` (the GPUs if there are any), `cpu`, `cuda` (all of them) or `cuda:1`."""
     executor: str = "local"
-    """Name of the plugin that spreads items over workers; `local` uses the threads of this machine."""
+    """Name of the plugin that spreads items over workers: `local` uses the threads of this machine, `ray` a Ray cluster
+    that is started here, `ray:10.0.0.1:6379` or `ray:auto` one that is there."""
     workers: int | None = None
     """Items computed concurrently; None: one per core."""
     ram_bytes: int | None = None

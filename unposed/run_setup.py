@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,28 @@ class Workplace:
 def workplace(options: RunOptions) -> Iterator[tuple[Workplace, Progress]]:
     """Prepare the machine, executor and progress of a run; the progress is closed in the end."""
     with closing(options.progress or Silent()) as shown:
-        resources = machine(options.device, options.workers, options.ram_bytes, options.vram_bytes)
-        executor: Executor = build(Registry().find("executor", options.executor), {}, f"executor.{options.executor}")
-        yield Workplace(options, resources, executor, cache_folder(options)), shown
+        executor = chosen_executor(options)
+        elsewhere = hasattr(executor, "device") and options.device == "cuda"  # then there need be none here
+        device = "auto" if elsewhere else options.device
+        resources = machine(device, options.workers, options.ram_bytes, options.vram_bytes)
+        try:
+            yield Workplace(options, resources, executor, cache_folder(options)), shown
+        finally:
+            getattr(executor, "close", lambda: None)()
+
+
+def chosen_executor(options: RunOptions) -> Executor:
+    """The plugin, configured. What follows a colon is its option `address`; of `device` and `workers` it is told what
+    was asked for, if it has options of these names."""
+    name, _, address = options.executor.partition(":")
+    cls = Registry().find("executor", name)
+    known = {field.name for field in fields(cls)}
+    if address and "address" not in known:
+        raise ConfigError(f"executor {name} works on this machine: leave out {address!r}, or use ray:{address}")
+    asked = {"address": address or None, "device": options.device, "workers": options.workers}
+    given = {key: value for key, value in asked.items() if key in known and value is not None}
+    executor: Executor = build(cls, given, f"executor.{name}")
+    return executor
 
 
 def cache_folder(options: RunOptions) -> Path:

@@ -1,0 +1,1 @@
+"""Executors beside `local`: where the items of a run are computed."""
