@@ -105,8 +105,8 @@ class Cluster:
                 self._silent_since = self._silent_since or time.monotonic()
                 if time.monotonic() - self._silent_since > GONE_S:
                     raise ExecutorError(
-                        f"the Ray cluster at {self.where} has gone away ({error.strerror or error}); everything finished "
-                        "is kept: run the same command again to resume"
+                        f"the Ray cluster at {self.where} has gone away ({error.strerror or error}); everything "
+                        "finished is kept: run the same command again to resume"
                     ) from None
                 time.sleep(0.5)
             else:

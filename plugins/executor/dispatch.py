@@ -228,20 +228,20 @@ class Dispatch:
     def _take_in(self, reference: Any) -> None:
         """Store what came of a block, or let its items wait again if its worker is lost."""
         block = self._out.pop(reference)
-        was_first = block.worker.sent[:1] == [reference]
-        with suppress(ValueError):
-            block.worker.sent.remove(reference)
+        was_first = block.worker.sent[0] == reference
         errors = self._ray.exceptions
         try:
             result: BlockResult = self._ray.get(reference)
         except (errors.RayActorError, errors.ObjectLostError, errors.OwnerDiedError) as error:
             self._put_back(block, error, blamed=was_first)
         except errors.RayError as error:  # such as a full disk, or a value that cannot be read there
+            block.worker.sent.remove(reference)
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, UnposedError):
                 raise cause from None
             self._give_up_on(block, f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}")
         else:
+            block.worker.sent.remove(reference)
             if result.missing:
                 self._send_files_with(block)
             elif result.problem:
@@ -343,9 +343,7 @@ class Dispatch:
         while self._out:
             for reference in self._wait(5.0):
                 if reference in self._out:
-                    block = self._out.pop(reference)
-                    with suppress(ValueError):
-                        block.worker.sent.remove(reference)
+                    self._out.pop(reference).worker.sent.remove(reference)
                     with suppress(self._ray.exceptions.RayError):
                         result: BlockResult = self._ray.get(reference)
                         for item, value in result.values:

@@ -64,6 +64,8 @@ class Ray:
 
 def _connect(ray: Any, address: str | None, workers: int | None, where: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    # Ray prints on stdout what its nodes report, such as the death of a worker: stdout is for results.
+    ray._private.worker._worker_logs_enabled = False
     try:
         if address is None:
             ray.init(num_cpus=workers, include_dashboard=False, **quiet)

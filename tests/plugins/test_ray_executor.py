@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,18 +22,20 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'unposed[ra
 
 from cluster_stages import Bytes, Misled, OnDevices, Sums, squared
 
-from unposed.pipeline.artifacts import Photo
+import unposed
 from unposed.pipeline.cancel import Cancellation
 from unposed.pipeline.errors import ConfigError, ExecutorError, Interrupted
 from unposed.pipeline.executor import Argument, Executor, Item, Job, Local, Piece, Watch, map_by
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.stage import Resources, StageError
 from unposed.plugins.executor.ray_cluster import Ray
+from unposed.plugins.executor.worker import installed_versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 HERE = Resources("cpu", 2, 1 << 30, 0)
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
+PRETENDED = SUPPORT / "pretended_gpu"
 STORE_BYTES = 128 << 20
 
 
@@ -137,11 +142,11 @@ def test_a_node_that_dies_loses_nothing(cluster: Any, ray: Ray, joining: Callabl
 
 def test_a_node_that_joins_late_is_used(ray: Ray, joining: Callable[..., Any]) -> None:
     told = Told()
-    starter = threading.Timer(0.5, joining)
-    starter.start()
-    values, _ = computed(ray, Sums(0.1), rows(100), told)
-    starter.join()
-    assert len(values) == 100 and len(told.shares) == 2
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(computed, ray, Sums(0.1), rows(120), told)
+        time.sleep(0.5)
+        joining()  # here, as Ray's processes are started from the main thread alone
+        assert len(running.result()[0]) == 120 and len(told.shares) == 2
 
 
 def test_an_item_that_kills_its_workers_fails_alone(ray: Ray, tmp_path: Path) -> None:
@@ -151,7 +156,7 @@ def test_an_item_that_kills_its_workers_fails_alone(ray: Ray, tmp_path: Path) ->
 
 
 def test_a_worker_killed_once_costs_nothing(ray: Ray, tmp_path: Path) -> None:
-    values, failures = computed(ray, Sums(deadly=(7,), once=tmp_path / "died"), rows(20))
+    values, failures = computed(ray, Sums(deadly=(7,), once=str(tmp_path / "died")), rows(20))
     assert failures == {} and len(values) == 20
 
 
@@ -183,17 +188,16 @@ def test_closing_stores_what_is_on_the_way(ray: Ray) -> None:
 
 
 def test_what_is_wrong_with_the_settings_ends_the_job(ray: Ray) -> None:
-    with pytest.raises(ConfigError, match="^weights: no network$"):
+    with pytest.raises(ConfigError, match=r"^weights: no network$"):
         computed(ray, Misled(), rows(3))
 
 
 def test_photos_reach_machines_that_lack_them(ray: Ray, tmp_path: Path, yard: Any) -> None:
     """The driver alone can open /proc/self/fd/N, as it alone has a file of that number."""
-    given = scan(yard.folder).photos[:6]
+    given = scan(yard.images).photos[:6]
     files = [photo.path.open("rb") for photo in given]
-    photos = [replace(p, path=Path(f"/proc/self/fd/{f.fileno() + 0}")) for p, f in zip(given, files, strict=True)]
+    photos = [replace(p, path=Path(f"/proc/self/fd/{f.fileno()}")) for p, f in zip(given, files, strict=True)]
     values: dict[Item, Any] = {}
-    items = [(i, j) for i in range(6) for j in range(i + 1, 6)]
     job = Job(
         Bytes(""),
         [(i,) for i in range(6)],
@@ -203,10 +207,117 @@ def test_photos_reach_machines_that_lack_them(ray: Ray, tmp_path: Path, yard: An
     )
     for _ in range(2):
         assert [error for _, error in ray.run(job, HERE)] == [None] * 6
-        assert all(values[i,][0].tobytes() == photo.path.read_bytes() for i, photo in enumerate(given)) and items
+        assert all(values[i,][0].tobytes() == photo.path.read_bytes() for i, photo in enumerate(given))
     folder = Path(f"/tmp/unposed-{ray.cluster.run_name}")
     assert len(list(folder.iterdir())) == 6
     ray.close()
     assert not folder.exists()
     for file in files:
         file.close()
+
+
+def test_a_stage_over_the_collection_spreads_its_parts(ray: Ray) -> None:
+    assert map_by(ray, HERE, Watch(), squared, [3, 1, 2]) == [9, 1, 4]
+    with pytest.raises(ValueError, match="-2 is below zero"):
+        map_by(ray, HERE, Watch(), squared, [1, -2, -1])
+
+
+def test_one_gpu_each(cluster: Any, joining: Callable[..., Any]) -> None:
+    """Devices are pretended by a torch that says it has one; Ray counts what it is told."""
+    joining(0, num_gpus=2, env_vars={"PYTHONPATH": os.pathsep.join([str(PRETENDED), os.environ["PYTHONPATH"]])})
+    told, inputs = Told(), rows(40)
+    with closing(Ray(cluster.address, "auto")) as executor:
+        values, failures = computed(executor, OnDevices(), inputs, told)
+        on_cpu, _ = computed(executor, Sums(), inputs)  # no networks: on CPUs all the same
+    assert failures == {} and {where for where, _ in values.values()} == {"cuda 0", "cuda 1"}
+    assert {item: total for item, (_, total) in values.items()} == on_cpu
+    with closing(Ray(cluster.address, "cpu")) as executor:
+        assert {where for where, _ in computed(executor, OnDevices(), inputs)[0].values()} == {"cpu "}
+
+
+def test_a_gpu_that_torch_does_not_see(cluster: Any, joining: Callable[..., Any]) -> None:
+    joining(0, num_gpus=1)
+    with closing(Ray(cluster.address, "cuda")) as executor, pytest.raises(ExecutorError, match="PyTorch finds no GPU"):
+        computed(executor, OnDevices(), rows(3))
+
+
+def test_a_cluster_without_gpus(cluster: Any) -> None:
+    with closing(Ray(cluster.address, "cuda")) as executor, pytest.raises(ExecutorError, match="has no GPU; use"):
+        computed(executor, OnDevices(), rows(3))
+
+
+def test_other_versions_are_left_out(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = installed_versions()
+    monkeypatch.setattr("unposed.plugins.executor.cluster.installed_versions", lambda: here | {"unposed": "9.9"})
+    told = Told()
+    with closing(Ray(cluster.address, "cpu")) as executor, pytest.raises(ExecutorError) as raised:
+        computed(executor, Sums(), rows(3), told)
+    line = rf"it has unposed {here['unposed']} \(here 9.9\): install the same versions"
+    assert raised.match(f"no machine of the Ray cluster at .* can be used: .*{line}")
+    (note,) = told.notes
+    assert note.startswith("machine ") and "is left out" in note
+
+
+def test_other_libraries_are_noted(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = installed_versions()
+    monkeypatch.setattr("unposed.plugins.executor.cluster.installed_versions", lambda: here | {"numpy": "0.1"})
+    told = Told()
+    with closing(Ray(cluster.address, "cpu")) as executor:
+        assert len(computed(executor, Sums(), rows(3), told)[0]) == 3
+    (note,) = told.notes
+    assert f"numpy {here['numpy']} (here 0.1): the last bits of results may differ" in note
+
+
+def test_a_node_without_the_plugin(ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "acme_plugin.py").write_text((SUPPORT / "cluster_stages.py").read_text())
+    monkeypatch.syspath_prepend(tmp_path)
+    from acme_plugin import Sums as Theirs
+
+    with pytest.raises(ExecutorError, match="it lacks the Python package acme_plugin: install it there as here"):
+        computed(ray, Theirs(), rows(3))
+
+
+def test_no_cluster_there() -> None:
+    with closing(Ray("127.0.0.1:1")) as executor, pytest.raises(ExecutorError, match=r"no cluster at 127\.0\.0\.1:1 "):
+        computed(executor, Sums(), rows(3))
+
+
+def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with closing(Ray()) as executor, pytest.raises(ConfigError, match=r"pip install 'unposed\[ray\]'"):
+        computed(executor, Sums(), rows(3))
+
+
+def test_gpus_of_a_cluster_have_no_numbers() -> None:
+    with pytest.raises(ValueError, match="use --device cuda"):
+        Ray(device="cuda:1")
+
+
+def test_a_cluster_that_goes_away(tmp_path: Path) -> None:
+    """In a process of its own, which Ray would end after a minute."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])}
+    script = [sys.executable, "-W", "ignore", str(SUPPORT / "losing_cluster.py")]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 7, done.stderr
+    said = done.stdout.splitlines()[-1]
+    assert "has gone away" in said and "run the same command again to resume" in said
+
+
+def test_a_reconstruction_has_the_bytes_of_local(
+    cluster: Any, joining: Callable[..., Any], yard: Any, tmp_path: Path
+) -> None:
+    joining()
+    options = {"preset": "classic", "device": "cpu", "settings": ["features.max_side=480"]}
+    made, payloads = {}, []
+    for name, executor in (("local", "local"), ("ray", f"ray:{cluster.address}")):
+        made[name] = unposed.reconstruct(yard.images, cache=tmp_path / name, executor=executor, **options)
+        with closing(sqlite3.connect(tmp_path / name / "store.db")) as db:
+            stored = "SELECT key, failure, checksum, data FROM entry JOIN payload ON id = payload ORDER BY key"
+            payloads.append(db.execute(stored).fetchall())
+    assert payloads[0] == payloads[1] and len(payloads[0]) > 80
+    stages = made["ray"].summary["stages"]
+    for node in ("features", "matching", "verification"):
+        shares = stages[node]["machines"]
+        assert len(shares) == 2 and sum(share["items"] for share in shares.values()) == stages[node]["computed"]
+        assert all(share["cpu_s"] > 0 for share in shares.values())
+    assert made["local"].summary["stages"]["features"]["machines"] == {}

@@ -26,7 +26,7 @@ class Sums:
     wrong: tuple[int, ...] = ()
     deadly: tuple[int, ...] = ()
     """Items that end the process that computes them."""
-    once: Path | None = None
+    once: str = ""
     """A file whose presence says that the first process has died: the next ones live."""
 
     def __call__(self, row: Any) -> Any:
@@ -36,9 +36,9 @@ class Sums:
             raise StageError(f"{number} is refused")
         if number in self.wrong:
             raise KeyError(number)
-        if number in self.deadly and (self.once is None or not self.once.exists()):
-            if self.once is not None:
-                self.once.touch()
+        if number in self.deadly and not (self.once and Path(self.once).exists()):
+            if self.once:
+                Path(self.once).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return row.sum()
 
