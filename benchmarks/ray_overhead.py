@@ -59,8 +59,10 @@ def main() -> None:
     print("| executor | photos | CPU s | wall s | cluster's start, wall s | MB put into the object store |")
     print("|---|---|---|---|---|---|")
     for name, row in rows.items():
-        print(f"| {name} | {row['photos']} | {row['cpu_s']:.1f} | {row['wall_s']:.1f} | {row['start_s']:.1f} | "
-              f"{row['sent_mb']:.0f} |")
+        print(
+            f"| {name} | {row['photos']} | {row['cpu_s']:.1f} | {row['wall_s']:.1f} | {row['start_s']:.1f} | "
+            f"{row['sent_mb']:.0f} |"
+        )
     values = [row["values"] for row in rows.values()]
     different = sum(values[0].get(key) != values[1].get(key) for key in values[0].keys() | values[1].keys())
     cpu, wall = (rows["ray"][each] / rows["local"][each] - 1 for each in ("cpu_s", "wall_s"))

@@ -9,6 +9,7 @@ travel with the block. Results come back with the block and are stored as they c
 from __future__ import annotations
 
 import logging
+import socket
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -21,7 +22,8 @@ from unposed.pipeline.stage import Resources
 from .cluster import Cluster
 from .dispatch import Dispatch
 
-CONNECT_S = 15
+CONNECT_S = 10.0
+"""For the head of a cluster to answer."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Ray:
     """The most CPUs, and the most GPUs, that are used at once; None: all."""
 
     def __post_init__(self) -> None:
+        if self.address and "://" in self.address:
+            raise ValueError(f"address {self.address}: run unposed on a machine of the cluster, and name HOST:PORT")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device {self.device}: GPUs of a cluster have no numbers; use --device cuda")
 
@@ -67,10 +71,13 @@ def _connect(ray: Any, address: str | None, workers: int | None, where: str) -> 
     # Ray prints on stdout what its nodes report, such as the death of a worker: stdout is for results.
     ray._private.worker._worker_logs_enabled = False
     try:
-        if address is None:
-            ray.init(num_cpus=workers, include_dashboard=False, **quiet)
+        if address is None:  # "local", or Ray would join any cluster that it finds on this machine
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         else:
-            ray.init(address=address, **quiet)
+            found = str(ray._private.services.canonicalize_bootstrap_address_or_die(address))
+            host, _, port = found.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()  # Ray would try for ever
+            ray.init(address=found, **quiet)
     except RuntimeError as error:
         if "Version mismatch" not in str(error):
             raise ExecutorError(f"executor ray: no cluster at {where} ({_first_line(error)})") from error

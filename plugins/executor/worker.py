@@ -84,7 +84,8 @@ class BlockWorker:
     def __init__(self, device: str, run_name: str, at_home: bool) -> None:
         self._device, self._files = device, PhotoFiles(run_name, at_home)
         self._cpu_s = time.process_time()
-        one_thread_each().__enter__()  # as long as the process lives
+        self._held = one_thread_each()  # as long as this lives, which is as long as the process
+        self._held.__enter__()
 
     def introduce(self) -> Introduction:
         """Versions, and what this machine has for all its workers together."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from unposed.pipeline.errors import StoreError
-from unposed.pipeline.executor import Argument, Item, Job, Local, Piece, is_out_of_memory, plan
+from unposed.pipeline.cancel import Cancellation
+from unposed.pipeline.errors import Interrupted, StoreError
+from unposed.pipeline.executor import Argument, Item, Job, Local, Piece, Watch, is_out_of_memory, map_by, plan
 from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.threads import one_thread_each
 
@@ -181,3 +184,77 @@ with one_thread_each():
 assert {library["num_threads"] for library in threadpool_info()} == {cores()}
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@dataclass(frozen=True)
+class Devices(Squares):
+    """Notes which device had which items; batches of two fit into its memory."""
+
+    item_bytes: ClassVar[int] = GIB // 2
+    where: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+    busy: dict[str, int] = field(default_factory=dict)
+    too_large: int = -1
+
+    def batch(self, items: Sequence[tuple[int]], resources: Resources) -> list[int]:
+        numbers = tuple(number for (number,) in items)
+        assert resources.device not in self.busy  # one batch at a time on each
+        self.busy[resources.device] = 1
+        time.sleep(0.02)
+        del self.busy[resources.device]
+        self.where.append((resources.device, numbers))
+        if self.too_large in numbers:
+            raise MemoryError
+        return [number**2 for number in numbers]
+
+    def __call__(self, number: int) -> int:
+        if self.too_large == number:
+            raise MemoryError
+        return number**2
+
+
+@pytest.mark.parametrize("devices", [(), ("cuda:0", "cuda:1"), ("cuda:0", "cuda:1", "cuda:2")])
+def test_every_device_has_a_queue_of_its_own(devices: tuple[str, ...]) -> None:
+    stage, results = Devices(), {}
+    lent = Resources("cuda", 8, GIB, GIB, devices=devices)
+    assert plan(stage, lent) == (len(devices) or 1, 2)
+    job = Job(stage, [(i,) for i in range(24)], numbered, results.__setitem__, frozenset())
+    assert all(error is None for _, error in Local().run(job, lent))
+    assert results == {(i,): i**2 for i in range(24)}
+    assert {device for device, _ in stage.where} == set(devices or ("cuda",))
+    assert all(len(numbers) == 2 for _, numbers in stage.where)
+
+
+def test_what_is_too_large_for_one_device_takes_no_other_away() -> None:
+    stage, results = Devices(too_large=5), {}
+    lent = Resources("cuda", 8, GIB, GIB, devices=("cuda:0", "cuda:1"))
+    job = Job(stage, [(i,) for i in range(40)], numbered, results.__setitem__, frozenset())
+    failed = [item for item, error in Local().run(job, lent) if error is not None]
+    assert failed == [(5,)] and len(results) == 39
+    assert {device for device, _ in stage.where[-4:]} == {"cuda:0", "cuda:1"}
+
+
+def half(number: int, resources: Resources) -> tuple[int, int]:
+    """For `map`: the number and the threads it was lent."""
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number // 2, resources.threads
+
+
+def test_parts_of_a_collection_are_mapped_in_order() -> None:
+    lent = Resources("cpu", 4, GIB, 0)
+    assert lent.map(half, [6, 2]) == [(3, 4), (1, 4)]  # without an executor: one after the other
+    spread = replace(lent, mapper=partial(map_by, Local(), lent, Watch()))
+    assert spread.map(half, [6, 2]) == [(3, 2), (1, 2)]  # two at once, on two threads each
+    assert spread.map(half, list(range(0, 40, 2))) == [(i, 1) for i in range(20)]
+    assert spread.map(half, []) == []
+    with pytest.raises(ValueError, match="3 is odd"):
+        spread.map(half, [2, 3, 5])
+    assert pickle.loads(pickle.dumps(spread)).mapper is None
+
+
+def test_a_map_can_be_stopped() -> None:
+    cancellation = Cancellation()
+    cancellation.cancel()
+    lent = Resources("cpu", 1, GIB, 0)
+    with pytest.raises(Interrupted):
+        map_by(Local(), lent, Watch(cancellation.check), half, [2, 4, 6])

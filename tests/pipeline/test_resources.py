@@ -35,7 +35,15 @@ def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1000, 2000))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert machine("auto").vram_bytes == 850
+    monkeypatch.setattr("torch.device", str)
+    free = {"cuda:0": 1000, "cuda:1": 400, "cuda": 1000}
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free[device], 2000))
+    both = machine("auto")
+    assert both.device == "cuda" and both.devices == ("cuda:0", "cuda:1") and both.vram_bytes == 340  # of the fuller
+    assert machine("cuda:0").vram_bytes == 850 and machine("cuda:0").devices == ()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert machine("cuda").vram_bytes == 850 and machine("cuda").devices == ()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert machine("cuda:1", vram_bytes=7).device == "cuda:1"
     for wrong in ("cuda:2", "cuda:", "cuda:first"):
         with pytest.raises(ConfigError, match="no such GPU here, but cuda:0 and cuda:1"):

@@ -307,7 +307,7 @@ def test_a_reconstruction_has_the_bytes_of_local(
     cluster: Any, joining: Callable[..., Any], yard: Any, tmp_path: Path
 ) -> None:
     joining()
-    options = {"preset": "classic", "device": "cpu", "settings": ["features.max_side=480"]}
+    options = {"preset": "classic", "device": "cpu", "settings": ["features.max_side_px=480"]}
     made, payloads = {}, []
     for name, executor in (("local", "local"), ("ray", f"ray:{cluster.address}")):
         made[name] = unposed.reconstruct(yard.images, cache=tmp_path / name, executor=executor, **options)
