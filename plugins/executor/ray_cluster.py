@@ -9,6 +9,7 @@ travel with the block. Results come back with the block and are stored as they c
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,7 +72,9 @@ def _connect(ray: Any, address: str | None, workers: int | None, where: str) -> 
     # Ray prints on stdout what its nodes report, such as the death of a worker: stdout is for results.
     ray._private.worker._worker_logs_enabled = False
     try:
-        if address is None:  # "local", or Ray would join any cluster that it finds on this machine
+        if address is None:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+            # "local", or Ray would join any cluster that it finds on this machine
             ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         else:
             found = str(ray._private.services.canonicalize_bootstrap_address_or_die(address))
