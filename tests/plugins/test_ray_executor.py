@@ -94,7 +94,11 @@ def rows(count: int, length: int = 4) -> dict[Item, Any]:
 
 
 def computed(
-    executor: Executor, stage: Any, inputs: dict[Item, Any], told: Told | None = None, resources: Resources = HERE
+    executor: Executor,
+    stage: Any,
+    inputs: dict[Item, Any],
+    told: Told | None = None,
+    cancellation: Cancellation | None = None,
 ) -> tuple[dict[Item, Any], dict[int, Exception]]:
     """Values by item, and failures by number."""
     told = told or Told()
@@ -105,15 +109,38 @@ def computed(
         lambda item: {"row": Argument(Piece(f"row {item[0]}", lambda: inputs[item]))},
         values.__setitem__,
         frozenset({"resources"} if isinstance(stage, OnDevices) else ()),
-        Watch(note=told.notes.append, account=told.account),
+        Watch((cancellation or Cancellation()).check, told.notes.append, told.account),
     )
-    outcomes = list(executor.run(job, resources))
+    outcomes = list(executor.run(job, HERE))
     assert sorted(item for item, _ in outcomes) == sorted(inputs)  # every item once
     return values, {item[0]: error for item, error in outcomes if error is not None}
 
 
+def warmed(executor: Ray, workers: int, device: str = "cpu") -> None:
+    """Waits until so many workers are ready: each takes seconds to start, and more where others are at work."""
+    deadline = time.monotonic() + 60.0
+    while len(executor.cluster.workers(device)) < workers and time.monotonic() < deadline:
+        computed(executor, Sums(0.02) if device == "cpu" else OnDevices(), rows(3))
+
+
+def when(condition: Callable[[], bool], action: Callable[[], object]) -> threading.Thread:
+    """Does something, from another thread, as soon as a condition holds."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 100.0
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        action()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
 def test_both_nodes_give_what_one_machine_gives(ray: Ray, joining: Callable[..., Any]) -> None:
     joining()
+    warmed(ray, 2)
+    before = ray.cluster.sent_bytes
     told, inputs = Told(), rows(60, 10_000)  # 80 kB each: through the object store
     stage = Sums(0.02, refused=(3, 4), wrong=(5,))
     assert (expected := computed(Local(), stage, inputs))[0] == (found := computed(ray, stage, inputs, told))[0]
@@ -124,29 +151,31 @@ def test_both_nodes_give_what_one_machine_gives(ray: Ray, joining: Callable[...,
     assert len(told.shares) == 2 and sum(told.shares.values()) == 57 and min(told.shares.values()) > 5
     assert told.cpu_s > 0 and told.notes == []
     crossed = ray.cluster.sent_bytes
-    assert crossed < 60 * 81_000
+    assert 60 * 80_000 < crossed - before < 60 * 81_000
     computed(ray, stage, inputs)  # what lies in the object store is not put there again
     assert ray.cluster.sent_bytes == crossed
 
 
 def test_a_node_that_dies_loses_nothing(cluster: Any, ray: Ray, joining: Callable[..., Any]) -> None:
     node, told, inputs = joining(), Told(), rows(80)
-    computed(ray, Sums(), rows(4))  # both are warm
-    killer = threading.Timer(1.0, lambda: cluster.remove_node(node, allow_graceful=False))
-    killer.start()
+    warmed(ray, 2)
+    killer = when(lambda: len(told.shares) == 2, lambda: cluster.remove_node(node, allow_graceful=False))
     values, failures = computed(ray, Sums(0.06), inputs, told)
     killer.join()
     assert failures == {} and values == computed(Local(), Sums(), inputs)[0]
-    assert len(told.shares) == 2 and told.notes == []
+    assert len(told.shares) == 2 and told.notes == [] and sum(told.shares.values()) == 80
 
 
 def test_a_node_that_joins_late_is_used(ray: Ray, joining: Callable[..., Any]) -> None:
-    told = Told()
+    told, cancellation = Told(), Cancellation()
     with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(computed, ray, Sums(0.1), rows(120), told)
-        time.sleep(0.5)
+        running = thread.submit(computed, ray, Sums(0.1), rows(1000), told, cancellation)
         joining()  # here, as Ray's processes are started from the main thread alone
-        assert len(running.result()[0]) == 120 and len(told.shares) == 2
+        stopper = when(lambda: len(told.shares) == 2 or running.done(), cancellation.cancel)
+        with pytest.raises(Interrupted):
+            running.result()
+        stopper.join()
+    assert len(told.shares) == 2
 
 
 def test_an_item_that_kills_its_workers_fails_alone(ray: Ray, tmp_path: Path) -> None:
@@ -161,22 +190,16 @@ def test_a_worker_killed_once_costs_nothing(ray: Ray, tmp_path: Path) -> None:
 
 
 def test_cancelling_keeps_what_is_finished(ray: Ray) -> None:
-    cancellation, values = Cancellation(), {}
-    inputs = rows(300)
-    job = Job(
-        Sums(0.05),
-        list(inputs),
-        lambda item: {"row": Argument(Piece(str(item), lambda: inputs[item]))},
-        values.__setitem__,
-        frozenset(),
-        Watch(cancellation.check),
-    )
-    threading.Timer(2.5, cancellation.cancel).start()
-    begun, seen = time.monotonic(), 0
+    cancellation, values, inputs = Cancellation(), {}, rows(300)
+    read = lambda item: {"row": Argument(Piece(str(item), lambda: inputs[item]))}  # noqa: E731
+    job = Job(Sums(0.05), list(inputs), read, values.__setitem__, frozenset(), Watch(cancellation.check))
+    seen = 0
     with pytest.raises(Interrupted), closing(ray.run(job, HERE)) as outcomes:
         for _ in outcomes:
             seen += 1
-    assert time.monotonic() - begun < 8.0 and seen <= len(values) < 300 and values
+            if seen == 5:
+                cancellation.cancel()
+    assert 5 <= seen <= len(values) < 300
 
 
 def test_closing_stores_what_is_on_the_way(ray: Ray) -> None:
@@ -227,6 +250,7 @@ def test_one_gpu_each(cluster: Any, joining: Callable[..., Any]) -> None:
     joining(0, num_gpus=2, env_vars={"PYTHONPATH": os.pathsep.join([str(PRETENDED), os.environ["PYTHONPATH"]])})
     told, inputs = Told(), rows(40)
     with closing(Ray(cluster.address, "auto")) as executor:
+        warmed(executor, 2, "cuda")
         values, failures = computed(executor, OnDevices(), inputs, told)
         on_cpu, _ = computed(executor, Sums(), inputs)  # no networks: on CPUs all the same
     assert failures == {} and {where for where, _ in values.values()} == {"cuda 0", "cuda 1"}
@@ -316,8 +340,11 @@ def test_a_reconstruction_has_the_bytes_of_local(
             payloads.append(db.execute(stored).fetchall())
     assert payloads[0] == payloads[1] and len(payloads[0]) > 80
     stages = made["ray"].summary["stages"]
+    machines: set[str] = set()
     for node in ("features", "matching", "verification"):
         shares = stages[node]["machines"]
-        assert len(shares) == 2 and sum(share["items"] for share in shares.values()) == stages[node]["computed"]
+        machines |= set(shares)
+        assert sum(share["items"] for share in shares.values()) == stages[node]["computed"]
         assert all(share["cpu_s"] > 0 for share in shares.values())
+    assert len(machines) == 2
     assert made["local"].summary["stages"]["features"]["machines"] == {}
