@@ -178,7 +178,14 @@ class Cluster:
 
     def put(self, key: str, value: Any, size: int) -> tuple[Any, int]:
         """Put a value into the object store, and keep its reference and size in `values` while there is room."""
-        entry = self.ray.put(value), size
+        try:
+            entry = self.ray.put(value), size
+        except self.ray.exceptions.RayError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ExecutorError(
+                f"Ray's object store on this machine is full ({type(error).__name__}: {reason}): give it more with "
+                "`ray start --object-store-memory`, or free disk space for it, and run again to resume"
+            ) from error
         self.values.put(key, entry, size)
         self.sent_bytes += size
         return entry

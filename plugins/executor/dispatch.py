@@ -13,6 +13,7 @@ from typing import Any
 from unposed.pipeline.artifacts import Photo
 from unposed.pipeline.errors import ExecutorError, UnposedError
 from unposed.pipeline.executor import Item, Job, OutcomeStream, is_out_of_memory, plan
+from unposed.pipeline.images.content import bytes_content
 from unposed.pipeline.stage import Resources
 
 from .blocks import Blocks
@@ -143,12 +144,14 @@ class Dispatch:
         lent = replace(budget, threads=1, ram_bytes=budget.ram_bytes // slots)
         items = self._blocks.take(self._size(lent))
         rows, table, large, photos = self._packed(items)
+        sent: dict[str, PhotoBytes] = {}
+        for photo in photos if worker.machine.lacks_files else ():
+            try:
+                sent |= self._files_of(photo, worker.machine)
+            except OSError as error:
+                rows = self._without(rows, table.index(photo), error)
         if not rows:
             return
-        sent: dict[str, PhotoBytes] = {}
-        if worker.machine.lacks_files:
-            for photo in photos:
-                sent |= self._files_of(photo, worker.machine)
         reference = worker.actor.compute.remote(self._sealed, lent, rows, table, sent, *large)
         worker.sent.append(reference)
         self._out[reference] = Block([item for item, _ in rows], worker, photos)
@@ -192,6 +195,12 @@ class Dispatch:
             else:
                 rows.append((item, tuple(row)))
         return rows, table, large, tuple(value for value in table if isinstance(value, Photo))
+
+    def _without(self, rows: list[Row], place: int, error: OSError) -> list[Row]:
+        """The rows that do not read a photo whose file has gone or changed; the items of the others fail."""
+        bad = [item for item, arguments in rows if any(place in places for _, _, places in arguments)]
+        self._done.extend((item, error) for item in bad)
+        return [row for row in rows if row[0] not in bad]
 
     def _placed(self, piece: Any, large: list[Any]) -> tuple[Any, int]:
         """The value for the table, and its bytes; a large one is put beside it."""
@@ -255,20 +264,22 @@ class Dispatch:
         if count:
             seconds = result.seconds / count
             self._item_s = seconds if self._item_s is None else 0.7 * self._item_s + 0.3 * seconds
-        for item, value in result.values:
-            try:
-                self._job.save(item, value)
-            except UnposedError:
-                raise
-            except Exception as error:
-                self._done.append((item, error))
-            else:
-                self._done.append((item, None))
+        self._done.extend((item, self._save(item, value)) for item, value in result.values)
         for item, failure in result.errors:
             if is_out_of_memory(failure) and self._is_crowded(block.worker):
                 self._blocks.put_back([item])
             else:
                 self._done.append((item, failure))
+
+    def _save(self, item: Item, value: Any) -> Exception | None:
+        """Store a result; what is wrong with it, if it cannot be."""
+        try:
+            self._job.save(item, value)
+        except UnposedError:
+            raise
+        except Exception as error:
+            return error
+        return None
 
     def _is_crowded(self, worker: WorkerProcess) -> bool:
         """Whether fewer workers of the machine may have the memory that one item needs; from now on there are fewer."""
@@ -316,6 +327,8 @@ class Dispatch:
 
     def _put_file(self, content: str, path: Path) -> tuple[Any, int]:
         data = path.read_bytes()
+        if bytes_content(data) != content:
+            raise OSError(f"{path} has changed since the run began")
         return self._cluster.put(content, data, len(data))
 
     # The end
@@ -347,5 +360,5 @@ class Dispatch:
                     with suppress(self._ray.exceptions.RayError):
                         result: BlockResult = self._ray.get(reference)
                         for item, value in result.values:
-                            self._job.save(item, value)
+                            self._save(item, value)
             self._cluster.check_alive()

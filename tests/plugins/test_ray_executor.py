@@ -239,6 +239,18 @@ def test_photos_reach_machines_that_lack_them(ray: Ray, tmp_path: Path, yard: An
         file.close()
 
 
+def test_a_photo_that_has_gone_fails_alone(ray: Ray, yard: Any, tmp_path: Path) -> None:
+    photos = list(scan(yard.images).photos[:4])
+    (tmp_path / "changed.jpg").write_bytes(b"another")
+    photos[1:3] = [replace(photos[1], path=tmp_path / "gone.jpg"), replace(photos[2], path=tmp_path / "changed.jpg")]
+    values: dict[Item, Any] = {}
+    read = lambda item: {"photo": Argument(Piece(str(item), lambda: photos[item[0]]))}  # noqa: E731
+    job = Job(Bytes(""), [(i,) for i in range(4)], read, values.__setitem__, frozenset())
+    failures = {item[0]: str(error) for item, error in ray.run(job, HERE) if error is not None}
+    assert set(failures) == {1, 2} and set(values) == {(0,), (3,)}
+    assert "No such file" in failures[1] and "has changed since the run began" in failures[2]
+
+
 def test_a_stage_over_the_collection_spreads_its_parts(ray: Ray) -> None:
     assert map_by(ray, HERE, Watch(), squared, [3, 1, 2]) == [9, 1, 4]
     with pytest.raises(ValueError, match="-2 is below zero"):
