@@ -324,6 +324,18 @@ def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         computed(executor, Sums(), rows(3))
 
 
+def test_a_cluster_of_another_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.1\n    Python: 3.10")
+
+    monkeypatch.setattr("ray.init", refuse)
+    with (
+        closing(Ray()) as executor,
+        pytest.raises(ExecutorError, match=r"started with: Ray: 2.1 Python: 3.10; install"),
+    ):
+        computed(executor, Sums(), rows(3))
+
+
 def test_gpus_of_a_cluster_have_no_numbers() -> None:
     with pytest.raises(ValueError, match="use --device cuda"):
         Ray(device="cuda:1")
