@@ -1,7 +1,8 @@
 """How CPU time and memory of the stages over the collection grow with the number of photos, and how exact they stay.
 
     python benchmarks/scale.py [--layouts aerial,streets] [--photos 100,300,1000] [--threads 2] [--ram-gib 4]
-                               [--keypoints 500] [--unmatched 1500] [--json FILE]
+                               [--keypoints 500] [--unmatched 1500] [--set coarse.division.max_photos=400]
+                               [--json FILE]
 
 Emulated collections (unposed.synthetic.collections) go through the stages doubts, coarse and fine of the preset
 `classic`, each collection in a process of its own. Prints a row per collection and stage: CPU and wall seconds, the
@@ -19,7 +20,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from unposed.optim.rotations import nearest_rotation, rotation_angle_deg
 from unposed.optim.similarity import fit_similarity
 from unposed.optim.view_graph import Keypoints, ViewGraph, build_view_graph
 from unposed.pipeline.artifacts import Camera, CameraPriors, Photo, Photos
+from unposed.pipeline.config import build
+from unposed.pipeline.presets import apply_settings
 from unposed.pipeline.stage import Resources
 from unposed.synthetic.collections import LAYOUTS, EmulatedCollection, EmulationOptions, emulate_collection
 
@@ -48,6 +51,7 @@ def main() -> None:
     parser.add_argument("--ram-gib", type=float, default=4.0)
     parser.add_argument("--keypoints", type=int, default=500)
     parser.add_argument("--unmatched", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="NODE.KEY=VALUE")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -78,7 +82,7 @@ def measure(layout: str, photos: int, options: argparse.Namespace) -> dict[str, 
     out: dict[str, Any] = {"layout": layout, "photos": photos, "pairs": len(graph), "matches": len(graph.row_a)}
     out["start_mb"] = _peak_mb()
     lent = Resources("cpu", options.threads, int(options.ram_gib * 2**30), 0)
-    models = run_stages(names, cameras, graph, lent, lambda name, costs: out.update({name: costs}))
+    models = run_stages(names, cameras, graph, lent, lambda name, costs: out.update({name: costs}), options.set)
     out["peak_mb"] = _peak_mb()
     return out | judge(truth, models)
 
@@ -107,8 +111,9 @@ def run_stages(
     graph: ViewGraph,
     lent: Resources,
     report: Callable[[str, dict[str, float]], None],
+    settings: Sequence[str] = (),
 ) -> Any:
-    """The models that doubts, coarse and fine make; costs of each go to `report`."""
+    """The models that doubts, coarse and fine make; costs of each go to `report`. Settings are lines NODE.KEY=VALUE."""
     from unposed.plugins.coarse.global_mapping import GlobalMapper
     from unposed.plugins.doubts.doppelgangers import Doppelgangers
     from unposed.plugins.fine.bundle import BundleAdjustment
@@ -120,9 +125,14 @@ def run_stages(
         report(name, spent)
         return value
 
-    doubts = timed("doubts", lambda: Doppelgangers()(photos, cameras, graph, lent))
-    coarse = timed("coarse", lambda: GlobalMapper()(photos, cameras, graph, doubts))
-    return timed("fine", lambda: BundleAdjustment()(photos, cameras, graph, coarse, lent, doubts))
+    given = apply_settings({name: {} for name in STAGES}, settings)
+    find, coarse_mapper, fine_mapper = (
+        build(stage, given[name], name)
+        for name, stage in zip(STAGES, (Doppelgangers, GlobalMapper, BundleAdjustment), strict=True)
+    )
+    doubts = timed("doubts", lambda: find(photos, cameras, graph, lent))
+    coarse = timed("coarse", lambda: coarse_mapper(photos, cameras, graph, doubts, lent))
+    return timed("fine", lambda: fine_mapper(photos, cameras, graph, coarse, lent, doubts))
 
 
 def judge(truth: EmulatedCollection, models: Any) -> dict[str, float]:

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from unposed.optim.arrays import Index
+from unposed.optim.bundle.intrinsics import Intrinsics
+from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component
 from unposed.optim.mapping.intrinsics_search import IntrinsicsSearchOptions, select_intrinsics
+from unposed.optim.parallel import parallel_map
+from unposed.optim.partition.cluster_graph import ClusterModel
+from unposed.optim.partition.divided_mapping import DividedMappingOptions, DividedModel, MapClusters, map_divided
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, InitialModels, Photos
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain
+from unposed.pipeline.stage import Grain, Resources
+from unposed.pipeline.threads import hold_this_thread
 
 from ..shared.models import PRIOR_NOISE, initial_model_of, intrinsics_of_priors, reasons_left_out, without_doubts
+
+PHOTO_BYTES = 1 << 20
+"""Working memory of global mapping per photo, at most: it limits how many clusters are mapped side by side."""
+
+ONE_THREAD = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
+
+
+@dataclass(frozen=True)
+class DivisionOptions(DividedMappingOptions):
+    """When and how large components of the view graph are mapped part by part.
+
+    The limit is a number of photos and not the memory of this machine, so that results are the same everywhere; memory
+    decides how many clusters are mapped at a time.
+    """
+
+    max_photos: Annotated[int, Within("[8, inf)")] = 1000
+    """Components with more photos are cut into clusters of at most so many, and of at most cut.cluster_photos."""
 
 
 @dataclass(frozen=True)
 class GlobalMapper(GlobalMapperOptions):
     """Intrinsics search, rotation averaging, global positioning and bundle adjustment of a subset of the tracks.
 
-    Every connected component of the view graph is mapped separately. Options called errors are in units of the expected
-    key point error.
+    Every connected component of the view graph is mapped separately, and large ones part by part. Options called errors
+    are in units of the expected key point error.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
@@ -39,6 +65,8 @@ class GlobalMapper(GlobalMapperOptions):
     """Noise that priors of intrinsics are weighed against, in expected key point errors."""
     intrinsics_search: IntrinsicsSearchOptions = field(default_factory=IntrinsicsSearchOptions)
     """Intrinsics search; its candidates are mapped with the options of this stage."""
+    division: DivisionOptions = field(default_factory=DivisionOptions)
+    """Division of large components into clusters."""
 
     def __call__(
         self,
@@ -46,6 +74,7 @@ class GlobalMapper(GlobalMapperOptions):
         cameras: CameraPriors,
         view_graph: ViewGraph,
         doubts: Doubts | None = None,
+        resources: Resources = ONE_THREAD,
     ) -> InitialModels:
         graph = without_doubts(view_graph, doubts)
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
@@ -69,20 +98,73 @@ class GlobalMapper(GlobalMapperOptions):
                 options=self.intrinsics_search,
                 mapper=self,
                 seed=self.seed,
+                threads=resources.threads,
             )
-            model = map_component(
-                component,
-                None,
-                choice.intrinsics,
-                keypoint_error_px=graph.keypoint_error_px,
-                options=self,
-                seed=self.seed,
-            )
-            if model is None or (found and model.posed.sum() < self.min_photos):
+            bundle, apart = self._mapped(component, choice.intrinsics, resources)
+            posed = np.zeros(len(photos), bool) if bundle is None else np.isfinite(bundle.cam_from_world[:, 0, 0])
+            if bundle is None or (found and posed.sum() < self.min_photos):
                 rest = rest.select(~inside)
                 continue
-            warnings.update(dict.fromkeys(choice.warnings))
-            found.append(initial_model_of(model.bundle, choice.intrinsics, graph.keypoints))
-            rest = rest.among(~model.posed)
+            warnings.update(dict.fromkeys([*choice.warnings, *apart]))
+            found.append(initial_model_of(bundle, choice.intrinsics, graph.keypoints))
+            rest = rest.among(~posed)
         found.sort(key=lambda model: -len(model.photos))
         return InitialModels(tuple(found), reasons_left_out(graph, found), tuple(warnings))
+
+    def _mapped(
+        self, component: ViewGraph, intrinsics: Intrinsics, resources: Resources
+    ) -> tuple[Bundle | None, tuple[str, ...]]:
+        """The model of a component, divided or not, and warnings about its division."""
+        limit = self.division.max_photos
+        if len(np.unique(component.pairs)) > limit:
+            cut = self.division.cut
+            divided = map_divided(
+                component,
+                intrinsics,
+                keypoint_error_px=component.keypoint_error_px,
+                options=replace(self.division, cut=replace(cut, cluster_photos=min(cut.cluster_photos, limit))),
+                mapper=self,
+                seed=self.seed,
+                apply=_side_by_side(resources),
+            )
+            if divided is not None:
+                return divided.bundle, _warnings(divided)
+        model = map_component(
+            component,
+            None,
+            intrinsics,
+            keypoint_error_px=component.keypoint_error_px,
+            options=self,
+            seed=self.seed,
+            threads=resources.threads,
+        )
+        return None if model is None else model.bundle, ()
+
+
+def _warnings(divided: DividedModel) -> tuple[str, ...]:
+    if not divided.apart:
+        return ()
+    count = sum(len(core) for core in divided.apart)
+    return (
+        f"{len(divided.apart)} of {divided.clusters} clusters of photos were not joined with the others, since they "
+        f"could not be mapped or are inconsistent with them: {count} photos",
+    )
+
+
+def _side_by_side(resources: Resources) -> MapClusters:
+    """Map clusters on the threads that are lent, as far as memory goes."""
+
+    def apply(mapped: Callable[[Index], ClusterModel], clusters: Sequence[Index]) -> list[ClusterModel]:
+        done = itertools.count(1)
+
+        def reported(photos: Index) -> ClusterModel:
+            hold_this_thread()
+            model = mapped(photos)
+            resources.report(next(done), len(clusters), "mapping clusters")
+            return model
+
+        largest = max(map(len, clusters), default=1)
+        room = resources.ram_bytes // (PHOTO_BYTES * largest)
+        return parallel_map(reported, clusters, min(resources.threads, room))
+
+    return apply

@@ -1,5 +1,6 @@
 """Our own mappers, and the doubts before them, behind the contract, on made-up collections."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from unposed.optim.cameras import K1
 from unposed.optim.doppelgangers import relative_rotations
+from unposed.optim.partition import divided_mapping
 from unposed.pipeline.artifacts import (
     Camera,
     CameraPriors,
@@ -392,3 +394,67 @@ def test_options_of_bundle_adjustment_change_the_poses(collection: Make, name: s
     given |= {"coarse": GlobalMapper()(**given), "resources": CPU}
     default, changed = BundleAdjustment()(**given), BundleAdjustment(**{name: value})(**given)
     assert default.models[0].cam_from_world.tobytes() != changed.models[0].cam_from_world.tobytes()
+
+
+DIVIDED = {"division": {"max_photos": 12, "cut": {"overlap_photos": 4}}}
+
+
+def test_a_large_collection_is_mapped_part_by_part(collection: Make) -> None:
+    """The same bytes for any number of threads, with the steps of the clusters reported."""
+    world = collection(photos=30, sweep_deg=180.0, noise_px=0.4, wrong=0.02, points=700)
+    given = inputs(world, keep=lambda a, b: b - a <= 4)
+    steps: list[tuple[int, int, str]] = []
+    models = []
+    for threads in (1, 3):
+        lent = replace(CPU, threads=threads, reporter=lambda *step: steps.append(step))
+        coarse = build(GlobalMapper, DIVIDED, "coarse")(**given, resources=lent)
+        models.append(coarse.models[0])
+        assert coarse.warnings == () and coarse.left_out == {}
+    assert models[0].cam_from_world.tobytes() == models[1].cam_from_world.tobytes()
+    assert models[0].cameras == models[1].cameras
+    clusters = steps[0][1]
+    assert clusters >= 3 and {"mapping clusters"} == {message for _, _, message in steps}
+    assert sorted(done for done, _, _ in steps[:clusters]) == list(range(1, clusters + 1))
+    assert worst_deg(world, models[0]) < 1.0
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
+    assert worst_deg(world, fine.models[0]) < 0.4
+
+
+def test_small_collections_stay_undivided(collection: Make) -> None:
+    given = inputs(collection(photos=10, noise_px=0.5, points=600))
+    usual, limited = (build(GlobalMapper, {"division": {"max_photos": n}}, "coarse")(**given) for n in (1000, 10))
+    assert usual.models[0].cam_from_world.tobytes() == limited.models[0].cam_from_world.tobytes()
+
+
+def test_clusters_that_are_not_joined_are_named(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photos of a cluster that cannot be mapped in the whole are left to a model of their own, or to registration."""
+    world = collection(photos=30, sweep_deg=180.0, noise_px=0.4, points=700)
+    given = inputs(world, keep=lambda a, b: b - a <= 4)
+    under = divided_mapping.map_component
+
+    def without_photo_0(graph: Any, *args: Any, **options: Any) -> Any:
+        first = world.graph.keypoints.xy[0]
+        return None if np.allclose(graph.keypoints.xy[0], first, atol=1e-3) else under(graph, *args, **options)
+
+    monkeypatch.setattr(divided_mapping, "map_component", without_photo_0)
+    whole = build(GlobalMapper, DIVIDED, "coarse")(**given)
+    assert whole.warnings == () and len(whole.models[0].photos) == 30  # so few photos are mapped undivided then
+    never_whole = {"division": {**DIVIDED["division"], "undivided_photos": 0}}
+    coarse = build(GlobalMapper, never_whole, "coarse")(**given)
+    (warning,) = coarse.warnings
+    assert re.fullmatch(r"1 of \d clusters of photos were not joined .* inconsistent with them: \d+ photos", warning)
+    assert 0 not in coarse.models[0].photos
+
+
+def test_a_cancelled_division_stops(collection: Make) -> None:
+    world = collection(photos=30, sweep_deg=180.0, points=700)
+    given = inputs(world, keep=lambda a, b: b - a <= 4)
+    reports = []
+
+    def cancelled(done: int, total: int, message: str) -> None:
+        reports.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(GlobalMapper, DIVIDED, "coarse")(**given, resources=replace(CPU, reporter=cancelled))
+    assert reports == [1]
