@@ -7,7 +7,6 @@ show it: such a file is not remembered (as git does with its index).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..store.records import recall, remember
+from .content import file_content
 
 RECORD = "photos"
 """Name of the file in the cache folder."""
@@ -43,7 +43,7 @@ class KnownContents:
         name, stamp = str(path.absolute()), _stamp(state)
         row = self._known.get(name)
         known = None if self._verify or not isinstance(row, list) or row[1:] != stamp else str(row[0])
-        found = known or _read(path)
+        found = known or file_content(path)
         settled = max(state.st_mtime_ns, state.st_ctime_ns) < now - RACY_NS and _stamp(path.stat()) == stamp
         with self._lock:
             if settled:
@@ -65,8 +65,3 @@ class KnownContents:
 
 def _stamp(state: os.stat_result) -> list[int]:
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
-
-
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()

@@ -94,7 +94,7 @@ def _resampled(image: Bytes, seen_at: Floats, size: tuple[int, int]) -> Bytes:
     """The image, which spans a photo of that size, resampled by the pinhole camera."""
     scale = np.array(image.shape[1::-1], np.float32) / np.array(size, np.float32)
     x, y = (np.ascontiguousarray(seen_at[..., axis] * scale[axis] - np.float32(0.5)) for axis in (0, 1))
-    new: Bytes = cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+    new: Bytes = np.asarray(cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
     return new
 
 

@@ -260,4 +260,5 @@ if __name__ == "__main__":
     result = reconstruct(
         Path(sys.argv[1]), photos(*(f"{i:02}.jpg" for i in range(int(sys.argv[2])))), workers=int(sys.argv[3])
     )
-    print(hashlib.sha256(result.sparse.models[0].points.tobytes()).hexdigest())  # type: ignore[union-attr]
+    assert result.sparse is not None
+    print(hashlib.sha256(result.sparse.models[0].points.tobytes()).hexdigest())

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -93,6 +93,11 @@ def rows(count: int, length: int = 4) -> dict[Item, Any]:
     return {(i,): np.append(float(i), rng.random(length - 1)) for i in range(count)}
 
 
+def reads(parameter: str, inputs: Mapping[Item, Any]) -> Callable[[Item], dict[str, Argument]]:
+    """Reads the inputs as arguments of this parameter."""
+    return lambda item: {parameter: Argument(Piece(f"{parameter} {item[0]}", lambda: inputs[item]))}
+
+
 def computed(
     executor: Executor,
     stage: Any,
@@ -106,7 +111,7 @@ def computed(
     job = Job(
         stage,
         list(inputs),
-        lambda item: {"row": Argument(Piece(f"row {item[0]}", lambda: inputs[item]))},
+        reads("row", inputs),
         values.__setitem__,
         frozenset({"resources"} if isinstance(stage, OnDevices) else ()),
         Watch((cancellation or Cancellation()).check, told.notes.append, told.account),
@@ -191,8 +196,9 @@ def test_a_worker_killed_once_costs_nothing(ray: Ray, tmp_path: Path) -> None:
 
 def test_cancelling_keeps_what_is_finished(ray: Ray) -> None:
     cancellation, values, inputs = Cancellation(), {}, rows(300)
-    read = lambda item: {"row": Argument(Piece(str(item), lambda: inputs[item]))}  # noqa: E731
-    job = Job(Sums(0.05), list(inputs), read, values.__setitem__, frozenset(), Watch(cancellation.check))
+    job = Job(
+        Sums(0.05), list(inputs), reads("row", inputs), values.__setitem__, frozenset(), Watch(cancellation.check)
+    )
     seen = 0
     with pytest.raises(Interrupted), closing(ray.run(job, HERE)) as outcomes:
         for _ in outcomes:
@@ -204,8 +210,9 @@ def test_cancelling_keeps_what_is_finished(ray: Ray) -> None:
 
 def test_closing_stores_what_is_on_the_way(ray: Ray) -> None:
     inputs, values = rows(50), {}
-    read = lambda item: {"row": Argument(Piece(str(item), lambda: inputs[item]))}  # noqa: E731
-    with closing(ray.run(Job(Sums(0.02), list(inputs), read, values.__setitem__, frozenset()), HERE)) as outcomes:
+    with closing(
+        ray.run(Job(Sums(0.02), list(inputs), reads("row", inputs), values.__setitem__, frozenset()), HERE)
+    ) as outcomes:
         next(outcomes)
     assert 1 <= len(values) < 50
 
@@ -224,7 +231,7 @@ def test_photos_reach_machines_that_lack_them(ray: Ray, tmp_path: Path, yard: An
     job = Job(
         Bytes(""),
         [(i,) for i in range(6)],
-        lambda item: {"photo": Argument(Piece(str(item), lambda: photos[item[0]]))},
+        reads("photo", {(i,): photo for i, photo in enumerate(photos)}),
         values.__setitem__,
         frozenset(),
     )
@@ -244,8 +251,8 @@ def test_a_photo_that_has_gone_fails_alone(ray: Ray, yard: Any, tmp_path: Path) 
     (tmp_path / "changed.jpg").write_bytes(b"another")
     photos[1:3] = [replace(photos[1], path=tmp_path / "gone.jpg"), replace(photos[2], path=tmp_path / "changed.jpg")]
     values: dict[Item, Any] = {}
-    read = lambda item: {"photo": Argument(Piece(str(item), lambda: photos[item[0]]))}  # noqa: E731
-    job = Job(Bytes(""), [(i,) for i in range(4)], read, values.__setitem__, frozenset())
+    inputs = {(i,): photo for i, photo in enumerate(photos)}
+    job = Job(Bytes(""), list(inputs), reads("photo", inputs), values.__setitem__, frozenset())
     failures = {item[0]: str(error) for item, error in ray.run(job, HERE) if error is not None}
     assert set(failures) == {1, 2} and set(values) == {(0,), (3,)}
     assert "No such file" in failures[1] and "has changed since the run began" in failures[2]
