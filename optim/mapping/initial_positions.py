@@ -112,16 +112,20 @@ def _pair_depths(
 def _shared_observations(
     camera: Index, point: Index, shape: tuple[int, int], pairs: Index
 ) -> tuple[Index, Index, Index]:
-    """For every point that both cameras of a pair see: the pair, and the two observations."""
-    number = csr_array((np.arange(1, len(camera) + 1), (camera, point)), shape=shape)
-    number.sum_duplicates()
+    """For every point that both cameras of a pair see: the pair, and the two observations.
+
+    Of a camera that sees a point twice the first observation counts.
+    """
+    once = np.unique(camera * shape[1] + point, return_index=True)[1]
+    number = csr_array((once + 1, (camera[once], point[once])), shape=shape)
     seen = csr_array((np.ones(len(number.data), np.int64), number.indices, number.indptr), shape=shape)
     edges, rows = [np.zeros(0, np.int64)], [np.zeros((2, 0), np.int64)]
     for begin in range(0, len(pairs), EDGE_CHUNK):
         a, b = pairs[begin : begin + EDGE_CHUNK].T
         # Both products have the entries of the common points, in the same order.
-        one, other = (x.multiply(y).tocsr() for x, y in ((number[a], seen[b]), (number[b], seen[a])))
-        one.sort_indices(), other.sort_indices()
+        one, other = number[a].multiply(seen[b]).tocsr(), number[b].multiply(seen[a]).tocsr()
+        for product in (one, other):
+            product.sort_indices()
         edges.append(begin + np.repeat(np.arange(len(a)), np.diff(one.indptr)))
         rows.append(np.stack([one.data, other.data]) - 1)
     first, second = np.concatenate(rows, axis=1)

@@ -18,13 +18,13 @@ OLD_NS = time.time_ns() - 10 * RACY_NS
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read."""
     seen: list[Path] = []
-    read = known_contents._read
+    read = known_contents.file_content
 
     def watched(path: Path) -> str:
         seen.append(path)
         return read(path)
 
-    monkeypatch.setattr(known_contents, "_read", watched)
+    monkeypatch.setattr(known_contents, "file_content", watched)
     return seen
 
 
@@ -116,7 +116,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
         return "torn"
 
     with monkeypatch.context() as patch:
-        patch.setattr(known_contents, "_read", changing)
+        patch.setattr(known_contents, "file_content", changing)
         assert content(tmp_path, file) == "torn"
     assert content(tmp_path, file) != "torn"
 

@@ -121,6 +121,16 @@ def test_random_starts_follow_where_the_start_is_useless() -> None:
         assert scene.error(found.centres) < 1e-3
 
 
+def test_a_point_that_a_camera_sees_twice_counts_once() -> None:
+    scene = observed("aerial", 20)
+    twice = np.repeat(np.arange(len(scene.rays)), 1 + (np.arange(len(scene.rays)) % 7 == 0))
+    sizes = len(scene.eye), scene.points
+    centres, _ = estimate_initial_positions(
+        scene.rays[twice], scene.camera[twice], scene.point[twice], *sizes, scene.pairs
+    )
+    assert scene.error(centres) < 1e-9
+
+
 def test_the_same_bits_every_time() -> None:
     scene = observed("streets", 60, 0.5, 0.02)
     assert scene.start()[0].tobytes() == scene.start()[0].tobytes()
