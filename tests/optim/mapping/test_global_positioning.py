@@ -1,5 +1,6 @@
 """Centres and points from rays of known direction: exact where the rays are, and what noise and lies cost."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,3 +125,28 @@ def test_one_start_is_made_where_one_is_allowed() -> None:
     costs = [world.solve(starts=starts, good_cost=0.0).cost for starts in (1, 6)]
     assert costs[1] < costs[0]
     assert world.solve(starts=6, good_cost=1.0).cost == costs[0]
+
+
+def test_few_cameras_are_compared_with_a_random_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descent that stays where it started ends in a worse solution, which a lax bound of the cost accepts."""
+    world = Rays("ring", noise_deg=0.5)
+    wrong = world.centres[::-1] @ np.diag([1.0, -1.0, 2.0]), -world.points
+    descend, descents = positioning._descend, []
+
+    def stuck_at_first(problem: Any, state: Any, options: GlobalPositioningOptions) -> GlobalPositions:
+        descents.append(state)
+        return descend(problem, state, replace(options, max_iterations=1) if len(descents) == 1 else options)
+
+    monkeypatch.setattr(positioning, "_descend", stuck_at_first)
+
+    def solve(compared_cameras: int) -> GlobalPositions:
+        descents.clear()
+        options = GlobalPositioningOptions(compared_cameras=compared_cameras, good_cost=1.0)
+        return solve_global_positions(world.rays, world.camera, world.point, 16, 150, start=wrong, options=options)
+
+    alone = solve(15)
+    assert len(descents) == 1
+    compared = solve(16)
+    assert len(descents) == 2
+    assert compared.cost < 0.5 * alone.cost
+    assert world.error(compared) < 0.05 < world.error(alone)
