@@ -48,10 +48,10 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     net = kornia.feature.ALIKED(f"aliked-{args.model}", LIMIT, MIN_SCORE).eval()
     net.load_state_dict(torch.load(args.weights, weights_only=True), strict=False)
-    picture = cv2.cvtColor(cv2.imread(str(args.photo)), cv2.COLOR_BGR2RGB)
-    factor = min(1.0, args.side / max(picture.shape))
-    picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    image = cv2.cvtColor(cv2.imread(str(args.photo)), cv2.COLOR_BGR2RGB)
+    factor = min(1.0, args.side / max(image.shape))
+    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
     with torch.inference_mode():

@@ -130,7 +130,7 @@ def _pairs(args: argparse.Namespace, kind: str, cached: bool, batch: int) -> dic
 
 
 def _rounding(args: argparse.Namespace, kind: str) -> dict[str, list[float]]:
-    """Of what is seen of two pictures, from encoding to decoding."""
+    """Of what is seen of two images, from encoding to decoding."""
     images = _noise(2, args.size)
     views = []
     for each in ("float32", kind):
@@ -142,11 +142,11 @@ def _rounding(args: argparse.Namespace, kind: str) -> dict[str, list[float]]:
 
 def _parity(args: argparse.Namespace) -> dict[str, list[float]]:
     folder = args.reference / "fixtures"
-    pictures, wanted = (load_file(folder / f"{name}.safetensors") for name in ("net_images", "tiny_mast3r_outputs"))
+    inputs, wanted = (load_file(folder / f"{name}.safetensors") for name in ("net_images", "tiny_mast3r_outputs"))
     network = load_network(folder / "tiny_mast3r.pth", device=args.device)
     largest: dict[str, list[float]] = {}
     for case, names in {"land": ("a", "b"), "sizes": ("a", "wide"), "mixed": ("tall", "a")}.items():
-        images = [image_batch([pictures[name].numpy()]) for name in names]
+        images = [image_batch([inputs[name].numpy()]) for name in names]
         sizes = [(image.shape[2], image.shape[3]) for image in images]
         one, two = (network.encode(image) for image in images)
         for side, view in enumerate(network.decode(one, two, sizes[0], sizes[1]), start=1):

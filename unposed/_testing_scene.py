@@ -134,10 +134,10 @@ def _project(points: Any, cam_from_world: Any) -> Any:
 def _picture(xy: Any, rgb: Any) -> Any:
     """Grey, with a disc at every point."""
     x, y = np.meshgrid(np.arange(SIZE[0]) + 0.5, np.arange(SIZE[1]) + 0.5)
-    picture = np.full((*x.shape, 3), 128, np.uint8)
+    image = np.full((*x.shape, 3), 128, np.uint8)
     for (u, v), colour in zip(xy, rgb, strict=True):
-        picture[np.hypot(x - u, y - v) < 4] = colour
-    return picture
+        image[np.hypot(x - u, y - v) < 4] = colour
+    return image
 
 
 def _two_view(a_from_world: Any, b_from_world: Any) -> TwoViewGeometry:

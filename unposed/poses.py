@@ -173,7 +173,7 @@ def _transforms_focal(intrinsics: Mapping[str, Any], name: str) -> float:
 def _over_longer_side(focal_px: float, width: Any, height: Any, name: str) -> float:
     if not width or not height:
         return math.nan
-    return float(focal_px / np.max(_numbers([width, height], (2,), f"{name}: picture size")))
+    return float(focal_px / np.max(_numbers([width, height], (2,), f"{name}: image size")))
 
 
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:

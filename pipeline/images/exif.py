@@ -19,13 +19,13 @@ _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 def read_exif(image: ImageFile) -> tuple[Exif, int]:
     """The facts, and the orientation 1 to 8 still to be applied to what the decoder gives."""
     try:
-        # The base class's getexif: PNG's own would decode the whole picture to find tags behind the pixels.
+        # The base class's getexif: PNG's own would decode the whole image to find tags behind the pixels.
         with quiet():
             tags = Image.Image.getexif(image)
             main: dict[int, Any] = dict(tags)
             photo: dict[int, Any] = dict(tags.get_ifd(IFD.Exif))
             gps: dict[int, Any] = dict(tags.get_ifd(IFD.GPSInfo))
-    except Exception:  # a damaged tag directory raises whatever it likes, and the picture is fine all the same
+    except Exception:  # a damaged tag directory raises whatever it likes, and the image is fine all the same
         return Exif(), 1
     latitude = _angle_deg(gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLatitudeRef), "NS", 90.0)
     longitude = _angle_deg(gps.get(GPS.GPSLongitude), gps.get(GPS.GPSLongitudeRef), "EW", 180.0)
@@ -47,7 +47,7 @@ def read_exif(image: ImageFile) -> tuple[Exif, int]:
 
 
 def _orientation(image: ImageFile, tag: object) -> int:
-    if image.format in ("TIFF", "HEIF"):  # these decoders turn the picture themselves
+    if image.format in ("TIFF", "HEIF"):  # these decoders turn the image themselves
         return 1
     return tag if isinstance(tag, int) and 1 <= tag <= 8 else 1
 

@@ -1,4 +1,4 @@
-"""Opening picture files nobody vouches for: known formats only, header first, a bound on the size."""
+"""Opening image files nobody vouches for: known formats only, header first, a bound on the size."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _heif(fp: IO[bytes], name: str) -> ImageFile:
 
 def _opener(head: bytes) -> Callable[[IO[bytes], str], ImageFile] | None:
     """The class that reads a file that begins with these 32 bytes; the file's name has no say."""
-    # JPEG by its own class: phones append further pictures (depth, gain map) and Image.open would see several frames.
+    # JPEG by its own class: phones append further images (depth, gain map) and Image.open would see several frames.
     if head.startswith(b"\xff\xd8\xff"):
         return JpegImagePlugin.JpegImageFile
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -72,7 +72,7 @@ def _opener(head: bytes) -> Callable[[IO[bytes], str], ImageFile] | None:
 
 @contextmanager
 def open_image(path: Path) -> Iterator[ImageFile]:
-    """The picture with its header read and no pixel decoded. Raises UnreadableImage, on entry only.
+    """The image with its header read and no pixel decoded. Raises UnreadableImage, on entry only.
 
     The formats' own classes are called, not Image.open: its guard against decompression bombs is one number for
     the whole process, which warns about honest 100-megapixel photos and is not ours to change.
@@ -87,7 +87,7 @@ def open_image(path: Path) -> Iterator[ImageFile]:
             raise UnreadableImage("empty file (0 bytes)")
         opener = _opener(head)
         if opener is None:
-            raise UnreadableImage("not a picture, whatever its name says: no known format begins like this")
+            raise UnreadableImage("not an image, whatever its name says: no known format begins like this")
         file.seek(0)
         try:
             with quiet():
@@ -116,7 +116,7 @@ def quiet() -> Iterator[None]:
 
 
 def frames(image: ImageFile) -> int:
-    """How many moments the file shows. Pages of a TIFF and side pictures of a HEIC are no moments: the first counts."""
+    """How many moments the file shows. Pages of a TIFF and side images of a HEIC are no moments: the first counts."""
     animated = image.format in ("PNG", "WEBP", "AVIF")
     return int(getattr(image, "n_frames", 1)) if animated else 1
 

@@ -1,7 +1,7 @@
 """Pixels of a photo on demand: upright, 8-bit, reduced while decoding where the format allows.
 
-A reduced picture keeps the borders of the photo: its pixel grid spans the same rectangle, so the exact factors
-from picture to photo coordinates are photo.width / picture width and photo.height / picture height (`photo_per_px`).
+A reduced image keeps the borders of the photo: its pixel grid spans the same rectangle, so the exact factors
+from image to photo coordinates are photo.width / image width and photo.height / image height (`photo_per_px`).
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def read_mask(photo: Photo) -> Bools | None:
     return visible
 
 
-def photo_per_px(photo: Photo, picture: Bytes) -> tuple[float, float]:
-    """(x, y) factors that take pixel coordinates of a reduced picture to those of the photo."""
-    height, width = picture.shape[:2]
+def photo_per_px(photo: Photo, image: Bytes) -> tuple[float, float]:
+    """(x, y) factors that take pixel coordinates of a reduced image to those of the photo."""
+    height, width = image.shape[:2]
     return photo.width / width, photo.height / height
 
 
@@ -91,19 +91,19 @@ def _upright(photo: Photo, mode: Literal["RGB", "L"], max_side: int | None) -> I
     size = reduced_size(photo.width, photo.height, max_side)
     if photo.orientation >= 5:
         size = size[::-1]
-    with _decoding("photo"), open_image(photo.path) as image:
+    with _decoding("photo"), open_image(photo.path) as file:
         # JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the time and memory. The last row and column of such a
-        # picture may stick out of the photo: `box` is where the photo ends, and resizing to it keeps borders exact.
-        drafted = image.draft(mode, size) if image.format == "JPEG" else None
-        picture = _half_webp(photo) if _is_large_webp(image, size) else _eight_bit(image)
-        box = drafted[1] if drafted else (0, 0, *picture.size)
-        if size != picture.size or box[2:] != picture.size:
-            picture = picture.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
-        if picture.mode in ("RGBa", "La"):  # alpha has been multiplied in: what is left is the picture over black
-            bands = picture.split()[:-1]
-            picture = Image.merge("RGB", bands) if len(bands) == 3 else bands[0]
-        picture = picture.convert(mode)
-        return picture.transpose(_UPRIGHT[photo.orientation]) if photo.orientation > 1 else picture
+        # image may stick out of the photo: `box` is where the photo ends, and resizing to it keeps borders exact.
+        drafted = file.draft(mode, size) if file.format == "JPEG" else None
+        image = _half_webp(photo) if _is_large_webp(file, size) else _eight_bit(file)
+        box = drafted[1] if drafted else (0, 0, *image.size)
+        if size != image.size or box[2:] != image.size:
+            image = image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+        if image.mode in ("RGBa", "La"):  # alpha has been multiplied in: what is left is the image over black
+            bands = image.split()[:-1]
+            image = Image.merge("RGB", bands) if len(bands) == 3 else bands[0]
+        image = image.convert(mode)
+        return image.transpose(_UPRIGHT[photo.orientation]) if photo.orientation > 1 else image
 
 
 def _is_large_webp(image: ImageFile, size: tuple[int, int]) -> bool:

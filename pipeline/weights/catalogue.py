@@ -108,7 +108,7 @@ _MAST3R = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
 
 CATALOGUE: tuple[Weights, ...] = (
     _aliked("aliked-n16", "ALIKED key points and descriptors"),
-    _aliked("aliked-n16rot", "ALIKED key points and descriptors, trained with rotated pictures"),
+    _aliked("aliked-n16rot", "ALIKED key points and descriptors, trained with rotated images"),
     _aliked("aliked-n32", "ALIKED key points and descriptors, with twice the samples per descriptor"),
     _lightglue("aliked"),
     _lightglue("disk"),

@@ -109,8 +109,8 @@ def png_header(width: int, height: int) -> bytes:
 
 BAD = {
     "empty.jpg": (b"", "empty file"),
-    "text.jpg": (b"Dear diary, this is a text and no photo at all.", "not a picture"),
-    "html.png": (b"<!DOCTYPE html><html><body>404 not found</body></html>", "not a picture"),
+    "text.jpg": (b"Dear diary, this is a text and no photo at all.", "not an image"),
+    "html.png": (b"<!DOCTYPE html><html><body>404 not found</body></html>", "not an image"),
     "cut.jpg": (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01", "damaged or cut off"),
     "cut.png": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00", "damaged or cut off"),
     "cut.webp": (b"RIFF\x40\x00\x00\x00WEBPVP8 \x30\x00", "damaged or cut off"),

@@ -221,7 +221,7 @@ def test_broken_mask_is_one_line(tmp_path: Path, picture: Image.Image) -> None:
     (tmp_path / "masks").mkdir()
     picture.save(tmp_path / "photos" / "a.png")
     (tmp_path / "masks" / "a.png").write_bytes(b"no mask")
-    with pytest.raises(StageError, match=r"mask a\.png: not a picture"):
+    with pytest.raises(StageError, match=r"mask a\.png: not an image"):
         read_mask(only(tmp_path / "photos" / "a.png", masks=tmp_path / "masks"))
 
 

@@ -106,9 +106,9 @@ def test_points_have_mean_colours_and_errors(world: Any) -> None:
 
 def test_an_initial_model_becomes_a_start_again(world: Any) -> None:
     _, bundle, keypoints = model_and_bundle(world)
-    initial = initial_model_of(bundle, world.belief(1.3), keypoints)
+    initial = initial_model_of(bundle, world.initial_intrinsics(1.3), keypoints)
     np.testing.assert_array_equal(initial.photos, [0, 1, 3, 4, 5])
-    start, intrinsics = initial_bundle(initial, 6, world.belief(1.3))
+    start, intrinsics = initial_bundle(initial, 6, world.initial_intrinsics(1.3))
     np.testing.assert_array_equal(start.cam_from_world, bundle.cam_from_world)
     np.testing.assert_array_equal(start.intrinsics, bundle.intrinsics)
     np.testing.assert_array_equal(start.camera_of_photo, world.camera_of_photo)
@@ -120,10 +120,10 @@ def test_an_initial_model_becomes_a_start_again(world: Any) -> None:
 def test_groups_that_the_mapper_took_apart_stay_apart(world: Any) -> None:
     """Every photo of the model came back with its own camera; the one left out keeps its prior."""
     _, bundle, keypoints = model_and_bundle(world)
-    initial = initial_model_of(bundle, world.belief(1.3), keypoints)
+    initial = initial_model_of(bundle, world.initial_intrinsics(1.3), keypoints)
     own = tuple(Camera("SIMPLE_RADIAL", 1600, 1200, (1000.0 + p, 800.0, 600.0, 0.0)) for p in initial.photos)
     apart: InitialModel = replace(initial, cameras=own, camera_of_photo=np.arange(5, dtype=np.int32))
-    before = world.belief(1.3)
+    before = world.initial_intrinsics(1.3)
     start, intrinsics = initial_bundle(apart, 6, before)
     np.testing.assert_array_equal(start.camera_of_photo, np.arange(6))
     np.testing.assert_array_equal(start.intrinsics[initial.photos, 0], 1000.0 + initial.photos)

@@ -48,7 +48,7 @@ class Collection:
         lens_of = np.arange(photos) % len(lenses)
         self.size = np.array(sizes)[np.arange(photos) % len(sizes)]
         self.photo_intrinsics = np.array([intrinsics_of(model, lens) for lens in lenses])[lens_of]
-        # Photos of one size are one group; what they believe in common need not be true.
+        # Photos of one size are one group; their common start values need not be true.
         groups = np.unique(self.size, axis=0, return_inverse=True)[1] if grouped else lens_of
         self.camera_of_photo = groups.ravel().astype(np.int64)
         self.first = np.unique(self.camera_of_photo, return_index=True)[1]
@@ -133,8 +133,10 @@ class Collection:
             focal_px=np.append(m.focal_px, np.full(more, np.nan)),
         )
 
-    def belief(self, factor: float = 1.0, source: FocalSource = "guess", noise_px: float = 1.5) -> Intrinsics:
-        """A stage before believes in focal lengths off by a factor, a centred principal point, a perfect lens."""
+    def initial_intrinsics(
+        self, factor: float = 1.0, source: FocalSource = "guess", noise_px: float = 1.5
+    ) -> Intrinsics:
+        """As an earlier stage may leave them: focal lengths by a factor, points centred, no distortion."""
         params = []
         for photo in self.first:
             row = self.photo_intrinsics[photo].copy()

@@ -88,7 +88,7 @@ def test_predicted_depth_takes_the_scale_of_the_baseline(found: tuple[Pair, Path
     for side, (focal, size) in enumerate(zip(focals, sizes, strict=True)):
         flat = np.full((size[1] // 8, size[0] // 8), 10.0 * (1 + side), np.float32)
         confidence = np.ones_like(flat)
-        confidence[0] = 0.1  # not to be believed
+        confidence[0] = 0.1  # below the least confidence
         grids.append(DepthGrid((4.5, 4.5), (8.0, 8.0), flat, confidence, float(focal)))
     depth_a, depth_b = depth.copy(), depth.copy()
     depth_a[keep], depth_b[keep] = 10.0, 20.0

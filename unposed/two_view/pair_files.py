@@ -14,7 +14,7 @@ from unposed.pipeline.registry import Registry
 
 from .pair import Pair
 
-PICTURE_SIDE_PX = 800
+IMAGE_SIDE_PX = 800
 LINES = 200
 """Largest number of drawn matches."""
 
@@ -22,7 +22,7 @@ LINES = 200
 def write_pair(pair: Pair, folder: Path) -> None:
     """Write pair.json, matches.jpg, points.ply, and depth-a.npz, depth-b.npz where depth is known."""
     (folder / "pair.json").write_text(json.dumps(pair.facts(), indent=1) + "\n", encoding="utf-8")
-    matches_picture(pair).save(folder / "matches.jpg", quality=90)
+    matches_drawing(pair).save(folder / "matches.jpg", quality=90)
     if len(pair.points):
         Registry().find("export", "ply")()(SparseModels((_points_only(pair),), {}), pair.photos, folder / "cloud")
         (folder / "cloud" / "points-0.ply").rename(folder / "points.ply")
@@ -31,18 +31,18 @@ def write_pair(pair: Pair, folder: Path) -> None:
         np.savez_compressed(folder / f"depth-{side}.npz", **vars(grid))
 
 
-def matches_picture(pair: Pair) -> Image.Image:
+def matches_drawing(pair: Pair) -> Image.Image:
     """Both photos side by side with lines between verified matches, coloured by position in a from left (red) to right
     (blue)."""
-    pictures = [read_rgb(photo, PICTURE_SIDE_PX) for photo in pair.photos.photos]
-    height, left = max(picture.shape[0] for picture in pictures), pictures[0].shape[1]
-    canvas = Image.new("RGB", (left + pictures[1].shape[1], height))
-    canvas.paste(Image.fromarray(pictures[0]), (0, 0))
-    canvas.paste(Image.fromarray(pictures[1]), (left, 0))
+    images = [read_rgb(photo, IMAGE_SIDE_PX) for photo in pair.photos.photos]
+    height, left = max(image.shape[0] for image in images), images[0].shape[1]
+    canvas = Image.new("RGB", (left + images[1].shape[1], height))
+    canvas.paste(Image.fromarray(images[0]), (0, 0))
+    canvas.paste(Image.fromarray(images[1]), (left, 0))
     rows = np.flatnonzero(pair.geometry.inliers)
     rows = rows[np.argsort(-pair.matches.weight[rows], kind="stable")][:LINES]
-    xy_a = pair.matches.xy_a[rows] / photo_per_px(pair.photos[0], pictures[0])
-    xy_b = pair.matches.xy_b[rows] / photo_per_px(pair.photos[1], pictures[1]) + (left, 0)
+    xy_a = pair.matches.xy_a[rows] / photo_per_px(pair.photos[0], images[0])
+    xy_b = pair.matches.xy_b[rows] / photo_per_px(pair.photos[1], images[1]) + (left, 0)
     draw = ImageDraw.Draw(canvas)
     for (xa, ya), (xb, yb) in zip(xy_a.tolist(), xy_b.tolist(), strict=True):
         share = xa / left

@@ -176,9 +176,9 @@ def _with_predicted(pair: Pair) -> Pair:
 
 
 def _colours(photo: Photo, xy: Array) -> Bytes:
-    picture = read_rgb(photo, COLOUR_SIDE_PX)
+    image = read_rgb(photo, COLOUR_SIDE_PX)
     column, row = np.clip(
-        (xy / photo_per_px(photo, picture)).astype(np.int64), 0, (picture.shape[1] - 1, picture.shape[0] - 1)
+        (xy / photo_per_px(photo, image)).astype(np.int64), 0, (image.shape[1] - 1, image.shape[0] - 1)
     ).T
-    rgb: Bytes = picture[row, column]
+    rgb: Bytes = image[row, column]
     return rgb

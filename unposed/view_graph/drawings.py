@@ -40,18 +40,18 @@ def similarity_drawing(table: PairTable) -> Image.Image:
         image[rows[:, 1], rows[:, 0]] = _shade(verified, VERIFIED)
         doubted = np.array([bool(pair.doubt) for pair in table.pairs])
         image[rows[doubted, 1], rows[doubted, 0]] = DOUBTED
-    picture = Image.fromarray(image.round().astype(np.uint8)).resize((photos * cell,) * 2, Image.Resampling.NEAREST)
-    if max(picture.size) > SIDE:
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-    return picture
+    drawing = Image.fromarray(image.round().astype(np.uint8)).resize((photos * cell,) * 2, Image.Resampling.NEAREST)
+    if max(drawing.size) > SIDE:
+        drawing.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
+    return drawing
 
 
 def graph_drawing(table: PairTable) -> Image.Image:
     """The view graph: photos near to those they share most with, and the matched pairs. Blue pairs are verified, wider
     with more matches, pale ones planar; red ones doubted; grey ones without geometry."""
     side = 2 * SIDE
-    picture = Image.new("RGB", (side, side), PAPER)
-    draw = ImageDraw.Draw(picture)
+    drawing = Image.new("RGB", (side, side), PAPER)
+    draw = ImageDraw.Draw(drawing)
     names = [photo.name for photo in table.photos.photos]
     place = dict(zip(names, _laid_out(table, names) * 0.86 * side + 0.07 * side, strict=True))
     chosen = sorted((pair for pair in table.pairs if pair.chosen), key=lambda pair: (_layer(pair), pair.verified))
@@ -69,11 +69,11 @@ def graph_drawing(table: PairTable) -> Image.Image:
             draw.ellipse((x - 9, y - 9, x + 9, y + 9), fill=INK)
             continue
         corner = (round(x - small.width / 2), round(y - small.height / 2))
-        picture.paste(small, corner)
+        drawing.paste(small, corner)
         label = photo.name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
         where = (corner[0] + 4, corner[1] + 2)
         draw.text(where, label, font=font, fill="white", stroke_width=3, stroke_fill=INK)
-    return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return drawing.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 def _layer(pair: PairFacts) -> int:

@@ -152,7 +152,7 @@ def test_what_is_frozen_stays(collection: Make) -> None:
 
 
 def test_the_prior_decides_what_the_photos_do_not(collection: Make) -> None:
-    """Two photos hardly tell a principal point: it goes where it is believed to be, the errors stay."""
+    """Two photos hardly tell a principal point: it goes to its prior mean, the errors stay."""
     world = collection(photos=2, points=400, sweep_deg=8.0, noise_px=0.3)
     start = world.bundle()
     mean = start.intrinsics.copy()
@@ -160,10 +160,10 @@ def test_the_prior_decides_what_the_photos_do_not(collection: Make) -> None:
     prior = IntrinsicsPrior(mean, np.array([[np.inf, np.inf, 5.0, 5.0, 1e-6, 1e-6, 1e-6, 1e-6]]))
     options = BundleOptions(principal=True, distortion=True, max_iterations=60)
     free, _ = adjust_bundle(start, options)
-    believed, _ = adjust_bundle(start, options, prior)
-    assert np.abs(believed.intrinsics[0, 2:4] - mean[0, 2:4]).max() < 2.0
+    with_prior, _ = adjust_bundle(start, options, prior)
+    assert np.abs(with_prior.intrinsics[0, 2:4] - mean[0, 2:4]).max() < 2.0
     assert np.abs(free.intrinsics[0, 2:4] - mean[0, 2:4]).max() > 6.0
-    assert np.median(errors_px(believed)) < 1.2 * np.median(errors_px(free))
+    assert np.median(errors_px(with_prior)) < 1.2 * np.median(errors_px(free))
 
 
 def test_points_behind_a_camera_do_no_harm(collection: Make) -> None:

@@ -70,7 +70,7 @@ def test_ceres_holds_given_cameras_and_doubtful_principal_points(collection: Cal
     lenses = ((1500.0, 800.0, 600.0, -0.05), (1100.0, 500.0, 400.0, 0.03))
     world = collection(photos=6, points=100, lenses=lenses, sizes=((1600, 1200), (1000, 800)), noise_px=0.5)
     start = world.bundle()
-    prior = world.belief().prior
+    prior = world.initial_intrinsics().prior
     prior.sigma[0] = FIXED_SIGMA
     options = BundleOptions(principal=True, distortion=True, max_iterations=20)
     free, _ = adjust_by_ceres(start, options, prior)

@@ -98,8 +98,8 @@ def test_what_the_photos_do_not_tell_shows_in_the_condition(collection: Make) ->
     assert unknown.condition > 30.0 * known.condition
     assert unknown.intrinsics[0, 2, 2] > 100.0 * known.intrinsics[0, 2, 2]
     prior = IntrinsicsPrior(narrow.intrinsics, np.full((1, 8), 5.0), 1.0)
-    believed = covariance(narrow, free, prior)
-    assert believed.intrinsics[0, 2, 2] < 0.1 * unknown.intrinsics[0, 2, 2]
+    with_prior = covariance(narrow, free, prior)
+    assert with_prior.intrinsics[0, 2, 2] < 0.1 * unknown.intrinsics[0, 2, 2]
 
 
 def test_photos_without_a_pose_have_none(collection: Make) -> None:

@@ -1,4 +1,4 @@
-"""What is believed of cameras before any geometry."""
+"""Priors and start values of intrinsics before any geometry."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ OPTIONS = IntrinsicsPriorOptions()
 
 
 @pytest.fixture
-def belief() -> Intrinsics:
+def initial() -> Intrinsics:
     """A given, an EXIF and a guessed camera, of two, one and one photos."""
     return intrinsics_with_priors(
         ["OPENCV", "PINHOLE", "SIMPLE_RADIAL"],
@@ -30,36 +30,36 @@ def belief() -> Intrinsics:
     )
 
 
-def test_given_cameras_are_held_exif_near_and_guesses_free(belief: Intrinsics) -> None:
-    sigma = belief.prior.sigma
+def test_given_cameras_are_held_exif_near_and_guesses_free(initial: Intrinsics) -> None:
+    sigma = initial.prior.sigma
     np.testing.assert_array_equal(sigma[0], FIXED_SIGMA)
     np.testing.assert_allclose(sigma[1, :4], [40.0, 40.0, 16.0, 16.0])
     assert np.isinf(sigma[2, :2]).all()
     np.testing.assert_allclose(sigma[2, 2:4], 40.0)
-    np.testing.assert_array_equal(belief.prior.mean, belief.values)
-    assert belief.prior.noise_px == 1.5
+    np.testing.assert_array_equal(initial.prior.mean, initial.values)
+    assert initial.prior.noise_px == 1.5
 
 
-def test_other_focals_keep_the_ratio_and_leave_the_prior_mean(belief: Intrinsics) -> None:
-    other = belief.with_focals(np.array([1100.0, 400.0, 1500.0]))
+def test_other_focals_keep_the_ratio_and_leave_the_prior_mean(initial: Intrinsics) -> None:
+    other = initial.with_focals(np.array([1100.0, 400.0, 1500.0]))
     np.testing.assert_allclose(other.values[:, :2], [[1100, 1111], [400, 440], [1500, 1500]])
-    np.testing.assert_array_equal(other.values[:, 2:], belief.values[:, 2:])
-    np.testing.assert_array_equal(other.prior.mean, belief.prior.mean)
-    np.testing.assert_array_equal(other.prior.sigma[:, :4], belief.prior.sigma[:, :4])
-    assert belief.values[0, 0] == 1000.0
+    np.testing.assert_array_equal(other.values[:, 2:], initial.values[:, 2:])
+    np.testing.assert_array_equal(other.prior.mean, initial.prior.mean)
+    np.testing.assert_array_equal(other.prior.sigma[:, :4], initial.prior.sigma[:, :4])
+    assert initial.values[0, 0] == 1000.0
 
 
 @pytest.mark.parametrize("focal_px", [400.0, 1000.0, 5000.0])
 def test_distortion_is_limited_in_the_corner_whatever_the_focal_length(focal_px: float) -> None:
     """One sigma of a radial coefficient moves the corner of the photo by the same few percent of its radius."""
     size = np.array([[1000.0, 800.0]])
-    belief = intrinsics_with_priors(
+    initial = intrinsics_with_priors(
         ["OPENCV"], [(900, 900, 500, 400, 0, 0, 0, 0)], size, ["guess"], np.zeros(1, int), 1.0
     )
-    belief = belief.with_focals(np.array([focal_px]))
+    initial = initial.with_focals(np.array([focal_px]))
     corner = np.array([500.0, 400.0])
-    for term, sigma in enumerate(belief.prior.sigma[0, 4:]):
-        row = belief.values[0].copy()
+    for term, sigma in enumerate(initial.prior.sigma[0, 4:]):
+        row = initial.values[0].copy()
         row[4 + term] = sigma
         ray = np.array([[*corner / focal_px, 1.0]])
         moved = np.linalg.norm(project(ray, row)[0] - row[2:4] - corner) / np.linalg.norm(corner)
@@ -69,12 +69,12 @@ def test_distortion_is_limited_in_the_corner_whatever_the_focal_length(focal_px:
             assert 1.0 <= moved / OPTIONS.tangential_sigma <= 3.0
 
 
-def test_splitting_gives_every_photo_its_camera(belief: Intrinsics) -> None:
-    apart = belief.split()
+def test_splitting_gives_every_photo_its_camera(initial: Intrinsics) -> None:
+    apart = initial.split()
     assert apart.models == ("OPENCV", "SIMPLE_RADIAL", "PINHOLE", "OPENCV")
     np.testing.assert_array_equal(apart.camera_of_photo, [0, 1, 2, 3])
-    np.testing.assert_array_equal(apart.values, belief.values[belief.camera_of_photo])
-    np.testing.assert_array_equal(apart.prior.sigma, belief.prior.sigma[belief.camera_of_photo])
+    np.testing.assert_array_equal(apart.values, initial.values[initial.camera_of_photo])
+    np.testing.assert_array_equal(apart.prior.sigma, initial.prior.sigma[initial.camera_of_photo])
 
 
 def test_few_photos_hold_the_principal_point() -> None:
@@ -85,11 +85,11 @@ def test_few_photos_hold_the_principal_point() -> None:
     assert (prior.sigma == 1.0).all()
 
 
-def test_a_tied_focal_length_is_believed_once() -> None:
-    belief = intrinsics_with_priors(
+def test_a_tied_focal_length_counts_once() -> None:
+    initial = intrinsics_with_priors(
         ["SIMPLE_RADIAL"], [(800, 300, 400, 0)], np.array([[600.0, 800.0]]), ["exif"], np.zeros(3, int), 1.0
     )
-    assert belief.prior.sigma[0, 0] == 40.0 and np.isinf(belief.prior.sigma[0, 1])
+    assert initial.prior.sigma[0, 0] == 40.0 and np.isinf(initial.prior.sigma[0, 1])
 
 
 def test_what_was_found_before_is_no_surprise() -> None:
@@ -104,14 +104,14 @@ def test_what_was_found_before_is_no_surprise() -> None:
     np.testing.assert_array_equal(after[:3, 4:], 20.0)
 
 
-def test_crops_may_be_anywhere_but_for_given_cameras(belief: Intrinsics) -> None:
-    wide = belief.with_crops()
-    assert wide.crops and wide.split().crops and not belief.crops
+def test_crops_may_be_anywhere_but_for_given_cameras(initial: Intrinsics) -> None:
+    wide = initial.with_crops()
+    assert wide.crops and wide.split().crops and not initial.crops
     np.testing.assert_array_equal(wide.prior.sigma[0], FIXED_SIGMA)
     np.testing.assert_allclose(wide.prior.sigma[1:, 2:4], OPTIONS.crop_sigma * np.array([[800.0] * 2, [2000.0] * 2]))
     moved = wide.with_principal(np.full((3, 8), 7.0))
     np.testing.assert_array_equal(moved.values[:, 2:4], 7.0)
-    np.testing.assert_array_equal(moved.values[:, 4:], belief.values[:, 4:])
+    np.testing.assert_array_equal(moved.values[:, 4:], initial.values[:, 4:])
 
 
 def test_all_later_steps_use_the_standard_deviations_that_the_priors_were_made_from() -> None:

@@ -15,8 +15,8 @@ TURN_Y = np.array([0.0, 1.0, 0.0])
 
 
 def folded_ring(photos: int, turn_deg: float, seed: int) -> tuple[RelativeRotations, np.ndarray, np.ndarray]:
-    """Pairs of neighbours around a ring, and false ones that lay one half of it on the other; rotations as one sees
-    them who believes the false ones; and which pairs are true."""
+    """Pairs of neighbours around a ring, and false ones that lay one half of it on the other; rotations that agree
+    with the false ones; and which pairs are true."""
     rng = np.random.default_rng(seed)
     heading = np.linspace(0.0, 360.0, photos, endpoint=False)
     half = photos // 2

@@ -22,7 +22,7 @@ Make = Callable[..., Any]
 def mapped(world: Any, factor: float = 1.0, graph: ViewGraph | None = None, **options: Any) -> CoarseModel | None:
     graph = world.graph if graph is None else graph
     tracks = spread_subset(establish_tracks(graph.keypoints, *graph.matches()), graph.photo_count, 80)
-    return map_component(graph, tracks, world.belief(factor), keypoint_error_px=1.0, **options)
+    return map_component(graph, tracks, world.initial_intrinsics(factor), keypoint_error_px=1.0, **options)
 
 
 def worst_deg(world: Any, found: CoarseModel | None) -> float:
@@ -33,7 +33,7 @@ def worst_deg(world: Any, found: CoarseModel | None) -> float:
 @pytest.mark.parametrize(("noise_px", "wrong", "bound_deg"), [(0.0, 0.0, 1e-3), (0.5, 0.0, 2.0), (0.5, 0.1, 2.0)])
 def test_relative_poses(collection: Make, noise_px: float, wrong: float, bound_deg: float) -> None:
     world = collection(photos=5, noise_px=noise_px, wrong=wrong)
-    intrinsics = world.belief()
+    intrinsics = world.initial_intrinsics()
     found = estimate_relative_poses(
         world.graph, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo, max_error_px=2.0
     )
@@ -52,7 +52,7 @@ def test_relative_poses(collection: Make, noise_px: float, wrong: float, bound_d
 
 def test_pairs_with_few_or_senseless_matches_have_no_pose(collection: Make) -> None:
     world = collection(photos=4)
-    intrinsics = world.belief()
+    intrinsics = world.initial_intrinsics()
     shuffled = world.graph.row_b.copy()
     first = world.graph.match_rows(0)
     last = world.graph.keypoints.start[world.graph.pairs[0, 1] + 1] - 1
@@ -70,7 +70,7 @@ def test_pairs_with_few_or_senseless_matches_have_no_pose(collection: Make) -> N
 
 def test_large_pairs_are_thinned_evenly(collection: Make) -> None:
     world = collection(photos=2, sweep_deg=10.0, points=2000)
-    intrinsics = world.belief()
+    intrinsics = world.initial_intrinsics()
     found = estimate_relative_poses(
         world.graph,
         intrinsics.models,
@@ -135,7 +135,7 @@ def test_pairs_that_turn_the_wrong_way_are_put_aside(collection: Make) -> None:
     assert len(m) not in found.edges
     assert found.edge_residual_deg[-1] > 30.0
     assert np.nanmedian(found.edge_residual_deg[:-1]) < 1.0
-    own = map_component(false, None, world.belief(), keypoint_error_px=1.0)
+    own = map_component(false, None, world.initial_intrinsics(), keypoint_error_px=1.0)
     assert own is not None
     assert own.posed.all()
     assert not np.isin(own.bundle.row, len(keypoints.xy) - 1 - np.arange(len(xy))).any()  # seen by the false pair only
@@ -207,9 +207,9 @@ def test_tracks_are_established_from_the_edges_that_options_allow(collection: Ma
     world = collection(noise_px=0.5, photos=6)
     observations = []
     for options in (GlobalMapperOptions(), GlobalMapperOptions(tracks_per_photo=30)):
-        model = map_component(world.graph, None, world.belief(), keypoint_error_px=1.0, options=options)
+        model = map_component(world.graph, None, world.initial_intrinsics(), keypoint_error_px=1.0, options=options)
         assert model is not None
         observations.append(len(model.bundle.row))
     assert observations[1] < observations[0]
     none = GlobalMapperOptions(max_track_edge_deg=1e-9)
-    assert map_component(world.graph, None, world.belief(), keypoint_error_px=1.0, options=none) is None
+    assert map_component(world.graph, None, world.initial_intrinsics(), keypoint_error_px=1.0, options=none) is None

@@ -30,7 +30,7 @@ WIDE, TELE = (1500.0, 800.0, 600.0, 0.0), (2400.0, 800.0, 600.0, 0.0)
 
 
 def found_for(world: Any, factor: float = 1.0, graph: ViewGraph | None = None, **options: Any) -> IntrinsicsChoice:
-    intrinsics = world.belief(factor)
+    intrinsics = world.initial_intrinsics(factor)
     known = options.pop("known", np.zeros(len(intrinsics.models), bool))
     settings = {"assumed_groups": True, "keypoint_error_px": 1.0, **options}
     return select_intrinsics(world.graph if graph is None else graph, intrinsics, known, **settings)
@@ -93,7 +93,7 @@ def test_given_groups_are_a_fact(collection: Make) -> None:
 
 def test_a_known_focal_is_not_searched(collection: Make) -> None:
     world = collection(noise_px=0.5, photos=6)
-    intrinsics = world.belief(1.02, "given")
+    intrinsics = world.initial_intrinsics(1.02, "given")
     choice = select_intrinsics(world.graph, intrinsics, np.array([True]), assumed_groups=False, keypoint_error_px=1.0)
     assert choice.intrinsics.values[0, 0] == pytest.approx(1530.0, rel=1e-6)
 
@@ -109,7 +109,7 @@ def test_a_candidate_is_mapped_again_from_the_focal_lengths_of_its_model(collect
         bundle = replace(world.bundle(), intrinsics=candidate.with_focals(focal).values)
         return CoarseModel(bundle, np.zeros(0, np.int64), np.zeros(0), cost=float(abs(np.log(focal[0] / 1500.0))))
 
-    found = _evaluate_repeatedly(halfway, world.belief(3.0), IntrinsicsSearchOptions())
+    found = _evaluate_repeatedly(halfway, world.initial_intrinsics(3.0), IntrinsicsSearchOptions())
     assert found is not None
     assert found.focals[0] == min(tried) == pytest.approx(1500.0, rel=0.05)
     assert len(tried) == 5  # 73, 32, 15, 7, 3.5 percent off: the last one moved less than a twentieth
@@ -189,9 +189,9 @@ def test_the_start_is_what_pairs_suggest_within_reason(collection: Make) -> None
     m = world.graph
     for suggested, expected in ((1700.0, 1700.0), (1e5, 5.0 * 1600), (10.0, 0.4 * 1600)):
         suggesting = replace(m, focal_px=np.full(len(m), suggested))
-        start = initial_focals(suggesting, world.belief(1.2), np.array([False]))
+        start = initial_focals(suggesting, world.initial_intrinsics(1.2), np.array([False]))
         assert start.values[0, 0] == pytest.approx(expected)
-        kept = initial_focals(suggesting, world.belief(1.2), np.array([True]))
+        kept = initial_focals(suggesting, world.initial_intrinsics(1.2), np.array([True]))
         assert kept.values[0, 0] == pytest.approx(1800.0)
 
 
@@ -218,7 +218,7 @@ def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
 
 def test_a_camera_without_photos_is_no_obstacle(collection: Make) -> None:
     world = collection(photos=5, sweep_deg=60.0)
-    one = world.belief(1.2)
+    one = world.initial_intrinsics(1.2)
     two = replace(
         one,
         models=one.models * 2,
@@ -232,7 +232,7 @@ def test_a_camera_without_photos_is_no_obstacle(collection: Make) -> None:
 def test_cameras_of_another_component_are_not_searched(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """They once cost nine mappings of a component whose own cameras were known."""
     world = collection(noise_px=0.5)
-    intrinsics = world.belief(1.0)
+    intrinsics = world.initial_intrinsics(1.0)
     prior = IntrinsicsPrior(intrinsics.prior.mean[[0, 0]], intrinsics.prior.sigma[[0, 0]], intrinsics.prior.noise_px)
     intrinsics = replace(intrinsics, models=intrinsics.models * 2, values=intrinsics.values[[0, 0]], prior=prior)
     counted = Mock(side_effect=map_component)
@@ -275,7 +275,7 @@ def test_a_lens_somewhat_off_the_centre_is_no_crop(collection: Make) -> None:
 def test_focal_lengths_that_exif_has_wrong_are_not_used(collection: Make, factor: float) -> None:
     """A long lens leaves the focal length to the prior, and a wrong one bends the scene."""
     world = collection(noise_px=0.5, sweep_deg=360.0, photos=16, distance=25.0, lenses=(LONG,))
-    intrinsics = world.belief(factor)
+    intrinsics = world.initial_intrinsics(factor)
     sigma = intrinsics.prior.sigma.copy()
     sigma[:, :2] = IntrinsicsPriorOptions().exif_focal_sigma * intrinsics.values[:, :2]
     intrinsics = replace(intrinsics, prior=replace(intrinsics.prior, sigma=sigma))

@@ -24,7 +24,7 @@ def started(world: Any, without: tuple[int, ...] = ()) -> Bundle:
     """A coarse model, from which photos are taken away."""
     m = world.graph
     tracks = spread_subset(establish_tracks(world.graph.keypoints, m.row_a, m.row_b), len(world.graph.keypoints), 80)
-    found = map_component(m, tracks, world.belief(), keypoint_error_px=1.0)
+    found = map_component(m, tracks, world.initial_intrinsics(), keypoint_error_px=1.0)
     assert found is not None
     poses = found.bundle.cam_from_world.copy()
     poses[list(without)] = np.nan
@@ -35,8 +35,8 @@ def refined(
     world: Any, start: Bundle, candidates: Any = NOBODY, graph: ViewGraph | None = None, **options: Any
 ) -> RefinementResult:
     return refine(
-        world.graph if graph is None else graph, start, world.belief().prior, np.asarray(candidates, np.int64),
-        RefineOptions(**options), keypoint_error_px=1.0,
+        world.graph if graph is None else graph, start, world.initial_intrinsics().prior,
+        np.asarray(candidates, np.int64), RefineOptions(**options), keypoint_error_px=1.0,
     )  # fmt: skip
 
 

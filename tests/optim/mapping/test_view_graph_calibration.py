@@ -16,7 +16,7 @@ UNKNOWN = np.array([False])
 @pytest.mark.parametrize("factor", [0.7, 1.0, 1.6])
 def test_one_focal_from_true_fundamental_matrices(collection: Make, factor: float) -> None:
     world = collection(photos=6)
-    intrinsics = world.belief(factor)
+    intrinsics = world.initial_intrinsics(factor)
     found = calibrate_focals(world.graph, intrinsics.values, intrinsics.camera_of_photo, UNKNOWN)
     assert found[0] == pytest.approx(1500.0, rel=0.02)
 
@@ -25,7 +25,7 @@ def test_two_focals_one_of_them_known(collection: Make) -> None:
     sizes = ((1600, 1200), (1000, 800))
     world = collection(photos=8, lenses=((1500.0, 800.0, 600.0, 0.0), (900.0, 500.0, 400.0, 0.0)), sizes=sizes)
     truth = world.photo_intrinsics[world.first, 0]
-    intrinsics = world.belief().with_focals(truth * [1.0, 1.3])
+    intrinsics = world.initial_intrinsics().with_focals(truth * [1.0, 1.3])
     found = calibrate_focals(world.graph, intrinsics.values, intrinsics.camera_of_photo, np.array([True, False]))
     assert found[0] == truth[0]
     assert found[1] == pytest.approx(truth[1], rel=0.03)
@@ -33,7 +33,7 @@ def test_two_focals_one_of_them_known(collection: Make) -> None:
 
 def test_without_evidence_the_start_remains(collection: Make) -> None:
     world = collection(photos=4)
-    intrinsics = world.belief(1.4)
+    intrinsics = world.initial_intrinsics(1.4)
     known = calibrate_focals(world.graph, intrinsics.values, intrinsics.camera_of_photo, np.array([True]))
     silent = calibrate_focals(world.without_fundamental(), intrinsics.values, intrinsics.camera_of_photo, UNKNOWN)
     assert known[0] == silent[0] == pytest.approx(1.4 * 1500.0)
@@ -59,7 +59,7 @@ def test_every_option_changes_the_focal_length(collection: Make, change: dict[st
     world = collection(photos=6, noise_px=0.5)
     fundamental = world.graph.fundamental * np.random.default_rng(0).uniform(0.98, 1.02, world.graph.fundamental.shape)
     graph = replace(world.graph, fundamental=fundamental)
-    intrinsics = world.belief(1.3)
+    intrinsics = world.initial_intrinsics(1.3)
     default, changed = (
         calibrate_focals(graph, intrinsics.values, intrinsics.camera_of_photo, UNKNOWN, options)
         for options in (ViewGraphCalibrationOptions(), ViewGraphCalibrationOptions(**change))

@@ -32,7 +32,7 @@ def test_matches_and_cameras_are_those_of_the_whole(collection: Make) -> None:
         depth_focal_px=np.tile(np.arange(len(whole), dtype=np.float64)[:, None], 2),
     )
     photos = np.array([1, 3, 5, 7])
-    part = cluster_graph(whole, world.belief(), photos)
+    part = cluster_graph(whole, world.initial_intrinsics(), photos)
     own = whole.among(np.isin(np.arange(9), photos))
     np.testing.assert_array_equal(photos[part.graph.pairs], own.pairs)
     row_a, row_b = part.graph.matches()
@@ -53,7 +53,7 @@ def test_matches_and_cameras_are_those_of_the_whole(collection: Make) -> None:
 def test_a_model_gets_the_numbers_of_the_whole(collection: Make) -> None:
     world = collection(photos=9, noise_px=0.3)
     photos = np.array([2, 3, 4, 6])
-    part = cluster_graph(world.graph, world.belief(), photos)
+    part = cluster_graph(world.graph, world.initial_intrinsics(), photos)
     found = map_component(part.graph, None, part.intrinsics, keypoint_error_px=1.0)
     assert found is not None
     model = cluster_model(part, found.bundle)
@@ -69,7 +69,7 @@ def test_a_model_gets_the_numbers_of_the_whole(collection: Make) -> None:
 
 def test_no_model_has_no_photos(collection: Make) -> None:
     world = collection(photos=4)
-    part = cluster_graph(world.graph, world.belief(), np.arange(3))
+    part = cluster_graph(world.graph, world.initial_intrinsics(), np.arange(3))
     assert cluster_model(part, None) is EMPTY_MODEL
     nothing = world.graph.select(np.zeros(len(world.graph), bool))
-    assert map_divided(nothing, world.belief(), keypoint_error_px=1.0) is None
+    assert map_divided(nothing, world.initial_intrinsics(), keypoint_error_px=1.0) is None

@@ -114,7 +114,7 @@ def test_lattice_means() -> None:
     assert np.isfinite(level).sum() == 3
 
 
-def belief(photos: int, camera_of_photo: list[int]) -> Intrinsics:
+def initial_intrinsics(photos: int, camera_of_photo: list[int]) -> Intrinsics:
     cameras = max(camera_of_photo) + 1
     params = [(300.0, 120.0, 60.0)] * cameras
     sizes = np.tile(SIZE, (cameras, 1))
@@ -127,10 +127,10 @@ def test_focal_lengths_are_those_that_predictions_agree_upon() -> None:
     maps, _ = predictions(4)
     maps.focal_px[:] = np.where(maps.pairs == 3, np.nan, 200.0)
     maps.focal_px[0] = 20.0
-    found, sigma = focals_from_pair_depths(maps, belief(4, [0, 0, 0, 1]), np.array([np.inf, np.inf]))
+    found, sigma = focals_from_pair_depths(maps, initial_intrinsics(4, [0, 0, 0, 1]), np.array([np.inf, np.inf]))
     np.testing.assert_allclose(found.values[:, 0], [200.0, 300.0])
     np.testing.assert_allclose(sigma, [0.01, 0.3])
-    known, sigma = focals_from_pair_depths(maps, belief(4, [0, 0, 0, 1]), np.array([0.05, 0.0]))
+    known, sigma = focals_from_pair_depths(maps, initial_intrinsics(4, [0, 0, 0, 1]), np.array([0.05, 0.0]))
     np.testing.assert_allclose(known.values[:, 0], 300.0)
     np.testing.assert_allclose(sigma, [0.05, 0.0])
 

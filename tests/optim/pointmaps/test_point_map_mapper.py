@@ -51,12 +51,12 @@ class World:
         self.maps = PairDepths(np.array(pairs), xy, depth, ones, lattice, said, np.zeros(e, bool))
 
     def align(
-        self, belief: Intrinsics, sigma: list[float], maps: PairDepths | None = None, split: bool = True
+        self, initial_intrinsics: Intrinsics, sigma: list[float], maps: PairDepths | None = None, split: bool = True
     ) -> PointMapPoses:
         found = poses_from_pair_depths(
             maps or self.maps,
             np.tile(SIZE, (self.photos, 1)),
-            belief,
+            initial_intrinsics,
             np.array(sigma),
             noise_px=PIXEL_NOISE,
             may_split=split,
@@ -70,7 +70,7 @@ class World:
         return error
 
 
-def belief(camera_of_photo: list[int], focal: float = 700.0) -> Intrinsics:
+def initial_intrinsics(camera_of_photo: list[int], focal: float = 700.0) -> Intrinsics:
     cameras = max(camera_of_photo) + 1
     params = [(focal, *(SIZE / 2))] * cameras
     sizes = np.tile(SIZE, (cameras, 1))
@@ -81,7 +81,7 @@ def belief(camera_of_photo: list[int], focal: float = 700.0) -> Intrinsics:
 
 def test_one_focal_length_for_all_where_all_share_it() -> None:
     world = World(np.full(10, 500.0))
-    found = world.align(belief([0] * 10), [np.inf])
+    found = world.align(initial_intrinsics([0] * 10), [np.inf])
     assert len(found.intrinsics.models) == 1
     assert found.intrinsics.values[0, 0] == pytest.approx(500.0, rel=0.005)
     assert world.rotation_deg(found) < 0.2
@@ -91,7 +91,7 @@ def test_one_focal_length_for_all_where_all_share_it() -> None:
 def test_photos_of_equal_size_with_focal_lengths_of_their_own() -> None:
     focal = 500.0 * np.exp(0.04 * np.random.default_rng(1).standard_normal(10))
     world = World(focal)
-    found = world.align(belief([0] * 10), [np.inf])
+    found = world.align(initial_intrinsics([0] * 10), [np.inf])
     assert len(found.intrinsics.models) == 10
     np.testing.assert_allclose(found.intrinsics.values[found.intrinsics.camera_of_photo, 0], focal, rtol=0.015)
     assert world.rotation_deg(found) < 0.3
@@ -99,22 +99,22 @@ def test_photos_of_equal_size_with_focal_lengths_of_their_own() -> None:
 
 def test_groups_that_are_a_fact_stay_together() -> None:
     focal = np.where(np.arange(10) % 2, 450.0, 550.0)
-    found = World(focal).align(belief([0, 1] * 5), [np.inf, np.inf], split=False)
+    found = World(focal).align(initial_intrinsics([0, 1] * 5), [np.inf, np.inf], split=False)
     np.testing.assert_allclose(found.intrinsics.values[:, 0], [550.0, 450.0], rtol=0.01)
 
 
 def test_given_focal_lengths_stay_and_those_of_exif_nearly() -> None:
     world = World(np.full(10, 500.0))
-    given = world.align(belief([0] * 10, 510.0), [0.0], split=False)
+    given = world.align(initial_intrinsics([0] * 10, 510.0), [0.0], split=False)
     assert given.intrinsics.values[0, 0] == pytest.approx(510.0, rel=1e-4)
-    exif = world.align(belief([0] * 10, 520.0), [0.05], split=False)
+    exif = world.align(initial_intrinsics([0] * 10, 520.0), [0.05], split=False)
     assert exif.intrinsics.values[0, 0] == pytest.approx(500.0, rel=0.01)
 
 
 def test_the_larger_island_is_aligned_and_the_other_left() -> None:
     world = World(np.full(10, 500.0))
     keep = (world.maps.pairs < 6).all(axis=1) | (world.maps.pairs >= 6).all(axis=1)
-    found = world.align(belief([0] * 10), [np.inf], world.maps.select(keep))
+    found = world.align(initial_intrinsics([0] * 10), [np.inf], world.maps.select(keep))
     np.testing.assert_array_equal(found.registered, np.arange(10) < 6)
     outside = world.maps.pairs[keep].min(axis=1) >= 6
     np.testing.assert_array_equal(found.consistency[outside], 0.0)
@@ -130,7 +130,7 @@ def test_senseless_numbers_do_no_harm() -> None:
     of_last = world.maps.pairs == 9
     depth[of_last] = np.nan
     lattice[of_last] = np.nan
-    found = world.align(belief([0] * 10), [np.inf], replace(world.maps, depth=depth, lattice=lattice))
+    found = world.align(initial_intrinsics([0] * 10), [np.inf], replace(world.maps, depth=depth, lattice=lattice))
     np.testing.assert_array_equal(found.registered, np.arange(10) < 9)
     assert np.isfinite(found.cam_from_world[:9]).all()
     assert np.isfinite(found.intrinsics.values).all()
@@ -141,22 +141,27 @@ def test_no_depth_at_all_is_nothing() -> None:
     world = World(np.full(4, 500.0))
     nothing = replace(world.maps, depth=np.full_like(world.maps.depth, np.nan))
     sizes = np.tile(SIZE, (4, 1))
-    found = poses_from_pair_depths(nothing, sizes, belief([0] * 4), np.array([np.inf]), noise_px=0.5, may_split=True)
+    found = poses_from_pair_depths(
+        nothing, sizes, initial_intrinsics([0] * 4), np.array([np.inf]), noise_px=0.5, may_split=True
+    )
     assert found is None
     none = world.maps.select(np.zeros(len(world.maps.pairs), bool))
     assert (
-        poses_from_pair_depths(none, sizes, belief([0] * 4), np.array([np.inf]), noise_px=0.5, may_split=True) is None
+        poses_from_pair_depths(
+            none, sizes, initial_intrinsics([0] * 4), np.array([np.inf]), noise_px=0.5, may_split=True
+        )
+        is None
     )
 
 
 def test_two_photos_are_a_scene() -> None:
     world = World(np.full(2, 500.0))
-    found = world.align(belief([0, 0]), [np.inf])
+    found = world.align(initial_intrinsics([0, 0]), [np.inf])
     assert found.registered.all()
     assert world.rotation_deg(found) < 1.0
 
 
 def test_the_same_input_gives_the_same_bits() -> None:
     world = World(np.full(8, 500.0))
-    first, second = (world.align(belief([0] * 8), [np.inf]) for _ in range(2))
+    first, second = (world.align(initial_intrinsics([0] * 8), [np.inf]) for _ in range(2))
     assert first.cam_from_world.tobytes() == second.cam_from_world.tobytes()
