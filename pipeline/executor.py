@@ -160,6 +160,8 @@ def map_by(
     watch: Watch,
     function: Callable[[Any, Resources], Any],
     items: Sequence[Any],
+    item_bytes: int,
+    finished: Callable[[int], None],
 ) -> list[Any]:
     """`Resources.map` by an executor: the function is a stage, and every value an item of its own."""
     results: dict[Item, Any] = {}
@@ -170,10 +172,11 @@ def map_by(
         return {"item": Argument(Piece(f"{name} {item[0]}", partial(items.__getitem__, item[0])))}
 
     numbers = [(number,) for number in range(len(items))]
-    job = Job(Mapped(function), numbers, read, results.__setitem__, frozenset({"resources"}), watch)
+    job = Job(Mapped(function, item_bytes), numbers, read, results.__setitem__, frozenset({"resources"}), watch)
     with closing(executor.run(job, resources)) as outcomes:
-        for item, error in outcomes:
+        for done, (item, error) in enumerate(outcomes, start=1):
             watch.check()
+            finished(done)
             if error is not None:
                 errors[item] = error
     if errors:
@@ -186,6 +189,7 @@ class Mapped:
     """The function of a `Resources.map` in the form of a stage."""
 
     function: Callable[[Any, Resources], Any]
+    item_bytes: int = 1
 
     def __call__(self, item: Any, resources: Resources) -> Any:
         return self.function(item, resources)

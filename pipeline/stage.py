@@ -114,7 +114,13 @@ class Memo(Protocol):
 class Mapper(Protocol):
     """Calls a function for many items on behalf of a stage over the collection."""
 
-    def __call__(self, function: Callable[[Any, Resources], Any], items: Sequence[Any]) -> list[Any]: ...
+    def __call__(
+        self,
+        function: Callable[[Any, Resources], Any],
+        items: Sequence[Any],
+        item_bytes: int,
+        finished: Callable[[int], None],
+    ) -> list[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -147,20 +153,47 @@ class Resources:
         if self.reporter is not None:
             self.reporter(done, total, message)
 
-    def map(self, function: Callable[[T, Resources], R], items: Sequence[T]) -> list[R]:
+    def map(
+        self, function: Callable[[T, Resources], R], items: Sequence[T], *, item_bytes: int = 1, message: str = ""
+    ) -> list[R]:
         """`function(item, resources)` for every item, in order, computed by the executor: on the threads of this
         machine, or on the machines of a cluster.
 
         For stages over the collection that fall into independent parts, such as clusters of photos. Function, items and
         results are pickled where they leave the process, so the function is one of a module (or a `partial` or frozen
         dataclass of that), and what it gives depends on its item alone. The first exception, by item, is raised.
+
+        `item_bytes` bounds the working memory of an item: it limits how many are computed at a time. Items are taken
+        from the sequence when they are needed, so it may make them then. With a message, every item that is finished
+        is reported.
         """
-        if self.mapper is None:
-            return [function(item, self) for item in items]
-        return self.mapper(function, items)
+
+        def finished(done: int) -> None:
+            if message:
+                self.report(done, len(items), message)
+
+        return (self.mapper or _one_by_one(self))(function, items, item_bytes, finished)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "reporter": None, "memo": None, "mapper": None}
+
+
+def _one_by_one(resources: Resources) -> Mapper:
+    """The mapper of a stage that is called outside of a run."""
+
+    def mapper(
+        function: Callable[[Any, Resources], Any],
+        items: Sequence[Any],
+        item_bytes: int,
+        finished: Callable[[int], None],
+    ) -> list[Any]:
+        out = []
+        for done, item in enumerate(items, start=1):
+            out.append(function(item, resources))
+            finished(done)
+        return out
+
+    return mapper
 
 
 class StageError(Exception):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -114,6 +114,28 @@ def cluster_graph(graph: ViewGraph, intrinsics: Intrinsics, photos: Index) -> Cl
         prior=replace(prior, mean=prior.mean[cameras], sigma=prior.sigma[cameras]),
     )
     return ClusterGraph(small, own, photos, cameras, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterGraphs(Sequence[ClusterGraph]):
+    """The graphs of clusters, each made when it is asked for: all together would double the memory of the matches."""
+
+    graph: ViewGraph
+    intrinsics: Intrinsics
+    photos: Sequence[Index]
+    """Of each cluster, sorted."""
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @overload
+    def __getitem__(self, number: int) -> ClusterGraph: ...
+    @overload
+    def __getitem__(self, number: slice) -> ClusterGraphs: ...
+    def __getitem__(self, number: int | slice) -> ClusterGraph | ClusterGraphs:
+        if isinstance(number, slice):
+            return replace(self, photos=self.photos[number])
+        return cluster_graph(self.graph, self.intrinsics, self.photos[number])
 
 
 def cluster_model(cluster: ClusterGraph, bundle: Bundle | None) -> ClusterModel:

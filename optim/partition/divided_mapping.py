@@ -25,13 +25,12 @@ from ..mapping.tracks import establish_tracks, spread_subset
 from ..mapping.triangulation import keep_observations, triangulate, without_weak_photos
 from ..option_ranges import Count, Positive, Share, Within
 from ..view_graph import ViewGraph
-from .cluster_graph import EMPTY_MODEL, ClusterModel, cluster_graph, cluster_model
+from .cluster_graph import EMPTY_MODEL, ClusterGraph, ClusterGraphs, ClusterModel, cluster_model
 from .model_merging import MergedModels, ModelMergingOptions, merge_models, moved_poses
 from .view_graph_cut import PhotoCluster, ViewGraphCutOptions, cut_view_graph
 
-MapClusters = Callable[[Callable[[Index], ClusterModel], Sequence[Index]], Iterable[ClusterModel]]
-"""Applies a function to the photos of each cluster, results in order, as the built-in `map` does; others use threads
-or machines."""
+MapClusters = Callable[[Callable[[ClusterGraph], ClusterModel], ClusterGraphs], Iterable[ClusterModel]]
+"""Applies a function to each cluster, results in order, as the built-in `map` does; others use threads or machines."""
 
 _NONE = np.zeros(0, np.int64)
 
@@ -61,6 +60,26 @@ class DividedMappingOptions:
     """Steps of that adjustment, at most."""
     joint_tolerance: Positive = 1e-3
     """Relative decrease of the cost in one step at which it ends."""
+
+
+@dataclass(frozen=True)
+class ClusterMapper:
+    """Global mapping of one cluster. It can be pickled: other machines map clusters, too."""
+
+    options: GlobalMapperOptions
+    keypoint_error_px: float
+    seed: int = 0
+
+    def __call__(self, cluster: ClusterGraph) -> ClusterModel:
+        model = map_component(
+            cluster.graph,
+            None,
+            cluster.intrinsics,
+            keypoint_error_px=self.keypoint_error_px,
+            options=self.options,
+            seed=self.seed,
+        )
+        return cluster_model(cluster, None if model is None else model.bundle)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,21 +113,15 @@ def map_divided(
     """
     options, mapper = options or DividedMappingOptions(), mapper or GlobalMapperOptions()
 
-    def map_photos(photos: Index) -> ClusterModel:
-        part = cluster_graph(graph, intrinsics, photos)
-        model = map_component(
-            part.graph, None, part.intrinsics, keypoint_error_px=keypoint_error_px, options=mapper, seed=seed
-        )
-        return cluster_model(part, None if model is None else model.bundle)
-
     clusters = list(cut_view_graph(graph, options.cut))
-    models = list(apply(map_photos, [cluster.photos for cluster in clusters]))
+    map_cluster = ClusterMapper(mapper, keypoint_error_px, seed)
+    models = list(apply(map_cluster, ClusterGraphs(graph, intrinsics, [cluster.photos for cluster in clusters])))
     merged = merge_models(models, options.merging)
     again = _mapped_again(graph, clusters, models, merged, options.min_registered)
     if again and len(np.unique(graph.pairs)) <= options.undivided_photos:
         return None
     unions = [_union(clusters[i], clusters[j]) for i, j in again]
-    better = list(apply(map_photos, [union.photos for union in unions]))
+    better = list(apply(map_cluster, ClusterGraphs(graph, intrinsics, [union.photos for union in unions])))
     for (i, j), union, model in zip(again, unions, better, strict=True):
         if len(model.photos) > max(len(models[i].photos), len(models[j].photos)):
             clusters[i], models[i] = union, model

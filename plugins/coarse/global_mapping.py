@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from unposed.optim.arrays import Index
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component
 from unposed.optim.mapping.intrinsics_search import IntrinsicsSearchOptions, select_intrinsics
-from unposed.optim.parallel import parallel_map
-from unposed.optim.partition.cluster_graph import ClusterModel
+from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel
 from unposed.optim.partition.divided_mapping import DividedMappingOptions, DividedModel, MapClusters, map_divided
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, InitialModels, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
-from unposed.pipeline.threads import hold_this_thread
 
 from ..shared.models import PRIOR_NOISE, initial_model_of, intrinsics_of_priors, reasons_left_out, without_doubts
 
@@ -143,6 +139,16 @@ class GlobalMapper(GlobalMapperOptions):
         return None if model is None else model.bundle, ()
 
 
+@dataclass(frozen=True)
+class WithoutResources:
+    """A function for `Resources.map` that has no use for them."""
+
+    function: Callable[[ClusterGraph], ClusterModel]
+
+    def __call__(self, item: ClusterGraph, resources: Resources) -> ClusterModel:
+        return self.function(item)
+
+
 def _warnings(divided: DividedModel) -> tuple[str, ...]:
     if not divided.apart:
         return ()
@@ -154,19 +160,12 @@ def _warnings(divided: DividedModel) -> tuple[str, ...]:
 
 
 def _side_by_side(resources: Resources) -> MapClusters:
-    """Map clusters on the threads that are lent, as far as memory goes."""
+    """Map clusters by the executor: on the threads of this machine or on a cluster, as far as memory goes."""
 
-    def apply(mapped: Callable[[Index], ClusterModel], clusters: Sequence[Index]) -> list[ClusterModel]:
-        done = itertools.count(1)
-
-        def reported(photos: Index) -> ClusterModel:
-            hold_this_thread()
-            model = mapped(photos)
-            resources.report(next(done), len(clusters), "mapping clusters")
-            return model
-
-        largest = max(map(len, clusters), default=1)
-        room = resources.ram_bytes // (PHOTO_BYTES * largest)
-        return parallel_map(reported, clusters, min(resources.threads, room))
+    def apply(mapped: Callable[[ClusterGraph], ClusterModel], clusters: ClusterGraphs) -> list[ClusterModel]:
+        largest = max(map(len, clusters.photos), default=1)
+        return resources.map(
+            WithoutResources(mapped), clusters, item_bytes=PHOTO_BYTES * largest, message="mapping clusters"
+        )
 
     return apply

@@ -247,6 +247,11 @@ def test_parts_of_a_collection_are_mapped_in_order() -> None:
     assert spread.map(half, [6, 2]) == [(3, 2), (1, 2)]  # two at once, on two threads each
     assert spread.map(half, list(range(0, 40, 2))) == [(i, 1) for i in range(20)]
     assert spread.map(half, []) == []
+    assert spread.map(half, [6, 2], item_bytes=GIB) == [(3, 4), (1, 4)]  # memory for one at a time
+    steps: list[tuple[int, int, str]] = []
+    for one in (lent, spread):
+        replace(one, reporter=lambda *step: steps.append(step)).map(half, [2, 4], message="halving")
+    assert steps == 2 * [(1, 2, "halving"), (2, 2, "halving")]
     with pytest.raises(ValueError, match="3 is odd"):
         spread.map(half, [2, 3, 5])
     assert pickle.loads(pickle.dumps(spread)).mapper is None
@@ -257,4 +262,4 @@ def test_a_map_can_be_stopped() -> None:
     cancellation.cancel()
     lent = Resources("cpu", 1, GIB, 0)
     with pytest.raises(Interrupted):
-        map_by(Local(), lent, Watch(cancellation.check), half, [2, 4, 6])
+        map_by(Local(), lent, Watch(cancellation.check), half, [2, 4, 6], 1, lambda done: None)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from unposed.pipeline.artifacts import (
     TwoViewGeometry,
 )
 from unposed.pipeline.config import build, schema
+from unposed.pipeline.executor import Local, Watch, map_by
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import GlobalMapper
 from unposed.plugins.doubts import doppelgangers
@@ -407,6 +409,7 @@ def test_a_large_collection_is_mapped_part_by_part(collection: Make) -> None:
     models = []
     for threads in (1, 3):
         lent = replace(CPU, threads=threads, reporter=lambda *step: steps.append(step))
+        lent = replace(lent, mapper=partial(map_by, Local(), lent, Watch()) if threads > 1 else None)
         coarse = build(GlobalMapper, DIVIDED, "coarse")(**given, resources=lent)
         models.append(coarse.models[0])
         assert coarse.warnings == () and coarse.left_out == {}

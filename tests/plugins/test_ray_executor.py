@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,18 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'unposed[ra
 from cluster_stages import Bytes, Misled, OnDevices, Sums, squared
 
 import unposed
+from unposed.optim.view_graph import Keypoints, build_view_graph
+from unposed.pipeline.artifacts import Camera, CameraPriors, Photo, Photos
 from unposed.pipeline.cancel import Cancellation
+from unposed.pipeline.config import build
 from unposed.pipeline.errors import ConfigError, ExecutorError, Interrupted
 from unposed.pipeline.executor import Argument, Executor, Item, Job, Local, Piece, Watch, map_by
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.stage import Resources, StageError
+from unposed.plugins.coarse.global_mapping import GlobalMapper
 from unposed.plugins.executor.ray_cluster import Ray
 from unposed.plugins.executor.worker import installed_versions
+from unposed.synthetic.collections import EmulationOptions, emulate_collection
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -259,9 +265,32 @@ def test_a_photo_that_has_gone_fails_alone(ray: Ray, yard: Any, tmp_path: Path) 
 
 
 def test_a_stage_over_the_collection_spreads_its_parts(ray: Ray) -> None:
-    assert map_by(ray, HERE, Watch(), squared, [3, 1, 2]) == [9, 1, 4]
+    assert map_by(ray, HERE, Watch(), squared, [3, 1, 2], 1, lambda done: None) == [9, 1, 4]
     with pytest.raises(ValueError, match="-2 is below zero"):
-        map_by(ray, HERE, Watch(), squared, [1, -2, -1])
+        map_by(ray, HERE, Watch(), squared, [1, -2, -1], 1, lambda done: None)
+
+
+def test_clusters_of_photos_are_mapped_by_machines(ray: Ray) -> None:
+    """The same bytes as on this machine, with the steps reported."""
+    made = emulate_collection("aerial", 60, 0, EmulationOptions(keypoints=250))
+    graph = build_view_graph(
+        Keypoints(made.xy, made.start, made.size), made.pairs, made.match_count, made.row_a, made.row_b
+    )
+    camera = Camera("SIMPLE_RADIAL", 1600, 1200, (made.focal_px, 800.0, 600.0, 0.0))
+    names = [f"{i:02d}.jpg" for i in range(60)]
+    photos = Photos(tuple(Photo(name, Path(name), name, 1600, 1200) for name in names), {})
+    cameras = CameraPriors((camera,), np.zeros(60, np.int32), ("exif",))
+    division = {"division": {"max_photos": 20, "undivided_photos": 0}}
+    steps: list[tuple[int, int, str]] = []
+    found = []
+    for executor in (Local(), ray):
+        lent = replace(HERE, reporter=lambda *step: steps.append(step))
+        lent = replace(lent, mapper=partial(map_by, executor, lent, Watch()))
+        found.append(build(GlobalMapper, division, "coarse")(photos, cameras, graph, None, lent).models[0])
+    assert len(found[0].photos) > 40
+    assert found[0].cam_from_world.tobytes() == found[1].cam_from_world.tobytes()
+    assert found[0].cameras == found[1].cameras
+    assert len(steps) >= 6 and steps[: len(steps) // 2] == steps[len(steps) // 2 :]
 
 
 def test_one_gpu_each(cluster: Any, joining: Callable[..., Any]) -> None:

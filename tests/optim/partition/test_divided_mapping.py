@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -12,7 +12,7 @@ import pytest
 from unposed.optim.bundle.intrinsics import Intrinsics, intrinsics_with_priors
 from unposed.optim.evaluation import evaluate_poses
 from unposed.optim.mapping.global_mapper import map_component
-from unposed.optim.partition.cluster_graph import EMPTY_MODEL, ClusterModel
+from unposed.optim.partition.cluster_graph import EMPTY_MODEL, ClusterGraph, ClusterGraphs, ClusterModel
 from unposed.optim.partition.divided_mapping import DividedMappingOptions, DividedModel, map_divided
 from unposed.optim.partition.model_merging import moved_poses
 from unposed.optim.partition.view_graph_cut import ViewGraphCutOptions
@@ -21,8 +21,7 @@ from unposed.optim.similarity import Similarity
 from unposed.optim.view_graph import Keypoints, ViewGraph, build_view_graph
 from unposed.synthetic.collections import EmulatedCollection, EmulationOptions, emulate_collection
 
-Index = np.ndarray
-MapPhotos = Callable[[Index], ClusterModel]
+MapCluster = Callable[[ClusterGraph], ClusterModel]
 
 
 @cache
@@ -85,10 +84,10 @@ class Spoilt:
     def __init__(self, spoil: Callable[[ClusterModel], ClusterModel]) -> None:
         self.spoil, self.rounds = spoil, list[list[int]]()
 
-    def __call__(self, mapped: MapPhotos, clusters: Sequence[Index]) -> Iterator[ClusterModel]:
-        self.rounds.append([len(photos) for photos in clusters])
-        for number, photos in enumerate(clusters):
-            model = mapped(photos)
+    def __call__(self, mapped: MapCluster, clusters: ClusterGraphs) -> Iterator[ClusterModel]:
+        self.rounds.append([len(photos) for photos in clusters.photos])
+        for number, cluster in enumerate(clusters):
+            model = mapped(cluster)
             yield self.spoil(model) if number == 0 and len(self.rounds) == 1 else model
 
 
@@ -117,8 +116,8 @@ def test_a_cluster_that_fails_is_mapped_again_with_a_neighbour(spoil: Callable) 
 def test_a_cluster_that_fails_twice_is_named() -> None:
     """Nothing that contains photo 0 can be mapped."""
 
-    def apply(mapped: MapPhotos, clusters: Sequence[Index]) -> Iterator[ClusterModel]:
-        return (EMPTY_MODEL if 0 in photos else mapped(photos) for photos in clusters)
+    def apply(mapped: MapCluster, clusters: ClusterGraphs) -> Iterator[ClusterModel]:
+        return (EMPTY_MODEL if 0 in cluster.photos else mapped(cluster) for cluster in clusters)
 
     made, found = divided("aerial", 150, 40, apply)
     (core,) = found.apart
