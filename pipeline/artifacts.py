@@ -175,6 +175,8 @@ class SceneGraph:
     """(n, 2) int32 photo indices, i < j, sorted."""
     similarity: Floats
     """(n,) float32."""
+    reason: str = ""
+    """One line of what was missing, where pairs are matched for the sake of that."""
 
 
 @dataclass(frozen=True, eq=False)

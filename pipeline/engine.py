@@ -73,9 +73,10 @@ def run(
     resources: Resources | None = None,
     progress: Progress | None = None,
     seed: int = 0,
+    effort: float = 1.0,
     cancellation: Cancellation | None = None,
 ) -> Run:
-    """Compute the outputs of the graph. `seed` goes to every stage with a field of that name that is not set.
+    """Compute the outputs of the graph. `seed` and `effort` go to all stages that have such a field and leave it open.
 
     Items that fail are recorded and left out, and so is a stage over the collection that has a bug, if its readers can
     do without. Raises NoReconstruction if a stage over the collection cannot work (StageError), StageCrashed if it has
@@ -85,7 +86,7 @@ def run(
     resources = resources or machine()
     LOG.debug("computing %s from %d photos with %r", ", ".join(graph.outputs), len(photos.photos), resources)
     runner = Runner(
-        _seeded(graph, seed),
+        with_run_values(graph, seed=seed, effort=effort),
         photos,
         store,
         executor or Local(),
@@ -109,9 +110,13 @@ def run(
     return finished
 
 
-def _seeded(graph: Graph, seed: int) -> Graph:
-    def seeded(node: Node) -> Node:
-        has_seed = "seed" in getattr(node.stage, "__dataclass_fields__", {})
-        return replace(node, stage=replace(node.stage, seed=seed)) if has_seed and "seed" not in node.given else node
+def with_run_values(graph: Graph, **values: Any) -> Graph:
+    """The graph with fields of its stages set to values of the run, where a field of that name is there and the preset
+    leaves it open."""
 
-    return replace(graph, nodes={name: seeded(node) for name, node in graph.nodes.items()})
+    def filled(node: Node) -> Node:
+        open_fields = getattr(node.stage, "__dataclass_fields__", {}).keys() - node.given
+        own = {name: value for name, value in values.items() if name in open_fields}
+        return replace(node, stage=replace(node.stage, **own)) if own else node
+
+    return replace(graph, nodes={name: filled(node) for name, node in graph.nodes.items()})

@@ -73,7 +73,7 @@ def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
     if PHOTOS in declared:
         raise ConfigError("photos: this node is always there and cannot be defined")
     meant = {name: _like(name, value, declared) for name, value in declared.items()}
-    nodes = {name: _node(name, value, declared, registry) for name, value in meant.items()}
+    nodes = _over_own_pairs({name: _node(name, value, declared, registry) for name, value in meant.items()}, declared)
     order = _sorted(nodes)
     for node in (nodes[name] for name in order):
         _check_edges(node, nodes)
@@ -109,6 +109,30 @@ def _like(name: str, value: object, declared: Mapping[str, Any]) -> object:
     if all(isinstance(each, Mapping) for each in wiring) and any(wiring):
         own["from"] = {**wiring[0], **wiring[1]}
     return {**other, **own}
+
+
+def _over_own_pairs(nodes: Mapping[str, Node], declared: Mapping[str, Any]) -> dict[str, Node]:
+    """Stages over pairs that read others over other pairs read copies of these over their own.
+
+    So `{like: verification, from: {graph: more_graph}}` is whole, whatever lies between features and verification. A
+    node that is `like` what is read, over the same pairs, is that copy.
+    """
+    found, waiting = dict(nodes), list(nodes)
+    while waiting:
+        node = found[waiting.pop(0)]
+        sources = dict(node.sources)
+        for parameter, source in node.sources.items():
+            other = found.get(source)
+            if other is None or other.ports.grain is not node.ports.grain or other.edges in (None, node.edges):
+                continue
+            same = {"like": source, "from": {EDGES: node.edges}}
+            copy = next((name for name in nodes if declared[name] == same), f"{source} over {node.edges}")
+            if copy not in found:
+                found[copy] = replace(other, name=copy, edges=node.edges)
+                waiting.append(copy)
+            sources[parameter] = copy
+        found[node.name] = replace(node, sources=sources)
+    return found
 
 
 def _node(name: str, value: object, declared: Iterable[str], registry: Registry) -> Node:
@@ -182,7 +206,7 @@ def _check_port(node: Node, port: Port, nodes: Mapping[str, Node]) -> None:
                 f"{node.name}: runs over {GRAIN_TEXT[grain]} and cannot read node {source!r}, "
                 f"which runs over {GRAIN_TEXT[other.ports.grain]}"
             )
-        if node.edges and other.edges and (node.edges, node.group_size) != (other.edges, other.group_size):
+        if node.edges and other.edges and node.group_size != other.group_size:
             raise ConfigError(f"{node.name}: runs over other {GRAIN_TEXT[grain]} than node {source!r}")
         container, item = GRAIN_TABLE[grain][other.ports.grain], other.ports.result
         if other.ports.grain is Grain.COLLECTION and wants_parts(port, grain, item):

@@ -151,22 +151,10 @@ def expanded_pairs(
     The total of tried pairs stays within `per_photo` times the photos; first candidates of all photos precede second
     ones.
     """
-    found = matches > 0
-    partners = np.bincount(tried[found].ravel(), minlength=photos)
-    link = coo_array((matches[found].astype(np.float64), tuple(tried[found].T)), shape=(photos, photos)).tocsr()
-    link = (link + link.T).tocsr()
-    linked = _through_common_partners(link)
-    candidates = np.concatenate([linked[:, :2].astype(np.int64), ranked])
-    # Matches are integers and similarity is below one: candidates with a common partner come first.
-    score = np.concatenate([1.0 + linked[:, 2], similarity / (1.0 + np.max(similarity, initial=0.0))])
-    base = np.int64(photos)
-    key = candidates[:, 0] * base + candidates[:, 1]
-    order = np.lexsort((-score, key))
-    first = order[np.diff(key[order], prepend=-1) != 0]  # the larger score of a candidate counts
-    first = first[~np.isin(key[first], tried[:, 0].astype(np.int64) * base + tried[:, 1])]
-    candidates, score = candidates[first], score[first]
+    candidates, score = untried_candidates(photos, ranked, similarity, tried, matches)
     if not len(candidates):
         return np.zeros((0, 2), np.int32)
+    partners = np.bincount(tried[matches > 0].ravel(), minlength=photos)
     place = ranks(candidates, score)
     lacking = np.maximum(neighbours - partners, 0)
     wanted = np.flatnonzero((place < lacking[candidates.T]).any(axis=0))
@@ -176,22 +164,53 @@ def expanded_pairs(
     return new
 
 
-def _through_common_partners(link: csr_array) -> NDArray[np.float64]:
-    """(n, 3) unlinked pairs with a common partner, and the largest over these partners of the smaller number of
-    matches."""
+def untried_candidates(
+    photos: int,
+    ranked: NDArray[np.integer],
+    similarity: NDArray[np.floating],
+    tried: NDArray[np.integer],
+    matches: NDArray[np.integer],
+    of: Mask | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pairs (n, 2), sorted, that were not tried but may match, after `matches` (e,) were verified on the `tried` ones,
+    and a score (n,); of the photos in the mask `of` alone, where it is given.
+
+    Pairs with a common verified partner come first (query expansion), scored by the smaller number of matches on the
+    path through it, then the ranked ones by their similarity.
+    """
+    found = matches > 0
+    link = coo_array((matches[found].astype(np.float64), tuple(tried[found].T)), shape=(photos, photos)).tocsr()
+    link = (link + link.T).tocsr()
+    linked = _through_common_partners(link, np.arange(photos) if of is None else np.flatnonzero(of))
+    if of is not None:
+        ranked, similarity = (each[of[ranked].any(axis=1)] for each in (ranked, similarity))
+    candidates = np.concatenate([linked[:, :2].astype(np.int64), ranked])
+    # Matches are integers and similarity is below one: candidates with a common partner come first.
+    score = np.concatenate([1.0 + linked[:, 2], similarity / (1.0 + np.max(similarity, initial=0.0))])
+    base = np.int64(photos)
+    key = candidates[:, 0] * base + candidates[:, 1]
+    order = np.lexsort((-score, key))
+    first = order[np.diff(key[order], prepend=-1) != 0]  # the larger score of a candidate counts
+    first = first[~np.isin(key[first], tried[:, 0].astype(np.int64) * base + tried[:, 1])]
+    return candidates[first], score[first]
+
+
+def _through_common_partners(link: csr_array, of: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(n, 3) unlinked pairs of these photos with a common partner, and the largest over these partners of the smaller
+    number of matches. Pairs among these photos are there twice."""
     photos = link.shape[0]
     rows = []
-    for a in range(photos):
+    for a in of.tolist():
         partners = slice(link.indptr[a], link.indptr[a + 1])
         best = np.zeros(photos)
         for k, strength in zip(link.indices[partners].tolist(), link.data[partners].tolist(), strict=True):
             next_ones = slice(link.indptr[k], link.indptr[k + 1])
             others = link.indices[next_ones]
             best[others] = np.maximum(best[others], np.minimum(link.data[next_ones], strength))
-        best[: a + 1] = 0.0
+        best[a] = 0.0
         best[link.indices[partners]] = 0.0
         b = np.flatnonzero(best)
-        rows.append(np.column_stack([np.full(len(b), a), b, best[b]]))
+        rows.append(np.column_stack([np.minimum(a, b), np.maximum(a, b), best[b]]))
     return np.concatenate([np.zeros((0, 3)), *rows])
 
 

@@ -10,10 +10,11 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from .options import DEFAULTS
+from .options import DEFAULTS, EFFORTS
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,19 @@ def fraction(text: str) -> float:
     return value
 
 
+def effort(text: str) -> str | float:
+    """low, normal, high, or a number of at least 0."""
+    if text in EFFORTS:
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < inf:
+        raise argparse.ArgumentTypeError(f"expected {', '.join(EFFORTS)} or a number of at least 0, got {text!r}")
+    return value
+
+
 def device(text: str) -> str:
     """auto, cpu, cuda or cuda:i."""
     kind, colon, index = text.partition(":")
@@ -78,6 +92,7 @@ FLAGS: dict[str, Flag] = {
     "device": Flag(f"default: {DEFAULTS.device}", "auto|cpu|cuda[:i]", device),
     "executor": Flag(f"plugin that spreads the work (default: {DEFAULTS.executor})", "NAME[:ADDRESS]"),
     "workers": Flag("items computed at once (default: one per core)", "N", whole_above_zero),
+    "effort": Flag(f"work where a first pass fails (default: {DEFAULTS.effort})", "low|normal|high|N", effort),
     "seed": Flag(f"start of every random choice (default: {DEFAULTS.seed})", "N", int),
     "cache": Flag("folder of stored results (default: the user's)", "DIR", Path),
     "verify_photos": Flag("read all photos again, changed or not", switch=True, names=("--verify-photos",)),
@@ -98,7 +113,7 @@ FLAGS: dict[str, Flag] = {
 """By Python parameter; those from `to` on belong to the command line alone."""
 
 RUN = (
-    *("preset", "settings", "device", "executor", "workers", "seed", "cache", "verify_photos"),
+    *("preset", "settings", "effort", "device", "executor", "workers", "seed", "cache", "verify_photos"),
     *("ram_bytes", "vram_bytes", "quiet", "json"),
 )
 """Options of a run, whatever the photos are."""

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
     from unposed.pipeline.cancel import Cancellation
@@ -19,11 +19,15 @@ Settings = Iterable[str] | Mapping[str, Any]
 """Changes to a preset: lines `node.key=value`, or a mapping of `node.key` to value."""
 
 
+EFFORTS = {"low": 0.0, "normal": 1.0, "high": 4.0}
+"""Words for efforts; see RunOptions.effort."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Device, limits, cache and progress of a run.
 
-    Only `seed` changes results, and `device` by the rounding of a GPU.
+    Only `effort` and `seed` change results, and `device` by the rounding of a GPU.
     """
 
     device: str = "auto"
@@ -37,6 +41,10 @@ class RunOptions:
     """Memory limit; None: 70 % of what is free."""
     vram_bytes: int | None = None
     """Memory limit on the GPU; None: 85 % of what is free."""
+    effort: Literal["low", "normal", "high"] | float = "normal"
+    """How much is done, at most, where a first pass leaves something missing: photos without a partner, parts that no
+    pair joins, few matches. `low` is nothing, `high` four times as much as `normal`, a number a factor of it. What is
+    easy costs the same with any."""
     seed: int = 0
     """Seed of all random numbers. The same photos, settings and seed give the same result."""
     cache: str | Path | None = None
@@ -72,6 +80,7 @@ class RunChanges(TypedDict, total=False):
     workers: int | None
     ram_bytes: int | None
     vram_bytes: int | None
+    effort: Literal["low", "normal", "high"] | float
     seed: int
     cache: str | Path | None
     verify_photos: bool

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.store.store import Store, default_folder
 
-from .options import RunOptions, Settings
+from .options import EFFORTS, RunOptions, Settings
 from .run_log import Silent
 
 ANYWHERE = "classic"
@@ -51,6 +52,7 @@ class Workplace:
             self.resources,
             progress,
             self.options.seed,
+            effort_of(self.options.effort),
             cancellation=self.options.cancellation,
         )
 
@@ -86,6 +88,17 @@ def chosen_executor(options: RunOptions) -> Executor:
 def cache_folder(options: RunOptions) -> Path:
     """Folder of stored results."""
     return default_folder() if options.cache is None else Path(options.cache)
+
+
+def effort_of(effort: str | float) -> float:
+    """Factor of the budgets of second helpings; ConfigError names the words that stand for one."""
+    if isinstance(effort, str):
+        if effort not in EFFORTS:
+            raise ConfigError(f"effort: expected {', '.join(EFFORTS)} or a number, got {effort!r}")
+        return EFFORTS[effort]
+    if not 0.0 <= effort < inf:
+        raise ConfigError(f"effort: expected a number of at least 0, got {effort}")
+    return float(effort)
 
 
 def chosen_preset(preset: str | Path, device: str) -> str:

@@ -21,7 +21,7 @@ from .output import locked_folder, publish
 from .photo_sources import PhotoSource, collect
 from .reconstruction import Reconstruction
 from .run_log import RunLog
-from .run_setup import checked_graph, chosen_preset, workplace
+from .run_setup import checked_graph, chosen_preset, effort_of, workplace
 
 
 def reconstruct(
@@ -57,6 +57,7 @@ def reconstruct(
     """
     started = facts.Clock.now()
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
+        effort = effort_of(place.options.effort)
         name = chosen_preset(preset, place.resources.device)
         graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
         collection, folder = collect(
@@ -81,7 +82,7 @@ def reconstruct(
                 crash = error if isinstance(error, StageCrashed) else None
             mask_folder = None if masks is None else Path(masks)
             summary = {
-                **facts.origin(folder, mask_folder, name, graph, place.options.seed, place.resources),
+                **facts.origin(folder, mask_folder, name, graph, effort, place.options.seed, place.resources),
                 **facts.outcome(collection, sparse, done, failure),
                 **started.elapsed(),
             }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from unposed.pipeline.artifacts import Doubts, Photos, RefinementReport, SparseModel, SparseModels
-from unposed.pipeline.engine import Failure, NodeReport, Run
+from unposed.pipeline.engine import Failure, NodeReport, Run, with_run_values
 from unposed.pipeline.graph import EDGES, Graph, Node
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources
@@ -48,7 +48,7 @@ class Clock:
 
 
 def origin(
-    folder: Path, masks: Path | None, preset: str, graph: Graph, seed: int, resources: Resources
+    folder: Path, masks: Path | None, preset: str, graph: Graph, effort: float, seed: int, resources: Resources
 ) -> dict[str, Any]:
     """What was requested, and the machine."""
     return {
@@ -56,7 +56,8 @@ def origin(
         "photos_folder": str(folder.resolve()),
         "masks_folder": None if masks is None else str(masks.resolve()),
         "preset": preset,
-        "settings": settings(graph, seed),
+        "settings": settings(graph, effort=effort, seed=seed),
+        "effort": effort,
         "seed": seed,
         "device": resources.device,
         "workers": resources.threads,
@@ -74,6 +75,7 @@ def outcome(photos: Photos, models: SparseModels, run: Run, failure: str | None)
         **registration(photos, models, run.failures, failure or "not connected with the other photos"),
         "failure": failure,
         "warnings": [*run.warnings, *models.warnings, *(warning for each in doubts for warning in each.warnings)],
+        "helpings": {} if failure else _helpings(run),
         "doubts": doubted_pairs(photos, doubts),
         "failures": failures(run.failures),
         "stages": nodes,
@@ -97,21 +99,19 @@ def registration(
     }
 
 
-def settings(graph: Graph, seed: int) -> dict[str, Any]:
+def settings(graph: Graph, **values: Any) -> dict[str, Any]:
     """The graph as a preset that repeats the run: written to a YAML file, `--preset FILE` does the same again.
 
     Every node has its plugin, all its options, defaults included, and its wiring under `from`. What was `like` another
-    node is written out. A seed that the preset left open is the one of the run.
+    node is written out. A seed or an effort that the preset left open is the one of the run, as in `values`.
     """
-    nodes = {name: _node_settings(node, seed) for name, node in graph.nodes.items()}
+    nodes = {name: _node_settings(node) for name, node in with_run_values(graph, **values).nodes.items()}
     listed = [name for name in graph.outputs if name != graph.result]
     return {**nodes, **({"outputs": listed} if listed else {})}
 
 
-def _node_settings(node: Node, seed: int) -> dict[str, Any]:
+def _node_settings(node: Node) -> dict[str, Any]:
     options = {key: _plain(value) for key, value in dataclasses.asdict(node.stage).items()}
-    if "seed" in options and "seed" not in node.given:
-        options["seed"] = seed
     wiring = {parameter: source for parameter, source in node.sources.items() if parameter != source}
     if node.edges not in (None, EDGES):
         wiring[EDGES] = node.edges
@@ -191,6 +191,13 @@ def _doubts(run: Run) -> list[Doubts]:
     """The results of all nodes of that slot that have one."""
     there = [name for name, each in run.nodes.items() if each.plugin.startswith("doubts.") and not each.failed]
     return [run.value(name) for name in there]
+
+
+def _helpings(run: Run) -> dict[str, str]:
+    """Why more was done than a first pass does, by the node that decided it; empty where that was enough."""
+    graphs = [name for name, each in run.nodes.items() if each.plugin.startswith("graph.")]
+    reasons = {name: run.value(name).reason for name in graphs}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def _with_reports(models: SparseModels) -> Iterable[tuple[SparseModel, RefinementReport | None]]:

@@ -12,6 +12,8 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair
 from unposed.retrieval.scene_graph import expanded_pairs, similarity_of
 
+from ..shared.verified_pairs import verified_matches
+
 
 @dataclass(frozen=True)
 class Expand:
@@ -33,12 +35,7 @@ class Expand:
         seed_graph: SceneGraph,
         seed_verification: PerPair[TwoViewGeometry],
     ) -> SceneGraph:
-        tried = seed_graph.pairs
-        matches = np.zeros(len(tried), np.int64)
-        for row, (a, b) in enumerate(tried.tolist()):
-            geometry = seed_verification.get((a, b))
-            if geometry is not None and geometry.kind != "none":
-                matches[row] = geometry.inliers.sum()
+        tried, matches = seed_graph.pairs, verified_matches(seed_graph, seed_verification)
         new = expanded_pairs(
             len(photos),
             retrieval.pairs,

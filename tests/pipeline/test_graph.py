@@ -212,6 +212,22 @@ def test_what_is_wrong_with_being_like_another(early: object, complaint: str) ->
     assert complaint in str(caught.value)
 
 
+def test_what_is_read_over_other_pairs_is_copied_over_the_own() -> None:
+    seed, late = {"use": "graph.chosen"}, {"like": "verification", "from": {"graph": "seed"}}
+    nodes = check(seed=seed, late=late, outputs=["late"]).nodes
+    assert nodes["late"].sources["matching"] == "matching over seed"
+    copy, original = nodes["matching over seed"], nodes["matching"]
+    assert (copy.edges, copy.stage, copy.sources) == ("seed", original.stage, original.sources)
+    assert nodes["verification"].sources["matching"] == "matching"
+
+
+def test_a_node_like_what_is_read_over_other_pairs_is_that_copy() -> None:
+    late = {"like": "verification", "from": {"graph": "seed"}}
+    nodes = check(**{**SEEDED, "late": late, "outputs": ["late"]}).nodes
+    assert nodes["late"].sources["matching"] == "early"
+    assert "matching over seed" not in nodes
+
+
 def test_pairs_of_another_graph() -> None:
     graph = check(
         edges={"use": "graph.chosen"},
@@ -260,10 +276,6 @@ def test_groups() -> None:
         (
             {"matching": {"use": "nearest", "from": {"graph": "retrieval"}}},
             "matching: wants the edges of a SceneGraph, node 'retrieval' gives Ranking",
-        ),
-        (
-            {"edges": {"use": "graph.chosen"}, "matching": {"use": "nearest", "from": {"graph": "edges"}}},
-            "verification: runs over other pairs than node 'matching'",
         ),
         ({"features": {"use": "dots", "cuont": 3}}, "features.cuont: no such option; did you mean count?"),
         ({"features": {"use": "dots", "count": "3"}}, "features.count: expected int, got '3'"),
