@@ -178,6 +178,10 @@ class SceneGraph:
     reason: str = ""
     """One line of what was missing, where pairs are matched for the sake of that."""
 
+    def of_photo(self, photo: int) -> bool:
+        """Whether the photo is in any pair (see stage.PerPhotoParts)."""
+        return bool((self.pairs == photo).any())
+
 
 @dataclass(frozen=True, eq=False)
 class DepthGrid:

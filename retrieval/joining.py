@@ -32,7 +32,7 @@ class Parts:
     @property
     def apart(self) -> Mask:
         """(photos,) photos that are not in the largest part."""
-        return self.of_photo != np.bincount(self.of_photo, minlength=1).argmax()
+        return np.asarray(self.of_photo != np.bincount(self.of_photo, minlength=1).argmax())
 
 
 def weakly_joined_parts(photos: int, verified: NDArray[np.integer]) -> Parts:
@@ -45,6 +45,27 @@ def weakly_joined_parts(photos: int, verified: NDArray[np.integer]) -> Parts:
     part = connected_components(links, directed=False)[1].astype(np.int64)
     lonely = photos - sum(len(component) for component in graph.components)
     return Parts(part, len(graph.components), lonely, len(bridges))
+
+
+def pairs_of_weak_photos(
+    photos: int,
+    pairs: NDArray[np.integer],
+    similarity: NDArray[np.floating],
+    matches: NDArray[np.integer],
+    *,
+    min_matches: int,
+    partners: float,
+) -> tuple[Mask, NDArray[np.int64]]:
+    """(photos,) photos whose second best pair has fewer than `min_matches` verified matches, and the rows of their
+    pairs, up to `partners` of each: those of most matches first, then the most similar ones.
+
+    `matches` (e,) were verified on the `pairs` (e, 2).
+    """
+    alike = similarity / (1.0 + np.max(similarity, initial=0.0))  # below one match
+    place = ranks(pairs, matches + alike)
+    tied = np.bincount(pairs.T[(place < 2) & (matches >= min_matches)], minlength=photos) >= 2
+    chosen = (place < partners) & ~tied[pairs.T]
+    return ~tied, np.flatnonzero(chosen.any(axis=0))
 
 
 def joining_pairs(

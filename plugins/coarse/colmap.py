@@ -13,6 +13,7 @@ from unposed.pipeline.stage import Grain, PerPair
 
 from ..shared.colmap_database import fill, sparse_models
 from ..shared.models import without_doubts
+from ..shared.verified_pairs import better_geometries
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class ColmapMapper:
         view_graph: ViewGraph,
         verification: PerPair[TwoViewGeometry],
         doubts: Doubts | None = None,
+        closer_verification: PerPair[TwoViewGeometry] | None = None,
     ) -> SparseModels:
         pycolmap.logging.minloglevel = 3  # most errors are about attempts that it discards
         pycolmap.set_random_seed(self.seed)
@@ -47,6 +49,6 @@ class ColmapMapper:
         )
         manager = pycolmap.ReconstructionManager()
         with pycolmap.Database.open(":memory:") as database:
-            fill(database, photos, cameras, graph, verification)
+            fill(database, photos, cameras, graph, better_geometries(verification, closer_verification))
             pycolmap.IncrementalPipeline(options, database, manager).run()
         return sparse_models(manager, photos, graph, "COLMAP's incremental mapper")

@@ -15,6 +15,7 @@ from unposed.pipeline.stage import Grain, PerPair
 
 from ..shared.colmap_database import fill, sparse_models
 from ..shared.models import without_doubts
+from ..shared.verified_pairs import better_geometries
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class GlomapMapper:
         view_graph: ViewGraph,
         verification: PerPair[TwoViewGeometry],
         doubts: Doubts | None = None,
+        closer_verification: PerPair[TwoViewGeometry] | None = None,
     ) -> SparseModels:
         pycolmap.logging.minloglevel = 3  # most errors are about attempts that it discards
         pycolmap.set_random_seed(self.seed)
@@ -50,7 +52,7 @@ class GlomapMapper:
             # View-graph calibration needs a file, the only reason why this database is not in memory.
             path = Path(folder) / "database.db"
             with pycolmap.Database.open(path) as database:
-                fill(database, photos, cameras, graph, verification)
+                fill(database, photos, cameras, graph, better_geometries(verification, closer_verification))
             if "guess" in cameras.focal_source:
                 pycolmap.calibrate_view_graph(path, pycolmap.ViewGraphCalibrationOptions(random_seed=self.seed))
             with pycolmap.Database.open(path) as database:

@@ -17,7 +17,9 @@ from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.weights.files import WeightFile
 
 from ..network_errors import pipeline_errors
-from .from_network import extract
+from .from_network import extract, extract_wanted
+
+_DESCRIPTOR_LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Aliked:
 
     The network is evaluated by networks.aliked, with kornia's results in a quarter of its time on a CPU. Needs
     published weights (BSD-3-Clause).
+
+    Where `wanted` is wired to a scene graph, photos without a pair in it get no key points.
     """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
@@ -48,15 +52,18 @@ class Aliked:
         """Activations at full resolution."""
         return 400 * self.max_side_px**2
 
-    def __call__(self, photos: Photo, resources: Resources) -> Features:
-        return self.batch([(photos,)], resources)[0]
+    def __call__(self, photos: Photo, resources: Resources, wanted: bool = True) -> Features:
+        return self.batch([(photos, wanted)], resources)[0]
 
-    def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
+    def batch(self, items: Sequence[tuple[Photo, bool]], resources: Resources) -> list[Features]:
         """Photos of one size form one batch of the network."""
+        return extract_wanted(items, lambda photos: self._extract(photos, resources), _DESCRIPTOR_LENGTH)
+
+    def _extract(self, photos: Sequence[Photo], resources: Resources) -> list[Features]:
         with pipeline_errors():
             net = cached_network(_build, self.weights, resources.device, self.model)
         return extract(
-            [photo for (photo,) in items],
+            photos,
             lambda images, limit: detect(net, images, limit, self.min_score),
             resources.device,
             limit=self.max_keypoints,

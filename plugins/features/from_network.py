@@ -13,7 +13,7 @@ from unposed.networks.detections import Detections
 from unposed.pipeline.artifacts import Bools, Bytes, Features, Photo
 from unposed.pipeline.images.pixels import photo_per_px, read_mask, read_rgb
 
-from .sampling import colours, visible
+from .sampling import colours, no_features, visible
 
 NETWORK_PIXEL_OFFSET_PX = 0.5
 """Added to coordinates of networks, which have the centre of the top-left pixel at (0, 0); ours is at (0.5, 0.5)."""
@@ -59,6 +59,16 @@ def extract(
         for i, each in zip(rows, found, strict=True):
             features[i] = _features(photos[i], images[i], masks[i], each, limit)
     return [features[i] for i in range(len(photos))]
+
+
+def extract_wanted(
+    items: Sequence[tuple[Photo, bool]], detect: Callable[[Sequence[Photo]], list[Features]], descriptor_length: int
+) -> list[Features]:
+    """Features of the photos that are wanted; the others have no key points."""
+    photos = [photo for photo, wanted in items if wanted]
+    found = iter(detect(photos) if photos else [])
+    none = no_features(np.zeros((0, descriptor_length), np.float16))
+    return [next(found) if wanted else none for _, wanted in items]
 
 
 def _features(photo: Photo, image: Bytes, mask: Bools | None, found: Detections, limit: int) -> Features:

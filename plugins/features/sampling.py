@@ -1,11 +1,17 @@
-"""Colours and visibility of key points, read from the pixels below them."""
+"""Colours and visibility of key points, read from the pixels below them; and what photos without any have."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.pipeline.artifacts import Bools, Bytes, Floats
+from unposed.pipeline.artifacts import Bools, Bytes, Features, Floats
+
+
+def no_features(descriptors: NDArray[np.generic]) -> Features:
+    """The features of a photo without key points; `descriptors` (0, d) have the type of those of others."""
+    none = np.zeros(0, np.float32)
+    return Features(np.zeros((0, 2), np.float32), none, descriptors, np.zeros((0, 3), np.uint8), none)
 
 
 def colours(image: Bytes, xy: Floats) -> Bytes:

@@ -8,12 +8,13 @@ from typing import Annotated, ClassVar, Literal
 import cv2
 import numpy as np
 
+from unposed.optim.pair.matching import SIFT_LENGTH
 from unposed.pipeline.artifacts import Bools, Bytes, Features, Floats, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.images.pixels import photo_per_px, read_mask, read_rgb
 from unposed.pipeline.stage import Grain
 
-from .sampling import colours, visible
+from .sampling import colours, no_features, visible
 
 _OPENCV_OFFSET_PX = 0.25
 """From OpenCV's key point coordinates to ours. Its top-left pixel has its centre at (0, 0), ours at (0.5, 0.5); and
@@ -36,6 +37,8 @@ class Sift:
     twice the resolution it is given, and the finest points of a large photo cost most and match least.
     Weaker points than the contrast threshold lets through match a little more often and are located so much worse that
     the poses lose by them. It is lowered for plain and faint photos, which have hardly any stronger ones.
+
+    Where `wanted` is wired to a scene graph, photos without a pair in it get no key points.
     """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
@@ -54,7 +57,9 @@ class Sift:
         """The scale space: about 15 float pictures of twice the side."""
         return 15 * 4 * 4 * self.max_side_px**2
 
-    def __call__(self, photos: Photo) -> Features:
+    def __call__(self, photos: Photo, wanted: bool = True) -> Features:
+        if not wanted:
+            return no_features(np.zeros((0, SIFT_LENGTH), np.uint8))
         picture = read_rgb(photos, self.max_side_px)
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
         mask = read_mask(photos)
@@ -62,7 +67,7 @@ class Sift:
         sift = cv2.SIFT.create(0, 3, self._threshold(grey, mask), 10.0, 1.6)
         points, raw = sift.detectAndCompute(grey, None)
         if not points or raw is None:
-            points, raw = [], np.zeros((0, 128), np.float32)
+            points, raw = [], np.zeros((0, SIFT_LENGTH), np.float32)
         x, y, diameter = np.array([(*p.pt, p.size) for p in points], np.float32).reshape(-1, 3).T
         xy = np.stack([x, y], axis=1) + np.float32(_OPENCV_OFFSET_PX)
         order = np.argsort(-diameter, kind="stable")

@@ -17,7 +17,9 @@ from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.weights.files import WeightFile
 
 from ..network_errors import pipeline_errors
-from .from_network import extract
+from .from_network import extract, extract_wanted
+
+_DESCRIPTOR_LENGTH = 64
 
 _SIDE_MULTIPLE_PX = 32
 """Multiple of the sides of the network's images. Photos are resized to it here, so that positions map back exactly."""
@@ -28,6 +30,8 @@ class XFeat:
     """At most `max_keypoints` per photo, those of the highest score, by kornia's network, a light one.
 
     Needs published weights (Apache-2.0). Key points are at whole pixels.
+
+    Where `wanted` is wired to a scene graph, photos without a pair in it get no key points.
     """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
@@ -47,11 +51,14 @@ class XFeat:
         """Activations at full resolution."""
         return 200 * self.max_side_px**2
 
-    def __call__(self, photos: Photo, resources: Resources) -> Features:
-        return self.batch([(photos,)], resources)[0]
+    def __call__(self, photos: Photo, resources: Resources, wanted: bool = True) -> Features:
+        return self.batch([(photos, wanted)], resources)[0]
 
-    def batch(self, items: Sequence[tuple[Photo]], resources: Resources) -> list[Features]:
+    def batch(self, items: Sequence[tuple[Photo, bool]], resources: Resources) -> list[Features]:
         """Photos of one size form one batch of the network."""
+        return extract_wanted(items, lambda photos: self._extract(photos, resources), _DESCRIPTOR_LENGTH)
+
+    def _extract(self, photos: Sequence[Photo], resources: Resources) -> list[Features]:
         with pipeline_errors():
             net = cached_network(_build, self.weights, resources.device)
 
@@ -60,7 +67,7 @@ class XFeat:
             return [Detections(each["keypoints"], each["scores"], each["descriptors"]) for each in found]
 
         return extract(
-            [photo for (photo,) in items],
+            photos,
             detector,
             resources.device,
             limit=self.max_keypoints,

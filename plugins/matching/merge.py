@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.pair.keypoint_identity import KeypointIdentity, identical_rows
 from unposed.pipeline.artifacts import Features, Floats, PairMatches
 from unposed.pipeline.stage import Grain, Sides, StageError
 
@@ -28,17 +29,27 @@ class MergedMatches:
     key_points: Literal["none", "same", "stacked"] = "none"
     """Meaning of the indices of key points. none: they are dropped, and mappers use positions. same: both nodes match
     the same features; a key point keeps its best match. stacked: key points of the second node follow those of the
-    first, as in features.merge; the node of the first features is wired to `first_features`."""
+    first, as in features.merge; the node of the first features is wired to `first_features`. If that of the second ones
+    is wired to `second_features`, those that were found where a first one is are taken for it, and a key point keeps
+    its best match."""
+    one_point: KeypointIdentity = field(default_factory=KeypointIdentity)
+    """Which key points of two extractors are one."""
 
     def __call__(
-        self, first: PairMatches, second: PairMatches, first_features: Sides[Features] | None = None
+        self,
+        first: PairMatches,
+        second: PairMatches,
+        first_features: Sides[Features] | None = None,
+        second_features: Sides[Features] | None = None,
     ) -> PairMatches:
+        if first_features is not None and second_features is not None:
+            second = _renumbered(second, first_features, second_features, self.one_point)
         index = _indices(first, second, self.key_points, first_features)
         weight = np.concatenate([first.weight, second.weight])
         xy_a, xy_b = (np.concatenate(each) for each in ((first.xy_a, second.xy_a), (first.xy_b, second.xy_b)))
         best = np.argsort(-weight, kind="stable")
         best = best[_firsts(np.concatenate([xy_a, xy_b], axis=1)[best])]
-        if index is not None and self.key_points == "same":
+        if index is not None and (self.key_points == "same" or second_features is not None):
             for side in index:
                 best = best[_firsts(side[best][:, None])]
         kept, depths = np.sort(best), _depths(first, second)
@@ -52,6 +63,22 @@ class MergedMatches:
             depth_b=None if depths is None else depths[1][kept],
             grids=first.grids if first.grids is not None else second.grids,
         )
+
+
+def _renumbered(
+    second: PairMatches, first_features: Sides[Features], second_features: Sides[Features], identity: KeypointIdentity
+) -> PairMatches:
+    """Matches of the second node with the positions and rows of first key points where those are meant; these rows are
+    counted from the end of the first ones, as all rows of the second node are."""
+    sides = []
+    for index, own, other in zip((second.index_a, second.index_b), first_features, second_features, strict=True):
+        if index is None:
+            return second
+        rows = identical_rows(own.xy, own.scale, other.xy[index], other.scale[index], identity)
+        xy = np.where((rows >= 0)[:, None], own.xy[rows] if len(own.xy) else 0.0, other.xy[index])
+        sides.append((xy.astype(np.float32), np.where(rows >= 0, rows - len(own.xy), index).astype(np.int32)))
+    (xy_a, index_a), (xy_b, index_b) = sides
+    return replace(second, xy_a=xy_a, xy_b=xy_b, index_a=index_a, index_b=index_b)
 
 
 def _indices(

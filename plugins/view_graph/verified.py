@@ -20,6 +20,8 @@ from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources, StageError
 from unposed.retrieval.spool import Spool
 
+from ..shared.verified_pairs import EitherPair, better_geometries, better_pairs
+
 COLUMN_SHARE = 1 / 32
 """Share of the memory limit above which a column is written to a temporary file and mapped."""
 
@@ -30,6 +32,9 @@ class VerifiedViewGraph(KeypointOptions):
 
     Matchers of features give indices of key points. Where any pair has none, as from dense matchers, key points are
     made of the positions of all matches, so that every mapper works with every matcher.
+
+    A closer look at some photos and pairs may be wired as well (see graph.closer): its key points follow the first ones
+    of a photo, its matches are indices of both, and of a pair that was matched twice the better matches count.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
@@ -45,7 +50,13 @@ class VerifiedViewGraph(KeypointOptions):
         verification: PerPair[TwoViewGeometry],
         resources: Resources,
         features: PerPhoto[Features] | None = None,
+        closer_features: PerPhoto[Features] | None = None,
+        closer_matching: PerPair[PairMatches] | None = None,
+        closer_verification: PerPair[TwoViewGeometry] | None = None,
     ) -> ViewGraph:
+        if closer_matching is not None and closer_verification is not None:
+            matching = EitherPair(matching, closer_matching, better_pairs(verification, closer_verification))
+            verification = better_geometries(verification, closer_verification)
         edges = [pair for pair, geometry in verification.items() if geometry.kind != "none"]
         size = np.array([(photo.width, photo.height) for photo in photos.photos], np.int64).reshape(-1, 2)
         if any(matching[pair].index_a is None for pair in edges):
@@ -56,7 +67,7 @@ class VerifiedViewGraph(KeypointOptions):
             raise StageError("these matches are indices of key points: a node `features` must give their positions")
         with TemporaryDirectory(prefix="unposed-view-graph-", ignore_cleanup_errors=True) as folder:
             table = _Table(int(resources.ram_bytes * COLUMN_SHARE), Path(folder))
-            keypoints = _keypoints(size, features, self, table)
+            keypoints = _keypoints(size, (features, closer_features), self, table)
             edges = [(a, b) for a, b in edges if features and a in features and b in features]
             unmatched = {
                 photo: "no key points were detected"
@@ -88,15 +99,17 @@ class _Table:
 
 
 def _keypoints(
-    size: NDArray[np.int64], features: PerPhoto[Features] | None, options: KeypointOptions, table: _Table
+    size: NDArray[np.int64],
+    extracted: tuple[PerPhoto[Features] | None, ...],
+    options: KeypointOptions,
+    table: _Table,
 ) -> Keypoints:
-    """All key points; photos without features have none."""
+    """All key points, those of a photo by all extractors one after the other; photos without features have none."""
     count = np.zeros(len(size), np.int64)
     table.append(xy=np.zeros((0, 2)), scale=np.zeros(0), rgb=np.zeros((0, 3), np.uint8))
     for photo in range(len(size)):
-        found = None if features is None else features.get(photo)
-        if found is not None:
-            count[photo] = len(found.xy)
+        for found in (features[photo] for features in extracted if features is not None and photo in features):
+            count[photo] += len(found.xy)
             table.append(xy=found.xy.astype(np.float64), scale=found.scale.astype(np.float64), rgb=found.rgb.copy())
     return Keypoints(
         xy=table.column("xy"),

@@ -165,7 +165,7 @@ def test_the_best_of_what_the_mask_shows(stage: Any, tmp_path: Path) -> None:
 def test_a_batch_is_its_photos(stage: Any, tmp_path: Path) -> None:
     sizes = [(96, 128), (64, 96), (96, 128)]
     photos = [photo_of(tmp_path / "all", texture(*size, seed), f"{seed}.png") for seed, size in enumerate(sizes)]
-    together = stage.batch([(photo,) for photo in photos], CPU)
+    together = stage.batch([(photo, True) for photo in photos], CPU)
     for photo, each in zip(photos, together, strict=True):
         alone = stage(photo, CPU)
         assert np.array_equal(alone.xy[:5], each.xy[:5]) or np.allclose(alone.xy[:5], each.xy[:5], atol=1e-3)

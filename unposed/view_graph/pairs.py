@@ -9,7 +9,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from unposed.pipeline.artifacts import Doubts, Photos, Ranking, SceneGraph, TwoViewGeometry
+from unposed.optim.view_graph import ViewGraph
+from unposed.pipeline.artifacts import Doubts, Photos, Ranking, TwoViewGeometry
 from unposed.pipeline.engine import Run
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import Graph
@@ -22,9 +23,6 @@ from ..photo_sources import PhotoSource, collect
 from ..run_log import RunLog
 from ..run_setup import checked_graph, chosen_preset, workplace
 from .pair_table import PairFacts, PairTable
-
-STEPS = (Ranking, SceneGraph, TwoViewGeometry, Doubts)
-"""Results that the preset computes."""
 
 
 def pairs(
@@ -46,7 +44,7 @@ def pairs(
     """
     with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
         graph = checked_graph(chosen_preset(preset, place.resources.device), settings)
-        wanted = tuple(node for node in (_last(graph, kind) for kind in STEPS) if node)
+        wanted = tuple(filter(None, (_last(graph, Ranking), *_verifying(graph), _last(graph, Doubts))))
         found, _ = collect(
             photos,
             place.cache,
@@ -77,18 +75,30 @@ def _last(graph: Graph, kind: type) -> str | None:
     return giving[-1] if giving else None
 
 
+def _verifying(graph: Graph) -> tuple[str, ...]:
+    """The nodes whose verified pairs make up the view graph, or the last one where there is no view graph."""
+    builder, last = _last(graph, ViewGraph), _last(graph, TwoViewGeometry)
+    read = [graph.nodes[source] for source in graph.nodes[builder].reads] if builder else []
+    over_pairs = (node for node in read if node.ports.grain is Grain.PAIR)
+    found = tuple(node.name for node in over_pairs if fits(node.ports.result, TwoViewGeometry))
+    return found or ((last,) if last else ())
+
+
 def _facts(graph: Graph, photos: Photos, done: Run) -> tuple[PairFacts, ...]:
-    ranking, edges, verification, doubts = (
-        None if node is None else done.value(node) for node in (_last(graph, kind) for kind in STEPS)
+    ranking, doubts = (
+        None if node is None else done.value(node) for node in (_last(graph, kind) for kind in (Ranking, Doubts))
     )
-    if verification is None:
+    nodes = _verifying(graph)
+    if not nodes:
         raise ConfigError("this preset has no stage that verifies pairs one by one, so there is nothing to list")
     similarity = _by_pair(ranking.pairs, ranking.similarity) if ranking else {}
-    chosen = _by_pair(edges.pairs, edges.similarity) if edges else {}
+    chosen = {(a, b) for name in nodes for a, b in done.value(str(graph.nodes[name].edges)).pairs.tolist()}
+    geometries = [done.value(name) for name in nodes]
     reasons = _by_pair(doubts.pairs, doubts.reasons) if doubts else {}
     facts = []
     for a, b in sorted({*similarity, *chosen}):
-        geometry = verification.get((a, b))
+        found = [each[a, b] for each in geometries if (a, b) in each]
+        geometry = max(found, key=_verified, default=None)  # as the view graph takes the better one
         alike = similarity.get((a, b))
         facts.append(
             PairFacts(
@@ -96,12 +106,16 @@ def _facts(graph: Graph, photos: Photos, done: Run) -> tuple[PairFacts, ...]:
                 similarity=None if alike is None else round(float(alike), 6),
                 chosen=(a, b) in chosen,
                 matches=0 if geometry is None else len(geometry.inliers),
-                verified=0 if geometry is None else int(np.sum(geometry.inliers)),
+                verified=0 if geometry is None else _verified(geometry),
                 kind="none" if geometry is None else geometry.kind,
                 doubt=reasons.get((a, b), ""),
             )
         )
     return tuple(facts)
+
+
+def _verified(geometry: TwoViewGeometry) -> int:
+    return 0 if geometry.kind == "none" else int(np.sum(geometry.inliers))
 
 
 def _by_pair(pairs: Any, values: Iterable[Any]) -> dict[tuple[int, int], Any]:
