@@ -59,11 +59,11 @@ def pairs_of_weak_photos(
     """(photos,) photos whose second best pair has fewer than `min_matches` verified matches, and the rows of their
     pairs, up to `partners` of each: those of most matches first, then the most similar ones.
 
-    `matches` (e,) were verified on the `pairs` (e, 2).
+    `matches` (e,) were verified on the `pairs` (e, 2). Of two photos one pair is enough.
     """
     alike = similarity / (1.0 + np.max(similarity, initial=0.0))  # below one match
     place = ranks(pairs, matches + alike)
-    tied = np.bincount(pairs.T[(place < 2) & (matches >= min_matches)], minlength=photos) >= 2
+    tied = np.bincount(pairs.T[(place < 2) & (matches >= min_matches)], minlength=photos) >= min(2, photos - 1)
     chosen = (place < partners) & ~tied[pairs.T]
     return ~tied, np.flatnonzero(chosen.any(axis=0))
 

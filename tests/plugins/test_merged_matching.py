@@ -88,6 +88,33 @@ def test_what_cannot_be_merged_says_so() -> None:
         MergedMatches(key_points="stacked")(FIRST, SECOND)
 
 
+def test_key_points_that_were_found_before_are_one() -> None:
+    def features(xy: list[list[float]]) -> Features:
+        count = len(xy)
+        return Features(
+            xy=np.array(xy, np.float32),
+            scale=np.full(count, 4, np.float32),
+            descriptors=np.zeros((count, 0), np.float32),
+            rgb=np.zeros((count, 3), np.uint8),
+            score=np.ones(count, np.float32),
+        )
+
+    def matches(index: list[tuple[int, int]], sides: Sides[Features], weight: float) -> PairMatches:
+        a, b = np.array(index, np.int32).T
+        return PairMatches(sides.a.xy[a], sides.b.xy[b], np.full(len(a), weight, np.float32), a, b)
+
+    first = Sides(features([[10, 10], [50, 50]]), features([[12, 10], [52, 50], [90, 90]]))
+    # Of the later ones, row 1 of a and row 0 of b are key points that were there.
+    later = Sides(features([[30, 30], [50.3, 50]]), features([[52.2, 50], [33, 30], [70, 70]]))
+    merged = MergedMatches(key_points="stacked")(
+        matches([(0, 0), (1, 1)], first, 0.5), matches([(0, 1), (1, 0)], later, 0.9), first, later
+    )
+    assert merged.index_a is not None and merged.index_b is not None
+    # The match of rows 1 and 1 was found twice and counts once, at the first position; (0, 1) of the later ones is new.
+    assert sorted(zip(merged.index_a.tolist(), merged.index_b.tolist(), strict=True)) == [(0, 0), (1, 1), (2, 4)]
+    assert [50, 50] in merged.xy_a.tolist() and [50.3, 50] not in merged.xy_a.round(1).tolist()
+
+
 STRICT_AND_LOOSE = """
 extends: classic
 strict: {use: matching.mutual-nn, max_ratio: 0.6}

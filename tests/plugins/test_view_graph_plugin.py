@@ -90,6 +90,37 @@ def test_edges_are_the_inliers_of_pairs_with_a_geometry() -> None:
     np.testing.assert_array_equal(graph.fundamental[:, 0, 0], [900.0, 500.0])
 
 
+def test_a_closer_look_adds_key_points_and_its_better_pairs_count() -> None:
+    photos, features, matching, verification = three_photos()
+    closer_features = {0: features_of(np.ones((2, 2))), 1: features_of(np.ones((3, 2)))}
+    closer_matching = {
+        (0, 1): matched([0, 2, 4, 5], [3, 1, 4, 6]),
+        (0, 2): matched([4], [1]),
+        (1, 2): matched([3], [0]),
+    }
+    closer_verification = {
+        (0, 1): geometry([True] * 4, focal=700.0),
+        (0, 2): geometry([True], focal=600.0),  # verified only now
+        (1, 2): geometry([True], focal=100.0),  # fewer matches than before
+    }
+    graph = VerifiedViewGraph()(
+        photos,
+        matching,
+        verification,
+        CPU,
+        features,  # type: ignore[arg-type]
+        closer_features,  # type: ignore[arg-type]
+        closer_matching,  # type: ignore[arg-type]
+        closer_verification,  # type: ignore[arg-type]
+    )
+    np.testing.assert_array_equal(graph.keypoints.start, [0, 6, 13, 17])
+    np.testing.assert_array_equal(graph.pairs, [[0, 1], [0, 2], [1, 2]])
+    np.testing.assert_array_equal(graph.match_count, [4, 1, 2])
+    np.testing.assert_array_equal(graph.fundamental[:, 0, 0], [700.0, 600.0, 500.0])
+    np.testing.assert_array_equal(graph.row_a, [0, 2, 4, 5, 4, 9, 6])
+    np.testing.assert_array_equal(graph.row_b, [9, 7, 10, 12, 14, 13, 16])
+
+
 @pytest.mark.parametrize("source", ["prior", "guess"])
 def test_focal_lengths_that_the_pair_was_given_are_no_suggestion_of_it(source: str) -> None:
     photos, features, matching, _ = three_photos()

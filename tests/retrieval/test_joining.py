@@ -4,7 +4,7 @@ import networkx
 import numpy as np
 from hypothesis import given, strategies as st
 
-from unposed.retrieval.joining import joining_pairs, weakly_joined_parts
+from unposed.retrieval.joining import joining_pairs, pairs_of_weak_photos, weakly_joined_parts
 from unposed.retrieval.scene_graph import all_pairs
 
 
@@ -83,3 +83,26 @@ def test_strangers_have_all_pairs_left():
     pairs = all_pairs(3)
     parts, found = joined(3, pairs, np.zeros(3, bool), np.zeros(3, int))
     assert parts.lonely == len(found) == 3
+
+
+@given(verified_graphs(), st.integers(1, 3))
+def test_weak_photos_by_definition(graph, partners):
+    photos, pairs, tried, matches = graph
+    pairs, matches = pairs[tried], matches[tried]
+    weak, rows = pairs_of_weak_photos(
+        photos, pairs, np.linspace(0.5, 0.1, len(pairs)), matches, min_matches=60, partners=partners
+    )
+    expected = set()
+    for photo in range(photos):
+        own = np.flatnonzero((pairs == photo).any(axis=1))
+        assert weak[photo] == ((matches[own] >= 60).sum() < min(2, photos - 1))
+        if weak[photo]:
+            expected |= set(sorted(own.tolist(), key=lambda row: (-matches[row], row))[:partners])
+    assert rows.tolist() == sorted(expected)
+
+
+def test_of_two_photos_one_pair_is_enough():
+    pair = all_pairs(2)
+    for matches, is_weak in ((60, False), (59, True)):
+        weak, rows = pairs_of_weak_photos(2, pair, np.ones(1), np.array([matches]), min_matches=60, partners=6)
+        assert weak.tolist() == [is_weak] * 2 and len(rows) == is_weak
