@@ -9,6 +9,8 @@ from math import acos, degrees
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .options import EFFORTS
+
 if TYPE_CHECKING:
     from .view_graph.pair_table import PairTable
 
@@ -71,7 +73,12 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     memory = f", {size(facts['peak_mb'] * 1e6)} of memory" if facts["peak_mb"] else ""
     rows.append(("time", duration(facts["wall_s"]) + memory))
     rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY[facts['preset']]}" if asked == "auto" else "")))
-    rows += [("not registered", text) for text in _left_out(facts["photos"])]
+    rows += [("second look", reason) for reason in facts["helpings"].values()]
+    left_out = _left_out(facts["photos"])
+    rows += [("not registered", text) for text in left_out]
+    if left_out:
+        more = "" if facts["effort"] >= EFFORTS["high"] else "--effort high looks harder for partners of these; "
+        rows.append(("", f"{more}unposed pairs {facts['photos_folder']} --why A B says what joins two photos or not"))
     rows += [("warning", warning) for warning in facts["warnings"][:NAMED]]
     if (more := len(facts["warnings"]) - NAMED) > 0:
         rows.append(("warning", f"{count(more, 'warning')} more in summary.json"))

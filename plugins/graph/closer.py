@@ -25,10 +25,10 @@ class CloserLook:
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
-    min_matches: Annotated[int, Within("[0, inf)")] = 60
+    min_matches: Annotated[int, Within("[0, inf)")] = 50
     """Verified matches that the second best pair of a photo has at least. Relative poses from 15 to 25 matches of a
     narrow field of view are off by 26 to 62 degrees."""
-    partners: Annotated[float, Within("[0, inf)")] = 6.0
+    partners: Annotated[float, Within("[0, inf)")] = 4.0
     """Pairs of such a photo that are matched again, at effort 1: those of most verified matches, then the most similar
     ones."""
     effort: Annotated[float, Within("[0, inf)")] = 1.0

@@ -35,7 +35,7 @@ def completed(line: str) -> list[str]:
     [
         ("unposed rec", ["reconstruct"]),
         ("unposed reconstruct p --pres", ["--preset"]),
-        ("unposed reconstruct p --preset sift-", ["sift-aliked"]),
+        ("unposed reconstruct p --preset sift-", ["sift-aliked", "sift-xfeat"]),
         ("unposed reconstruct p --cameras s", ["single"]),
         ("unposed reconstruct p --set matching.max_r", ["matching.max_ratio="]),
         ("unposed reconstruct p --preset sift-aliked --set match-aliked.max_r", ["match-aliked.max_ratio="]),

@@ -52,7 +52,8 @@ def test_whole_preset(preset: str, photos: Path, tmp_path: Path, request: pytest
     assert summary["failure"] is None
     stages = summary["stages"]
     assert not any(stage["failed"] or stage["dropped"] for stage in stages.values())
-    assert all(stage["computed"] for stage in stages.values())
+    second_helpings = ("more_", "closer_", "matching over ")
+    assert all(stage["computed"] for name, stage in stages.items() if not name.startswith(second_helpings))
     assert stages["tokens"]["computed"] == PHOTOS
     assert stages["matching"]["computed"] == PHOTOS * (PHOTOS - 1) // 2
     assert summary["weights"].keys() >= {"tokens.weights", "matching.weights"}

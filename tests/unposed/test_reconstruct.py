@@ -116,6 +116,18 @@ def test_many_troubles_are_told_in_few_lines(toys: str, photos: Photos, tmp_path
     assert left_out[4:] == ["1 photo: reason 4", "4 photos for other reasons, see summary.json"]
 
 
+def test_what_was_done_and_may_be_done_for_lost_photos_is_told(toys: str, photos: Photos, tmp_path: Path) -> None:
+    made = unposed.reconstruct(photos("a.png", "b.png"), preset=toys, cache=tmp_path / "cache")
+    facts = {**made.summary, "helpings": {"more_graph": "3 more pairs"}}
+    assert ("second look", "3 more pairs") in reconstruction_rows(facts, Path("out"), "classic")
+    lost = {**facts, "photos": {"a.png": {"reason": "lost"}}}
+    for effort, offered in ((1.0, True), (4.0, False)):
+        text = " ".join(text for _, text in reconstruction_rows({**lost, "effort": effort}, Path("out"), "classic"))
+        assert f"unposed pairs {made.summary['photos_folder']} --why A B" in text
+        assert ("--effort high" in text) == offered
+    assert not any("--why" in text for _, text in reconstruction_rows(facts, Path("out"), "classic"))
+
+
 def test_an_older_result_is_replaced_whole(toys: str, photos: Photos, tmp_path: Path) -> None:
     folder, out = photos("a.png", "b.png", "c.png", "d.png"), tmp_path / "out"
     unposed.reconstruct(folder, out, preset=toys, settings={"fine.chunk": 2})
