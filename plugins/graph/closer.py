@@ -25,7 +25,7 @@ class CloserLook:
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 1
 
-    min_matches: Annotated[int, Within("[0, inf)")] = 50
+    min_matches: Annotated[int, Within("[0, inf)")] = 60
     """Verified matches that the second best pair of a photo has at least. Relative poses from 15 to 25 matches of a
     narrow field of view are off by 26 to 62 degrees."""
     partners: Annotated[float, Within("[0, inf)")] = 4.0

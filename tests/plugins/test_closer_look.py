@@ -44,12 +44,12 @@ def graph_of(counts: list[int], **options: Any) -> SceneGraph:
 
 
 def test_photos_without_two_good_pairs_are_looked_at_again() -> None:
-    assert len(graph_of([50, 50, 50]).pairs) == 0 and graph_of([60, 60, 60]).reason == ""
-    again = graph_of([50, 49, 200])  # the last one is photo 2, whose pair with photo 0 is weak, as that is of photo 0
+    assert len(graph_of([60, 60, 60]).pairs) == 0 and graph_of([60, 60, 60]).reason == ""
+    again = graph_of([60, 59, 200])  # the last one is photo 2, whose pair with photo 0 is weak, as that is of photo 0
     assert again.reason.startswith(
         "3 pairs are matched again by more key points, since 2 of 3 photos have no two pairs"
     )
-    assert len(graph_of([50, 49, 200], partners=1).pairs) == 2
+    assert len(graph_of([60, 59, 200], partners=1).pairs) == 2
     assert [again.of_photo(photo) for photo in range(4)] == [True, True, True, False]
 
 
