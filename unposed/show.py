@@ -77,8 +77,8 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     left_out = _left_out(facts["photos"])
     rows += [("not registered", text) for text in left_out]
     if left_out:
-        more = "" if facts["effort"] >= EFFORTS["high"] else "--effort high looks harder for partners of these; "
-        rows.append(("", f"{more}unposed pairs {facts['photos_folder']} --why A B says what joins two photos or not"))
+        harder = "" if facts["effort"] >= EFFORTS["high"] else "--effort high looks harder for partners of these; "
+        rows.append(("", f"{harder}unposed pairs {facts['photos_folder']} --why A B says what joins two photos or not"))
     rows += [("warning", warning) for warning in facts["warnings"][:NAMED]]
     if (more := len(facts["warnings"]) - NAMED) > 0:
         rows.append(("warning", f"{count(more, 'warning')} more in summary.json"))

@@ -19,8 +19,8 @@ class KeypointIdentity:
     """When two key points of one photo are one."""
 
     max_distance: Share = 0.25
-    """Largest distance over the radius of the second point. Extractors that see a photo at two sizes place one blob to
-    within a tenth of its radius; points of other blobs are rarely nearer than half of it."""
+    """Largest distance over the radius of the second point. Of the points that SIFT finds again at twice the size, 95 %
+    are nearer, and points of other blobs are hardly ever within the radius."""
     max_scale_ratio: Positive = 1.3
     """Largest ratio of their radii: scales are sampled in steps of 1.26."""
 

@@ -28,8 +28,8 @@ class JoiningPairs:
     version: ClassVar[int] = 1
 
     pairs_per_photo: Annotated[float, Within("[0, inf)")] = 30.0
-    """Further pairs that are tried at most for a photo apart from the largest part, at effort 1. Half of the photos
-    that a first graph of ten pairs leaves apart join by thirty more, which take less than a second of work."""
+    """Further pairs that are tried at most for a photo apart from the largest part, at effort 1: three times
+    as many as a first graph has, which take less than a second of work."""
     pairs_over_photos: Annotated[float, Within("[0, inf)")] = 4.0
     """Further pairs at most over all photos, at effort 1, so that a folder of strangers costs no multiple of others."""
     effort: Annotated[float, Within("[0, inf)")] = 1.0

@@ -17,6 +17,9 @@ from unposed.retrieval.scene_graph import all_pairs
 PHOTOS = Path(os.environ.get("UNPOSED_PHOTOS", Path(__file__).parents[3] / "shared/data"))
 """Folder of photo sets with known poses, for the test that needs real photos."""
 
+WEIGHTS = Path(os.environ.get("UNPOSED_WEIGHTS", Path(__file__).parents[3] / "shared/weights"))
+"""Folder of published weights, for the test that needs XFeat's."""
+
 FAINT = {"features.max_side_px": 96}
 """A first look that sees hardly anything."""
 
@@ -99,3 +102,15 @@ def test_blank_walls(tmp_path: Path) -> None:
     photos = PHOTOS / "eth3d-pipes"
     unposed.reconstruct(photos / "images", tmp_path / "out", cache=tmp_path / "cache")
     assert unposed.evaluate(tmp_path / "out", photos / "gt.json").errors.auc[5] > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (PHOTOS / "eth3d-pipes").is_dir(), reason="needs photo sets: set UNPOSED_PHOTOS")
+@pytest.mark.skipif(not (WEIGHTS / "xfeat-lighterglue.pt").is_file(), reason="needs weights: set UNPOSED_WEIGHTS")
+def test_blank_walls_by_xfeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """XFeat and LightGlue add matches of their own: AUC@1 of 70 and more, where SIFT alone reaches 47 to 62."""
+    monkeypatch.setenv("UNPOSED_WEIGHTS", str(WEIGHTS))
+    photos = PHOTOS / "eth3d-pipes"
+    made = unposed.reconstruct(photos / "images", tmp_path / "out", preset="sift-xfeat", cache=tmp_path / "cache")
+    assert unposed.evaluate(tmp_path / "out", photos / "gt.json").errors.auc[5] > 0.9
+    assert not made.summary["failures"]
