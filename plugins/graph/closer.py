@@ -50,8 +50,9 @@ class CloserLook:
             min_matches=self.min_matches,
             partners=self.effort * self.partners,
         )
-        # Matches of positions alone, as of dense matchers, cannot be told which of them are new.
-        if not len(rows) or any(matches.index_a is None for matches in (matching[pair] for pair in list(matching)[:1])):
+        # Of matches of positions alone, as dense matchers give, it cannot be told which are new.
+        some_pair = next(iter(matching), None)
+        if not len(rows) or some_pair is None or matching[some_pair].index_a is None:
             return SceneGraph(graph.pairs[:0], graph.similarity[:0])
         return SceneGraph(
             graph.pairs[rows],

@@ -42,14 +42,16 @@ class MergedMatches:
         first_features: Sides[Features] | None = None,
         second_features: Sides[Features] | None = None,
     ) -> PairMatches:
-        if first_features is not None and second_features is not None:
+        one_match_each = self.key_points == "same"
+        if self.key_points == "stacked" and first_features is not None and second_features is not None:
             second = _renumbered(second, first_features, second_features, self.one_point)
+            one_match_each = True
         index = _indices(first, second, self.key_points, first_features)
         weight = np.concatenate([first.weight, second.weight])
         xy_a, xy_b = (np.concatenate(each) for each in ((first.xy_a, second.xy_a), (first.xy_b, second.xy_b)))
         best = np.argsort(-weight, kind="stable")
         best = best[_firsts(np.concatenate([xy_a, xy_b], axis=1)[best])]
-        if index is not None and (self.key_points == "same" or second_features is not None):
+        if index is not None and one_match_each:
             for side in index:
                 best = best[_firsts(side[best][:, None])]
         kept, depths = np.sort(best), _depths(first, second)
