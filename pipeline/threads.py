@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from threadpoolctl import ThreadpoolController, threadpool_limits
-
 from .resources import cores
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -24,6 +22,8 @@ def one_thread_each() -> Iterator[None]:
 
     Libraries loaded within the block get all cores after it, as if they had been loaded later.
     """
+    from threadpoolctl import ThreadpoolController, threadpool_limits
+
     # A library that is only loaded meanwhile reads the variables.
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
@@ -53,6 +53,8 @@ def hold_this_thread() -> None:
     loaded = len(sys.modules)  # the cheap sign that a library may have come
     if getattr(_held, "loaded", None) == loaded:
         return
+    from threadpoolctl import threadpool_limits
+
     threadpool_limits(1)
     if opencv := _opencv():
         opencv.setNumThreads(1)

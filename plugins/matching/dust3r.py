@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
 
-from unposed.networks.mast3r.network import PointMapPrediction
 from unposed.networks.mast3r.shared import Precision, load_shared_network
-from unposed.optim.pair.reciprocal_matching import MutualSearch, PixelMatches, neighbours_by_position
+from unposed.optim.pair.reciprocal_matching import PixelMatches
 from unposed.pipeline.artifacts import PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides
@@ -20,6 +18,7 @@ from unposed.pipeline.weights.files import WeightFile
 
 from ..network_errors import pipeline_errors
 from .dense import (
+    BY_POSITION,
     DenseMatches,
     PairPrediction,
     image_tokens,
@@ -68,7 +67,7 @@ class Dust3rMatcher:
         out = []
         for (_, photos), pair, seen in zip(items, pairs, predict_pairs(net, pairs, descriptors=False), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)
-            found = _near(seen, match_prediction(seen, _neighbours, _certainty, self.seed_px), self.max_gap)
+            found = _near(seen, match_prediction(seen, BY_POSITION, self.seed_px), self.max_gap)
             out.append(
                 pair_matches(seen, frames, photos, matched_pixels(found, frames), found.confidence, self.grid_px)
             )
@@ -85,11 +84,3 @@ def _near(seen: PairPrediction, found: DenseMatches, max_gap: float) -> DenseMat
         points, others = values_at(one.pts3d, own), values_at(other.pts3d, foreign)
         near |= np.linalg.norm(points - others, axis=1) < max_gap * np.linalg.norm(points, axis=1)
     return DenseMatches(PixelMatches(a[near], b[near]), found.confidence[near])
-
-
-def _neighbours(a: PointMapPrediction, b: PointMapPrediction) -> MutualSearch:
-    return neighbours_by_position(a.pts3d, b.pts3d)
-
-
-def _certainty(view: PointMapPrediction) -> Tensor:
-    return view.conf

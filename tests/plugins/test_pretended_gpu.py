@@ -21,11 +21,12 @@ from torch.utils._pytree import tree_iter, tree_map_only
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.adjust_torch import adjust_by_torch
 from unposed.optim.bundle.problem import BundleOptions
-from unposed.optim.pair.reciprocal_matching import (
-    neighbours_by_descriptor,
-    neighbours_by_position,
-    reciprocal_both_ways,
-    seed_grid,
+from unposed.optim.pair.reciprocal_matching import seed_grid
+from unposed.optim.pair.reciprocal_on_device import (
+    DenseSides,
+    nearest_by_distance,
+    nearest_by_product,
+    reciprocal_both_ways_on_device,
 )
 from unposed.pipeline.artifacts import PairMatches, Photo
 from unposed.pipeline.images.photos import single_photos
@@ -101,14 +102,15 @@ def test_what_is_there_cannot_be_mixed_with_what_is_here() -> None:
             np.asarray(there)
 
 
-@pytest.mark.parametrize("search", [neighbours_by_descriptor, neighbours_by_position])
+@pytest.mark.parametrize("search", [nearest_by_product, nearest_by_distance])
 def test_dense_maps_are_searched_where_they_are(search: Any) -> None:
     random = np.random.default_rng(0)
     a, b = random.standard_normal((2, 24, 32, 3)).astype(np.float32)
     seeds = seed_grid(24, 32, 2)
 
     def work(device: str) -> Any:
-        return reciprocal_both_ways(search(*(torch.from_numpy(each).to(device) for each in (a, b))), seeds, seeds)
+        sides = DenseSides(*(torch.from_numpy(each).to(device) for each in (a, b)))
+        return reciprocal_both_ways_on_device([sides], seeds, seeds, search)
 
     for here, there in zip(*on_both(work), strict=True):
         assert len(here.a) > 5

@@ -1,0 +1,79 @@
+"""Largest dot products by a Triton kernel that never writes a similarity to memory.
+
+A program keeps a block of queries and runs through all targets. Every place of its tile of similarities remembers the
+best it has seen and when, and the columns of the tile are compared once, at the end: per similarity one comparison and
+two selections remain beside the product. Targets are read once per block of queries, mostly from the second cache.
+
+`reciprocal_on_device` has the same in torch, which is the reference and serves where this does not run; Triton's
+interpreter (TRITON_INTERPRET=1) runs the kernel on a CPU, as its test does. Importing this module needs Triton.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+QUERIES, TARGETS = 64, 64
+"""Sides of a tile: its similarities, their maxima and their places take 96 registers of each of 128 threads."""
+
+MIN_DIMS = 16
+"""Of factors on tensor cores; shorter rows are filled up with zeros."""
+
+PRECISION = "tf32x3"
+"""Three products of TF32 on tensor cores reach float32 but for the last bits."""
+
+
+def nearest_by_kernel(queries: Tensor, targets: Tensor, precision: str = PRECISION) -> Tensor:
+    """(k, q) row of the target (k, n, d) of largest dot product with each query (k, q, d), the first of several."""
+    queries, targets = queries.contiguous(), targets.contiguous()
+    problems, count, dims = queries.shape
+    out = torch.empty((problems, count), dtype=torch.int64, device=queries.device)
+    if out.numel():
+        padded = max(MIN_DIMS, triton.next_power_of_2(dims))
+        grid = triton.cdiv(count, QUERIES), problems
+        sizes = count, targets.shape[1], dims
+        _nearest[grid](queries, targets, out, *sizes, padded, precision, QUERIES, TARGETS)
+    return out
+
+
+def _nearest_rows(
+    queries: Any,
+    targets: Any,
+    out: Any,
+    query_count: Any,
+    target_count: Any,
+    dims: Any,
+    padded: tl.constexpr,
+    precision: tl.constexpr,
+    block_q: tl.constexpr,
+    block_t: tl.constexpr,
+) -> None:
+    problem = tl.program_id(1).to(tl.int64)
+    row = tl.program_id(0) * block_q + tl.arange(0, block_q)
+    column, axis = tl.arange(0, block_t), tl.arange(0, padded)
+    queries += problem * query_count * dims
+    targets += problem * target_count * dims
+    inside = (row[:, None] < query_count) & (axis[None, :] < dims)
+    query = tl.load(queries + row[:, None] * dims + axis[None, :], mask=inside, other=0.0)
+    best = tl.full((block_q, block_t), float("-inf"), tl.float32)
+    tile_of_best = tl.zeros((block_q, block_t), tl.int32)
+    for start in range(0, target_count, block_t):
+        at = start + column
+        held = (at[None, :] < target_count) & (axis[:, None] < dims)
+        target = tl.load(targets + at[None, :] * dims + axis[:, None], mask=held, other=0.0)
+        similarity = tl.dot(query, target, input_precision=precision)
+        similarity = tl.where(at[None, :] < target_count, similarity, float("-inf"))
+        better = similarity > best
+        best = tl.where(better, similarity, best)
+        tile_of_best = tl.where(better, start, tile_of_best)
+    place = tile_of_best + column[None, :]
+    first = tl.where(best == tl.max(best, axis=1)[:, None], place, target_count)
+    nearest_row = tl.min(first, axis=1).to(tl.int64)
+    tl.store(out + problem * query_count + row, nearest_row, mask=row < query_count)
+
+
+_nearest = triton.jit(_nearest_rows)
