@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 from .resources import cores
@@ -53,9 +53,11 @@ def hold_this_thread() -> None:
     loaded = len(sys.modules)  # the cheap sign that a library may have come
     if getattr(_held, "loaded", None) == loaded:
         return
-    from threadpoolctl import threadpool_limits
+    # A machine that only proves its GPU (docs/gpu.md) may lack the library: there, bits may depend on threads.
+    with suppress(ModuleNotFoundError):
+        from threadpoolctl import threadpool_limits
 
-    threadpool_limits(1)
+        threadpool_limits(1)
     if opencv := _opencv():
         opencv.setNumThreads(1)
     _held.loaded = loaded

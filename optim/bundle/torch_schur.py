@@ -69,7 +69,7 @@ class ImplicitSchurComplement:
         for iteration in range(TORCH_CG_MAX_ITERATIONS):
             if iteration % ITERATIONS_PER_CHECK == 0 and not bool(going):
                 break
-            product = self._times(direction)
+            product = self.multiply(direction)
             curvature = _dot(direction, product)
             going = going & (curvature > 0.0)
             length = torch.where(going, energy / curvature, 0.0)  # iterations after convergence change nothing
@@ -86,7 +86,7 @@ class ImplicitSchurComplement:
         r = self.root
         return -torch.stack([r[0] * a + r[1] * b + r[3] * c, r[2] * b + r[4] * c, r[5] * c])
 
-    def _times(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def multiply(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """S x."""
         eliminated = self._to_blocks(self._to_points(*x))
         photo, camera = _times((self.photo, self.camera), x)

@@ -49,7 +49,7 @@ class Mast3rTokens:
     keep: Literal["float16", "float32"] = "float16"
     """Type in which tokens are stored: 1.6 or 3.1 MB per photo of 512 x 384 pixels."""
     precision: Precision = "auto"
-    """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
+    """Of matrix products; auto is bfloat16 on a GPU (float16 or float32 on old ones) and float32 elsewhere."""
 
     def __post_init__(self) -> None:
         if self.size_px is not None and self.size_px != SQUARE_PX and self.size_px % _SIZE_STEP_PX:

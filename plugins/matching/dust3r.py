@@ -48,7 +48,7 @@ class Dust3rMatcher:
     weights: Annotated[Path | None, WeightFile("DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth")] = None
     """File of the parameters, the same as for the tokens, where it is not found by its name."""
     precision: Precision = "auto"
-    """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
+    """Of matrix products; auto is bfloat16 on a GPU (float16 or float32 on old ones) and float32 elsewhere."""
     seed_px: Annotated[int, Within("[1, 64]")] = 8
     """Spacing of the pixels of the network's images that the search starts from."""
     grid_px: Annotated[int, Within("[1, 16]")] = 8
