@@ -92,7 +92,7 @@ def _observed(
         away = radius + rng.uniform(3.0, 8.0, points)
         world = np.stack([away * np.cos(place), rng.uniform(-1.5, 1.5, points), away * np.sin(place)], axis=1)
         photo = (base[:, None] + np.arange(TRACK_LENGTH) - TRACK_LENGTH // 2) % photos
-    photo, point = np.sort(photo, axis=1).ravel(), np.repeat(np.arange(points), photo.shape[1])
+    photo, point = np.sort(photo, axis=1).ravel(), np.repeat(np.arange(points), photo.size // points)
     y = np.einsum("mij,mj->mi", poses[photo, :, :3], world[point]) + poses[photo, :, 3]
     y[y[:, 2] < 0.5] = [9.0, 9.0, 1.0]
     plane = y[:, :2] / y[:, 2:]

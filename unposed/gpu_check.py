@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def device_speed(device: torch.device, small: bool = False) -> DeviceSpeed:
         n = side // 4 if name == "float64" and not small else side  # an eighth of the speed or less
         a = torch.randn(n, n, device=device).to(dtype)
         with tf32_allowed(name == "tf32"):
-            tflops[name] = 2e-12 * n**3 / seconds_of(device, lambda a=a: a @ a)
+            tflops[name] = 2e-12 * n**3 / seconds_of(device, partial(torch.matmul, a, a))
     source = torch.zeros(copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     bandwidth = 2e-9 * copied / seconds_of(device, lambda: target.copy_(source))
@@ -232,9 +233,9 @@ def _convolution_error(device: torch.device) -> float:
     random = torch.Generator().manual_seed(0)
     x, weight = torch.randn(2, 32, 40, 48, generator=random), torch.randn(32, 32, 3, 3, generator=random)
     wanted = functional.conv2d(x.double(), weight.double(), padding=1)
-    there = (each.to(device, memory_format=torch.channels_last) for each in (x, weight))
+    x, weight = (each.to(device, memory_format=torch.channels_last) for each in (x, weight))
     with tf32_allowed(False):
-        return relative_error(functional.conv2d(*there, padding=1), wanted)
+        return relative_error(functional.conv2d(x, weight, padding=1), wanted)
 
 
 def _network_error(device: torch.device, precision: str) -> float:

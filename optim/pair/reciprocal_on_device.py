@@ -80,8 +80,7 @@ def reciprocal_both_ways_on_device(
         seeds = _seeds(seeds_a, a), _seeds(seeds_b, b)
         ends = _settle(torch.cat([a, b]), torch.cat([b, a]), torch.cat(seeds), nearest)
     else:
-        onward, back = _settle(a, b, _seeds(seeds_a, a), nearest), _settle(b, a, _seeds(seeds_b, b), nearest)
-        ends = [*onward, *back]
+        ends = _settle(a, b, _seeds(seeds_a, a), nearest) + _settle(b, a, _seeds(seeds_b, b), nearest)
     count = len(decodings)
     out = []
     for onward, back in zip(ends[:count], ends[count:], strict=True):

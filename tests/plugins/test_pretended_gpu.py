@@ -72,12 +72,13 @@ def _computed(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> An
     elsewhere = [each for each in given if each.ndim and not isinstance(each, There)]  # numbers may come from anywhere
     if there and elsewhere and func not in BETWEEN:
         raise RuntimeError(f"{func}: expected all tensors to be on the same device")
-    asked = kwargs.get("device")
+    asked = kwargs.get("device", next((each for each in args if isinstance(each, torch.device)), None))
     stays = bool(there) if asked is None else torch.device(asked) == GPU
     if func is torch.ops.aten.copy_.default:
         stays = isinstance(args[0], There)
-    if asked is not None:
-        kwargs = kwargs | {"device": torch.device("cpu") if stays else asked}
+    if asked is not None and stays:
+        args, kwargs = tree_map_only(torch.device, lambda _: torch.device("cpu"), (args, kwargs))
+        kwargs = kwargs | ({"device": torch.device("cpu")} if "device" in kwargs else {})
     out = func(*tree_map_only(There, lambda each: each.here, args), **tree_map_only(There, lambda e: e.here, kwargs))
     if not stays:
         return out
