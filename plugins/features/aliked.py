@@ -58,7 +58,7 @@ class Aliked:
         return extract(
             [photo for (photo,) in items],
             lambda images, limit: detect(net, images, limit, self.min_score),
-            resources.device,
+            resources,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,
         )

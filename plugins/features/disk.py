@@ -59,7 +59,7 @@ class Disk:
         return extract(
             [photo for (photo,) in items],
             lambda images, limit: _detect(net, images, limit, self.min_score),
-            resources.device,
+            resources,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,
         )

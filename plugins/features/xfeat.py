@@ -62,7 +62,7 @@ class XFeat:
         return extract(
             [photo for (photo,) in items],
             detector,
-            resources.device,
+            resources,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,
             multiple=_SIDE_MULTIPLE_PX,
