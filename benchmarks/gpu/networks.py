@@ -16,7 +16,7 @@ from unposed.networks.mast3r.config import Mast3rConfig
 from unposed.networks.mast3r.network import Mast3rNetwork
 
 from .setting import Absent, Case, Figure, Finding, Setting
-from .work import Work, decoder_work, encoder_work
+from .work import Work, blocks_work, decoder_work, encoder_work, heads_work
 
 FULL_SIZE, SMALL_SIZE = (384, 512), (96, 128)
 
@@ -29,6 +29,11 @@ def cases(setting: Setting) -> Iterator[Case]:
             yield f"MASt3R, encode {batch}, {precision}", partial(_encode, setting, precision, batch)
         for batch in batches[:3]:
             yield f"MASt3R, decode {batch} pairs, {precision}", partial(_decode, setting, precision, batch, True)
+        yield (
+            f"MASt3R, decoder blocks of {batches[1]} pairs, {precision}",
+            partial(_part, setting, precision, batches[1], True),
+        )
+        yield f"MASt3R, heads of {batches[1]} pairs, {precision}", partial(_part, setting, precision, batches[1], False)
         if precision == "bfloat16":
             most = batches[0] if setting.on_gpu else 1
             yield f"DUSt3R, decode {most} pairs, bfloat16", partial(_decode, setting, precision, most, False)
@@ -75,6 +80,22 @@ def _decode(setting: Setting, precision: str, pairs: int, descriptors: bool) -> 
     return _measured(setting, decode, work, pairs, precision, "pairs")
 
 
+def _part(setting: Setting, precision: str, pairs: int, blocks: bool) -> Finding:
+    """The transformers of the decoders alone, or the heads on what these give."""
+    network, (config, size) = network_of(setting, precision), full_config(setting)
+    tokens = _tokens(network, size, 2 * pairs)
+    decode = partial(network.decoder_outputs, tokens, tokens.roll(pairs, dims=0), size, size, config.levels_read)
+    if blocks:
+        return _measured(setting, decode, blocks_work(config, size), pairs, precision, "pairs")
+    outputs, heads = decode(), (network.downstream_head1, network.downstream_head2)
+
+    def run() -> None:
+        for head, levels in zip(heads, outputs, strict=True):
+            network._view(head, levels, size, True)
+
+    return _measured(setting, run, heads_work(config, size), pairs, precision, "pairs")
+
+
 def _tokens(network: Mast3rNetwork, size: tuple[int, int], count: int) -> Tensor:
     return torch.randn(count, size[0] * size[1] // 256, network.config.encoder.width, device=network.device)
 
@@ -95,7 +116,7 @@ def _measured(
     if setting.on_gpu:
         torch.cuda.reset_peak_memory_stats(setting.device)
     seconds = seconds_of(setting.device, run)
-    reached, whole = 1e-12 * batch * work.operations / seconds, work.times(batch)
+    reached, whole = 1e-12 * batch * work.all_operations / seconds, work.times(batch)
     figures: dict[str, Figure] = {
         f"{what}/s": batch / seconds,
         "TFLOP/s": reached,
@@ -106,8 +127,8 @@ def _measured(
     least = whole.seconds(setting.speed, precision)
     predicted = {
         f"{what}/s": batch / least,
-        "of ceiling": 1e-12 * whole.operations / least / setting.speed.tflops[precision],
-        f"TFLOP per {what[:-1]}": 1e-12 * work.operations,
+        "of ceiling": 1e-12 * whole.all_operations / least / setting.speed.tflops[precision],
+        f"TFLOP per {what[:-1]}": 1e-12 * work.all_operations,
         f"GB per {what[:-1]}": 1e-9 * work.bytes,
     }
     return Finding(figures, predicted)

@@ -26,19 +26,31 @@ class Work:
     """Read and written, beyond the caches."""
     kernels: int = 0
     """Launches."""
+    head_operations: float = 0.0
+    """Those of heads, which are in TF32 beside transformers in 16 bits."""
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.operations + other.operations, self.bytes + other.bytes, self.kernels + other.kernels)
+        return Work(
+            self.operations + other.operations,
+            self.bytes + other.bytes,
+            self.kernels + other.kernels,
+            self.head_operations + other.head_operations,
+        )
+
+    @property
+    def all_operations(self) -> float:
+        return self.operations + self.head_operations
 
     def times(self, count: float) -> Work:
         """The same so often; launches do not grow with the size of a batch."""
-        return Work(self.operations * count, self.bytes * count, self.kernels)
+        return Work(self.operations * count, self.bytes * count, self.kernels, self.head_operations * count)
 
     def seconds(self, speed: DeviceSpeed, precision: str) -> float:
         """At the measured speed of plain operations."""
-        reached = self.operations / (1e12 * speed.tflops[precision])
+        heads = "tf32" if "tf32" in speed.tflops and precision != "float32" else "float32"
+        products = self.operations / speed.tflops[precision] + self.head_operations / speed.tflops[heads]
         waits = 1e-6 * speed.launch_us * self.kernels
-        return max(reached + self.bytes / (1e9 * speed.bandwidth_gb_per_s), waits)
+        return max(1e-12 * products + self.bytes / (1e9 * speed.bandwidth_gb_per_s), waits)
 
 
 STREAM, PRODUCT = 4, 2
@@ -61,22 +73,36 @@ def encoder_work(config: Mast3rConfig, size: tuple[int, int]) -> Work:
 
 
 def decoder_work(config: Mast3rConfig, size: tuple[int, int], *, descriptors: bool = True) -> Work:
-    """Of a symmetric pair: both decoders and both heads, twice; blocks in 16 bits, heads in float32.
+    """Of a symmetric pair: both decoders and both heads, twice."""
+    return blocks_work(config, size) + heads_work(config, size, descriptors=descriptors)
 
-    A block has a second attention: 180 c bytes per token. A head of n pixels writes and reads its maps a few times:
-    three levels of 256 channels at 1/4, 1/16 and 1/64 of the pixels, about 12 passes each, 128 channels at the whole
-    and 128 at a quarter, 4 passes each; and 25 channels of descriptors, 4 passes.
-    """
-    network, pixels = _without_content(config), size[0] * size[1]
-    tokens = _tokens(config, size)
+
+def blocks_work(config: Mast3rConfig, size: tuple[int, int]) -> Work:
+    """Of the decoders' blocks for a symmetric pair, in 16 bits; a block has a second attention: 180 c bytes per
+    token."""
+    network, tokens = _without_content(config), _tokens(config, size)
     with FlopCounterMode(display=False) as counter:
-        network.decode(tokens, tokens, size, size, descriptors=descriptors)
+        network.decoder_outputs(tokens, tokens, size, size, config.levels_read)
     stack = config.decoder
-    blocks = 2 * 180.0 * stack.width * (pixels // PATCH_PX**2) * stack.depth
-    levels = config.dpt.fused * (1 / 4 + 1 / 16 + 1 / 64) / 4 * 12 + config.dpt.last * (1 + 1 / 4) * 4
-    heads = 2 * pixels * STREAM * (levels + (4 * (config.descriptor_width + 1) if descriptors else 0))
+    moved = 4 * 180.0 * stack.width * tokens.shape[1] * stack.depth
     parameters = 2 * 16 * stack.width**2 * PRODUCT * stack.depth
-    return Work(2.0 * counter.get_total_flops(), 2 * (blocks + heads) + parameters, 2 * 45 * stack.depth)
+    return Work(2.0 * counter.get_total_flops(), moved + parameters, 2 * 45 * stack.depth)
+
+
+def heads_work(config: Mast3rConfig, size: tuple[int, int], *, descriptors: bool = True) -> Work:
+    """Of the heads for a symmetric pair, in float32.
+
+    For n pixels maps are written and read a few times: levels of 256 channels at 1/16, 1/64 and 1/256 of the pixels
+    and less, about 12 passes each, 128 channels at the whole and at a quarter, 4 passes each; and 25 channels of
+    descriptors, 4 passes.
+    """
+    network, tokens, pixels = _without_content(config), _tokens(config, size), size[0] * size[1]
+    with FlopCounterMode(display=False) as whole:
+        network.decode(tokens, tokens, size, size, descriptors=descriptors)
+    levels = config.dpt.fused * (1 / 16 + 1 / 64 + 1 / 256) * 12 + config.dpt.last * (1 + 1 / 4) * 4
+    moved = 4 * pixels * STREAM * (levels + (4 * (config.descriptor_width + 1) if descriptors else 0))
+    operations = 2.0 * whole.get_total_flops() - blocks_work(config, size).operations
+    return Work(0.0, moved, 2 * 60, operations)
 
 
 def reciprocal_work(queries: int, pixels: int, dims: int, written: bool) -> Work:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .packed_cholesky import inverse_cholesky
-from .schur import damp_blocks, damp_points
+from .schur import damp_diagonal, damp_points
 from .torch_layout import TorchLayout
 
 TORCH_CG_TOLERANCE = 1e-2
@@ -119,7 +119,7 @@ class ImplicitSchurComplement:
         camera = self.camera
         if layout.shared:
             camera = camera - layout.pair_sums_by_camera(_squares(self.by_camera))
-        return torch.linalg.inv(self.photo - torch.cat(eliminated)), torch.linalg.inv(camera)
+        return _inverse(self.photo - torch.cat(eliminated)), _inverse(camera)
 
     def _multiply_root_rows(self, w: Tensor, point: Tensor) -> Tensor:
         """R w for w (m, 3, ...)."""
@@ -132,7 +132,18 @@ class ImplicitSchurComplement:
 
 
 def _damped(blocks: Tensor, damping: float) -> Tensor:
-    return torch.from_numpy(damp_blocks(blocks.cpu().numpy(), damping)).to(blocks.device)
+    """As `schur.damp_blocks`, on the device."""
+    out = blocks.clone()
+    diagonal = out.diagonal(dim1=1, dim2=2)
+    diagonal.copy_(damp_diagonal(diagonal, damping, torch))
+    return out
+
+
+def _inverse(blocks: Tensor) -> Tensor:
+    """Inverses of (n, d, d), zero where there is none: such unknowns stay where they are. `torch.linalg.inv` would wait
+    for the device to learn whether there are."""
+    inverse, problem = torch.linalg.inv_ex(blocks)
+    return torch.where((problem == 0)[:, None, None], inverse, 0.0)
 
 
 def _squares(rows: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from .reciprocal_matching import MAX_ROUNDS, PixelIndex, PixelMatches, without_r
 BLOCK_BYTES = 64 << 20
 """Of a block of similarities, where they are written out."""
 
-KERNEL_CAPABILITY = (8, 0)
+SEARCH_CAPABILITY = (8, 0)
 """Ampere: older cards have no TF32, which the kernel multiplies by."""
 
 RowSearch = Callable[[Tensor, Tensor], Tensor]
@@ -59,7 +59,7 @@ def kernel_runs_on(device: torch.device) -> bool:
 @cache
 def _capable(index: int) -> bool:
     known = importlib.util.find_spec("triton") is not None
-    return known and torch.cuda.get_device_capability(index) >= KERNEL_CAPABILITY
+    return known and torch.cuda.get_device_capability(index) >= SEARCH_CAPABILITY
 
 
 def nearest_by_distance(queries: Tensor, targets: Tensor) -> Tensor:
