@@ -39,11 +39,14 @@ from unposed.optim.pair.reciprocal_on_device import (
 from unposed.optim.pointmaps.predicted_focals import focal_robust, plausible_focal
 from unposed.pipeline.artifacts import Bools, DepthGrid, Floats, PairMatches, Photo, Tokens
 from unposed.pipeline.errors import ConfigError
-from unposed.pipeline.stage import Sides
+from unposed.pipeline.stage import Resources, Sides
 from unposed.pipeline.store.content import content_hash
 
 from ..features.sampling import visible
+from .device_tokens import DEVICE_TOKENS
 
+_TOKEN_SHARE = 1 / 8
+"""Share of the device's memory for tokens that wait for their next pair."""
 _FOCAL_STEP_PX = 4
 """Focal lengths are estimated from every fourth pixel of every fourth row."""
 
@@ -86,16 +89,15 @@ class DenseMatches(NamedTuple):
     confidence: Floats
 
 
-def image_tokens(tokens: Tokens, weights: Path | None) -> ImageTokens:
-    """The tokens of a photo; ConfigError unless they come from the encoder of the same weights."""
+def image_tokens(tokens: Tokens, weights: Path | None, resources: Resources) -> ImageTokens:
+    """The tokens of a photo, on the device; ConfigError unless they come from the encoder of the same weights."""
     assert weights is not None  # the engine fills weights in before a stage is called
     if tokens.encoder != content_hash(weights):
         raise ConfigError(f"the tokens come from other weights than {weights}: give both nodes the same file")
-    rows, columns, width = tokens.values.shape
+    rows, columns, _ = tokens.values.shape
     size = rows * tokens.patch_px, columns * tokens.patch_px
-    return ImageTokens(
-        torch.tensor(tokens.values).reshape(-1, width), ImageFrame(size, tokens.origin_px, tokens.step_px)
-    )
+    values = DEVICE_TOKENS.of(tokens, resources.device, int(resources.vram_bytes * _TOKEN_SHARE))
+    return ImageTokens(values, ImageFrame(size, tokens.origin_px, tokens.step_px))
 
 
 def predict_pairs(

@@ -63,7 +63,7 @@ class Dust3rMatcher:
         """Pairs of equal sizes form one batch of the network."""
         with pipeline_errors():
             net = load_shared_network(self.weights, resources.device, self.precision)
-        pairs = [Sides(*(image_tokens(each, self.weights) for each in tokens)) for tokens, _ in items]
+        pairs = [Sides(*(image_tokens(each, self.weights, resources) for each in tokens)) for tokens, _ in items]
         out = []
         for (_, photos), pair, seen in zip(items, pairs, predict_pairs(net, pairs, descriptors=False), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)

@@ -80,7 +80,7 @@ class Mast3rMatcher:
             net = load_shared_network(self.weights, resources.device, self.precision)
         if net.config.descriptor_width == 0:
             raise ConfigError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
-        pairs = [Sides(*(image_tokens(each, self.weights) for each in tokens)) for tokens, _ in items]
+        pairs = [Sides(*(image_tokens(each, self.weights, resources) for each in tokens)) for tokens, _ in items]
         out = []
         for (_, photos), pair, seen in zip(items, pairs, predict_pairs(net, pairs), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)
