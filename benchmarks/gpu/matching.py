@@ -20,8 +20,9 @@ from unposed.optim.pair.reciprocal_on_device import (
     nearest_by_product,
     reciprocal_both_ways_on_device,
 )
+from unposed.retrieval.device_candidates import search_on_device
 
-from .setting import Absent, Case, Figure, Finding, Setting, needs
+from .setting import Absent, Case, Figure, Finding, Setting
 from .work import Work, descriptor_work, reciprocal_work, words_work
 
 SEED_PX, DIMS = 8, 24
@@ -133,14 +134,11 @@ def _descriptors(setting: Setting, kind: str) -> Finding:
 
 def _words(setting: Setting) -> Finding:
     """The candidates of the words of a photo's features, without what is measured again on the CPU."""
-    needs("faiss")
-    from unposed.retrieval.words import codebook_of
-
     words, dims, rows = (256, 64, 64) if setting.small else (65536, 1024, 300)
     random = np.random.default_rng(0)
-    codebook = codebook_of(random.standard_normal((words, dims)).astype(np.float32), str(setting.device))
+    look = search_on_device(random.standard_normal((words, dims)).astype(np.float32), str(setting.device))
     queries = random.standard_normal((rows, dims)).astype(np.float32)
-    seconds = seconds_of(setting.device, lambda: codebook.look(queries, 16))
+    seconds = seconds_of(setting.device, lambda: look(queries, 16))
     return _rate(setting, seconds, words_work(rows, words, dims), "photos/s")
 
 
