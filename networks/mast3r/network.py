@@ -155,11 +155,11 @@ class Mast3rNetwork(nn.Module):
 
     def _products(self) -> AbstractContextManager[object]:
         if self.dtype == self.stream_dtype:
-            return _tensor_cores(self.device, allowed=self.tf32)
+            return tensor_cores(self.device, allowed=self.tf32)
         return torch.autocast(self.device.type, self.dtype)
 
     def _heads(self) -> AbstractContextManager[object]:
-        return _tensor_cores(self.device, allowed=self.tf32 or self.dtype != self.stream_dtype)
+        return tensor_cores(self.device, allowed=self.tf32 or self.dtype != self.stream_dtype)
 
     def _rotation(self, size: ImageSize, head_width: int) -> RotaryEmbedding:
         """Rotary embedding, cached by image size: photo collections have few sizes."""
@@ -175,7 +175,7 @@ for launches only, not for what is launched."""
 
 
 @contextmanager
-def _tensor_cores(device: torch.device, *, allowed: bool) -> Iterator[None]:
+def tensor_cores(device: torch.device, *, allowed: bool) -> Iterator[None]:
     """Allow or forbid TF32, which rounds factors of float32 products to ten bits and is PyTorch's default for
     convolutions. A CPU knows no such thing, and its threads do not wait for each other."""
     if device.type == "cpu":

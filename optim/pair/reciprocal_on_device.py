@@ -24,8 +24,8 @@ from torch import Tensor
 
 from .reciprocal_matching import MAX_ROUNDS, PixelIndex, PixelMatches, without_repetition
 
-BLOCK_BYTES = 64 << 20
-"""Of a block of similarities, where they are written out."""
+BLOCK_BYTES = 256 << 20
+"""Of a block of similarities, where they are written out: large enough that launches do not count."""
 
 SEARCH_CAPABILITY = (8, 0)
 """Ampere: older cards have no TF32, which the kernel multiplies by."""
@@ -63,10 +63,12 @@ def _capable(index: int) -> bool:
 
 
 def nearest_by_distance(queries: Tensor, targets: Tensor) -> Tensor:
-    """The target of smallest Euclidean distance."""
-    # Not by matrix products, which cancel: squared norms of far points exceed squared distances of near ones.
-    mode = "donot_use_mm_for_euclid_dist"
-    return _in_blocks(lambda some: torch.cdist(some, targets, compute_mode=mode).argmin(dim=2), queries, targets)
+    """The target of smallest Euclidean distance, the first of several; by the kernel where it runs, else in blocks."""
+    if kernel_runs_on(queries.device) and queries.shape[2] == 3:
+        from .nearest_kernel import nearest_point_by_kernel  # needs Triton
+
+        return nearest_point_by_kernel(queries, targets)
+    return _in_blocks(lambda some: _squared_distances(some, targets).argmin(dim=2), queries, targets)
 
 
 def reciprocal_both_ways_on_device(
@@ -122,6 +124,17 @@ def _finite_rows(dense: Tensor) -> Tensor:
     """(pixels, d) float32; a NaN would be the maximum of every search."""
     rows = dense.reshape(-1, dense.shape[-1]).float()
     return torch.where(rows.isfinite().all(dim=1, keepdim=True), rows, 0.0)
+
+
+def _squared_distances(queries: Tensor, targets: Tensor) -> Tensor:
+    """(k, q, n), from differences: squared norms of far points exceed squared distances of near ones, and products
+    cancel. torch.cdist does the same, with 256 threads of a GPU for each three numbers."""
+    total: Tensor | None = None
+    for a, b in zip(queries.unbind(2), targets.unbind(2), strict=True):
+        difference = a[:, :, None] - b[:, None, :]
+        total = difference.square_() if total is None else total.addcmul_(difference, difference)
+    assert total is not None
+    return total
 
 
 def _in_blocks(search: Callable[[Tensor], Tensor], queries: Tensor, targets: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ first image, up to scale.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unposed.networks.mast3r.images import ImageFrame
-from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
+from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction, tensor_cores
 from unposed.optim.arrays import Array
 from unposed.optim.pair.reciprocal_matching import (
     Dense,
@@ -32,6 +33,7 @@ from unposed.optim.pair.reciprocal_matching import (
 from unposed.optim.pair.reciprocal_on_device import (
     DenseSides,
     RowSearch,
+    kernel_runs_on,
     nearest_by_distance,
     nearest_by_product,
     reciprocal_both_ways_on_device,
@@ -131,10 +133,13 @@ def match_prediction(seen: PairPrediction, by: PixelSearch, step: int) -> DenseM
     decodings = (seen.a_in_a, seen.b_in_a), (seen.a_in_b, seen.b_in_b)
     sides = [DenseSides(by.values(a), by.values(b)) for a, b in decodings]
     seeds = [seed_grid(view.conf.shape[0], view.conf.shape[1], step) for view in decodings[0]]
-    if seen.a_in_a.conf.device.type == "cpu":
+    device = seen.a_in_a.conf.device
+    if device.type == "cpu":
         runs = [run for each in sides for run in reciprocal_both_ways(by.neighbours(*each), *seeds)]
     else:
-        runs = reciprocal_both_ways_on_device(sides, seeds[0], seeds[1], by.nearest)
+        # Heads of another batch may have TF32 allowed at the time, which products of torch would round by, too.
+        with nullcontext() if kernel_runs_on(device) else tensor_cores(device, allowed=False):
+            runs = reciprocal_both_ways_on_device(sides, seeds[0], seeds[1], by.nearest)
     confidences = []
     for (a, b), found in zip(decodings, (runs[:2], runs[2:]), strict=True):
         both = PixelMatches(*map(np.concatenate, zip(*found, strict=True)))

@@ -100,7 +100,7 @@ def test_no_kernel_on_a_processor() -> None:
 
 INTERPRETED = """
 import torch
-from unposed.optim.pair.nearest_kernel import nearest_by_kernel
+from unposed.optim.pair.nearest_kernel import nearest_by_kernel, nearest_point_by_kernel
 random = torch.Generator().manual_seed(0)
 for queries, targets, dims in ((130, 301, 24), (1, 5, 3), (64, 64, 16)):
     q, t = (torch.randn(3, n, dims, generator=random) for n in (queries, targets))
@@ -108,6 +108,9 @@ for queries, targets, dims in ((130, 301, 24), (1, 5, 3), (64, 64, 16)):
     expected = torch.bmm(q, t.transpose(1, 2)).argmax(dim=2)
     for precision in ("ieee", "tf32x3"):
         assert torch.equal(nearest_by_kernel(q, t, precision), expected), (queries, targets, precision)
+    points, others = q[..., :3] + 50.0, t[..., :3] + 50.0  # far from the origin, where products would cancel
+    expected = torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=2)
+    assert torch.equal(nearest_point_by_kernel(points, others), expected), (queries, targets)
 """
 
 
