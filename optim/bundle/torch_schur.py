@@ -108,7 +108,7 @@ class ImplicitSchurComplement:
         """L^T times vectors of the points (p, 3), summed by photo and by shared camera."""
         layout = self.layout
         back = (self.by_photo * points[layout.point][:, :, None]).sum(1)
-        photos = torch.cat([reduce(back[part]) for part, (_, reduce) in layout.chunks])
+        photos = layout.photo_sums(back)
         if not layout.shared:
             return photos, self.equations.camera_gradient
         return photos, layout.pair_sums_by_camera((self.by_camera * points[layout.pair_point][:, :, None]).sum(1))
