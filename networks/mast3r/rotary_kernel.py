@@ -9,8 +9,6 @@ saves 0.4 ms of the 2 ms that an image of 512 x 384 pixels takes to be encoded, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -30,14 +28,14 @@ def rotate_in_place(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _rotate_tokens(
-    x: Any,
-    cos: Any,
-    sin: Any,
-    batch_stride: Any,
-    head_stride: Any,
-    token_stride: Any,
-    tokens: Any,
-    half: Any,
+    x: tl.tensor,
+    cos: tl.tensor,
+    sin: tl.tensor,
+    batch_stride: tl.tensor,
+    head_stride: tl.tensor,
+    token_stride: tl.tensor,
+    tokens: tl.tensor,
+    half: tl.tensor,
     padded: tl.constexpr,
     block: tl.constexpr,
 ) -> None:

@@ -49,12 +49,12 @@ def _searched(kernel: Any, queries: Tensor, targets: Tensor, *more: object) -> T
 
 
 def _nearest_rows(
-    queries: Any,
-    targets: Any,
-    out: Any,
-    query_count: Any,
-    target_count: Any,
-    dims: Any,
+    queries: tl.tensor,
+    targets: tl.tensor,
+    out: tl.tensor,
+    query_count: tl.tensor,
+    target_count: tl.tensor,
+    dims: tl.tensor,
     padded: tl.constexpr,
     precision: tl.constexpr,
     block_q: tl.constexpr,
@@ -85,12 +85,12 @@ def _nearest_rows(
 
 
 def _nearest_points(
-    queries: Any,
-    targets: Any,
-    out: Any,
-    query_count: Any,
-    target_count: Any,
-    dims: Any,
+    queries: tl.tensor,
+    targets: tl.tensor,
+    out: tl.tensor,
+    query_count: tl.tensor,
+    target_count: tl.tensor,
+    dims: tl.tensor,
     block_q: tl.constexpr,
     block_t: tl.constexpr,
 ) -> None:
