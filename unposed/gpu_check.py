@@ -32,7 +32,7 @@ from unposed.optim.bundle.problem import Bundle, BundleOptions
 from unposed.optim.pair.reciprocal_matching import neighbours_by_descriptor, reciprocal_both_ways, seed_grid
 from unposed.optim.pair.reciprocal_on_device import (
     DenseSides,
-    kernel_runs_on,
+    kernel_problem,
     nearest_by_product,
     reciprocal_both_ways_on_device,
 )
@@ -300,10 +300,10 @@ def _consequences(
     if memory_bytes < NETWORK_BYTES:
         size, least = memory_bytes / 2**30, NETWORK_BYTES / 2**30
         fallbacks.append(f"{size:.0f} GiB are less than MASt3R needs ({least:.0f}): use --device cpu for it")
-    if kernel_runs_on(device):
-        uses.append("dense matching by a kernel that writes no similarities")
+    if problem := kernel_problem(device):
+        fallbacks.append(f"dense matching and networks without kernels of our own, more slowly: {problem}")
     else:
-        fallbacks.append("dense matching in blocks that are written out: it needs Triton and compute capability 8.0")
+        uses.append("dense matching by a kernel that writes no similarities")
     return (*uses, "bundle adjustment from 100,000 observations on"), tuple(fallbacks)
 
 

@@ -54,7 +54,17 @@ def apply_rotary_embedding(x: Tensor, by: RotaryEmbedding) -> Tensor:
 
 @cache
 def _kernel_runs_on(device: torch.device) -> bool:
-    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= KERNEL_CAPABILITY
+    """Whether the kernel runs on a GPU: it is tried once, since Triton needs a C compiler when it runs."""
+    if find_spec("triton") is None or torch.cuda.get_device_capability(device) < KERNEL_CAPABILITY:
+        return False
+    try:
+        from .rotary_kernel import rotate_in_place
+
+        angles = torch.zeros(1, 2, 4, device=device)
+        rotate_in_place(torch.zeros(1, 1, 1, 16, device=device), angles, angles)
+    except Exception:  # whatever Triton, its compiler or the driver may raise: torch does the same more slowly
+        return False
+    return True
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -51,15 +51,27 @@ def nearest_by_product(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def kernel_runs_on(device: torch.device) -> bool:
-    """Whether the device is a GPU that has what the kernel needs, and Triton is installed, as it is with PyTorch for
-    CUDA on Linux."""
-    return device.type == "cuda" and _capable(device.index or 0)
+    """Whether the kernels run on a device, see `kernel_problem`."""
+    return device.type == "cuda" and not kernel_problem(device)
 
 
 @cache
-def _capable(index: int) -> bool:
-    known = importlib.util.find_spec("triton") is not None
-    return known and torch.cuda.get_device_capability(index) >= SEARCH_CAPABILITY
+def kernel_problem(device: torch.device) -> str:
+    """Why the kernels do not run on a GPU; empty if they do. They are tried once: Triton, which comes with PyTorch for
+    CUDA on Linux, needs a C compiler when it runs."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if torch.cuda.get_device_capability(device) < SEARCH_CAPABILITY:
+        return "they need compute capability 8.0"
+    try:
+        from .nearest_kernel import nearest_by_kernel, nearest_point_by_kernel
+
+        some = torch.ones(1, 1, 3, device=device)
+        nearest_by_kernel(some, some)
+        nearest_point_by_kernel(some, some)
+    except Exception as error:  # whatever Triton, its compiler or the driver may raise: torch does the same more slowly
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ""
 
 
 def nearest_by_distance(queries: Tensor, targets: Tensor) -> Tensor:

@@ -98,6 +98,19 @@ def test_no_kernel_on_a_processor() -> None:
     assert not kernel_runs_on(torch.device("cpu"))
 
 
+def test_what_keeps_the_kernel_from_running_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch is used where Triton is not there, the card is old, or the kernel cannot be compiled."""
+    problem = reciprocal_on_device.kernel_problem.__wrapped__
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert problem(torch.device("cuda")) == "Triton is not installed"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    assert problem(torch.device("cuda")) == "they need compute capability 8.0"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setitem(sys.modules, "unposed.optim.pair.nearest_kernel", None)
+    assert "nearest_kernel" in problem(torch.device("cuda"))
+
+
 INTERPRETED = """
 import torch
 from unposed.optim.pair.nearest_kernel import nearest_by_kernel, nearest_point_by_kernel
