@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -46,9 +46,9 @@ def full_config(setting: Setting) -> tuple[Mast3rConfig, tuple[int, int]]:
     return (SMALL_NETWORK, SMALL_SIZE) if setting.small else (Mast3rConfig(), FULL_SIZE)
 
 
-@cache
+@lru_cache(maxsize=1)
 def _network(config: Mast3rConfig, device: torch.device, precision: str) -> Mast3rNetwork:
-    """Made on the device: two minutes of random numbers on a CPU."""
+    """Made on the device, where random numbers take no time; one at a time, 1.4 GB of parameters in 16 bits."""
     with torch.device(device):
         state = Mast3rNetwork(config).state_dict()
     network = build_network(state, {}, Path("made-up parameters"), device, DTYPES[precision])
@@ -57,7 +57,7 @@ def _network(config: Mast3rConfig, device: torch.device, precision: str) -> Mast
 
 
 def network_of(setting: Setting, precision: str) -> Mast3rNetwork:
-    """One at a time: its parameters are 1.4 GB in 16 bits."""
+    """The network of the architecture in this precision; Absent if the device does not know it."""
     if not knows(setting.device, precision):
         raise Absent(f"not run: this device has no {precision}")
     return _network(full_config(setting)[0], setting.device, precision)
