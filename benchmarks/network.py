@@ -37,8 +37,7 @@ from unposed.networks.mast3r.config import Mast3rConfig
 from unposed.networks.mast3r.images import ImageFrame, image_batch
 from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
 from unposed.pipeline.stage import Sides
-from unposed.plugins.matching.dense import ImageTokens, match_prediction, predict_pairs
-from unposed.plugins.matching.mast3r import _certainty, _neighbours
+from unposed.plugins.matching.dense import BY_DESCRIPTOR, ImageTokens, match_prediction, predict_pairs
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SEED_PX = 8
@@ -163,8 +162,8 @@ def _matching(args: argparse.Namespace) -> dict[str, float]:
     frame = ImageFrame(args.size, (0.5, 0.5), (1.0, 1.0))
     one, two = (ImageTokens(tokens, frame) for tokens in network.encode(_noise(2, args.size)))
     (seen,) = predict_pairs(network, [Sides(one, two)])
-    found = match_prediction(seen, _neighbours, _certainty, SEED_PX)
-    seconds = _seconds(args, lambda: match_prediction(seen, _neighbours, _certainty, SEED_PX), rounds=2)
+    found = match_prediction(seen, BY_DESCRIPTOR, SEED_PX)
+    seconds = _seconds(args, lambda: match_prediction(seen, BY_DESCRIPTOR, SEED_PX), rounds=2)
     return {"seconds": seconds, "matches": len(found.pairs.a)}
 
 

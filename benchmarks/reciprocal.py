@@ -1,10 +1,11 @@
 """What reciprocal matching of two dense descriptor maps costs, beside the plain way of doing it.
 
-    python benchmarks/reciprocal.py [--device cuda] [--kind smooth]
+    python benchmarks/reciprocal.py [--kind smooth]
 
 One pair of 512 x 384 pixels with 24 dimensions, decoded from both sides: four runs from every eighth pixel. The plain
 way compares all seeds that still move with all pixels, takes the best of both sides of the table though one is needed,
-and looks nothing up that it has seen before; only its first pass is run, and the rest is counted.
+and looks nothing up that it has seen before; only its first pass is run, and the rest is counted. In main memory, on
+one thread; for GPUs see gpu.py.
 """
 
 from __future__ import annotations
@@ -35,20 +36,17 @@ Maps = list[NDArray[np.float32]]
 def main() -> None:
     """Print one line per figure."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("--device", default="cpu")
     options.add_argument("--kind", choices=KINDS, default="random")
     chosen = options.parse_args()
     torch.set_num_threads(1)
     maps: Any = KINDS[chosen.kind]()
-    if chosen.device != "cpu":
-        maps = [torch.from_numpy(each).to(chosen.device) for each in maps]
-    clock = time.process_time if chosen.device == "cpu" else time.perf_counter
+    clock = time.process_time
     four_runs(maps)  # warm
     start = clock()
     pairs, looked_up, asked = four_runs(maps)
     ours = clock() - start
     products = 2e-9 * looked_up * HEIGHT * WIDTH * DIMS
-    print(f"{chosen.kind} descriptors on {chosen.device}: {len(pairs.a)} pairs")
+    print(f"{chosen.kind} descriptors: {len(pairs.a)} pairs")
     print(f"ours          {ours:7.2f} s, {looked_up} searches for {asked} steps, {products / ours:.0f} GFLOP/s")
     seeds = seed_grid(HEIGHT, WIDTH, STEP)
     a, b = (torch.as_tensor(each).flatten(0, 1) for each in maps[:2])

@@ -17,8 +17,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from .config import did_you_mean, read_yaml
+from .config import did_you_mean
 from .errors import ConfigError
+from .yaml_text import read_yaml
 
 RESERVED = ("about", "extends", "outputs")
 

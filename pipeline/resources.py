@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import psutil
-
 from .errors import ConfigError
 from .stage import Resources
 
@@ -40,6 +38,8 @@ def cores() -> int:
 
 
 def _free_ram() -> int:
+    import psutil  # here: not asked where the memory is given
+
     free: int = psutil.virtual_memory().available
     try:  # a container's limit is not the machine's
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())

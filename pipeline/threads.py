@@ -6,10 +6,8 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
-
-from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from .resources import cores
 
@@ -24,6 +22,8 @@ def one_thread_each() -> Iterator[None]:
 
     Libraries loaded within the block get all cores after it, as if they had been loaded later.
     """
+    from threadpoolctl import ThreadpoolController, threadpool_limits
+
     # A library that is only loaded meanwhile reads the variables.
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
@@ -53,7 +53,11 @@ def hold_this_thread() -> None:
     loaded = len(sys.modules)  # the cheap sign that a library may have come
     if getattr(_held, "loaded", None) == loaded:
         return
-    threadpool_limits(1)
+    # A machine that only proves its GPU (docs/gpu.md) may lack the library: there, bits may depend on threads.
+    with suppress(ModuleNotFoundError):
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(1)
     if opencv := _opencv():
         opencv.setNumThreads(1)
     _held.loaded = loaded

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -19,33 +18,16 @@ from numpy.typing import NDArray
 from unposed.optim.arrays import Array32, Index32
 from unposed.optim.byte_products import bytes_are_fast
 
+from .device_candidates import DEVIATIONS, FLOAT_ERROR, Candidates, CandidateSearch, row_lengths, search_on_device
+
 SPARE, MOST_SPARE = 11, 100
 """Words measured in floats beyond those asked for: at first, and where more than these are in doubt, at most."""
-DEVIATIONS = 5.0
-"""By how many standard deviations of its error a rough score is thought to be wrong at most."""
-FLOAT_ERROR, TENSOR_ERROR = 2.0**-22, 2.0**-10
-"""Relative error of a factor: of float32, with what summing adds to it; of the tensor cores of a GPU."""
 WORTH_IMPORTING = 1 << 19
 """Numbers in a codebook with which comparing bytes saves more than the second that importing torch takes."""
 BLOCK, TILE, WORDS_PER_GROUP = 256, 4096, 32
 """Rows and words that are compared at a time, so that the scores stay in the cache; see _best_of_all."""
-DEVICE_SCORES = 1 << 28
 DESCRIPTOR_CHUNK = 1 << 20
 """Numbers in the descriptors that are worked on at a time."""
-
-
-class Candidates(NamedTuple):
-    """The best words of each row by a score that is (row . word - word . word / 2) but for an error."""
-
-    words: NDArray[np.intp]
-    score: Array32
-    """(n, m) each, in no order."""
-    error: Array32
-    """(n,) what a score of the row is thought to be wrong by at most."""
-
-
-CandidateSearch = Callable[[Array32, int], Candidates]
-"""Rows, already moved by the codebook's centre, and how many words of each are wanted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +54,7 @@ def codebook_of(centroids: NDArray[np.generic], device: str = "cpu") -> Codebook
     centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     moved = rows - centre
     if device != "cpu" and not faiss.get_num_gpus():
-        look = _by_device(moved, device)
+        look = search_on_device(moved, device)
     elif device == "cpu" and rows.size >= WORTH_IMPORTING and bytes_are_fast():
         look = _by_bytes(moved)
     else:
@@ -157,11 +139,11 @@ def _by_faiss(moved: Array32, device: str = "cpu") -> CandidateSearch:
     index.add(moved)
     if device != "cpu" and faiss.get_num_gpus():
         index = faiss.index_cpu_to_all_gpus(index)
-    longest = float(_lengths(moved).max())
+    longest = float(row_lengths(moved).max())
 
     def look(rows: Array32, count: int) -> Candidates:
         squared, words = index.search(rows, count)
-        length = _lengths(rows)
+        length = row_lengths(rows)
         score = 0.5 * (length[:, None] ** 2 - squared)
         return Candidates(words, score, DEVIATIONS * FLOAT_ERROR * (length + longest) ** 2)
 
@@ -174,7 +156,7 @@ def _by_bytes(moved: Array32) -> CandidateSearch:
     minus_half = torch.from_numpy(-0.5 * np.einsum("ij,ij->i", moved, moved))
     whole_words, unit, lost = _as_bytes(moved)
     columns, word_unit = torch.from_numpy(whole_words).T, torch.from_numpy(unit)
-    longest, largest_loss = float(_lengths(moved).max()), float(lost.max())
+    longest, largest_loss = float(row_lengths(moved).max()), float(lost.max())
 
     def look(rows: Array32, count: int) -> Candidates:
         whole_rows, unit, lost = _as_bytes(rows)
@@ -192,29 +174,8 @@ def _by_bytes(moved: Array32) -> CandidateSearch:
 
         words, scores = _best_of_all(len(rows), len(moved), count, fill, maxima)
         # What rounding takes from either side is no more parallel to the other than chance has it.
-        error = np.hypot(lost * longest, _lengths(rows) * largest_loss) * (DEVIATIONS / np.sqrt(rows.shape[1]))
+        error = np.hypot(lost * longest, row_lengths(rows) * largest_loss) * (DEVIATIONS / np.sqrt(rows.shape[1]))
         return Candidates(words, scores, error.astype(np.float32))
-
-    return look
-
-
-def _by_device(moved: Array32, device: str) -> CandidateSearch:
-    import torch
-
-    words = torch.from_numpy(moved).to(device)
-    half = 0.5 * (words * words).sum(dim=1)
-    longest = float(half.max().mul(2.0).sqrt())
-
-    def look(rows: Array32, count: int) -> Candidates:
-        step = max(1, DEVICE_SCORES // len(moved))
-        parts = []
-        for start in range(0, len(rows), step):
-            best = (torch.from_numpy(rows[start : start + step]).to(device) @ words.T - half).topk(count, dim=1)
-            parts.append((best.indices.cpu().numpy(), best.values.cpu().numpy()))
-        length = _lengths(rows)
-        error = DEVIATIONS * longest * (TENSOR_ERROR / np.sqrt(rows.shape[1]) * length + FLOAT_ERROR * longest)
-        words_found, score = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Candidates(words_found, score, error.astype(np.float32))
 
     return look
 
@@ -229,12 +190,7 @@ def _as_bytes(rows: Array32) -> tuple[NDArray[np.int8], Array32, Array32]:
     table[:, : rows.shape[1]] = whole
     whole *= scale[:, None]
     whole -= rows
-    return table, scale, _lengths(whole)
-
-
-def _lengths(rows: Array32) -> Array32:
-    lengths: Array32 = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    return lengths
+    return table, scale, row_lengths(whole)
 
 
 def _best_of_all(

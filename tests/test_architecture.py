@@ -16,7 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "retrieval": {"optim"},
     "networks": set(),
     "plugins": {"pipeline", "retrieval", "optim", "networks"},
-    "unposed": {"configs", "pipeline", "retrieval", "optim", "synthetic"},
+    "unposed": {"configs", "pipeline", "retrieval", "optim", "networks", "synthetic"},
 }
 DATA = {"pipeline": {"optim.view_graph", "optim.option_ranges", "optim.intrinsics_priors"}}
 """Modules of plain data that a room may import from one it may not import otherwise."""

@@ -162,6 +162,7 @@ def parser() -> Parser:
     add_flags(p, "cache", "keep", "unused", "stage", "json")
 
     p = verb("doctor", "check this installation, and name its problems")
+    p.add_argument("--gpu", action="store_true", help="test the GPU for 20 s: parity with the CPU, speed, what it runs")
     add_flags(p, "cache", "json")
 
     p = verb("completion", "print a script that makes a shell complete commands, options and names")

@@ -251,7 +251,7 @@ def _ago(seconds: float) -> str:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """`unposed doctor`; exit code 2 if there are problems."""
-    diagnosis = unposed.doctor(getattr(arguments, "cache", None))
+    diagnosis = unposed.doctor(getattr(arguments, "cache", None), arguments.gpu)
     if arguments.json:
         _print_json({**diagnosis.facts, "problems": diagnosis.problems})
     else:
@@ -266,6 +266,7 @@ def doctor(arguments: argparse.Namespace) -> int:
                 f"{size(facts['memory_free_bytes'])} free",
             ),
             ("GPU", "; ".join(gpus) or "none that PyTorch can use"),
+            *_gpu_rows(facts.get("gpu_check")),
             ("cache", f"{held['folder']}: {size(held['bytes'])}, {size(held['disk_free_bytes'])} free on that disk"),
             ("libraries", ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())),
             ("plugins", ", ".join(facts["plugins"]) or "none"),
@@ -273,6 +274,25 @@ def doctor(arguments: argparse.Namespace) -> int:
         ]
         print(table(rows))
     return 2 if diagnosis.problems else 0
+
+
+def _gpu_rows(found: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Rows about the self test of a GPU."""
+    if found is None:
+        return []
+    speed = found["speed"]
+    usual = speed["tflops"][found["precision"]]
+    agree = sum(check["passed"] for check in found["checks"])
+    return [
+        (
+            "GPU test",
+            f"{found['name']}: {usual:.3g} TFLOP/s in {found['precision']}, {speed['bandwidth_gb_per_s']:.3g} GB/s of "
+            f"memory, class {found['throughput_class']}; {agree} of {count(len(found['checks']), 'check')} agree with "
+            f"the CPU, {found['seconds']:.0f} s",
+        ),
+        *(("GPU runs", use) for use in found["uses"]),
+        *(("fall-back", line) for line in found["fallbacks"]),
+    ]
 
 
 def completion(arguments: argparse.Namespace) -> int:

@@ -22,6 +22,9 @@ from unposed.pipeline.store.store import default_folder
 
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "faiss-cpu", "torch", "pillow")
 
+GPU_CHECK_S = 180
+"""Seconds after which the self test of a GPU is ended; it takes twenty, and a first compilation a minute."""
+
 _TORCH_PROBE = """
 import json, torch
 devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
@@ -37,14 +40,15 @@ class Diagnosis:
     problems: tuple[str, ...]
 
 
-def doctor(cache: str | Path | None = None) -> Diagnosis:
-    """Check Python, libraries, GPUs, memory, plugins and the cache folder (None: the user's)."""
+def doctor(cache: str | Path | None = None, gpu: bool = False) -> Diagnosis:
+    """Check Python, libraries, GPUs, memory, plugins and the cache folder (None: the user's). With `gpu` the first GPU
+    is tested for twenty seconds, see `gpu_check`; where there is none, the CPU is."""
     folder = default_folder() if cache is None else Path(cache)
     libraries, missing = _libraries()
     gpus, gpu_problems = _gpus()
     cache_facts, cache_problems = _cache(folder)
     plugins, plugin_problems = _plugins()
-    facts = {
+    facts: dict[str, Any] = {
         "unposed": version("unposed"),
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -54,6 +58,9 @@ def doctor(cache: str | Path | None = None) -> Diagnosis:
         "cache": cache_facts,
         "plugins": plugins,
     }
+    if gpu:
+        facts["gpu_check"], check_problems = _gpu_check()
+        gpu_problems += check_problems
     return Diagnosis(facts, (*missing, *gpu_problems, *cache_problems, *plugin_problems))
 
 
@@ -80,6 +87,21 @@ def _gpus() -> tuple[list[dict[str, Any]], list[str]]:
         return json.loads(asked.stdout.splitlines()[-1]), []
     last = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
     return [], [f"PyTorch does not start ({last}): networks and GPUs cannot be used"]
+
+
+def _gpu_check() -> tuple[dict[str, Any] | None, list[str]]:
+    """The self test, in a process of its own, and what differs from the CPU."""
+    command = [sys.executable, "-m", "unposed.gpu_check"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=GPU_CHECK_S)
+    except subprocess.TimeoutExpired:
+        return None, [f"the GPU did not finish its test in {GPU_CHECK_S} s: use --device cpu"]
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return None, [f"the test of the GPU failed ({last}): use --device cpu"]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    wrong = [check["name"] for check in found["checks"] if not check["passed"]]
+    return found, [f"{found['name']} differs from the CPU in: {', '.join(wrong)}; use --device cpu"] if wrong else []
 
 
 def _cache(folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from unposed.pipeline.artifacts import Photo, Photos, SparseModels
 from unposed.pipeline.colmap_model import from_colmap, to_colmap
-from unposed.pipeline.config import build, read_yaml
+from unposed.pipeline.config import build
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.registry import Registry
+from unposed.pipeline.yaml_text import read_yaml
 
 from . import summary as facts
 from .model import Model

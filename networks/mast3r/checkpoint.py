@@ -43,18 +43,25 @@ SAFE_GLOBALS: list[Any] = [
 
 
 def load_network(
-    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False
+    path: Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    tf32: bool = False,
+    compiled: bool = False,
 ) -> Mast3rNetwork:
     """Load the network of a weight file for inference.
 
     `dtype` is the precision of the transformers' parameters and matrix products; norms, rotary embeddings and heads
-    stay in float32. On a CPU the file is memory-mapped, so that unused parts take no memory. `compiled` compiles the
-    transformer blocks with torch.compile at their first use, which takes a minute. Raises WeightsError or DeviceError.
+    stay in float32. `tf32` lets a GPU round the factors of float32 products. On a CPU the file is memory-mapped, so
+    that unused parts take no memory. `compiled` compiles the transformer blocks with torch.compile at their first use,
+    which takes a minute. Raises WeightsError or DeviceError.
     """
     place = checked_device(device)
     # Parameters that are converted are read, not mapped: mapped ones could not be freed one by one.
     mapped = place.type != "cpu" or dtype == torch.float32
     network = build_network(*read_checkpoint(path, mapped=mapped), path, place, dtype)
+    network.tf32 = tf32
     if compiled:
         for block in (*network.enc_blocks, *network.dec_blocks, *network.dec_blocks2):
             block.compile()
@@ -169,9 +176,10 @@ def resolve_aliases(state: Mapping[str, Tensor]) -> Parameters:
 
 
 def _type_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
-    """Type of a parameter: `dtype` for matrix products of the transformers, float32 for all else."""
+    """Type of a parameter: `dtype` for matrix products of the transformers, float32 or wider for all else."""
     product = isinstance(network.get_submodule(name.rpartition(".")[0]), nn.Linear | nn.Conv2d)
-    return dtype if product and not name.startswith("downstream_head") else torch.float32
+    own = product and not name.startswith("downstream_head")
+    return dtype if own else torch.promote_types(dtype, torch.float32)
 
 
 def checked_device(device: str) -> torch.device:

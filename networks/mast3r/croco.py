@@ -5,6 +5,9 @@ Modules have the names of the published parameters.
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +15,9 @@ from torch import Tensor, nn
 from .config import PATCH_PX, StackConfig
 
 LAYER_NORM_EPS = 1e-6
+
+KERNEL_CAPABILITY = (7, 5)
+"""Of GPUs that Triton supports: Turing and later."""
 
 RotaryEmbedding = tuple[Tensor, Tensor]
 """Cosine and sine of the angles of each token, (n, 2, d/4) float32: the row of a token rotates half of a head's
@@ -32,11 +38,33 @@ def rotary_embedding(size: tuple[int, int], head_width: int, base: float, device
 
 
 def apply_rotary_embedding(x: Tensor, by: RotaryEmbedding) -> Tensor:
-    """Rotate queries or keys (b, heads, n, d): channel k of each half with channel k + d/4 of the same half."""
+    """Rotate queries or keys (b, heads, n, d): channel k of each half with channel k + d/4 of the same half.
+
+    On a GPU in place, where Triton is; torch.compile makes kernels of its own.
+    """
     cos, sin = by
+    if x.device.type == "cuda" and not torch.compiler.is_compiling() and _kernel_runs_on(x.device):
+        from .rotary_kernel import rotate_in_place  # needs Triton
+
+        return rotate_in_place(x, cos, sin)
     first, second = x.view(*x.shape[:-1], 2, 2, -1).unbind(-2)
     turned = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-2)
     return turned.flatten(-3).to(x.dtype)
+
+
+@cache
+def _kernel_runs_on(device: torch.device) -> bool:
+    """Whether the kernel runs on a GPU: it is tried once, since Triton needs a C compiler when it runs."""
+    if find_spec("triton") is None or torch.cuda.get_device_capability(device) < KERNEL_CAPABILITY:
+        return False
+    try:
+        from .rotary_kernel import rotate_in_place
+
+        angles = torch.zeros(1, 2, 4, device=device)
+        rotate_in_place(torch.zeros(1, 1, 1, 16, device=device), angles, angles)
+    except Exception:  # whatever Triton, its compiler or the driver may raise: torch does the same more slowly
+        return False
+    return True
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from ..errors import ImageSizeError
@@ -48,6 +47,8 @@ def fit_image(photo: Bytes, size: int, *, squares: bool = False) -> tuple[Bytes,
     Square results are cropped to 4:3 unless `squares` is set: the networks were trained on 4:3 and wider. A size of 224
     gives a central square.
     """
+    from PIL import Image  # here: a network is used without it, too, on images of its size
+
     height, width = photo.shape[:2]
     reduced, box = resize_and_crop(width, height, size, squares=squares)
     longest = max(width, height)

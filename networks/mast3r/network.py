@@ -6,6 +6,7 @@ in the camera frame of the first.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
@@ -61,12 +62,20 @@ class Mast3rNetwork(nn.Module):
         if config.head != "none":
             self.downstream_head1 = PointHead(config)
             self.downstream_head2 = PointHead(config)
+        self.tf32 = False
+        """Whether a GPU may round the factors of float32 products to TF32; those of the heads beside transformers of
+        less than float32 it may in any case."""
         self._rotations: dict[tuple[ImageSize, int, torch.device], RotaryEmbedding] = {}
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the transformers' parameters and matrix products."""
         return self.decoder_embed.weight.dtype
+
+    @property
+    def stream_dtype(self) -> torch.dtype:
+        """Precision of what passes from block to block, of norms and of heads: float32, or float64 in such networks."""
+        return torch.promote_types(self.dtype, torch.float32)
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +87,7 @@ class Mast3rNetwork(nn.Module):
         size = _checked((images.shape[-2], images.shape[-1]))
         here = self._rotation(size, self.config.encoder.width // self.config.encoder.heads)
         with self._products():
-            x = self.patch_embed(images.to(self.device)).float()
+            x = self.patch_embed(images.to(self.device, self.patch_embed.proj.weight.dtype)).to(self.stream_dtype)
             for block in self.enc_blocks:
                 x = block(x, here)
         out: Tensor = self.enc_norm(x)
@@ -119,7 +128,7 @@ class Mast3rNetwork(nn.Module):
             yield self._view(head, levels, size, descriptors)
 
     def _view(self, head: PointHead, levels: list[Tensor], size: ImageSize, descriptors: bool) -> PointMapPrediction:
-        with _tensor_cores(allowed=self.dtype != torch.float32):
+        with self._heads():
             points = head.points(levels, size)
             described = descriptors and self.config.descriptor_width > 0
             return PointMapPrediction(*points, *(head.descriptors(levels, size) if described else (None, None)))
@@ -132,10 +141,10 @@ class Mast3rNetwork(nn.Module):
         normalised if it is the last."""
         width, depth = self.config.decoder.width // self.config.decoder.heads, self.config.decoder.depth
         here, there = self._rotation(_checked(size_1), width), self._rotation(_checked(size_2), width)
-        tokens_1, tokens_2 = tokens_1.to(self.device).float(), tokens_2.to(self.device).float()
+        tokens_1, tokens_2 = (each.to(self.device, self.stream_dtype) for each in (tokens_1, tokens_2))
         kept = [(tokens_1, tokens_2)] if 0 in levels else []
         with self._products():
-            one, two = self.decoder_embed(tokens_1).float(), self.decoder_embed(tokens_2).float()
+            one, two = (self.decoder_embed(each).to(self.stream_dtype) for each in (tokens_1, tokens_2))
             for level, (block_1, block_2) in enumerate(zip(self.dec_blocks, self.dec_blocks2, strict=True), start=1):
                 one, two = block_1(one, two, here, there), block_2(two, one, there, here)
                 if level in levels and level < depth:
@@ -145,9 +154,12 @@ class Mast3rNetwork(nn.Module):
         return [pair[0] for pair in kept], [pair[1] for pair in kept]
 
     def _products(self) -> AbstractContextManager[object]:
-        if self.dtype == torch.float32:
-            return _tensor_cores(allowed=False)
+        if self.dtype == self.stream_dtype:
+            return tensor_cores(self.device, allowed=self.tf32)
         return torch.autocast(self.device.type, self.dtype)
+
+    def _heads(self) -> AbstractContextManager[object]:
+        return tensor_cores(self.device, allowed=self.tf32 or self.dtype != self.stream_dtype)
 
     def _rotation(self, size: ImageSize, head_width: int) -> RotaryEmbedding:
         """Rotary embedding, cached by image size: photo collections have few sizes."""
@@ -157,20 +169,26 @@ class Mast3rNetwork(nn.Module):
         return self._rotations[key]
 
 
-@contextmanager
-def _tensor_cores(*, allowed: bool) -> Iterator[None]:
-    """Allow or forbid TF32, which rounds factors of float32 products to ten bits and is PyTorch's default for
-    convolutions.
+_TENSOR_CORES = threading.RLock()
+"""Held while the setting of TF32 is not the process's own: threads of several GPUs would undo each other's. They wait
+for launches only, not for what is launched."""
 
-    The setting is global to the process, which is safe as one GPU runs one stage at a time.
-    """
-    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, conv.allow_tf32
-    matmul.allow_tf32 = conv.allow_tf32 = allowed
-    try:
+
+@contextmanager
+def tensor_cores(device: torch.device, *, allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32, which rounds factors of float32 products to ten bits and is PyTorch's default for
+    convolutions. A CPU knows no such thing, and its threads do not wait for each other."""
+    if device.type == "cpu":
         yield
-    finally:
-        matmul.allow_tf32, conv.allow_tf32 = before
+        return
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
+    with _TENSOR_CORES:
+        before = matmul.allow_tf32, conv.allow_tf32
+        matmul.allow_tf32 = conv.allow_tf32 = allowed
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, conv.allow_tf32 = before
 
 
 def _checked(size: ImageSize) -> ImageSize:

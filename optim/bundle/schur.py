@@ -194,7 +194,7 @@ def damp_blocks(blocks: Array, damping: float) -> Array:
     """Blocks (n, d, d) with their diagonal times 1 + damping (Marquardt)."""
     out = blocks.copy()
     i = np.arange(blocks.shape[1])
-    out[:, i, i] = _damp_diagonal(blocks[:, i, i], damping)
+    out[:, i, i] = damp_diagonal(blocks[:, i, i], damping)
     return out
 
 
@@ -202,12 +202,13 @@ def damp_points(point: Vectors, damping: float, xp: Any = np) -> Vectors:
     """The same of packed upper triangles (6, p), of numpy or torch."""
     a, b, c, d, e, f = point
     return xp.stack(
-        [_damp_diagonal(a, damping, xp), b, c, _damp_diagonal(d, damping, xp), e, _damp_diagonal(f, damping, xp)]
+        [damp_diagonal(a, damping, xp), b, c, damp_diagonal(d, damping, xp), e, damp_diagonal(f, damping, xp)]
     )
 
 
-def _damp_diagonal(diagonal: Vectors, damping: float, xp: Any = np) -> Vectors:
-    """One is added where nothing is observed, so that the matrix stays invertible and the unknown where it is."""
+def damp_diagonal(diagonal: Vectors, damping: float, xp: Any = np) -> Vectors:
+    """The diagonal of such blocks. One is added where nothing is observed, so that the matrix stays invertible and the
+    unknown where it is."""
     return diagonal * (1.0 + damping) + xp.where(diagonal > 0, 1e-12 * diagonal, xp.ones_like(diagonal))
 
 

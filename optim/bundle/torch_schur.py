@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .packed_cholesky import inverse_cholesky
-from .schur import damp_blocks, damp_points
+from .schur import damp_diagonal, damp_points
 from .torch_layout import TorchLayout
 
 TORCH_CG_TOLERANCE = 1e-2
@@ -69,7 +69,7 @@ class ImplicitSchurComplement:
         for iteration in range(TORCH_CG_MAX_ITERATIONS):
             if iteration % ITERATIONS_PER_CHECK == 0 and not bool(going):
                 break
-            product = self._times(direction)
+            product = self.multiply(direction)
             curvature = _dot(direction, product)
             going = going & (curvature > 0.0)
             length = torch.where(going, energy / curvature, 0.0)  # iterations after convergence change nothing
@@ -86,7 +86,7 @@ class ImplicitSchurComplement:
         r = self.root
         return -torch.stack([r[0] * a + r[1] * b + r[3] * c, r[2] * b + r[4] * c, r[5] * c])
 
-    def _times(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def multiply(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """S x."""
         eliminated = self._to_blocks(self._to_points(*x))
         photo, camera = _times((self.photo, self.camera), x)
@@ -108,7 +108,7 @@ class ImplicitSchurComplement:
         """L^T times vectors of the points (p, 3), summed by photo and by shared camera."""
         layout = self.layout
         back = (self.by_photo * points[layout.point][:, :, None]).sum(1)
-        photos = torch.cat([reduce(back[part]) for part, (_, reduce) in layout.chunks])
+        photos = layout.photo_sums(back)
         if not layout.shared:
             return photos, self.equations.camera_gradient
         return photos, layout.pair_sums_by_camera((self.by_camera * points[layout.pair_point][:, :, None]).sum(1))
@@ -119,7 +119,7 @@ class ImplicitSchurComplement:
         camera = self.camera
         if layout.shared:
             camera = camera - layout.pair_sums_by_camera(_squares(self.by_camera))
-        return torch.linalg.inv(self.photo - torch.cat(eliminated)), torch.linalg.inv(camera)
+        return _inverse(self.photo - torch.cat(eliminated)), _inverse(camera)
 
     def _multiply_root_rows(self, w: Tensor, point: Tensor) -> Tensor:
         """R w for w (m, 3, ...)."""
@@ -132,7 +132,18 @@ class ImplicitSchurComplement:
 
 
 def _damped(blocks: Tensor, damping: float) -> Tensor:
-    return torch.from_numpy(damp_blocks(blocks.cpu().numpy(), damping)).to(blocks.device)
+    """As `schur.damp_blocks`, on the device."""
+    out = blocks.clone()
+    diagonal = out.diagonal(dim1=1, dim2=2)
+    diagonal.copy_(damp_diagonal(diagonal, damping, torch))
+    return out
+
+
+def _inverse(blocks: Tensor) -> Tensor:
+    """Inverses of (n, d, d), zero where there is none: such unknowns stay where they are. `torch.linalg.inv` would wait
+    for the device to learn whether there are."""
+    inverse, problem = torch.linalg.inv_ex(blocks)
+    return torch.where((problem == 0)[:, None, None], inverse, 0.0)
 
 
 def _squares(rows: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ From a sparse grid of seed pixels the search goes to the nearest neighbour in th
 changes any more (as MASt3R does): the pixels reached are each other's nearest among all pixels, not among the seeds
 alone, at a fraction of the cost of matching all pixels.
 
-A pixel is its row in the flattened map, y * width + x. Dense maps are numpy arrays, or tensors on any device, which
-they do not leave: only rows of pixels are copied. Searches are exhaustive and exact, the full similarity matrix is
-never formed, and no pixel is searched for twice.
+A pixel is its row in the flattened map, y * width + x. Dense maps are numpy arrays, or tensors in main memory; those on
+another device are matched there, see `reciprocal_on_device`. Searches are exhaustive and exact, the full similarity
+matrix is never formed, and no pixel is searched for twice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ MAX_ROUNDS = 10
 
 # Blocks of similarities fit in the cache of a core; only their maxima are kept.
 _QUERIES, _TARGETS = 128, 2048
-_DEVICE_BLOCK_BYTES = 64 << 20
 
 
 class NearestSearch:
@@ -69,23 +68,12 @@ class PixelMatches(NamedTuple):
 def neighbours_by_descriptor(a: Dense, b: Dense) -> MutualSearch:
     """Search the largest dot product between descriptor maps (height, width, d). Descriptors that are not finite count
     as zero."""
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a.device.type == "cpu":
-        return _neighbours(_host_rows(a), _host_rows(b), lambda targets: lambda queries: most_similar(queries, targets))
-    return _neighbours_on_device(a, b, lambda queries, targets: (queries @ targets.T).argmax(dim=1))
+    return _neighbours(_host_rows(a), _host_rows(b), lambda targets: lambda queries: most_similar(queries, targets))
 
 
 def neighbours_by_position(a: Dense, b: Dense) -> MutualSearch:
     """Search the smallest distance between maps (height, width, 3) of 3D points in one frame."""
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a.device.type == "cpu":
-        return _neighbours(_host_rows(a), _host_rows(b), _tree_search)
-
-    def closest(queries: Tensor, targets: Tensor) -> Tensor:
-        import torch
-
-        # Not by matrix products, which cancel: squared norms of far points exceed squared distances of near ones.
-        return torch.cdist(queries, targets, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
-
-    return _neighbours_on_device(a, b, closest)
+    return _neighbours(_host_rows(a), _host_rows(b), _tree_search)
 
 
 def seed_grid(height: int, width: int, step: int) -> PixelIndex:
@@ -109,8 +97,7 @@ def reciprocal_matches(neighbours: MutualSearch, seeds: PixelIndex, rounds: int 
             break
     at_rest = np.ones(len(seeds), np.bool_)
     at_rest[moving] = False
-    found = np.unique(np.stack([a[at_rest], b[at_rest]], axis=1), axis=0)
-    return PixelMatches(found[:, 0], found[:, 1])
+    return without_repetition(a[at_rest], b[at_rest])[0]
 
 
 def cycle_consistent_matches(
@@ -122,8 +109,7 @@ def cycle_consistent_matches(
     a = neighbours.backward(b)
     distance = np.hypot(a % width - starts % width, a // width - starts // width)
     kept = distance < tolerance_px if tolerance_px > 0.0 else distance == 0.0
-    found = np.unique(np.stack([starts[kept], b[kept]], axis=1), axis=0)
-    return PixelMatches(found[:, 0], found[:, 1])
+    return without_repetition(starts[kept], b[kept])[0]
 
 
 def round_trips(neighbours: MutualSearch) -> PixelIndex:
@@ -145,9 +131,14 @@ def reciprocal_both_ways(neighbours: MutualSearch, seeds_a: PixelIndex, seeds_b:
 
 def merge_matches(runs: Sequence[PixelMatches]) -> tuple[PixelMatches, PixelIndex]:
     """The union of matches, sorted by a, then b, and the first row of each match in the concatenated input."""
-    every = np.concatenate([np.stack([run.a, run.b], axis=1) for run in runs])
-    found, first = np.unique(every, axis=0, return_index=True)
-    return PixelMatches(found[:, 0], found[:, 1]), first
+    return without_repetition(*map(np.concatenate, zip(*runs, strict=True)))
+
+
+def without_repetition(a: PixelIndex, b: PixelIndex) -> tuple[PixelMatches, PixelIndex]:
+    """Matched rows of a and b once each, sorted by a, then b, and where each was first."""
+    base = b.max(initial=0) + 1  # one number for both is sorted in a sixth of the time
+    found, first = np.unique(a * base + b, return_index=True)
+    return PixelMatches(found // base, found % base), first
 
 
 def most_similar(queries: Array32, targets: Array32) -> PixelIndex:
@@ -188,22 +179,3 @@ def _host_rows(dense: Dense) -> Array32:
     """(pixels, d) float32; rows that are not finite become zero, as a NaN would be the maximum of every search."""
     rows = np.ascontiguousarray(np.asarray(dense).reshape(-1, dense.shape[-1]), np.float32)
     return np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, np.float32(0.0))
-
-
-def _neighbours_on_device(a: Tensor, b: Tensor, nearest: Callable[[Tensor, Tensor], Tensor]) -> MutualSearch:
-    import torch  # costs seconds and hundreds of megabytes: only where a device asks for it
-
-    maps = [each.flatten(0, 1).float() for each in (a, b)]
-    maps = [torch.where(rows.isfinite().all(dim=1, keepdim=True), rows, 0.0) for rows in maps]
-
-    def lookup(queries: Tensor, targets: Tensor) -> NearestSearch:
-        size = max(1, _DEVICE_BLOCK_BYTES // (4 * len(targets)))
-
-        def search(rows: PixelIndex) -> PixelIndex:
-            chosen = queries[torch.from_numpy(rows).to(queries.device)]
-            blocks = [nearest(block, targets) for block in torch.split(chosen, size)]
-            return np.asarray(torch.cat(blocks).cpu())
-
-        return NearestSearch(search, len(queries))
-
-    return MutualSearch(lookup(maps[0], maps[1]), lookup(maps[1], maps[0]))

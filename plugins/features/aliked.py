@@ -65,7 +65,7 @@ class Aliked:
         return extract(
             photos,
             lambda images, limit: detect(net, images, limit, self.min_score),
-            resources.device,
+            resources,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,
         )

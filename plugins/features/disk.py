@@ -66,7 +66,7 @@ class Disk:
         return extract(
             photos,
             lambda images, limit: _detect(net, images, limit, self.min_score),
-            resources.device,
+            resources,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,
         )

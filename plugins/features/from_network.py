@@ -12,7 +12,9 @@ from torch import Tensor
 from unposed.networks.detections import Detections
 from unposed.pipeline.artifacts import Bools, Bytes, Features, Photo
 from unposed.pipeline.images.pixels import photo_per_px, read_mask, read_rgb
+from unposed.pipeline.stage import Resources
 
+from ..shared.threads import on_threads
 from .sampling import colours, no_features, visible
 
 NETWORK_PIXEL_OFFSET_PX = 0.5
@@ -46,16 +48,24 @@ def as_tensor(images: Sequence[Bytes], device: str) -> Tensor:
 
 
 def extract(
-    photos: Sequence[Photo], detector: Detector, device: str, *, limit: int, max_side_px: int, multiple: int = 1
+    photos: Sequence[Photo],
+    detector: Detector,
+    resources: Resources,
+    *,
+    limit: int,
+    max_side_px: int,
+    multiple: int = 1,
 ) -> list[Features]:
     """Detect features of photos; photos of one size form one batch."""
-    images = [read_image(photo, max_side_px, multiple) for photo in photos]
+    images = on_threads(lambda photo: read_image(photo, max_side_px, multiple), photos, resources.threads)
     masks = [read_mask(photo) for photo in photos]
     features: dict[int, Features] = {}
     for shape in sorted({image.shape for image in images}):
         rows = [i for i, image in enumerate(images) if image.shape == shape]
         masked = any(masks[i] is not None for i in rows)
-        found = detector(as_tensor([images[i] for i in rows], device), limit * (_MASKED_FACTOR if masked else 1))
+        found = detector(
+            as_tensor([images[i] for i in rows], resources.device), limit * (_MASKED_FACTOR if masked else 1)
+        )
         for i, each in zip(rows, found, strict=True):
             features[i] = _features(photos[i], images[i], masks[i], each, limit)
     return [features[i] for i in range(len(photos))]

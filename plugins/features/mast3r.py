@@ -21,6 +21,7 @@ from unposed.pipeline.store.content import content_hash
 from unposed.pipeline.weights.files import WeightFile
 
 from ..network_errors import pipeline_errors
+from ..shared.threads import on_threads
 from .sampling import colours
 
 _BYTES_PER_PX = 400
@@ -49,7 +50,7 @@ class Mast3rTokens:
     keep: Literal["float16", "float32"] = "float16"
     """Type in which tokens are stored: 1.6 or 3.1 MB per photo of 512 x 384 pixels."""
     precision: Precision = "auto"
-    """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
+    """Of matrix products; auto is bfloat16 on a GPU (float16 or float32 on old ones) and float32 elsewhere."""
 
     def __post_init__(self) -> None:
         if self.size_px is not None and self.size_px != SQUARE_PX and self.size_px % _SIZE_STEP_PX:
@@ -69,8 +70,9 @@ class Mast3rTokens:
             net = load_shared_network(self.weights, resources.device, self.precision)
         assert self.weights is not None  # a network has been loaded from it
         encoder = content_hash(self.weights)
+        size_px = self.size_px or net.config.image_px
         with pipeline_errors():
-            images = [fit_image(read_rgb(photo), self.size_px or net.config.image_px) for (photo,) in items]
+            images = on_threads(lambda item: fit_image(read_rgb(item[0]), size_px), items, resources.threads)
         found: dict[int, Tokens] = {}
         for size in sorted({frame.size for _, frame in images}):
             rows = [i for i, (_, frame) in enumerate(images) if frame.size == size]

@@ -69,7 +69,7 @@ class XFeat:
         return extract(
             photos,
             detector,
-            resources.device,
+            resources,
             limit=self.max_keypoints,
             max_side_px=self.max_side_px,
             multiple=_SIDE_MULTIPLE_PX,

@@ -47,9 +47,6 @@ from .positions import positions_m
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import poses_in_conflict, refinement_report, warning_about
 
-WORTH_A_GPU = 100_000
-"""Observations from which on bundle adjustment runs on the GPU, where there is one."""
-
 
 @dataclass(frozen=True)
 class BundleAdjustment:
@@ -103,6 +100,9 @@ class BundleAdjustment:
     """Priors from the depths and focal lengths that a dense matcher predicts."""
     scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
     """Points that determine the scale of predicted depths."""
+    min_gpu_observations: Annotated[int, Within("[0, inf)")] = 100_000
+    """Observations from which on bundle adjustment runs on the GPU, where there is one: below, a CPU is done before a
+    GPU has been told what to do."""
 
     def __call__(
         self,
@@ -167,7 +167,7 @@ class BundleAdjustment:
 
     def solver(self, device: str) -> Solver:
         """The bundle adjustment that runs on a device."""
-        return adjust_bundle if device == "cpu" else partial(_on_gpu, device)
+        return adjust_bundle if device == "cpu" else partial(_on_gpu, device, self.min_gpu_observations)
 
     def _start_of(self, model: InitialModel, photos: Photos, cameras: CameraPriors, graph: ViewGraph) -> _Start:
         """The initial model with its priors, in the frame of the pose priors if there are any."""
@@ -291,6 +291,7 @@ def pose_priors_of(
 
 def _on_gpu(
     device: str,
+    min_observations: int,
     bundle: Bundle,
     options: BundleOptions,
     prior: IntrinsicsPrior | None,
@@ -298,7 +299,7 @@ def _on_gpu(
     pose_priors: PosePriors | None,
     depth_priors: DepthPriors | None,
 ) -> tuple[Bundle, BundleSummary]:
-    if len(bundle.xy) < WORTH_A_GPU:
+    if len(bundle.xy) < min_observations:
         return adjust_bundle(bundle, options, prior, sigma, pose_priors, depth_priors)
     from unposed.optim.bundle.adjust_torch import adjust_by_torch  # torch takes a second to import
 

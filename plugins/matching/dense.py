@@ -7,6 +7,8 @@ first image, up to scale.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,25 +17,38 @@ import torch
 from torch import Tensor
 
 from unposed.networks.mast3r.images import ImageFrame
-from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
+from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction, tensor_cores
 from unposed.optim.arrays import Array
 from unposed.optim.pair.reciprocal_matching import (
+    Dense,
     MutualSearch,
     PixelIndex,
     PixelMatches,
     merge_matches,
+    neighbours_by_descriptor,
+    neighbours_by_position,
     reciprocal_both_ways,
     seed_grid,
+)
+from unposed.optim.pair.reciprocal_on_device import (
+    DenseSides,
+    RowSearch,
+    kernel_runs_on,
+    nearest_by_distance,
+    nearest_by_product,
+    reciprocal_both_ways_on_device,
 )
 from unposed.optim.pointmaps.predicted_focals import focal_robust, plausible_focal
 from unposed.pipeline.artifacts import Bools, DepthGrid, Floats, PairMatches, Photo, Tokens
 from unposed.pipeline.errors import ConfigError
-from unposed.pipeline.images.pixels import read_mask
-from unposed.pipeline.stage import Sides
+from unposed.pipeline.stage import Resources, Sides
 from unposed.pipeline.store.content import content_hash
 
 from ..features.sampling import visible
+from .device_tokens import DEVICE_TOKENS
 
+_TOKEN_SHARE = 1 / 8
+"""Share of the device's memory for tokens that wait for their next pair."""
 _FOCAL_STEP_PX = 4
 """Focal lengths are estimated from every fourth pixel of every fourth row."""
 
@@ -55,6 +70,20 @@ class PairPrediction(NamedTuple):
     a_in_b: PointMapPrediction
 
 
+@dataclass(frozen=True)
+class PixelSearch:
+    """What pixels of two images are matched by."""
+
+    values: Callable[[PointMapPrediction], Tensor]
+    """(height, width, d)."""
+    confidence: Callable[[PointMapPrediction], Tensor]
+    """(height, width), larger is better."""
+    neighbours: Callable[[Dense, Dense], MutualSearch]
+    """The search in main memory."""
+    nearest: RowSearch
+    """The search on another device."""
+
+
 class DenseMatches(NamedTuple):
     """Matched pixels of a and b, as rows of the flattened images, and the confidence of each, larger is better."""
 
@@ -62,16 +91,15 @@ class DenseMatches(NamedTuple):
     confidence: Floats
 
 
-def image_tokens(tokens: Tokens, weights: Path | None) -> ImageTokens:
-    """The tokens of a photo; ConfigError unless they come from the encoder of the same weights."""
+def image_tokens(tokens: Tokens, weights: Path | None, resources: Resources) -> ImageTokens:
+    """The tokens of a photo, on the device; ConfigError unless they come from the encoder of the same weights."""
     assert weights is not None  # the engine fills weights in before a stage is called
     if tokens.encoder != content_hash(weights):
         raise ConfigError(f"the tokens come from other weights than {weights}: give both nodes the same file")
-    rows, columns, width = tokens.values.shape
+    rows, columns, _ = tokens.values.shape
     size = rows * tokens.patch_px, columns * tokens.patch_px
-    return ImageTokens(
-        torch.tensor(tokens.values).reshape(-1, width), ImageFrame(size, tokens.origin_px, tokens.step_px)
-    )
+    values = DEVICE_TOKENS.of(tokens, resources.device, int(resources.vram_bytes * _TOKEN_SHARE))
+    return ImageTokens(values, ImageFrame(size, tokens.origin_px, tokens.step_px))
 
 
 def predict_pairs(
@@ -97,25 +125,44 @@ def predict_pairs(
     return [seen[i] for i in range(len(pairs))]
 
 
-def match_prediction(
-    seen: PairPrediction,
-    neighbours: Callable[[PointMapPrediction, PointMapPrediction], MutualSearch],
-    certainty: Callable[[PointMapPrediction], Tensor],
-    step: int,
-) -> DenseMatches:
+def match_prediction(seen: PairPrediction, by: PixelSearch, step: int) -> DenseMatches:
     """Find reciprocal neighbours in both decodings, from every step-th pixel of either image as seeds.
 
-    The confidence of a match is the geometric mean of both pixels' values of `certainty`, in the decoding that found it
-    first.
+    The confidence of a match is the geometric mean of that of both pixels, in the decoding that found it first.
     """
-    runs, confidences = [], []
-    for a, b in ((seen.a_in_a, seen.b_in_a), (seen.a_in_b, seen.b_in_b)):
-        seeds_a, seeds_b = (seed_grid(view.conf.shape[0], view.conf.shape[1], step) for view in (a, b))
-        for run in reciprocal_both_ways(neighbours(a, b), seeds_a, seeds_b):
-            runs.append(run)
-            confidences.append(np.sqrt(values_at(certainty(a), run.a) * values_at(certainty(b), run.b)))
+    decodings = (seen.a_in_a, seen.b_in_a), (seen.a_in_b, seen.b_in_b)
+    sides = [DenseSides(by.values(a), by.values(b)) for a, b in decodings]
+    seeds = [seed_grid(view.conf.shape[0], view.conf.shape[1], step) for view in decodings[0]]
+    device = seen.a_in_a.conf.device
+    if device.type == "cpu":
+        runs = [run for each in sides for run in reciprocal_both_ways(by.neighbours(*each), *seeds)]
+    else:
+        # Heads of another batch may have TF32 allowed at the time, which products of torch would round by, too.
+        with nullcontext() if kernel_runs_on(device) else tensor_cores(device, allowed=False):
+            runs = reciprocal_both_ways_on_device(sides, seeds[0], seeds[1], by.nearest)
+    confidences = []
+    for (a, b), found in zip(decodings, (runs[:2], runs[2:]), strict=True):
+        both = PixelMatches(*map(np.concatenate, zip(*found, strict=True)))
+        confidences.append(np.sqrt(values_at(by.confidence(a), both.a) * values_at(by.confidence(b), both.b)))
     pairs, first = merge_matches(runs)
     return DenseMatches(pairs, np.concatenate(confidences)[first])
+
+
+def _descriptors(view: PointMapPrediction) -> Tensor:
+    assert view.desc is not None
+    return view.desc
+
+
+def _descriptor_confidence(view: PointMapPrediction) -> Tensor:
+    assert view.desc_conf is not None
+    return view.desc_conf
+
+
+BY_DESCRIPTOR = PixelSearch(_descriptors, _descriptor_confidence, neighbours_by_descriptor, nearest_by_product)
+"""Pixels whose descriptors have the largest dot product."""
+
+BY_POSITION = PixelSearch(lambda view: view.pts3d, lambda view: view.conf, neighbours_by_position, nearest_by_distance)
+"""Pixels whose predicted points are nearest."""
 
 
 def values_at(values: Tensor, rows: PixelIndex) -> Floats:
@@ -198,6 +245,8 @@ def _depth_at(own: PointMapPrediction, frame: ImageFrame, xy: Array) -> Floats:
 
 def _shown(photo: Photo) -> Callable[[Array], Bools]:
     """Function of pixels (n, 2): whether the photo's mask shows them."""
+    from unposed.pipeline.images.pixels import read_mask  # here: predictions are matched without photos, too
+
     mask = read_mask(photo)
     if mask is None:
         return lambda xy: np.ones(len(xy), np.bool_)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
 
-from unposed.networks.mast3r.network import PointMapPrediction
 from unposed.networks.mast3r.shared import Precision, load_shared_network
-from unposed.optim.pair.reciprocal_matching import MutualSearch, PixelMatches, neighbours_by_position
+from unposed.optim.pair.reciprocal_matching import PixelMatches
 from unposed.pipeline.artifacts import PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides
@@ -20,6 +18,7 @@ from unposed.pipeline.weights.files import WeightFile
 
 from ..network_errors import pipeline_errors
 from .dense import (
+    BY_POSITION,
     DenseMatches,
     PairPrediction,
     image_tokens,
@@ -49,7 +48,7 @@ class Dust3rMatcher:
     weights: Annotated[Path | None, WeightFile("DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth")] = None
     """File of the parameters, the same as for the tokens, where it is not found by its name."""
     precision: Precision = "auto"
-    """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
+    """Of matrix products; auto is bfloat16 on a GPU (float16 or float32 on old ones) and float32 elsewhere."""
     seed_px: Annotated[int, Within("[1, 64]")] = 8
     """Spacing of the pixels of the network's images that the search starts from."""
     grid_px: Annotated[int, Within("[1, 16]")] = 8
@@ -64,11 +63,11 @@ class Dust3rMatcher:
         """Pairs of equal sizes form one batch of the network."""
         with pipeline_errors():
             net = load_shared_network(self.weights, resources.device, self.precision)
-        pairs = [Sides(*(image_tokens(each, self.weights) for each in tokens)) for tokens, _ in items]
+        pairs = [Sides(*(image_tokens(each, self.weights, resources) for each in tokens)) for tokens, _ in items]
         out = []
         for (_, photos), pair, seen in zip(items, pairs, predict_pairs(net, pairs, descriptors=False), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)
-            found = _near(seen, match_prediction(seen, _neighbours, _certainty, self.seed_px), self.max_gap)
+            found = _near(seen, match_prediction(seen, BY_POSITION, self.seed_px), self.max_gap)
             out.append(
                 pair_matches(seen, frames, photos, matched_pixels(found, frames), found.confidence, self.grid_px)
             )
@@ -85,11 +84,3 @@ def _near(seen: PairPrediction, found: DenseMatches, max_gap: float) -> DenseMat
         points, others = values_at(one.pts3d, own), values_at(other.pts3d, foreign)
         near |= np.linalg.norm(points - others, axis=1) < max_gap * np.linalg.norm(points, axis=1)
     return DenseMatches(PixelMatches(a[near], b[near]), found.confidence[near])
-
-
-def _neighbours(a: PointMapPrediction, b: PointMapPrediction) -> MutualSearch:
-    return neighbours_by_position(a.pts3d, b.pts3d)
-
-
-def _certainty(view: PointMapPrediction) -> Tensor:
-    return view.conf

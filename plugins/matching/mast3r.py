@@ -8,19 +8,12 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
 
 from unposed.networks.mast3r.images import ImageFrame, image_batch
-from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
+from unposed.networks.mast3r.network import Mast3rNetwork
 from unposed.networks.mast3r.shared import Precision, load_shared_network
 from unposed.optim.arrays import Array
-from unposed.optim.pair.reciprocal_matching import (
-    MutualSearch,
-    PixelIndex,
-    PixelMatches,
-    merge_matches,
-    neighbours_by_descriptor,
-)
+from unposed.optim.pair.reciprocal_matching import PixelIndex, PixelMatches, merge_matches
 from unposed.optim.pair.windows import Box, WindowOptions, choose_windows, window_size
 from unposed.pipeline.artifacts import Bytes, PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within
@@ -31,6 +24,7 @@ from unposed.pipeline.weights.files import WeightFile
 
 from ..network_errors import pipeline_errors
 from .dense import (
+    BY_DESCRIPTOR,
     DenseMatches,
     ImageTokens,
     image_tokens,
@@ -60,7 +54,7 @@ class Mast3rMatcher:
     weights: Annotated[Path | None, WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth")] = None
     """File of the parameters, the same as for the tokens, where it is not found by its name."""
     precision: Precision = "auto"
-    """Of matrix products; auto is bfloat16 on a GPU and float32 elsewhere."""
+    """Of matrix products; auto is bfloat16 on a GPU (float16 or float32 on old ones) and float32 elsewhere."""
     seed_px: Annotated[int, Within("[1, 64]")] = 8
     """Spacing of the pixels of the network's images that the search starts from."""
     grid_px: Annotated[int, Within("[1, 16]")] = 8
@@ -86,11 +80,11 @@ class Mast3rMatcher:
             net = load_shared_network(self.weights, resources.device, self.precision)
         if net.config.descriptor_width == 0:
             raise ConfigError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
-        pairs = [Sides(*(image_tokens(each, self.weights) for each in tokens)) for tokens, _ in items]
+        pairs = [Sides(*(image_tokens(each, self.weights, resources) for each in tokens)) for tokens, _ in items]
         out = []
         for (_, photos), pair, seen in zip(items, pairs, predict_pairs(net, pairs), strict=True):
             frames = Sides(pair.a.frame, pair.b.frame)
-            found, where = match_prediction(seen, _neighbours, _certainty, self.seed_px), frames
+            found, where = match_prediction(seen, BY_DESCRIPTOR, self.seed_px), frames
             if self.max_side_px is not None:
                 found, where = self._finer(net, photos, matched_pixels(found, frames)) or (found, where)
             out.append(pair_matches(seen, frames, photos, matched_pixels(found, where), found.confidence, self.grid_px))
@@ -116,7 +110,7 @@ class Mast3rMatcher:
             some = chosen[start : start + _WINDOWS_AT_ONCE]
             sides = [_encode(net, image, [pair[side] for pair in some]) for side, image in enumerate(images)]
             for pair, seen in zip(some, predict_pairs(net, list(map(Sides, *sides))), strict=True):
-                found = match_prediction(seen, _neighbours, _certainty, self.seed_px)
+                found = match_prediction(seen, BY_DESCRIPTOR, self.seed_px)
                 a, b = (_rows_of_whole(found.pairs[i], pair[i], frames[i].size[1]) for i in (0, 1))
                 runs.append(PixelMatches(a, b))
                 confidences.append(found.confidence)
@@ -124,16 +118,6 @@ class Mast3rMatcher:
             return None
         pairs, first = merge_matches(runs)
         return DenseMatches(pairs, np.concatenate(confidences)[first]), frames
-
-
-def _neighbours(a: PointMapPrediction, b: PointMapPrediction) -> MutualSearch:
-    assert a.desc is not None and b.desc is not None
-    return neighbours_by_descriptor(a.desc, b.desc)
-
-
-def _certainty(view: PointMapPrediction) -> Tensor:
-    assert view.desc_conf is not None
-    return view.desc_conf
 
 
 def _whole(photo: Photo, image: Bytes) -> ImageFrame:

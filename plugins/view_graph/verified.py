@@ -16,7 +16,6 @@ from unposed.optim.progress import Report
 from unposed.optim.view_graph import KINDS, KeypointOptions, Keypoints, ViewGraph, build_view_graph
 from unposed.pipeline.artifacts import Bytes, Features, PairMatches, Photos, TwoViewGeometry
 from unposed.pipeline.config import Within
-from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.stage import Grain, PerPair, PerPhoto, Resources, StageError
 from unposed.retrieval.spool import Spool
 
@@ -230,6 +229,8 @@ class _EdgeFacts:
 
 
 def _colours(photos: Photos, keypoints: Keypoints, side_px: int) -> Bytes:
+    from unposed.pipeline.images.pixels import photo_per_px, read_rgb  # here: few view graphs take colours from photos
+
     out = np.zeros((len(keypoints.xy), 3), np.uint8)
     for index in np.flatnonzero(np.diff(keypoints.start)).tolist():
         rows, image = keypoints.rows_of(index), read_rgb(photos[index], side_px)

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from unposed.pipeline.config import Option, Within, build, read_yaml, schema
+from unposed.pipeline.config import Option, Within, build, schema
 from unposed.pipeline.errors import ConfigError
+from unposed.pipeline.yaml_text import read_yaml
 
 
 @dataclass(frozen=True)

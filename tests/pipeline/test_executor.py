@@ -19,7 +19,18 @@ from threadpoolctl import threadpool_info
 
 from unposed.pipeline.cancel import Cancellation
 from unposed.pipeline.errors import Interrupted, StoreError
-from unposed.pipeline.executor import Argument, Item, Job, Local, Piece, Watch, is_out_of_memory, map_by, plan
+from unposed.pipeline.executor import (
+    BATCHES_PER_DEVICE,
+    Argument,
+    Item,
+    Job,
+    Local,
+    Piece,
+    Watch,
+    is_out_of_memory,
+    map_by,
+    plan,
+)
 from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.threads import one_thread_each
 
@@ -136,13 +147,15 @@ def test_the_budget_decides_how_many_at_once() -> None:
     assert plan(Large(), Resources("cpu", 8, 3 * GIB, 0)) == (3, 1)
     assert plan(Large(), Resources("cpu", 8, GIB // 2, 0)) == (1, 1)
     assert plan(BatchSquares(), Resources("cpu", 2, GIB, 0)) == (2, 8)
-    assert plan(BatchSquares(), Resources("cuda", 8, GIB, GIB // 8)) == (1, 2)
+    assert plan(BatchSquares(), Resources("cuda", 1, GIB, GIB // 8)) == (1, 2)
+    assert plan(BatchSquares(), Resources("cuda", 8, GIB, GIB // 8)) == (2, 1)
 
     class Network(BatchSquares):
         cpu_batch = 1
 
     assert plan(Network(), Resources("cpu", 2, GIB, 0)) == (2, 1)
-    assert plan(Network(), Resources("cuda", 8, GIB, GIB // 8)) == (1, 2)
+    assert plan(Network(), Resources("cuda", 8, GIB, GIB)) == (BATCHES_PER_DEVICE, 5)
+    assert plan(Network(), Resources("cuda", 8, GIB, 0)) == (1, 1)
 
 
 def test_closing_saves_what_is_in_work_and_starts_nothing_else() -> None:
@@ -188,19 +201,23 @@ assert {library["num_threads"] for library in threadpool_info()} == {cores()}
 
 @dataclass(frozen=True)
 class Devices(Squares):
-    """Notes which device had which items; batches of two fit into its memory."""
+    """Notes which device had which items; six fit into its memory."""
 
-    item_bytes: ClassVar[int] = GIB // 2
+    item_bytes: ClassVar[int] = GIB // 6
     where: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     busy: dict[str, int] = field(default_factory=dict)
+    most: list[int] = field(default_factory=list)
+    lock: Any = field(default_factory=threading.Lock)
     too_large: int = -1
 
     def batch(self, items: Sequence[tuple[int]], resources: Resources) -> list[int]:
         numbers = tuple(number for (number,) in items)
-        assert resources.device not in self.busy  # one batch at a time on each
-        self.busy[resources.device] = 1
+        with self.lock:
+            self.busy[resources.device] = self.busy.get(resources.device, 0) + len(numbers)
+            self.most.append(self.busy[resources.device])
         time.sleep(0.02)
-        del self.busy[resources.device]
+        with self.lock:
+            self.busy[resources.device] -= len(numbers)
         self.where.append((resources.device, numbers))
         if self.too_large in numbers:
             raise MemoryError
@@ -215,13 +232,14 @@ class Devices(Squares):
 @pytest.mark.parametrize("devices", [(), ("cuda:0", "cuda:1"), ("cuda:0", "cuda:1", "cuda:2")])
 def test_every_device_has_a_queue_of_its_own(devices: tuple[str, ...]) -> None:
     stage, results = Devices(), {}
-    lent = Resources("cuda", 8, GIB, GIB, devices=devices)
-    assert plan(stage, lent) == (len(devices) or 1, 2)
+    lent = Resources("cuda", 9, GIB, GIB, devices=devices)
+    assert plan(stage, lent) == (BATCHES_PER_DEVICE * (len(devices) or 1), 2)
     job = Job(stage, [(i,) for i in range(24)], numbered, results.__setitem__, frozenset())
     assert all(error is None for _, error in Local().run(job, lent))
     assert results == {(i,): i**2 for i in range(24)}
     assert {device for device, _ in stage.where} == set(devices or ("cuda",))
     assert all(len(numbers) == 2 for _, numbers in stage.where)
+    assert 2 < max(stage.most) <= 6  # several batches at a time, which share the memory
 
 
 def test_what_is_too_large_for_one_device_takes_no_other_away() -> None:

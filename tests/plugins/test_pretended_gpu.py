@@ -20,12 +20,15 @@ from torch.utils._pytree import tree_iter, tree_map_only
 
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.adjust_torch import adjust_by_torch
-from unposed.optim.bundle.problem import BundleOptions
-from unposed.optim.pair.reciprocal_matching import (
-    neighbours_by_descriptor,
-    neighbours_by_position,
-    reciprocal_both_ways,
-    seed_grid,
+from unposed.optim.bundle.losses import HUBER, SQUARED, Loss, barron
+from unposed.optim.bundle.pose_priors import DepthPriors, no_pose_priors
+from unposed.optim.bundle.problem import BundleOptions, IntrinsicsPrior, camera_points
+from unposed.optim.pair.reciprocal_matching import seed_grid
+from unposed.optim.pair.reciprocal_on_device import (
+    DenseSides,
+    nearest_by_distance,
+    nearest_by_product,
+    reciprocal_both_ways_on_device,
 )
 from unposed.pipeline.artifacts import PairMatches, Photo
 from unposed.pipeline.images.photos import single_photos
@@ -71,12 +74,13 @@ def _computed(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> An
     elsewhere = [each for each in given if each.ndim and not isinstance(each, There)]  # numbers may come from anywhere
     if there and elsewhere and func not in BETWEEN:
         raise RuntimeError(f"{func}: expected all tensors to be on the same device")
-    asked = kwargs.get("device")
+    asked = kwargs.get("device", next((each for each in args if isinstance(each, torch.device)), None))
     stays = bool(there) if asked is None else torch.device(asked) == GPU
     if func is torch.ops.aten.copy_.default:
         stays = isinstance(args[0], There)
-    if asked is not None:
-        kwargs = kwargs | {"device": torch.device("cpu") if stays else asked}
+    if asked is not None and stays:
+        args, kwargs = tree_map_only(torch.device, lambda _: torch.device("cpu"), (args, kwargs))
+        kwargs = kwargs | ({"device": torch.device("cpu")} if "device" in kwargs else {})
     out = func(*tree_map_only(There, lambda each: each.here, args), **tree_map_only(There, lambda e: e.here, kwargs))
     if not stays:
         return out
@@ -101,14 +105,15 @@ def test_what_is_there_cannot_be_mixed_with_what_is_here() -> None:
             np.asarray(there)
 
 
-@pytest.mark.parametrize("search", [neighbours_by_descriptor, neighbours_by_position])
+@pytest.mark.parametrize("search", [nearest_by_product, nearest_by_distance])
 def test_dense_maps_are_searched_where_they_are(search: Any) -> None:
     random = np.random.default_rng(0)
     a, b = random.standard_normal((2, 24, 32, 3)).astype(np.float32)
     seeds = seed_grid(24, 32, 2)
 
     def work(device: str) -> Any:
-        return reciprocal_both_ways(search(*(torch.from_numpy(each).to(device) for each in (a, b))), seeds, seeds)
+        sides = DenseSides(*(torch.from_numpy(each).to(device) for each in (a, b)))
+        return reciprocal_both_ways_on_device([sides], seeds, seeds, search)
 
     for here, there in zip(*on_both(work), strict=True):
         assert len(here.a) > 5
@@ -143,6 +148,27 @@ def test_from_photos_to_matches(stage: Any, photos: Sides[Photo], reference: Cal
     for name in ("depth", "confidence"):
         for one, other in zip(here.grids, there.grids, strict=True):
             np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["OPENCV", "OPENCV_FISHEYE"])
+@pytest.mark.parametrize("loss", [HUBER, barron(-2.0), SQUARED], ids=["huber", "barron", "squared"])
+def test_all_that_may_pull_on_a_bundle_does_so_there(collection: Callable[..., Any], model: str, loss: Loss) -> None:
+    lens = (1500.0, 1520.0, 810.0, 590.0, -0.05, 0.02, 0.001, -0.002)
+    bundle = collection(photos=6, points=40, noise_px=0.5, model=model, lenses=(lens,)).bundle(wrong=0.02)
+    options = BundleOptions(principal=True, distortion=True, loss=loss, max_iterations=3)
+    centre = -np.einsum("cji,cj->ci", bundle.cam_from_world[:, :, :3], bundle.cam_from_world[:, :, 3])
+    anchors = replace(
+        no_pose_priors(6), fixed=np.arange(6) == 2, centre=centre + 0.1, centre_sigma=np.full((6, 3), 0.1)
+    )
+    given = (
+        IntrinsicsPrior(bundle.intrinsics * 1.01, np.full(bundle.intrinsics.shape, 0.5)),
+        np.linspace(0.5, 2.0, len(bundle.xy)),
+        anchors,
+        DepthPriors(1.1 * camera_points(bundle)[:, 2], np.full(len(bundle.xy), 0.1)),
+    )
+    here, there = on_both(lambda device: adjust_by_torch(device, bundle, options, *given)[1])
+    assert here.final_cost < here.initial_cost
+    np.testing.assert_allclose(there.costs, here.costs, rtol=1e-9)
 
 
 @pytest.mark.parametrize("lenses", [1, 2])

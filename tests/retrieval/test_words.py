@@ -22,7 +22,7 @@ def by(look, centroids):
 LOOKS = {
     "faiss": module._by_faiss,
     "bytes": module._by_bytes,
-    "device": lambda moved: module._by_device(moved, "cpu"),
+    "device": lambda moved: module.search_on_device(moved, "cpu"),
     "nonsense": lambda moved: (
         lambda rows, count: module.Candidates(
             np.tile(np.arange(count), (len(rows), 1)),

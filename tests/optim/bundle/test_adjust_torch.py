@@ -76,6 +76,19 @@ def test_a_step_is_the_same(
     np.testing.assert_allclose(points.cpu().numpy(), expected_step.points, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("longest", [10, 64, 65, 300])
+def test_sums_in_parts_are_sums(longest: int) -> None:
+    """Owners without rows, with a part, with exactly one, and with several."""
+    random = np.random.default_rng(longest)
+    owner = np.concatenate([np.full(longest, 3), random.integers(4, 9, 40), np.full(64, 10), np.full(128, 12)])
+    for order in (np.arange(len(owner)), random.permutation(len(owner))):
+        rows = random.standard_normal((len(owner), 2, 3))
+        expected = np.zeros((14, 2, 3))
+        np.add.at(expected, owner[order], rows)
+        sums = torch_layout.TorchSegmentSums(owner[order], 14, torch.device(DEVICE))
+        np.testing.assert_allclose(sums(torch.from_numpy(rows).to(DEVICE)).cpu().numpy(), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("world", [{}, TWO], ids=["one camera", "two cameras"])
 def test_the_minimum_is_the_same(collection: Make, world: dict[str, Any]) -> None:
     bundle = collection(photos=20, points=400, noise_px=0.5, **world).bundle(wrong=0.02, wrong_px=20.0)

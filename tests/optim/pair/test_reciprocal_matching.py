@@ -10,9 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from unposed.optim.pair.reciprocal_matching import (
-    MutualSearch,
     PixelMatches,
-    _neighbours_on_device as neighbours_on_device,
     cycle_consistent_matches,
     merge_matches,
     most_similar,
@@ -43,16 +41,9 @@ def made_up(seed: int, *shape: int) -> NDArray[np.float32]:
     return (raw / np.linalg.norm(raw, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def via_device(a: NDArray[np.float32], b: NDArray[np.float32]) -> MutualSearch:
-    torch = pytest.importorskip("torch")
-    maps = torch.tensor(a), torch.tensor(b)
-    return neighbours_on_device(*maps, lambda queries, targets: (queries @ targets.T).argmax(dim=1))
-
-
-@pytest.mark.parametrize("search", [neighbours_by_descriptor, via_device])
 @pytest.mark.parametrize("step", [8, 4, 2])
-def test_published_pairs(published: Arrays, search: Callable[..., MutualSearch], step: int) -> None:
-    found = reciprocal_matches(search(published["A"], published["B"]), seed_grid(*SIZE_A, step))
+def test_published_pairs(published: Arrays, step: int) -> None:
+    found = reciprocal_matches(neighbours_by_descriptor(published["A"], published["B"]), seed_grid(*SIZE_A, step))
     assert_pairs(found, published, f"S{step}")
 
 
@@ -126,10 +117,9 @@ def test_all_that_rest_are_mutual_and_no_pixel_is_asked_twice() -> None:
 def test_what_is_not_a_number_is_nobodys_neighbour() -> None:
     a, b = made_up(0, 16, 16, 6), made_up(1, 16, 16, 6)
     b[3, 4, 2] = np.nan
-    for search in (neighbours_by_descriptor, via_device):
-        found = reciprocal_matches(search(a, b), np.arange(256))
-        assert len(found.a) > 30
-        assert 3 * 16 + 4 not in found.b
+    found = reciprocal_matches(neighbours_by_descriptor(a, b), np.arange(256))
+    assert len(found.a) > 30
+    assert 3 * 16 + 4 not in found.b
 
 
 def test_points_that_fall_on_each_other_are_pairs() -> None:
@@ -140,16 +130,3 @@ def test_points_that_fall_on_each_other_are_pairs() -> None:
     found = reciprocal_matches(neighbours_by_position(a, b), np.arange(600))
     assert len(found.a) > 590
     assert np.mean(order[found.b] == found.a) > 0.99
-
-
-@pytest.mark.parametrize("search", [neighbours_by_descriptor, neighbours_by_position])
-def test_tensors_give_what_arrays_give(search: Callable[..., MutualSearch]) -> None:
-    torch = pytest.importorskip("torch")
-    a, b = made_up(2, 24, 32, 3), made_up(3, 20, 28, 3)
-    seeds = seed_grid(24, 32, 4)
-    expected = reciprocal_matches(search(a, b), seeds)
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    for device in devices:
-        found = reciprocal_matches(search(torch.from_numpy(a).to(device), torch.from_numpy(b).to(device)), seeds)
-        for ours, theirs in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(ours, theirs)

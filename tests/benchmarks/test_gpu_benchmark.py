@@ -1,0 +1,142 @@
+"""The proof of a GPU, on machines without one: all parts in small sizes, also where little is installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BARE = ("torch", "numpy", "scipy", "safetensors")
+ABSENT = ("PIL", "cv2", "pycolmap", "poselib", "faiss", "kornia", "threadpoolctl")
+
+
+def with_requirements(names: tuple[str, ...]) -> set[str]:
+    """These distributions and what they need themselves, as far as it is installed."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        try:
+            needed = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if name.lower() not in found:
+            found.add(name.lower())
+            waiting += [re.split(r"[ ;<>=!~\[(]", each)[0] for each in needed if "extra ==" not in each]
+    return found
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages with nothing but these."""
+    folder = tmp_path_factory.mktemp("packages")
+    for name in with_requirements(BARE):
+        for file in importlib.metadata.files(name) or []:
+            top = file.parts[0]
+            if top not in ("..", "__pycache__") and not (folder / top).exists():
+                (folder / top).symlink_to(
+                    Path(str(file.locate())).parents[len(file.parts) - 2] if len(file.parts) > 1 else file.locate()
+                )
+    return folder
+
+
+def run(folder: Path, *more: str, packages: Path | None = None) -> dict[str, Any]:
+    command = [sys.executable, *(["-S"] if packages else []), str(ROOT / "benchmarks/gpu.py")]
+    command += ["--cpu", "--minutes", "20", "--out", str(folder), *more]
+    path = str(packages or ROOT)  # a checkout need not be installed
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    content: dict[str, Any] = json.loads((folder / "gpu.json").read_text())
+    assert (folder / "gpu.md").read_text() in done.stdout
+    return content
+
+
+@pytest.mark.slow
+def test_all_parts_run_where_little_is_installed(bare: Path, tmp_path: Path) -> None:
+    content = run(tmp_path, packages=bare)
+    assert set(ABSENT) <= set(content["facts"]["absent"])
+    rows = content["rows"]
+    assert {row["part"] for row in rows} == set("abcdefg")
+    for row in rows:
+        assert row["finding"] or row["problem"].startswith("not run: "), row
+        assert row["finding"] is None or row["finding"]["passed"] is not False, row
+    not_run = {row["case"]: row["problem"] for row in rows if row["finding"] is None}
+    assert not_run["ALIKED"] == "not run: kornia not installed"
+    compared = [row for row in rows if row["finding"] and row["finding"]["passed"]]
+    assert {row["part"] for row in compared} == set("adef")
+    predicted = [row for row in rows if row["part"] in "bc" and row["finding"]]
+    assert all(row["finding"]["predicted"] for row in predicted)
+
+
+@pytest.mark.slow
+def test_what_is_installed_is_used(tmp_path: Path) -> None:
+    rows = {row["case"]: row for row in run(tmp_path, "--parts", "acd")["rows"]}
+    for case in ("ALIKED", "2 thousand observations, Ceres"):
+        assert rows[case]["finding"], rows[case]
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from gpu import setting
+
+    return setting
+
+
+def test_a_failed_case_is_named_and_the_others_go_on(parts: Any) -> None:
+    def fails() -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
+
+    def absent() -> Any:
+        parts.needs("a_library_that_nobody_has")
+
+    def cases() -> Iterator[Any]:
+        yield "first", fails
+        yield "second", absent
+        yield "third", lambda: parts.Finding({"error": 0.5}, passed=True)
+
+    rows = list(parts.run_cases("x", cases(), time.monotonic() + 60))
+    assert [row.finding is not None for row in rows] == [False, False, True]
+    assert rows[0].problem == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert rows[1].problem == "not run: a_library_that_nobody_has not installed"
+    late = list(parts.run_cases("x", cases(), time.monotonic() - 1))
+    assert {row.problem for row in late} == {"not run: the time of this part is up"}
+
+
+def test_the_table_says_what_failed(parts: Any) -> None:
+    from gpu.report import as_markdown
+
+    rows = [
+        parts.Row("a", "network", parts.Finding({"error": 0.25}, {"limit": 0.1}, False), seconds=1.5),
+        parts.Row("b", "adjustment", None, "OutOfMemoryError: too large"),
+    ]
+    table = as_markdown({"card": "a card", "absent": ["triton", "PIL"]}, rows)
+    assert "| a | network | error 0.25 | limit 0.1 | differs | 1.5 |" in table
+    assert "| b | adjustment | OutOfMemoryError: too large |  | failed |  |" in table
+    assert table.startswith("- card: a card\n- absent: triton, PIL\n")
+
+
+@pytest.mark.parametrize("config", ["small", "full"])
+def test_operations_are_those_of_the_formula(parts: Any, config: str) -> None:
+    """A block of width c has 12 c^2 multiplications per token, and attention 2 n c; the decoder's 16 c^2 and 4 n c."""
+    from gpu.work import encoder_work
+
+    from unposed.gpu_check import SMALL_NETWORK
+    from unposed.networks.mast3r.config import Mast3rConfig
+
+    architecture = SMALL_NETWORK if config == "small" else Mast3rConfig()
+    stack, tokens = architecture.encoder, 24 * 32
+    blocks = 2 * stack.depth * tokens * (12 * stack.width**2 + 2 * tokens * stack.width)
+    patches = 2 * tokens * 3 * 16**2 * stack.width
+    assert encoder_work(architecture, (384, 512)).operations == pytest.approx(blocks + patches, rel=1e-3)
