@@ -19,7 +19,7 @@ from .lazy_results import GroupView, PairView, PhotoView
 from .meter import MachineShare, Meter
 from .ports import Port, fits
 from .progress import Progress, forward_step
-from .stage import Grain, Resources, Sides, StageError
+from .stage import Grain, InputUnavailable, Resources, Sides, StageError
 from .store.memo import StoredMemo
 from .store.store import Store
 from .threads import hold_this_thread
@@ -175,6 +175,8 @@ class Runner:
             reason = self._reported(node, error)
             self._crashed[self._keys.of(node.name)[WHOLE]] = reason
             if not self._is_optional(node.name):
+                if isinstance(error, InputUnavailable):
+                    raise NoReconstruction(f"{node.name}: {reason}") from error
                 raise StageCrashed(f"{node.name} ({node.plugin}) failed with an unexpected {reason}") from error
             self._go_on_without(node.name, reason)
             self.progress.advance(node.name, True)
@@ -239,6 +241,8 @@ class Runner:
         self.progress.note(line)
 
     def _reported(self, node: Node, error: Exception) -> str:
+        if isinstance(error, InputUnavailable):
+            return f"{_one_line(error)}; the next run tries it again"
         reason = f"{type(error).__name__}: {_one_line(error)}"
         if not is_out_of_memory(error):
             return reason

@@ -14,7 +14,7 @@ from ..artifacts import Photo, Photos
 from ..errors import InputError
 from .exif import read_exif
 from .image_file import ADVICE, SUFFIXES, UnreadableImage, frames, open_image
-from .known_contents import KnownContents
+from .known_contents import KnownContents, stamp
 
 
 def scan(
@@ -117,12 +117,15 @@ def _read(root: Path, name: str, mask_root: Path | None, known: KnownContents) -
     if path.exists() and not path.is_file():
         return "not a file but a pipe, a device or the like"
     try:
+        before = stamp(path)
         with open_image(path) as image:
             if (count := frames(image)) > 1:
                 return f"an animation of {count} frames: save the frames as single photos"
             exif, orientation = read_exif(image)
             width, height = image.size if orientation < 5 else image.size[::-1]
         photo = Photo(name, path, known.content(path), width, height, orientation, exif)
+        if stamp(path) != before:  # or else the size of one file would stand beside the content of another
+            return "it was changed while it was read: run again"
         mask = None if mask_root is None else _mask(mask_root, name)
         return photo if mask is None else replace(photo, mask=mask, mask_content=known.content(mask))
     except UnreadableImage as error:
