@@ -24,8 +24,8 @@ def read_content(path: Path, content: str, what: str) -> bytes:
     """The bytes of a photo's file, which are those that its results are stored for.
 
     What is decoded is what was hashed: a file that was replaced or rewritten since the photos were scanned would
-    otherwise be taken for the old one, in this run and, by the store, for ever. InputUnavailable if it cannot be read, or
-    has other bytes; `content` may be empty for a photo that was never scanned.
+    otherwise be taken for the old one, in this run and, by the store, for ever. InputUnavailable if it cannot be read,
+    or has other bytes; `content` may be empty for a photo that was never scanned.
     """
     try:
         data = read_bytes(path)

@@ -84,8 +84,8 @@ def reduced_size(width: int, height: int, max_side: int | None) -> tuple[int, in
 
 @contextmanager
 def _decoding(what: str) -> Iterator[None]:
-    """Whatever a decoder throws at us becomes one line about the file, but for a lack of memory: that is no trait of the
-    file, and passes when there is more."""
+    """Whatever a decoder throws at us becomes one line about the file, but for a lack of memory: that is no trait of
+    the file, and passes when there is more."""
     try:
         yield
     except UnreadableImage as error:

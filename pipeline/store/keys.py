@@ -2,7 +2,8 @@
 
 A photo is its content, its mask's, and what was read from them; names, paths and indices of photos do not enter the
 keys of per-photo and per-pair values. A stage over the collection may see names and indices, so they enter there. A
-file named by an option (weights, given intrinsics) is its content. Device, workers and budget are no part of any key.
+file named by an option (weights, given intrinsics) is its content. The versions of the libraries and the kind of CPU
+enter every key, since they decide about bytes. Device, workers and budget are no part of any.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts import Photo, Photos
+from ..environment import result_environment
 from ..errors import ConfigError
 from ..graph import Node
 from .content import content_hash
@@ -45,12 +47,12 @@ def photos_key(photos: Photos) -> str:
 
 
 def stage_key(node: Node) -> str:
-    """Which code with which configuration."""
+    """Which code with which configuration, in which environment."""
     cls = type(node.stage)
     config = {
         f.name: _plain(getattr(node.stage, f.name), f"{node.name}.{f.name}") for f in dataclasses.fields(node.stage)
     }
-    return digest(f"{cls.__module__}:{cls.__qualname__}", getattr(cls, "version", 1), config)
+    return digest(f"{cls.__module__}:{cls.__qualname__}", getattr(cls, "version", 1), config, result_environment())
 
 
 def _facts(photo: Photo, skipped: tuple[str, ...]) -> dict[str, Any]:
