@@ -11,7 +11,7 @@ from typing import Literal, Unpack
 from unposed.pipeline.artifacts import SparseModels
 from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.errors import InputError, NoReconstruction, StageCrashed
-from unposed.pipeline.store.store import Store
+from unposed.pipeline.store.overlay import open_store
 from unposed.synthetic.sample import sample_folder
 
 from . import summary as facts
@@ -72,7 +72,7 @@ def reconstruct(
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
         failure, crash = None, None
-        with Store(place.cache, report=log.note) as store:
+        with open_store(place.cache, log.note) as store:
             try:
                 done = place.run(graph, collection, store, log)
                 sparse = done.sparse or SparseModels((), {})
