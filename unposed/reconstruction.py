@@ -19,6 +19,7 @@ from unposed.pipeline.registry import Registry
 from . import summary as facts
 from .model import Model
 from .options import Settings
+from .output import settled
 from .show import count
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     """Load the result that `reconstruct` wrote to `out`. `photos` is the photo folder, if it has moved."""
     import pycolmap
 
-    out = Path(out)
+    out = settled(Path(out))
     try:
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
         models = [out / model["model"] for model in summary["models"]]
