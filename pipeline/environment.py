@@ -43,7 +43,7 @@ def cpu_kind() -> str:
     """
     controllers = ThreadpoolController().lib_controllers
     blas = sorted({str(getattr(each, "architecture", "")) for each in controllers if _is_of_numpy(each.filepath)})
-    instructions = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[index,call-overload]
+    instructions = np.show_config(mode="dicts")["SIMD Extensions"]
     names = [*blas, *instructions["baseline"], *instructions.get("found", ())]
     return " ".join(["".join(platform.machine().split()) or sys.platform, *names])
 
