@@ -83,6 +83,8 @@ class Job:
     lent: frozenset[str]
     """Parameters that receive the Resources."""
     watch: Watch = Watch()
+    input_bytes: Callable[[Item], int] = lambda item: 0
+    """Memory that it takes to read what an item is made of, such as to decode its photo."""
 
 
 class Executor(Protocol):
@@ -104,20 +106,27 @@ class Local:
         """See Executor."""
         width, size = plan(job.stage, resources)
         on_devices = _on_devices(job.stage, resources)
+        item_bytes = _item_bytes(job.stage)
         idle = deque(_devices(resources) if on_devices else [resources.device] * width)
         few = max(1, min(width, len(job.items)))
         threads = max(1, resources.threads // few) if isinstance(job.stage, Mapped) else 1
         waiting = deque(job.items)
-        running: dict[Future[tuple[Outcomes, Exception | None]], tuple[list[Item], int, str]] = {}
+        running: dict[Future[tuple[Outcomes, Exception | None]], tuple[list[Item], int, str, int]] = {}
         with ThreadPoolExecutor(width, "unposed") as pool:
             while waiting or running:
                 while waiting and len(running) < width:
-                    batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+                    batch = [waiting[number] for number in range(min(size, len(waiting)))]
+                    taken = _working_bytes(job, batch, 0 if on_devices else item_bytes)
+                    # An item that takes more than the others, such as a huge photo, waits until they leave it the room.
+                    if running and sum(each[3] for each in running.values()) + taken > resources.ram_bytes:
+                        break
+                    for _ in batch:
+                        waiting.popleft()
                     device = idle.popleft()
                     lent = replace(resources, device=device, threads=threads, ram_bytes=resources.ram_bytes // width)
-                    running[pool.submit(work, job, batch, lent)] = batch, width, device
+                    running[pool.submit(work, job, batch, lent)] = batch, width, device, taken
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    batch, neighbours, device = running.pop(future)
+                    batch, neighbours, device, _ = running.pop(future)
                     idle.append(device)
                     outcomes, short_of_memory = future.result()
                     yield from outcomes.items()
@@ -136,7 +145,7 @@ class Local:
 
 def plan(stage: Any, resources: Resources) -> tuple[int, int]:
     """Choose the number of concurrent batches and of items in each, such that their working memory fits."""
-    item_bytes = max(1, int(getattr(stage, "item_bytes", 1)))
+    item_bytes = _item_bytes(stage)
     batched = hasattr(stage, "batch")
     if _on_devices(stage, resources):  # one queue of work per device
         return len(_devices(resources)), max(1, min(MAX_BATCH, resources.vram_bytes // item_bytes))
@@ -144,6 +153,15 @@ def plan(stage: Any, resources: Resources) -> tuple[int, int]:
     width = max(1, min(resources.threads, room))
     most = min(MAX_BATCH, int(getattr(stage, "cpu_batch", MAX_BATCH)))
     return width, max(1, min(most, room // width)) if batched else 1
+
+
+def _working_bytes(job: Job, batch: Sequence[Item], item_bytes: int) -> int:
+    """Memory of this machine that a batch takes: to compute it, or before that to read its inputs, one by one."""
+    return max(item_bytes * len(batch), *map(job.input_bytes, batch))
+
+
+def _item_bytes(stage: Any) -> int:
+    return max(1, int(getattr(stage, "item_bytes", 1)))
 
 
 def _on_devices(stage: Any, resources: Resources) -> bool:

@@ -216,6 +216,7 @@ class Runner:
             lambda item, value: self._save(node, item, value),
             node.ports.lent,
             self._watch(name),
+            self._decoding_bytes if PHOTOS in node.sources.values() else lambda item: 0,
         )
         any_crashed = False
         with closing(self.executor.run(job, self.resources)) as outcomes:
@@ -232,6 +233,10 @@ class Runner:
                 self.cancellation.check()
         if any_crashed:
             self._rekey_readers(name)
+
+    def _decoding_bytes(self, item: Item) -> int:
+        """Photos of a pair are decoded one after the other."""
+        return max(self.photos[i].decoding_bytes for i in item)
 
     def _watch(self, name: str) -> Watch:
         return Watch(self.cancellation.check, self._warn, lambda *share: self.meter.count_elsewhere(name, *share))

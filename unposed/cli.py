@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         complete_line(grammar)
     arguments = grammar.parse_args(argv)
-    configure_process()
+    configure_process(getattr(arguments, "ram_bytes", None))
     try:
         command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
         code = command(arguments)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.store.store import Store, default_folder
 
+from .memory_budget import fitting
 from .options import RunOptions, Settings
 from .run_log import Silent
 
@@ -40,6 +41,11 @@ class Workplace:
     resources: Resources
     executor: Executor
     cache: Path
+
+    def fitting(self, graph: Graph, photos: Photos, note: Callable[[str], None]) -> tuple[Workplace, Photos]:
+        """The same with the memory that stages may use, and the photos that can be decoded in it."""
+        resources, fit = fitting(self.resources, self.options.ram_bytes, graph, photos, note)
+        return replace(self, resources=resources), fit
 
     def run(self, graph: Graph, photos: Photos, store: Store, progress: Progress) -> Run:
         """Compute the outputs of the graph."""

@@ -70,6 +70,7 @@ def reconstruct(
         out = None if out is None else Path(out)
         new = None if out is None else stack.enter_context(locked_folder(out))
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
+        place, collection = place.fitting(graph, collection, log.note)
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
         failure, crash = None, None
         with open_store(place.cache, log.note) as store:

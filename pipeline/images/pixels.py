@@ -19,10 +19,8 @@ from PIL.ImageFile import ImageFile
 from ..artifacts import Bools, Bytes, Photo
 from ..stage import StageError
 from .content import read_content
+from .decoding_memory import LARGE_WEBP
 from .image_file import UnreadableImage, image_of, one_line
-
-LARGE_WEBP = 16_000_000
-"""Pixels."""
 
 OPAQUE_MOST = 100_000
 

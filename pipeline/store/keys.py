@@ -21,6 +21,9 @@ from ..errors import ConfigError
 from ..graph import Node
 from .content import content_hash
 
+PLACE = ("path", "mask", "decoding_bytes")
+"""Facts about where and how a photo is kept, on which no result depends."""
+
 
 def digest(*parts: object) -> str:
     """128 bits in hexadecimal of any JSON-like value."""
@@ -38,12 +41,12 @@ def digest_all(keys: Iterable[object]) -> str:
 
 def photo_key(photo: Photo) -> str:
     """What a per-item stage may see of a photo: content, size, orientation, EXIF, mask."""
-    return digest("photo", _facts(photo, ("name", "path", "mask")))
+    return digest("photo", _facts(photo, ("name", *PLACE)))
 
 
 def photos_key(photos: Photos) -> str:
     """What a stage over the collection may see of the photos: all but where they lie."""
-    return digest_all(_facts(photo, ("path", "mask")) for photo in photos.photos)
+    return digest_all(_facts(photo, PLACE) for photo in photos.photos)
 
 
 def stage_key(node: Node) -> str:

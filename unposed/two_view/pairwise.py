@@ -70,6 +70,7 @@ def pairwise(
         names = " and ".join(photo.name for photo in photos.photos)
         if photos[0].content == photos[1].content:
             raise InputError(f"{names} are the same photo")
+        place, photos = place.fitting(graph, photos, log.note)
         with open_store(place.cache, log.note) as store:
             done = place.run(graph, photos, store, log)
             if failures := done.failures:

@@ -55,6 +55,7 @@ def pairs(
             masks=masks,
             verify=place.options.verify_photos,
         )
+        place, found = place.fitting(graph, found, log.note)
         with open_store(place.cache, log.note) as store:
             done = place.run(replace(graph, outputs=wanted), found, store, log)
             table = PairTable(found, _facts(graph, found, done), _copies(found))
