@@ -13,6 +13,7 @@ import inspect
 import itertools
 import math
 import re
+import reprlib
 import textwrap
 import types
 from collections.abc import Iterable, Mapping
@@ -27,11 +28,14 @@ from .errors import ConfigError
 
 T = TypeVar("T")
 
+MOST_YAML_NODES = 100_000
+"""Values of a preset or option; the largest that are shipped have some hundreds."""
+
 
 def build(cls: type[T], data: object, path: str) -> T:
     """Build an instance of a dataclass from a mapping. `path` is its name in messages, e.g. that of the node."""
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{path}: expected a mapping of options, got {data!r}")
+        raise ConfigError(f"{path}: expected a mapping of options, got {quoted(data)}")
     hints = get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in data:
@@ -46,6 +50,15 @@ def build(cls: type[T], data: object, path: str) -> T:
         return cls(**values)
     except (ValueError, TypeError) as error:  # what __post_init__ has to say of options that do not go together
         raise ConfigError(f"{path}: {error}") from error
+
+
+def quoted(value: object) -> str:
+    """A value as messages quote it: in part, if it is large."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = 200
+    shown.maxlist = shown.maxdict = shown.maxtuple = 8
+    shown.maxlevel = 3
+    return shown.repr(value)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -65,7 +78,7 @@ def _convert(hint: Any, value: object, path: str) -> Any:
     try:
         return _fit(hint, value, path)
     except _Mismatch:
-        raise ConfigError(f"{path}: expected {type_text(hint)}, got {value!r}") from None
+        raise ConfigError(f"{path}: expected {type_text(hint)}, got {quoted(value)}") from None
 
 
 def _fit(hint: Any, value: Any, path: str) -> Any:
@@ -194,12 +207,35 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a document has if every alias is replaced by what it stands for.
+
+    A few lines of aliases to aliases stand for billions, which are one object until somebody walks or prints them.
+    """
+    if id(node) not in known:
+        known[id(node)] = MOST_YAML_NODES + 1  # what contains itself never ends
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [each for pair in node.value for each in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        known[id(node)] = 1 + sum(_written_out(each, known) for each in inner)
+    return known[id(node)]
+
+
 def read_yaml(text: str, where: str) -> Any:
     """Parse YAML to plain data, without executing anything in it. `where` names the text in messages."""
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        loader = _Loader(text)  # a SafeLoader
+        try:
+            node = loader.get_single_node()
+            if node is not None and _written_out(node, {}) > MOST_YAML_NODES:
+                raise ConfigError(f"{where}: its aliases stand for more than {MOST_YAML_NODES} values: write them out")
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(f"{where}{line}: not valid YAML: {problem}") from error

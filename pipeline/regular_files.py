@@ -17,11 +17,16 @@ def read_bytes(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
         state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise OSError(errno.EINVAL, "not a file but a pipe, a device or the like", str(path))
+        require_regular(state, path)
         return file.read(state.st_size)  # and not what somebody appends meanwhile
 
 
 def read_text(path: Path) -> str:
     """The same as text in UTF-8; UnicodeDecodeError, a ValueError, if it is none."""
     return read_bytes(path).decode("utf-8-sig")
+
+
+def require_regular(state: os.stat_result, path: Path) -> None:
+    """OSError if what has this state is a folder, a pipe, a device or the like."""
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "not a file but a pipe, a device or the like", str(path))

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from unposed import __version__
 from unposed.pipeline.errors import Interrupted, UnposedError
+from unposed.pipeline.plain_text import printable
 
 from .flags import RUN, add_flags
 from .process import configure_process
@@ -30,6 +31,10 @@ examples:
 
 exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible, 4 interrupted (resumable)
 """
+
+
+LONGEST_LINE = 2000
+"""Characters of an error that are printed; values that it quotes may be as long as their file."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,14 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(error: Exception, debug: bool) -> int:
     """Print the error in one line, with a traceback if requested; returns the exit code."""
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(printable("".join(traceback.format_exception(error))))
     if isinstance(error, UnposedError):
         line, code = str(error), error.exit_code
     elif isinstance(error, OSError) and error.strerror:
         line, code = f"{error.filename or 'a file'}: {error.strerror}", 2
     else:
         line, code = f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1
-    print("unposed:", " ".join(line.split()), file=sys.stderr)
+    line = " ".join(line[: 2 * LONGEST_LINE].split())
+    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+    print("unposed:", printable(line), file=sys.stderr)
     return code
 
 
@@ -94,7 +101,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line to stderr, exit code 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, printable(f"{self.prog}: {message} (see {self.prog} --help)\n"))
 
 
 def _wide(prog: str) -> argparse.HelpFormatter:

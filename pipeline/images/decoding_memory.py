@@ -52,4 +52,4 @@ def _samples_per_px(image: ImageFile) -> float:
     if not factors:
         return 3.0
     most = max(across for across, _ in factors) * max(down for _, down in factors)
-    return sum(across * down for across, down in factors) / max(most, 1)
+    return float(sum(across * down for across, down in factors)) / max(most, 1)

@@ -210,7 +210,7 @@ def with_value(data: dict[str, Any], key: str, value: object) -> dict[str, Any]:
         (with_value(ground_truth(), "R_w2c", [[1, 0], [0, 1]]), "000.jpg: R_w2c: expected 3 x 3 numbers"),
         (with_value(ground_truth(), "t_w2c", [0, math.nan, 0]), "000.jpg: t_w2c: expected 3 numbers"),
         (with_value(ground_truth(), "K", "wide"), "000.jpg: K: expected 3 x 3 numbers"),
-        (with_value(ground_truth(), "width", "wide"), "000.jpg: picture size: expected 2 numbers"),
+        (with_value(ground_truth(), "width", "wide"), "000.jpg: image size: expected 2 numbers"),
         ({"frames": [{}]}, "a frame has no file_path"),
         ({"frames": [{"file_path": "a"}]}, "a: transform_matrix: expected 3 x 4 numbers"),
         ({"frames": [{"file_path": "a", "transform_matrix": np.zeros((4, 4)).tolist()}]}, "a: transform_matrix is"),
@@ -245,7 +245,7 @@ def test_damaged_colmap_models(gt: Path, tmp_path: Path, damage: str) -> None:
     file = tmp_path / "m" / "images.bin"
     whole = file.read_bytes()
     file.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"\x07" * 64, "empty": b""}[damage])
-    with pytest.raises(InputError, match="cannot be read as a COLMAP model"):
+    with pytest.raises(InputError, match="is damaged or cut short"):
         evaluate(tmp_path / "m", gt)
 
 
