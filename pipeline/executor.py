@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,6 +27,8 @@ Outcomes = dict[Item, Exception | None]
 OutcomeStream = Generator[tuple[Item, Exception | None], None, None]
 
 MAX_BATCH = 64
+SLOW_S, LOOK_S = 300.0, 20.0
+"""Seconds after which an item is reported as slow, and between two looks. The slowest items of ours take a minute."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Watch:
     """Hears one line for the user about what the run goes on without, such as a machine."""
     account: Callable[[str, int, float], None] = lambda machine, items, cpu_s: None
     """Hears how many items a process on a machine has computed, and its CPU seconds. This process is metered anyway."""
+    slow: Callable[[Sequence[Item], float], None] = lambda items, seconds: None
+    """Hears which items have been computed for so many seconds, at growing intervals: they may hang."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,26 @@ class Executor(Protocol):
         """
 
 
+@dataclass
+class _Running:
+    """A batch that is being computed."""
+
+    batch: list[Item]
+    neighbours: int
+    """Batches that could be computed at once when it began."""
+    device: str
+    taken: int
+    """Bytes of memory that it is expected to take."""
+    since: float = field(default_factory=time.monotonic)
+    patience_s: float = field(default_factory=lambda: SLOW_S)
+
+    def report(self, watch: Watch) -> None:
+        seconds = time.monotonic() - self.since
+        if seconds >= self.patience_s:
+            self.patience_s = 2.0 * seconds
+            watch.slow(self.batch, seconds)
+
+
 @dataclass(frozen=True)
 class Local:
     """Worker threads on this machine: one per core, fewer where their memory would not fit."""
@@ -111,23 +136,27 @@ class Local:
         few = max(1, min(width, len(job.items)))
         threads = max(1, resources.threads // few) if isinstance(job.stage, Mapped) else 1
         waiting = deque(job.items)
-        running: dict[Future[tuple[Outcomes, Exception | None]], tuple[list[Item], int, str, int]] = {}
+        running: dict[Future[tuple[Outcomes, Exception | None]], _Running] = {}
         with ThreadPoolExecutor(width, "unposed") as pool:
             while waiting or running:
                 while waiting and len(running) < width:
                     batch = [waiting[number] for number in range(min(size, len(waiting)))]
                     taken = _working_bytes(job, batch, 0 if on_devices else item_bytes)
                     # An item that takes more than the others, such as a huge photo, waits until they leave it the room.
-                    if running and sum(each[3] for each in running.values()) + taken > resources.ram_bytes:
+                    if running and sum(each.taken for each in running.values()) + taken > resources.ram_bytes:
                         break
                     for _ in batch:
                         waiting.popleft()
                     device = idle.popleft()
                     lent = replace(resources, device=device, threads=threads, ram_bytes=resources.ram_bytes // width)
-                    running[pool.submit(work, job, batch, lent)] = batch, width, device, taken
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    batch, neighbours, device, _ = running.pop(future)
-                    idle.append(device)
+                    running[pool.submit(work, job, batch, lent)] = _Running(batch, width, device, taken)
+                done = wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED).done
+                for each in running.values():
+                    each.report(job.watch)
+                for future in done:
+                    was = running.pop(future)
+                    batch, neighbours = was.batch, was.neighbours
+                    idle.append(was.device)
                     outcomes, short_of_memory = future.result()
                     yield from outcomes.items()
                     if short_of_memory is None:

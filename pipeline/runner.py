@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -239,7 +239,17 @@ class Runner:
         return max(self.photos[i].decoding_bytes for i in item)
 
     def _watch(self, name: str) -> Watch:
-        return Watch(self.cancellation.check, self._warn, lambda *share: self.meter.count_elsewhere(name, *share))
+        return Watch(
+            self.cancellation.check,
+            self._warn,
+            lambda *share: self.meter.count_elsewhere(name, *share),
+            lambda items, seconds: self.progress.note(self._slow_line(name, items, seconds)),
+        )
+
+    def _slow_line(self, name: str, items: Sequence[Item], seconds: float) -> str:
+        photos = " and ".join(self.photos[i].name for i in items[0]) if len(items) == 1 else f"{len(items)} items"
+        plugin = self.graph.nodes[name].plugin
+        return f"{name}: {photos} in work for {seconds / 60:.0f} min by {plugin}, which may hang: Ctrl-C keeps the rest"
 
     def _warn(self, line: str) -> None:
         self.warnings.append(line)

@@ -20,7 +20,7 @@ from unposed.pipeline.errors import Interrupted, UnposedError
 from unposed.pipeline.plain_text import printable
 
 from .flags import RUN, add_flags
-from .process import configure_process
+from .process import configure_process, end_as_by_ctrl_c
 
 EPILOG = """\
 examples:
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         complete_line(grammar)
     arguments = grammar.parse_args(argv)
+    end_as_by_ctrl_c()
     configure_process(getattr(arguments, "ram_bytes", None))
     try:
         command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)

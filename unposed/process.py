@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.machinery
 import os
+import signal
 import sys
+import threading
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from types import FrameType, ModuleType
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEEP_BYTES = 1 << 28
@@ -31,3 +37,70 @@ def _keep_freed_memory(most_bytes: int) -> None:
     if hasattr(library, "mallopt"):  # not every C library's
         library.mallopt(M_MMAP_THRESHOLD, most_bytes)
         library.mallopt(M_TRIM_THRESHOLD, most_bytes)
+
+
+ENDS = ("SIGTERM", "SIGHUP")
+"""What `docker stop`, SLURM, systemd and a terminal that is closed send before they kill."""
+SIGACTION_BYTES = 512
+"""More than the C library's description of a handler takes on any system."""
+
+
+def end_as_by_ctrl_c() -> None:
+    """End on these signals as on Ctrl-C: what is finished is kept, a line says so, and the exit code is 4."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in _ends():
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores one of them
+            signal.signal(number, _interrupt)
+    if sys.platform != "win32" and not any(isinstance(each, _KeepHandlers) for each in sys.meta_path):
+        sys.meta_path.insert(0, _KeepHandlers())
+
+
+def _ends() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in ENDS if hasattr(signal, name)]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+class _KeepHandlers(MetaPathFinder):
+    """Puts handlers back that pycolmap replaces when it is imported, by those of glog, which print stacks of machine
+    code as if the program had crashed."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """See importlib."""
+        if fullname != "pycolmap":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Kept(spec.loader)
+        return spec
+
+
+class _Kept(Loader):
+    """The loader of a module that must not change handlers. Modules are imported in any thread, and Python sets
+    handlers in one only: so the C library does."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """See importlib."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """See importlib."""
+        library = ctypes.CDLL(None)
+        before = {number: ctypes.create_string_buffer(SIGACTION_BYTES) for number in _ends()}
+        for number, action in before.items():
+            library.sigaction(int(number), None, action)
+        try:
+            self._loader.exec_module(module)
+        finally:
+            if module.__spec__ is not None:
+                module.__spec__.loader = module.__loader__ = self._loader  # whoever asks for its files finds them
+            for number, action in before.items():
+                library.sigaction(int(number), action, None)

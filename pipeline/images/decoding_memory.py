@@ -33,7 +33,8 @@ def _bytes_per_px(image: ImageFile) -> float:
     transparent = image.has_transparency_data
     if image.format == "JPEG":
         # A progressive one is kept whole as coefficients of two bytes until the last of its passes.
-        return JPEG_BYTES_PER_PX + (2.0 * _samples_per_px(image) if image.info.get("progressive") else 0.0)
+        progressive = bool(image.info.get("progressive"))
+        return JPEG_BYTES_PER_PX + (2.0 * _samples_per_px(image) if progressive else 0.0)
     if image.format == "WEBP":
         halves = not transparent and image.width * image.height > LARGE_WEBP
         return HALF_WEBP_BYTES_PER_PX if halves else WEBP_BYTES_PER_PX
@@ -42,14 +43,14 @@ def _bytes_per_px(image: ImageFile) -> float:
     if image.mode.startswith(("I", "F")):
         return DEEP_BYTES_PER_PX
     if transparent:
-        return TRANSPARENT_BYTES_PER_PX.get(image.mode, MOST_TRANSPARENT)
-    return BYTES_PER_PX.get(image.mode, MOST_TRANSPARENT)
+        return TRANSPARENT_BYTES_PER_PX.get(str(image.mode), MOST_TRANSPARENT)
+    return BYTES_PER_PX.get(str(image.mode), MOST_TRANSPARENT)
 
 
 def _samples_per_px(image: ImageFile) -> float:
     """Samples of all components together: 1.5 where both colours have a quarter of the resolution."""
-    factors = [(layer[1], layer[2]) for layer in getattr(image, "layer", ())]
+    factors = [(int(layer[1]), int(layer[2])) for layer in getattr(image, "layer", ())]
     if not factors:
         return 3.0
     most = max(across for across, _ in factors) * max(down for _, down in factors)
-    return float(sum(across * down for across, down in factors)) / max(most, 1)
+    return sum(across * down for across, down in factors) / max(most, 1)

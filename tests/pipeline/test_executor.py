@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -169,6 +170,24 @@ def test_items_that_take_much_to_read_take_turns() -> None:
     together.clear()
     list(Local().run(whole, Resources("cpu", 4, GIB, 0)))
     assert {len(each) for each in together} == {1}  # what never fits is tried alone
+
+
+def test_items_that_may_hang_are_named_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unposed.pipeline.executor.SLOW_S", 0.05)
+    monkeypatch.setattr("unposed.pipeline.executor.LOOK_S", 0.01)
+    heard: list[tuple[list[Item], float]] = []
+    watch = Watch(slow=lambda items, seconds: heard.append((list(items), seconds)))
+    job = Job(
+        Squares(lambda number: time.sleep(0.5 * (number == 3))),
+        [(i,) for i in range(5)],
+        numbered,
+        lambda item, value: None,
+        frozenset(),
+        watch,
+    )
+    assert len(list(Local().run(job, Resources("cpu", 2, GIB, 0)))) == 5
+    assert {tuple(items) for items, _ in heard} == {((3,),)}
+    assert 2 <= len(heard) <= 4 and all(b >= 2 * a for (_, a), (_, b) in pairwise(heard))
 
 
 def test_closing_saves_what_is_in_work_and_starts_nothing_else() -> None:
