@@ -74,7 +74,10 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
 
     check_binary_model(folder)
     try:
-        return pycolmap.Reconstruction(folder)
+        model = pycolmap.Reconstruction(folder)
+        for image in model.images.values():
+            _ = image.name  # UnicodeDecodeError, if it is no text
+        return model
     except Exception as error:  # pycolmap raises many kinds, some of its own, for files of other content
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{folder}: cannot be read as a COLMAP model: {reason}") from error

@@ -38,7 +38,7 @@ def read_arrays(path: Path) -> Any:
     except MemoryError:
         raise ValueError(f"{path.name}: asks for more memory than there is") from None
     except Exception as error:  # a malicious or damaged pickle may raise anything
-        raise ValueError(f"{path.name}: not a pickle of plain arrays: {error}") from error
+        raise ValueError(f"{path.name}: not a pickle of plain arrays: {' '.join(str(error).split())}") from error
 
 
 class _Call:
