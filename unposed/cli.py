@@ -33,6 +33,8 @@ exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible
 """
 
 
+MARK = "UNPOSED_REPRODUCIBLE"
+"""Variable of a process that was started to compute as on any other machine."""
 LONGEST_LINE = 2000
 """Characters of an error that are printed; values that it quotes may be as long as their file."""
 
@@ -46,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         complete_line(grammar)
     arguments = grammar.parse_args(argv)
     end_as_by_ctrl_c()
+    if getattr(arguments, "reproducible", False) and MARK not in os.environ:
+        return _start_again(sys.argv[1:] if argv is None else argv, arguments.debug)
     configure_process(getattr(arguments, "ram_bytes", None))
     try:
         command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
@@ -59,6 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(Interrupted("interrupted: the same command goes on where this one stopped"), arguments.debug)
     except Exception as error:
         return _fail(error, arguments.debug)
+
+
+def _start_again(argv: Sequence[str], debug: bool) -> int:
+    from .reproducible import start_again
+
+    try:
+        return start_again(argv)
+    except UnposedError as error:
+        return _fail(error, debug)
 
 
 def _fail(error: Exception, debug: bool) -> int:

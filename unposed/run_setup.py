@@ -24,6 +24,7 @@ from unposed.pipeline.store.store import Store, default_folder
 
 from .memory_budget import fitting
 from .options import RunOptions, Settings
+from .reproducible import require_reproducible
 from .run_log import Silent
 
 ANYWHERE = "classic"
@@ -64,6 +65,8 @@ class Workplace:
 @contextmanager
 def workplace(options: RunOptions) -> Iterator[tuple[Workplace, Progress]]:
     """Prepare the machine, executor and progress of a run; the progress is closed in the end."""
+    if options.reproducible:
+        require_reproducible()
     with closing(options.progress or Silent()) as shown:
         executor = chosen_executor(options)
         elsewhere = hasattr(executor, "device") and options.device == "cuda"  # then there need be none here
