@@ -158,6 +158,7 @@ def failing_calls(bench: Bench, tally: Tally) -> None:
     from PIL import Image
 
     import unposed
+    from unposed.errors import UnposedError
 
     photos = bench.folder / "few"
     photos.mkdir()
@@ -169,7 +170,7 @@ def failing_calls(bench: Bench, tally: Tally) -> None:
         try:
             with fault_layer(faults):
                 unposed.reconstruct(photos, place / "out", preset=TOYS / "toys.yaml", cache=place / "cache", workers=1)
-        except (unposed.UnposedError, OSError) as error:
+        except (UnposedError, OSError) as error:
             return "" if len(str(error).splitlines()) == 1 else f"not one line: {error}"
         except Exception as error:
             return f"{type(error).__name__}: {error}"

@@ -76,7 +76,7 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
     try:
         model = pycolmap.Reconstruction(folder)
         for image in model.images.values():
-            _ = image.name  # UnicodeDecodeError, if it is no text
+            _ = image.name, image.cam_from_world() if image.has_pose else None  # what they hold may be no text or pose
         return model
     except Exception as error:  # pycolmap raises many kinds, some of its own, for files of other content
         reason = next(iter(str(error).splitlines()), type(error).__name__)

@@ -6,6 +6,7 @@ add up in another order. Results of both are good; but a run that mixes them is 
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from functools import cache
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from .variables import KERNELS, REPRODUCIBLE
 
 LIBRARIES = (
     *("numpy", "scipy", "opencv-python-headless", "poselib", "pycolmap", "faiss-cpu", "torch", "kornia"),
@@ -39,12 +42,17 @@ def cpu_kind() -> str:
     """The kernels that libraries choose for this CPU, e.g. `x86_64 SkylakeX X86_V2 X86_V3 X86_V4`.
 
     The first name is OpenBLAS's, as `OPENBLAS_CORETYPE` sets it; the others are the instructions that NumPy found,
-    which stand for what OpenCV, PyTorch and faiss find by the same means.
+    which stand for what OpenCV, PyTorch and faiss find by the same means. Variables that tell these to take it for
+    another follow.
     """
     controllers = ThreadpoolController().lib_controllers
     blas = sorted({str(getattr(each, "architecture", "")) for each in controllers if _is_of_numpy(each.filepath)})
     instructions = np.show_config(mode="dicts")["SIMD Extensions"]
     names = [*blas, *instructions["baseline"], *instructions.get("found", ())]
+    if REPRODUCIBLE in os.environ:  # what has to be said to libraries for that differs from machine to machine
+        names.append("reproducible")
+    else:
+        names += [f"{name}={os.environ[name]}" for name in KERNELS if name in os.environ]
     return " ".join(["".join(platform.machine().split()) or sys.platform, *names])
 
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from unposed import __version__
 from unposed.pipeline.errors import Interrupted, UnposedError
 from unposed.pipeline.plain_text import printable
+from unposed.pipeline.variables import REPRODUCIBLE
 
 from .flags import RUN, add_flags
 from .process import configure_process, end_as_by_ctrl_c
@@ -33,8 +34,6 @@ exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible
 """
 
 
-MARK = "UNPOSED_REPRODUCIBLE"
-"""Variable of a process that was started to compute as on any other machine."""
 LONGEST_LINE = 2000
 """Characters of an error that are printed; values that it quotes may be as long as their file."""
 
@@ -48,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complete_line(grammar)
     arguments = grammar.parse_args(argv)
     end_as_by_ctrl_c()
-    if getattr(arguments, "reproducible", False) and MARK not in os.environ:
+    if getattr(arguments, "reproducible", False) and REPRODUCIBLE not in os.environ:
         return _start_again(sys.argv[1:] if argv is None else argv, arguments.debug)
     configure_process(getattr(arguments, "ram_bytes", None))
     try:

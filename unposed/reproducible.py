@@ -14,8 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from unposed.pipeline.errors import ConfigError
-
-from .cli import MARK
+from unposed.pipeline.variables import REPRODUCIBLE
 
 X86 = {
     "OPENBLAS_CORETYPE": "Nehalem",
@@ -23,7 +22,7 @@ X86 = {
     "ONEDNN_MAX_CPU_ISA": "SSE41",
     "ATEN_CPU_CAPABILITY": "default",
     "FAISS_OPT_LEVEL": "generic",
-    "OPENCV_IPP": "disabled",
+    "OPENCV_IPP": "sse42",
     "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-FMA,-FMA4,-AVX512F,-AVX512VL",
 }
 """For OpenBLAS, MKL, oneDNN, PyTorch, faiss, the primitives in OpenCV, and the C library's mathematical functions."""
@@ -31,7 +30,7 @@ X86 = {
 
 def is_reproducible() -> bool:
     """Whether this process was started to compute as on any other machine."""
-    return MARK in os.environ
+    return REPRODUCIBLE in os.environ
 
 
 def require_reproducible() -> None:
@@ -50,16 +49,20 @@ def reproducible_environment() -> dict[str, str]:
     import cv2
     import numpy as np
 
-    # Only what is found may be disabled, or else warnings are printed.
+    # Only what there is may be disabled, or else warnings are printed: what is found, and what is disabled by now.
     numpy_finds = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     opencv_finds = [name[1:] for name in cv2.getCPUFeaturesLine().split() if name[0] == "*" and name[-1] != "?"]
     return {
         **os.environ,
         **X86,
-        "NPY_DISABLE_CPU_FEATURES": " ".join(numpy_finds),
-        "OPENCV_CPU_DISABLE": ",".join(opencv_finds),
-        MARK: "1",
+        "NPY_DISABLE_CPU_FEATURES": " ".join(dict.fromkeys([*numpy_finds, *_listed("NPY_DISABLE_CPU_FEATURES")])),
+        "OPENCV_CPU_DISABLE": ",".join(dict.fromkeys([*opencv_finds, *_listed("OPENCV_CPU_DISABLE")])),
+        REPRODUCIBLE: "1",
     }
+
+
+def _listed(variable: str) -> list[str]:
+    return os.environ.get(variable, "").replace(",", " ").split()
 
 
 def start_again(arguments: Sequence[str]) -> int:

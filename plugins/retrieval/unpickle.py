@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,19 @@ def read_arrays(path: Path) -> Any:
     """
     data = read_bytes(path)
     try:
+        _check_places(data)
         return _finished(_Arrays(data).load(), {})
     except MemoryError:
         raise ValueError(f"{path.name}: asks for more memory than there is") from None
     except Exception as error:  # a malicious or damaged pickle may raise anything
         raise ValueError(f"{path.name}: not a pickle of plain arrays: {' '.join(str(error).split())}") from error
+
+
+def _check_places(data: bytes) -> None:
+    """Refuse sizes beyond the end of the file, and numbers of remembered values for which a table would be made."""
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name.endswith("PUT") and isinstance(argument, int) and argument > len(data):
+            raise pickle.UnpicklingError("it remembers more values than it holds")
 
 
 class _Call:

@@ -154,3 +154,11 @@ def test_text_that_is_made_bytes_again_and_again_is_refused(tmp_path):
     file.write_bytes(content)
     with pytest.raises(ValueError, match="more bytes than it holds"):
         read_arrays(file)
+
+
+def test_a_place_far_beyond_all_others_makes_no_table(tmp_path):
+    """A table up to the place 2^31 would take 32 GB."""
+    file = tmp_path / "a.pkl"
+    file.write_bytes(b"\x80\x02]r" + struct.pack("<I", 1 << 31) + b".")
+    with pytest.raises(ValueError, match="remembers more values than it holds"):
+        read_arrays(file)
