@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,9 @@ class _Type:
     """A numeric data type; its state, set afterwards, may only change the byte order."""
 
     def __init__(self, name: str, *_: object) -> None:
+        if not re.fullmatch(rf"[{PLAIN_KINDS}]\d{{1,2}}", str(name)):
+            raise pickle.UnpicklingError(f"it holds an array of type {str(name)[:60]}")
         self.dtype: np.dtype[Any] = np.dtype(str(name))
-        if self.dtype.kind not in PLAIN_KINDS:
-            raise pickle.UnpicklingError(f"it holds an array of type {name}")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.dtype = self.dtype.newbyteorder(state[1])
