@@ -1,4 +1,4 @@
-"""Check binary COLMAP models before a library reads them: a count that a file cannot hold would be believed.
+"""Check binary COLMAP models before a library reads them: a count that a file cannot hold would be relied on.
 
 A file that was cut short ends in the middle of a record. Reading goes on with whatever number stands where a count is
 expected, and does not end, or asks for more memory than there is. Here records are walked by their lengths, and nothing
@@ -25,7 +25,7 @@ class _CutShort(Exception):
 
 
 def check_binary_model(folder: Path) -> None:
-    """InputError if a binary file of the model in the folder is not whole. Text files hold no counts to be believed."""
+    """InputError if a binary file of the model in the folder is not whole. Text files hold no counts to rely on."""
     for name, walk in _WALKS.items():
         file = folder / f"{name}.bin"
         if not file.exists():

@@ -78,4 +78,7 @@ class _Interrupts:
 
     def _ring(self) -> None:
         self.by_clock = True
-        _thread.interrupt_main()
+        if hasattr(signal, "pthread_kill"):  # also ends what waits, such as a sleep or a read
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        else:
+            _thread.interrupt_main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint, PathDistribution
 from pathlib import Path
@@ -167,9 +168,11 @@ def test_a_plugin_that_leaves_is_blamed(site: Path, source: str, reason: str) ->
 def test_a_plugin_that_hangs_is_blamed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unposed.pipeline.plugin_imports.PATIENCE_S", 0.2)
     registry = Registry(install(site, "acme", "acme_hangs", "import time; time.sleep(60)", features__hangs="X"))
+    begun = time.monotonic()
     assert "features.hangs of acme 1.0 cannot be loaded: it has not ended after" in message(
         registry, "features", "hangs"
     )
+    assert time.monotonic() - begun < 30.0
 
 
 def test_a_real_ctrl_c_is_one(site: Path) -> None:
