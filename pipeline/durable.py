@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+UNKNOWN = (errno.EINVAL, errno.ENOTSUP)
+"""What file systems say, mostly of networks, that do not know how to sync a folder."""
 
 
 def sync_file(file: Path) -> None:
@@ -22,6 +26,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNKNOWN:
+            raise
     finally:
         os.close(descriptor)
 

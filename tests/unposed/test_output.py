@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,3 +125,22 @@ def test_a_result_reaches_the_disk_before_its_name_does(tmp_path: Path, monkeypa
     assert synced == {".", "sparse", "sparse/0", *NEW}
     last = order.index("rename summary.json")
     assert order[last - 1] == order[last + 1] == str(out)
+
+
+def test_a_file_system_that_cannot_sync_folders_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some of networks are; one that fails to write is."""
+    fsync, said = os.fsync, [errno.EINVAL]
+
+    def refusing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(said[0], os.strerror(said[0]))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refusing)
+    write(tmp_path / ".new", NEW)
+    publish(tmp_path / ".new", tmp_path)
+    assert result(tmp_path) == NEW
+    said[0] = errno.EIO
+    write(tmp_path / ".new", FAILED)
+    with pytest.raises(OSError, match="Input/output"):
+        publish(tmp_path / ".new", tmp_path)
