@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from unposed import __version__
 from unposed.pipeline.errors import Interrupted, UnposedError
 from unposed.pipeline.plain_text import printable
+from unposed.pipeline.stage import InputUnavailable
 from unposed.pipeline.variables import REPRODUCIBLE
 
 from .flags import RUN, add_flags
@@ -79,6 +80,8 @@ def _fail(error: Exception, debug: bool) -> int:
         sys.stderr.write(printable("".join(traceback.format_exception(error))))
     if isinstance(error, UnposedError):
         line, code = str(error), error.exit_code
+    elif isinstance(error, InputUnavailable):
+        line, code = str(error), 2
     elif isinstance(error, OSError) and error.strerror:
         line, code = f"{error.filename or 'a file'}: {error.strerror}", 2
     else:
