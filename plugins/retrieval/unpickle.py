@@ -36,19 +36,26 @@ def read_arrays(path: Path) -> Any:
     """
     data = read_bytes(path)
     try:
-        _check_places(data)
-        return _finished(_Arrays(data).load(), {})
+        return _finished(_Arrays(_checked(data)).load(), {})
     except MemoryError:
         raise ValueError(f"{path.name}: asks for more memory than there is") from None
     except Exception as error:  # a malicious or damaged pickle may raise anything
         raise ValueError(f"{path.name}: not a pickle of plain arrays: {' '.join(str(error).split())}") from error
 
 
-def _check_places(data: bytes) -> None:
-    """Refuse sizes beyond the end of the file, and numbers of remembered values for which a table would be made."""
-    for operation, argument, _ in pickletools.genops(data):
+def _checked(data: bytes) -> bytes:
+    """The operations up to the end, without frames, which only say where to read ahead: frames within frames are read
+    in another order than they are checked. Refuses sizes beyond the end of the file, and numbers of remembered values
+    for which a table would be made."""
+    pieces, since, end = [], 0, 0
+    for operation, argument, place in pickletools.genops(data):
         if operation.name.endswith("PUT") and isinstance(argument, int) and argument > len(data):
             raise pickle.UnpicklingError("it remembers more values than it holds")
+        end = (place or 0) + 1
+        if operation.name == "FRAME":
+            pieces.append(data[since : end - 1])
+            since = end + 8
+    return b"".join([*pieces, data[since:end]])
 
 
 class _Call:

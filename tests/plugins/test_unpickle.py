@@ -162,3 +162,13 @@ def test_a_place_far_beyond_all_others_makes_no_table(tmp_path):
     file.write_bytes(b"\x80\x02]r" + struct.pack("<I", 1 << 31) + b".")
     with pytest.raises(ValueError, match="remembers more values than it holds"):
         read_arrays(file)
+
+
+def test_frames_within_frames_hide_nothing(tmp_path):
+    """A reader that reads ahead by the inner frame meets other operations than one that goes step by step."""
+    hidden = b"]r" + struct.pack("<I", 1 << 31) + b"."
+    inner = b"\x95" + struct.pack("<Q", 3) + b"N."
+    file = tmp_path / "a.pkl"
+    for outer in range(30):
+        file.write_bytes(b"\x80\x04\x95" + struct.pack("<Q", outer) + inner + hidden + b"N" * 30 + b".")
+        assert read_arrays(file) is None
