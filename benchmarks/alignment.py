@@ -130,9 +130,7 @@ def prepared(scene: str, hard: bool) -> tuple[Oracle, dict[str, Any]]:
 
 def stages_before(oracle: Oracle) -> dict[str, Any]:
     """What the mapping stages read."""
-    files = [
-        Photo(f"{i:04d}.png", black_photo(oracle), str(i), oracle.width, oracle.height) for i in range(oracle.photos)
-    ]
+    files = [Photo(f"{i:04d}.png", black_photo(oracle), "", oracle.width, oracle.height) for i in range(oracle.photos)]
     photos = Photos(tuple(files), {})
     matching = {(int(a), int(b)): oracle.pair(int(a), int(b)) for a, b in oracle.pairs}
     return verified(photos, matching)

@@ -64,6 +64,8 @@ class Photo:
     mask: Path | None = None
     """Single-channel image of any size; black hides. None: nothing is hidden."""
     mask_content: str = ""
+    decoding_bytes: int = 0
+    """Memory that it takes to decode the photo, from its header. It enters no key."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .artifacts import Camera, Photos, SparseModel
+from .colmap_files import check_binary_model
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -67,10 +68,25 @@ def _add_points(model: pycolmap.Reconstruction, scene: SparseModel) -> None:
         model.add_point3D_with_id(row + 1, point)
 
 
+def read_model(folder: Path) -> pycolmap.Reconstruction:
+    """Read a COLMAP model from an untrusted folder. InputError if it is damaged, cut short or none."""
+    import pycolmap
+
+    check_binary_model(folder)
+    try:
+        model = pycolmap.Reconstruction(folder)
+        for image in model.images.values():
+            _ = image.name, image.cam_from_world() if image.has_pose else None  # what they hold may be no text or pose
+        return model
+    except Exception as error:  # pycolmap raises many kinds, some of its own, for files of other content
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{folder}: cannot be read as a COLMAP model: {reason}") from error
+
+
 def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> SparseModel:
     """Convert the registered images of a COLMAP model, its cameras and points to a model of the photos of those names.
 
-    Cameras and points are sorted by id. InputError if an image has no photo.
+    Cameras and points are sorted by id. InputError if an image has no photo, or the model contradicts itself.
     """
     index_of = {photo.name: index for index, photo in enumerate(photos.photos)}
     images = [image for image in model.images.values() if image.has_pose]
@@ -84,7 +100,12 @@ def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> SparseModel:
     keypoints = [_keypoints(image) for image in images]
     xy_start = np.cumsum([0, *map(len, keypoints)], dtype=np.int64)
     points = sorted(model.points3D.items())
-    obs_xy, obs_point = _observations([point for _, point in points], images, xy_start)
+    try:
+        obs_xy, obs_point = _observations([point for _, point in points], images, xy_start)
+    except (KeyError, OverflowError) as error:
+        raise InputError("the COLMAP model has a point that is seen by an image which is not in it") from error
+    if len(obs_xy) and not 0 <= int(obs_xy.min()) <= int(obs_xy.max()) < int(xy_start[-1]):
+        raise InputError("the COLMAP model has a point that is seen by a key point which is not in it")
     return SparseModel(
         cameras=tuple(Camera(c.model.name, c.width, c.height, tuple(map(float, c.params))) for _, c in cameras),
         photos=np.array([index_of[image.name] for image in images], np.int32),

@@ -12,6 +12,7 @@ import difflib
 import inspect
 import itertools
 import math
+import reprlib
 import textwrap
 import types
 from collections.abc import Iterable, Mapping
@@ -28,7 +29,7 @@ T = TypeVar("T")
 def build(cls: type[T], data: object, path: str) -> T:
     """Build an instance of a dataclass from a mapping. `path` is its name in messages, e.g. that of the node."""
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{path}: expected a mapping of options, got {data!r}")
+        raise ConfigError(f"{path}: expected a mapping of options, got {quoted(data)}")
     hints = get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in data:
@@ -43,6 +44,15 @@ def build(cls: type[T], data: object, path: str) -> T:
         return cls(**values)
     except (ValueError, TypeError) as error:  # what __post_init__ has to say of options that do not go together
         raise ConfigError(f"{path}: {error}") from error
+
+
+def quoted(value: object) -> str:
+    """A value as messages quote it: in part, if it is large."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = 200
+    shown.maxlist = shown.maxdict = shown.maxtuple = 8
+    shown.maxlevel = 3
+    return shown.repr(value)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -62,7 +72,7 @@ def _convert(hint: Any, value: object, path: str) -> Any:
     try:
         return _fit(hint, value, path)
     except _Mismatch:
-        raise ConfigError(f"{path}: expected {type_text(hint)}, got {value!r}") from None
+        raise ConfigError(f"{path}: expected {type_text(hint)}, got {quoted(value)}") from None
 
 
 def _fit(hint: Any, value: Any, path: str) -> Any:

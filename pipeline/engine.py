@@ -15,7 +15,7 @@ from typing import Any
 
 from .artifacts import Photos, SparseModels
 from .cancel import INTERRUPTED, Cancellation
-from .errors import Interrupted, NoReconstruction, StageCrashed
+from .errors import Interrupted, NoReconstruction, StageCrashed, UnposedError
 from .executor import Executor, Local
 from .graph import Graph, Node
 from .logs import module_logger
@@ -79,9 +79,9 @@ def run(
     """Compute the outputs of the graph. `seed` and `effort` go to all stages that have such a field and leave it open.
 
     Items that fail are recorded and left out, and so is a stage over the collection that has a bug, if its readers can
-    do without. Raises NoReconstruction if a stage over the collection cannot work (StageError), StageCrashed if it has
-    a bug; both have the Run up to there. Raises Interrupted after Ctrl-C or `cancellation.cancel()`, with everything
-    stored that was finished.
+    do without. Raises NoReconstruction if a stage over the collection cannot work (StageError), StageCrashed if it, or
+    anything else, has a bug; both have the Run up to there. Raises Interrupted after Ctrl-C or `cancellation.cancel()`,
+    with everything stored that was finished.
     """
     resources = resources or machine()
     LOG.debug("computing %s from %d photos with %r", ", ".join(graph.outputs), len(photos.photos), resources)
@@ -103,6 +103,14 @@ def run(
         raise
     except KeyboardInterrupt:
         raise Interrupted(INTERRUPTED) from None
+    except UnposedError:
+        raise
+    except Exception as error:  # a bug outside of the stages, such as in an executor
+        crash = StageCrashed(
+            f"the run failed with an unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+        )
+        crash.run = Run(runner)
+        raise crash from error
     finished = Run(runner)
     if LOG.isEnabledFor(logging.DEBUG):
         for name, report in finished.nodes.items():

@@ -36,11 +36,11 @@ class NoReconstruction(UnposedError):
 
 
 class StageCrashed(UnposedError):
-    """A stage over the collection has a bug (`__cause__`), and the other nodes need its result."""
+    """A stage over the collection, which other nodes need, or something else has a bug (`__cause__`)."""
 
     exit_code: ClassVar[int] = 1
     run: Any = None
-    """The engine's Run up to the crash."""
+    """The engine's Run up to the crash, if it came so far."""
 
 
 class Interrupted(UnposedError):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -27,6 +28,8 @@ Outcomes = dict[Item, Exception | None]
 OutcomeStream = Generator[tuple[Item, Exception | None], None, None]
 
 MAX_BATCH = 64
+SLOW_S, LOOK_S = 300.0, 20.0
+"""Seconds after which an item is reported as slow, and between two looks. The slowest items of ours take a minute."""
 
 BATCHES_PER_DEVICE = 3
 """Batches in progress on a device at a time. While it computes one, the next is read and decoded, and what came of the
@@ -74,6 +77,8 @@ class Watch:
     """Hears one line for the user about what the run goes on without, such as a machine."""
     account: Callable[[str, int, float], None] = lambda machine, items, cpu_s: None
     """Hears how many items a process on a machine has computed, and its CPU seconds. This process is metered anyway."""
+    slow: Callable[[Sequence[Item], float], None] = lambda items, seconds: None
+    """Hears which items have been computed for so many seconds, at growing intervals: they may hang."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class Job:
     lent: frozenset[str]
     """Parameters that receive the Resources."""
     watch: Watch = Watch()
+    input_bytes: Callable[[Item], int] = lambda item: 0
+    """Memory that it takes to read what an item is made of, such as to decode its photo."""
 
 
 class Executor(Protocol):
@@ -102,6 +109,26 @@ class Executor(Protocol):
         """
 
 
+@dataclass
+class _Running:
+    """A batch that is being computed."""
+
+    batch: list[Item]
+    neighbours: int
+    """Batches that could be computed at once when it began."""
+    device: str
+    taken: int
+    """Bytes of memory that it is expected to take."""
+    since: float = field(default_factory=time.monotonic)
+    patience_s: float = field(default_factory=lambda: SLOW_S)
+
+    def report(self, watch: Watch) -> None:
+        seconds = time.monotonic() - self.since
+        if seconds >= self.patience_s:
+            self.patience_s = 2.0 * seconds
+            watch.slow(self.batch, seconds)
+
+
 @dataclass(frozen=True)
 class Local:
     """Worker threads on this machine: one per core, fewer where their memory would not fit."""
@@ -109,29 +136,41 @@ class Local:
     def run(self, job: Job, resources: Resources) -> OutcomeStream:
         """See Executor."""
         width, size = plan(job.stage, resources)
-        devices = _devices(resources) if _on_devices(job.stage, resources) else (resources.device,)
-        alone = len(devices) if _on_devices(job.stage, resources) else 1
+        on_devices = _on_devices(job.stage, resources)
+        item_bytes = _item_bytes(job.stage)
+        devices = _devices(resources) if on_devices else (resources.device,)
+        alone = len(devices) if on_devices else 1
         vram_bytes = resources.vram_bytes * alone // width if alone < width else resources.vram_bytes
         busy: Counter[str] = Counter()
         few = max(1, min(width, len(job.items)))
-        several = isinstance(job.stage, Mapped) or _on_devices(job.stage, resources)
+        several = isinstance(job.stage, Mapped) or on_devices
         threads = max(1, resources.threads // few) if several else 1
         waiting = deque(job.items)
-        running: dict[Future[tuple[Outcomes, Exception | None]], tuple[list[Item], int, str]] = {}
+        running: dict[Future[tuple[Outcomes, Exception | None]], _Running] = {}
         with ThreadPoolExecutor(width, "unposed") as pool:
             while waiting or running:
                 while waiting and len(running) < width:
-                    batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+                    batch = [waiting[number] for number in range(min(size, len(waiting)))]
+                    taken = _working_bytes(job, batch, 0 if on_devices else item_bytes)
+                    # An item that takes more than the others, such as a huge photo, waits until they leave it the room.
+                    if running and sum(each.taken for each in running.values()) + taken > resources.ram_bytes:
+                        break
+                    for _ in batch:
+                        waiting.popleft()
                     device = min(devices, key=busy.__getitem__)
                     busy[device] += 1
                     ram_bytes = resources.ram_bytes // width
                     lent = replace(
                         resources, device=device, threads=threads, ram_bytes=ram_bytes, vram_bytes=vram_bytes
                     )
-                    running[pool.submit(work, job, batch, lent)] = batch, width, device
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    batch, neighbours, device = running.pop(future)
-                    busy[device] -= 1
+                    running[pool.submit(work, job, batch, lent)] = _Running(batch, width, device, taken)
+                done = wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED).done
+                for each in running.values():
+                    each.report(job.watch)
+                for future in done:
+                    was = running.pop(future)
+                    batch, neighbours = was.batch, was.neighbours
+                    busy[was.device] -= 1
                     outcomes, short_of_memory = future.result()
                     yield from outcomes.items()
                     if short_of_memory is None:
@@ -149,7 +188,7 @@ class Local:
 
 def plan(stage: Any, resources: Resources) -> tuple[int, int]:
     """Choose the number of concurrent batches and of items in each, such that their working memory fits."""
-    item_bytes = max(1, int(getattr(stage, "item_bytes", 1)))
+    item_bytes = _item_bytes(stage)
     batched = hasattr(stage, "batch")
     if _on_devices(stage, resources):
         devices, room = len(_devices(resources)), max(1, resources.vram_bytes // item_bytes)
@@ -159,6 +198,15 @@ def plan(stage: Any, resources: Resources) -> tuple[int, int]:
     width = max(1, min(resources.threads, room))
     most = min(MAX_BATCH, int(getattr(stage, "cpu_batch", MAX_BATCH)))
     return width, max(1, min(most, room // width)) if batched else 1
+
+
+def _working_bytes(job: Job, batch: Sequence[Item], item_bytes: int) -> int:
+    """Memory of this machine that a batch takes: to compute it, or before that to read its inputs, one by one."""
+    return max(item_bytes * len(batch), *map(job.input_bytes, batch))
+
+
+def _item_bytes(stage: Any) -> int:
+    return max(1, int(getattr(stage, "item_bytes", 1)))
 
 
 def _on_devices(stage: Any, resources: Resources) -> bool:

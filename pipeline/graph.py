@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .artifacts import SceneGraph, SparseModels
-from .config import build, did_you_mean
+from .config import build, did_you_mean, quoted
 from .errors import ConfigError
 from .ports import GRAIN_TABLE, GRAIN_TEXT, Port, Ports, fits, photos_port, port_text, read_ports, wants_parts
 from .presets import RESERVED
@@ -137,13 +137,13 @@ def _over_own_pairs(nodes: Mapping[str, Node], declared: Mapping[str, Any]) -> d
 
 def _node(name: str, value: object, declared: Iterable[str], registry: Registry) -> Node:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name}: expected {{use: plugin, ...options}}, got {value!r}")
+        raise ConfigError(f"{name}: expected {{use: plugin, ...options}}, got {quoted(value)}")
     options = dict(value)
     use, renames = options.pop("use", None), options.pop("from", {})
     if not isinstance(use, str):
-        raise ConfigError(f"{name}.use: expected the name of a plugin, got {use!r}")
+        raise ConfigError(f"{name}.use: expected the name of a plugin, got {quoted(use)}")
     if not (isinstance(renames, Mapping) and all(isinstance(v, str) for v in renames.values())):
-        raise ConfigError(f"{name}.from: expected a mapping of parameter to node, got {renames!r}")
+        raise ConfigError(f"{name}.from: expected a mapping of parameter to node, got {quoted(renames)}")
     head, dot, tail = use.partition(".")
     slot, plugin = (head, tail) if dot else (name, use)
     if slot not in STAGE_SLOTS:
@@ -223,7 +223,7 @@ def _result(nodes: Mapping[str, Node], order: list[str]) -> str | None:
 def _outputs(preset: Mapping[str, Any], nodes: Mapping[str, Node], result: str | None) -> tuple[str, ...]:
     listed = preset.get("outputs", [])
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-        raise ConfigError(f"outputs: expected a list of nodes, got {listed!r}")
+        raise ConfigError(f"outputs: expected a list of nodes, got {quoted(listed)}")
     for name in listed:
         if name not in nodes:
             raise ConfigError(f"outputs: no such node {name!r}{did_you_mean(name, nodes)}")

@@ -17,8 +17,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from .config import did_you_mean
+from .config import did_you_mean, quoted
 from .errors import ConfigError
+from .regular_files import read_text
 from .yaml_text import read_yaml
 
 RESERVED = ("about", "extends", "outputs")
@@ -74,7 +75,7 @@ def _read(name: str, beside: Path | None, configs: Traversable, seen: tuple[str,
     file: Traversable
     if name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name:
         file = path = (beside / name if beside else Path(name).expanduser()).resolve()
-        if not path.is_file():
+        if not path.exists():
             raise ConfigError(f"{name}: no such preset file")
         beside, identity = path.parent, str(path)
     else:
@@ -89,7 +90,7 @@ def _read(name: str, beside: Path | None, configs: Traversable, seen: tuple[str,
     if base is None:
         return _merge({}, preset)
     if not isinstance(base, str):
-        raise ConfigError(f"{name}: extends: expected the name of a preset, got {base!r}")
+        raise ConfigError(f"{name}: extends: expected the name of a preset, got {quoted(base)}")
     inherited = _read(base, beside, configs, (*seen, identity))
     about = {"about": preset["about"]} if "about" in preset else {}  # its own or none, and first, for those who read it
     return about | _merge({key: value for key, value in inherited.items() if key != "about"}, preset)
@@ -101,7 +102,8 @@ def _shipped(configs: Traversable) -> dict[str, Traversable]:
 
 def _load(file: Traversable) -> Preset:
     try:
-        data = read_yaml(file.read_text(encoding="utf-8"), file.name)
+        text = read_text(file) if isinstance(file, Path) else file.read_text(encoding="utf-8")
+        data = read_yaml(text, file.name)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file.name}: cannot be read: {error}") from error
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):

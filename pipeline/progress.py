@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from typing import Any, Protocol, TextIO, runtime_checkable
 
+from .plain_text import printable, say
+
 
 class Progress(Protocol):
     """Receives the events of a run, from the thread that runs the engine, except for `note`."""
@@ -55,7 +57,7 @@ class Quiet:
         pass
 
     def note(self, message: str) -> None:
-        print(message, file=sys.stderr)
+        say(message, file=sys.stderr)
 
     def close(self) -> None:
         pass
@@ -168,7 +170,7 @@ class Bars:
         self._bars.refresh()
 
     def note(self, message: str) -> None:
-        self._bars.console.print(message, style="yellow", markup=False, highlight=False)
+        self._bars.console.print(printable(message), style="yellow", markup=False, highlight=False)
 
     def close(self) -> None:
         self._bars.stop()

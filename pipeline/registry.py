@@ -10,6 +10,7 @@ from importlib.metadata import Distribution, EntryPoint, entry_points
 from .config import did_you_mean
 from .errors import ConfigError
 from .logs import module_logger
+from .plugin_imports import load_plugin
 from .ports import check_plugin
 from .slots import SLOTS
 
@@ -70,10 +71,7 @@ class Registry:
         if info.problem:
             raise ConfigError(f"{slot}.{name}: {info.problem}")
         entry = self._entries[f"{slot}.{name}", info.target, info.distribution]
-        try:
-            cls = entry.load()
-        except Exception as error:  # a stranger's module may raise anything while it is imported
-            raise ConfigError(f"{blame} cannot be loaded: {type(error).__name__}: {error}") from error
+        cls = load_plugin(entry.load, blame)
         try:
             check_plugin(cls, slot)
         except ConfigError as error:

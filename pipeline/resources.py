@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from .errors import ConfigError
+from .memory_limits import free_bytes
 from .stage import Resources
 
 RAM_SHARE = 0.7
@@ -28,25 +29,13 @@ def machine(
     if vram_bytes is None:
         used = devices or ((device,) if device.startswith("cuda") else ())
         vram_bytes = int(min(map(_free_vram, used), default=0) * VRAM_SHARE)
-    ram_bytes = ram_bytes or int(_free_ram() * RAM_SHARE)
+    ram_bytes = ram_bytes or int(free_bytes() * RAM_SHARE)
     return Resources(device, workers or cores(), ram_bytes, vram_bytes, devices=devices if len(devices) > 1 else ())
 
 
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _free_ram() -> int:
-    import psutil  # here: not asked where the memory is given
-
-    free: int = psutil.virtual_memory().available
-    try:  # a container's limit is not the machine's
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return max(0, min(free, limit - used))
 
 
 def _driver_is_there() -> bool:

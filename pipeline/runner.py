@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,7 @@ from .lazy_results import GroupView, PairView, PhotoView
 from .meter import MachineShare, Meter
 from .ports import Port, fits
 from .progress import Progress, forward_step
-from .stage import Grain, Resources, Sides, StageError
+from .stage import Grain, InputUnavailable, Resources, Sides, StageError
 from .store.memo import StoredMemo
 from .store.store import Store
 from .threads import hold_this_thread
@@ -175,6 +175,8 @@ class Runner:
             reason = self._reported(node, error)
             self._crashed[self._keys.of(node.name)[WHOLE]] = reason
             if not self._is_optional(node.name):
+                if isinstance(error, InputUnavailable):
+                    raise NoReconstruction(f"{node.name}: {reason}") from error
                 raise StageCrashed(f"{node.name} ({node.plugin}) failed with an unexpected {reason}") from error
             self._go_on_without(node.name, reason)
             self.progress.advance(node.name, True)
@@ -214,6 +216,7 @@ class Runner:
             lambda item, value: self._save(node, item, value),
             node.ports.lent,
             self._watch(name),
+            self._decoding_bytes if PHOTOS in node.sources.values() else lambda item: 0,
         )
         any_crashed = False
         with closing(self.executor.run(job, self.resources)) as outcomes:
@@ -231,14 +234,30 @@ class Runner:
         if any_crashed:
             self._rekey_readers(name)
 
+    def _decoding_bytes(self, item: Item) -> int:
+        """Photos of a pair are decoded one after the other."""
+        return max(self.photos[i].decoding_bytes for i in item)
+
     def _watch(self, name: str) -> Watch:
-        return Watch(self.cancellation.check, self._warn, lambda *share: self.meter.count_elsewhere(name, *share))
+        return Watch(
+            self.cancellation.check,
+            self._warn,
+            lambda *share: self.meter.count_elsewhere(name, *share),
+            lambda items, seconds: self.progress.note(self._slow_line(name, items, seconds)),
+        )
+
+    def _slow_line(self, name: str, items: Sequence[Item], seconds: float) -> str:
+        photos = " and ".join(self.photos[i].name for i in items[0]) if len(items) == 1 else f"{len(items)} items"
+        plugin = self.graph.nodes[name].plugin
+        return f"{name}: {photos} in work for {seconds / 60:.0f} min by {plugin}, which may hang: Ctrl-C keeps the rest"
 
     def _warn(self, line: str) -> None:
         self.warnings.append(line)
         self.progress.note(line)
 
     def _reported(self, node: Node, error: Exception) -> str:
+        if isinstance(error, InputUnavailable):
+            return f"{_one_line(error)}; the next run tries it again"
         reason = f"{type(error).__name__}: {_one_line(error)}"
         if not is_out_of_memory(error):
             return reason

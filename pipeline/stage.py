@@ -32,7 +32,8 @@ What an item gives depends on nothing but the config and the inputs: not on name
 stage must not look at `Photo.name`), not on chance beyond a field `seed`, not on the order of items. Arrays handed in
 are read-only. While stages run, BLAS, OpenMP and OpenCV are held to one thread each; libraries should be imported at
 the top of the plugin's module, so that they are there to be held. Raise StageError for what follows from the inputs:
-it is stored like a result. Any other exception loses the item for this run only.
+it is stored like a result. Any other exception loses the item for this run only; InputUnavailable is the one that says
+so in a line for the user.
 
 A stage may also define `batch(self, items: Sequence[tuple[...]], resources: Resources) -> list[T]` (one tuple of
 arguments per item, in signature order, without Resources): the engine then picks the batch size from the budget and
@@ -198,3 +199,10 @@ def _one_by_one(resources: Resources) -> Mapper:
 
 class StageError(Exception):
     """An item cannot be processed, for a reason the user should read: one line, with the remedy."""
+
+
+class InputUnavailable(Exception):
+    """An item cannot be processed at this moment, for a reason outside of it, such as a file that cannot be read now.
+
+    One line for the user. It is not stored, and the next run tries the item again.
+    """

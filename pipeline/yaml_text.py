@@ -9,6 +9,9 @@ import yaml
 
 from .errors import ConfigError
 
+MOST_YAML_NODES = 100_000
+"""Values of a preset or option; the largest that are shipped have some hundreds."""
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML with two repairs: `1e-6` is a number, and a key may be written only once."""
@@ -31,12 +34,35 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a document has if every alias is replaced by what it stands for.
+
+    A few lines of aliases to aliases stand for billions, which are one object until somebody walks or prints them.
+    """
+    if id(node) not in known:
+        known[id(node)] = MOST_YAML_NODES + 1  # what contains itself never ends
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [each for pair in node.value for each in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        known[id(node)] = 1 + sum(_written_out(each, known) for each in inner)
+    return known[id(node)]
+
+
 def read_yaml(text: str, where: str) -> Any:
     """Parse YAML to plain data, without executing anything in it. `where` names the text in messages."""
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        loader = _Loader(text)  # a SafeLoader
+        try:
+            node = loader.get_single_node()
+            if node is not None and _written_out(node, {}) > MOST_YAML_NODES:
+                raise ConfigError(f"{where}: its aliases stand for more than {MOST_YAML_NODES} values: write them out")
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(f"{where}{line}: not valid YAML: {problem}") from error

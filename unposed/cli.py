@@ -17,9 +17,12 @@ from typing import Any, NoReturn
 
 from unposed import __version__
 from unposed.pipeline.errors import Interrupted, UnposedError
+from unposed.pipeline.plain_text import printable
+from unposed.pipeline.stage import InputUnavailable
+from unposed.pipeline.variables import REPRODUCIBLE
 
 from .flags import RUN, add_flags
-from .process import configure_process
+from .process import configure_process, end_as_by_ctrl_c
 
 EPILOG = """\
 examples:
@@ -32,6 +35,10 @@ exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible
 """
 
 
+LONGEST_LINE = 2000
+"""Characters of an error that are printed; values that it quotes may be as long as their file."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     grammar = parser()
@@ -40,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         complete_line(grammar)
     arguments = grammar.parse_args(argv)
-    configure_process()
+    end_as_by_ctrl_c()
+    if getattr(arguments, "reproducible", False) and REPRODUCIBLE not in os.environ:
+        return _start_again(sys.argv[1:] if argv is None else argv, arguments.debug)
+    configure_process(getattr(arguments, "ram_bytes", None))
     try:
         command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
         code = command(arguments)
@@ -55,17 +65,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, arguments.debug)
 
 
+def _start_again(argv: Sequence[str], debug: bool) -> int:
+    from .reproducible import start_again
+
+    try:
+        return start_again(argv)
+    except UnposedError as error:
+        return _fail(error, debug)
+
+
 def _fail(error: Exception, debug: bool) -> int:
     """Print the error in one line, with a traceback if requested; returns the exit code."""
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(printable("".join(traceback.format_exception(error))))
     if isinstance(error, UnposedError):
         line, code = str(error), error.exit_code
+    elif isinstance(error, InputUnavailable):
+        line, code = str(error), 2
     elif isinstance(error, OSError) and error.strerror:
         line, code = f"{error.filename or 'a file'}: {error.strerror}", 2
     else:
         line, code = f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1
-    print("unposed:", " ".join(line.split()), file=sys.stderr)
+    line = " ".join(line[: 2 * LONGEST_LINE].split())
+    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+    print("unposed:", printable(line), file=sys.stderr)
     return code
 
 
@@ -94,7 +117,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line to stderr, exit code 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, printable(f"{self.prog}: {message} (see {self.prog} --help)\n"))
 
 
 def _wide(prog: str) -> argparse.HelpFormatter:

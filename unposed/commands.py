@@ -14,6 +14,7 @@ from typing import Any
 import unposed
 from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import ConfigError
+from unposed.pipeline.plain_text import printable_json, say
 from unposed.pipeline.progress import progress_for
 from unposed.pipeline.store.store import StageUse, Store
 from unposed.pipeline.weights.catalogue import entry
@@ -28,7 +29,7 @@ def reconstruct(arguments: argparse.Namespace) -> int:
     made = unposed.reconstruct(arguments.photos, **_given(arguments, unposed.reconstruct))
     if arguments.json:
         return _print_json(made.summary)
-    print(table(reconstruction_rows(made.summary, arguments.out, getattr(arguments, "preset", "auto"))))
+    say(table(reconstruction_rows(made.summary, arguments.out, getattr(arguments, "preset", "auto"))))
     return 0
 
 
@@ -37,12 +38,15 @@ def pairs(arguments: argparse.Namespace) -> int:
     found = unposed.pairs(arguments.photos, **_given(arguments, unposed.pairs))
     if "why" in arguments:
         lines = found.why(*arguments.why)
-        return _print_json(lines) if arguments.json else print("\n".join(lines)) or 0
+        if arguments.json:
+            return _print_json(lines)
+        say("\n".join(lines))
+        return 0
     if arguments.json:
         return _print_json(found.to_json())
-    print(table(pair_list(found)))
+    say(table(pair_list(found)))
     if "out" in arguments:
-        print(f"drawn: {arguments.out}/similarity.png and {arguments.out}/graph.png")
+        say(f"drawn: {arguments.out}/similarity.png and {arguments.out}/graph.png")
     return 0
 
 
@@ -51,7 +55,7 @@ def pairwise(arguments: argparse.Namespace) -> int:
     found = unposed.pairwise(arguments.photo_a, arguments.photo_b, **_given(arguments, unposed.pairwise))
     if arguments.json:
         return _print_json(found.facts())
-    print(table(pair_rows(found.facts(), arguments.out)))
+    say(table(pair_rows(found.facts(), arguments.out)))
     return 0
 
 
@@ -61,9 +65,9 @@ def demo(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return _print_json({"summary": made.summary, "evaluation": errors.to_json()})
     assert made.folder is not None
-    print(table(reconstruction_rows(made.summary, made.folder, getattr(arguments, "preset", "auto"))))
-    print("\nmeasured against the true cameras of the sample:")
-    print(table(errors.table(), indent="  "))
+    say(table(reconstruction_rows(made.summary, made.folder, getattr(arguments, "preset", "auto"))))
+    say("\nmeasured against the true cameras of the sample:")
+    say(table(errors.table(), indent="  "))
     return 0
 
 
@@ -82,7 +86,7 @@ def export(arguments: argparse.Namespace) -> int:
     """`unposed export OUT --to FORMAT -o DIR [--set KEY=VALUE]`."""
     photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())
     unposed.export(arguments.out, arguments.to, arguments.folder, photos, settings=settings)
-    print(f"written to {arguments.folder}")
+    say(f"written to {arguments.folder}")
     return 0
 
 
@@ -91,7 +95,7 @@ def eval(arguments: argparse.Namespace) -> int:
     errors = unposed.evaluate(arguments.model, arguments.gt)
     if arguments.json:
         return _print_json(errors.to_json())
-    print(table(errors.table()))
+    say(table(errors.table()))
     return 0
 
 
@@ -105,8 +109,8 @@ def plugins(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         return _show_plugin(arguments.what, arguments.json)
     files = unposed.new_plugin(arguments.what)
-    print("\n".join(map(str, files)))
-    print(f"next: pip install -e {arguments.what} && unposed plugins")
+    say("\n".join(map(str, files)))
+    say(f"next: pip install -e {arguments.what} && unposed plugins")
     return 0
 
 
@@ -114,7 +118,7 @@ def _list_plugins(as_json: bool) -> int:
     found = unposed.list_plugins()
     if as_json:
         return _print_json([asdict(info) for info in found])
-    print(table((f"{info.slot}.{info.name}", info.distribution, info.problem or info.target) for info in found))
+    say(table((f"{info.slot}.{info.name}", info.distribution, info.problem or info.target) for info in found))
     return 0
 
 
@@ -123,12 +127,12 @@ def _show_plugin(name: str, as_json: bool) -> int:
     if as_json:
         options = [option._asdict() for option in plugin.options]
         return _print_json({**asdict(plugin.info), "about": plugin.about, "options": options})
-    print(f"{plugin.info.slot}.{plugin.info.name}, from {plugin.info.distribution} ({plugin.info.target})\n")
-    print(plugin.about)
+    say(f"{plugin.info.slot}.{plugin.info.name}, from {plugin.info.distribution} ({plugin.info.target})\n")
+    say(plugin.about)
     for option in plugin.options:
-        print(f"\n  {option.name}: {option.type}, default {option.default}")
+        say(f"\n  {option.name}: {option.type}, default {option.default}")
         if option.doc:
-            print(paragraph(option.doc, indent="      "))
+            say(paragraph(option.doc, indent="      "))
     return 0
 
 
@@ -138,7 +142,7 @@ def presets(arguments: argparse.Namespace) -> int:
         found = unposed.list_presets()
         if arguments.json:
             return _print_json(dict(found))
-        print(table(found))
+        say(table(found))
         return 0
     if arguments.name is None:
         raise ConfigError("presets show: give the name of a preset")
@@ -147,7 +151,7 @@ def presets(arguments: argparse.Namespace) -> int:
         return _print_json(preset)
     import yaml
 
-    print(yaml.safe_dump(preset, sort_keys=False, allow_unicode=True), end="")
+    say(yaml.safe_dump(preset, sort_keys=False, allow_unicode=True), end="")
     return 0
 
 
@@ -158,18 +162,18 @@ def weights(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         raise ConfigError(f"weights {arguments.action}: give a name, see unposed weights list")
     chosen = entry(arguments.name)
-    print(chosen.terms, file=sys.stderr)
+    say(chosen.terms, file=sys.stderr)
     if arguments.accept or arguments.action == "accept":
         unposed.accept_weights(chosen.name)
     if arguments.action == "get":
         path = unposed.get_weights(chosen.name, _byte_count if sys.stderr.isatty() else lambda done, total: None)
         if arguments.json:
             return _print_json({"name": chosen.name, "file": path})
-        print(path)
+        say(path)
         return 0
     if arguments.json:
         return _print_json({"name": chosen.name, "licence": chosen.licence})
-    print(f"accepted; next: unposed weights get {chosen.name}")
+    say(f"accepted; next: unposed weights get {chosen.name}")
     return 0
 
 
@@ -179,8 +183,8 @@ def _list_weights(as_json: bool) -> int:
     found = unposed.list_weights()
     if as_json:
         return _print_json([{**asdict(each), "path": path, "accepted": is_accepted(each)} for each, path in found])
-    print(table((each.name, each.licence, "here" if path else "not here", each.about) for each, path in found))
-    print(f"\nlooked for in {' and '.join(map(str, weight_folders()))}; none is fetched unasked")
+    say(table((each.name, each.licence, "here" if path else "not here", each.about) for each, path in found))
+    say(f"\nlooked for in {' and '.join(map(str, weight_folders()))}; none is fetched unasked")
     return 0
 
 
@@ -223,7 +227,7 @@ def cache(arguments: argparse.Namespace) -> int:
             text += f", with {count(images, 'folder')} of images that were in memory" if images else ""
     if arguments.json:
         return _print_json(done)
-    print(text)
+    say(text)
     return 0
 
 
@@ -235,13 +239,13 @@ def _list_cache(store: Store, as_json: bool) -> int:
         rows.append(StageUse(FOLDER, len(images), 0, sum(row[1] for row in images), images[0][2]))
     if as_json:
         return _print_json({"folder": str(store.folder), "stages": [row._asdict() for row in rows]})
-    print(f"{store.folder}: {size(sum(row.bytes for row in rows))}")
+    say(f"{store.folder}: {size(sum(row.bytes for row in rows))}")
     now = time.time()
     lines = []
     for row in rows:
         failures = f"{row.failures} failed" if row.failures else ""
         lines.append((row.stage, count(row.items, "result"), size(row.bytes), failures, _ago(now - row.last_used)))
-    print(table(lines, indent="  ") or "  nothing is stored")
+    say(table(lines, indent="  ") or "  nothing is stored")
     return 0
 
 
@@ -272,7 +276,7 @@ def doctor(arguments: argparse.Namespace) -> int:
             ("plugins", ", ".join(facts["plugins"]) or "none"),
             *(("problem", problem) for problem in diagnosis.problems),
         ]
-        print(table(rows))
+        say(table(rows))
     return 2 if diagnosis.problems else 0
 
 
@@ -299,10 +303,10 @@ def completion(arguments: argparse.Namespace) -> int:
     """`unposed completion bash | zsh | fish`."""
     from .completion import script
 
-    print(script(arguments.shell))
+    say(script(arguments.shell))
     return 0
 
 
 def _print_json(value: Any) -> int:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(printable_json(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
     return 0

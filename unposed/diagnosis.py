@@ -15,10 +15,11 @@ from typing import Any
 
 import psutil
 
-from unposed.pipeline.errors import UnposedError
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import cores
 from unposed.pipeline.store.store import default_folder
+
+from .plugin_check import check_plugins
 
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "faiss-cpu", "torch", "pillow")
 
@@ -116,14 +117,5 @@ def _cache(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _plugins() -> tuple[list[str], list[str]]:
-    registry, problems, sound = Registry(), [], []
-    for info in registry.available():
-        try:
-            if info.problem is None:
-                registry.find(info.slot, info.name)
-                sound.append(f"{info.slot}.{info.name}")
-            else:
-                problems.append(info.problem)
-        except UnposedError as error:
-            problems.append(str(error))
-    return sound, problems
+    found = check_plugins(Registry().available())
+    return [name for name, problem in found.items() if problem is None], [each for each in found.values() if each]

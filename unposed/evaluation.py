@@ -13,6 +13,7 @@ import numpy as np
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
 from unposed.pipeline.errors import InputError
 
+from .output import settled
 from .poses import PointFigures, Poses, read_poses
 
 
@@ -115,7 +116,7 @@ def evaluate(model: str | Path, gt: str | Path, unsigned: bool = False) -> Evalu
     truth = max(truths, key=lambda poses: len(poses.names))
     if not truth.names:
         raise InputError(f"{truth.source}: no photo with a known pose")
-    candidates = read_poses(Path(model))
+    candidates = read_poses(settled(Path(model)))
     matched = [match_names(truth.names, poses.names) for poses in candidates]
     best = max(range(len(candidates)), key=lambda c: (len(matched[c]), _points(candidates[c]), -c))
     poses, rows = candidates[best], matched[best]

@@ -96,6 +96,7 @@ FLAGS: dict[str, Flag] = {
     "seed": Flag(f"start of every random choice (default: {DEFAULTS.seed})", "N", int),
     "cache": Flag("folder of stored results (default: the user's)", "DIR", Path),
     "verify_photos": Flag("read all photos again, changed or not", switch=True, names=("--verify-photos",)),
+    "reproducible": Flag("the same bytes on all x86-64 machines, slower", switch=True),
     "ram_bytes": Flag("memory to stay within, e.g. 8G (default: what is free)", "SIZE", size_bytes, names=("--ram",)),
     "vram_bytes": Flag("the same on the GPU", "SIZE", size_bytes, names=("--vram",)),
     "to": Flag("an export plugin, see unposed plugins", "FORMAT"),
@@ -113,7 +114,18 @@ FLAGS: dict[str, Flag] = {
 """By Python parameter; those from `to` on belong to the command line alone."""
 
 RUN = (
-    *("preset", "settings", "effort", "device", "executor", "workers", "seed", "cache", "verify_photos"),
+    *(
+        "preset",
+        "settings",
+        "effort",
+        "device",
+        "executor",
+        "workers",
+        "seed",
+        "cache",
+        "verify_photos",
+        "reproducible",
+    ),
     *("ram_bytes", "vram_bytes", "quiet", "json"),
 )
 """Options of a run, whatever the photos are."""

@@ -11,6 +11,7 @@ from unposed.pipeline import presets
 from unposed.pipeline.config import Option, did_you_mean, schema
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.registry import PluginInfo, Registry
+from unposed.pipeline.store.overlay import is_writable
 from unposed.pipeline.store.store import Store, default_folder
 from unposed.pipeline.weights import download
 from unposed.pipeline.weights.catalogue import CATALOGUE, Weights, entry
@@ -84,4 +85,5 @@ def get_weights(name: str, watch: download.Watcher = lambda done, total: None) -
 
 def open_cache(folder: str | Path | None = None) -> Store:
     """Open the store of results in a folder, or in the user's cache folder, to list, prune or verify it."""
-    return Store(default_folder() if folder is None else Path(folder))
+    chosen = default_folder() if folder is None else Path(folder)
+    return Store(chosen, read_only=not is_writable(chosen))

@@ -52,6 +52,9 @@ class RunOptions:
     verify_photos: bool = False
     """Whether all photos are read to learn what they hold. Otherwise those are not whose path, size, inode and times
     are as an earlier run has found them."""
+    reproducible: bool = False
+    """Whether results are the same bytes on all x86-64 machines, computed as on the oldest of them. Only in a process
+    that the command line has started for it."""
     progress: Progress | None = None
     """Receives the events of the run: `unposed.Bars()`, `unposed.JsonLines()` or your own; None: they are only logged,
     by `unposed.run`."""
@@ -84,6 +87,7 @@ class RunChanges(TypedDict, total=False):
     seed: int
     cache: str | Path | None
     verify_photos: bool
+    reproducible: bool
     progress: Progress | None
     cancellation: Cancellation | None
 

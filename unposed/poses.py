@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ import numpy as np
 
 from unposed.optim.arrays import Array
 from unposed.optim.rotations import nearest_rotation
+from unposed.pipeline.colmap_model import read_model
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.regular_files import read_text
 
 MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
 
@@ -55,7 +58,7 @@ def read_poses(path: Path) -> list[Poses]:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if path.is_file():
+    if not path.is_dir():
         return [_read_json(path)]
     models = _models_in(path) or _models_in(path / "sparse")
     if models:
@@ -76,12 +79,7 @@ def _is_model(folder: Path) -> bool:
 
 
 def _read_colmap(folder: Path) -> Poses:
-    import pycolmap  # slow to import, and no other format needs it
-
-    try:
-        model = pycolmap.Reconstruction(folder)
-    except Exception as error:  # pycolmap raises many kinds, some of its own, for files cut short or of other content
-        raise InputError(f"{folder}: cannot be read as a COLMAP model: {_first_line(error)}") from error
+    model = read_model(folder)
     images = [image for _, image in sorted(model.images.items()) if image.has_pose]
     focal = [_focal(image.camera) for image in images]
     observations = model.compute_num_observations()
@@ -102,13 +100,13 @@ def _focal(camera: Any) -> float:
 
 def _read_json(path: Path) -> Poses:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {_first_line(error)}") from error
     try:
         if isinstance(data, dict) and isinstance(data.get("images"), dict):
             entries = list(_ground_truth_entries(data["images"]))
-            millimetres = MILLIMETRES.get(data.get("units", "m"))
+            millimetres = MILLIMETRES.get(str(data.get("units", "m")))
         elif isinstance(data, dict) and isinstance(data.get("frames"), list):
             entries, millimetres = list(_transforms_entries(data)), None
         else:
@@ -117,7 +115,7 @@ def _read_json(path: Path) -> Poses:
         raise InputError(f"{path}: {problem}") from problem
     names = tuple(name for name, _, _ in entries)
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise InputError(f"{path}: {twice!r} comes twice")
     matrices = np.array([pose for _, pose, _ in entries]).reshape(-1, 3, 4)
     return Poses(path, names, matrices, np.array([focal for _, _, focal in entries], float), millimetres)
@@ -134,6 +132,8 @@ def _ground_truth_entries(images: Mapping[str, Any]) -> Iterable[tuple[str, Arra
         if not isinstance(entry, dict):
             raise _Malformed(f"{name}: expected an object with R_w2c and t_w2c")
         rotation = _numbers(entry.get("R_w2c"), (3, 3), f"{name}: R_w2c")
+        if not np.linalg.det(rotation):
+            raise _Malformed(f"{name}: R_w2c is singular")
         translation = _numbers(entry.get("t_w2c"), (3,), f"{name}: t_w2c")
         focal = math.nan
         if entry.get("K") is not None:
@@ -142,11 +142,11 @@ def _ground_truth_entries(images: Mapping[str, Any]) -> Iterable[tuple[str, Arra
         yield name, np.c_[nearest_rotation(rotation), translation], focal
 
 
-def _transforms_entries(data: Mapping[str, Any]) -> Iterable[tuple[str, Array, float]]:
+def _transforms_entries(data: dict[str, Any]) -> Iterable[tuple[str, Array, float]]:
     for frame in data["frames"]:
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
             raise _Malformed("a frame has no file_path")
-        name, intrinsics = frame["file_path"], {**data, **frame}  # a frame's own intrinsics go first
+        name, intrinsics = frame["file_path"], ChainMap(frame, data)  # a frame's own intrinsics go first
         matrix = frame.get("transform_matrix")
         rows = matrix[:3] if isinstance(matrix, list) else matrix  # with or without the row 0 0 0 1
         world_from_gl = _numbers(rows, (3, 4), f"{name}: transform_matrix")

@@ -6,20 +6,22 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from unposed.pipeline.artifacts import Photo, Photos, SparseModels
-from unposed.pipeline.colmap_model import from_colmap, to_colmap
+from unposed.pipeline.colmap_model import from_colmap, read_model, to_colmap
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.registry import Registry
+from unposed.pipeline.regular_files import read_text
 from unposed.pipeline.yaml_text import read_yaml
 
 from . import summary as facts
 from .model import Model
 from .options import Settings
+from .output import settled
 from .show import count
 
 if TYPE_CHECKING:
@@ -118,26 +120,49 @@ class Reconstruction:
 
 def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     """Load the result that `reconstruct` wrote to `out`. `photos` is the photo folder, if it has moved."""
-    import pycolmap
-
-    out = Path(out)
-    try:
-        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-        models = [out / model["model"] for model in summary["models"]]
-        folder, masks = Path(photos or summary["photos_folder"]), summary.get("masks_folder")
-        reasons = {name: photo.get("reason") for name, photo in summary["photos"].items()}
-        warnings = tuple(summary["warnings"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{out}: no finished reconstruction (summary.json) in it") from None
+    out = settled(Path(out))
+    summary = _read_summary(out)
+    models = [out / model["model"] for model in summary["models"]]
+    folder, masks = Path(photos or summary["photos_folder"]), summary["masks_folder"]
+    reasons = {name: photo.get("reason") for name, photo in summary["photos"].items()}
     if photos is None and not folder.is_dir():
         raise InputError(f"{out}: its photos are no longer in {folder}: say where they are (--photos DIR)")
     collection = scan(folder, names=reasons, masks=masks if masks and Path(masks).is_dir() else None)
-    try:
-        sparse = tuple(from_colmap(pycolmap.Reconstruction(model), collection) for model in models)
-    except ValueError as error:
-        raise InputError(f"{out}: the models in it cannot be read: {error}") from error
+    sparse = tuple(from_colmap(read_model(model), collection) for model in models)
     left_out = {index: why for index, photo in enumerate(collection.photos) if (why := reasons[photo.name]) is not None}
-    return Reconstruction(collection, SparseModels(sparse, left_out, warnings), summary, out)
+    return Reconstruction(collection, SparseModels(sparse, left_out, tuple(summary["warnings"])), summary, out)
+
+
+def _read_summary(out: Path) -> dict[str, Any]:
+    """The summary of a finished reconstruction. InputError if there is none, or it is not as `reconstruct` writes it:
+    names in it are paths that are read, and written by exporters, so they stay within their folders."""
+    file = out / "summary.json"
+    try:
+        summary = json.loads(read_text(file))
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f"{out}: no finished reconstruction (summary.json) in it") from None
+    kinds: dict[str, type | tuple[type, ...]] = {"models": list, "photos": dict, "warnings": list}
+    kinds |= {"photos_folder": str, "masks_folder": (str, type(None))}
+    if isinstance(summary, dict):
+        summary.setdefault("masks_folder", None)
+    if not isinstance(summary, dict) or not all(isinstance(summary.get(key), kind) for key, kind in kinds.items()):
+        raise InputError(f"{file}: not as a reconstruction is summed up: run unposed reconstruct again")
+    for name, photo in summary["photos"].items():
+        if not isinstance(photo, dict) or not isinstance(photo.get("reason"), str | None) or not _is_below(name):
+            raise InputError(f"{file}: {name!r} is no photo of the folder")
+    for model in summary["models"]:
+        place = model.get("model") if isinstance(model, dict) else None
+        if not isinstance(place, str) or not _is_below(place):
+            raise InputError(f"{file}: {place!r} is no folder of a model")
+    if not all(isinstance(warning, str) for warning in summary["warnings"]):
+        raise InputError(f"{file}: its warnings are no lines of text")
+    return summary
+
+
+def _is_below(name: str) -> bool:
+    """Whether a relative path stays below the folder that it is relative to."""
+    path = PurePath(name)
+    return not (path.is_absolute() or path.drive or ".." in path.parts)
 
 
 def export(

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from unposed.pipeline.logs import module_logger
+from unposed.pipeline.plain_text import printable
 from unposed.pipeline.progress import Progress, Quiet, forward_step
 
 LOG = module_logger("unposed.run")
@@ -50,7 +51,7 @@ class RunLog:
 
     def write(self, line: str, level: int = logging.INFO) -> None:
         """Log one line."""
-        record = LOG.makeRecord(LOG.name, level, __file__, 0, " ".join(line.split()), (), None, "write")
+        record = LOG.makeRecord(LOG.name, level, __file__, 0, printable(" ".join(line.split())), (), None, "write")
         if self._file is not None:
             self._file.handle(record)
         if LOG.isEnabledFor(level):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.store.store import Store, default_folder
 
+from .memory_budget import fitting
 from .options import EFFORTS, RunOptions, Settings
+from .reproducible import require_reproducible
 from .run_log import Silent
 
 ANYWHERE = "classic"
@@ -41,6 +43,11 @@ class Workplace:
     resources: Resources
     executor: Executor
     cache: Path
+
+    def fitting(self, graph: Graph, photos: Photos, note: Callable[[str], None]) -> tuple[Workplace, Photos]:
+        """The same with the memory that stages may use, and the photos that can be decoded in it."""
+        resources, fit = fitting(self.resources, self.options.ram_bytes, graph, photos, note)
+        return replace(self, resources=resources), fit
 
     def run(self, graph: Graph, photos: Photos, store: Store, progress: Progress) -> Run:
         """Compute the outputs of the graph."""
@@ -60,6 +67,8 @@ class Workplace:
 @contextmanager
 def workplace(options: RunOptions) -> Iterator[tuple[Workplace, Progress]]:
     """Prepare the machine, executor and progress of a run; the progress is closed in the end."""
+    if options.reproducible:
+        require_reproducible()
     with closing(options.progress or Silent()) as shown:
         executor = chosen_executor(options)
         elsewhere = hasattr(executor, "device") and options.device == "cuda"  # then there need be none here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Literal, Unpack
 
 from unposed.pipeline.artifacts import SparseModels
 from unposed.pipeline.colmap_model import write_models
-from unposed.pipeline.errors import InputError, NoReconstruction, StageCrashed
-from unposed.pipeline.store.store import Store
+from unposed.pipeline.errors import InputError, NoReconstruction, StageCrashed, UnposedError
+from unposed.pipeline.store.overlay import open_store
 from unposed.synthetic.sample import sample_folder
 
 from . import summary as facts
@@ -71,9 +72,11 @@ def reconstruct(
         out = None if out is None else Path(out)
         new = None if out is None else stack.enter_context(locked_folder(out))
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
+        place, collection = place.fitting(graph, collection, log.note)
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
-        failure, crash = None, None
-        with Store(place.cache, report=log.note) as store:
+        failure: str | None = None
+        crash: StageCrashed | None = None
+        with open_store(place.cache, log.note) as store:
             try:
                 done = place.run(graph, collection, store, log)
                 sparse = done.sparse or SparseModels((), {})
@@ -81,15 +84,29 @@ def reconstruct(
                 failure, done, sparse = str(error), error.run, SparseModels((), {})
                 crash = error if isinstance(error, StageCrashed) else None
             mask_folder = None if masks is None else Path(masks)
-            summary = {
-                **facts.origin(folder, mask_folder, name, graph, effort, place.options.seed, place.resources),
-                **facts.outcome(collection, sparse, done, failure),
-                **started.elapsed(),
-            }
-        made = Reconstruction(collection, sparse, summary, out)
+            origin = facts.origin(folder, mask_folder, name, graph, effort, place.options.seed, place.resources)
+            try:
+                outcome = facts.outcome(collection, sparse, done, failure)
+            except UnposedError:
+                raise
+            except Exception as error:  # what is known goes to the summary all the same
+                sparse, crash = SparseModels((), {}), crash or _crashed("summing up the result", error)
+                failure = failure or str(crash)
+                outcome = facts.outcome(collection, sparse, None, failure)
+        made = Reconstruction(collection, sparse, {**origin, **outcome, **started.elapsed()}, out)
         if out is not None and new is not None:
-            _write(made, new, out)
-        log.write(failure or f"registered {summary['registered']} of {summary['total']} photos")
+            try:
+                _write(made, new, out)
+            except UnposedError:
+                raise
+            except Exception as error:
+                crash = crash or _crashed("writing the result", error)
+                nothing = SparseModels((), {})
+                lost = {**origin, **facts.outcome(collection, nothing, done, str(crash)), **started.elapsed()}
+                made = Reconstruction(collection, nothing, lost, out)
+                shutil.rmtree(new / "sparse", ignore_errors=True)
+                _write(made, new, out)
+        log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
     if crash is not None:
         raise crash
     _check(made, require)
@@ -108,6 +125,12 @@ def demo(
     sample = sample_folder()
     made = reconstruct(sample, out, preset=preset, settings=settings, options=options, **changes)
     return made, evaluate(out, sample / "gt.json")
+
+
+def _crashed(doing: str, error: Exception) -> StageCrashed:
+    crash = StageCrashed(f"{doing} failed with an unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+    crash.__cause__ = error
+    return crash
 
 
 def _write(made: Reconstruction, new: Path, out: Path) -> None:

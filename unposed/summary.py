@@ -66,18 +66,19 @@ def origin(
     }
 
 
-def outcome(photos: Photos, models: SparseModels, run: Run, failure: str | None) -> dict[str, Any]:
-    """The outcome of a run. `failure` is the reason where there are no models."""
-    nodes = stages(run.nodes)
-    doubts = [] if failure else _doubts(run)
+def outcome(photos: Photos, models: SparseModels, run: Run | None, failure: str | None) -> dict[str, Any]:
+    """The outcome of a run. `failure` is the reason where there are no models; without a run nothing is known of it."""
+    nodes = {} if run is None else stages(run.nodes)
+    failed, noted = ((), ()) if run is None else (run.failures, run.warnings)
+    doubts = [] if failure or run is None else _doubts(run)
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        **registration(photos, models, run.failures, failure or "not connected with the other photos"),
+        **registration(photos, models, failed, failure or "not connected with the other photos"),
         "failure": failure,
-        "warnings": [*run.warnings, *models.warnings, *(warning for each in doubts for warning in each.warnings)],
-        "helpings": {} if failure else _helpings(run),
+        "warnings": [*noted, *models.warnings, *(warning for each in doubts for warning in each.warnings)],
+        "helpings": {} if failure or run is None else _helpings(run),
         "doubts": doubted_pairs(photos, doubts),
-        "failures": failures(run.failures),
+        "failures": failures(failed),
         "stages": nodes,
         "peak_mb": max((stage["peak_mb"] for stage in nodes.values()), default=None),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -72,39 +73,45 @@ def _opener(head: bytes) -> Callable[[IO[bytes], str], ImageFile] | None:
 
 @contextmanager
 def open_image(path: Path) -> Iterator[ImageFile]:
-    """The image with its header read and no pixel decoded. Raises UnreadableImage, on entry only.
+    """The image with its header read and no pixel decoded. Raises UnreadableImage, on entry only, and OSError."""
+    with path.open("rb") as file, _opened(file, str(path)) as image:
+        yield image
 
-    The formats' own classes are called, not Image.open: its guard against decompression bombs is one number for
-    the whole process, which warns about honest 100-megapixel photos and is not ours to change.
-    """
+
+@contextmanager
+def image_of(data: bytes) -> Iterator[ImageFile]:
+    """The same of the bytes of a file, which cannot change while they are decoded."""
+    with io.BytesIO(data) as file, _opened(file, "") as image:
+        yield image
+
+
+@contextmanager
+def _opened(file: IO[bytes], name: str) -> Iterator[ImageFile]:
+    """The formats' own classes are called, not Image.open: its guard against decompression bombs is one number for
+    the whole process, which warns about honest 100-megapixel photos and is not ours to change."""
+    head = file.read(32)
+    if not head:
+        raise UnreadableImage("empty file (0 bytes)")
+    opener = _opener(head)
+    if opener is None:
+        raise UnreadableImage("not an image, whatever its name says: no known format begins like this")
+    file.seek(0)
     try:
-        file = path.open("rb")
-    except OSError as error:
-        raise UnreadableImage(error.strerror or "cannot be opened") from None
-    with file:
-        head = file.read(32)
-        if not head:
-            raise UnreadableImage("empty file (0 bytes)")
-        opener = _opener(head)
-        if opener is None:
-            raise UnreadableImage("not an image, whatever its name says: no known format begins like this")
-        file.seek(0)
-        try:
-            with quiet():
-                image = opener(file, str(path))
-        except UnreadableImage:
-            raise
-        except Exception as error:  # a decoder may raise anything on nonsense
-            raise UnreadableImage(f"damaged or cut off, its header cannot be read ({one_line(error)})") from None
-        with image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise UnreadableImage(
-                    f"{width} x {height} pixels: more than the {MAX_PIXELS / 1e6:.0f} megapixels that are read"
-                )
-            if min(width, height) < MIN_SIDE:
-                raise UnreadableImage(f"{width} x {height} pixels: too small for a photo")
-            yield image
+        with quiet():
+            image = opener(file, name)
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:  # a decoder may raise anything on nonsense
+        raise UnreadableImage(f"damaged or cut off, its header cannot be read ({one_line(error)})") from None
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise UnreadableImage(
+                f"{width} x {height} pixels: more than the {MAX_PIXELS / 1e6:.0f} megapixels that are read"
+            )
+        if min(width, height) < MIN_SIDE:
+            raise UnreadableImage(f"{width} x {height} pixels: too small for a photo")
+        yield image
 
 
 @contextmanager

@@ -40,14 +40,14 @@ class KnownContents:
     def content(self, path: Path) -> str:
         """BLAKE2b of the file's bytes, 160 bits in hexadecimal. OSError if it cannot be read."""
         now, state = time.time_ns(), path.stat()
-        name, stamp = str(path.absolute()), _stamp(state)
+        name, mark = str(path.absolute()), _stamp(state)
         row = self._known.get(name)
-        known = None if self._verify or not isinstance(row, list) or row[1:] != stamp else str(row[0])
+        known = None if self._verify or not isinstance(row, list) or row[1:] != mark else str(row[0])
         found = known or file_content(path)
-        settled = max(state.st_mtime_ns, state.st_ctime_ns) < now - RACY_NS and _stamp(path.stat()) == stamp
+        settled = max(state.st_mtime_ns, state.st_ctime_ns) < now - RACY_NS and stamp(path) == mark
         with self._lock:
             if settled:
-                self._seen[name] = [found, *stamp]
+                self._seen[name] = [found, *mark]
             else:
                 self._known.pop(name, None)
         return found
@@ -61,6 +61,11 @@ class KnownContents:
         record = [*others.items(), *self._seen.items()][-REMEMBERED:]
         with suppress(OSError):
             remember(RECORD, dict(record), self._folder)
+
+
+def stamp(path: Path) -> list[int]:
+    """What tells whether a file was changed or replaced. OSError if there is none."""
+    return _stamp(path.stat())
 
 
 def _stamp(state: os.stat_result) -> list[int]:

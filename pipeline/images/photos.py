@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ..artifacts import Photo, Photos
 from ..errors import InputError
+from .decoding_memory import decoding_bytes
 from .exif import read_exif
 from .image_file import ADVICE, SUFFIXES, UnreadableImage, frames, open_image
-from .known_contents import KnownContents
+from .known_contents import KnownContents, stamp
 
 
 def scan(
@@ -117,16 +118,22 @@ def _read(root: Path, name: str, mask_root: Path | None, known: KnownContents) -
     if path.exists() and not path.is_file():
         return "not a file but a pipe, a device or the like"
     try:
+        before = stamp(path)
         with open_image(path) as image:
             if (count := frames(image)) > 1:
                 return f"an animation of {count} frames: save the frames as single photos"
             exif, orientation = read_exif(image)
+            memory = decoding_bytes(image, before[0])
             width, height = image.size if orientation < 5 else image.size[::-1]
-        photo = Photo(name, path, known.content(path), width, height, orientation, exif)
+        photo = Photo(name, path, known.content(path), width, height, orientation, exif, decoding_bytes=memory)
+        if stamp(path) != before:  # or else the size of one file would stand beside the content of another
+            return "it was changed while it was read: run again"
         mask = None if mask_root is None else _mask(mask_root, name)
         return photo if mask is None else replace(photo, mask=mask, mask_content=known.content(mask))
     except UnreadableImage as error:
         return str(error)
+    except MemoryError:
+        return "there is no memory left to read its header"
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
 

@@ -18,10 +18,14 @@ from PIL.ImageFile import ImageFile
 
 from ..artifacts import Bools, Bytes, Photo
 from ..stage import StageError
-from .image_file import UnreadableImage, one_line, open_image
+from .content import read_content
+from .decoding_memory import LARGE_WEBP
+from .image_file import UnreadableImage, image_of, one_line
 
-LARGE_WEBP = 16_000_000
-"""Pixels."""
+OPAQUE_MOST = 100_000
+
+_OPAQUE: set[str] = set()
+"""Contents of photos that were found to have no transparency, so that they are not read again to ask for a mask."""
 
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -52,7 +56,9 @@ def read_mask(photo: Photo) -> Bools | None:
     """
     if photo.mask is None:
         return _opaque(photo)
-    with _decoding(f"mask {photo.mask.name}"), open_image(photo.mask) as image:
+    what = f"mask {photo.mask.name}"
+    data = read_content(photo.mask, photo.mask_content, what)
+    with _decoding(what), image_of(data) as image:
         mask = _eight_bit(image).convert("L")
         as_stored = (photo.height, photo.width) if photo.orientation >= 5 else None
         if mask.size == as_stored and photo.width != photo.height:
@@ -76,14 +82,17 @@ def reduced_size(width: int, height: int, max_side: int | None) -> tuple[int, in
 
 @contextmanager
 def _decoding(what: str) -> Iterator[None]:
-    """Whatever a decoder throws at us becomes one line about the file."""
+    """Whatever a decoder throws at us becomes one line about the file, but for a lack of memory: that is no trait of
+    the file, and passes when there is more."""
     try:
         yield
     except UnreadableImage as error:
         raise StageError(f"{what}: {error}") from None
     except MemoryError:
-        raise StageError(f"{what}: too large to decode in the memory there is") from None
+        raise MemoryError(f"{what}: too large to decode in the memory there is") from None
     except Exception as error:  # a decoder may raise anything on nonsense
+        if "memory" in str(error):  # how decoders' own codes come out
+            raise MemoryError(f"{what}: {one_line(error)}") from None
         raise StageError(f"{what}: the file is damaged or cut off ({one_line(error)})") from None
 
 
@@ -91,11 +100,14 @@ def _upright(photo: Photo, mode: Literal["RGB", "L"], max_side: int | None) -> I
     size = reduced_size(photo.width, photo.height, max_side)
     if photo.orientation >= 5:
         size = size[::-1]
-    with _decoding("photo"), open_image(photo.path) as file:
+    data = read_content(photo.path, photo.content, "photo")
+    with _decoding("photo"), image_of(data) as file:
+        if photo.content and not file.has_transparency_data:
+            _remember_opaque(photo.content)
         # JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the time and memory. The last row and column of such a
         # image may stick out of the photo: `box` is where the photo ends, and resizing to it keeps borders exact.
         drafted = file.draft(mode, size) if file.format == "JPEG" else None
-        image = _half_webp(photo) if _is_large_webp(file, size) else _eight_bit(file)
+        image = _half_webp(data) if _is_large_webp(file, size) else _eight_bit(file)
         box = drafted[1] if drafted else (0, 0, *image.size)
         if size != image.size or box[2:] != image.size:
             image = image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
@@ -112,13 +124,12 @@ def _is_large_webp(image: ImageFile, size: tuple[int, int]) -> bool:
     return large and image.format == "WEBP" and not image.has_transparency_data
 
 
-def _half_webp(photo: Photo) -> Image.Image:
+def _half_webp(data: bytes) -> Image.Image:
     """Every two by two pixels averaged. Pillow decodes a WebP as if it were an animation, at 16 bytes a pixel; the same
     library called by OpenCV takes 4."""
     import cv2  # here, since few will need it, and starting up must not wait for it
 
-    data = np.fromfile(photo.path, np.uint8)
-    half = cv2.imdecode(data, cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION)
+    half = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION)
     if half is None:
         raise UnreadableImage("the file is damaged or cut off")
     return Image.fromarray(cv2.cvtColor(half, cv2.COLOR_BGR2RGB))
@@ -126,7 +137,10 @@ def _half_webp(photo: Photo) -> Image.Image:
 
 def _opaque(photo: Photo) -> Bools | None:
     """Where the photo itself is not transparent; None if nowhere."""
-    with _decoding("photo"), open_image(photo.path) as image:
+    if photo.content in _OPAQUE:
+        return None
+    data = read_content(photo.path, photo.content, "photo")
+    with _decoding("photo"), image_of(data) as image:
         if not image.has_transparency_data:
             return None
         alpha = image.convert("RGBA").getchannel("A")
@@ -134,6 +148,12 @@ def _opaque(photo: Photo) -> Bools | None:
             alpha = alpha.transpose(_UPRIGHT[photo.orientation])
         opaque = np.asarray(alpha) >= 128
     return None if bool(opaque.all()) else opaque
+
+
+def _remember_opaque(content: str) -> None:
+    if len(_OPAQUE) >= OPAQUE_MOST:
+        _OPAQUE.clear()
+    _OPAQUE.add(content)
 
 
 def _eight_bit(image: ImageFile) -> Image.Image:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePath
@@ -22,6 +23,8 @@ from .. import artifacts
 MAGIC = b"unposed1"
 ALIGNMENT = 16
 ARRAY_KINDS = "biufcUS"  # plain numbers and fixed-length text; never objects
+ARRAY_TYPE = re.compile(rf"[<>|=]?[{ARRAY_KINDS}]\d{{1,9}}")
+"""NumPy's own names of them; it would parse others, which may be whole expressions."""
 
 
 class CodecError(Exception):
@@ -113,15 +116,17 @@ class _Reader:
         raise CodecError(f"damaged value: tag {tag!r}")
 
     def _array(self, dtype_text: str, shape: list[int]) -> np.ndarray[Any, Any]:
-        dtype = np.dtype(dtype_text)
-        if dtype.kind not in ARRAY_KINDS or any(type(n) is not int or n < 0 for n in shape):
+        if not ARRAY_TYPE.fullmatch(dtype_text) or any(type(n) is not int or n < 0 for n in shape):
             raise CodecError("damaged value: not an array of numbers")
+        dtype = np.dtype(dtype_text)
         start = self.position + -self.position % ALIGNMENT
         count = math.prod(shape)
         self.position = start + count * dtype.itemsize
         if self.position > len(self.payload):
             raise CodecError("damaged value: it ends too early")
         if count * dtype.itemsize == 0:
+            if count > len(self.payload):  # of items without a size
+                raise CodecError("damaged value: it has more items than bytes")
             return np.zeros(shape, dtype)
         return np.frombuffer(self.payload, dtype, count, start).reshape(shape)
 

@@ -9,6 +9,7 @@ import hashlib
 from contextlib import suppress
 from pathlib import Path
 
+from ..regular_files import require_regular
 from .records import recall, remember
 
 LARGE_BYTES = 16 << 20
@@ -20,6 +21,7 @@ REMEMBERED = 256
 def content_hash(path: Path) -> str:
     """SHA-256 of the file's bytes, in hexadecimal. OSError if it cannot be read."""
     state = path.stat()
+    require_regular(state, path)
     if state.st_size < LARGE_BYTES:
         return _read(path)
     known, name, stamp = recall(RECORD), str(path.resolve()), [state.st_size, state.st_mtime_ns]

@@ -2,7 +2,8 @@
 
 A photo is its content, its mask's, and what was read from them; names, paths and indices of photos do not enter the
 keys of per-photo and per-pair values. A stage over the collection may see names and indices, so they enter there. A
-file named by an option (weights, given intrinsics) is its content. Device, workers and budget are no part of any key.
+file named by an option (weights, given intrinsics) is its content. The versions of the libraries and the kind of CPU
+enter every key, since they decide about bytes. Device, workers and budget are no part of any.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts import Photo, Photos
+from ..environment import result_environment
 from ..errors import ConfigError
 from ..graph import Node
 from .content import content_hash
+
+PLACE = ("path", "mask", "decoding_bytes")
+"""Facts about where and how a photo is kept, on which no result depends."""
 
 
 def digest(*parts: object) -> str:
@@ -36,21 +41,21 @@ def digest_all(keys: Iterable[object]) -> str:
 
 def photo_key(photo: Photo) -> str:
     """What a per-item stage may see of a photo: content, size, orientation, EXIF, mask."""
-    return digest("photo", _facts(photo, ("name", "path", "mask")))
+    return digest("photo", _facts(photo, ("name", *PLACE)))
 
 
 def photos_key(photos: Photos) -> str:
     """What a stage over the collection may see of the photos: all but where they lie."""
-    return digest_all(_facts(photo, ("path", "mask")) for photo in photos.photos)
+    return digest_all(_facts(photo, PLACE) for photo in photos.photos)
 
 
 def stage_key(node: Node) -> str:
-    """Which code with which configuration."""
+    """Which code with which configuration, in which environment."""
     cls = type(node.stage)
     config = {
         f.name: _plain(getattr(node.stage, f.name), f"{node.name}.{f.name}") for f in dataclasses.fields(node.stage)
     }
-    return digest(f"{cls.__module__}:{cls.__qualname__}", getattr(cls, "version", 1), config)
+    return digest(f"{cls.__module__}:{cls.__qualname__}", getattr(cls, "version", 1), config, result_environment())
 
 
 def _facts(photo: Photo, skipped: tuple[str, ...]) -> dict[str, Any]:

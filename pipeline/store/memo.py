@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..environment import result_environment
 from .keys import digest
 from .store import Store
 
@@ -30,4 +31,4 @@ class StoredMemo:
         self.store.put(self._key(name), arrays, stage=self.plugin)
 
     def _key(self, name: str) -> str:
-        return digest("memo", self.plugin, name)
+        return digest("memo", self.plugin, name, result_environment())

@@ -29,6 +29,8 @@ def remember(name: str, record: Mapping[str, Any], folder: Path | None = None) -
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(record, file, indent=0)
+            file.flush()
+            os.fsync(file.fileno())
         Path(new).replace(folder / f"{name}.json")
     finally:
         Path(new).unlink(missing_ok=True)

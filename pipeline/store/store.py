@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from ..errors import StoreError
 from .codec import CodecError, decode, encode_parts
+from .layouts import connect_to_read, exchange_layouts
 from .recent import Recent
 from .value_files import ValueFiles
 
@@ -65,14 +66,20 @@ def default_folder() -> Path:
 class Store:
     """Values by key. Usable from any thread; `report` hears, in one line each, what was damaged and replaced.
 
-    The values read last are kept in memory, up to `recent_bytes`.
+    The values read last are kept in memory, up to `recent_bytes`. A store that is `read_only` changes nothing in the
+    folder, not even to note what was used.
     """
 
     def __init__(
-        self, folder: Path, report: Callable[[str], None] = lambda message: None, recent_bytes: int = RECENT_BYTES
+        self,
+        folder: Path,
+        report: Callable[[str], None] = lambda message: None,
+        recent_bytes: int = RECENT_BYTES,
+        *,
+        read_only: bool = False,
     ) -> None:
         self.folder, self.path = Path(folder), Path(folder) / FILE
-        self.report = report
+        self.report, self.read_only = report, read_only
         self._suspect = self.path.with_name(f"{FILE}.suspect")
         self._recent = Recent(recent_bytes)
         self.files = ValueFiles(self.folder / "values")
@@ -80,6 +87,9 @@ class Store:
         self._used: set[str] = set()
         self._damaged: Counter[str] = Counter()  # by stage; a thousand damaged values are not worth a thousand lines
         self._lock = threading.Lock()
+        if read_only:
+            self._begin_reading()
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -177,6 +187,8 @@ class Store:
     ) -> tuple[int, int]:
         """Removes entries and gives their number and bytes: those unused for `older_than` seconds, then the least
         recently used until `keep_bytes` are left; only of `stage` if one is named; that whole stage if nothing else."""
+        if self.read_only:
+            raise StoreError(f"{self.folder}: this cache can only be read")
         self._mark_used()
         where, values = ("stage = ?", (stage,)) if stage else ("1", ())
         with self._connection() as db:
@@ -245,6 +257,8 @@ class Store:
         return data is not None and (len(data), zlib.crc32(data)) == (size, checksum)
 
     def _drop(self, keys: list[str]) -> None:
+        if self.read_only:
+            return
         self.files.remove(keys)
         with self._connection() as db:
             for start in range(0, len(keys), CHUNK):
@@ -259,6 +273,8 @@ class Store:
     def _mark_used(self) -> None:
         with self._lock:
             keys, self._used = sorted(self._used), set()
+        if self.read_only:
+            return
         now = time.time()
         with self._connection() as db:
             db.execute("BEGIN IMMEDIATE")
@@ -293,6 +309,8 @@ class Store:
             self._idle.put(db)
 
     def _connect(self) -> sqlite3.Connection:
+        if self.read_only:
+            return connect_to_read(self.path)
         db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA synchronous = NORMAL")
@@ -302,22 +320,29 @@ class Store:
             raise
         return db
 
+    def _begin_reading(self) -> None:
+        with self._connection() as db:
+            (layout,) = db.execute("PRAGMA user_version").fetchone()
+        if layout != LAYOUT:
+            raise StoreError(
+                f"{self.path} is of another version of unposed and cannot be replaced; choose another cache"
+            )
+
     def _begin(self) -> None:
         db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             (layout,) = db.execute("PRAGMA user_version").fetchone()
-            if layout not in (0, LAYOUT):
-                raise StoreError(
-                    f"{self.path} was written by another version of unposed; choose another folder "
-                    "with --cache, or delete it"
-                )
-            if layout == 0:
-                db.executescript(TABLES)
-            _log_ahead(db)
-            db.execute("SELECT count(*) FROM (SELECT 1 FROM entry LIMIT 1)").fetchone()
-            db.execute("SELECT count(*) FROM (SELECT 1 FROM payload LIMIT 1)").fetchone()
+            if layout in (0, LAYOUT):
+                if layout == 0:
+                    db.executescript(TABLES)
+                _log_ahead(db)
+                db.execute("SELECT count(*) FROM (SELECT 1 FROM entry LIMIT 1)").fetchone()
+                db.execute("SELECT count(*) FROM (SELECT 1 FROM payload LIMIT 1)").fetchone()
+                return
         finally:
             db.close()
+        self.report(exchange_layouts(self.path, layout, LAYOUT, BUSY_S))
+        self._begin()
 
     def _replace(self, error: sqlite3.DatabaseError) -> None:
         """A file that is no database any more is moved aside, with its log, and a new one begun."""
@@ -364,7 +389,7 @@ def _log_ahead(db: sqlite3.Connection) -> None:
             db.execute("PRAGMA journal_mode = WAL").fetchone()
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+            if getattr(error, "sqlite_errorname", "") != "SQLITE_BUSY" or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 

@@ -16,6 +16,8 @@ from collections.abc import Container, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ..durable import sync_folder
+
 WRITE_BYTES = 1 << 24
 """Written and checked at once."""
 
@@ -50,6 +52,7 @@ class ValueFiles:
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(self.path(key))
+            sync_folder(self.folder)  # before the database says that it is there
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

@@ -27,7 +27,9 @@ class Weights:
     notice: str = ""
     """Conditions beyond the licence's name."""
     sha256: str | None = None
-    """Of the file, where it is known for certain."""
+    """Of the file, where it is known for certain; else that of the first download is remembered."""
+    most_bytes: int = 512 << 20
+    """More than the file has; what a server sends beyond is refused."""
 
     @property
     def terms(self) -> str:
@@ -99,6 +101,7 @@ def _naver(name: str, model: str, file: str, about: str) -> Weights:
         about=about,
         urls=(f"{_NAVER}/{model}/{file}",),
         licence=_BY_NC_SA,
+        most_bytes=4 << 30,
         licence_url=f"https://github.com/naver/{model.lower()}/blob/main/LICENSE",
         notice=_NON_COMMERCIAL,
     )

@@ -1,7 +1,9 @@
 """Download published weights under an accepted licence, resumed where interrupted, and checked.
 
 An interrupted download continues if the server still has the same file. The file gets its name when it is complete, so
-that every file in a folder of weights is usable.
+that every file in a folder of weights is usable. Where the catalogue does not know the hash of a file, that of the
+first download from an address is remembered, and a later one must have the same. A server may not send more than the
+file can be, nor lead to an address that is less safe.
 """
 
 from __future__ import annotations
@@ -13,20 +15,26 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from http.client import HTTPException, HTTPResponse
+from contextlib import suppress
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
+from typing import IO
 
+from ..durable import sync_folder
 from ..errors import ConfigError, InputError
 from ..logs import module_logger
 from ..store.records import recall, remember
+from ..store.store import default_folder
 from .catalogue import Weights
 from .files import weight_folders
 
 LOG = module_logger(__name__)
 
-ACCEPTED = "accepted-licences"
+ACCEPTED, FETCHED = "accepted-licences", "fetched-weights"
 CHUNK = 1 << 20
 PATIENCE_S = 30.0
+LEAST_BYTES, WITHIN_S = 100_000, 60.0
+"""A download that brings less in a minute is given up: at this speed the smallest network takes an hour."""
 
 Watcher = Callable[[int, int | None], None]
 """Receives the number of bytes so far, and of all bytes where the server states it."""
@@ -70,7 +78,7 @@ def fetch(weights: Weights, watch: Watcher = lambda done, total: None, folder: P
         try:
             folder.mkdir(parents=True, exist_ok=True)
             LOG.info("fetching %s from %s", file, url)
-            return _fetch(url, file, weights.sha256, watch)
+            return _fetch(url, file, weights, watch)
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
             problems.append(f"{url}: {_reason(error)}")
             LOG.warning("%s", problems[-1])
@@ -79,22 +87,50 @@ def fetch(weights: Weights, watch: Watcher = lambda done, total: None, folder: P
     raise InputError(f"{'; '.join(problems)}. Fetch it elsewhere, and put it here as {file}; what came is kept")
 
 
-def _fetch(url: str, file: Path, sha256: str | None, watch: Watcher) -> Path:
+def _fetch(url: str, file: Path, weights: Weights, watch: Watcher) -> Path:
     part, mark = file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part-of")
+    for path in (part, mark):
+        if path.is_symlink():  # somebody else's doing: it would be written through
+            path.unlink()
     try:
-        _receive(url, part, mark, watch)
+        _receive(url, part, mark, weights.most_bytes, watch)
     except _Changed:
         part.unlink(missing_ok=True)
-        _receive(url, part, mark, watch)
-    if sha256 is not None and _sha256(part) != sha256:
+        try:
+            _receive(url, part, mark, weights.most_bytes, watch)
+        except _Changed as error:
+            raise urllib.error.URLError("the server does not send the file from its beginning") from error
+    found, known = _sha256(part), recall(FETCHED).get(url)
+    if weights.sha256 not in (None, found):
         part.unlink()
         raise urllib.error.URLError("what came is not the file that was published: it was thrown away")
+    if weights.sha256 is None and isinstance(known, str) and known != found:
+        part.unlink()
+        raise urllib.error.URLError(
+            "what came is not the file that came the first time: it was thrown away; if a new one was published, "
+            f"delete {default_folder() / FETCHED}.json"
+        )
     part.replace(file)
+    sync_folder(file.parent)
     mark.unlink(missing_ok=True)
+    with suppress(OSError):
+        remember(FETCHED, {**recall(FETCHED), url: found})
     return file
 
 
-def _receive(url: str, part: Path, mark: Path, watch: Watcher) -> None:
+class _SameOrSafer(urllib.request.HTTPRedirectHandler):
+    """Redirections from one web address to another that is as safe."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        allowed = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
+        if not newurl.lower().startswith(allowed):
+            raise urllib.error.URLError(f"it leads to {newurl[:200]}, which is not as safe")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _receive(url: str, part: Path, mark: Path, most_bytes: int, watch: Watcher) -> None:
     """Append the missing bytes to `part`. `mark` holds the server's tag of the version of the file."""
     done, tag = part.stat().st_size if part.exists() else 0, _read(mark)
     request = urllib.request.Request(url, headers={"User-Agent": "unposed", "Accept-Encoding": "identity"})
@@ -103,7 +139,7 @@ def _receive(url: str, part: Path, mark: Path, watch: Watcher) -> None:
         request.add_header("If-Range", tag)
     response: HTTPResponse
     try:
-        response = urllib.request.urlopen(request, timeout=PATIENCE_S)
+        response = urllib.request.build_opener(_SameOrSafer).open(request, timeout=PATIENCE_S)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing beyond what we have: another file, or all of it
             raise _Changed from error
@@ -112,12 +148,22 @@ def _receive(url: str, part: Path, mark: Path, watch: Watcher) -> None:
         if response.status != 206:
             done = 0
         total = _total(response, done)
+        if total is not None and total > most_bytes:
+            raise urllib.error.URLError(f"it wants to send {total} bytes, and the file has {most_bytes} at most")
         mark.write_text(response.headers.get("ETag") or response.headers.get("Last-Modified") or "", encoding="utf-8")
         with part.open("ab" if done else "wb") as file:
-            while chunk := response.read(CHUNK):
+            since, before = time.monotonic(), done
+            while chunk := response.read1(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 watch(done, total)
+                if done > most_bytes:
+                    file.truncate(0)
+                    raise urllib.error.URLError(f"it sends more than the {most_bytes} bytes that the file has at most")
+                if time.monotonic() - since > WITHIN_S:
+                    if done - before < LEAST_BYTES:
+                        raise urllib.error.URLError(f"it sent {done - before} bytes within {WITHIN_S:.0f} s")
+                    since, before = time.monotonic(), done
             file.flush()
             os.fsync(file.fileno())
     if total is not None and done != total:

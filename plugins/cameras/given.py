@@ -24,6 +24,7 @@ from unposed.optim.arrays import Array
 from unposed.optim.cameras import CAMERA_MODELS
 from unposed.pipeline.artifacts import Camera, Photo, Photos
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.regular_files import read_text
 
 NUM_PARAMS = {name: len(model.params) for name, model in CAMERA_MODELS.items()}
 
@@ -70,7 +71,7 @@ def given_poses(path: Path, photos: Photos) -> Array:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
@@ -100,7 +101,8 @@ def _camera(entry: Mapping[str, Any], photo: Photo, shift: float, path: Path) ->
     k = _numbers(entry["K"], (3, 3), f"{where}: K")
     if k[0, 0] <= 0.0 or k[1, 1] <= 0.0 or k[0, 1] != 0.0 or list(k[2]) != [0.0, 0.0, 1.0]:
         raise InputError(f"{where}: K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
-    distortion = np.asarray(entry.get("dist") or [], np.float64)
+    given = entry.get("dist") or []
+    distortion = _numbers(given, (len(given) if isinstance(given, list) else 4,), f"{where}: dist")
     if len(distortion) > 4 and distortion[4:].any():
         raise InputError(f"{where}: dist has more terms than k1, k2, p1, p2")
     pinhole = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]) + shift, float(k[1, 2]) + shift)
@@ -118,7 +120,7 @@ def _colmap_cameras(text: str, path: Path) -> dict[tuple[int, int], Camera]:
         try:
             _, model, width, height, *params = line.split()
             camera = Camera(model, int(width), int(height), tuple(map(float, params)))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise InputError(f"{path}: expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS..., got {line[:60]!r}") from None
         if len(camera.params) != NUM_PARAMS.get(model):
             known = ", ".join(f"{name} ({count})" for name, count in NUM_PARAMS.items())
@@ -135,8 +137,8 @@ def _colmap_cameras(text: str, path: Path) -> dict[tuple[int, int], Camera]:
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
     try:
         numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        numbers = np.zeros(0)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.full((), np.nan)
     if numbers.shape != shape or not np.isfinite(numbers).all():
         raise InputError(f"{where}: expected {' x '.join(map(str, shape))} numbers")
     return numbers

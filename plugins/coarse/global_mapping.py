@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component
-from unposed.optim.mapping.intrinsics_search import IntrinsicsSearchOptions, select_intrinsics
+from unposed.optim.mapping.intrinsics_search import IntrinsicsChoice, IntrinsicsSearchOptions, select_intrinsics
 from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel
 from unposed.optim.partition.divided_mapping import DividedMappingOptions, DividedModel, MapClusters, map_divided
 from unposed.optim.view_graph import ViewGraph
@@ -19,6 +21,7 @@ from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, Initi
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
 
+from ..shared.failed_components import FailedComponents
 from ..shared.models import PRIOR_NOISE, initial_model_of, intrinsics_of_priors, reasons_left_out, without_doubts
 
 PHOTO_BYTES = 1 << 20
@@ -79,6 +82,7 @@ class GlobalMapper(GlobalMapperOptions):
         known = np.array([source != "guess" for source in cameras.focal_source])
         found: list[InitialModel] = []
         warnings: dict[str, None] = {}  # an ordered set
+        failed = FailedComponents("mapping")
         rest = graph
         while len(rest):
             # Components do not share cameras, even where sizes are equal: each is searched separately.
@@ -87,27 +91,43 @@ class GlobalMapper(GlobalMapperOptions):
                 break
             inside = member[rest.pairs[:, 0]]
             component = rest.select(inside)
-            choice = select_intrinsics(
-                component,
-                intrinsics,
-                known,
-                assumed_groups=cameras.grouping == "assumed",
-                keypoint_error_px=graph.keypoint_error_px,
-                options=self.intrinsics_search,
-                mapper=self,
-                seed=self.seed,
-                threads=resources.threads,
+            mapped = failed.attempt(
+                int(member.sum()), partial(self._mapped_component, component, cameras, intrinsics, known, resources)
             )
-            bundle, apart = self._mapped(component, choice.intrinsics, resources)
+            bundle = None if mapped is None else mapped[1]
             posed = np.zeros(len(photos), bool) if bundle is None else np.isfinite(bundle.cam_from_world[:, 0, 0])
-            if bundle is None or (found and posed.sum() < self.min_photos):
+            if mapped is None or bundle is None or (found and posed.sum() < self.min_photos):
                 rest = rest.select(~inside)
                 continue
+            choice, _, apart = mapped
             warnings.update(dict.fromkeys([*choice.warnings, *apart]))
             found.append(initial_model_of(bundle, choice.intrinsics, graph.keypoints))
             rest = rest.among(~posed)
+        failed.raise_if_nothing(len(found))
         found.sort(key=lambda model: -len(model.photos))
-        return InitialModels(tuple(found), reasons_left_out(graph, found), tuple(warnings))
+        return InitialModels(tuple(found), reasons_left_out(graph, found), (*warnings, *failed.warnings))
+
+    def _mapped_component(
+        self,
+        component: ViewGraph,
+        cameras: CameraPriors,
+        intrinsics: Intrinsics,
+        known: NDArray[np.bool_],
+        resources: Resources,
+    ) -> tuple[IntrinsicsChoice, Bundle | None, tuple[str, ...]]:
+        """The intrinsics of a component, its model, and warnings about its division."""
+        choice = select_intrinsics(
+            component,
+            intrinsics,
+            known,
+            assumed_groups=cameras.grouping == "assumed",
+            keypoint_error_px=component.keypoint_error_px,
+            options=self.intrinsics_search,
+            mapper=self,
+            seed=self.seed,
+            threads=resources.threads,
+        )
+        return choice, *self._mapped(component, choice.intrinsics, resources)
 
     def _mapped(
         self, component: ViewGraph, intrinsics: Intrinsics, resources: Resources

@@ -7,7 +7,6 @@ A block comes with a table of values, each once however many of its items read i
 from __future__ import annotations
 
 import pickle
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unposed.pipeline.artifacts import Photo
+from unposed.pipeline.environment import LIBRARIES, cpu_kind, library_versions
 from unposed.pipeline.errors import UnposedError
 from unposed.pipeline.executor import Argument, Item, Job, Local, Piece
 from unposed.pipeline.resources import machine
@@ -29,8 +29,8 @@ from .photo_files import NoRoom, PhotoFiles, PhotoMissing
 
 SAME = ("unposed", "ray")
 """Distributions whose version must be the driver's."""
-ROUNDING = ("numpy", "scipy", "opencv-python-headless", "poselib", "faiss-cpu", "torch", "kornia", "pillow")
-"""Distributions on which the last bits of results depend."""
+ROUNDING = (*LIBRARIES, "CPU")
+"""What the last bits of results depend on."""
 
 
 class Large(NamedTuple):
@@ -68,9 +68,9 @@ class Introduction:
 
 
 def installed_versions() -> dict[str, str]:
-    """Python and the distributions that have to be the same, or nearly, on all machines."""
-    found = {"Python": ".".join(platform.python_version_tuple()[:2])}
-    for name in (*SAME, *ROUNDING):
+    """Python, the distributions and the CPU, which have to be the same, or nearly, on all machines."""
+    found = {**library_versions(), "CPU": cpu_kind()}
+    for name in SAME:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

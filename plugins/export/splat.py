@@ -19,7 +19,7 @@ from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.config import Within
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.images.pixels import read_mask, read_rgb
-from unposed.pipeline.stage import StageError
+from unposed.pipeline.stage import InputUnavailable, StageError
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SplatExport:
                 photo = photos[registered[row]]
                 try:
                     self._write(photo, seen_at, folder, names[row])
-                except StageError as error:  # readable when it was reconstructed
+                except (StageError, InputUnavailable) as error:  # readable when it was reconstructed
                     raise InputError(f"{photo.path}: {error}") from error
         renamed = list(photos.photos)
         for index, name in zip(registered, names, strict=True):

@@ -33,6 +33,7 @@ from unposed.pipeline.artifacts import (
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
 
+from ..shared.failed_components import FailedComponents
 from ..shared.models import (
     PRIOR_NOISE,
     TriangulatedSubsetOptions,
@@ -119,34 +120,56 @@ class BundleAdjustment:
         for model in coarse.models:
             registered[model.photos] = True
         done: list[_Outcome] = []
+        failed = FailedComponents("refining")
         for model in coarse.models:
-            start = self._start_of(model, photos, cameras, graph)
-            candidates = ~registered
-            reachable = candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0])
-            own = graph.among(reachable)
-            result = refine(
-                own,
-                start.bundle,
-                start.prior,
-                np.flatnonzero(candidates),
-                options,
-                keypoint_error_px=graph.keypoint_error_px,
-                seed=self.seed,
-                solver=self.solver(resources.device),
-                anchors=start.anchors,
-                depths=start.depths,
+            outcome = failed.attempt(
+                len(model.photos),
+                partial(self._refined, model, photos, cameras, graph, registered, options, resources),
             )
-            inconsistent = self._inconsistent_poses(cameras, own, start, result.bundle)
-            done.append(_outcome(model, start, result, inconsistent, photos, own))
+            if outcome is None:
+                registered[model.photos] = False
+                continue
+            done.append(outcome)
             registered[done[-1].model.photos] |= done[-1].registered
+        failed.raise_if_nothing(len(done))
         kept = sorted((each for each in done if each.registered), key=lambda each: -len(each.model.photos))
-        warnings = [*coarse.warnings, *(warning for each in done for warning in each.warnings)]
+        warnings = [*coarse.warnings, *(warning for each in done for warning in each.warnings), *failed.warnings]
         models = tuple(each.model for each in kept)
         left_out = reasons_left_out(graph, models)
         left_out |= _why(
             left_out, {p for each in done for p in each.inconsistent}, registered, options.min_observations
         )
         return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), tuple(each.report for each in kept))
+
+    def _refined(
+        self,
+        model: InitialModel,
+        photos: Photos,
+        cameras: CameraPriors,
+        graph: ViewGraph,
+        registered: NDArray[np.bool_],
+        options: RefineOptions,
+        resources: Resources,
+    ) -> _Outcome:
+        """One model, refined; photos that are in no other model may join it."""
+        start = self._start_of(model, photos, cameras, graph)
+        candidates = ~registered
+        reachable = candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0])
+        own = graph.among(reachable)
+        result = refine(
+            own,
+            start.bundle,
+            start.prior,
+            np.flatnonzero(candidates),
+            options,
+            keypoint_error_px=graph.keypoint_error_px,
+            seed=self.seed,
+            solver=self.solver(resources.device),
+            anchors=start.anchors,
+            depths=start.depths,
+        )
+        inconsistent = self._inconsistent_poses(cameras, own, start, result.bundle)
+        return _outcome(model, start, result, inconsistent, photos, own)
 
     def options(self, graph: ViewGraph) -> RefineOptions:
         """Options of refinement of this view graph."""

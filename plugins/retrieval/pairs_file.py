@@ -11,6 +11,7 @@ import numpy as np
 
 from unposed.pipeline.artifacts import Photos, Ranking
 from unposed.pipeline.config import did_you_mean
+from unposed.pipeline.regular_files import read_text
 from unposed.pipeline.stage import Grain, StageError
 from unposed.retrieval.pairs import unique_pairs
 
@@ -43,7 +44,7 @@ class PairsFile:
 
     def _lines(self) -> Iterator[tuple[str, str, float]]:
         try:
-            lines = self.file.read_text(encoding="utf-8").splitlines()
+            lines = read_text(self.file).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise StageError(f"{self.file.name}: cannot be read: {error}") from error
         for number, line in enumerate(lines, 1):

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unposed.pipeline.artifacts import Camera, DepthGrid, Features, PairMatches, Photo, SparseModels
-from unposed.pipeline.store.codec import CodecError, decode, encode
+from unposed.pipeline.artifacts import Camera, DepthGrid, Features, PairMatches, Photo, SceneGraph, SparseModels
+from unposed.pipeline.store.codec import MAGIC, CodecError, decode, encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,3 +160,11 @@ def test_two_classes_of_one_name_are_refused() -> None:
     impostor = dataclasses.make_dataclass("Features", [("data", int)], frozen=True)
     with pytest.raises(CodecError, match="two classes are called Features"):
         decode(encode(Leaf(1)), tuple[impostor, Features])  # type: ignore[valid-type]
+
+
+@pytest.mark.parametrize("text", ["1+", "f4,i4", "(2,3)f4", "O", "V8", "f4" + "0" * 99, "<f", "U0"])
+def test_a_type_of_arrays_is_a_name_and_no_expression(text: str) -> None:
+    """NumPy would parse it; and of items without a size there may be any number."""
+    header = json.dumps(["array", text, 1 << 40]).encode()
+    with pytest.raises(CodecError):
+        decode(MAGIC + len(header).to_bytes(8, "little") + header, SceneGraph)

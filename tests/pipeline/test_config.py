@@ -143,3 +143,28 @@ def test_yaml_that_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         read_yaml(text, "file")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_aliases_to_aliases_do_not_stand_for_billions() -> None:
+    """Of a few hundred bytes; each is one object, until a message prints it or a merge walks it."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(ConfigError, match=r"^bomb: its aliases stand for more than"):
+        read_yaml("\n".join(lines), "bomb")
+    with pytest.raises(ConfigError, match="its aliases stand for"):
+        read_yaml("a: &a [*a]", "loop")
+    assert read_yaml("a: &a [1, 2]\nb: *a", "fine") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_large_values_are_quoted_in_part() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(Inner, {"weight": ["long"] * 50_000}, "node")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("text", ["? [a, b] : 1", "? {a: 1} : 2", "- - !!python/name:os.system", "[[[[", "&a"])
+def test_strange_yaml_is_one_line_or_plain_data(text: str) -> None:
+    try:
+        assert read_yaml(text, "x") is None
+    except ConfigError as error:
+        assert "\n" not in str(error)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -32,6 +36,8 @@ class Site:
     asked: list[str | None] = field(default_factory=list)
     """The Range of each request."""
     weights: Weights = TOYS
+    answer: tuple[int, dict[str, str], bytes] | None = None
+    """What it says instead, whatever it is asked: status, headers, body."""
 
     @property
     def tag(self) -> str:
@@ -51,6 +57,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         def do_GET(self) -> None:
             asked = self.headers.get("Range")
             state.asked.append(asked)
+            if state.answer is not None and self.path == "/w.pth":
+                status, headers, body = state.answer
+                self.send_response(status, "a\x1b[31mreason")
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+                return
             start, body = 0, state.content
             if asked and self.headers.get("If-Range") == state.tag:
                 start = int(asked.removeprefix("bytes=").rstrip("-"))
@@ -142,4 +156,74 @@ def test_a_folder_that_cannot_be_written_is_named(site: Site, tmp_path: Path) ->
     accept(site.weights)
     (tmp_path / "weights").write_text("a file where the folder should be")
     with pytest.raises(InputError, match="weights cannot be written"):
+        fetch(site.weights)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(416, {}, b""), (206, {"Content-Range": "bytes 7-9/10"}, b"abc"), (206, {"Content-Range": "junk"}, b"abc")],
+    ids=["nothing beyond", "another part", "no part"],
+)
+def test_a_server_that_never_begins_is_one_line_and_the_next_is_tried(
+    site: Site, answer: tuple[int, dict[str, str], bytes]
+) -> None:
+    accept(site.weights)
+    site.answer = answer
+    with pytest.raises(InputError, match="does not send the file from its beginning"):
+        fetch(site.weights)
+    other = site.weights.urls[0].replace("w.pth", "other.pth")
+    assert fetch(replace(site.weights, urls=(*site.weights.urls, other))).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("says", [True, False], ids=["it says so", "it just goes on"])
+def test_more_than_the_file_can_be_is_refused(site: Site, tmp_path: Path, says: bool) -> None:
+    accept(site.weights)
+    site.answer = 200, {"Content-Length": str(len(CONTENT))} if says else {}, CONTENT
+    with pytest.raises(InputError, match="100000"):
+        fetch(replace(site.weights, most_bytes=100_000))
+    assert sum(file.stat().st_size for file in (tmp_path / "weights").iterdir()) < 100_000
+    assert fetch(replace(site.weights, most_bytes=len(CONTENT))).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/w.pth"])
+def test_no_address_of_another_kind_is_followed(site: Site, target: str) -> None:
+    accept(site.weights)
+    site.answer = 302, {"Location": target}, b""
+    with pytest.raises(InputError, match=r"not as safe|is not allowed"):
+        fetch(site.weights)
+
+
+def test_from_a_safe_address_to_an_unsafe_one() -> None:
+    guard, request = download._SameOrSafer(), urllib.request.Request("https://example.org/w")
+    headers, nothing = HTTPMessage(), io.BytesIO()
+    with pytest.raises(urllib.error.URLError, match="not as safe"):
+        guard.redirect_request(request, nothing, 302, "", headers, "http://example.org/w")
+    assert guard.redirect_request(request, nothing, 302, "", headers, "https://example.com/w") is not None
+
+
+@pytest.mark.parametrize("name", ["w.pth.part", "w.pth.part-of"])
+def test_a_link_in_the_folder_is_not_written_through(site: Site, tmp_path: Path, name: str) -> None:
+    accept(site.weights)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "weights" / name).symlink_to(tmp_path / "precious")
+    assert fetch(site.weights).read_bytes() == CONTENT
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_the_first_download_is_remembered_by_its_hash(site: Site, tmp_path: Path) -> None:
+    accept(site.weights)
+    fetch(site.weights).unlink()
+    site.content = CONTENT[::-1]
+    with pytest.raises(InputError, match=r"not the file that came the first time.*fetched-weights\.json"):
+        fetch(site.weights)
+    (tmp_path / "fetched-weights.json").unlink()
+    assert fetch(site.weights).read_bytes() == CONTENT[::-1]
+
+
+def test_a_trickle_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    accept(site.weights)
+    monkeypatch.setattr(download, "WITHIN_S", 0.0)
+    monkeypatch.setattr(download, "LEAST_BYTES", 10**9)
+    with pytest.raises(InputError, match=r"it sent .* bytes within"):
         fetch(site.weights)

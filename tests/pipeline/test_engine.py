@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import wraps
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from unposed.pipeline.errors import ConfigError, Interrupted, NoReconstruction, 
 from unposed.pipeline.graph import build_graph
 from unposed.pipeline.progress import Quiet
 from unposed.pipeline.registry import GROUP, Registry
-from unposed.pipeline.stage import Grain, PerPair, Resources, StageError
+from unposed.pipeline.stage import Grain, InputUnavailable, PerPair, Resources, StageError
 from unposed.pipeline.store.store import Store
 
 FOUR = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
@@ -143,6 +144,44 @@ def test_a_crash_does_not_spoil_what_is_stored(
     monkeypatch.setattr(toys.Dots, "crash", "b.jpg")
     np.testing.assert_array_equal(points(*FOUR), first)
     assert calls.take() == {"fine": 1}  # nobody needs the features
+
+
+def test_a_photo_that_cannot_be_read_now_is_not_remembered_as_bad(
+    toys: Any, tmp_path: Path, calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that was away for a moment costs this run a photo, and no other run anything."""
+    call, away = toys.Dots.__call__, {"b.jpg"}
+
+    @wraps(call)
+    def from_a_disk(self: Any, photos: Any) -> Any:
+        if photos.name in away:
+            raise InputUnavailable("photo: No such file or directory")
+        return call(self, photos)
+
+    monkeypatch.setattr(toys.Dots, "__call__", from_a_disk)
+    with Store(tmp_path / "cache") as store:
+        done = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources())
+    reason = "photo: No such file or directory; the next run tries it again"
+    assert [(f.photos, f.reason) for f in done.failures] == [(("b.jpg",), reason)]
+    away.clear()
+    calls.take()
+    with Store(tmp_path / "cache") as store:
+        done = run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources())
+        assert done.failures == ()
+        assert done.sparse is not None and len(done.sparse.models[0].points) == 6
+    assert calls.take() == {"features": 1, "graph": 1, "matching": 3, "coarse": 1, "fine": 1}
+
+
+def test_a_stage_over_the_collection_that_cannot_read_now_says_so(
+    toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @wraps(toys.Pile.__call__)
+    def away(self: Any, matching: Any, photos: Any, resources: Any) -> Any:
+        raise InputUnavailable("photo: Input/output error")
+
+    monkeypatch.setattr(toys.Pile, "__call__", away)
+    with Store(tmp_path / "cache") as store, pytest.raises(NoReconstruction, match="coarse: photo: Input/output error"):
+        run(build_graph(toys.PRESET, toys.registry()), toys.photos(*FOUR), store, resources=toys.resources())
 
 
 def test_damage_is_reported_and_repaired(toys: Any, points: Any, calls: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -156,6 +157,50 @@ def test_the_budget_decides_how_many_at_once() -> None:
     assert plan(Network(), Resources("cpu", 2, GIB, 0)) == (2, 1)
     assert plan(Network(), Resources("cuda", 8, GIB, GIB)) == (BATCHES_PER_DEVICE, 5)
     assert plan(Network(), Resources("cuda", 8, GIB, 0)) == (1, 1)
+
+
+def test_items_that_take_much_to_read_take_turns() -> None:
+    """Each fits, and a small one fits beside it, but no two of them do."""
+    large, lock, together = {2, 3, 7}, threading.Lock(), []
+    running: set[int] = set()
+
+    def watch(number: int) -> None:
+        with lock:
+            running.add(number)
+            together.append(set(running))
+        time.sleep(0.01)
+        with lock:
+            running.discard(number)
+
+    results: dict[Item, Any] = {}
+    items = [(i,) for i in range(12)]
+    needs = {item: GIB * 3 // 5 if item[0] in large else GIB // 8 for item in items}
+    job = Job(Squares(watch), items, numbered, results.__setitem__, frozenset(), input_bytes=needs.__getitem__)
+    assert len(list(Local().run(job, Resources("cpu", 4, GIB, 0)))) == len(results) == 12
+    assert max(len(each) for each in together) > 1
+    assert all(sum(needs[number,] for number in each) <= GIB for each in together)
+    whole = Job(Squares(watch), items, numbered, results.__setitem__, frozenset(), input_bytes=lambda item: 2 * GIB)
+    together.clear()
+    list(Local().run(whole, Resources("cpu", 4, GIB, 0)))
+    assert {len(each) for each in together} == {1}  # what never fits is tried alone
+
+
+def test_items_that_may_hang_are_named_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unposed.pipeline.executor.SLOW_S", 0.05)
+    monkeypatch.setattr("unposed.pipeline.executor.LOOK_S", 0.01)
+    heard: list[tuple[list[Item], float]] = []
+    watch = Watch(slow=lambda items, seconds: heard.append((list(items), seconds)))
+    job = Job(
+        Squares(lambda number: time.sleep(0.5 * (number == 3))),
+        [(i,) for i in range(5)],
+        numbered,
+        lambda item, value: None,
+        frozenset(),
+        watch,
+    )
+    assert len(list(Local().run(job, Resources("cpu", 2, GIB, 0)))) == 5
+    assert {tuple(items) for items, _ in heard} == {((3,),)}
+    assert 2 <= len(heard) <= 4 and all(b >= 2 * a for (_, a), (_, b) in pairwise(heard))
 
 
 def test_closing_saves_what_is_in_work_and_starts_nothing_else() -> None:

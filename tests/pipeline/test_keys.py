@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from unposed.pipeline import environment
 from unposed.pipeline.artifacts import Exif, Features, Photo, Photos
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.graph import Node
@@ -37,7 +41,7 @@ def key(stage: Any, name: str = "features") -> str:
 
 
 def test_a_photo_is_its_content_and_what_was_read_from_it() -> None:
-    same = replace(PHOTO, name="b.jpg", path=Path("/there/b.jpg"))
+    same = replace(PHOTO, name="b.jpg", path=Path("/there/b.jpg"), decoding_bytes=9)
     assert photo_key(same) == photo_key(PHOTO)
     others = [
         replace(PHOTO, content="decaf"),
@@ -79,3 +83,29 @@ def test_a_file_is_its_content(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named_with_its_option(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^features\.weights: .*a\.pt: No such file"):
         key(Network(tmp_path / "a.pt"))
+
+
+def test_what_another_version_of_a_library_has_made_is_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = key(Network())
+    with monkeypatch.context() as patch:
+        versions = {**environment.library_versions(), "opencv-python-headless": "5.0"}
+        patch.setattr(environment, "library_versions", lambda: versions)
+        assert key(Network()) != here
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "cpu_kind", lambda: "x86_64 Nehalem")
+        assert key(Network()) != here
+    assert key(Network()) == here
+
+
+def test_the_kind_of_cpu_is_what_openblas_takes_it_for() -> None:
+    """Not what is soldered in: by these variables a machine computes as an older one does."""
+    code = "from unposed.pipeline.environment import cpu_kind; print(cpu_kind())"
+    kinds = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **more}, capture_output=True, text=True, check=True
+        ).stdout
+        for more in ({}, {}, {"OPENBLAS_CORETYPE": "Nehalem"})
+    ]
+    assert kinds[0] == kinds[1]
+    if "x86_64" in kinds[0]:
+        assert "Nehalem" in kinds[2] and kinds[2] != kinds[0]

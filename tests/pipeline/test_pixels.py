@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 
 from unposed.pipeline.artifacts import Photo
+from unposed.pipeline.images.content import bytes_content, file_content
+from unposed.pipeline.images.known_contents import KnownContents
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.images.pixels import photo_per_px, read_grey, read_mask, read_rgb
-from unposed.pipeline.stage import StageError
+from unposed.pipeline.stage import InputUnavailable, StageError
 
 WIDTH, HEIGHT = 96, 64
 
@@ -174,8 +179,76 @@ def test_photo_that_vanished(tmp_path: Path, picture: Image.Image) -> None:
     picture.save(tmp_path / "a.png")
     photo = only(tmp_path / "a.png")
     photo.path.unlink()
-    with pytest.raises(StageError, match="No such file"):
+    with pytest.raises(InputUnavailable, match="No such file"):
         read_rgb(photo)
+
+
+def test_a_photo_that_was_replaced_is_not_taken_for_the_old_one(
+    tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unposed.pipeline.images.pixels._OPAQUE", set())
+    picture.save(tmp_path / "a.png")
+    photo = only(tmp_path / "a.png")
+    state = photo.path.stat()
+    picture.rotate(180).save(photo.path)
+    os.utime(photo.path, ns=(state.st_atime_ns, state.st_mtime_ns))  # by a program that keeps times
+    for read in (read_rgb, read_grey, read_mask):
+        with pytest.raises(InputUnavailable, match=r"^photo: the file has changed since the run began"):
+            read(photo)
+    picture.save(photo.path)
+    assert alike(read_rgb(photo), picture, 0)
+
+
+def test_a_mask_that_was_replaced_is_not_taken_for_the_old_one(tmp_path: Path, picture: Image.Image) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "masks").mkdir()
+    picture.save(tmp_path / "photos" / "a.png")
+    Image.new("L", picture.size, 255).save(tmp_path / "masks" / "a.png")
+    photo = only(tmp_path / "photos" / "a.png", masks=tmp_path / "masks")
+    Image.new("L", picture.size, 0).save(tmp_path / "masks" / "a.png")
+    with pytest.raises(InputUnavailable, match=r"^mask a\.png: the file has changed"):
+        read_mask(photo)
+
+
+def test_a_photo_that_became_a_pipe_does_not_wait_for_ever(tmp_path: Path, picture: Image.Image) -> None:
+    picture.save(tmp_path / "a.png")
+    photo = only(tmp_path / "a.png")
+    photo.path.unlink()
+    os.mkfifo(photo.path)
+    with pytest.raises(InputUnavailable, match="not a file but a pipe"):
+        read_rgb(photo)
+
+
+@pytest.mark.parametrize("said", [MemoryError(), OSError("out of memory error when reading image file")])
+def test_a_lack_of_memory_is_no_trait_of_the_photo(
+    tmp_path: Path, picture: Image.Image, said: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture.save(tmp_path / "a.png")
+    photo = only(tmp_path / "a.png")
+
+    def load(self: ImageFile) -> None:
+        raise said
+
+    monkeypatch.setattr(ImageFile, "load", load)
+    with pytest.raises(MemoryError, match=r"^photo: "):
+        read_rgb(photo)
+
+
+def test_a_file_that_changes_while_it_is_scanned_is_left_out(
+    tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else the size of one picture would stand beside the content of another."""
+    picture.save(tmp_path / "a.png")
+
+    def content(self: KnownContents, path: Path) -> str:
+        if path.name == "a.png":
+            picture.resize((200, 100)).save(path)
+        return file_content(path)
+
+    monkeypatch.setattr(KnownContents, "content", content)
+    for name in ("y.png", "z.png"):
+        picture.save(tmp_path / name)
+    assert scan(tmp_path).rejected == {"a.png": "it was changed while it was read: run again"}
 
 
 def test_hundred_megapixels(tmp_path: Path) -> None:
@@ -242,6 +315,7 @@ def test_large_webp_are_read_by_halves(
     veiled = picture.resize(size).convert("RGBA")
     veiled.putalpha(128)
     veiled.save(tmp_path / "a.webp", lossless=True)
+    photo = replace(photo, content=file_content(photo.path))
     assert alike(read_rgb(photo, 24), Image.fromarray(whole[24] // 2), 3)
     assert len(decoded) == 3
 
@@ -254,4 +328,4 @@ def test_a_large_webp_that_is_cut_off(tmp_path: Path, picture: Image.Image, monk
     for length in (40, len(data) // 2, len(data) - 9):
         photo.path.write_bytes(data[:length])
         with pytest.raises(StageError, match="damaged or cut off"):
-            read_rgb(photo, 24)
+            read_rgb(replace(photo, content=bytes_content(data[:length])), 24)

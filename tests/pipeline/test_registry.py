@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint, PathDistribution
 from pathlib import Path
 
@@ -141,3 +144,51 @@ def test_exports_and_executors_have_their_own_forms(site: Path) -> None:
 def test_an_entry_outside_the_slots_is_shown_with_its_problem(site: Path) -> None:
     (info,) = Registry(install(site, "acme", "acme_odd", GOOD, feature__good="Good")).available()
     assert info.problem is not None and "is not <slot>.<plugin>" in info.problem
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise BaseException('gone')", "BaseException: gone"),
+        ("raise MemoryError", "MemoryError"),
+    ],
+)
+def test_a_plugin_that_leaves_is_blamed(site: Path, source: str, reason: str) -> None:
+    name = f"acme_{abs(hash(source))}"
+    registry = Registry(install(site, "acme", name, source, features__leaves="X"))
+    assert message(registry, "features", "leaves").startswith(
+        f"plugin features.leaves of acme 1.0 cannot be loaded: {reason}"
+    )
+    with ThreadPoolExecutor(1) as pool:  # where no signal arrives
+        assert reason in pool.submit(message, registry, "features", "leaves").result()
+
+
+def test_a_plugin_that_hangs_is_blamed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unposed.pipeline.plugin_imports.PATIENCE_S", 0.2)
+    registry = Registry(install(site, "acme", "acme_hangs", "import time; time.sleep(60)", features__hangs="X"))
+    begun = time.monotonic()
+    assert "features.hangs of acme 1.0 cannot be loaded: it has not ended after" in message(
+        registry, "features", "hangs"
+    )
+    assert time.monotonic() - begun < 30.0
+
+
+def test_a_real_ctrl_c_is_one(site: Path) -> None:
+    source = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"
+    registry = Registry(install(site, "acme", "acme_waits", source, features__waits="X"))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        registry.find("features", "waits")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_a_plugin_prints_is_not_the_output_of_the_command(
+    site: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = f"print('Welcome to Acme!')\n{GOOD}"
+    registry = Registry(install(site, "acme", "acme_prints", source, features__prints="Good"))
+    registry.find("features", "prints")
+    assert capsys.readouterr().out == ""
+    assert "plugin features.prints of acme 1.0 prints while it is imported: Welcome to Acme!" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 
 from unposed.pipeline.artifacts import SceneGraph
 from unposed.pipeline.errors import StoreError
-from unposed.pipeline.store.store import Store, default_folder
+from unposed.pipeline.store.overlay import open_store
+from unposed.pipeline.store.store import LAYOUT, Store, default_folder
 
 
 def graph(n: int = 100) -> SceneGraph:
@@ -144,13 +146,71 @@ def test_a_database_found_malformed_on_the_way_is_replaced_by_the_next_run(tmp_p
     assert len(reports) == 1 and "moved to" in reports[0]
 
 
-def test_a_database_of_another_layout_is_left_alone(tmp_path: Path) -> None:
-    Store(tmp_path).close()
-    db = sqlite3.connect(tmp_path / "store.db")
-    db.execute("PRAGMA user_version = 99")
-    db.close()
-    with pytest.raises(StoreError, match="another version of unposed"):
-        Store(tmp_path)
+def test_a_database_of_another_layout_is_moved_aside_and_taken_back(tmp_path: Path, reports: list[str]) -> None:
+    """Of two versions that share a folder, each finds what it had."""
+
+    def other_version(layout: int) -> None:
+        db = sqlite3.connect(tmp_path / "store.db")
+        db.execute(f"PRAGMA user_version = {layout}")
+        db.close()
+
+    with Store(tmp_path) as store:
+        store.put("ours", graph(), stage="s")
+    (tmp_path / "store.db").rename(tmp_path / f"store.db.layout-{LAYOUT}")
+    other_version(99)
+    with Store(tmp_path, reports.append) as store:
+        assert store.has(["ours"]) == {"ours": None}
+    assert len(reports) == 1 and "store.db.layout-99" in reports[0] and "taken back" in reports[0]
+    with Store(tmp_path, reports.append) as store:
+        assert store.has(["ours"]) == {"ours": None}
+    other_version(7)
+    with Store(tmp_path, reports.append) as store:
+        assert store.has(["ours"]) == {}
+    assert len(reports) == 2 and "store.db.layout-7, and a new one begun" in reports[1]
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A warm cache on a file system that is mounted to be read only, as root may write anywhere else."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        with Store(folder) as store:
+            store.put("a", graph(), stage="s")
+            store.put_failure("bad", "all black", stage="s")
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_warm_cache_that_can_only_be_read_is_used(read_only: Path, reports: list[str]) -> None:
+    before = sorted(file.name for file in read_only.iterdir())
+    with open_store(read_only, reports.append) as store:
+        assert store.has(["a", "b", "bad"]) == {"a": None, "bad": "all black"}
+        assert store.get("a", SceneGraph) is not None
+        store.put("b", graph(3), stage="s")
+        assert store.has(["a", "b"]) == {"a": None, "b": None}
+        assert len(store.get("b", SceneGraph).pairs) == 3
+        temporary = store.folder
+    assert len(reports) == 1 and "can only be read" in reports[0]
+    assert not temporary.exists()
+    assert sorted(file.name for file in read_only.iterdir()) == before
+    with Store(read_only, read_only=True) as store:
+        assert [row.items for row in store.ls()] == [2]
+        with pytest.raises(StoreError, match="can only be read"):
+            store.prune(stage="s")
+
+
+def test_a_folder_that_can_be_written_is_no_overlay(tmp_path: Path, reports: list[str]) -> None:
+    for _ in range(2):
+        with open_store(tmp_path, reports.append) as store:
+            assert store.folder == tmp_path
+            store.put("a", graph(), stage="s")
+    assert reports == []
 
 
 def test_a_full_disk_is_one_line_and_the_store_stays_valid(store: Store) -> None:

@@ -121,7 +121,7 @@ def colour_at(picture: np.ndarray, xy: np.ndarray) -> np.ndarray:
 def test_splat_is_a_folder_of_pinhole_photos(tmp_path: Path) -> None:
     names = ["a/1.png", "b/1.png", "ä b.png"]
     pictures = [smooth_photo(tmp_path / "in" / name, seed) for seed, name in enumerate(names)]
-    photos = Photos(tuple(Photo(name, tmp_path / "in" / name, name, 400, 200) for name in names), {})
+    photos = Photos(tuple(Photo(name, tmp_path / "in" / name, "", 400, 200) for name in names), {})
     bent = Camera("SIMPLE_RADIAL", 400, 200, (300.0, 206.0, 95.0, -0.15))
     scene = replace(make_scene([0, 1], 400), cameras=(bent,))
     scene = replace(scene, xy=np.random.default_rng(1).uniform(1, (399, 199), scene.xy.shape))
@@ -158,7 +158,7 @@ def test_splat_hides_what_is_masked_or_transparent(tmp_path: Path) -> None:
     veiled = np.full((200, 400, 4), 255, np.uint8)
     veiled[:, :100, 3] = 0
     Image.fromarray(veiled).save(tmp_path / "1.png")
-    photos = Photos(tuple(Photo(f"{i}.png", tmp_path / f"{i}.png", str(i), 400, 200) for i in range(2)), {})
+    photos = Photos(tuple(Photo(f"{i}.png", tmp_path / f"{i}.png", "", 400, 200) for i in range(2)), {})
     SplatExport()(SparseModels((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")
     assert [file.name for file in (tmp_path / "out" / "masks").iterdir()] == ["1.png"]
     mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "1.png"))
@@ -179,6 +179,6 @@ def test_splat_names_a_photo_that_is_no_longer_whole(tmp_path: Path) -> None:
     smooth_photo(tmp_path / "0.jpg", 0)
     smooth_photo(tmp_path / "1.jpg", 1)
     (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:900])
-    photos = Photos(tuple(Photo(f"{i}.jpg", tmp_path / f"{i}.jpg", str(i), 400, 200) for i in range(2)), {})
+    photos = Photos(tuple(Photo(f"{i}.jpg", tmp_path / f"{i}.jpg", "", 400, 200) for i in range(2)), {})
     with pytest.raises(InputError, match=r"1\.jpg: photo: the file is damaged"):
         SplatExport()(SparseModels((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")

@@ -1,5 +1,7 @@
 """Our own mappers, and the doubts before them, behind the contract, on made-up collections."""
 
+import importlib
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +30,7 @@ from unposed.pipeline.artifacts import (
     TwoViewGeometry,
 )
 from unposed.pipeline.config import build, schema
+from unposed.pipeline.errors import Interrupted
 from unposed.pipeline.executor import Local, Watch, map_by
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import GlobalMapper
@@ -122,6 +125,70 @@ def test_two_islands_and_a_lonely_photo(collection: Make) -> None:
         assert [scene.photos.tolist() for scene in sparse.models] == [[4, 5, 6, 7, 8], [0, 1, 2, 3]]
         assert sparse.left_out == {9: "it has verified matches with no other photo"}
     assert len(GlobalMapper(min_photos=5)(**given).models) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ("coarse.global_mapping.select_intrinsics", 0),
+        ("coarse.global_mapping.select_intrinsics", 1),
+        ("coarse.global_mapping.map_component", 0),
+        ("fine.bundle.refine", 0),
+        ("fine.bundle.refine", 1),
+    ],
+)
+def test_a_bug_in_one_island_costs_the_other_nothing(
+    collection: Make, monkeypatch: pytest.MonkeyPatch, place: str, number: int
+) -> None:
+    """Such as a matrix that is singular in the end: the other island has its model, and a warning says why."""
+    world = collection(noise_px=0.3, points=600)
+    given = inputs(world, keep=lambda a, b: (a < 4) == (b < 4))
+    whole = BundleAdjustment()(**given, resources=CPU, coarse=GlobalMapper()(**given))
+    path = f"unposed.plugins.{place}"
+    module, _, name = path.rpartition(".")
+    function, calls = getattr(importlib.import_module(module), name), itertools.count()
+
+    def broken(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == number:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(path, broken)
+    coarse = GlobalMapper()(**given)
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
+    (model,) = fine.models
+    (same,) = [each for each in whole.models if each.photos.tolist() == model.photos.tolist()]
+    np.testing.assert_array_equal(model.cam_from_world, same.cam_from_world)
+    (warning,) = fine.warnings
+    assert "that belong together are in no model" in warning and "LinAlgError: Singular matrix" in warning
+    assert set(fine.left_out) == set(range(10)) - set(model.photos.tolist())
+
+
+@pytest.mark.parametrize("error", [MemoryError("full"), OSError("gone"), Interrupted("stop")])
+def test_what_is_of_this_moment_is_no_result(
+    collection: Make, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A result without the island would be stored as if it had none."""
+    given = inputs(collection(noise_px=0.3, points=600), keep=lambda a, b: (a < 4) == (b < 4))
+
+    def broken(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("unposed.plugins.coarse.global_mapping.map_component", broken)
+    with pytest.raises(type(error)):
+        GlobalMapper()(**given)
+
+
+def test_a_bug_in_every_island_is_a_crash(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = inputs(collection(noise_px=0.3, points=600), keep=lambda a, b: (a < 4) == (b < 4))
+    coarse = GlobalMapper()(**given)
+
+    def broken(*arguments: Any, **options: Any) -> Any:
+        raise IndexError("out of bounds")
+
+    monkeypatch.setattr("unposed.plugins.fine.bundle.refine", broken)
+    with pytest.raises(IndexError):
+        BundleAdjustment()(**given, resources=CPU, coarse=coarse)
 
 
 def test_islands_of_equal_size_have_their_own_cameras(collection: Make) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +91,84 @@ def test_the_published_layout(tmp_path, reference):
     codebook = read_arrays(reference("fixtures/tiny_retrieval_codebook.pkl"))
     assert codebook["type"] == "Codebook"
     assert codebook["state"]["centroids"].shape == (codebook["params"]["size"], 32)
+
+
+def test_references_to_references_are_read_once(tmp_path):
+    """Forty lists, each of which holds the one before ten times: 10^40 values, if they were copied."""
+    value = [ARRAYS[0]]
+    for _ in range(40):
+        value = [value] * 10
+    begun = time.process_time()
+    back = read_arrays(write(tmp_path / "a.pkl", value))
+    assert time.process_time() - begun < 1.0
+    for _ in range(40):
+        assert back[0] is back[9]
+        back = back[0]
+    np.testing.assert_array_equal(back[0], ARRAYS[0])
+
+
+def test_what_holds_itself_is_refused(tmp_path):
+    value = []
+    value.append(value)
+    with pytest.raises(ValueError, match="holds itself"):
+        read_arrays(write(tmp_path / "a.pkl", value))
+
+
+RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RECONSTRUCT + b".",
+        RECONSTRUCT + b"}X\x08\x00\x00\x00__name__X\x01\x00\x00\x00xsb.",
+        RECONSTRUCT + b"N}X\x09\x00\x00\x00_functionNs\x86b.",
+        b"cnumpy\ndtype\n.",
+        b"cnumpy\ndtype\n}X\x0b\x00\x00\x00PLAIN_KINDSX\x01\x00\x00\x00Osb.",
+        b"cnumpy\ndtype\nX\x02\x00\x00\x00f4\x85R.",
+    ],
+    ids=["a function", "its name", "its slot", "a class", "what a class holds", "a type without an array"],
+)
+def test_nothing_of_the_reader_is_changed_or_given_out(tmp_path, content):
+    file = tmp_path / "a.pkl"
+    file.write_bytes(b"\x80\x02" + content)
+    with pytest.raises(ValueError, match="not a pickle of plain arrays"):
+        read_arrays(file)
+    test_arrays_come_back(tmp_path, ARRAYS[0], 2)
+
+
+@pytest.mark.parametrize("opcode", [b"\x8d", b"\x8e", b"\x96"], ids=["text", "bytes", "bytearray"])
+def test_a_size_that_the_file_does_not_have_is_refused(tmp_path, opcode):
+    file = tmp_path / "a.pkl"
+    file.write_bytes(b"\x80\x05" + opcode + struct.pack("<Q", 1 << 60) + b"x.")
+    with pytest.raises(ValueError, match=r"^a\.pkl: "):
+        read_arrays(file)
+
+
+def test_text_that_is_made_bytes_again_and_again_is_refused(tmp_path):
+    """A hundred copies of a text, each from a reference of a few bytes."""
+    text = "x" * 10_000
+    content = b"\x80\x02(c_codecs\nencode\nq\x00X" + struct.pack("<I", len(text)) + text.encode() + b"q\x01"
+    content += b"X\x06\x00\x00\x00latin1q\x02" + 100 * b"h\x00h\x01h\x02\x86R" + b"l."
+    file = tmp_path / "a.pkl"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="more bytes than it holds"):
+        read_arrays(file)
+
+
+def test_a_place_far_beyond_all_others_makes_no_table(tmp_path):
+    """A table up to the place 2^31 would take 32 GB."""
+    file = tmp_path / "a.pkl"
+    file.write_bytes(b"\x80\x02]r" + struct.pack("<I", 1 << 31) + b".")
+    with pytest.raises(ValueError, match="remembers more values than it holds"):
+        read_arrays(file)
+
+
+def test_frames_within_frames_hide_nothing(tmp_path):
+    """A reader that reads ahead by the inner frame meets other operations than one that goes step by step."""
+    hidden = b"]r" + struct.pack("<I", 1 << 31) + b"."
+    inner = b"\x95" + struct.pack("<Q", 3) + b"N."
+    file = tmp_path / "a.pkl"
+    for outer in range(30):
+        file.write_bytes(b"\x80\x04\x95" + struct.pack("<Q", outer) + inner + hidden + b"N" * 30 + b".")
+        assert read_arrays(file) is None

@@ -153,7 +153,7 @@ def dense_matches(tmp_path: Path) -> tuple[Photos, Any, Any]:
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[:, :, 0] = 4 * np.arange(64)
     Image.fromarray(picture).save(tmp_path / "0.png")
-    photos = Photos(tuple(Photo(f"{i}.png", tmp_path / "0.png", str(i), 64, 64) for i in range(3)), {})
+    photos = Photos(tuple(Photo(f"{i}.png", tmp_path / "0.png", "", 64, 64) for i in range(3)), {})
     ones = np.ones(2, np.float32)
     matching = {
         (0, 1): PairMatches(np.array([[4.0, 4], [8, 4]]), np.array([[5.0, 5], [6, 6]]), ones),
@@ -200,7 +200,7 @@ def test_the_error_of_positions_is_estimated_from_the_epipolar_lines(tmp_path: P
     """Rows should be equal, as in a pair of photos side by side; they are off by about four pixels."""
     rng = np.random.default_rng(0)
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "0.png")
-    photos = Photos(tuple(Photo(f"{i}.png", tmp_path / "0.png", str(i), 6000, 4000) for i in range(2)), {})
+    photos = Photos(tuple(Photo(f"{i}.png", tmp_path / "0.png", "", 6000, 4000) for i in range(2)), {})
     xy_a = rng.uniform(0, 4000, (2000, 2)).astype(np.float32)
     xy_b = (xy_a + np.column_stack([np.full(2000, 50.0), rng.normal(0, 4.0, 2000)])).astype(np.float32)
     sideways = np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]], float)

@@ -405,3 +405,66 @@ def test_a_killed_run_leaves_the_folder_usable(toys: str, photos: Photos, tmp_pa
     made = unposed.reconstruct(folder, out, preset=toys)
     assert made.summary["registered"] == 3
     assert not (out / ".new").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_what_containers_and_terminals_send_ends_a_run_like_ctrl_c(
+    toys: str, photos: Photos, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Also after pycolmap, which brings handlers of its own, was imported."""
+    folder, out = photos(*(f"{n}.png" for n in range(12))), tmp_path / "out"
+    line = [*command("reconstruct", folder, "-o", out, "--preset", toys, "--workers", "1")]
+    line += ["--json", "--set", "features.pause_s=0.2"]
+    line[1:3] = [
+        "-c",
+        "import sys; from unposed.process import end_as_by_ctrl_c; end_as_by_ctrl_c(); import pycolmap; "
+        "from unposed.cli import main; sys.exit(main(sys.argv[1:]))",
+    ]
+    run = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    for event in run.stderr:
+        if '"progress", "node": "features"' in event:
+            break
+    run.send_signal(number)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 4
+    last = errors.splitlines()[-1]
+    assert last.startswith("unposed: interrupted") and "Aborted at" not in errors
+    assert "stopped: interrupted" in (out / "run.log").read_text()
+    assert not (out / ".new").exists()
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    """As `nohup` wants it."""
+    code = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from unposed.process import end_as_by_ctrl_c
+end_as_by_ctrl_c()
+print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["unposed.pipeline.runner.Runner.demand", "unposed.summary.stages", "unposed.runs.write_models"],
+)
+def test_a_crash_anywhere_still_sums_up_what_is_known(
+    toys: str, photos: Photos, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def crash(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    out, run = tmp_path / "out", ["reconstruct", photos("a.png", "b.png"), "--preset", toys]
+    run += ["-o", out]
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, crash)
+        error = complaint(capsys, *run, code=1)
+    assert "failed with an unexpected ZeroDivisionError: by zero" in error
+    said = summary(out)
+    assert "ZeroDivisionError: by zero" in said["failure"] and said["total"] == 2 and said["registered"] == 0
+    assert set(said["photos"]) == {"a.png", "b.png"} and said["settings"]["features"]["use"] == "features.toy"
+    assert not (out / "sparse").exists()
+    assert main([str(each) for each in run]) == 0
+    assert summary(out)["registered"] == 2

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from unposed.pipeline.artifacts import Photo
 from unposed.pipeline.errors import UnposedError
 from unposed.pipeline.images.pixels import read_rgb
-from unposed.pipeline.stage import StageError
+from unposed.pipeline.stage import InputUnavailable, StageError
 
 from .pair_table import PairFacts, PairTable
 
@@ -130,7 +130,12 @@ def _shade(value: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArray[
 def _thumbnail(photo: Photo, side: int) -> Image.Image | None:
     try:
         small = Image.fromarray(read_rgb(photo, side))
-    except (OSError, UnposedError, StageError):  # it has moved, or cannot be decoded: then it is a dot
+    except (
+        UnposedError,
+        StageError,
+        InputUnavailable,
+        MemoryError,
+    ):  # it has moved, or cannot be decoded: then it is a dot
         return None
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small

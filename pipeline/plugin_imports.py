@@ -1,0 +1,84 @@
+"""Import what strangers wrote: whatever it does meanwhile, it is named, and nobody else is hurt."""
+
+from __future__ import annotations
+
+import _thread
+import io
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from types import FrameType
+from typing import Any
+
+from .errors import ConfigError
+from .logs import module_logger
+
+LOG = module_logger(__name__)
+
+PATIENCE_S = 300.0
+"""How long an import may take: PyTorch from a slow network disk takes a minute."""
+
+
+def load_plugin(load: Callable[[], Any], blame: str) -> Any:
+    """What `load` imports. ConfigError that begins with `blame`, the name of the plugin and who brings it, if it raises
+    anything, leaves by sys.exit, or does not end. What it prints goes to the log: the output is that of the command.
+
+    Only a real Ctrl-C is passed on. A module that ends the process at once, or hangs in machine code, cannot be stopped
+    from within: `unposed doctor` imports each in a process of its own.
+    """
+    said = io.StringIO()
+    interrupts = _Interrupts()
+    try:
+        with interrupts.watched(), redirect_stdout(said):
+            return load()
+    except KeyboardInterrupt as error:
+        if interrupts.by_user:
+            raise
+        reason = f"it has not ended after {PATIENCE_S:.0f} s" if interrupts.by_clock else "KeyboardInterrupt"
+        raise ConfigError(f"{blame} cannot be loaded: {reason}") from error
+    except BaseException as error:  # a stranger's module may raise anything while it is imported
+        raise ConfigError(f"{blame} cannot be loaded: {type(error).__name__}: {error}") from error
+    finally:
+        if said.getvalue():
+            LOG.warning("%s prints while it is imported: %s", blame, " ".join(said.getvalue().split())[:300])
+
+
+class _Interrupts:
+    """Who has interrupted: the user by a signal, the clock, or else the module itself, by raising the same."""
+
+    def __init__(self) -> None:
+        self.by_user = self.by_clock = False
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Within the block an interrupt is attributed. Signals reach the main thread only, and so does the clock."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+        clock = threading.Timer(PATIENCE_S, self._ring)
+        clock.daemon = True
+
+        def handle(number: int, frame: FrameType | None) -> Any:
+            self.by_user = not self.by_clock
+            if callable(before) and self.by_user:
+                return before(number, frame)
+            raise KeyboardInterrupt
+
+        if before is not None:  # else the handler is not Python's, and cannot be put back
+            signal.signal(signal.SIGINT, handle)
+        clock.start()
+        try:
+            yield
+        finally:
+            clock.cancel()
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
+
+    def _ring(self) -> None:
+        self.by_clock = True
+        if hasattr(signal, "pthread_kill"):  # also ends what waits, such as a sleep or a read
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        else:
+            _thread.interrupt_main()

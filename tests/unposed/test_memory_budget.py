@@ -1,0 +1,95 @@
+"""What does not fit into the memory that was given is said before anything is computed; what fits stays within it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unposed import memory_budget
+from unposed.memory_budget import fitting
+from unposed.pipeline.artifacts import Photo, Photos
+from unposed.pipeline.errors import ConfigError, InputError
+from unposed.pipeline.stage import Grain, Resources
+
+MB = 1 << 20
+
+
+def collection(*decoding_mb: int) -> Photos:
+    photos = [Photo(f"{n}.png", Path(f"{n}.png"), str(n), 40, 30) for n in range(len(decoding_mb))]
+    sized = [replace(photo, decoding_bytes=mb * MB) for photo, mb in zip(photos, decoding_mb, strict=True)]
+    return Photos(tuple(sized), {"x.txt": "no image"})
+
+
+def graph(item_mb: int) -> Any:
+    stage = SimpleNamespace(item_bytes=item_mb * MB)
+    return SimpleNamespace(nodes={"features": SimpleNamespace(stage=stage, ports=SimpleNamespace(grain=Grain.PHOTO))})
+
+
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said; the program itself takes 200 MB."""
+    resident = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=200 * MB - memory_budget.RECENT_BYTES))
+    monkeypatch.setattr(memory_budget.psutil, "Process", lambda: resident)
+    return []
+
+
+def test_a_limit_is_one_of_the_whole_process(notes: list[str]) -> None:
+    lent, photos = fitting(Resources("cpu", 2, 1, 0), 500 * MB, graph(100), collection(10, 20), notes.append)
+    assert lent.ram_bytes == 300 * MB and len(photos) == 2 and notes == []
+
+
+def test_without_a_limit_stages_have_what_is_free(notes: list[str]) -> None:
+    lent, _ = fitting(Resources("cpu", 2, 7 * MB, 0), None, graph(100), collection(1, 2), notes.append)
+    assert lent.ram_bytes == 7 * MB
+
+
+def test_a_stage_that_cannot_work_is_said_beforehand(notes: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"features takes 157 MB .* give 367 MB or more \(--ram\)"):
+        fitting(Resources("cpu", 2, 1, 0), 300 * MB, graph(150), collection(1, 2), notes.append)
+
+
+def test_photos_that_are_too_large_are_left_out_in_one_line(notes: list[str]) -> None:
+    _, photos = fitting(Resources("cpu", 2, 1, 0), 500 * MB, graph(1), collection(10, 900, 20, 301), notes.append)
+    assert [photo.name for photo in photos.photos] == ["0.png", "2.png"]
+    assert list(photos.rejected) == ["x.txt", "1.png", "3.png"]
+    assert len(notes) == 1 and "2 photos left out: 1.png, 3.png" in notes[0] and "944 MB" in notes[0]
+    with pytest.raises(InputError, match="decoding its 40 x 30 pixels"):
+        fitting(Resources("cpu", 2, 1, 0), 500 * MB, graph(1), collection(10, 900), notes.append)
+
+
+PEAK = """
+import json, resource, sys
+from unposed.cli import main
+code = main(sys.argv[1:])
+sys.stderr.write(f"\\n{code} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+def test_decompression_bombs_stay_within_the_limit(tmp_path: Path) -> None:
+    """Two PNG of 100 KB that take 300 MB each to decode: both fit, one after the other, but not at once."""
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 256, (96, 128, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    for grey, name in enumerate(("bomb-a.png", "bomb-b.png")):
+        Image.new("RGB", (8000, 7500), (grey, 90, 9)).save(tmp_path / name)
+    assert (tmp_path / "bomb-a.png").stat().st_size < 300_000
+    limit = 640 * MB
+    options = ["--ram", str(limit), "--workers", "4", "--cache", str(tmp_path / "cache"), "--quiet", "-o"]
+    run = [sys.executable, "-c", PEAK, "reconstruct", str(tmp_path), *options, str(tmp_path / "out")]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    code, peak = done.stderr.split()[-2:]
+    assert code == "3"  # noise has no geometry
+    assert int(peak) <= 1.15 * limit
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["stages"]["features"]["computed"] + summary["stages"]["features"]["failed"] == 6
