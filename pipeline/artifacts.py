@@ -268,6 +268,9 @@ class InitialModels:
     left_out: Mapping[int, str]
     """Photo index to reason, for photos in no model."""
     warnings: tuple[str, ...] = ()
+    hypotheses: tuple[tuple[InitialModel, ...], ...] = ()
+    """For each model, other models of the same photos that fit about as well, for the fine stage to decide between;
+    none from mappers that give none."""
 
 
 @dataclass(frozen=True, eq=False)
