@@ -18,21 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from truth import Truth, errors_against, read_truth, right_matches, true_relative_poses
-from unposed.options import DEFAULTS
+
 from unposed.optim.arrays import Array, Mask
 from unposed.optim.bundle.intrinsics import FIXED_SIGMA, Intrinsics
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.global_mapper import map_component
-from unposed.optim.mapping.intrinsics_search import IntrinsicsSearchOptions, core_matches
 from unposed.optim.mapping.refinement import RefineOptions, refine
 from unposed.optim.mapping.relative_poses import estimate_relative_poses
-from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.rotations import rotation_angle_deg
 from unposed.optim.view_graph import ViewGraph
+from unposed.options import DEFAULTS
 from unposed.photo_sources import collect
-from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, InitialModels, Photos, SparseModels
+from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, Photos, SparseModels
 from unposed.pipeline.progress import Quiet
 from unposed.pipeline.store.store import Store
 from unposed.plugins.shared.models import intrinsics_of_priors, without_doubts

@@ -40,6 +40,8 @@ class PoseAlternativeOptions:
     poses of planar pairs are good to some degrees."""
     min_share: Annotated[float, Within("[0, 1]")] = 0.5
     """Least share of the matches between two parts whose pairs agree on an alternative for it to be proposed."""
+    min_part_share: Annotated[float, Within("[0, 1]")] = 0.04
+    """Least share of the photos that the smaller part has: a draft of many photos is not worth a single one."""
     max_proposals: Annotated[int, Within("[0, inf)")] = 6
     """Proposals, those that turn most photos first; each costs a draft."""
 
@@ -64,9 +66,12 @@ def propose_alternatives(
     certain = inside & (graph.kind == KINDS.index("general")) & (graph.match_count >= options.certain_matches)
     part = _parts(graph, certain)
     between = np.flatnonzero(inside & (part[graph.pairs[:, 0]] != part[graph.pairs[:, 1]]))
+    size = np.bincount(part[posed])
     found = [
         proposal
-        for low, high in combinations(np.unique(part[posed]).tolist(), 2)
+        for low, high in combinations(
+            np.flatnonzero(size >= max(1.0, options.min_part_share * posed.sum())).tolist(), 2
+        )
         if len(edges := between[_joins(part[graph.pairs[between]], low, high)])
         and (proposal := _proposal(graph, draft, part, edges, keypoint_error_px, options)) is not None
     ]
@@ -88,7 +93,12 @@ def _joins(parts: Index, low: int, high: int) -> Mask:
 
 
 def _proposal(
-    graph: ViewGraph, draft: Bundle, part: Index, edges: Index, keypoint_error_px: float, options: PoseAlternativeOptions
+    graph: ViewGraph,
+    draft: Bundle,
+    part: Index,
+    edges: Index,
+    keypoint_error_px: float,
+    options: PoseAlternativeOptions,
 ) -> Proposal | None:
     """The alternative that most matches of these edges agree on, if they are enough."""
     rotation = draft.cam_from_world[:, :, :3]
