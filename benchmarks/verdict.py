@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -38,12 +39,10 @@ MAX_PHOTOS = 40
 RIGHT, WRONG = 0.8, 0.3
 """AUC at 5 degrees of models that count as right and as wrong."""
 
-PENALTY = 0.02
+PENALTY = 0.01
 """Of squared weights, per sample: weights of figures that say the same do not grow against each other."""
 
 NAMES = [each.name for each in fields(VerdictWeights) if each.name != "bias"]
-FREE_SIGN, NEGATIVE = {"undetermined"}, {"focal_sides"}
-"""Other figures grow with how likely a model is right; `focal_sides` is how far the lens is from a usual one."""
 
 
 def main() -> None:
@@ -119,19 +118,20 @@ def fit(rows: list[dict[str, Any]], coarse_truth: list[str]) -> None:
     """Print weights, figures with each set left out, and how probabilities compare with what came out."""
     rows = [row for row in rows if row["set"] not in coarse_truth]
     x, y = np.array([features(row) for row in rows]), np.array([row["auc5"] for row in rows])
-    names = np.array([row["set"] for row in rows])
+    names = np.array([re.sub(r"(-\d+)+$", "", row["set"]) for row in rows])  # made-up scenes of a kind are one set
     weights = fitted_weights(x, y)
     print("\n".join(f"    {name}: {value:.3f}" for name, value in zip(["bias", *NAMES], weights, strict=True)))
     p = np.zeros(len(rows))
-    print("\n| set | models | mean AUC@5 | mean probability | right, below 0.5 | wrong, above 0.5 |")
+    limit = VerdictOptions().warn_below
+    print(f"\n| set | models | mean AUC@5 | mean probability | right, below {limit} | wrong, above {limit} |")
     print("| --- " * 6 + "|")
     right, wrong = y > RIGHT, y < WRONG
     for name in np.unique(names):
         own = names == name
         p[own] = probability(x[own], fitted_weights(x[~own], y[~own]))
         cells = [name, own.sum(), f"{100 * y[own].mean():.0f}", f"{p[own].mean():.2f}"]
-        cells += [f"{(own & right & (p < 0.5)).sum()} of {(own & right).sum()}"]
-        cells += [f"{(own & wrong & (p >= 0.5)).sum()} of {(own & wrong).sum()}"]
+        cells += [f"{(own & right & (p < limit)).sum()} of {(own & right).sum()}"]
+        cells += [f"{(own & wrong & (p >= limit)).sum()} of {(own & wrong).sum()}"]
         print("| " + " | ".join(map(str, cells)) + " |")
     for about, q in (("each set left out", p), ("weights of all", probability(x, weights))):
         print(f"ROC AUC, {about}: of AUC@5 above 80 {roc(q, right):.3f}, of AUC@5 above 30 {roc(q, ~wrong):.3f}")
@@ -141,7 +141,7 @@ def fit(rows: list[dict[str, Any]], coarse_truth: list[str]) -> None:
         if own.any():
             shares = f"{100 * y[own].mean():.0f} | {right[own].mean():.2f} | {wrong[own].mean():.2f}"
             print(f"| {number / 5:.1f} to {(number + 1) / 5:.1f} | {own.sum()} | {shares} |")
-    for row in np.flatnonzero(wrong & (p >= 0.5)).tolist():
+    for row in np.flatnonzero(wrong & (p >= limit)).tolist():
         print(f"wrong without a warning: {names[row]}, {rows[row]['how']}: AUC@5 {100 * y[row]:.0f}, p {p[row]:.2f}")
 
 
@@ -164,9 +164,7 @@ def fitted_weights(x: Array, y: Array) -> Array:
         value = entropy.mean() + PENALTY * (w[1:] ** 2).sum()
         return float(value), np.concatenate([[off.mean()], z.T @ off / len(y) + 2.0 * PENALTY * w[1:]])
 
-    bounds = [(None, None)] + [
-        (None, None) if name in FREE_SIGN else (None, 0.0) if name in NEGATIVE else (0.0, None) for name in NAMES
-    ]
+    bounds = [(None, None)] + [(0.0, None)] * len(NAMES)  # all figures grow with how likely a model is right
     found = minimize(cost, np.zeros(1 + len(NAMES)), jac=True, bounds=bounds, method="L-BFGS-B").x
     weights = found[1:] / scale
     return np.concatenate([[found[0] - weights @ middle], weights])

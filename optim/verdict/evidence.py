@@ -48,7 +48,7 @@ class EvidenceOptions:
 
 @dataclass(frozen=True, eq=False)
 class ModelEvidence:
-    """Evidence about one model; every figure grows with how likely the model is right, but for the last three."""
+    """Evidence about one model; all but `contradicted` grow with how likely the model is right."""
 
     agreement: float
     """Share of the observations of tracks, from all matches that mapping used, that agree with their point."""
@@ -64,8 +64,6 @@ class ModelEvidence:
     """AUC at 5 degrees between the poses before and after refinement: what moves far had no hold."""
     photo_observations: float
     """Median number of observations of a photo."""
-    focal_sides: float
-    """Median focal length over the longer side."""
     photos: int
     """Number of photos in the model."""
 
@@ -122,7 +120,6 @@ def gather_evidence(
     contradicted = share < options.contradicted_share
     number = np.searchsorted(model.photos, graph.pairs)
     determined = _determined(model)
-    focal = model.bundle.intrinsics[model.bundle.camera_of_photo[model.photos], 0]
     evidence = ModelEvidence(
         agreement=_track_agreement(graph.select(~left_out), model.bundle, options),
         contradicted=float(graph.match_count[contradicted].sum() / max(graph.match_count.sum(), 1)),
@@ -131,7 +128,6 @@ def gather_evidence(
         margin=_margin(model.hypotheses, options),
         unchanged=_unchanged(model),
         photo_observations=float(np.median(model.observations)),
-        focal_sides=float(np.median(focal / graph.keypoints.size[model.photos].max(axis=1))),
         photos=len(model.photos),
     )
     tied = agreeing >= MIN_TIE_MATCHES
