@@ -172,8 +172,11 @@ def _refined(mapped: Mapped, graph: ViewGraph, free: Intrinsics, held: Intrinsic
     values = free.values.copy()
     for camera in range(len(values)):
         own = free.camera_of_photo == camera
-        values[camera, :2] = np.median(held.values[own, :2], axis=0) if own.any() else values[camera, :2]
-    start = free.with_focals(values[:, 0])
+        if own.any():
+            values[camera] = np.median(held.values[own], axis=0)
+            values[camera, 1] = values[camera, 0]  # our default cameras have square pixels and one coefficient
+            values[camera, 5:] = 0.0
+    start = free.with_focals(values[:, 0]).with_values(values)
     none = np.zeros(0, np.int64)
     bundle = Bundle(
         start.models, start.values, start.camera_of_photo, poses, np.zeros((0, 3)), np.zeros((0, 2)), none, none, none
