@@ -66,6 +66,11 @@ def warnings_of(photos: Photos, model: SparseModel, verdict: ModelVerdict, optio
             f"the model of {len(model.photos)} photos is probably wrong, or right in parts only (probability of right "
             f"poses {verdict.probability:.2f}): {why}. Look at it before you use it; more photos from between help",
         )
+    if (agreement := verdict.evidence["agreement"]) < options.folded_agreement:
+        return (
+            f"{1.0 - agreement:.0%} of the track observations of the model of {len(model.photos)} photos do not meet in "
+            "a point: it may be folded where two places, or two sides of an object, look alike",
+        )
     weak = np.flatnonzero(verdict.photo_probability < options.photo_below)
     if not len(weak):
         return ()

@@ -76,3 +76,12 @@ def test_a_model_that_had_to_leave_matches_out_is_delivered_with_a_warning(colle
     fine = silent(**given, resources=CPU, coarse=coarse, doubts=doubts)
     assert fine.reports[0].verdict is None
     assert fine.warnings == ()
+
+
+def test_a_probable_model_whose_tracks_scatter_may_be_folded(collection: Make) -> None:
+    """No pair is left out, so that tracks lead from one half to the other and meet nowhere."""
+    given = mapper_inputs(collection(noise_px=0.5, points=600))
+    (right,) = GlobalMapper()(**given).models
+    stage = BundleAdjustment(verdict=VerdictOptions(warn_below=0.0))
+    fine = stage(**given, resources=CPU, coarse=InitialModels((half_turned(right),), {}))
+    assert any("it may be folded" in warning for warning in fine.warnings)

@@ -87,7 +87,7 @@ def test_given_poses_replace_estimated_ones(collection: Callable[..., Any]) -> N
     baseline = world.cam_from_world[b, :, 3] - rotation @ world.cam_from_world[a, :, 3]
     wrong = exp_so3(np.array([[0.0, np.radians(60.0), 0.0]]))[0] @ rotation
     poses = {2: np.column_stack([wrong, baseline / np.linalg.norm(baseline)])}
-    model = map_component(world.graph, None, world.belief(), keypoint_error_px=1.0, poses=poses)
+    model = map_component(world.graph, None, world.initial_intrinsics(), keypoint_error_px=1.0, poses=poses)
     assert model is not None
     assert np.flatnonzero(model.edge_residual_deg > 40.0).tolist() == [2]
     assert 2 not in model.edges
