@@ -51,14 +51,11 @@ class Draft:
     cost: float
 
 
-def competing_drafts(make: Callable[[int], Draft | None], contested: bool, options: DraftOptions) -> list[Draft]:
-    """Make drafts with seeds 0, 1 ... until the best has been found twice; distinct ones, the cheapest first.
-
-    With `contested` False there is only one.
-    """
+def competing_drafts(make: Callable[[int], Draft | None], options: DraftOptions) -> list[Draft]:
+    """Make drafts with seeds 0, 1 ... until the best has been found twice; distinct ones, the cheapest first."""
     found: list[Draft] = []
     arrivals = 0
-    for number in range(options.max_drafts if contested else 1):
+    for number in range(options.max_drafts):
         new = make(number)
         if new is None:
             continue

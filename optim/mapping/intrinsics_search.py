@@ -165,13 +165,11 @@ def select_intrinsics(
         best, intrinsics = cropped
         found = replace(found, equals=())
     result = _with_focals_of(best, intrinsics, start)
-    undecided = not found.clear and best.cost < options.clear_cost
-    shared = np.bincount(intrinsics.camera_of_photo[best.posed], minlength=len(known))
     single = result.split()
     if (
         assumed_groups
-        and not undecided  # a camera per photo would absorb any focal length even better
-        and (shared > 1).any()
+        and (found.clear or best.cost > options.clear_cost)  # else a camera per photo absorbs any focal length
+        and (np.bincount(intrinsics.camera_of_photo[best.posed]) > 1).any()
         and _adjust_freed(best, single, keypoint_error_px)[1] < options.freed_cost_ratio
     ):
         known_single = known[intrinsics.camera_of_photo]
@@ -279,8 +277,7 @@ def _search_focals(
     models: list[CoarseModel] = []
     best: CoarseModel | None = None
     arrivals = 0
-    bases = (focal, focal / near, focal * near, *(side * ratio for ratio in options.focal_ratios))
-    for number, base in enumerate(bases):
+    for number, base in enumerate((focal, focal / near, focal * near, *(side * r for r in options.focal_ratios))):
         new = evaluate(start.with_focals(np.where(known, focal, base)), number)
         if new is None:
             continue

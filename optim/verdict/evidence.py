@@ -38,6 +38,9 @@ class EvidenceOptions:
     """Observations and matches within it agree with the poses."""
     contradicted_share: Annotated[float, Within("[0, 1]")] = 0.3
     """A pair is contradicted by the model if a smaller share of its matches agrees: chance alone gives a tenth."""
+    max_photos: Annotated[int, Within("[2, inf)")] = 500
+    """Models with more photos have no smallest cut, and so many of their photos, evenly picked, show how far refinement
+    moved them: both grow with the square of the number."""
     max_margin: Positive = 0.5
     """Margin to the next hypothesis beyond which more says no more; also that of a model without another one."""
     different_deg: Positive = 5.0
@@ -123,10 +126,12 @@ def gather_evidence(
     evidence = ModelEvidence(
         agreement=_track_agreement(graph.select(~left_out), model.bundle, options),
         contradicted=float(graph.match_count[contradicted].sum() / max(graph.match_count.sum(), 1)),
-        cut_matches=smallest_cut(len(model.photos), number, np.where(contradicted, 0, agreeing)),
+        cut_matches=smallest_cut(len(model.photos), number, np.where(contradicted, 0, agreeing))
+        if len(model.photos) <= options.max_photos
+        else float("inf"),
         determined=float(np.mean(determined)) if determined is not None else float("nan"),
         margin=_margin(model.hypotheses, options),
-        unchanged=_unchanged(model),
+        unchanged=_unchanged(model, options.max_photos),
         photo_observations=float(np.median(model.observations)),
         photos=len(model.photos),
     )
@@ -218,9 +223,9 @@ def _margin(hypotheses: Sequence[tuple[float, float, float]], options: EvidenceO
     return min([options.max_margin, *margins])
 
 
-def _unchanged(model: Candidate) -> float:
-    before = model.draft[model.photos]
-    after = model.bundle.cam_from_world[model.photos]
+def _unchanged(model: Candidate, max_photos: int) -> float:
+    photos = model.photos[:: -(-len(model.photos) // max_photos)]
+    before, after = model.draft[photos], model.bundle.cam_from_world[photos]
     known = np.isfinite(before[:, 0, 0])
     if known.sum() < 2:
         return 0.0

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import Intrinsics
+from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.drafts import Draft, DraftOptions, carried_drafts, competing_drafts, distinct_drafts
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component, track_cost
 from unposed.optim.mapping.intrinsics_search import IntrinsicsChoice, IntrinsicsSearchOptions, select_intrinsics
 from unposed.optim.mapping.pose_alternatives import PoseAlternativeOptions, propose_alternatives
-from unposed.optim.mapping.tracks import establish_tracks, spread_subset
+from unposed.optim.mapping.tracks import Tracks, establish_tracks, spread_subset
 from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel
 from unposed.optim.partition.divided_mapping import DividedMappingOptions, DividedModel, MapClusters, map_divided
 from unposed.optim.view_graph import ViewGraph
@@ -144,11 +145,8 @@ class GlobalMapper(GlobalMapperOptions):
     def _competed(self, component: ViewGraph, choice: IntrinsicsChoice, resources: Resources) -> list[Draft]:
         """Drafts under several seeds, focal lengths and poses of ambiguous pairs, the cheapest first."""
         keypoints, error_px = component.keypoints, component.keypoint_error_px
-        tracks = spread_subset(
-            establish_tracks(keypoints, *component.matches()), component.photo_count, self.tracks_per_photo
-        )
 
-        def draft(intrinsics: Intrinsics, number: int, poses: Mapping[int, Array] | None = None) -> Draft | None:
+        def mapped(intrinsics: Intrinsics, number: int, poses: Mapping[int, Array] | None = None) -> Bundle | None:
             model = map_component(
                 component,
                 None,
@@ -159,16 +157,33 @@ class GlobalMapper(GlobalMapperOptions):
                 seed=self.seed + number,
                 threads=resources.threads,
             )
-            if model is None:
-                return None
-            return Draft(model.bundle, track_cost(keypoints, tracks, model.bundle, error_px, self.cost_max_error))
+            return None if model is None else model.bundle
+
+        @cache
+        def tracks() -> Tracks:
+            every = establish_tracks(keypoints, *component.matches())
+            return spread_subset(every, component.photo_count, self.tracks_per_photo)
+
+        def measured(bundle: Bundle) -> Draft:
+            return Draft(bundle, track_cost(keypoints, tracks(), bundle, error_px, self.cost_max_error))
+
+        def draft(intrinsics: Intrinsics, number: int, poses: Mapping[int, Array] | None = None) -> Draft | None:
+            bundle = mapped(intrinsics, number, poses)
+            return None if bundle is None else measured(bundle)
 
         contested = not choice.clear or len(np.unique(component.pairs)) <= self.drafts.always_photos
-        found = competing_drafts(partial(draft, choice.intrinsics), contested, self.drafts)
+        if contested:
+            found = competing_drafts(partial(draft, choice.intrinsics), self.drafts)
+        else:  # a cost is measured only if there is another one to compare it with
+            only = mapped(choice.intrinsics, 0)
+            found = [] if only is None else [Draft(only, 0.0)]
         if not found:
             return []
+        proposals = propose_alternatives(component, found[0].bundle, error_px, self.alternatives)
+        if not contested and proposals:
+            found = [measured(found[0].bundle)]
         best, poses = found[0], dict[int, Array]()
-        for proposal in propose_alternatives(component, best.bundle, error_px, self.alternatives):
+        for proposal in proposals:
             other = draft(choice.intrinsics, 0, poses | dict(proposal.poses))
             if other is not None:
                 found.append(other)

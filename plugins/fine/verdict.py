@@ -68,8 +68,8 @@ def warnings_of(photos: Photos, model: SparseModel, verdict: ModelVerdict, optio
         )
     if (agreement := verdict.evidence["agreement"]) < options.folded_agreement:
         return (
-            f"{1.0 - agreement:.0%} of the track observations of the model of {len(model.photos)} photos do not meet in "
-            "a point: it may be folded where two places, or two sides of an object, look alike",
+            f"{1.0 - agreement:.0%} of the track observations of the model of {len(model.photos)} photos do not meet "
+            "in a point: it may be folded where two places, or two sides of an object, look alike",
         )
     weak = np.flatnonzero(verdict.photo_probability < options.photo_below)
     if not len(weak):
