@@ -276,6 +276,9 @@ class InitialModels:
     left_out: Mapping[int, str]
     """Photo index to reason, for photos in no model."""
     warnings: tuple[str, ...] = ()
+    hypotheses: tuple[tuple[InitialModel, ...], ...] = ()
+    """For each model, other models of the same photos that fit about as well, for the fine stage to decide between;
+    none from mappers that give none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,6 +299,32 @@ class SparseModel(InitialModel):
     """(m,) int64 row of xy seen, sorted by (obs_point, obs_xy): a track is a run of equal obs_point."""
     obs_point: Ints
     """(m,) int64 row of points."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelVerdict:
+    """How reliable a model is."""
+
+    probability: float
+    """That the relative pose of two of its photos is right within 5 degrees."""
+    photo_probability: Floats
+    """(p,) likewise of each photo against the others."""
+    reasons: tuple[str, ...]
+    """What speaks against the model, the strongest first."""
+    evidence: Mapping[str, float]
+    """The figures that it rests on, by the names in optim.verdict.evidence.ModelEvidence."""
+
+
+@dataclass(frozen=True)
+class HypothesisFigures:
+    """One of several models of the same photos that the fine stage compared."""
+
+    cost: float
+    """Mean over observations of e^2 / (1 + e^2), e in expected key point errors, from 0 to 1."""
+    focal_ratio: float
+    """Median focal length over that of the chosen model."""
+    turned_deg: float
+    """Angle that four fifths of the photos are turned by less against the chosen model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,6 +351,12 @@ class RefinementReport:
     something undetermined."""
     sigma_deg: Floats | None = None
     """(p,) standard deviation of the rotation of each photo of the model, if errors are independent."""
+    sigma_centre: Floats | None = None
+    """(p,) likewise of the position of each camera, in units of the world."""
+    hypotheses: tuple[HypothesisFigures, ...] = ()
+    """The models that competed, the chosen one first; none where there was no other."""
+    verdict: ModelVerdict | None = None
+    """None where there is none: of two photos, or of dense matches."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,6 +59,12 @@ class Reconstruction:
         """What to check before trusting the result, a line each."""
         return tuple(self.summary["warnings"])
 
+    @property
+    def probabilities(self) -> tuple[float | None, ...]:
+        """Probability of each model that its poses are right within 5 degrees; None where there is no verdict."""
+        verdicts = [each.get("refinement", {}).get("verdict") for each in self.summary["models"]]
+        return tuple(None if verdict is None else verdict["probability"] for verdict in verdicts)
+
     def export(self, to: str, folder: str | Path, **options: Any) -> None:
         """Write the models for another program: `to` is an export plugin (`ply`, `splat`, `colmap`), `options` are its
         options."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,31 @@ def report_figures(photos: Photos, report: RefinementReport) -> dict[str, Any]:
     free_gauge: number of directions in which the model may move at no cost (7 where frame and scale are free).
     condition: condition number of the normal equations of all cameras apart from the gauge; from 1e12 on the photos
     leave something undetermined.
+    verdict: probability that the poses are right within 5 degrees, what speaks against it, and the evidence.
+    hypotheses: the models that competed, the chosen one first: robust cost from 0 to 1, focal length over the chosen
+    one, and degrees that most photos are turned by.
     pairs: a row for each: both photos, verified matches, those that agree with the poses, and their RMS distance from
     the epipolar lines in pixels.
     """
     rows = zip(
         report.pairs.tolist(), report.matches.tolist(), report.inliers.tolist(), report.error_px.tolist(), strict=True
     )
+    verdict = report.verdict
     return {
+        "verdict": None
+        if verdict is None
+        else {
+            "probability": _number(verdict.probability),
+            "reasons": list(verdict.reasons),
+            "evidence": {name: _number(value) for name, value in verdict.evidence.items()},
+        },
         "costs": [[float(f"{cost:.8g}") for cost in costs] for costs in report.costs],
         "removed": dict(report.removed),
         "free_gauge": report.free_gauge,
         "condition": None if report.condition is None else float(f"{report.condition:.4g}"),
+        "hypotheses": [
+            {key: _number(value) for key, value in dataclasses.asdict(each).items()} for each in report.hypotheses
+        ],
         "pairs": [
             [photos[a].name, photos[b].name, matches, inliers, _number(error)]
             for (a, b), matches, inliers, error in rows
@@ -39,7 +54,10 @@ def report_figures(photos: Photos, report: RefinementReport) -> dict[str, Any]:
 
 def photo_figures(model: SparseModel, report: RefinementReport | None) -> list[dict[str, float | None]]:
     """RMS reprojection error of each photo of a model, and the standard deviation of its rotation if known."""
-    out = [{"error_px": _number(error)} for error in photo_errors_px(model)]
+    out: list[dict[str, float | None]] = [{"error_px": _number(error)} for error in photo_errors_px(model)]
+    if report is not None and report.verdict is not None:
+        for each, probability in zip(out, report.verdict.photo_probability.tolist(), strict=True):
+            each["probability"] = _number(probability)
     if report is not None and report.sigma_deg is not None:
         for each, sigma in zip(out, report.sigma_deg.tolist(), strict=True):
             each["sigma_deg"] = _number(sigma)

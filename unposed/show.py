@@ -70,6 +70,8 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     rows.append(("points", points))
     if largest["points"]:
         rows.append(("error", f"mean reprojection error {largest['mean_reprojection_px']:.2f} px"))
+    if (probability := largest_probability(facts)) is not None:
+        rows.append(("verdict", f"poses right within 5 degrees with probability {probability:.2f}"))
     memory = f", {size(facts['peak_mb'] * 1e6)} of memory" if facts["peak_mb"] else ""
     rows.append(("time", duration(facts["wall_s"]) + memory))
     rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY[facts['preset']]}" if asked == "auto" else "")))
@@ -86,6 +88,12 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     rows.append(("", f"unposed export {out} --to splat -o scene/  to train Gaussian splats of it"))
     return rows
+
+
+def largest_probability(facts: Mapping[str, Any]) -> float | None:
+    """Probability that the poses of the largest model are right; None where there is no verdict."""
+    verdict = facts["models"][0].get("refinement", {}).get("verdict")
+    return None if verdict is None else verdict["probability"]
 
 
 def pair_list(found: PairTable) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from wrong ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..rotations import rotation_residuals_deg
 from ..view_graph import Keypoints, ViewGraph, largest_component
 from .global_positioning import GlobalPositioningOptions, solve_global_positions
 from .initial_positions import InitialPositionOptions, estimate_initial_positions
-from .relative_poses import RelativePoseOptions, RelativePoses, estimate_relative_poses
+from .relative_poses import RelativePoseOptions, RelativePoses, estimate_relative_poses, with_poses
 from .rotation_averaging import average_rotations
 from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
@@ -97,13 +98,15 @@ def map_component(
     *,
     keypoint_error_px: float,
     options: GlobalMapperOptions | None = None,
+    poses: Mapping[int, Array] | None = None,
     seed: int = 0,
     threads: int = 1,
 ) -> CoarseModel | None:
     """Map the largest consistent component of the view graph; None where there is none.
 
     Costs of models compare if they were given the same `tracks`. With None, tracks are established from the edges that
-    agree with the averaged rotations to max_track_edge_deg, so that doppelgangers cannot merge tracks.
+    agree with the averaged rotations to max_track_edge_deg, so that doppelgangers cannot merge tracks. `poses` (3, 4)
+    by edge replace estimated relative poses.
     """
     options = options or GlobalMapperOptions()
     relative = estimate_relative_poses(
@@ -116,6 +119,7 @@ def map_component(
         seed=seed,
         threads=threads,
     )
+    relative = with_poses(relative, poses or {})
     averaged = _averaged_rotations(graph, relative, options.max_edge_deg, seed)
     if averaged is None:
         return None
@@ -243,6 +247,15 @@ def _iterative_bundle_adjustment(
         bundle, _ = adjust_bundle(bundle, settings, intrinsics.prior)
         bundle = keep_observations(bundle, errors_px(bundle) < max_error * keypoint_error_px)
     return bundle
+
+
+def track_cost(
+    keypoints: Keypoints, tracks: Tracks, bundle: Bundle, keypoint_error_px: float, max_error: float
+) -> float:
+    """The cost of a model as in CoarseModel.cost, on any tracks; `max_error` as cost_max_error of the options."""
+    inside = np.isfinite(bundle.cam_from_world[:, 0, 0])[tracks.photo]
+    bound_px = max_error * keypoint_error_px
+    return _cost(keypoints, tracks.select(inside), bundle, keypoint_error_px, bound_px, len(tracks.row))
 
 
 def _cost(

@@ -18,8 +18,9 @@ from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import FIXED_SIGMA, Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
 from ..cameras import FX
-from ..option_ranges import Count, Positive, Within
+from ..option_ranges import Angle, Count, Positive, Within
 from ..view_graph import Keypoints, ViewGraph
+from .drafts import rotation_difference_deg
 from .global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from .tracks import Tracks, establish_tracks, spread_subset
 from .view_graph_calibration import ViewGraphCalibrationOptions, calibrate_focals, shared_focal
@@ -35,14 +36,14 @@ class IntrinsicsSearchOptions:
     """Matches of a pair beyond this number do not make it better connected."""
     tracks_per_photo: Count = 80
     """Tracks of the core that a candidate is evaluated on: costs compare with so few, and there are many candidates."""
-    focal_ratios: tuple[Positive, ...] = (0.5, 0.75, 1.1, 1.6, 2.4, 3.6)
-    """Candidate focal lengths over the longer side of the photo, from 90 to 16 degrees of view. Bundle adjustment
+    focal_ratios: tuple[Positive, ...] = (0.5, 0.75, 1.1, 1.6, 2.4, 3.6, 5.4, 8.1, 12.0)
+    """Candidate focal lengths over the longer side of the photo, from 90 to 5 degrees of view. Bundle adjustment
     converges over the distance between neighbours."""
     near_ratio: Annotated[float, Within("[1, inf)")] = 1.4
     """Before these, the initial focal lengths are tried, and these divided and multiplied by this ratio."""
     min_focal_ratio: Positive = 0.4
     """Shortest initial focal length over the longer side of the photo; estimates of single pairs have no bound."""
-    max_focal_ratio: Positive = 5.0
+    max_focal_ratio: Positive = 15.0
     """Longest initial focal length over the longer side of the photo."""
     max_repetitions: Count = 8
     """How often a candidate is mapped, each time from the focal lengths that the last model found: relative poses
@@ -60,7 +61,10 @@ class IntrinsicsSearchOptions:
     same_cost_ratio: Positive = 1.1
     """Two candidates arrive at the same solution if their costs are within this ratio,"""
     same_log_focal: Annotated[float, Within("[0, inf)")] = 0.03
-    """and the logarithm of the ratio of their focal lengths is below this."""
+    """and the logarithm of the ratio of their focal lengths is below this,"""
+    same_rotation_deg: Angle = 3.0
+    """and the median of the angles between their rotations: every candidate has a seed of its own, so that two which
+    arrive at the same poses show that these do not hang on a seed."""
     equal_cost_ratio: Positive = 1.01
     """Costs within this ratio do not decide between candidates."""
     undecided_focal_ratio: Positive = 1.2
@@ -87,6 +91,11 @@ class IntrinsicsChoice:
     cost: float
     """Of the core's model."""
     warnings: tuple[str, ...]
+    clear: bool = True
+    """Whether the photos decided: several candidates arrived at this solution, or none of equal cost has quite other
+    focal lengths."""
+    others: tuple[Intrinsics, ...] = ()
+    """Where they did not: the intrinsics of candidates of equal cost, the best ones first."""
 
 
 def select_intrinsics(
@@ -111,7 +120,7 @@ def select_intrinsics(
     core = core_matches(graph, options)
     tracks = _core_tracks(core, options)
 
-    def evaluate(candidate: Intrinsics) -> CoarseModel | None:
+    def evaluate(candidate: Intrinsics, number: int = 0) -> CoarseModel | None:
         def once(intrinsics: Intrinsics) -> CoarseModel | None:
             return map_component(
                 core,
@@ -119,7 +128,7 @@ def select_intrinsics(
                 intrinsics,
                 keypoint_error_px=keypoint_error_px,
                 options=mapper,
-                seed=seed,
+                seed=seed + number,
                 threads=threads,
             )
 
@@ -129,51 +138,60 @@ def select_intrinsics(
     elsewhere = np.bincount(intrinsics.camera_of_photo[np.unique(core.pairs)], minlength=len(known)) == 0
     fixed = known | elsewhere
     usual = intrinsics.values[:, 0]
-    best, clear = _search_focals(evaluate, start, fixed, graph.keypoints, usual, options)
+    found = _search_focals(evaluate, start, fixed, graph.keypoints, usual, options)
+    best = found.best
     max_edge_deg = mapper.max_track_edge_deg
     if best is not None and best.cost > options.clear_cost and (best.edge_residual_deg > max_edge_deg).any():
         # Doppelgangers: their matches merge tracks all over the core, and that raises the cost of every candidate.
         core = core.select(best.edge_residual_deg <= max_edge_deg)
         tracks = _core_tracks(core, options)
         start_again = start.with_focals(np.where(_seen(best), best.focals, start.values[:, 0]))
-        best, clear = _search_focals(evaluate, start_again, fixed, graph.keypoints, usual, options)
+        found = _search_focals(evaluate, start_again, fixed, graph.keypoints, usual, options)
+        best = found.best
     if best is None:
-        return IntrinsicsChoice(start, 1.0, ("no candidate focal length gives a model of these photos",))
+        return IntrinsicsChoice(start, 1.0, ("no candidate focal length gives a model of these photos",), clear=False)
 
     warnings: list[str] = []
     by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > FIXED_SIGMA)
     if best.cost > options.clear_cost and by_exif.any():
         free = intrinsics.without_focals(by_exif)
         free_start = initial_focals(core, free, known & ~by_exif, options)
-        other, other_clear = _search_focals(evaluate, free_start, fixed & ~by_exif, graph.keypoints, usual, options)
-        if other is not None and other.cost < options.accepted_cost_ratio * best.cost:
+        other = _search_focals(evaluate, free_start, fixed & ~by_exif, graph.keypoints, usual, options)
+        if other.best is not None and other.best.cost < options.accepted_cost_ratio * best.cost:
             warnings.append("the focal lengths in EXIF do not fit these photos and were not used")
-            best, clear, intrinsics, start, known = other, other_clear, free, free_start, known & ~by_exif
+            best, found, intrinsics, start, known = other.best, other, free, free_start, known & ~by_exif
     if (cropped := _with_free_principal_points(evaluate, best, start, keypoint_error_px, options)) is not None:
         warnings.append("some photos are crops: their principal points lie far from their centres")
         best, intrinsics = cropped
-    result = intrinsics.with_focals(np.where(_seen(best), best.focals, start.values[:, 0]))
-    shared = np.bincount(intrinsics.camera_of_photo[best.posed], minlength=len(known))
+        found = replace(found, equals=())
+    result = _with_focals_of(best, intrinsics, start)
     single = result.split()
     if (
         assumed_groups
-        and (shared > 1).any()
+        and (found.clear or best.cost > options.clear_cost)  # else a camera per photo absorbs any focal length
+        and (np.bincount(intrinsics.camera_of_photo[best.posed]) > 1).any()
         and _adjust_freed(best, single, keypoint_error_px)[1] < options.freed_cost_ratio
     ):
         known_single = known[intrinsics.camera_of_photo]
         calibrated = calibrate_focals(core, single.values, single.camera_of_photo, known_single, options.calibration)
-        own = _best([evaluate(single), evaluate(single.with_focals(calibrated))])
+        own = _best([evaluate(single, 0), evaluate(single.with_focals(calibrated), 1)])
         if own is not None and own.cost < options.accepted_cost_ratio * best.cost:
             warnings.append("photos of equal size were not taken by one camera; each gets a camera of its own")
             result = single.with_focals(np.where(_seen(own), own.focals, single.values[:, 0]))
-            best, clear = own, True
-    if not clear:
+            best, found = own, FocalSearch(own, True)
+    if not found.clear:
         warnings.append("the focal length could not be determined well from these photos")
     if best.cost > options.poor_cost:
         warnings.append(
             "no cameras make the photos fit together well; crops, blur and doppelgangers are the usual causes"
         )
-    return IntrinsicsChoice(result, best.cost, tuple(warnings))
+    others = tuple(_with_focals_of(model, intrinsics, start) for model in found.equals)
+    return IntrinsicsChoice(result, best.cost, tuple(warnings), found.clear, others)
+
+
+def _with_focals_of(model: CoarseModel, intrinsics: Intrinsics, start: Intrinsics) -> Intrinsics:
+    """The intrinsics with the focal lengths of a model, and those of the start for cameras that are not in it."""
+    return intrinsics.with_focals(np.where(_seen(model), model.focals, start.values[:, 0]))
 
 
 def initial_focals(
@@ -226,29 +244,41 @@ def _core_tracks(core: ViewGraph, options: IntrinsicsSearchOptions) -> Tracks:
     return spread_subset(establish_tracks(core.keypoints, *core.matches()), core.photo_count, options.tracks_per_photo)
 
 
+@dataclass(frozen=True, eq=False)
+class FocalSearch:
+    """Outcome of a search over focal lengths."""
+
+    best: CoarseModel | None
+    """None where no candidate gives a model."""
+    clear: bool
+    """Whether the photos decided."""
+    equals: tuple[CoarseModel, ...] = ()
+    """Other models of equal cost and quite other focal lengths."""
+
+
 def _search_focals(
-    evaluate: Callable[[Intrinsics], CoarseModel | None],
+    evaluate: Callable[[Intrinsics, int], CoarseModel | None],
     start: Intrinsics,
     known: Mask,
     keypoints: Keypoints,
     usual: Array,
     options: IntrinsicsSearchOptions,
-) -> tuple[CoarseModel | None, bool]:
+) -> FocalSearch:
     """Evaluate candidates further and further from the start, until several arrive at the best solution.
 
-    Also returns whether the photos decided. Where they did not, because models of quite different focal lengths have
-    equal costs, it is the model nearest to the `usual` focal lengths.
+    Where models of quite different focal lengths have equal costs, the best is the one nearest to the `usual` focal
+    lengths.
     """
     focal = start.values[:, 0]
     if known.all():
-        return evaluate(start), True
+        return FocalSearch(evaluate(start, 0), True)
     side = _long_sides(keypoints, start)
     near = options.near_ratio
     models: list[CoarseModel] = []
     best: CoarseModel | None = None
     arrivals = 0
-    for base in (focal, focal / near, focal * near, *(side * ratio for ratio in options.focal_ratios)):
-        new = evaluate(start.with_focals(np.where(known, focal, base)))
+    for number, base in enumerate((focal, focal / near, focal * near, *(side * r for r in options.focal_ratios))):
+        new = evaluate(start.with_focals(np.where(known, focal, base)), number)
         if new is None:
             continue
         models.append(new)
@@ -257,19 +287,31 @@ def _search_focals(
         elif _same_solution(best, new, known, options):
             arrivals += 1
         if arrivals >= (2 if best.cost < options.clear_cost else 3):
-            return best, True
+            return FocalSearch(best, True)
     best = _best(models)
     if best is None:
-        return None, False
+        return FocalSearch(None, False)
     equals = [model for model in models if model.cost < options.equal_cost_ratio * best.cost]
     spread = max(_log_focal_distance(best, model, known) for model in equals)
     if spread < np.log(options.undecided_focal_ratio):
-        return best, True
-    return min(equals, key=lambda model: _log_focal_distance_to(usual, model, known)), False
+        return FocalSearch(best, True)
+    best = min(equals, key=lambda model: _log_focal_distance_to(usual, model, known))
+    return FocalSearch(best, False, _distinct(best, equals, known, options))
+
+
+def _distinct(
+    best: CoarseModel, models: Iterable[CoarseModel], known: Mask, options: IntrinsicsSearchOptions
+) -> tuple[CoarseModel, ...]:
+    """The models, cheapest first, without those whose focal lengths are near those of `best` or of a cheaper one."""
+    kept = [best]
+    for model in sorted(models, key=lambda each: each.cost):
+        if min(_log_focal_distance(model, other, known) for other in kept) > np.log(options.undecided_focal_ratio):
+            kept.append(model)
+    return tuple(kept[1:])
 
 
 def _with_free_principal_points(
-    evaluate: Callable[[Intrinsics], CoarseModel | None],
+    evaluate: Callable[[Intrinsics, int], CoarseModel | None],
     best: CoarseModel,
     intrinsics: Intrinsics,
     keypoint_error_px: float,
@@ -281,8 +323,8 @@ def _with_free_principal_points(
         return None  # with a higher cost the test says nothing: `best` has lost the observations that would show it
     found: list[tuple[CoarseModel, Intrinsics]] = []
     rows = free.intrinsics
-    for _ in range(options.crop_rounds):
-        new = evaluate(intrinsics.with_crops().with_focals(rows[:, 0]).with_principal(rows))
+    for number in range(options.crop_rounds):
+        new = evaluate(intrinsics.with_crops().with_focals(rows[:, 0]).with_principal(rows), number)
         if new is None:
             break
         rows = np.where(_seen(new)[:, None], new.bundle.intrinsics, rows)
@@ -308,9 +350,10 @@ def _adjust_freed(model: CoarseModel, intrinsics: Intrinsics, keypoint_error_px:
 
 
 def _same_solution(a: CoarseModel, b: CoarseModel, known: Mask, options: IntrinsicsSearchOptions) -> bool:
-    """Whether two models have the same focal lengths, and about the same cost."""
+    """Whether two models have the same focal lengths and rotations, and about the same cost."""
     same_cost = max(a.cost, b.cost) <= options.same_cost_ratio * min(a.cost, b.cost)
-    return same_cost and _log_focal_distance(a, b, known) < options.same_log_focal
+    same_focals = _log_focal_distance(a, b, known) < options.same_log_focal
+    return same_cost and same_focals and rotation_difference_deg(a.bundle, b.bundle) < options.same_rotation_deg
 
 
 def _log_focal_distance(a: CoarseModel, b: CoarseModel, known: Mask) -> float:

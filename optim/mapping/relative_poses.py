@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated, Any
 
@@ -78,6 +78,16 @@ def estimate_relative_poses(
     blocks = parallel_map(estimate, even_blocks(len(graph), EDGES_PER_TASK), threads)
     edges, poses, weights = zip(*chain.from_iterable(blocks), strict=True) if any(blocks) else ((), (), ())
     return RelativePoses(np.array(edges, np.int64), np.array(poses).reshape(-1, 3, 4), np.array(weights, np.float64))
+
+
+def with_poses(relative: RelativePoses, poses: Mapping[int, Array]) -> RelativePoses:
+    """The relative poses with those of some edges replaced; edges without an estimated pose stay without."""
+    if not poses:
+        return relative
+    b_from_a = relative.b_from_a.copy()
+    for row, edge in enumerate(relative.edge.tolist()):
+        b_from_a[row] = poses.get(edge, b_from_a[row])
+    return replace(relative, b_from_a=b_from_a)
 
 
 def _estimate_pose(

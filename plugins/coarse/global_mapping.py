@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.problem import Bundle
-from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component
+from unposed.optim.mapping.drafts import Draft, DraftOptions, carried_drafts, competing_drafts, distinct_drafts
+from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component, track_cost
 from unposed.optim.mapping.intrinsics_search import IntrinsicsChoice, IntrinsicsSearchOptions, select_intrinsics
+from unposed.optim.mapping.pose_alternatives import PoseAlternativeOptions, propose_alternatives
+from unposed.optim.mapping.tracks import Tracks, establish_tracks, spread_subset
 from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel
 from unposed.optim.partition.divided_mapping import DividedMappingOptions, DividedModel, MapClusters, map_divided
 from unposed.optim.view_graph import ViewGraph
@@ -53,7 +57,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
@@ -66,6 +70,10 @@ class GlobalMapper(GlobalMapperOptions):
     """Noise that priors of intrinsics are weighed against, in expected key point errors."""
     intrinsics_search: IntrinsicsSearchOptions = field(default_factory=IntrinsicsSearchOptions)
     """Intrinsics search; its candidates are mapped with the options of this stage."""
+    drafts: DraftOptions = field(default_factory=DraftOptions)
+    """Drafts that compete where one does not decide."""
+    alternatives: PoseAlternativeOptions = field(default_factory=PoseAlternativeOptions)
+    """Other poses of the planar and weak pairs that alone join two parts."""
     division: DivisionOptions = field(default_factory=DivisionOptions)
     """Division of large components into clusters."""
 
@@ -80,7 +88,7 @@ class GlobalMapper(GlobalMapperOptions):
         graph = without_doubts(view_graph, doubts)
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         known = np.array([source != "guess" for source in cameras.focal_source])
-        found: list[InitialModel] = []
+        found: list[list[InitialModel]] = []
         warnings: dict[str, None] = {}  # an ordered set
         failed = FailedComponents("mapping")
         rest = graph
@@ -94,18 +102,21 @@ class GlobalMapper(GlobalMapperOptions):
             mapped = failed.attempt(
                 int(member.sum()), partial(self._mapped_component, component, cameras, intrinsics, known, resources)
             )
-            bundle = None if mapped is None else mapped[1]
+            drafts = [] if mapped is None else mapped[1]
+            bundle = drafts[0].bundle if drafts else None
             posed = np.zeros(len(photos), bool) if bundle is None else np.isfinite(bundle.cam_from_world[:, 0, 0])
             if mapped is None or bundle is None or (found and posed.sum() < self.min_photos):
                 rest = rest.select(~inside)
                 continue
             choice, _, apart = mapped
             warnings.update(dict.fromkeys([*choice.warnings, *apart]))
-            found.append(initial_model_of(bundle, choice.intrinsics, graph.keypoints))
+            found.append([initial_model_of(draft.bundle, choice.intrinsics, graph.keypoints) for draft in drafts])
             rest = rest.among(~posed)
         failed.raise_if_nothing(len(found))
-        found.sort(key=lambda model: -len(model.photos))
-        return InitialModels(tuple(found), reasons_left_out(graph, found), (*warnings, *failed.warnings))
+        found.sort(key=lambda models: -len(models[0].photos))
+        best = tuple(models[0] for models in found)
+        others = tuple(tuple(models[1:]) for models in found) if any(len(models) > 1 for models in found) else ()
+        return InitialModels(best, reasons_left_out(graph, best), (*warnings, *failed.warnings), others)
 
     def _mapped_component(
         self,
@@ -114,8 +125,8 @@ class GlobalMapper(GlobalMapperOptions):
         intrinsics: Intrinsics,
         known: NDArray[np.bool_],
         resources: Resources,
-    ) -> tuple[IntrinsicsChoice, Bundle | None, tuple[str, ...]]:
-        """The intrinsics of a component, its model, and warnings about its division."""
+    ) -> tuple[IntrinsicsChoice, list[Draft], tuple[str, ...]]:
+        """The intrinsics of a component, its models, the best one first, and warnings about its division."""
         choice = select_intrinsics(
             component,
             intrinsics,
@@ -127,18 +138,19 @@ class GlobalMapper(GlobalMapperOptions):
             seed=self.seed,
             threads=resources.threads,
         )
-        return choice, *self._mapped(component, choice.intrinsics, resources)
+        return choice, *self._mapped(component, choice, resources)
 
     def _mapped(
-        self, component: ViewGraph, intrinsics: Intrinsics, resources: Resources
-    ) -> tuple[Bundle | None, tuple[str, ...]]:
-        """The model of a component, divided or not, and warnings about its division."""
+        self, component: ViewGraph, choice: IntrinsicsChoice, resources: Resources
+    ) -> tuple[list[Draft], tuple[str, ...]]:
+        """The best model of a component, divided or not, others that the fine stage should compare with it, and
+        warnings about its division."""
         limit = self.division.max_photos
         if len(np.unique(component.pairs)) > limit:
             cut = self.division.cut
             divided = map_divided(
                 component,
-                intrinsics,
+                choice.intrinsics,
                 keypoint_error_px=component.keypoint_error_px,
                 options=replace(self.division, cut=replace(cut, cluster_photos=min(cut.cluster_photos, limit))),
                 mapper=self,
@@ -146,17 +158,58 @@ class GlobalMapper(GlobalMapperOptions):
                 apply=_side_by_side(resources),
             )
             if divided is not None:
-                return divided.bundle, _warnings(divided)
-        model = map_component(
-            component,
-            None,
-            intrinsics,
-            keypoint_error_px=component.keypoint_error_px,
-            options=self,
-            seed=self.seed,
-            threads=resources.threads,
-        )
-        return None if model is None else model.bundle, ()
+                return [Draft(divided.bundle, 0.0)], _warnings(divided)
+        return self._competed(component, choice, resources), ()
+
+    def _competed(self, component: ViewGraph, choice: IntrinsicsChoice, resources: Resources) -> list[Draft]:
+        """Drafts under several seeds, focal lengths and poses of ambiguous pairs, the cheapest first."""
+        keypoints, error_px = component.keypoints, component.keypoint_error_px
+
+        def mapped(intrinsics: Intrinsics, number: int, poses: Mapping[int, Array] | None = None) -> Bundle | None:
+            model = map_component(
+                component,
+                None,
+                intrinsics,
+                keypoint_error_px=error_px,
+                options=self,
+                poses=poses,
+                seed=self.seed + number,
+                threads=resources.threads,
+            )
+            return None if model is None else model.bundle
+
+        @cache
+        def tracks() -> Tracks:
+            every = establish_tracks(keypoints, *component.matches())
+            return spread_subset(every, component.photo_count, self.tracks_per_photo)
+
+        def measured(bundle: Bundle) -> Draft:
+            return Draft(bundle, track_cost(keypoints, tracks(), bundle, error_px, self.cost_max_error))
+
+        def draft(intrinsics: Intrinsics, number: int, poses: Mapping[int, Array] | None = None) -> Draft | None:
+            bundle = mapped(intrinsics, number, poses)
+            return None if bundle is None else measured(bundle)
+
+        contested = not choice.clear or len(np.unique(component.pairs)) <= self.drafts.always_photos
+        if contested:
+            found = competing_drafts(partial(draft, choice.intrinsics), self.drafts)
+        else:  # a cost is measured only if there is another one to compare it with
+            only = mapped(choice.intrinsics, 0)
+            found = [] if only is None else [Draft(only, 0.0)]
+        if not found:
+            return []
+        proposals = propose_alternatives(component, found[0].bundle, error_px, self.alternatives)
+        if not contested and proposals:
+            found = [measured(found[0].bundle)]
+        best, poses = found[0], dict[int, Array]()
+        for proposal in proposals:
+            other = draft(choice.intrinsics, 0, poses | dict(proposal.poses))
+            if other is not None:
+                found.append(other)
+                if other.cost < best.cost:
+                    best, poses = other, poses | dict(proposal.poses)
+        found += [other for each in choice.others if (other := draft(each, 0)) is not None]
+        return carried_drafts(distinct_drafts(found, self.drafts), self.drafts)
 
 
 @dataclass(frozen=True)

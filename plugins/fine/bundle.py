@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -17,8 +17,11 @@ from unposed.optim.bundle.losses import BARRON_SHAPE, LossName, loss_by_name
 from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors, align_to_pose_priors, no_pose_priors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
+from unposed.optim.mapping.global_mapper import track_cost
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, refine
+from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.option_ranges import Count, Positive
+from unposed.optim.verdict.judge import VerdictOptions
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
     CameraPriors,
@@ -46,7 +49,8 @@ from ..shared.models import (
 )
 from .positions import positions_m
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
-from .report import poses_in_conflict, refinement_report, warning_about
+from .report import hypothesis_figures, poses_in_conflict, refinement_report, warning_about
+from .verdict import verdict_of, warnings_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 16
+    version: ClassVar[int] = 17
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -95,8 +99,14 @@ class BundleAdjustment:
     """A given pose is reported as inconsistent if a smaller ratio of the matches of its photo agrees with it."""
     prior_noise: Annotated[float, Within("(0, inf)")] = PRIOR_NOISE
     """Noise that priors of intrinsics are weighed against, in expected key point errors."""
+    compared_tracks: Count = 150
+    """Tracks per photo on which hypotheses of a model are compared, long ones first."""
+    compared_max_error: Positive = 6.0
+    """Observations that decide where a point is in that comparison, in expected key point errors."""
     absolute_pose: AbsolutePoseOptions = field(default_factory=AbsolutePoseOptions)
     """Registration of further photos."""
+    verdict: VerdictOptions = field(default_factory=VerdictOptions)
+    """Verdict: how probable it is that the poses of a model are right."""
     predictions: PredictionOptions = field(default_factory=PredictionOptions)
     """Priors from the depths and focal lengths that a dense matcher predicts."""
     scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
@@ -121,10 +131,21 @@ class BundleAdjustment:
             registered[model.photos] = True
         done: list[_Outcome] = []
         failed = FailedComponents("refining")
-        for model in coarse.models:
+        for model, others in zip(coarse.models, coarse.hypotheses or ((),) * len(coarse.models), strict=True):
             outcome = failed.attempt(
                 len(model.photos),
-                partial(self._refined, model, photos, cameras, graph, registered, options, resources),
+                partial(
+                    self._best,
+                    (model, *others),
+                    photos,
+                    cameras,
+                    view_graph,
+                    graph,
+                    ~registered,
+                    options,
+                    resources,
+                    doubts,
+                ),
             )
             if outcome is None:
                 registered[model.photos] = False
@@ -139,7 +160,31 @@ class BundleAdjustment:
         left_out |= _why(
             left_out, {p for each in done for p in each.inconsistent}, registered, options.min_observations
         )
-        return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), tuple(each.report for each in kept))
+        reports = tuple(each.report for each in kept)
+        return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), reports=reports)
+
+    def _best(
+        self,
+        models: Sequence[InitialModel],
+        photos: Photos,
+        cameras: CameraPriors,
+        view_graph: ViewGraph,
+        graph: ViewGraph,
+        candidates: NDArray[np.bool_],
+        options: RefineOptions,
+        resources: Resources,
+        doubts: Doubts | None,
+    ) -> _Outcome:
+        """Refine all hypotheses about a component, and judge the one of least cost; `graph` is without doubts."""
+        refined = [self._refined(each, photos, cameras, graph, candidates, options, resources) for each in models]
+        costs = [self._cost(each.result.bundle, each.graph) for each in refined] if len(models) > 1 else [0.0]
+        best = refined[int(np.argmin(costs))]
+        inconsistent = self._inconsistent_poses(cameras, best.graph, best.start, best.result.bundle)
+        outcome = _outcome(models[0], best.start, best.result, inconsistent, photos, best.graph)
+        if len(models) > 1:
+            hypotheses = hypothesis_figures([each.result.bundle for each in refined], costs)
+            outcome = replace(outcome, report=replace(outcome.report, hypotheses=hypotheses))
+        return self._judged(outcome, view_graph, doubts, models[0], best.result.bundle, photos)
 
     def _refined(
         self,
@@ -147,15 +192,13 @@ class BundleAdjustment:
         photos: Photos,
         cameras: CameraPriors,
         graph: ViewGraph,
-        registered: NDArray[np.bool_],
+        candidates: NDArray[np.bool_],
         options: RefineOptions,
         resources: Resources,
-    ) -> _Outcome:
-        """One model, refined; photos that are in no other model may join it."""
+    ) -> _Refined:
+        """Refine one model, and register what it can of the candidates (photos,)."""
         start = self._start_of(model, photos, cameras, graph)
-        candidates = ~registered
-        reachable = candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0])
-        own = graph.among(reachable)
+        own = graph.among(candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0]))
         result = refine(
             own,
             start.bundle,
@@ -168,8 +211,31 @@ class BundleAdjustment:
             anchors=start.anchors,
             depths=start.depths,
         )
-        inconsistent = self._inconsistent_poses(cameras, own, start, result.bundle)
-        return _outcome(model, start, result, inconsistent, photos, own)
+        return _Refined(start, own, result)
+
+    def _judged(
+        self,
+        outcome: _Outcome,
+        view_graph: ViewGraph,
+        doubts: Doubts | None,
+        initial: InitialModel,
+        bundle: Bundle,
+        photos: Photos,
+    ) -> _Outcome:
+        """The outcome with the verdict about its model; dense matches, on which it was not calibrated, get none."""
+        if not self.verdict.enabled or view_graph.dense or not outcome.registered:
+            return outcome
+        verdict = verdict_of(view_graph, doubts, initial, bundle, outcome.model, outcome.report, self.verdict)
+        if verdict is None:
+            return outcome
+        warnings = (*outcome.warnings, *warnings_of(photos, outcome.model, verdict, self.verdict))
+        return replace(outcome, report=replace(outcome.report, verdict=verdict), warnings=warnings)
+
+    def _cost(self, bundle: Bundle, graph: ViewGraph) -> float:
+        """Robust cost of a model on tracks of all matches, which no hypothesis can make small by leaving some out."""
+        tracks = establish_tracks(graph.keypoints, *graph.matches())
+        subset = spread_subset(tracks, graph.photo_count, self.compared_tracks)
+        return track_cost(graph.keypoints, subset, bundle, graph.keypoint_error_px, self.compared_max_error)
 
     def options(self, graph: ViewGraph) -> RefineOptions:
         """Options of refinement of this view graph."""
@@ -231,6 +297,16 @@ class _Start:
     anchors: PosePriors | None
     depths: DepthPriors | None
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Refined:
+    """One hypothesis of a model, refined."""
+
+    start: _Start
+    graph: ViewGraph
+    """The edges that took part."""
+    result: RefinementResult
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.bundle.problem import Bundle
+from unposed.optim.mapping.drafts import rotation_difference_deg
 from unposed.optim.mapping.refinement import PairConsistency, RefinementResult, epipolar_errors_px, pair_consistency
+from unposed.optim.rotations import skew
 from unposed.optim.view_graph import ViewGraph
-from unposed.pipeline.artifacts import Photos, RefinementReport, SparseModel
+from unposed.pipeline.artifacts import HypothesisFigures, Photos, RefinementReport, SparseModel
 
 MAX_NAMED = 3
 """Number of photos that a warning names; the others are counted."""
@@ -20,6 +23,7 @@ def refinement_report(result: RefinementResult, graph: ViewGraph, model: SparseM
     """The report of one model."""
     inside = np.asarray(np.isin(graph.pairs, model.photos).all(axis=1))
     count, consistency, covariance = graph.match_count[inside], result.consistency, result.covariance
+    poses = model.cam_from_world
     return RefinementReport(
         costs=tuple(summary.costs for summary in result.summaries),
         pairs=graph.pairs[inside].astype(np.int32),
@@ -34,13 +38,47 @@ def refinement_report(result: RefinementResult, graph: ViewGraph, model: SparseM
         free_gauge=None if covariance is None else covariance.free_gauge,
         condition=None if covariance is None else covariance.condition,
         sigma_deg=None if covariance is None else _rotation_sigma_deg(covariance.poses[model.photos]),
+        sigma_centre=None if covariance is None else _centre_sigma(covariance.poses[model.photos], poses),
     )
+
+
+def hypothesis_figures(bundles: Sequence[Bundle], costs: Sequence[float]) -> tuple[HypothesisFigures, ...]:
+    """Figures of all hypotheses of a model, the chosen one first, then by cost."""
+    order = np.argsort(costs, kind="stable").tolist()
+    chosen = bundles[order[0]]
+    return tuple(
+        HypothesisFigures(
+            cost=float(costs[number]),
+            focal_ratio=_focal_ratio(chosen, bundles[number]),
+            turned_deg=rotation_difference_deg(chosen, bundles[number]),
+        )
+        for number in order
+    )
+
+
+def _focal_ratio(chosen: Bundle, other: Bundle) -> float:
+    """Median over the photos in both of the other focal length over the chosen one."""
+    both = np.isfinite(chosen.cam_from_world[:, 0, 0]) & np.isfinite(other.cam_from_world[:, 0, 0])
+    own, its = (each.intrinsics[each.camera_of_photo[both], 0] for each in (chosen, other))
+    return float(np.median(its / own)) if both.any() else float("nan")
 
 
 def _rotation_sigma_deg(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """(p,) standard deviations of rotations, from covariances of poses (p, 6, 6)."""
     variance = np.trace(covariance[:, :3, :3], axis1=1, axis2=2)
     return np.asarray(np.degrees(np.sqrt(np.maximum(variance, 0.0))))
+
+
+def _centre_sigma(covariance: NDArray[np.float64], poses: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(p,) standard deviations of camera centres -R^T t, from covariances of poses (p, 6, 6).
+
+    With R' = exp(w) R and t' = t + dt the centre moves by R^T (w x t - dt).
+    """
+    jacobian = np.concatenate(
+        [-skew(np.asarray(poses[:, :, 3], np.float64)), np.tile(-np.eye(3), (len(poses), 1, 1))], axis=2
+    )
+    variance = np.trace(jacobian @ covariance @ jacobian.transpose(0, 2, 1), axis1=1, axis2=2)
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
 
 def poses_in_conflict(

@@ -6,28 +6,22 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from worlds import mapper_inputs as inputs
 
 from unposed.optim.cameras import K1
 from unposed.optim.doppelgangers import relative_rotations
 from unposed.optim.partition import divided_mapping
 from unposed.pipeline.artifacts import (
     Camera,
-    CameraPriors,
     Exif,
-    Features,
     InitialModel,
-    PairMatches,
-    Photo,
-    Photos,
     SparseModel,
     SparseModels,
-    TwoViewGeometry,
 )
 from unposed.pipeline.config import build, schema
 from unposed.pipeline.errors import Interrupted
@@ -38,48 +32,10 @@ from unposed.plugins.doubts import doppelgangers
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.fine.ceres import CeresBundleAdjustment
 from unposed.plugins.fine.triangulate import Triangulation
-from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 Make = Callable[..., Any]
 CPU = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
 Inputs = dict[str, Any]
-
-
-def inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> Inputs:
-    """What a mapper reads, of the pairs to keep."""
-    n = len(world.graph.keypoints)
-    photos = Photos(tuple(Photo(f"{i}.jpg", Path(), str(i), *world.size[i].tolist()) for i in range(n)), {})
-    sizes = world.size[world.first].tolist()
-    cameras = CameraPriors(
-        tuple(Camera("SIMPLE_RADIAL", w, h, (1.2 * max(w, h), w / 2, h / 2, 0.0)) for w, h in sizes),
-        world.camera_of_photo.astype(np.int32),
-        ("guess",) * len(sizes),
-    )
-    features = {}
-    for i in range(n):
-        xy = world.graph.keypoints.xy[world.graph.keypoints.rows_of(i)].astype(np.float32)
-        ones = np.ones(len(xy), np.float32)
-        features[i] = Features(xy, ones, np.zeros((len(xy), 1), np.uint8), np.zeros((len(xy), 3), np.uint8), ones)
-    matching, verification = {}, {}
-    for edge, (a, b) in enumerate(world.graph.pairs.tolist()):
-        if not keep(a, b):
-            continue
-        rows = world.graph.match_rows(edge)
-        index_a = (world.graph.row_a[rows] - world.graph.keypoints.start[a]).astype(np.int32)
-        index_b = (world.graph.row_b[rows] - world.graph.keypoints.start[b]).astype(np.int32)
-        weight = np.ones(len(index_a), np.float32)
-        matching[a, b] = PairMatches(features[a].xy[index_a], features[b].xy[index_b], weight, index_a, index_b)
-        verification[a, b] = TwoViewGeometry(
-            kind="general",
-            inliers=np.ones(len(index_a), bool),
-            b_from_a=np.eye(3, 4),
-            focals_px=np.full(2, 2000.0),
-            focal_source="prior",
-            fundamental=world.graph.fundamental[edge],
-            angle_deg=10.0,
-        )
-    graph = VerifiedViewGraph()(photos, matching, verification, CPU, features)
-    return {"photos": photos, "cameras": cameras, "view_graph": graph}
 
 
 def worst_deg(world: Any, scene: InitialModel | SparseModel) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +16,17 @@ from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, params_of, proje
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
 from unposed.optim.intrinsics_priors import FocalSource
 from unposed.optim.view_graph import Keypoints, ViewGraph
+from unposed.pipeline.artifacts import (
+    Camera,
+    CameraPriors,
+    Features,
+    PairMatches,
+    Photo,
+    Photos,
+    TwoViewGeometry,
+)
+from unposed.pipeline.stage import Resources
+from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 SIZE = (1600, 1200)
 Index = NDArray[np.int64]
@@ -210,3 +223,42 @@ def look_at_origin(centre: np.ndarray, roll_deg: float) -> np.ndarray:
 def calibration(intrinsics: np.ndarray) -> np.ndarray:
     fx, fy, cx, cy = intrinsics[:4]
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+
+
+def mapper_inputs(world: Any, keep: Callable[[int, int], bool] = lambda a, b: True) -> dict[str, Any]:
+    """What a mapper reads, of the pairs to keep."""
+    n = len(world.graph.keypoints)
+    photos = Photos(tuple(Photo(f"{i}.jpg", Path(), str(i), *world.size[i].tolist()) for i in range(n)), {})
+    sizes = world.size[world.first].tolist()
+    cameras = CameraPriors(
+        tuple(Camera("SIMPLE_RADIAL", w, h, (1.2 * max(w, h), w / 2, h / 2, 0.0)) for w, h in sizes),
+        world.camera_of_photo.astype(np.int32),
+        ("guess",) * len(sizes),
+    )
+    features = {}
+    for i in range(n):
+        xy = world.graph.keypoints.xy[world.graph.keypoints.rows_of(i)].astype(np.float32)
+        ones = np.ones(len(xy), np.float32)
+        features[i] = Features(xy, ones, np.zeros((len(xy), 1), np.uint8), np.zeros((len(xy), 3), np.uint8), ones)
+    matching, verification = {}, {}
+    for edge, (a, b) in enumerate(world.graph.pairs.tolist()):
+        if not keep(a, b):
+            continue
+        rows = world.graph.match_rows(edge)
+        index_a = (world.graph.row_a[rows] - world.graph.keypoints.start[a]).astype(np.int32)
+        index_b = (world.graph.row_b[rows] - world.graph.keypoints.start[b]).astype(np.int32)
+        weight = np.ones(len(index_a), np.float32)
+        matching[a, b] = PairMatches(features[a].xy[index_a], features[b].xy[index_b], weight, index_a, index_b)
+        verification[a, b] = TwoViewGeometry(
+            kind="general",
+            inliers=np.ones(len(index_a), bool),
+            b_from_a=np.eye(3, 4),
+            focals_px=np.full(2, 2000.0),
+            focal_source="prior",
+            fundamental=world.graph.fundamental[edge],
+            angle_deg=10.0,
+        )
+    graph = VerifiedViewGraph()(
+        photos, matching, verification, Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0), features
+    )
+    return {"photos": photos, "cameras": cameras, "view_graph": graph}

@@ -61,5 +61,7 @@ def test_a_report_is_plain_json() -> None:
         "free_gauge": 7,
         "condition": 123500.0,
         "pairs": [["a.jpg", "c.jpg", 7, 0, None]],
+        "hypotheses": [],
+        "verdict": None,
     }
     assert report_figures(PHOTOS, report())["condition"] is None

@@ -187,7 +187,7 @@ def test_doppelgangers_do_not_raise_the_cost(collection: Make) -> None:
 def test_the_start_is_what_pairs_suggest_within_reason(collection: Make) -> None:
     world = collection(photos=5)
     m = world.graph
-    for suggested, expected in ((1700.0, 1700.0), (1e5, 5.0 * 1600), (10.0, 0.4 * 1600)):
+    for suggested, expected in ((1700.0, 1700.0), (1e5, 15.0 * 1600), (10.0, 0.4 * 1600)):
         suggesting = replace(m, focal_px=np.full(len(m), suggested))
         start = initial_focals(suggesting, world.initial_intrinsics(1.2), np.array([False]))
         assert start.values[0, 0] == pytest.approx(expected)

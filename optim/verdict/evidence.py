@@ -1,0 +1,232 @@
+"""Evidence for and against a model: what its own matches, tracks, cuts and hypotheses show.
+
+Nothing here looks at how small residuals are, since bundle adjustment makes them small for wrong models as well. What
+counts is what a wrong model cannot hide: matches that it had to leave out, tracks that do not meet in a point, parts
+that few matches hold together, poses that the observations leave open, and drafts that ended elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from ..arrays import Array, Index, Mask
+from ..bundle.problem import Bundle
+from ..evaluation import evaluate_poses
+from ..mapping.refinement import epipolar_errors_px
+from ..mapping.tracks import establish_tracks, spread_subset
+from ..mapping.triangulation import track_errors_px
+from ..option_ranges import Count, Positive, Within
+from ..view_graph import ViewGraph
+
+LIMIT_DEG = 5
+"""Poses within so many degrees are right: the verdict is about these."""
+
+
+@dataclass(frozen=True)
+class EvidenceOptions:
+    """Thresholds of the evidence; errors are in units of the expected key point error."""
+
+    tracks_per_photo: Count = 150
+    """Tracks that are triangulated anew under the poses, long ones first."""
+    bound_error: Positive = 6.0
+    """Observations that decide where the point of a track is."""
+    agreeing_error: Positive = 4.0
+    """Observations and matches within it agree with the poses."""
+    contradicted_share: Annotated[float, Within("[0, 1]")] = 0.3
+    """A pair is contradicted by the model if a smaller share of its matches agrees: chance alone gives a tenth."""
+    max_photos: Annotated[int, Within("[2, inf)")] = 500
+    """Models with more photos have no smallest cut, and so many of their photos, evenly picked, show how far refinement
+    moved them: both grow with the square of the number."""
+    max_margin: Positive = 0.5
+    """Margin to the next hypothesis beyond which more says no more; also that of a model without another one."""
+    different_deg: Positive = 5.0
+    """Hypotheses that turn the photos by less are the same model,"""
+    different_log_focal: Positive = 0.1
+    """unless the logarithms of their focal lengths differ by more."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelEvidence:
+    """Evidence about one model; all but `contradicted` grow with how likely the model is right."""
+
+    agreement: float
+    """Share of the observations of tracks, from all matches that mapping used, that agree with their point."""
+    contradicted: float
+    """Share of the matches between photos of the model whose pair the model contradicts, pairs left out included."""
+    cut_matches: float
+    """Smallest number of agreeing matches across a cut of the model into two parts of several photos each."""
+    determined: float
+    """Share of the pairs of photos that the covariance of the poses leaves within 5 degrees; NaN if not computed."""
+    margin: float
+    """Logarithm of the cost of the cheapest other hypothesis over that of the model."""
+    unchanged: float
+    """AUC at 5 degrees between the poses before and after refinement: what moves far had no hold."""
+    photo_observations: float
+    """Median number of observations of a photo."""
+    photos: int
+    """Number of photos in the model."""
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoEvidence:
+    """Evidence about each photo of a model (p,)."""
+
+    observations: Index
+    """Number of points that the photo observes."""
+    agreeing: Array
+    """Share of its matches that agree with the poses."""
+    ties: Index
+    """Number of other photos with which it has enough agreeing matches for a relative pose."""
+    determined: Array
+    """Share of its pairs that the covariance leaves within 5 degrees; NaN if not computed."""
+
+
+MIN_TIE_MATCHES = 15
+"""Agreeing matches that tie two photos: fewer give no relative pose."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model, what it came from, and what is known of it."""
+
+    photos: Index
+    """(p,)."""
+    bundle: Bundle
+    """Poses and intrinsics of the collection, NaN outside the model; its points are not read."""
+    draft: Array
+    """(photos, 3, 4) poses before refinement."""
+    observations: Index
+    """(p,) points that each photo observes."""
+    sigma_deg: Array | None = None
+    """(p,) standard deviation of each rotation."""
+    sigma_centre: Array | None = None
+    """(p,) standard deviation of each camera centre, in units of the world."""
+    hypotheses: Sequence[tuple[float, float, float]] = ()
+    """Cost, focal length over the chosen one, and turn in degrees of the hypotheses, the chosen one first."""
+
+
+def gather_evidence(
+    graph: ViewGraph, left_out: Mask, model: Candidate, options: EvidenceOptions | None = None
+) -> tuple[ModelEvidence, PhotoEvidence]:
+    """Evidence about a model and its photos; `left_out` (e,) marks edges of the graph that mapping did not use."""
+    options = options or EvidenceOptions()
+    inside = np.zeros(graph.photo_count, bool)
+    inside[model.photos] = True
+    own = np.asarray(inside[graph.pairs].all(axis=1))
+    graph, left_out = graph.select(own), left_out[own]
+    agreeing = _agreeing_matches(graph, model.bundle, options)
+    share = agreeing / np.maximum(graph.match_count, 1)
+    contradicted = share < options.contradicted_share
+    number = np.searchsorted(model.photos, graph.pairs)
+    determined = _determined(model)
+    evidence = ModelEvidence(
+        agreement=_track_agreement(graph.select(~left_out), model.bundle, options),
+        contradicted=float(graph.match_count[contradicted].sum() / max(graph.match_count.sum(), 1)),
+        cut_matches=smallest_cut(len(model.photos), number, np.where(contradicted, 0, agreeing))
+        if len(model.photos) <= options.max_photos
+        else float("inf"),
+        determined=float(np.mean(determined)) if determined is not None else float("nan"),
+        margin=_margin(model.hypotheses, options),
+        unchanged=_unchanged(model, options.max_photos),
+        photo_observations=float(np.median(model.observations)),
+        photos=len(model.photos),
+    )
+    tied = agreeing >= MIN_TIE_MATCHES
+    ends, n = number.ravel(), len(model.photos)
+    matches, good = (np.bincount(ends, np.repeat(each, 2), minlength=n) for each in (graph.match_count, agreeing))
+    return evidence, PhotoEvidence(
+        observations=model.observations,
+        agreeing=good / np.maximum(matches, 1),
+        ties=np.bincount(number[tied].ravel(), minlength=n),
+        determined=np.full(n, np.nan) if determined is None else determined,
+    )
+
+
+def _agreeing_matches(graph: ViewGraph, bundle: Bundle, options: EvidenceOptions) -> Index:
+    """(e,) number of matches within the error bound of their epipolar lines."""
+    good = epipolar_errors_px(graph, bundle) < options.agreeing_error * graph.keypoint_error_px
+    return np.bincount(graph.edge_of_match()[good], minlength=len(graph))
+
+
+def _track_agreement(graph: ViewGraph, bundle: Bundle, options: EvidenceOptions) -> float:
+    tracks = spread_subset(
+        establish_tracks(graph.keypoints, *graph.matches()), graph.photo_count, options.tracks_per_photo
+    )
+    if not len(tracks.row):
+        return 0.0
+    error_px = graph.keypoint_error_px
+    errors = track_errors_px(graph.keypoints, tracks, bundle, bound_px=options.bound_error * error_px)
+    return float(np.mean(errors < options.agreeing_error * error_px))
+
+
+def smallest_cut(nodes: int, pairs: Index, weight: Array | Index) -> float:
+    """Least weight across a cut into two parts, each of at least a tenth of the nodes and of two.
+
+    Of the cuts that the edges of a maximum spanning tree define: where a graph falls into parts that little holds
+    together, one of these separates them. Infinite where no cut leaves parts that large.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
+
+    least = max(2, round(0.1 * nodes))
+    dense = coo_array((np.asarray(weight, float), (pairs[:, 0], pairs[:, 1])), shape=(nodes, nodes)).tocsr()
+    dense.eliminate_zeros()
+    if connected_components(dense, directed=False)[0] > 1:
+        return 0.0
+    inverse = dense.copy()
+    inverse.data = 1.0 / inverse.data
+    tree = minimum_spanning_tree(inverse)
+    order, parent = breadth_first_order(tree, 0, directed=False)
+    below = np.eye(nodes, dtype=bool)  # below[i]: the nodes of the subtree at i
+    for node in order[:0:-1].tolist():
+        below[parent[node]] |= below[node]
+    size = below.sum(axis=1)
+    found = [
+        float(np.asarray(weight)[below[node][pairs[:, 0]] != below[node][pairs[:, 1]]].sum())
+        for node in order[1:].tolist()
+        if least <= size[node] <= nodes - least
+    ]
+    return min(found, default=float("inf"))
+
+
+def _determined(model: Candidate) -> Array | None:
+    """(p,) mean over the other photos of max(0, 1 - s / 5), s the larger standard deviation in degrees of the relative
+    rotation and of the direction of the baseline."""
+    if model.sigma_deg is None or model.sigma_centre is None:
+        return None
+    poses = model.bundle.cam_from_world[model.photos]
+    centre = -np.einsum("pij,pi->pj", poses[:, :, :3], poses[:, :, 3])
+    distance = np.linalg.norm(centre[:, None] - centre[None], axis=2)
+    moved = np.hypot(model.sigma_centre[:, None], model.sigma_centre[None])
+    turned = np.hypot(model.sigma_deg[:, None], model.sigma_deg[None])
+    direction = np.degrees(moved / np.maximum(distance, 1e-12 * max(float(distance.max()), 1e-300)))
+    share = np.clip(1.0 - np.maximum(direction, turned) / LIMIT_DEG, 0.0, 1.0)
+    np.fill_diagonal(share, 0.0)
+    out: Array = share.sum(axis=1) / max(len(share) - 1, 1)
+    return out
+
+
+def _margin(hypotheses: Sequence[tuple[float, float, float]], options: EvidenceOptions) -> float:
+    if not hypotheses:
+        return options.max_margin
+    own = hypotheses[0][0]
+    others = [
+        cost
+        for cost, focal_ratio, turned_deg in hypotheses[1:]
+        if turned_deg > options.different_deg or not abs(np.log(focal_ratio)) < options.different_log_focal
+    ]
+    margins = [float(np.log(max(cost, 1e-9) / max(own, 1e-9))) for cost in others]
+    return min([options.max_margin, *margins])
+
+
+def _unchanged(model: Candidate, max_photos: int) -> float:
+    photos = model.photos[:: -(-len(model.photos) // max_photos)]
+    before, after = model.draft[photos], model.bundle.cam_from_world[photos]
+    known = np.isfinite(before[:, 0, 0])
+    if known.sum() < 2:
+        return 0.0
+    return evaluate_poses(before[known], after[known]).auc[LIMIT_DEG] or 0.0

@@ -1,0 +1,129 @@
+"""Evidence about models, and the probability that it gives them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unposed.optim.rotations import exp_so3
+from unposed.optim.verdict.evidence import (
+    Candidate,
+    EvidenceOptions,
+    ModelEvidence,
+    PhotoEvidence,
+    gather_evidence,
+    smallest_cut,
+)
+from unposed.optim.verdict.judge import VerdictOptions, judge
+
+Make = Callable[..., Any]
+
+
+def candidate(world: Any, poses: np.ndarray | None = None, **more: Any) -> Candidate:
+    bundle = world.bundle()
+    if poses is not None:
+        bundle = replace(bundle, cam_from_world=poses)
+    photos = np.arange(world.photos)
+    return Candidate(photos, bundle, bundle.cam_from_world, np.full(len(photos), 200), **more)
+
+
+def half_turned(world: Any) -> np.ndarray:
+    """The poses of the second half turned about the origin, as if it showed another side of the scene."""
+    poses = world.cam_from_world.copy()
+    half = slice(world.photos // 2, None)
+    poses[half, :, :3] = poses[half, :, :3] @ exp_so3(np.array([[0.0, np.pi / 2, 0.0]]))[0]
+    return np.asarray(poses)
+
+
+def test_what_holds_two_parts_together() -> None:
+    """Two triangles joined by two edges; a single node that hangs on one edge is no part."""
+    pairs = np.array([(0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5), (0, 3), (1, 4), (5, 6)])
+    weight = np.array([90, 90, 90, 90, 90, 90, 5, 2, 1])
+    assert smallest_cut(7, pairs, weight) == 7.0
+    assert smallest_cut(7, pairs, np.where(weight < 10, 0, weight)) == 0.0
+    assert smallest_cut(3, pairs[:3], weight[:3]) == np.inf
+
+
+def test_a_turned_half_contradicts_matches_and_scatters_tracks(collection: Make) -> None:
+    world = collection(photos=8, noise_px=0.3)
+    nothing = np.zeros(len(world.graph), bool)
+    right, _ = gather_evidence(world.graph, nothing, candidate(world))
+    wrong, photos = gather_evidence(world.graph, nothing, candidate(world, half_turned(world)))
+    assert right.agreement > 0.99
+    assert right.contradicted == 0.0
+    assert wrong.agreement < 0.8
+    assert wrong.contradicted > 0.2
+    assert wrong.cut_matches < 0.2 * right.cut_matches
+    assert photos.agreeing.max() < 0.9
+    assert judge(right, photos).probability > judge(wrong, photos).probability + 0.1
+
+
+def test_pairs_that_were_left_out_count_against_the_model_but_scatter_no_tracks(collection: Make) -> None:
+    world = collection(photos=8, noise_px=0.3)
+    half = np.arange(world.photos) < 4
+    across = half[world.graph.pairs[:, 0]] != half[world.graph.pairs[:, 1]]
+    wrong, _ = gather_evidence(world.graph, across, candidate(world, half_turned(world)))
+    assert wrong.contradicted > 0.2
+    assert wrong.agreement > 0.99
+
+
+def test_uncertain_poses_are_not_determined(collection: Make) -> None:
+    world = collection(photos=6)
+    nothing, n = np.zeros(len(world.graph), bool), 6
+    determined = []
+    for sigma_deg in (0.01, 2.0, 20.0):
+        sigma = np.full(n, sigma_deg)
+        model = candidate(world, sigma_deg=sigma, sigma_centre=np.full(n, 1e-4))
+        determined.append(gather_evidence(world.graph, nothing, model)[0].determined)
+    assert determined[0] > 0.98
+    assert determined[1] == pytest.approx(1.0 - 2.0 * np.sqrt(2.0) / 5.0, abs=0.02)
+    assert determined[2] == 0.0
+    assert np.isnan(gather_evidence(world.graph, nothing, candidate(world))[0].determined)
+
+
+@pytest.mark.parametrize(
+    ("others", "margin"),
+    [([], 0.5), ([(0.22, 1.0, 30.0)], np.log(1.1)), ([(0.22, 1.0, 1.0)], 0.5), ([(0.22, 1.5, 1.0)], np.log(1.1))],
+)
+def test_the_margin_is_that_of_the_next_model_that_differs(
+    collection: Make, others: list[tuple[float, float, float]], margin: float
+) -> None:
+    world = collection(photos=4)
+    model = candidate(world, hypotheses=[(0.2, 1.0, 0.0), *others])
+    found, _ = gather_evidence(world.graph, np.zeros(len(world.graph), bool), model, EvidenceOptions(max_margin=0.5))
+    assert found.margin == pytest.approx(margin)
+
+
+USUAL = ModelEvidence(0.98, 0.0, 500.0, 0.95, 0.5, 0.95, 400.0, 12)
+PHOTOS = PhotoEvidence(np.full(12, 400), np.full(12, 0.95), np.full(12, 5), np.full(12, 0.95))
+
+
+def test_every_figure_counts_and_is_named() -> None:
+    good = judge(USUAL, PHOTOS)
+    assert good.probability > 0.85
+    assert good.reasons == ()
+    for worse, reason in (
+        ({"agreement": 0.5}, "50% of the track observations do not meet in a point"),
+        ({"contradicted": 0.3}, "30% of the verified matches contradict it"),
+        ({"determined": 0.0, "cut_matches": 19.0}, "hardly hold each other (two parts of it share 19 matches)"),
+        ({"margin": 0.01}, "costs only 1% more"),
+        ({"unchanged": 0.1}, "refinement moved its photos far"),
+        ({"photo_observations": 20.0}, "photos observe 20 points only"),
+    ):
+        found = judge(replace(USUAL, **worse), PHOTOS)
+        assert found.probability < good.probability - 0.01, worse
+        assert any(reason in each for each in found.reasons), (worse, found.reasons)
+
+
+def test_a_photo_with_less_than_the_others_is_less_certain() -> None:
+    weak = replace(PHOTOS, observations=np.array([400] * 11 + [15]), ties=np.array([5] * 11 + [1]))
+    found = judge(USUAL, weak)
+    assert found.photo_probability[-1] < 0.7 < 0.85 < found.photo_probability[0]
+    assert found.photo_probability[0] == pytest.approx(found.probability)
+
+
+def test_models_too_large_for_a_covariance_are_judged_by_the_rest() -> None:
+    large = judge(replace(USUAL, determined=float("nan")), PHOTOS, VerdictOptions(assumed_determined=0.95))
+    assert large.probability == pytest.approx(judge(USUAL, PHOTOS).probability)
