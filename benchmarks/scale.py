@@ -5,9 +5,10 @@
                                [--json FILE]
 
 Emulated collections (unposed.synthetic.collections) go through the stages doubts, coarse and fine of the preset
-`classic`, each collection in a process of its own. Prints a row per collection and stage: CPU and wall seconds, the
-serial share (Amdahl) where --threads is more than one, the peak of memory; and of the result the registered photos, the
-median error of rotations, and the error of positions over the extent. Then the exponents of growth.
+`classic`, each collection in a process of its own. Prints a row per collection: CPU and wall seconds of each stage, the
+peak of memory; and of the result the registered photos, the median error of rotations, and the error of positions over
+the extent. Where --threads is more than one, also the serial share of each stage by Amdahl's law, and the speed-up of
+16 threads that follows from it; both mean something on an idle machine only. Then the exponents of growth.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ def main() -> None:
                 continue
             rows.append(json.loads(answer.stdout.splitlines()[-1]))
             print(_line(rows[-1]), flush=True)
+            if options.threads > 1:
+                print(_amdahl(rows[-1], options.threads), flush=True)
     print("\n".join(_exponents(rows)))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
@@ -170,6 +173,17 @@ def _line(row: dict[str, Any]) -> str:
         f"| {row['registered']} in {row['models']} | {row['rotation_deg']:.4f} ({row['worst_rotation_deg']:.3f}) "
         f"| {row['position_percent']:.4f} | {row['focal_percent']:.3f} |"
     )
+
+
+def _amdahl(row: dict[str, Any], threads: int) -> str:
+    """Wall time is (serial + (1 - serial) / threads) times CPU time."""
+
+    def serial(cpu_s: float, wall_s: float) -> float:
+        return float(np.clip((wall_s / max(cpu_s, 1e-9) - 1 / threads) / (1 - 1 / threads), 0.0, 1.0))
+
+    each = ", ".join(f"{name} {serial(row[name]['cpu_s'], row[name]['wall_s']):.0%}" for name in STAGES)
+    share = serial(*(sum(row[name][kind] for name in STAGES) for kind in ("cpu_s", "wall_s")))
+    return f"serial: {each}, all {share:.0%}; 16 threads: {1 / (share + (1 - share) / 16):.1f} times as fast as one"
 
 
 def _exponents(rows: list[dict[str, Any]]) -> list[str]:

@@ -36,9 +36,12 @@ def centred_pinhole(
     width: int,
     height: int,
     options: UndistortionOptions = UndistortionOptions(),
+    multiple_px: int = 1,
 ) -> tuple[Array, int, int]:
     """(8,) intrinsics, width and height of the largest undistorted image without empty pixels, with the focal lengths
-    of the distorted one and its principal point in the middle."""
+    of the distorted one and its principal point in the middle.
+
+    Width and height are multiples of `multiple_px`, unless they are smaller than that."""
     along_x, along_y = np.arange(width + 1.0), np.arange(height + 1.0)
     left, right = (_plane_u_v(np.full_like(along_y, x), along_y, intrinsics, fisheye)[0] for x in (0.0, width))
     top, bottom = (_plane_u_v(along_x, np.full_like(along_x, y), intrinsics, fisheye)[1] for y in (0.0, height))
@@ -50,6 +53,9 @@ def centred_pinhole(
     half_v = min(-np.nanmax(top, initial=-widest), np.nanmin(bottom, initial=widest))
     new_width = max(1, int(2.0 * half_u * intrinsics[FX] + 1e-6))
     new_height = max(1, int(2.0 * half_v * intrinsics[FY] + 1e-6))
+    new_width, new_height = (
+        side - side % multiple_px if side >= multiple_px else side for side in (new_width, new_height)
+    )
     pinhole = np.zeros(8)
     pinhole[[FX, FY, CX, CY]] = intrinsics[FX], intrinsics[FY], new_width / 2, new_height / 2
     return pinhole, new_width, new_height

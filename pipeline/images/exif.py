@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -10,7 +11,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from PIL.ImageFile import ImageFile
 
 from ..artifacts import Exif
-from .image_file import quiet
+from .image_file import open_image, quiet
 
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 """EXIF ResolutionUnit codes: inch, centimetre, millimetre, micrometre."""
@@ -44,6 +45,27 @@ def read_exif(image: ImageFile) -> tuple[Exif, int]:
         altitude_m=None if latitude is None else _altitude_m(gps),
     )
     return exif, _orientation(image, main.get(Base.Orientation))
+
+
+def upright_exif(file: Path) -> bytes:
+    """The EXIF data of a photo for an upright copy of other size: nothing where there are none, or they are damaged.
+
+    Trainers of splats read the exposure of photos from it.
+    """
+    try:
+        with open_image(file) as image, quiet():
+            tags = Image.Image.getexif(image)
+            if not len(tags):
+                return b""
+            tags[Base.Orientation] = 1
+            photo = tags.get_ifd(IFD.Exif)
+            for size in (Base.ExifImageWidth, Base.ExifImageHeight):
+                photo.pop(size, None)
+            for preview in (Base.JpegIFOffset, Base.JpegIFByteCount):
+                tags.pop(preview, None)
+            return tags.tobytes()
+    except Exception:  # a damaged tag directory raises whatever it likes, and the image is fine all the same
+        return b""
 
 
 def _orientation(image: ImageFile, tag: object) -> int:

@@ -1,5 +1,6 @@
 """Exports, read back by programs that are not ours."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,17 @@ import numpy as np
 import pycolmap
 import pytest
 from PIL import Image
+from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import IFDRational
 
+from unposed.optim.rotations import exp_so3
 from unposed.pipeline.artifacts import Camera, Photo, Photos, SparseModel, SparseModels
 from unposed.pipeline.errors import InputError
 from unposed.plugins.export.colmap import ColmapExport
 from unposed.plugins.export.ply import PlyExport
-from unposed.plugins.export.splat import SplatExport, plain_names
+from unposed.plugins.export.splat import SplatExport
+from unposed.plugins.export.splat_files import NORMAL_VERTEX
+from unposed.plugins.export.splat_images import plain_names
 
 PHOTOS = Photos(tuple(Photo(f"{i}.jpg", Path("nowhere"), str(i), 400, 200) for i in range(3)), {})
 
@@ -160,7 +166,11 @@ def test_splat_hides_what_is_masked_or_transparent(tmp_path: Path) -> None:
     Image.fromarray(veiled).save(tmp_path / "1.png")
     photos = Photos(tuple(Photo(f"{i}.png", tmp_path / f"{i}.png", "", 400, 200) for i in range(2)), {})
     SplatExport()(SparseModels((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")
-    assert [file.name for file in (tmp_path / "out" / "masks").iterdir()] == ["1.png"]
+    masks = tmp_path / "out" / "masks"
+    assert sorted(file.name for file in masks.iterdir()) == ["0.png", "1.png"]  # one for every photo, or for none
+    assert np.asarray(Image.open(masks / "0.png")).min() == 255
+    with Image.open(tmp_path / "out" / "masks_4" / "1.png") as small:
+        assert small.size == (100, 50)
     mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "1.png"))
     np.testing.assert_array_equal(mask, np.where(np.arange(400) < 100, 0, 255)[None].repeat(200, 0))
 
@@ -182,3 +192,111 @@ def test_splat_names_a_photo_that_is_no_longer_whole(tmp_path: Path) -> None:
     photos = Photos(tuple(Photo(f"{i}.jpg", tmp_path / f"{i}.jpg", "", 400, 200) for i in range(2)), {})
     with pytest.raises(InputError, match=r"1\.jpg: photo: the file is damaged"):
         SplatExport()(SparseModels((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")
+
+
+def test_splat_is_read_by_every_trainer(tmp_path: Path) -> None:
+    """The same cameras and points in all places where programs look, at sizes that halve without a rest."""
+    names = [f"{i}.png" for i in range(9)]
+    for seed, name in enumerate(names):
+        smooth_photo(tmp_path / name, seed)
+    photos = Photos(tuple(Photo(name, tmp_path / name, "", 400, 200) for name in [*names, "lost.png"]), {})
+    model = make_scene(list(range(9)), 50)
+    turned = model.cam_from_world.copy()
+    turned[:, :, :3] = exp_so3(np.array([[0.1, -0.2, 0.3]]))[0]
+    model = replace(model, cam_from_world=turned, cameras=(Camera("SIMPLE_RADIAL", 400, 200, (300.0, 206, 95, -0.1)),))
+    SplatExport()(SparseModels((model,), {}), photos, tmp_path / "out")
+    out = tmp_path / "out"
+
+    written = pycolmap.Reconstruction(out / "sparse" / "0")
+    (camera,) = written.cameras.values()
+    assert camera.width % 8 == camera.height % 8 == 0 and camera.width > 350
+    for factor in (1, 2, 4, 8):
+        files = sorted((out / ("images" if factor == 1 else f"images_{factor}")).iterdir())
+        assert [file.name for file in files] == [f"{i}.jpg" for i in range(9)]
+        assert {np.asarray(Image.open(file)).shape[1::-1] for file in files} == {
+            (camera.width // factor, camera.height // factor)
+        }
+    assert pycolmap.Reconstruction(out / "colmap" / "sparse" / "0").num_images() == 9
+
+    transforms = json.loads((out / "transforms.json").read_text())
+    assert [transforms[key] for key in ("fl_x", "fl_y", "cx", "cy")] == list(camera.params)
+    by_name = {image.name: image for image in written.images.values()}
+    for frame in transforms["frames"]:
+        image = by_name[Path(frame["file_path"]).name]
+        world_from_cam = np.array(frame["transform_matrix"]) @ np.diag([1.0, -1.0, -1.0, 1.0])  # axes of OpenCV again
+        np.testing.assert_allclose(world_from_cam[:3], image.cam_from_world().inverse().matrix(), atol=1e-12)
+
+    header, body = read_ply(out / transforms["ply_file_path"])
+    vertices = np.frombuffer(body, NORMAL_VERTEX)
+    assert [line.split()[-1] for line in header if line.startswith("property")] == list(NORMAL_VERTEX.names or ())
+    points = np.array([point.xyz for _, point in sorted(written.points3D.items())])
+    np.testing.assert_allclose(np.stack([vertices[axis] for axis in "xyz"], axis=1), points, rtol=1e-6)
+    normals = np.stack([vertices[axis] for axis in ("nx", "ny", "nz")], axis=1)
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1.0, rtol=1e-5)
+    centre = np.mean([image.projection_center() for image in written.images.values()], axis=0)
+    assert (np.einsum("pi,pi->p", normals, centre - points) > 0).all()
+    assert (out / "sparse" / "0" / "points3D.ply").read_bytes() == (out / "sparse_pc.ply").read_bytes()
+
+    lists = {part: (out / f"{part}_list.txt").read_text().split() for part in ("train", "val", "test")}
+    assert lists["val"] == lists["test"] == ["0.jpg", "8.jpg"] == (out / "sparse/0/test.txt").read_text().split()
+    assert lists["train"] == [f"{i}.jpg" for i in range(1, 8)]
+    assert transforms["train_filenames"] == [f"images/{name}" for name in lists["train"]]
+    readme = (out / "README.txt").read_text()
+    assert readme.startswith("9 of 10 photos") and readme.endswith("not in the largest model:\n  lost.png\n")
+
+
+def two_photos(folder: Path) -> Photos:
+    for i in range(2):
+        smooth_photo(folder / f"{i}.png", i)
+    return Photos(tuple(Photo(f"{i}.png", folder / f"{i}.png", "", 400, 200) for i in range(2)), {})
+
+
+def test_splat_keeps_exif_upright(tmp_path: Path) -> None:
+    smooth_photo(tmp_path / "0.png", 0)
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6
+    exif.get_ifd(IFD.Exif)[Base.ExposureTime] = IFDRational(1, 125)
+    exif.get_ifd(IFD.Exif)[Base.ExifImageWidth] = 200
+    for name, data in (("0.jpg", exif.tobytes()), ("1.jpg", b"Exif\0\0MM\0*\0\0\0\x08\0\x09damaged")):
+        Image.open(tmp_path / "0.png").save(tmp_path / name, exif=data)
+    photos = Photos(tuple(Photo(f"{i}.jpg", tmp_path / f"{i}.jpg", "", 400, 200) for i in range(2)), {})
+    SplatExport(halvings=1)(SparseModels((make_scene([0, 1], 6),), {}), photos, tmp_path / "out")
+    for folder in ("images", "images_2"):
+        with Image.open(tmp_path / "out" / folder / "0.jpg") as image:
+            kept = image.getexif()
+        assert kept[Base.Orientation] == 1
+        assert kept.get_ifd(IFD.Exif)[Base.ExposureTime] == IFDRational(1, 125)
+        assert Base.ExifImageWidth not in kept.get_ifd(IFD.Exif)
+    assert (tmp_path / "out" / "images" / "1.jpg").exists()
+    assert not (tmp_path / "out" / "images_4").exists()
+
+
+def test_splat_has_no_point_twice(tmp_path: Path) -> None:
+    model = make_scene([0, 1], 40)
+    model.points[30:] = model.points[:10]
+    SplatExport()(SparseModels((model,), {}), two_photos(tmp_path), tmp_path / "out")
+    points = [point.xyz for point in pycolmap.Reconstruction(tmp_path / "out" / "sparse" / "0").points3D.values()]
+    assert 20 < len(points) <= 30 and len(np.unique(points, axis=0)) == len(points)
+
+
+@pytest.mark.parametrize(
+    ("names", "plain"),
+    [
+        (["5.jpg", "b/5.jpg"], ["1_5.jpg", "2_b_5.jpg"]),
+        (["a.jpg", "1_a.jpg"], ["1.jpg", "2.jpg"]),
+        (["a.jpg", "b.jpg"], ["a.jpg", "b.jpg"]),
+    ],
+)
+def test_no_splat_name_is_the_end_of_another(names: list[str], plain: list[str]) -> None:
+    assert plain_names(names) == plain
+
+
+def test_splat_link_becomes_a_copy_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    SplatExport()(SparseModels((make_scene([0, 1], 6),), {}), two_photos(tmp_path), tmp_path / "out")
+    copied = tmp_path / "out" / "colmap" / "sparse" / "0" / "images.bin"
+    assert not copied.parent.parent.is_symlink()
+    assert copied.read_bytes() == (tmp_path / "out" / "sparse" / "0" / "images.bin").read_bytes()
