@@ -14,7 +14,7 @@ from unposed.optim.arrays import Array
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.losses import BARRON_SHAPE, LossName, loss_by_name
-from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors, align_to_pose_priors, no_pose_priors
+from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
 from unposed.optim.mapping.global_mapper import track_cost
@@ -47,7 +47,7 @@ from ..shared.models import (
     triangulated_subset,
     without_doubts,
 )
-from .positions import positions_m
+from .pose_priors import anchored, pose_priors_of
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import hypothesis_figures, poses_in_conflict, refinement_report, warning_about
 from .verdict import verdict_of, warnings_of
@@ -263,7 +263,7 @@ class BundleAdjustment:
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         bundle, intrinsics = initial_bundle(model, len(photos), intrinsics)
         anchors = pose_priors_of(cameras, photos, self.gps_sigma_m, self.height_sigma_ratio)
-        bundle, anchors, warnings = _anchored(bundle, cameras, anchors)
+        bundle, anchors, warnings = anchored(bundle, cameras, anchors)
         prior, depths = intrinsics.prior, None
         if graph.dense:  # a free principal point would absorb systematic errors of dense matches, and bias rotations
             prior = hold_principal(prior, np.zeros(len(intrinsics.models), np.int64))
@@ -325,21 +325,6 @@ class _Outcome:
         return len(self.model.photos) >= 2
 
 
-def _anchored(
-    start: Bundle, cameras: CameraPriors, anchors: PosePriors | None
-) -> tuple[Bundle, PosePriors | None, tuple[str, ...]]:
-    """The start in the frame of the anchors; without anchors, and with a warning, where these determine no frame."""
-    if anchors is None:
-        return start, None, ()
-    given = start.cam_from_world if cameras.cam_from_world is None else cameras.cam_from_world
-    there = align_to_pose_priors(start, anchors, np.asarray(given, np.float64))
-    if there is not None:
-        return there, anchors, ()
-    what = "poses" if cameras.cam_from_world is not None else "positions"
-    warning = f"a model has too few known {what}, or inconsistent ones, and stays in a frame of its own"
-    return start, None, (warning,)
-
-
 def _outcome(
     initial: InitialModel,
     start: _Start,
@@ -371,21 +356,6 @@ def _why(
     return few | {
         photo: "its given pose is inconsistent with its matches" for photo in left_out if photo in inconsistent
     }
-
-
-def pose_priors_of(
-    cameras: CameraPriors, photos: Photos, gps_sigma_m: float | None, height_sigma_ratio: float
-) -> PosePriors | None:
-    """Given poses as constants, or else GPS positions as priors."""
-    nothing = no_pose_priors(len(photos))
-    if cameras.cam_from_world is not None:
-        return replace(nothing, fixed=np.asarray(np.isfinite(cameras.cam_from_world).all(axis=(1, 2))))
-    if gps_sigma_m is None:
-        return None
-    positions, height_known = positions_m(photos)
-    sigma = np.where(np.isfinite(positions), gps_sigma_m * np.array([1.0, 1.0, height_sigma_ratio]), np.inf)
-    sigma[~height_known, 2] *= height_sigma_ratio
-    return replace(nothing, centre=positions, centre_sigma=sigma)
 
 
 def _on_gpu(
