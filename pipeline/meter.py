@@ -88,7 +88,7 @@ class Meter:
             cost.cpu_s += cpu_s
 
     def _charge(self) -> None:
-        wall, cpu, memory = time.perf_counter(), time.process_time(), self._process.memory_info().rss / 1e6
+        wall, cpu, memory = time.perf_counter(), time.process_time(), self._memory_mb()
         with self._lock:
             if self._stack:
                 cost = self.costs[self._stack[-1]]
@@ -97,9 +97,16 @@ class Meter:
                 cost.peak_mb = max(cost.peak_mb, memory)
             self._wall, self._cpu = wall, cpu
 
+    def _memory_mb(self) -> float:
+        """Resident memory; 0 where it cannot be read, such as without a free file handle: that is no reason to stop."""
+        try:
+            return float(self._process.memory_info().rss) / 1e6
+        except (OSError, psutil.Error):
+            return 0.0
+
     def _sample(self) -> None:
         while not self._stop.wait(INTERVAL_S):
-            memory = self._process.memory_info().rss / 1e6
+            memory = self._memory_mb()
             with self._lock:
                 if self._stack:
                     cost = self.costs[self._stack[-1]]

@@ -24,7 +24,6 @@ from unposed.pipeline.artifacts import (
 )
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.align import PointMapMapper
-from unposed.plugins.view_graph import verified
 from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 Make = Callable[..., Any]
@@ -88,7 +87,7 @@ def worst_deg(world: Any, scene: InitialModel) -> float:
 @pytest.fixture(autouse=True)
 def black() -> Any:
     """Photos without a file are black."""
-    with patch.object(verified, "read_rgb", lambda photo, side: np.zeros((60, 80, 3), np.uint8)):
+    with patch("unposed.pipeline.images.pixels.read_rgb", lambda photo, side: np.zeros((60, 80, 3), np.uint8)):
         yield
 
 

@@ -31,7 +31,6 @@ from unposed.plugins.coarse.colmap import ColmapMapper
 from unposed.plugins.coarse.glomap import GlomapMapper
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.shared.colmap_database import fill
-from unposed.plugins.view_graph import verified as view_graph_plugin
 from unposed.plugins.view_graph.verified import VerifiedViewGraph
 
 FOCAL, WIDTH, HEIGHT = 900.0, 1024, 768
@@ -212,7 +211,7 @@ def test_matches_without_key_points_will_do(mapper: Mapper, world: tuple[np.ndar
     truth, (photos, cameras, _, matching, verification) = world
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     dense = {pair: replace(matches, index_a=None, index_b=None) for pair, matches in matching.items()}
-    with patch.object(view_graph_plugin, "read_rgb", lambda photo, side: picture):
+    with patch("unposed.pipeline.images.pixels.read_rgb", lambda photo, side: picture):
         (scene,) = mapped(mapper, (photos, cameras, {}, dense, verification)).models
     assert evaluate_poses(truth, scene.cam_from_world).auc[1] > 0.9
 

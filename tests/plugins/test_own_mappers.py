@@ -432,7 +432,7 @@ def test_a_large_collection_is_mapped_part_by_part(collection: Make) -> None:
     models = []
     for threads in (1, 3):
         lent = replace(CPU, threads=threads, reporter=lambda *step: steps.append(step))
-        lent = replace(lent, mapper=partial(map_by, Local(), lent, Watch()) if threads > 1 else None)
+        lent = replace(lent, mapper=partial(map_by, Local(), lent, Watch()))
         coarse = build(GlobalMapper, DIVIDED, "coarse")(**given, resources=lent)
         models.append(coarse.models[0])
         assert coarse.warnings == () and coarse.left_out == {}

@@ -76,5 +76,7 @@ def test_an_older_result_outlives_every_failure(toys: str, photos: Photos, tmp_p
                 line = run(toys, folder, place, faults) or ""
             if line.startswith("{"):  # it has ended, without a photo that could not be read when it began
                 assert run(toys, folder, place, Faults()) is None
-            assert len(unposed.load(place / "out")[0]) == len(NAMES), (kind, number)
+            left = unposed.load(place / "out")
+            assert left.models, (kind, number, line, left.summary["failure"], left.summary["failures"])
+            assert len(left[0]) == len(NAMES), (kind, number)
             assert result(place / "out") == expected, (kind, number)
