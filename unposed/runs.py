@@ -83,6 +83,8 @@ def reconstruct(
             except (NoReconstruction, StageCrashed) as error:
                 failure, done, sparse = str(error), error.run, SparseModels((), {})
                 crash = error if isinstance(error, StageCrashed) else None
+                if _spares_older_result(out, error.__cause__):
+                    raise
             mask_folder = None if masks is None else Path(masks)
             origin = facts.origin(folder, mask_folder, name, graph, effort, place.options.seed, place.resources)
             try:
@@ -90,6 +92,8 @@ def reconstruct(
             except UnposedError:
                 raise
             except Exception as error:  # what is known goes to the summary all the same
+                if _spares_older_result(out, error):
+                    raise _crashed("summing up the result", error) from error
                 sparse, crash = SparseModels((), {}), crash or _crashed("summing up the result", error)
                 failure = failure or str(crash)
                 outcome = facts.outcome(collection, sparse, None, failure)
@@ -125,6 +129,11 @@ def demo(
     sample = sample_folder()
     made = reconstruct(sample, out, preset=preset, settings=settings, options=options, **changes)
     return made, evaluate(out, sample / "gt.json")
+
+
+def _spares_older_result(out: Path | None, error: BaseException | None) -> bool:
+    """Whether trouble of the moment, such as no free file handle or memory, ends a run that would replace a result."""
+    return isinstance(error, OSError | MemoryError) and out is not None and (out / "summary.json").exists()
 
 
 def _crashed(doing: str, error: Exception) -> StageCrashed:

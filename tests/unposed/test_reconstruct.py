@@ -468,3 +468,20 @@ def test_a_crash_anywhere_still_sums_up_what_is_known(
     assert not (out / "sparse").exists()
     assert main([str(each) for each in run]) == 0
     assert summary(out)["registered"] == 2
+
+
+@pytest.mark.parametrize("broken", ["unposed.pipeline.runner.Runner.demand", "unposed.summary.stages"])
+def test_trouble_of_the_moment_leaves_an_older_result(
+    toys: str, photos: Photos, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def exhausted(*arguments: object, **options: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    out, run = tmp_path / "out", ["reconstruct", photos("a.png", "b.png"), "--preset", toys]
+    run += ["-o", out]
+    assert main([str(each) for each in run]) == 0
+    before = summary(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, exhausted)
+        assert "Too many open files" in complaint(capsys, *run, code=1)
+    assert summary(out) == before and (out / "sparse" / "0").is_dir()
