@@ -481,6 +481,7 @@ def test_trouble_of_the_moment_leaves_an_older_result(
     run += ["-o", out]
     assert main([str(each) for each in run]) == 0
     before = summary(out)
+    capsys.readouterr()
     with monkeypatch.context() as patch:
         patch.setattr(broken, exhausted)
         assert "Too many open files" in complaint(capsys, *run, code=1)
