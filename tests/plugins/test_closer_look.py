@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ PHOTOS = Path(os.environ.get("UNPOSED_PHOTOS", Path(__file__).parents[3] / "shar
 WEIGHTS = Path(os.environ.get("UNPOSED_WEIGHTS", Path(__file__).parents[3] / "shared/weights"))
 """Folder of published weights, for the test that needs XFeat's."""
 
+LOW_AND_NORMAL: tuple[Literal["low", "normal"], ...] = ("low", "normal")
 FAINT = {"features.max_side_px": 96}
 """A first look that sees hardly anything."""
 
@@ -68,9 +69,9 @@ def test_a_closer_look_finds_what_the_first_did_not(yard: Any, tmp_path: Path) -
             tmp_path / effort,
             settings=FAINT,
             cache=tmp_path / "cache",
-            effort=effort,  # type: ignore[arg-type]
+            effort=effort,
         )
-        for effort in ("low", "normal")
+        for effort in LOW_AND_NORMAL
     )
     assert both.summary["registered"] == 12 > first.summary["registered"]
     assert "matched again by more key points" in both.summary["helpings"]["closer_graph"]
@@ -88,8 +89,7 @@ def test_where_matches_abound_no_pixel_is_read_again(yard: Any, tmp_path: Path) 
 
 def test_pairs_lists_what_the_closer_look_has_verified(yard: Any, tmp_path: Path) -> None:
     low, normal = (
-        unposed.pairs(yard.images, settings=FAINT, cache=tmp_path / "cache", effort=effort)  # type: ignore[arg-type]
-        for effort in ("low", "normal")
+        unposed.pairs(yard.images, settings=FAINT, cache=tmp_path / "cache", effort=effort) for effort in LOW_AND_NORMAL
     )
     assert sum(pair.verified for pair in normal.pairs) > 2 * sum(pair.verified for pair in low.pairs)
     assert {pair.photos for pair in low.pairs if pair.chosen} <= {pair.photos for pair in normal.pairs if pair.chosen}
