@@ -106,7 +106,7 @@ def made_up_scene() -> Iterator[MadeUpScene]:
     )
     with tempfile.TemporaryDirectory() as folder:
         for number, each in enumerate(xy):
-            Image.fromarray(_picture(each, rgb)).save(Path(folder) / f"{number}.png")
+            Image.fromarray(_image(each, rgb)).save(Path(folder) / f"{number}.png")
         photos = scan(folder)
         values: dict[type, Any] = {
             Features: features,
@@ -131,7 +131,7 @@ def _project(points: Any, cam_from_world: Any) -> Any:
     return FOCAL_PX * local[:, :2] / local[:, 2:] + np.array(SIZE) / 2
 
 
-def _picture(xy: Any, rgb: Any) -> Any:
+def _image(xy: Any, rgb: Any) -> Any:
     """Grey, with a disc at every point."""
     x, y = np.meshgrid(np.arange(SIZE[0]) + 0.5, np.arange(SIZE[1]) + 0.5)
     image = np.full((*x.shape, 3), 128, np.uint8)

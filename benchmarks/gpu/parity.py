@@ -111,11 +111,11 @@ def _published(setting: Setting) -> Finding:
 
     weights = setting.folder / "tiny_mast3r.pth"
     write_mast3r(weights, json.loads((FIXTURES / "tiny_mast3r_state_dict.json").read_text(encoding="utf-8")))
-    pictures, wanted = (load_file(FIXTURES / f"{name}.safetensors") for name in ("net_images", "tiny_mast3r_outputs"))
+    published, wanted = (load_file(FIXTURES / f"{name}.safetensors") for name in ("net_images", "tiny_mast3r_outputs"))
     network = load_network(weights, device=str(setting.device))
     largest: dict[str, float] = {}
     for case, names in {"land": ("a", "b"), "sizes": ("a", "wide"), "mixed": ("tall", "a")}.items():
-        images = [image_batch([pictures[name].numpy()]) for name in names]
+        images = [image_batch([published[name].numpy()]) for name in names]
         sizes = [(image.shape[2], image.shape[3]) for image in images]
         views = network.decode(*(network.encode(image) for image in images), sizes[0], sizes[1])
         for side, view in enumerate(views, start=1):

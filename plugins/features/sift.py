@@ -18,7 +18,7 @@ from .sampling import colours, no_features, visible
 
 _OPENCV_OFFSET_PX = 0.25
 """From OpenCV's key point coordinates to ours. Its top-left pixel has its centre at (0, 0), ours at (0.5, 0.5); and
-its doubled picture, on which it searches, is shifted by a quarter of a pixel that it does not take back."""
+its doubled image, on which it searches, is shifted by a quarter of a pixel that it does not take back."""
 
 DESCRIPTOR_UNIT = 512
 """Descriptors are round(512 * sqrt(d / sum(d))), at most 255: rows of norm 512, as near as bytes can be."""

@@ -1,4 +1,4 @@
-"""The pinhole picture of a distorted one: as large as can be, within what was seen, and the same rays."""
+"""The pinhole image of a distorted one: as large as can be, within what was seen, and the same rays."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_pinhole_sees_what_was_seen_and_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", CAMERAS)
 @pytest.mark.parametrize("more", [(2, 0), (0, 2)])
-def test_the_picture_could_be_no_larger(name: str, more: tuple[int, int]) -> None:
+def test_the_image_could_be_no_larger(name: str, more: tuple[int, int]) -> None:
     """Two pixels wider or higher, and a piece of its border was not seen, or is wider than is wanted."""
     model, params = CAMERAS[name]
     given, fisheye = intrinsics_of(model, params), CAMERA_MODELS[model].fisheye
@@ -52,7 +52,7 @@ def test_the_picture_could_be_no_larger(name: str, more: tuple[int, int]) -> Non
     assert too_wide.any() or ((seen < 0.0) | (seen > SIZE)).any()
 
 
-def test_a_smaller_angle_gives_a_smaller_picture() -> None:
+def test_a_smaller_angle_gives_a_smaller_image() -> None:
     model, params = CAMERAS["all around"]
     options = UndistortionOptions(max_fisheye_half_angle_deg=45.0)
     _, width, height = centred_pinhole(intrinsics_of(model, params), True, *SIZE, options)

@@ -104,7 +104,7 @@ def test_the_same_photo_twice_is_computed_once(points: Any, calls: Any) -> None:
 def test_what_lies_beside_the_photos_changes_nothing(toys: Any, tmp_path: Path, calls: Any) -> None:
     toys.reconstruct(tmp_path / "cache", toys.photos(*FOUR))
     calls.take()
-    toys.reconstruct(tmp_path / "cache", toys.photos(*FOUR, rejected={"notes.txt": "no picture"}))
+    toys.reconstruct(tmp_path / "cache", toys.photos(*FOUR, rejected={"notes.txt": "no image"}))
     assert calls.take() == {}
 
 

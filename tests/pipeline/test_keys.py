@@ -55,7 +55,7 @@ def test_a_photo_is_its_content_and_what_was_read_from_it() -> None:
 def test_the_collection_is_also_its_names_and_order() -> None:
     other = replace(PHOTO, name="b.jpg")
     both = photos_key(Photos((PHOTO, other), {}))
-    assert both == photos_key(Photos((replace(PHOTO, path=Path("/elsewhere")), other), {"x": "no picture"}))
+    assert both == photos_key(Photos((replace(PHOTO, path=Path("/elsewhere")), other), {"x": "no image"}))
     assert both != photos_key(Photos((other, PHOTO), {}))
     assert both != photos_key(Photos((PHOTO, replace(other, name="c.jpg")), {}))
 

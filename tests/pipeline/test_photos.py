@@ -150,9 +150,9 @@ def test_first_page_of_a_tiff_counts(folder: Path) -> None:
     assert (photo.width, photo.height) == (64, 48)
 
 
-def test_side_pictures_of_a_jpeg_do_not_count(folder: Path) -> None:
-    pictures = [Image.effect_noise((64, 48), 60).convert("RGB") for _ in range(2)]
-    pictures[0].save(folder / "phone.jpg", format="MPO", save_all=True, append_images=pictures[1:])
+def test_side_images_of_a_jpeg_do_not_count(folder: Path) -> None:
+    images = [Image.effect_noise((64, 48), 60).convert("RGB") for _ in range(2)]
+    images[0].save(folder / "phone.jpg", format="MPO", save_all=True, append_images=images[1:])
     assert "phone.jpg" in names(folder)
 
 

@@ -1,4 +1,4 @@
-"""Pixels: every kind of file gives the same upright 8-bit picture, reduced exactly, or one line about what is wrong."""
+"""Pixels: every kind of file gives the same upright 8-bit image, reduced exactly, or one line about what is wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 96, 64
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     """Smooth colours that differ in all four corners: survives JPEG, betrays every flip."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     return Image.fromarray(np.stack([x * 2, y * 3, 255 - x - y], axis=2).astype(np.uint8))
@@ -48,28 +48,28 @@ def alike(pixels: np.ndarray, expected: Image.Image, tolerance: float) -> bool:
     ("name", "tolerance"),
     [("a.png", 0), ("a.bmp", 0), ("a.tif", 0), ("a.jpg", 8), ("a.webp", 12), ("a.avif", 12), ("a.heic", 12)],
 )
-def test_formats(tmp_path: Path, picture: Image.Image, name: str, tolerance: float) -> None:
+def test_formats(tmp_path: Path, image: Image.Image, name: str, tolerance: float) -> None:
     if name.endswith("heic"):
-        pytest.importorskip("pillow_heif").from_pillow(picture).save(tmp_path / name, quality=95)
+        pytest.importorskip("pillow_heif").from_pillow(image).save(tmp_path / name, quality=95)
     else:
-        picture.save(tmp_path / name, quality=98)
+        image.save(tmp_path / name, quality=98)
     photo = only(tmp_path / name)
-    assert alike(read_rgb(photo), picture, tolerance)
-    assert alike(read_grey(photo), picture.convert("L"), tolerance)
+    assert alike(read_rgb(photo), image, tolerance)
+    assert alike(read_grey(photo), image.convert("L"), tolerance)
 
 
 @pytest.mark.parametrize(("mode", "name"), [("CMYK", "a.tif"), ("P", "a.png"), ("L", "a.png"), ("1", "a.tif")])
-def test_modes(tmp_path: Path, picture: Image.Image, mode: str, name: str) -> None:
-    stored = picture.convert(mode)
+def test_modes(tmp_path: Path, image: Image.Image, mode: str, name: str) -> None:
+    stored = image.convert(mode)
     stored.save(tmp_path / name)
     assert alike(read_rgb(only(tmp_path / name)), stored.convert("RGB"), 0)
 
 
-def test_cmyk_jpeg(tmp_path: Path, picture: Image.Image) -> None:
-    picture.convert("CMYK").save(tmp_path / "a.jpg", quality=98)
+def test_cmyk_jpeg(tmp_path: Path, image: Image.Image) -> None:
+    image.convert("CMYK").save(tmp_path / "a.jpg", quality=98)
     photo = only(tmp_path / "a.jpg")
-    assert alike(read_rgb(photo), picture, 12)
-    assert alike(read_grey(photo), picture.convert("L"), 12)
+    assert alike(read_rgb(photo), image, 12)
+    assert alike(read_grey(photo), image.convert("L"), 12)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -103,43 +103,43 @@ def test_deep_colour_png(tmp_path: Path) -> None:
         assert np.abs(read_rgb(photo).astype(int) - deep / 257).max() <= 1
 
 
-def test_transparency_is_black_and_hidden(tmp_path: Path, picture: Image.Image) -> None:
-    alpha = Image.new("L", picture.size, 255)
+def test_transparency_is_black_and_hidden(tmp_path: Path, image: Image.Image) -> None:
+    alpha = Image.new("L", image.size, 255)
     alpha.paste(0, (0, 0, WIDTH // 2, HEIGHT))
-    picture.putalpha(alpha)
-    picture.save(tmp_path / "a.png")
+    image.putalpha(alpha)
+    image.save(tmp_path / "a.png")
     photo = only(tmp_path / "a.png")
     rgb, mask = read_rgb(photo), read_mask(photo)
     assert mask is not None
     assert not rgb[:, : WIDTH // 2].any() and not mask[:, : WIDTH // 2].any()
-    assert alike(rgb[:, WIDTH // 2 :], picture.convert("RGB").crop((WIDTH // 2, 0, WIDTH, HEIGHT)), 0)
+    assert alike(rgb[:, WIDTH // 2 :], image.convert("RGB").crop((WIDTH // 2, 0, WIDTH, HEIGHT)), 0)
     assert mask[:, WIDTH // 2 :].all()
 
 
-def test_opaque_alpha_hides_nothing(tmp_path: Path, picture: Image.Image) -> None:
-    picture.convert("RGBA").save(tmp_path / "a.png")
+def test_opaque_alpha_hides_nothing(tmp_path: Path, image: Image.Image) -> None:
+    image.convert("RGBA").save(tmp_path / "a.png")
     assert read_mask(only(tmp_path / "a.png")) is None
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_gives_the_same_upright_picture(
-    tmp_path: Path, picture: Image.Image, name: str, orientation: int
+def test_every_orientation_gives_the_same_upright_image(
+    tmp_path: Path, image: Image.Image, name: str, orientation: int
 ) -> None:
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpositions: what a tilted camera has stored
-    stored = picture if orientation == 1 else picture.transpose(Image.Transpose(undo[orientation]))
+    stored = image if orientation == 1 else image.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[274] = orientation
     stored.save(tmp_path / name, exif=exif, quality=98)
     with Image.open(tmp_path / name) as reference:
-        assert ImageOps.exif_transpose(reference).size == picture.size
+        assert ImageOps.exif_transpose(reference).size == image.size
     photo = only(tmp_path / name)
-    assert (photo.width, photo.height) == picture.size
-    assert alike(read_rgb(photo), picture, 12)
+    assert (photo.width, photo.height) == image.size
+    assert alike(read_rgb(photo), image, 12)
     assert read_rgb(photo, 48).shape == (32, 48, 3)
 
 
-def test_reduced_pictures_keep_the_borders(tmp_path: Path) -> None:
+def test_reduced_images_keep_the_borders(tmp_path: Path) -> None:
     """A step at a known place, in sizes the JPEG decoder's blocks do not divide, found again at the same place."""
     width, height, step = 1993, 1337, 1890.0
     values = np.where(np.arange(width) < step, 40, 210).astype(np.uint8)
@@ -153,8 +153,8 @@ def test_reduced_pictures_keep_the_borders(tmp_path: Path) -> None:
             assert dark * photo_per_px(photo, grey)[0] == pytest.approx(step, abs=0.3)
 
 
-def test_never_enlarged(tmp_path: Path, picture: Image.Image) -> None:
-    picture.save(tmp_path / "a.png")
+def test_never_enlarged(tmp_path: Path, image: Image.Image) -> None:
+    image.save(tmp_path / "a.png")
     assert read_rgb(only(tmp_path / "a.png"), 1000).shape == (HEIGHT, WIDTH, 3)
 
 
@@ -175,8 +175,8 @@ def test_cut_off_pixels_are_one_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_photo_that_vanished(tmp_path: Path, picture: Image.Image) -> None:
-    picture.save(tmp_path / "a.png")
+def test_photo_that_vanished(tmp_path: Path, image: Image.Image) -> None:
+    image.save(tmp_path / "a.png")
     photo = only(tmp_path / "a.png")
     photo.path.unlink()
     with pytest.raises(InputUnavailable, match="No such file"):
@@ -184,34 +184,34 @@ def test_photo_that_vanished(tmp_path: Path, picture: Image.Image) -> None:
 
 
 def test_a_photo_that_was_replaced_is_not_taken_for_the_old_one(
-    tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unposed.pipeline.images.pixels._OPAQUE", set())
-    picture.save(tmp_path / "a.png")
+    image.save(tmp_path / "a.png")
     photo = only(tmp_path / "a.png")
     state = photo.path.stat()
-    picture.rotate(180).save(photo.path)
+    image.rotate(180).save(photo.path)
     os.utime(photo.path, ns=(state.st_atime_ns, state.st_mtime_ns))  # by a program that keeps times
     for read in (read_rgb, read_grey, read_mask):
         with pytest.raises(InputUnavailable, match=r"^photo: the file has changed since the run began"):
             read(photo)
-    picture.save(photo.path)
-    assert alike(read_rgb(photo), picture, 0)
+    image.save(photo.path)
+    assert alike(read_rgb(photo), image, 0)
 
 
-def test_a_mask_that_was_replaced_is_not_taken_for_the_old_one(tmp_path: Path, picture: Image.Image) -> None:
+def test_a_mask_that_was_replaced_is_not_taken_for_the_old_one(tmp_path: Path, image: Image.Image) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "masks").mkdir()
-    picture.save(tmp_path / "photos" / "a.png")
-    Image.new("L", picture.size, 255).save(tmp_path / "masks" / "a.png")
+    image.save(tmp_path / "photos" / "a.png")
+    Image.new("L", image.size, 255).save(tmp_path / "masks" / "a.png")
     photo = only(tmp_path / "photos" / "a.png", masks=tmp_path / "masks")
-    Image.new("L", picture.size, 0).save(tmp_path / "masks" / "a.png")
+    Image.new("L", image.size, 0).save(tmp_path / "masks" / "a.png")
     with pytest.raises(InputUnavailable, match=r"^mask a\.png: the file has changed"):
         read_mask(photo)
 
 
-def test_a_photo_that_became_a_pipe_does_not_wait_for_ever(tmp_path: Path, picture: Image.Image) -> None:
-    picture.save(tmp_path / "a.png")
+def test_a_photo_that_became_a_pipe_does_not_wait_for_ever(tmp_path: Path, image: Image.Image) -> None:
+    image.save(tmp_path / "a.png")
     photo = only(tmp_path / "a.png")
     photo.path.unlink()
     os.mkfifo(photo.path)
@@ -221,9 +221,9 @@ def test_a_photo_that_became_a_pipe_does_not_wait_for_ever(tmp_path: Path, pictu
 
 @pytest.mark.parametrize("said", [MemoryError(), OSError("out of memory error when reading image file")])
 def test_a_lack_of_memory_is_no_trait_of_the_photo(
-    tmp_path: Path, picture: Image.Image, said: Exception, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image: Image.Image, said: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture.save(tmp_path / "a.png")
+    image.save(tmp_path / "a.png")
     photo = only(tmp_path / "a.png")
 
     def load(self: ImageFile) -> None:
@@ -235,19 +235,19 @@ def test_a_lack_of_memory_is_no_trait_of_the_photo(
 
 
 def test_a_file_that_changes_while_it_is_scanned_is_left_out(
-    tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or else the size of one picture would stand beside the content of another."""
-    picture.save(tmp_path / "a.png")
+    """Or else the size of one image would stand beside the content of another."""
+    image.save(tmp_path / "a.png")
 
     def content(self: KnownContents, path: Path) -> str:
         if path.name == "a.png":
-            picture.resize((200, 100)).save(path)
+            image.resize((200, 100)).save(path)
         return file_content(path)
 
     monkeypatch.setattr(KnownContents, "content", content)
     for name in ("y.png", "z.png"):
-        picture.save(tmp_path / name)
+        image.save(tmp_path / name)
     assert scan(tmp_path).rejected == {"a.png": "it was changed while it was read: run again"}
 
 
@@ -263,10 +263,10 @@ def test_hundred_megapixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shows", "hides"), [(255, 0), (200, 60), (1, 0)])
-def test_masks(tmp_path: Path, picture: Image.Image, shows: int, hides: int) -> None:
+def test_masks(tmp_path: Path, image: Image.Image, shows: int, hides: int) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "masks").mkdir()
-    picture.save(tmp_path / "photos" / "a.png")
+    image.save(tmp_path / "photos" / "a.png")
     values = np.full((HEIGHT // 2, WIDTH // 2), hides, np.uint8)
     values[:, :10] = shows
     Image.fromarray(values).save(tmp_path / "masks" / "a.png")
@@ -275,12 +275,12 @@ def test_masks(tmp_path: Path, picture: Image.Image, shows: int, hides: int) -> 
     assert np.array_equal(mask, values == shows)
 
 
-def test_mask_drawn_on_the_stored_pixels_is_turned_with_them(tmp_path: Path, picture: Image.Image) -> None:
+def test_mask_drawn_on_the_stored_pixels_is_turned_with_them(tmp_path: Path, image: Image.Image) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "masks").mkdir()
     exif = Image.Exif()
     exif[274] = 6
-    picture.save(tmp_path / "photos" / "a.jpg", exif=exif)
+    image.save(tmp_path / "photos" / "a.jpg", exif=exif)
     values = np.zeros((HEIGHT, WIDTH), np.uint8)
     values[:, :10] = 255
     Image.fromarray(values).save(tmp_path / "masks" / "a.jpg.png")
@@ -289,10 +289,10 @@ def test_mask_drawn_on_the_stored_pixels_is_turned_with_them(tmp_path: Path, pic
     assert mask[:10].all() and not mask[10:].any()
 
 
-def test_broken_mask_is_one_line(tmp_path: Path, picture: Image.Image) -> None:
+def test_broken_mask_is_one_line(tmp_path: Path, image: Image.Image) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "masks").mkdir()
-    picture.save(tmp_path / "photos" / "a.png")
+    image.save(tmp_path / "photos" / "a.png")
     (tmp_path / "masks" / "a.png").write_bytes(b"no mask")
     with pytest.raises(StageError, match=r"mask a\.png: not an image"):
         read_mask(only(tmp_path / "photos" / "a.png", masks=tmp_path / "masks"))
@@ -300,9 +300,9 @@ def test_broken_mask_is_one_line(tmp_path: Path, picture: Image.Image) -> None:
 
 @pytest.mark.parametrize("size", [(96, 64), (97, 65)])
 def test_large_webp_are_read_by_halves(
-    tmp_path: Path, picture: Image.Image, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image: Image.Image, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture.resize(size).save(tmp_path / "a.webp", lossless=True)
+    image.resize(size).save(tmp_path / "a.webp", lossless=True)
     photo = only(tmp_path / "a.webp")
     whole = {side: read_rgb(photo, side) for side in (24, 40, 48, 60)}
     monkeypatch.setattr("unposed.pipeline.images.pixels.LARGE_WEBP", 1)
@@ -312,7 +312,7 @@ def test_large_webp_are_read_by_halves(
         assert alike(read_rgb(photo, side), Image.fromarray(whole[side]), 3)
     assert [half.shape for half in decoded] == [(size[1] // 2, size[0] // 2, 3)] * 3
     np.testing.assert_array_equal(read_rgb(photo, 60), whole[60])  # half would not be enough
-    veiled = picture.resize(size).convert("RGBA")
+    veiled = image.resize(size).convert("RGBA")
     veiled.putalpha(128)
     veiled.save(tmp_path / "a.webp", lossless=True)
     photo = replace(photo, content=file_content(photo.path))
@@ -320,8 +320,8 @@ def test_large_webp_are_read_by_halves(
     assert len(decoded) == 3
 
 
-def test_a_large_webp_that_is_cut_off(tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture.save(tmp_path / "a.webp", lossless=True)
+def test_a_large_webp_that_is_cut_off(tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    image.save(tmp_path / "a.webp", lossless=True)
     photo = only(tmp_path / "a.webp")
     monkeypatch.setattr("unposed.pipeline.images.pixels.LARGE_WEBP", 1)
     data = photo.path.read_bytes()

@@ -209,9 +209,9 @@ def test_the_global_mapper_says_that_it_refines_given_focal_lengths(world: tuple
 @MAPPERS
 def test_matches_without_key_points_will_do(mapper: Mapper, world: tuple[np.ndarray, Inputs]) -> None:
     truth, (photos, cameras, _, matching, verification) = world
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     dense = {pair: replace(matches, index_a=None, index_b=None) for pair, matches in matching.items()}
-    with patch("unposed.pipeline.images.pixels.read_rgb", lambda photo, side: picture):
+    with patch("unposed.pipeline.images.pixels.read_rgb", lambda photo, side: image):
         (scene,) = mapped(mapper, (photos, cameras, {}, dense, verification)).models
     assert evaluate_poses(truth, scene.cam_from_world).auc[1] > 0.9
 

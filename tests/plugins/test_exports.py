@@ -113,20 +113,20 @@ def test_a_scene_without_points_still_exports(tmp_path: Path) -> None:
 def smooth_photo(file: Path, seed: int) -> np.ndarray:
     """400 x 200, written without loss; colours change slowly from place to place."""
     coarse = np.random.default_rng(seed).integers(0, 256, (10, 20, 3), np.uint8)
-    picture = Image.fromarray(coarse).resize((400, 200), Image.Resampling.BICUBIC)
+    image = Image.fromarray(coarse).resize((400, 200), Image.Resampling.BICUBIC)
     file.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(file)
-    return np.asarray(picture).astype(np.float64)
+    image.save(file)
+    return np.asarray(image).astype(np.float64)
 
 
-def colour_at(picture: np.ndarray, xy: np.ndarray) -> np.ndarray:
+def colour_at(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
     column, row = np.floor(xy).astype(int).T
-    return picture[row, column]
+    return image[row, column]
 
 
 def test_splat_is_a_folder_of_pinhole_photos(tmp_path: Path) -> None:
     names = ["a/1.png", "b/1.png", "ä b.png"]
-    pictures = [smooth_photo(tmp_path / "in" / name, seed) for seed, name in enumerate(names)]
+    images = [smooth_photo(tmp_path / "in" / name, seed) for seed, name in enumerate(names)]
     photos = Photos(tuple(Photo(name, tmp_path / "in" / name, "", 400, 200) for name in names), {})
     bent = Camera("SIMPLE_RADIAL", 400, 200, (300.0, 206.0, 95.0, -0.15))
     scene = replace(make_scene([0, 1], 400), cameras=(bent,))
@@ -151,7 +151,7 @@ def test_splat_is_a_folder_of_pinhole_photos(tmp_path: Path) -> None:
         rays = reference.cam_from_img(own) * 300.0 + (camera.width / 2, camera.height / 2)
         inside = ((rays > 0) & (rays < (camera.width, camera.height))).all(axis=1)
         np.testing.assert_allclose(kept, rays[inside], atol=1e-6)
-        apart = np.abs(colour_at(new, kept) - colour_at(pictures[row], own[inside])).max(axis=1)
+        apart = np.abs(colour_at(new, kept) - colour_at(images[row], own[inside])).max(axis=1)
         assert np.median(apart) < 6.0  # of 255: half a pixel of a slow slope, and JPEG
         seen += int(inside.sum())
     assert model.compute_num_observations() < seen < len(scene.xy)

@@ -1,5 +1,5 @@
 """Learned key points. Most of it with weights made at random, which tell whether everything is at its place; what
-published weights find in real pictures is seen where they are at hand."""
+published weights find in real images is seen where they are at hand."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ class Kind:
     make: Callable[[], nn.Module]
     layout: Callable[[nn.Module], Any]
     reference: Callable[[nn.Module, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-    """(xy, descriptors) of a picture, as kornia has them."""
+    """(xy, descriptors) of an image, as kornia has them."""
     length: int
 
 
-def _aliked(net: Any, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    found = net(picture)[0]
+def _aliked(net: Any, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    found = net(image)[0]
     return found.keypoints, found.descriptors
 
 
-def _disk(net: Any, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    found = net(picture, pad_if_not_divisible=True)[0]
+def _disk(net: Any, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    found = net(image, pad_if_not_divisible=True)[0]
     return found.keypoints, found.descriptors
 
 
-def _xfeat(net: Any, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    found = net.detectAndCompute(picture, top_k=4096, detection_threshold=0.0)[0]
+def _xfeat(net: Any, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    found = net.detectAndCompute(image, top_k=4096, detection_threshold=0.0)[0]
     return found["keypoints"], found["descriptors"]
 
 
@@ -137,7 +137,7 @@ def test_what_kornia_finds_in_the_photos_own_pixels(kind: Kind, net: nn.Module, 
         assert np.mean(found.rgb == seen[at[:, 1], at[:, 0]]) > 0.99  # but for points on the edge of a pixel
 
 
-def test_a_shifted_picture_has_its_points_shifted(stage: Any, tmp_path: Path) -> None:
+def test_a_shifted_image_has_its_points_shifted(stage: Any, tmp_path: Path) -> None:
     """By the step of the coarsest level, so that all levels see the same."""
     wide = texture(160, 288)
     near, far = (stage(photo_of(tmp_path / str(x), wide[:, x : x + 256]), CPU).xy for x in (0, 32))
@@ -213,10 +213,10 @@ def test_our_aliked_is_kornias(model: str, size: tuple[int, int]) -> None:
     torch.manual_seed(1)
     net: Any = at_random(kornia.feature.ALIKED(model, max_num_keypoints=300))
     net.score_head[-1].weight *= 20  # scores that differ, so that rounding does not decide which are the best
-    pictures = torch.cat([tensor(texture(*size, seed)) for seed in (0, 1)])
-    ours = detect(net, pictures, 300, 0.2)
+    images = torch.cat([tensor(texture(*size, seed)) for seed in (0, 1)])
+    ours = detect(net, images, 300, 0.2)
     with torch.inference_mode():
-        theirs = net(pictures)
+        theirs = net(images)
     for mine, other in zip(ours, theirs, strict=True):
         assert len(mine.xy) == other.n > 50
         assert_same(mine, other)
@@ -234,7 +234,7 @@ def assert_same(mine: Any, other: Any, share: float = 1.0) -> None:
 
 @pytest.fixture(scope="module")
 def published() -> Path:
-    """Parameters as published: what networks find in pictures cannot be told from random ones."""
+    """Parameters as published: what networks find in images cannot be told from random ones."""
     if not (PUBLISHED / "aliked-n16rot.pth").exists():
         pytest.skip("needs aliked-n16rot.pth: set UNPOSED_WEIGHTS to the folder that has it")
     return PUBLISHED / "aliked-n16rot.pth"
@@ -243,9 +243,9 @@ def published() -> Path:
 def test_published_aliked_is_kornias(published: Path, yard: Any) -> None:
     net: Any = kornia.feature.ALIKED("aliked-n16rot", max_num_keypoints=1000).eval()
     net.load_state_dict(torch.load(published, weights_only=True), strict=False)
-    picture = tensor(np.asarray(Image.open(sorted(yard.images.glob("*"))[0])))
+    image = tensor(np.asarray(Image.open(sorted(yard.images.glob("*"))[0])))
     with torch.inference_mode():
-        assert_same(detect(net, picture, 1000, 0.2)[0], net(picture)[0], share=0.995)
+        assert_same(detect(net, image, 1000, 0.2)[0], net(image)[0], share=0.995)
 
 
 def test_published_aliked_matches_the_next_photo(published: Path, yard: Any) -> None:

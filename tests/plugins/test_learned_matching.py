@@ -129,7 +129,7 @@ def loftr(tmp_path_factory: pytest.TempPathFactory) -> Loftr:
 
 
 def test_loftr_is_kornias_in_the_photos_own_pixels(loftr: Loftr, tmp_path: Path) -> None:
-    """Both pictures are cut to whole cells by the network's door, and enlarged again behind it."""
+    """Both images are cut to whole cells by the network's door, and enlarged again behind it."""
     pixels = texture(96, 160)
     slightly_larger = Image.fromarray(pixels[:, :128]).resize((131, 101), Image.Resampling.BICUBIC)
     photos = photos_of(tmp_path / "photos", pixels, np.asarray(slightly_larger))
@@ -144,7 +144,7 @@ def test_loftr_is_kornias_in_the_photos_own_pixels(loftr: Loftr, tmp_path: Path)
     assert np.abs(offset).max() <= 0.5 and np.abs(offset).max() > 0.01
 
 
-def test_loftr_of_a_shifted_picture(loftr: Loftr, tmp_path: Path) -> None:
+def test_loftr_of_a_shifted_image(loftr: Loftr, tmp_path: Path) -> None:
     """The second photo shows what the first does, two cells further left: so say most matches, whatever the photo's
     size. How far within a cell is up to the fine features, which are random."""
     for factor in (1, 2):

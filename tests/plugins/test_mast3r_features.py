@@ -62,8 +62,8 @@ def test_retrieval_features_are_the_published_ones(
     start = f"{case}.weights."
     state = {key[len(start) :]: torch.tensor(value) for key, value in published.items() if key.startswith(start)}
     head = build_retrieval_head(state, SETTINGS[case], Path(case))
-    picture = reference("fixtures/net_images.safetensors")[name]
-    tokens = load_network(tiny).encode(image_batch([picture.copy()]))[0]
+    image = reference("fixtures/net_images.safetensors")[name]
+    tokens = load_network(tiny).encode(image_batch([image.copy()]))[0]
 
     vectors, attention = head.all_features(tokens)
     best = head(tokens)
@@ -104,7 +104,7 @@ def test_files_that_are_no_retrieval_head(
 
 
 def test_tokens_of_photos(tiny: Path, photos: Callable[..., list[Photo]]) -> None:
-    """Of any size and shape, together or alone, they are what the network makes of the picture."""
+    """Of any size and shape, together or alone, they are what the network makes of the image."""
     items = photos((128, 96), (96, 128), (300, 200), (90, 90), (300, 80), (128, 96))
     stage = Mast3rTokens(weights=tiny, keep="float32")
     found = stage.batch([(photo,) for photo in items], CPU)

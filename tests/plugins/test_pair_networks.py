@@ -1,4 +1,4 @@
-"""Matching by networks that see two pictures: with a made-up network that knows its scene, every coordinate can be
+"""Matching by networks that see two images: with a made-up network that knows its scene, every coordinate can be
 checked; with the smallest published resize_and_crop, that the pieces fit."""
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ FOCAL, NEAR, FAR = 40.0, 2.0, 0.05
 
 @dataclass(frozen=True)
 class Knowing:
-    """A network that reads the place of a picture in its photo off the pixels' colours, and knows what is there: a
+    """A network that reads the place of an image in its photo off the pixels' colours, and knows what is there: a
     slope, without any parallax."""
 
     in_one_frame: bool
-    """Whether points of both pictures are in one frame, nearly; else every picture's are in that of its own camera."""
+    """Whether points of both images are in one frame, nearly; else every image's are in that of its own camera."""
     config: ClassVar[Mast3rConfig] = Mast3rConfig(descriptor_width=16, image_px=64)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def coded(photo: int) -> NDArray[np.uint8]:
 
 
 def coarse_tokens(photo: int, encoder: str) -> Tokens:
-    """A picture of every second pixel."""
+    """An image of every second pixel."""
     values = np.tile(np.array([0, 0, photo, 2], np.float32), (3, 4, 1))
     return Tokens(values, 16, (0.5, 0.5), (2.0, 2.0), encoder)
 
@@ -154,7 +154,7 @@ def test_windows_find_what_lies_between_coarse_pixels(knowing: None, weights: Pa
     xy_a = found.xy_a[right(found)]
     assert len(np.unique(xy_a, axis=0)) == len(xy_a)  # although windows overlap
     assert np.ptp(xy_a, axis=0) == pytest.approx((WIDTH - SHIFT[0], HEIGHT - SHIFT[1]), abs=16)
-    # Depth comes from the coarse picture: that of its nearest pixel, one pixel away at most.
+    # Depth comes from the coarse image: that of its nearest pixel, one pixel away at most.
     np.testing.assert_allclose(found.depth_a, NEAR + FAR * (found.xy_a[:, 0] - 0.5), atol=FAR + 1e-6)
 
 
@@ -202,8 +202,8 @@ def test_weights_of_matches_are_bounded() -> None:
 
 def tokens_of(photo: Photo, weights: Path) -> Tokens:
     net = load_network(weights)
-    picture, frame = fit_image(read_rgb(photo), net.config.image_px)
-    values = net.encode(image_batch([picture]))[0].numpy().reshape(frame.size[0] // 16, frame.size[1] // 16, -1)
+    image, frame = fit_image(read_rgb(photo), net.config.image_px)
+    values = net.encode(image_batch([image]))[0].numpy().reshape(frame.size[0] // 16, frame.size[1] // 16, -1)
     return Tokens(values, 16, frame.origin_px, frame.step_px, content_hash(weights))
 
 

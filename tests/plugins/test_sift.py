@@ -67,7 +67,7 @@ def test_spots_are_found_where_they_are(tmp_path: Path, extractor: Extractor, si
 
 @both
 def test_half_size_agrees(tmp_path: Path, extractor: type[Extractor]) -> None:
-    """The picture and its exact half (2 x 2 means) have their points at the same places."""
+    """The image and its exact half (2 x 2 means) have their points at the same places."""
     full = textured()
     half = full.reshape(SIZE // 2, 2, SIZE // 2, 2).mean((1, 3))
     a = extractor()(photo_of(tmp_path / "full", full))

@@ -150,9 +150,9 @@ def test_nothing_verified_and_no_key_points() -> None:
 
 def dense_matches(tmp_path: Path) -> tuple[Photos, Any, Any]:
     """Position (4, 4) of the first photo is matched in both others; red grows by 4 per pixel to the right."""
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[:, :, 0] = 4 * np.arange(64)
-    Image.fromarray(picture).save(tmp_path / "0.png")
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, :, 0] = 4 * np.arange(64)
+    Image.fromarray(image).save(tmp_path / "0.png")
     photos = Photos(tuple(Photo(f"{i}.png", tmp_path / "0.png", "", 64, 64) for i in range(3)), {})
     ones = np.ones(2, np.float32)
     matching = {

@@ -75,14 +75,14 @@ def test_pixel_centres_lie_at_half_integers() -> None:
 
 
 def test_a_texture_s_texels_land_where_they_project() -> None:
-    picture = np.random.default_rng(0).uniform(0.2, 0.8, (8, 8, 3))
-    wall = rectangle((-1, 0, 2), (2, 0, 0), (0, 0, -2), texture(picture))
+    image = np.random.default_rng(0).uniform(0.2, 0.8, (8, 8, 3))
+    wall = rectangle((-1, 0, 2), (2, 0, 0), (0, 0, -2), texture(image))
     shot = Shot("a", LENS, look_at((0.8, -3.5, 1.4), (0, 0, 1), 5), noise=0)
     photo = render(evenly_lit(wall), shot)
     row, column = (i.ravel() for i in np.mgrid[1:7, 1:7])
     xy, _ = project_points(shot, np.column_stack([-1 + (column + 0.5) / 4, 0 * row, 2 - (row + 0.5) / 4]))
     seen = photo[xy[:, 1].astype(int), xy[:, 0].astype(int)] / 255.0 / 0.75 ** (1 / GAMMA)
-    error = np.abs(seen - picture[row, column])
+    error = np.abs(seen - image[row, column])
     assert np.median(error) < 0.03
     assert error.max() < 0.1
 

@@ -80,7 +80,7 @@ def test_wide_baseline_is_wider_than_easy() -> None:
     assert step_deg("wide_baseline") > 26 > 22 > step_deg("easy")
 
 
-def test_the_facade_has_one_picture_front_and_back() -> None:
+def test_the_facade_has_one_image_front_and_back() -> None:
     scene = small("repeated_facade")
     south, east, north, west = (surface.texture for surface in scene.world.surfaces[1:5])
     assert south is north
@@ -119,7 +119,7 @@ def test_two_cameras_differ_in_everything() -> None:
     assert a.fx / a.width < 0.8 * b.fx / b.width
 
 
-def test_low_texture_has_no_detail_on_most_of_the_picture() -> None:
+def test_low_texture_has_no_detail_on_most_of_the_image() -> None:
     def blank(name: str) -> float:
         scene = SCENES[name](photos=1, width=160)
         grey = render(scene.world, scene.shots[0]).mean(axis=2)

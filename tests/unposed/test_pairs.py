@@ -36,16 +36,16 @@ def album(yard: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_table_and_the_pictures(album: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_table_and_the_images(album: Path, cache: Path, tmp_path: Path) -> None:
     found = unposed.pairs(album, tmp_path / "drawn", cache=cache)
     neighbours = found.between("0001.jpg", "0000.jpg")
     assert neighbours.photos == ("0000.jpg", "0001.jpg")
     assert neighbours.kind == "general" and neighbours.matches >= neighbours.verified > 50
     assert found.between("0000.jpg", "black.jpg").kind == "none"
     for name in ("similarity.png", "graph.png"):
-        with Image.open(tmp_path / "drawn" / name) as picture:
-            assert picture.width == picture.height > 500
-            assert np.asarray(picture.convert("L")).std() > 5
+        with Image.open(tmp_path / "drawn" / name) as image:
+            assert image.width == image.height > 500
+            assert np.asarray(image.convert("L")).std() > 5
     assert json.loads(json.dumps(found.to_json()))["pairs"][0]["photos"] == ["0000.jpg", "0001.jpg"]
 
 
@@ -155,7 +155,7 @@ def test_why() -> None:
         found.why("a", "a")
 
 
-def test_pictures_of_next_to_nothing(tmp_path: Path) -> None:
+def test_images_of_next_to_nothing(tmp_path: Path) -> None:
     from unposed.view_graph.drawings import graph_drawing, similarity_drawing
 
     for empty in (table(names=""), table(names="ab")):

@@ -59,8 +59,8 @@ def test_files(found: tuple[Pair, Path]) -> None:
     facts = json.loads((folder / "out/pair.json").read_text())
     assert facts == pair.facts()
     assert facts["inliers"] <= facts["matches"]
-    with Image.open(folder / "out/matches.jpg") as picture:
-        assert picture.size == (960, 320)
+    with Image.open(folder / "out/matches.jpg") as image:
+        assert image.size == (960, 320)
     assert (folder / "out/points.ply").read_bytes().startswith(b"ply\n")
     assert f"element vertex {len(pair.points)}\n".encode() in (folder / "out/points.ply").read_bytes()
     assert not (folder / "out/depth-a.npz").exists()

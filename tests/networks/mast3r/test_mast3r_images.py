@@ -21,7 +21,7 @@ def expected(reference: Callable[[str], Any]) -> dict[str, NDArray[np.uint8]]:
     return dict(reference("fixtures/images_expected.safetensors"))
 
 
-def test_pictures_are_the_published_ones(
+def test_images_are_the_published_ones(
     reference: Callable[[str], Path], expected: dict[str, NDArray[np.uint8]]
 ) -> None:
     slack = 0 if PIL.__version__.startswith("13.") else 1  # resampling is rounded differently in other versions
@@ -29,9 +29,9 @@ def test_pictures_are_the_published_ones(
         kind, file = name.split(".", 1)
         photo = ImageOps.exif_transpose(Image.open(reference(f"fixtures/images/{file}"))).convert("RGB")
         size, squares = int(kind.removeprefix("size").removesuffix("_sq")), kind.endswith("_sq")
-        picture, frame = fit_image(np.asarray(photo), size, squares=squares)
-        assert picture.shape == wanted.shape and frame.size == wanted.shape[:2], name
-        assert np.abs(picture.astype(int) - wanted.astype(int)).max() <= slack, name
+        image, frame = fit_image(np.asarray(photo), size, squares=squares)
+        assert image.shape == wanted.shape and frame.size == wanted.shape[:2], name
+        assert np.abs(image.astype(int) - wanted.astype(int)).max() <= slack, name
 
 
 def test_sizes_are_the_published_ones(reference: Callable[[str], Any]) -> None:
@@ -44,20 +44,20 @@ def test_sizes_are_the_published_ones(reference: Callable[[str], Any]) -> None:
 
 
 @pytest.mark.parametrize(("width", "height", "size"), [(400, 300, 96), (131, 97, 64), (90, 90, 64), (300, 200, 224)])
-def test_a_spot_in_the_picture_is_where_it_is_in_the_photo(width: int, height: int, size: int) -> None:
-    """A photo whose red and green are its own coordinates: the picture's colours say where its pixels come from."""
+def test_a_spot_in_the_image_is_where_it_is_in_the_photo(width: int, height: int, size: int) -> None:
+    """A photo whose red and green are its own coordinates: the image's colours say where its pixels come from."""
     row, column = np.mgrid[:height, :width] + 0.5
     photo = np.stack([column * 250 / width, row * 250 / height, 0 * row], axis=-1).round().astype(np.uint8)
-    picture, frame = fit_image(photo, size)
+    image, frame = fit_image(photo, size)
     y, x = np.mgrid[8 : frame.size[0] - 8 : 5, 8 : frame.size[1] - 8 : 5]
-    said = picture[y, x, :2] * (width / 250, height / 250)
+    said = image[y, x, :2] * (width / 250, height / 250)
     claimed = frame.to_photo(np.stack([x, y], axis=-1))
     assert np.abs(said - claimed).max() < 0.012 * max(width, height)
     assert abs((said - claimed).mean()) < 0.002 * max(width, height)
     np.testing.assert_allclose(frame.from_photo(claimed), np.stack([x, y], axis=-1), atol=1e-9)
 
 
-def test_corners_of_an_uncropped_picture_are_corners_of_the_photo() -> None:
+def test_corners_of_an_uncropped_image_are_corners_of_the_photo() -> None:
     _, frame = fit_image(np.zeros((768, 1024, 3), np.uint8), 512)
     np.testing.assert_allclose(frame.to_photo(np.array([[-0.5, -0.5], [511.5, 383.5]])), [[0, 0], [1024, 768]])
 

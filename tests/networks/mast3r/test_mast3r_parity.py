@@ -38,7 +38,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def images(reference: Callable[[str], Arrays]) -> dict[str, Tensor]:
     published = reference("fixtures/net_images.safetensors")
-    return {name: image_batch([picture.copy()]) for name, picture in published.items()}
+    return {name: image_batch([image.copy()]) for name, image in published.items()}
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +124,7 @@ def test_dust3r_sees_the_same_without_descriptors(
     assert_views(views, outputs, "land.")
 
 
-def test_batches_give_what_single_pictures_give(
-    tiny: Mast3rNetwork, images: dict[str, Tensor], outputs: Arrays
-) -> None:
+def test_batches_give_what_single_images_give(tiny: Mast3rNetwork, images: dict[str, Tensor], outputs: Arrays) -> None:
     tokens = tiny.encode(torch.cat([images["a"], images["b"]]))
     assert error("tokens", tokens[1:], outputs["land.enc2"]) < TOLERANCE / 10
     both = tiny.decode(tokens, tokens.flip(0), (48, 64), (48, 64))
@@ -136,7 +134,7 @@ def test_batches_give_what_single_pictures_give(
     torch.testing.assert_close(alone[0].pts3d, both[0].pts3d[1:], rtol=1e-5, atol=1e-5)
 
 
-def test_pictures_of_several_bands(tiny: Mast3rNetwork) -> None:
+def test_images_of_several_bands(tiny: Mast3rNetwork) -> None:
     """The last convolutions run over bands of rows: the seams must not show."""
     head = tiny.downstream_head1.dpt.head
     half = torch.randn(1, 8, 3 * BAND // 2, 24, generator=torch.Generator().manual_seed(3))

@@ -188,7 +188,7 @@ def test_ranks_count_the_stronger_pairs_of_either_photo() -> None:
     assert found.tolist() == [[1, 0, 0], [1, 0, 1]]
 
 
-def test_one_picture_twice_whatever_its_size() -> None:
+def test_one_image_twice_whatever_its_size() -> None:
     rng = np.random.default_rng(0)
     xy = rng.uniform(0, (800, 600), (60, 2))
     half = xy / 2 + rng.normal(0, 0.2, xy.shape)
