@@ -301,6 +301,20 @@ def cpu_kinds(bench: Bench, tally: Tally) -> None:
         tally.count(code == 0 and models(out) == first, f"{kind}: not reproducible; {line}")
 
 
+def power_cuts(bench: Bench, tally: Tally) -> None:
+    """Power cuts, simulated from recorded calls: values are right or gone, a result is the old one or the new."""
+    from power_cut_targets import caches, results
+
+    if shutil.which("strace") is None:
+        tally.count(False, "strace is not installed")
+        return
+    for number, kind in enumerate((caches, results)):
+        folder = bench.folder / f"power-{number}"
+        folder.mkdir()
+        for _, problem in kind(folder, bench.times(500), seed=number):
+            tally.count(problem is None, problem or "")
+
+
 def soak(bench: Bench, tally: Tally, seconds: float) -> None:
     """Runs on one cache, two at a time, with kills, prunes and checks in between."""
     expected, end, number = undisturbed(bench), time.monotonic() + seconds, 0
@@ -332,6 +346,7 @@ ATTACKS: dict[str, Callable[[Bench, Tally], None]] = {
     "cache": damaged_caches,
     "inputs": changing_inputs,
     "cpu": cpu_kinds,
+    "power": power_cuts,
 }
 
 
