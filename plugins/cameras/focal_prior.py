@@ -91,12 +91,12 @@ def _aspect(longer_mm: float) -> float:
     return 4 / 3 if longer_mm < 10.0 or 17.0 <= longer_mm <= 18.0 else 3 / 2
 
 
-def _aspect_of_film_crop(exif: Exif, picture_aspect: float) -> float:
+def _aspect_of_film_crop(exif: Exif, aspect: float) -> float:
     """Aspect ratio of the sensor behind a 35 mm equivalent."""
     if exif.focal_mm is not None and exif.focal_35mm is not None:
         diagonal_mm = FILM_DIAGONAL_MM * exif.focal_mm / exif.focal_35mm
         return 4 / 3 if diagonal_mm < 12.0 or 20.5 < diagonal_mm < 22.5 else 3 / 2
-    return 4 / 3 if picture_aspect < 1.42 else 3 / 2
+    return 4 / 3 if aspect < 1.42 else 3 / 2
 
 
 def _full_side(width: int, height: int, aspect: float) -> float:

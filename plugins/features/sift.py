@@ -54,14 +54,14 @@ class Sift:
 
     @property
     def item_bytes(self) -> int:
-        """The scale space: about 15 float pictures of twice the side."""
+        """The scale space: about 15 float images of twice the side."""
         return 15 * 4 * 4 * self.max_side_px**2
 
     def __call__(self, photos: Photo, wanted: bool = True) -> Features:
         if not wanted:
             return no_features(np.zeros((0, SIFT_LENGTH), np.uint8))
-        picture = read_rgb(photos, self.max_side_px)
-        grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+        image = read_rgb(photos, self.max_side_px)
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         mask = read_mask(photos)
         # All points are described before any is chosen: the scale space would be built twice to choose first.
         sift = cv2.SIFT.create(0, 3, self._threshold(grey, mask), 10.0, 1.6)
@@ -72,22 +72,22 @@ class Sift:
         xy = np.stack([x, y], axis=1) + np.float32(_OPENCV_OFFSET_PX)
         order = np.argsort(-diameter, kind="stable")
         if mask is not None:
-            order = order[visible(mask, picture, xy[order])]
+            order = order[visible(mask, image, xy[order])]
         kept = order[: self.max_keypoints]
-        factors = np.array(photo_per_px(photos, picture), np.float32)
+        factors = np.array(photo_per_px(photos, image), np.float32)
         scale = diameter[kept] * np.float32(0.5 * factors.mean())
         return Features(
             xy=xy[kept] * factors,
             scale=scale,
             descriptors=root_sift(raw[kept].astype(np.float32)),
-            rgb=colours(picture, xy[kept]),
+            rgb=colours(image, xy[kept]),
             score=scale,
         )
 
     def _threshold(self, grey: Bytes, mask: Bools | None) -> float:
         """The contrast that leaves enough points, or the one asked for if that leaves more."""
-        picture = grey.astype(np.float32) / np.float32(255)
-        differences = cv2.GaussianBlur(picture, (0, 0), 1.26) - cv2.GaussianBlur(picture, (0, 0), 1.0)
+        image = grey.astype(np.float32) / np.float32(255)
+        differences = cv2.GaussianBlur(image, (0, 0), 1.26) - cv2.GaussianBlur(image, (0, 0), 1.0)
         around = np.ones((3, 3), np.uint8)
         extreme = (differences == cv2.dilate(differences, around)) | (differences == cv2.erode(differences, around))
         if mask is not None:
