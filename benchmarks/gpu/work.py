@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, empty
+from torch import Tensor, device, empty
 from torch.utils.flop_counter import FlopCounterMode
 
 from unposed.gpu_check import DeviceSpeed
@@ -138,7 +138,8 @@ def gradient_iteration_work(observations: int, unknowns: int) -> Work:
 
 
 def _without_content(config: Mast3rConfig) -> Mast3rNetwork:
-    return Mast3rNetwork(config).to("meta").eval().requires_grad_(False)
+    with device("meta"):  # initializing 700 million parameters takes 3 GB and, before the first kernel, seconds
+        return Mast3rNetwork(config).eval().requires_grad_(False)
 
 
 def _tokens(config: Mast3rConfig, size: tuple[int, int]) -> Tensor:
