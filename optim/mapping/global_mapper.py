@@ -1,7 +1,7 @@
 """Global mapping of one connected component of a view graph, intrinsics given.
 
-    relative poses -> rotation averaging -> edge filtering -> track establishment -> global positioning
-    -> rounds of bundle adjustment and observation filtering
+    relative poses -> choice of planar poses -> rotation averaging -> edge and match filtering -> track establishment
+    -> global positioning -> rounds of bundle adjustment and observation filtering
 
 on a subset of the tracks, in a fraction of a second. The robust cost of the result tells right focal lengths and camera
 groupings from wrong ones: inlier counts of pairs do not show the difference, and bundle adjustment does not recover
@@ -23,8 +23,10 @@ from ..bundle.problem import Bundle, BundleOptions, camera_points, errors_px
 from ..option_ranges import Angle, Count, Positive
 from ..rotations import rotation_residuals_deg
 from ..view_graph import Keypoints, ViewGraph, largest_component
+from .epipolar import relative_epipolar_errors_px
 from .global_positioning import GlobalPositioningOptions, solve_global_positions
 from .initial_positions import InitialPositionOptions, estimate_initial_positions
+from .planar_ambiguity import PlanarAmbiguityOptions, resolve_planar_ambiguity
 from .relative_poses import RelativePoseOptions, RelativePoses, estimate_relative_poses, with_poses
 from .rotation_averaging import average_rotations
 from .tracks import Tracks, establish_tracks, spread_subset
@@ -44,6 +46,9 @@ class GlobalMapperOptions:
     max_track_edge_deg: Angle = 30.0
     """Edges further off show two different places: a wrong focal length alone does not turn a photo that far. Edges in
     between still give tracks: they may be right about a photo whose averaged rotation is wrong."""
+    max_track_error: Positive = 4.0
+    """Epipolar error under the pose of its pair beyond which a match joins no track, in key point errors: more than for
+    inliers, since few matches make that pose and distortion is not known yet."""
     adjustment_max_errors: tuple[Positive, Positive, Positive] = (40.0, 12.0, 6.0)
     """Observations with larger reprojection errors, in key point errors, are removed after each round of bundle
     adjustment: positions only, then rotations and focal lengths, then distortion as well."""
@@ -61,6 +66,8 @@ class GlobalMapperOptions:
     """Observations that decide where a track's point is when the cost is measured, in key point errors."""
     relative_pose: RelativePoseOptions = field(default_factory=RelativePoseOptions)
     """Relative pose estimation."""
+    planar_ambiguity: PlanarAmbiguityOptions = field(default_factory=PlanarAmbiguityOptions)
+    """The choice between the two poses of planar pairs."""
     initial_positions: InitialPositionOptions = field(default_factory=InitialPositionOptions)
     """Linear solution from which global positioning starts."""
     global_positioning: GlobalPositioningOptions = field(default_factory=GlobalPositioningOptions)
@@ -119,6 +126,16 @@ def map_component(
         seed=seed,
         threads=threads,
     )
+    relative = resolve_planar_ambiguity(
+        graph,
+        relative,
+        intrinsics.models,
+        intrinsics.values,
+        intrinsics.camera_of_photo,
+        keypoint_error_px=keypoint_error_px,
+        options=options.planar_ambiguity,
+        threads=threads,
+    )
     relative = with_poses(relative, poses or {})
     averaged = _averaged_rotations(graph, relative, options.max_edge_deg, seed)
     if averaged is None:
@@ -127,8 +144,8 @@ def map_component(
     inside = np.isfinite(rotations[:, 0, 0])
 
     if tracks is None:
-        kept = graph.select(edge_residual <= options.max_track_edge_deg)
-        tracks = establish_tracks(graph.keypoints, *kept.matches())
+        rows = _agreeing_matches(graph, relative, edge_residual, intrinsics, options, keypoint_error_px)
+        tracks = establish_tracks(graph.keypoints, *rows)
         tracks = spread_subset(tracks, graph.photo_count, options.tracks_per_photo)
     total = len(tracks.row)
     tracks = tracks.select(inside[tracks.photo])
@@ -146,6 +163,27 @@ def map_component(
     bound_px = options.cost_max_error * keypoint_error_px
     cost = _cost(graph.keypoints, tracks, bundle, keypoint_error_px, bound_px, total)
     return CoarseModel(bundle, relative.edge[consistent], edge_residual, cost)
+
+
+def _agreeing_matches(
+    graph: ViewGraph,
+    relative: RelativePoses,
+    edge_residual: Array,
+    intrinsics: Intrinsics,
+    options: GlobalMapperOptions,
+    keypoint_error_px: float,
+) -> tuple[Index, Index]:
+    """Rows of the matches that agree with the relative pose of their pair, where this one is near the averaged
+    rotations: verification knew no focal length, and one wrong match joins two tracks."""
+    b_from_a = np.full((len(graph), 3, 4), np.nan)
+    near = edge_residual[relative.edge] <= options.max_track_edge_deg
+    b_from_a[relative.edge[near]] = relative.b_from_a[near]
+    error_px = relative_epipolar_errors_px(
+        graph, b_from_a, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
+    )
+    good = error_px < options.max_track_error * keypoint_error_px
+    row_a, row_b = graph.matches()
+    return row_a[good], row_b[good]
 
 
 def _averaged_rotations(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Annotated
 
@@ -17,10 +18,10 @@ import numpy as np
 
 from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle
-from ..cameras import params_of
 from ..option_ranges import Angle, Count, Positive, Within
 from ..rotations import rotation_angle_deg
 from ..view_graph import KINDS, ViewGraph
+from .plane_poses import plane_poses
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,21 @@ def _proposal(
 ) -> Proposal | None:
     """The alternative that most matches of these edges agree on, if they are enough."""
     rotation = draft.cam_from_world[:, :, :3]
+    poses_of = partial(
+        plane_poses,
+        graph,
+        draft.models,
+        draft.intrinsics,
+        draft.camera_of_photo,
+        keypoint_error_px=keypoint_error_px,
+        max_error=options.max_error,
+        min_inliers=options.min_inliers,
+    )
     low = part[graph.pairs[edges]].min()
     listed: list[tuple[int, Array, Array]] = []
     for edge in edges.tolist():
         a, b = graph.pairs[edge].tolist()
-        for pose in _plane_poses(graph, edge, draft, keypoint_error_px, options):
+        for pose, _ in poses_of(edge):
             # How the world of b's part is turned against that of a's part, from the lower part to the higher one.
             turn = rotation[b].T @ pose[:, :3] @ rotation[a]
             if rotation_angle_deg(turn) > options.different_deg:
@@ -125,38 +136,3 @@ def _proposal(
         return None
     sizes = np.bincount(part)[np.unique(part[graph.pairs[edges]])]
     return Proposal(chosen, int(sizes.min()))
-
-
-def _plane_poses(
-    graph: ViewGraph, edge: int, draft: Bundle, keypoint_error_px: float, options: PoseAlternativeOptions
-) -> list[Array]:
-    """Poses (3, 4) that explain the dominant plane of a pair, refined on all of its matches."""
-    import poselib
-
-    rows = graph.match_rows(edge)
-    xy = [np.asarray(graph.keypoints.xy[row[rows]], np.float64) for row in (graph.row_a, graph.row_b)]
-    cameras = [
-        {"model": draft.models[k], "width": 1, "height": 1, "params": list(params_of(draft.models[k], row))}
-        for k in draft.camera_of_photo[graph.pairs[edge]].tolist()
-        for row in [draft.intrinsics[k]]
-    ]
-    error_px = options.max_error * keypoint_error_px
-    homography, info = poselib.estimate_homography(*xy, {"max_reproj_error": error_px, "seed": 0}, {})
-    if sum(info["inliers"]) < options.min_inliers:
-        return []
-    k = [_calibration(draft, int(photo)) for photo in graph.pairs[edge]]
-    poses, _ = poselib.motion_from_homography(np.linalg.inv(k[1]) @ homography @ k[0])
-    out = []
-    for pose in poses:
-        refined, _ = poselib.refine_relative_pose(
-            *xy, pose, *cameras, {"loss_type": "CAUCHY", "loss_scale": keypoint_error_px}
-        )
-        length = float(np.linalg.norm(refined.t))
-        if np.isfinite(length) and length > 0.0:
-            out.append(np.column_stack([refined.R, np.asarray(refined.t) / length]))
-    return out
-
-
-def _calibration(draft: Bundle, photo: int) -> Array:
-    fx, fy, cx, cy = draft.intrinsics[draft.camera_of_photo[photo], :4]
-    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])

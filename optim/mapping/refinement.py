@@ -18,14 +18,11 @@ from ..bundle.intrinsics import prior_after
 from ..bundle.losses import CAUCHY, Loss
 from ..bundle.pose_priors import DepthPriors, PosePriors
 from ..bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior, errors_px
-from ..rotations import skew
 from ..view_graph import Keypoints, ViewGraph
 from .absolute_pose import AbsolutePoseOptions, register_photos
+from .epipolar import epipolar_errors_px
 from .tracks import Tracks, establish_tracks, spread_subset
-from .triangulation import join_points, keep_observations, rays_of, triangulate, without_weak_photos
-
-MATCH_CHUNK = 1 << 16
-"""Matches processed together; bounds memory."""
+from .triangulation import join_points, keep_observations, triangulate, without_weak_photos
 
 
 @dataclass(frozen=True)
@@ -254,31 +251,3 @@ def _triangulated(
         max_error_px=options.max_error * keypoint_error_px,
         min_angle_deg=options.min_angle_deg,
     )
-
-
-def epipolar_errors_px(graph: ViewGraph, bundle: Bundle) -> Array:
-    """(m,) epipolar error of each match under the poses of the bundle; infinite without poses."""
-    row_a, row_b = graph.matches()
-    rays = np.full((len(graph.keypoints.xy), 3), np.nan)
-    used = np.flatnonzero(_among(len(graph.keypoints.xy), row_a, row_b))  # a key point is in many matches
-    rays[used] = rays_of(
-        graph.keypoints, used, graph.keypoints.photo_of(used), bundle.models, bundle.intrinsics, bundle.camera_of_photo
-    )
-    pose_a, pose_b = bundle.cam_from_world[graph.pairs[:, 0]], bundle.cam_from_world[graph.pairs[:, 1]]
-    rotation = pose_b[:, :, :3] @ pose_a[:, :, :3].transpose(0, 2, 1)
-    baseline = pose_b[:, :, 3] - np.einsum("eij,ej->ei", rotation, pose_a[:, :, 3])
-    essential = skew(baseline) @ rotation
-    focal = bundle.intrinsics[bundle.camera_of_photo[graph.pairs[:, 0]], 0]
-    edge = graph.edge_of_match()
-    out = np.empty(len(edge))
-    for begin in range(0, len(edge), MATCH_CHUNK):
-        part = slice(begin, begin + MATCH_CHUNK)
-        of, ray_a, ray_b = edge[part], rays[row_a[part]], rays[row_b[part]]
-        line_b = np.einsum("mij,mj->mi", essential[of], ray_a)
-        line_a = np.einsum("mji,mj->mi", essential[of], ray_b)
-        value = np.einsum("mi,mi->m", ray_b, line_b)
-        # First-order distance on the unit sphere, converted to pixels by the focal length.
-        slope2 = np.einsum("mi,mi->m", line_a, line_a) + np.einsum("mi,mi->m", line_b, line_b) - 2.0 * value**2
-        error = np.abs(value) / np.sqrt(np.maximum(slope2, 1e-24)) * focal[of]
-        out[part] = np.where(np.isfinite(error), error, np.inf)
-    return out

@@ -19,8 +19,8 @@ from ..arrays import Index, Mask
 from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
+from ..mapping.epipolar import epipolar_errors_px
 from ..mapping.global_mapper import GlobalMapperOptions, map_component
-from ..mapping.refinement import epipolar_errors_px
 from ..mapping.tracks import establish_tracks, spread_subset
 from ..mapping.triangulation import keep_observations, triangulate, without_weak_photos
 from ..option_ranges import Count, Positive, Share, Within

@@ -16,9 +16,8 @@ from scipy.sparse.linalg import splu
 from ..arrays import Array, Index
 from ..option_ranges import Positive
 from ..rotations import exp_so3, rotation_angle_deg
+from ..triangles import triangles_of
 from .pair_similarity import PairSimilarities
-
-_MAX_TRIANGLES = 2_000_000  # bounds memory; beyond, every pair keeps the same number of its triangles
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def cycle_consistency(
 
         1 / (1 + (angle / half_weight_angle)^2 + (log s / half_weight_log_scale)^2).
     """
-    ab, bc, ac = _triangles(photos, pairs)
+    ab, bc, ac = triangles_of(photos, pairs)
     loop = similar.rotation[ac].transpose(0, 2, 1) @ similar.rotation[bc] @ similar.rotation[ab]
     angle = rotation_angle_deg(loop)
     log_scale = np.log(similar.scale[ab] * similar.scale[bc] / similar.scale[ac])
@@ -104,26 +103,6 @@ def cycle_consistency(
     total = np.bincount(edges, np.tile(good, 3), len(pairs))
     count = np.bincount(edges, minlength=len(pairs))
     return np.asarray((total + 0.5) / (count + 1.0))
-
-
-def _triangles(photos: int, pairs: Index) -> tuple[Index, Index, Index]:
-    """Rows of the pairs (a, b), (b, c), (a, c) of every triangle a < b < c."""
-    order = np.argsort(pairs[:, 0], kind="stable")
-    start = np.searchsorted(pairs[order, 0], np.arange(photos + 1))
-    # Every pair (a, b) with every pair (b, c) that goes on from it.
-    onward = np.diff(start)[pairs[:, 1]]
-    if onward.sum() > _MAX_TRIANGLES:
-        onward = np.minimum(onward, max(1, _MAX_TRIANGLES // len(pairs)))
-    first = np.repeat(np.arange(len(pairs)), onward)
-    step = np.arange(len(first)) - np.repeat(np.cumsum(onward) - onward, onward)
-    second = order[start[pairs[first, 1]] + step]
-    code = pairs[:, 0] * photos + pairs[:, 1]
-    by_code = np.argsort(code)
-    wanted = pairs[first, 0] * photos + pairs[second, 1]
-    at = np.minimum(np.searchsorted(code[by_code], wanted), len(pairs) - 1)
-    third = by_code[at]
-    closed = code[third] == wanted
-    return first[closed], second[closed], third[closed]
 
 
 def _along_tree(photos: int, pairs: Index, similar: PairSimilarities, weight: Array) -> PhotoSimilarities:

@@ -16,7 +16,7 @@ import numpy as np
 from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle
 from ..evaluation import evaluate_poses
-from ..mapping.refinement import epipolar_errors_px
+from ..mapping.epipolar import epipolar_errors_px
 from ..mapping.tracks import establish_tracks, spread_subset
 from ..mapping.triangulation import track_errors_px
 from ..option_ranges import Count, Positive, Within

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.drafts import rotation_difference_deg
-from unposed.optim.mapping.refinement import PairConsistency, RefinementResult, epipolar_errors_px, pair_consistency
+from unposed.optim.mapping.epipolar import epipolar_errors_px
+from unposed.optim.mapping.refinement import PairConsistency, RefinementResult, pair_consistency
 from unposed.optim.rotations import skew
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import HypothesisFigures, Photos, RefinementReport, SparseModel

@@ -10,8 +10,9 @@ import pytest
 from unposed.optim.bundle.losses import CAUCHY, HUBER
 from unposed.optim.bundle.problem import Bundle, errors_px
 from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions, register_photos
+from unposed.optim.mapping.epipolar import epipolar_errors_px
 from unposed.optim.mapping.global_mapper import map_component
-from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, dependable, epipolar_errors_px, refine
+from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, dependable, refine
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.mapping.triangulation import keep_observations
 from unposed.optim.view_graph import ViewGraph

@@ -8,12 +8,12 @@ import numpy as np
 
 from unposed.optim.pointmaps.pair_similarity import PairSimilarities
 from unposed.optim.pointmaps.similarity_averaging import (
-    _triangles,
     average_similarities,
     cycle_consistency,
     robust_potentials,
 )
 from unposed.optim.rotations import exp_so3, rotation_angle_deg
+from unposed.optim.triangles import triangles_of
 
 
 def graph(photos: int, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_triangles_are_all_there() -> None:
     pairs = graph(12, 0.4, np.random.default_rng(0))
     known = set(map(tuple, pairs.tolist()))
     expected = {t for t in combinations(range(12), 3) if all(pair in known for pair in combinations(t, 2))}
-    ab, bc, ac = _triangles(12, pairs)
+    ab, bc, ac = triangles_of(12, pairs)
     assert {(*pairs[x], int(pairs[y, 1])) for x, y in zip(ab, bc, strict=True)} == expected
     np.testing.assert_array_equal(pairs[ac, 0], pairs[ab, 0])
     np.testing.assert_array_equal(pairs[ac, 1], pairs[bc, 1])
