@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-
-from ..mapping.planar_ambiguity import PlanarAmbiguityOptions
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,6 @@ class DoppelgangerOptions:
 
     max_error_sigmas: float = 2.0
     """Inlier threshold of the relative poses, in units of the usual key-point error."""
-    planar_ambiguity: PlanarAmbiguityOptions = field(default_factory=PlanarAmbiguityOptions)
-    """The choice between the two poses of planar pairs."""
     max_rotation_error_deg: float = 30.0
     """Residual of a relative rotation, in degrees, beyond which its pair is inconsistent with the averaged rotations.
     Equal facades are mostly turned by 90 or 180 degrees; noise stays far below 30."""

@@ -11,7 +11,6 @@ from ..arrays import Array, Index, Mask
 from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX, K1
 from ..intrinsics_priors import FocalSource
-from ..mapping.planar_ambiguity import PlanarAmbiguityOptions, resolve_planar_ambiguity
 from ..mapping.relative_poses import estimate_relative_poses
 from ..mapping.view_graph_calibration import shared_focal
 from ..view_graph import ViewGraph
@@ -32,9 +31,7 @@ class _FixedInputs:
     match_completeness: Array
     real: Index
     """(photos,) number of key points that match in any photo."""
-    keypoint_sigma_px: float
     max_error_px: float
-    planar_ambiguity: PlanarAmbiguityOptions
     seed: int
     threads: int
 
@@ -61,15 +58,7 @@ def estimate_relative_rotations(
     real = np.add.reduceat(np.append(matched_points(graph), False).astype(np.int64), graph.keypoints.start[:-1])
     max_error_px = options.max_error_sigmas * keypoint_sigma_px
     fixed = _FixedInputs(
-        graph,
-        planar,
-        *score_pairs(graph, options, threads),
-        real,
-        keypoint_sigma_px,
-        max_error_px,
-        options.planar_ambiguity,
-        options.seed,
-        threads,
+        graph, planar, *score_pairs(graph, options, threads), real, max_error_px, options.seed, threads
     )
     focals_px, unsure = intrinsics.values[:, FX].copy(), np.zeros(len(intrinsics.values), bool)
     for camera, source in enumerate(sources):
@@ -117,16 +106,6 @@ def _relative_rotations(fixed: _FixedInputs, intrinsics: Intrinsics) -> Relative
         intrinsics.camera_of_photo,
         max_error_px=fixed.max_error_px,
         seed=fixed.seed,
-        threads=fixed.threads,
-    )
-    relative = resolve_planar_ambiguity(
-        fixed.graph,
-        relative,
-        intrinsics.models,
-        intrinsics.values,
-        intrinsics.camera_of_photo,
-        keypoint_error_px=fixed.keypoint_sigma_px,
-        options=fixed.planar_ambiguity,
         threads=fixed.threads,
     )
     pairs = fixed.graph.pairs[relative.edge]

@@ -117,6 +117,7 @@ def select_intrinsics(
     grouped by size alone. Candidates are mapped with the options `mapper`.
     """
     options, mapper = options or IntrinsicsSearchOptions(), mapper or GlobalMapperOptions()
+    mapper = replace(mapper, planar_ambiguity=replace(mapper.planar_ambiguity, rounds=0))  # costs compare without
     core = core_matches(graph, options)
     tracks = _core_tracks(core, options)
 

@@ -30,6 +30,9 @@ from .relative_poses import RelativePoses
 EDGES_PER_TASK = 64
 """Edges that a thread takes at a time."""
 
+MIN_COST = 0.05
+"""Added to costs before they are compared: of matches without noise, ratios of costs say nothing."""
+
 POSES = 3
 """Of a pair: the estimated one and two of its plane."""
 
@@ -116,8 +119,9 @@ def _candidates(
         ]
         least = min((cost for _, cost in alternatives), default=0.0)
         for place, (pose, cost) in enumerate(others[: POSES - 1], start=1):
-            if cost <= options.max_cost_ratio * least:
-                poses[edge, place], prior[edge, place] = pose, least / max(cost, 1e-12)
+            ratio = (cost + MIN_COST) / (least + MIN_COST)
+            if ratio <= options.max_cost_ratio:
+                poses[edge, place], prior[edge, place] = pose, 1.0 / ratio
     return poses, prior / prior.sum(axis=1, keepdims=True)
 
 

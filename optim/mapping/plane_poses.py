@@ -13,6 +13,9 @@ from ..cameras import fisheyes, unproject
 from ..rotations import skew
 from ..view_graph import ViewGraph
 
+RANSAC = {"min_iterations": 50, "max_iterations": 500, "seed": 0}
+"""Few iterations are enough, since the homography is refined in between and both poses on all matches after it."""
+
 SAME_POSE = 1e-3
 """Poses whose entries differ by less are one pose that was found twice."""
 
@@ -45,9 +48,8 @@ def plane_poses(
         return []
     first, second = (each[seen] for each in rays)
     error = keypoint_error_px / float(np.sqrt(np.prod(intrinsics[camera, 0])))  # on the plane z = 1
-    homography, info = poselib.estimate_homography(
-        first, second, {"max_reproj_error": max_error * error, "seed": 0}, {}
-    )
+    ransac = {"max_reproj_error": max_error * error, **RANSAC}
+    homography, info = poselib.estimate_homography(first, second, ransac, {})
     if sum(info["inliers"]) < min_inliers:
         return []
     found: list[tuple[Array, float]] = []

@@ -1,4 +1,4 @@
-"""Averages over graphs: triangles, spanning trees, and values that most pairs agree upon."""
+"""Averages over graphs: spanning trees, and values that most pairs agree upon."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from unposed.optim.pointmaps.similarity_averaging import (
     robust_potentials,
 )
 from unposed.optim.rotations import exp_so3, rotation_angle_deg
-from unposed.optim.triangles import triangles_of
 
 
 def graph(photos: int, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -32,16 +31,6 @@ def similarities(photos: int, pairs: np.ndarray, rng: np.random.Generator, wrong
     ones = np.ones(len(pairs))
     growth = np.where(bad, np.exp(rng.standard_normal(len(pairs))), 1.0)
     return turn, scale, shift, bad, PairSimilarities(growth * scale[a] / scale[b], rotation, translation, ones, ones)
-
-
-def test_triangles_are_all_there() -> None:
-    pairs = graph(12, 0.4, np.random.default_rng(0))
-    known = set(map(tuple, pairs.tolist()))
-    expected = {t for t in combinations(range(12), 3) if all(pair in known for pair in combinations(t, 2))}
-    ab, bc, ac = triangles_of(12, pairs)
-    assert {(*pairs[x], int(pairs[y, 1])) for x, y in zip(ab, bc, strict=True)} == expected
-    np.testing.assert_array_equal(pairs[ac, 0], pairs[ab, 0])
-    np.testing.assert_array_equal(pairs[ac, 1], pairs[bc, 1])
 
 
 def test_wrong_pairs_close_no_triangles() -> None:
