@@ -184,8 +184,12 @@ def export(
 
     settings: options of the plugin as lines `key=value`, in addition to keywords.
     """
-    lines = settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings)
-    load(out, photos).export(to, folder, **{**dict(lines), **options})
+    load(out, photos).export(to, folder, **{**options_of(settings), **options})
+
+
+def options_of(settings: Settings) -> dict[str, Any]:
+    """Options by name from lines `key=value`, the values read as YAML."""
+    return dict(settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings))
 
 
 def _key_and_value(setting: str) -> tuple[str, Any]:
