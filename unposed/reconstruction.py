@@ -19,6 +19,7 @@ from unposed.pipeline.regular_files import read_text
 from unposed.pipeline.yaml_text import read_yaml
 
 from . import summary as facts
+from .export_folder import replaced_export
 from .model import Model
 from .options import Settings
 from .output import settled
@@ -67,12 +68,10 @@ class Reconstruction:
 
     def export(self, to: str, folder: str | Path, **options: Any) -> None:
         """Write the models for another program: `to` is an export plugin (`ply`, `splat`, `colmap`), `options` are its
-        options."""
+        options. An older export in the folder is replaced."""
         plugin: Any = build(Registry().find("export", to), options, f"export.{to}")
-        folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} is not empty: give a new folder")
-        plugin(self.sparse, self.photos, folder)
+        with replaced_export(Path(folder)) as new:
+            plugin(self.sparse, self.photos, new)
 
     def to_pycolmap(self, model: int = 0) -> pycolmap.Reconstruction:
         """Convert one of the models, the largest by default, to a pycolmap.Reconstruction."""

@@ -35,6 +35,8 @@ class SplatImages:
     """Of the smaller copies."""
     with_masks: bool
     """Whether every photo gets a mask: some trainers demand one for each photo as soon as there is any."""
+    bake: str
+    """What is done where a mask hides: none, black, white or alpha."""
 
     def begin(self) -> None:
         """Make the folders."""
@@ -42,25 +44,34 @@ class SplatImages:
             for factor in (1, *self.factors):
                 (self.folder / _scaled(name, factor)).mkdir(parents=True)
 
-    def write(self, photo: Photo, seen_at: Floats, name: str) -> None:
-        """Write a photo under a name, resampled at the points (height, width, 2) of it that the new pixels show."""
-        image = _resampled(read_rgb(photo), seen_at, (photo.width, photo.height))
+    def write(self, photo: Photo, seen_at: Floats, name: str, max_side_px: int) -> None:
+        """Write a photo under a name, resampled at the points (height, width, 2) of it that the new pixels show.
+
+        It is read with a longer side of `max_side_px`, so that smaller pixels show the mean of what they cover.
+        """
+        size = photo.width, photo.height
+        image = _resampled(read_rgb(photo, max_side_px), seen_at, size)
+        mask = read_mask(photo) if self.with_masks else None
+        grey = np.full(seen_at.shape[:2], 255, np.uint8)
+        if mask is not None:
+            grey = _resampled(mask.astype(np.uint8) * 255, seen_at, size)
         exif = upright_exif(photo.path)
         for factor in (1, *self.factors):
+            visible = (_smaller(grey, factor) >= 128).astype(np.uint8) * 255 if self.with_masks else None
             file = self.folder / _scaled("images", factor) / name
-            Image.fromarray(_smaller(image, factor)).save(file, quality=self.quality, subsampling=0, exif=exif)
-        if self.with_masks:
-            self._write_mask(photo, seen_at, name)
+            self._save(_smaller(image, factor), visible, file, exif)
+            if visible is not None:
+                Image.fromarray(visible).save((self.folder / _scaled("masks", factor) / name).with_suffix(".png"))
 
-    def _write_mask(self, photo: Photo, seen_at: Floats, name: str) -> None:
-        mask = read_mask(photo)
-        if mask is None:
-            grey = np.full(seen_at.shape[:2], 255, np.uint8)
+    def _save(self, image: Bytes, visible: Bytes | None, file: Path, exif: bytes) -> None:
+        if self.bake == "alpha" and visible is not None:
+            image = np.dstack([image, visible])
+        elif self.bake != "none" and visible is not None:
+            image = np.where(visible[..., None] > 0, image, np.uint8(255 if self.bake == "white" else 0))
+        if file.suffix == ".png":
+            Image.fromarray(image).save(file, exif=exif)
         else:
-            grey = _resampled(mask.astype(np.uint8) * 255, seen_at, (photo.width, photo.height))
-        for factor in (1, *self.factors):
-            visible = (_smaller(grey, factor) >= 128).astype(np.uint8) * 255
-            Image.fromarray(visible).save((self.folder / _scaled("masks", factor) / name).with_suffix(".png"))
+            Image.fromarray(image).save(file, exif=exif, quality=self.quality, subsampling=0)
 
 
 def have_masks(photos: Iterable[Photo]) -> bool:
@@ -82,7 +93,7 @@ def named_if_unreadable(photo: Photo) -> Iterator[None]:
         raise InputError(f"{photo.path}: {error}") from error
 
 
-def plain_names(names: Sequence[str]) -> list[str]:
+def plain_names(names: Sequence[str], ending: str = ".jpg") -> list[str]:
     """Unique file names of ASCII letters, digits, - and _ for these names, none of which is the end of another.
 
     Brush finds the file of an image by the end of its path: with 5.jpg and 1_5.jpg it would train one photo with the
@@ -101,7 +112,7 @@ def plain_names(names: Sequence[str]) -> list[str]:
     numbers = [f"{number:0{digits}d}" for number in range(1, len(stems) + 1)]
     numbered = [f"{number}_{stem}" for number, stem in zip(numbers, stems, strict=True)]
     chosen = next((each for each in (stems, numbered) if not _one_ends_another(each)), numbers)
-    return [f"{stem}.jpg" for stem in chosen]
+    return [f"{stem}{ending}" for stem in chosen]
 
 
 def _one_ends_another(stems: Sequence[str]) -> bool:

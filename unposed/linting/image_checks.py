@@ -95,7 +95,7 @@ def _check_copies(scene: SceneFolder, factor: int) -> Iterator[Finding]:
     wrong, uneven = [], []
     for name, each in scene.images.items():
         copy = facts.get(name) or facts.get(str(PurePosixPath(name).with_suffix(".png")))
-        if copy is None or each.problem:
+        if copy is None or each.problem or copy.problem:
             continue
         if (copy.width, copy.height) != (max(1, each.width // factor), max(1, each.height // factor)):
             wrong.append(name)
