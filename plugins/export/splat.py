@@ -27,7 +27,7 @@ from .splat_files import (
     write_test_names,
     write_transforms,
 )
-from .splat_images import SplatImages, have_masks, named_if_unreadable, plain_names
+from .splat_images import Resampling, SplatImages, have_masks, named_if_unreadable, plain_names
 from .splat_model import (
     chosen_points,
     frame_of,
@@ -69,6 +69,9 @@ class SplatExport:
     """Every so many photos, by name, are listed as held out from training."""
     max_side: Annotated[int | None, Within("[64, inf)")] = None
     """Longer side of the images at most, in pixels; none: that of the photos."""
+    sharp_megapixels: Annotated[float, Within("[0, inf)")] = 4.0
+    """Photos up to this size are resampled by cubic interpolation, larger ones by linear interpolation, in half the
+    time: optics and colour filters blur the pixels of large photos more than it does."""
     frame: Literal["unit", "metric", "keep"] = "unit"
     """unit: y down, the cameras around the origin, the farthest at a distance of 1; metric: the same with the scale of
     the reconstruction, as where positions were given in metres; keep: the frame of the reconstruction."""
@@ -137,8 +140,9 @@ class SplatExport:
                 max_side_px=self.max_side,
             )
             cameras.append(Camera("PINHOLE", width, height, tuple(pinhole[[FX, FY, CX, CY]].tolist())))
-            seen_at = origins(pinhole, width, height, given, fisheye)
             shrunk = min(1.0, float(pinhole[FX] / given[FX]))
+            seen_at = origins(pinhole, width, height, given, fisheye)
+            resampling = Resampling(seen_at, (camera.width, camera.height), shrunk, 1e6 * self.sharp_megapixels)
             for row in np.flatnonzero(model.camera_of_photo == number).tolist():
                 own = slice(model.xy_start[row], model.xy_start[row + 1])
                 new = undistorted(model.xy[own].astype(np.float64), given, fisheye, pinhole)
@@ -147,7 +151,7 @@ class SplatExport:
                 xy[own] = new
                 photo = photos[registered[row]]
                 with named_if_unreadable(photo):
-                    files.write(photo, seen_at, names[row], round(shrunk * max(photo.width, photo.height)))
+                    files.write(photo, resampling, names[row])
         return selected(replace(model, cameras=tuple(cameras), xy=xy), np.isfinite(xy[:, 0])), masks
 
     def _write_others(self, model: SparseModel, names: list[str], with_masks: bool, folder: Path) -> None:
