@@ -37,9 +37,11 @@ def centred_pinhole(
     height: int,
     options: UndistortionOptions = UndistortionOptions(),
     multiple_px: int = 1,
+    max_side_px: int | None = None,
 ) -> tuple[Array, int, int]:
     """(8,) intrinsics, width and height of the largest undistorted image without empty pixels, with the focal lengths
-    of the distorted one and its principal point in the middle.
+    of the distorted one and its principal point in the middle; smaller, with smaller focal lengths, where its longer
+    side would be above `max_side_px`.
 
     Width and height are multiples of `multiple_px`, unless they are smaller than that."""
     along_x, along_y = np.arange(width + 1.0), np.arange(height + 1.0)
@@ -51,13 +53,14 @@ def centred_pinhole(
     widest = np.tan(np.radians(half_angle_deg))
     half_u = min(-np.nanmax(left, initial=-widest), np.nanmin(right, initial=widest))
     half_v = min(-np.nanmax(top, initial=-widest), np.nanmin(bottom, initial=widest))
-    new_width = max(1, int(2.0 * half_u * intrinsics[FX] + 1e-6))
-    new_height = max(1, int(2.0 * half_v * intrinsics[FY] + 1e-6))
+    sides = 2.0 * half_u * intrinsics[FX], 2.0 * half_v * intrinsics[FY]
+    scale = 1.0 if max_side_px is None else min(1.0, max_side_px / max(sides))
+    new_width, new_height = (max(1, int(scale * side + 1e-6)) for side in sides)
     new_width, new_height = (
         side - side % multiple_px if side >= multiple_px else side for side in (new_width, new_height)
     )
     pinhole = np.zeros(8)
-    pinhole[[FX, FY, CX, CY]] = intrinsics[FX], intrinsics[FY], new_width / 2, new_height / 2
+    pinhole[[FX, FY, CX, CY]] = scale * intrinsics[FX], scale * intrinsics[FY], new_width / 2, new_height / 2
     return pinhole, new_width, new_height
 
 

@@ -16,6 +16,7 @@ _NAMES = {
     "Bars": "unposed.pipeline.progress",
     "Cancellation": "unposed.pipeline.cancel",
     "Evaluation": "unposed.evaluation",
+    "Finding": "unposed.linting.finding",
     "JsonLines": "unposed.pipeline.progress",
     "Model": "unposed.model",
     "Pair": "unposed.two_view.pair",
@@ -29,6 +30,7 @@ _NAMES = {
     "evaluate": "unposed.evaluation",
     "export": "unposed.reconstruction",
     "get_weights": "unposed.installed",
+    "lint": "unposed.linting.lint",
     "list_plugins": "unposed.installed",
     "list_presets": "unposed.installed",
     "list_weights": "unposed.installed",
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
         show_plugin as show_plugin,
         show_preset as show_preset,
     )
+    from .linting.finding import Finding as Finding
+    from .linting.lint import lint as lint
     from .model import Model as Model
     from .options import RunOptions as RunOptions
     from .reconstruction import Reconstruction as Reconstruction, export as export, load as load

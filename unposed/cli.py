@@ -160,6 +160,10 @@ def parser() -> Parser:
     p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write")
     add_flags(p, "to", "photos_folder", "options", required=("to",))
 
+    p = verb("lint", "check a folder to train Gaussian splats from, whoever made it")
+    _positional(p, "folder", "folder with images and cameras", metavar="DIR")
+    add_flags(p, "trainers", "limits", "json")
+
     p = verb("eval", "measure a model against known camera poses")
     _positional(p, "model", "OUT of reconstruct, a COLMAP folder, or transforms.json")
     add_flags(p, "gt", "json", required=("gt",))

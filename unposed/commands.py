@@ -90,6 +90,17 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def lint(arguments: argparse.Namespace) -> int:
+    """`unposed lint DIR [--for TRAINER,...]`; exit code 2 if a trainer stops or trains something wrong."""
+    given = {"trainers": arguments.trainers} if "trainers" in arguments else {}
+    found = unposed.lint(arguments.folder, **given, settings=getattr(arguments, "limits", ()))
+    if arguments.json:
+        _print_json([finding.to_json() for finding in found])
+    else:
+        say("\n".join(finding.line() for finding in found) or "nothing found")
+    return 2 if any(not finding.advice for finding in found) else 0
+
+
 def eval(arguments: argparse.Namespace) -> int:
     """`unposed eval MODEL --gt GT`."""
     errors = unposed.evaluate(arguments.model, arguments.gt)

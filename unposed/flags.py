@@ -79,6 +79,11 @@ def size_bytes(text: str) -> int:
     return int(float(number) * 1024 ** " KMGT".index(unit.upper() or " "))
 
 
+def trainers(text: str) -> tuple[str, ...]:
+    """Names of programs, with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 FLAGS: dict[str, Flag] = {
     "preset": Flag("see unposed presets (default: auto)", "NAME|FILE"),
     "settings": Flag("change one setting; NODE=null drops the node", "NODE.KEY=VALUE", repeated=True, names=("--set",)),
@@ -102,6 +107,8 @@ FLAGS: dict[str, Flag] = {
     "to": Flag("an export plugin, see unposed plugins", "FORMAT"),
     "photos_folder": Flag("where the photos are now, if they have moved", "DIR", Path, names=("--photos",)),
     "options": Flag("an option of the format", "KEY=VALUE", repeated=True, names=("--set",)),
+    "trainers": Flag("programs that are to read it (default: all)", "NAME,...", trainers, names=("--for",)),
+    "limits": Flag("change a limit of the checks", "KEY=VALUE", repeated=True, names=("--set",)),
     "gt": Flag("gt.json, a COLMAP folder, or transforms.json", "GT", Path),
     "keep": Flag("prune: the least recently used go until this is left", "SIZE", size_bytes),
     "unused": Flag("prune: what no run has used for so many days", "DAYS", whole_above_zero),

@@ -19,6 +19,7 @@ from unposed.pipeline.regular_files import read_text
 from unposed.pipeline.yaml_text import read_yaml
 
 from . import summary as facts
+from .export_folder import replaced_export
 from .model import Model
 from .options import Settings
 from .output import settled
@@ -67,12 +68,10 @@ class Reconstruction:
 
     def export(self, to: str, folder: str | Path, **options: Any) -> None:
         """Write the models for another program: `to` is an export plugin (`ply`, `splat`, `colmap`), `options` are its
-        options."""
+        options. An older export in the folder is replaced."""
         plugin: Any = build(Registry().find("export", to), options, f"export.{to}")
-        folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} is not empty: give a new folder")
-        plugin(self.sparse, self.photos, folder)
+        with replaced_export(Path(folder)) as new:
+            plugin(self.sparse, self.photos, new)
 
     def to_pycolmap(self, model: int = 0) -> pycolmap.Reconstruction:
         """Convert one of the models, the largest by default, to a pycolmap.Reconstruction."""
@@ -184,8 +183,12 @@ def export(
 
     settings: options of the plugin as lines `key=value`, in addition to keywords.
     """
-    lines = settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings)
-    load(out, photos).export(to, folder, **{**dict(lines), **options})
+    load(out, photos).export(to, folder, **{**options_of(settings), **options})
+
+
+def options_of(settings: Settings) -> dict[str, Any]:
+    """Options by name from lines `key=value`, the values read as YAML."""
+    return dict(settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings))
 
 
 def _key_and_value(setting: str) -> tuple[str, Any]:

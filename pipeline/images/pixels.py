@@ -114,7 +114,7 @@ def _upright(photo: Photo, mode: Literal["RGB", "L"], max_side: int | None) -> I
         if image.mode in ("RGBa", "La"):  # alpha has been multiplied in: what is left is the image over black
             bands = image.split()[:-1]
             image = Image.merge("RGB", bands) if len(bands) == 3 else bands[0]
-        image = image.convert(mode)
+        image = image if image.mode == mode else image.convert(mode)  # which would copy it
         return image.transpose(_UPRIGHT[photo.orientation]) if photo.orientation > 1 else image
 
 

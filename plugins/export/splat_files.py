@@ -11,11 +11,13 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import SparseModel
 
 from .ply import write_ply
@@ -23,26 +25,27 @@ from .ply import write_ply
 NORMAL_VERTEX = np.dtype(
     [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")] + [(name, "u1") for name in ("red", "green", "blue")]
 )
-README = """\
-{registered} of {photos} photos, undistorted, with their cameras and {points} points. Made by unposed.
+COMMANDS = {
+    "inria": ("Inria 3DGS", "python train.py -s THIS --eval"),
+    "gsplat": ("gsplat", "python simple_trainer.py default --data_dir THIS --data_factor 1"),
+    "nerfstudio": ("nerfstudio", "ns-train splatfacto --data THIS"),
+    "brush": ("Brush", "brush_app THIS"),
+    "opensplat": ("OpenSplat", "opensplat THIS"),
+    "lichtfeld": ("LichtFeld", "LichtFeld-Studio -d THIS -o OUT"),
+}
+"""The program, and its command, by the name of the export for it alone."""
+PLACES = {
+    "sparse/0": "COLMAP model: PINHOLE, principal points in the middle; test.txt has the photos held out",
+    "masks": "what is to be kept is white",
+    "colmap": "the same model where nerfstudio's colmap reader looks",
+    "transforms.json": "the same cameras, with the points of sparse_pc.ply, in the same world",
+    "unposed_frame.json": "the way back to the frame of the reconstruction: x_scene = scale * rotation x + translation",
+}
+"""What stands in the folder beside images."""
 
-Inria 3DGS     python train.py -s THIS --eval
-gsplat         python simple_trainer.py default --data_dir THIS --data_factor 1
-nerfstudio     ns-train splatfacto --data THIS
-               ns-train splatfacto colmap --data THIS
-Brush          brush_app THIS
-OpenSplat      opensplat THIS
-LichtFeld      LichtFeld-Studio -d THIS -o OUT
 
-images/        photos{smaller}; masks/ (white is kept) only where something is masked
-sparse/0/      COLMAP model: PINHOLE, principal points in the middle; test.txt has the photos held out
-colmap/        the same model where nerfstudio's colmap reader looks
-transforms.json, sparse_pc.ply   the same cameras and points, in the same world
-{left_out}"""
-
-
-def write_points(model: SparseModel, folder: Path) -> None:
-    """sparse_pc.ply, and sparse/0/points3D.ply, which some programs prefer to points3D.bin.
+def write_normal_points(model: SparseModel, file: Path) -> None:
+    """The points as a PLY file with normals, which some programs prefer to points3D.bin.
 
     Normals point to the mean of the cameras that see a point: readers demand some, and nothing better is known.
     """
@@ -53,8 +56,7 @@ def write_points(model: SparseModel, folder: Path) -> None:
         rows[name] = normal
     for channel, name in enumerate(("red", "green", "blue")):
         rows[name] = model.rgb[:, channel]
-    write_ply(folder / "sparse_pc.ply", {"vertex": rows})
-    shutil.copyfile(folder / "sparse_pc.ply", folder / "sparse" / "0" / "points3D.ply")
+    write_ply(file, {"vertex": rows})
 
 
 def _normals(model: SparseModel) -> NDArray[np.float64]:
@@ -104,11 +106,15 @@ def write_transforms(
 
 
 def write_split(names: Sequence[str], held_out: Sequence[str], folder: Path) -> None:
-    """The photos held out, for the programs of Inria's family, and lists of all parts for nerfstudio."""
+    """Lists of all parts for nerfstudio, which stops where one of the three is missing."""
     parts = {"train": [name for name in names if name not in set(held_out)], "val": held_out, "test": held_out}
     for part, members in parts.items():
-        (folder / f"{part}_list.txt").write_text("".join(f"{name}\n" for name in members), encoding="utf-8")
-    (folder / "sparse" / "0" / "test.txt").write_text("".join(f"{name}\n" for name in held_out), encoding="utf-8")
+        write_test_names(members, folder / f"{part}_list.txt")
+
+
+def write_test_names(names: Sequence[str], file: Path) -> None:
+    """Names of photos, a line each, as the programs of Inria's family read those held out."""
+    file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def held_out_names(names: Sequence[str], every: int) -> list[str]:
@@ -125,16 +131,46 @@ def link_colmap(folder: Path) -> None:
     shutil.copytree(folder / "sparse", folder / "colmap" / "sparse")
 
 
-def write_readme(model: SparseModel, photos: int, left_out: Sequence[str], factors: Sequence[int], file: Path) -> None:
-    """One command per trainer, what is where, and which photos are missing."""
-    names = "".join(f"  {name}\n" for name in left_out)
-    file.write_text(
-        README.format(
-            registered=len(model.photos),
-            photos=photos,
-            points=len(model.points),
-            smaller="".join(f", images_{factor}/" for factor in factors),
-            left_out=f"\nNot in this folder, since not in the largest model:\n{names}" if left_out else "",
-        ),
-        encoding="utf-8",
-    )
+def write_frame(frame: Similarity, file: Path) -> None:
+    """The similarity from the frame of the reconstruction to that of the folder."""
+    content = {"scale": frame.scale, "rotation": frame.rotation.tolist(), "translation": frame.translation.tolist()}
+    file.write_text(json.dumps({"scene_from_reconstruction": content}, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class SplatReadme:
+    """README.txt: one command per trainer, what is where, and what is missing."""
+
+    photos: int
+    """Of the collection."""
+    in_no_model: Sequence[str]
+    """Names of the photos that are not in the model."""
+    far: Sequence[str]
+    """Names of those whose cameras are far from all others."""
+    stray_points: int
+    factors: Sequence[int]
+    """Of the smaller copies."""
+    program: str
+    """By its name in COMMANDS; empty: all."""
+
+    def write(self, model: SparseModel, file: Path) -> None:
+        """Write the file, last of all: what is there is listed."""
+        commands = [COMMANDS[self.program]] if self.program else COMMANDS.values()
+        smaller = "".join(f", images_{factor}/" for factor in self.factors)
+        lines = [
+            f"{len(model.photos)} of {self.photos} photos, undistorted, with their cameras and {len(model.points)} "
+            "points. Made by unposed.",
+            "",
+            *(f"{name:<14} {command}" for name, command in commands),
+            "",
+            f"{'images/':<20}photos{smaller}",
+            *(f"{place:<20}{text}" for place, text in PLACES.items() if (file.parent / place).exists()),
+        ]
+        for title, names in (
+            ("Not in this folder, since not in the largest model:", self.in_no_model),
+            ("Left out, since far from all other cameras (camera_ratio):", self.far),
+        ):
+            lines += ["", title, *(f"  {name}" for name in names)] if names else []
+        if self.stray_points:
+            lines += ["", f"Left out as well: {self.stray_points} points far from all others (point_ratio)."]
+        file.write_text("\n".join([*lines, ""]), encoding="utf-8")

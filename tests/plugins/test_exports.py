@@ -131,7 +131,7 @@ def test_splat_is_a_folder_of_pinhole_photos(tmp_path: Path) -> None:
     bent = Camera("SIMPLE_RADIAL", 400, 200, (300.0, 206.0, 95.0, -0.15))
     scene = replace(make_scene([0, 1], 400), cameras=(bent,))
     scene = replace(scene, xy=np.random.default_rng(1).uniform(1, (399, 199), scene.xy.shape))
-    SplatExport(quality=100)(SparseModels((scene, make_scene([2], 3)), {}), photos, tmp_path / "out")
+    SplatExport(quality=100, frame="keep")(SparseModels((scene, make_scene([2], 3)), {}), photos, tmp_path / "out")
 
     assert sorted(file.name for file in (tmp_path / "out" / "images").iterdir()) == ["a_1.jpg", "b_1.jpg"]
     assert [folder.name for folder in (tmp_path / "out" / "sparse").iterdir()] == ["0"]

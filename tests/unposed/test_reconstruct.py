@@ -181,7 +181,10 @@ def test_load_and_export(toys: str, photos: Photos, tmp_path: Path, capsys: Capt
     capsys.readouterr()
     made.export("names", tmp_path / "more", separator=", ")
     assert (tmp_path / "more" / "names.txt").read_text() == "a.png, b.png"
-    assert "is not empty" in complaint(capsys, "export", out, "--to", "names", "-o", tmp_path / "names")
+    made.export("names", tmp_path / "more", separator="+")  # an older export is replaced
+    assert (tmp_path / "more" / "names.txt").read_text() == "a.png+b.png"
+    (tmp_path / "more" / "mine.txt").touch()
+    assert "holds other files (mine.txt)" in complaint(capsys, "export", out, "--to", "names", "-o", tmp_path / "more")
     assert "did you mean names?" in complaint(capsys, "export", out, "--to", "name", "-o", tmp_path / "x")
     assert "no finished reconstruction" in complaint(capsys, "export", folder, "--to", "names", "-o", tmp_path / "x")
 
