@@ -24,9 +24,9 @@ from .view import DepthEstimate, StereoView
 class SweepOptions:
     """How depth is looked for along the rays of a photo."""
 
-    window_px: Annotated[int, Within("[3, 31]")] = 5
-    """Side of the windows that are compared. Larger ones are surer where there is little texture, and blur edges of
-    depth: rendered scenes lose a tenth of their pixels from 5 to 7."""
+    window_radius_px: Annotated[int, Within("[1, 15]")] = 2
+    """Windows of 2 r + 1 pixels are compared. Larger ones are surer where there is little texture, and blur edges of
+    depth: rendered scenes lose a tenth of their pixels from 2 to 3."""
     noise: Positive = 0.004
     """Contrast, from 0 to 1, below which a window counts as blank: one grey level of 255 is noise and JPEG."""
     coarse_halvings: Annotated[int, Within("[0, 5]")] = 2
@@ -156,7 +156,7 @@ def _scores(level: _Level, correlate: Correlator, inverse: Tensor | float) -> Te
 
 def _swept(level: _Level, low: float, high: float, planes: int, options: SweepOptions) -> tuple[Tensor, Tensor]:
     """Inverse depths and scores from all planes."""
-    correlate = Correlator(level.grey, options.window_px, options.noise)
+    correlate = Correlator(level.grey, 2 * options.window_radius_px + 1, options.noise)
     cost = torch.stack(
         [1.0 - _scores(level, correlate, float(inverse)) for inverse in np.linspace(low, high, planes)]
     ).clamp_(0.0, 1.0)
@@ -169,7 +169,7 @@ def _swept(level: _Level, low: float, high: float, planes: int, options: SweepOp
 
 def _refined(level: _Level, inverse: Tensor, step: float, reach: int, options: SweepOptions) -> tuple[Tensor, Tensor]:
     """The best of the inverse depths around those given."""
-    correlate = Correlator(level.grey, options.window_px, options.noise)
+    correlate = Correlator(level.grey, 2 * options.window_radius_px + 1, options.noise)
     cost = torch.stack([-_scores(level, correlate, inverse + step * each) for each in range(-reach, reach + 1)])
     label, offset = _least(cost)
     return inverse + step * (label - reach + offset), -cost.gather(0, label[None])[0]
@@ -177,7 +177,7 @@ def _refined(level: _Level, inverse: Tensor, step: float, reach: int, options: S
 
 def _propagated(level: _Level, inverse: Tensor, options: SweepOptions) -> Tensor:
     """The best of the inverse depth of each pixel and of four around it."""
-    correlate = Correlator(level.grey, options.window_px, options.noise)
+    correlate = Correlator(level.grey, 2 * options.window_radius_px + 1, options.noise)
     height, width = inverse.shape
     reach = options.neighbour_px
     padded = functional.pad(inverse[None, None], (reach,) * 4, mode="replicate")[0, 0]
