@@ -23,11 +23,11 @@ class FusionOptions:
     min_views: Annotated[int, Within("[2, inf)")] = 3
     """Photos, its own included, that must agree on a point. Two agree by chance now and then, three hardly ever. Where
     only two photos have depth, two are enough."""
-    max_error_px: Positive = 1.0
+    max_error_px: Positive = 0.5
     """Distance between a pixel and the place where the depth of another photo projects it back to."""
     max_depth_error: Positive = 0.01
     """The same along the ray, over the depth."""
-    min_score: Share = 0.6
+    min_score: Share = 0.7
     """Correlation below which a depth is not used. The noise of photos alone brings it below one."""
     max_conflicts: Share = 0.5
     """Photos that look through a point over those that see it: what more of them look through is not there."""
