@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
+from unposed.surface.stereo.view import DensePoints, DepthEstimate
 
 Floats = NDArray[np.floating]
 """float32 or float64; each field says which where it matters."""
@@ -366,3 +367,17 @@ class SparseModels(InitialModels):
     models: tuple[SparseModel, ...]
     reports: tuple[RefinementReport, ...] = ()
     """One per model, or none from mappers that give none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Depths:
+    """Depth maps of the photos of a model, and the points that several of them agree on."""
+
+    photos: Ints
+    """(p,) int32 collection indices, as in the model."""
+    maps: tuple[DepthEstimate, ...]
+    """(p,) one per photo, on its undistorted image."""
+    agreed: tuple[Bools, ...]
+    """(p,) (height, width): where the maps of other photos agree."""
+    points: DensePoints
+    """Their `seen_by` are rows of `photos`."""

@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .artifacts import Photo, Photos
 from .errors import ConfigError
-from .slots import PROTOCOLS, SLOTS, Exporter
+from .slots import PROTOCOLS, SLOTS
 from .stage import Grain, PerGroup, PerPair, PerPhoto, Resources, Sides
 
 GRAIN_TABLE: Mapping[Grain, Mapping[Grain, type | None]] = {
@@ -114,10 +114,10 @@ def check_plugin(cls: object, slot: str) -> None:
     if not (isinstance(cls, type) and options and options.frozen):
         raise ConfigError("is no frozen dataclass")
     wanted = SLOTS[slot]
-    if PROTOCOLS[slot] is Exporter:
-        parameters, expected = (", ".join(_signature(each)[0]) for each in (cls, Exporter))
+    if not wanted.grains and "__call__" in vars(PROTOCOLS[slot]):
+        parameters, expected = (", ".join(_signature(each)[0]) for each in (cls, PROTOCOLS[slot]))
         if parameters != expected:
-            raise ConfigError(f"is called with ({parameters}), but an export with ({expected})")
+            raise ConfigError(f"is called with ({parameters}), but {slot} with ({expected})")
         return
     if not wanted.grains:
         for name in (name for name, member in vars(PROTOCOLS[slot]).items() if callable(member) and name[0] != "_"):

@@ -16,6 +16,7 @@ from unposed.optim.view_graph import ViewGraph
 
 from .artifacts import (
     CameraPriors,
+    Depths,
     Doubts,
     Features,
     InitialModels,
@@ -23,12 +24,13 @@ from .artifacts import (
     Photos,
     Ranking,
     SceneGraph,
+    SparseModel,
     SparseModels,
     Tokens,
     TwoViewGeometry,
 )
 from .executor import Executor
-from .stage import Grain
+from .stage import Grain, Resources
 
 
 class Stage(Protocol):
@@ -125,6 +127,13 @@ class Exporter(Protocol):
     def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None: ...
 
 
+class DenseStereo(Protocol):
+    """Slot `dense`: estimate depth maps of the photos of a finished model, and fuse them to points. No node of a
+    graph."""
+
+    def __call__(self, model: SparseModel, photos: Photos, resources: Resources) -> Depths: ...
+
+
 PROTOCOLS: dict[str, type] = {
     "cameras": CameraGrouper,
     "features": FeatureExtractor,
@@ -137,6 +146,7 @@ PROTOCOLS: dict[str, type] = {
     "coarse": CoarseMapper,
     "fine": FineMapper,
     "export": Exporter,
+    "dense": DenseStereo,
     "executor": Executor,
 }
 """The protocol of each slot. A plugin is found as `<slot>.<plugin>`."""

@@ -15,10 +15,11 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": set(),
     "retrieval": {"optim"},
     "networks": set(),
-    "plugins": {"pipeline", "retrieval", "optim", "networks"},
-    "unposed": {"configs", "pipeline", "retrieval", "optim", "networks", "synthetic"},
+    "surface": {"optim"},
+    "plugins": {"pipeline", "retrieval", "optim", "networks", "surface"},
+    "unposed": {"configs", "pipeline", "retrieval", "optim", "networks", "surface", "synthetic"},
 }
-DATA = {"pipeline": {"optim.view_graph", "optim.option_ranges", "optim.intrinsics_priors"}}
+DATA = {"pipeline": {"optim.view_graph", "optim.option_ranges", "optim.intrinsics_priors", "surface.stereo.view"}}
 """Modules of plain data that a room may import from one it may not import otherwise."""
 LINKED = ALLOWED.keys() - {"unposed"}
 FILES = sorted(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("optim", "retrieval", "networks", "plugins", "synthetic")
+ROOMS = ("optim", "retrieval", "networks", "surface", "plugins", "synthetic")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
 
 
@@ -37,7 +37,7 @@ def test_every_public_name_is_defined_once() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
-@pytest.mark.parametrize("room", ["optim", "retrieval", "plugins"])
+@pytest.mark.parametrize("room", ["optim", "retrieval", "surface", "plugins"])
 def test_kinds_of_arrays_are_named_in_one_file(room: str) -> None:
     """Others may only name what they also describe, such as pairs of photos."""
     for file in (ROOT / room).rglob("*.py"):
@@ -53,8 +53,8 @@ def test_the_checks_find_what_they_look_for() -> None:
 
 def test_every_module_of_the_glossary_exists() -> None:
     text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
-    paths = re.findall(r"`((?:optim|retrieval|pipeline|synthetic|plugins)/[\w/]*(?:\.py)?)`", text)
-    dotted = re.findall(r"`((?:optim|retrieval|pipeline|synthetic)(?:\.\w+)+)`", text)
+    paths = re.findall(r"`((?:optim|retrieval|pipeline|surface|synthetic|plugins)/[\w/]*(?:\.py)?)`", text)
+    dotted = re.findall(r"`((?:optim|retrieval|pipeline|surface|synthetic)(?:\.\w+)+)`", text)
     assert len(paths) > 10 and len(dotted) > 10
     assert [path for path in paths if not (ROOT / path).exists()] == []
     for name in dotted:

@@ -25,7 +25,9 @@ _NAMES = {
     "Reconstruction": "unposed.reconstruction",
     "RunOptions": "unposed.options",
     "accept_weights": "unposed.installed",
+    "DenseModel": "unposed.dense_points",
     "demo": "unposed.runs",
+    "dense": "unposed.dense_points",
     "doctor": "unposed.diagnosis",
     "evaluate": "unposed.evaluation",
     "export": "unposed.reconstruction",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from unposed.pipeline.progress import Bars as Bars, JsonLines as JsonLines, Progress as Progress
 
     from . import algorithms as algorithms, errors as errors
+    from .dense_points import DenseModel as DenseModel, dense as dense
     from .diagnosis import doctor as doctor
     from .evaluation import Evaluation as Evaluation, evaluate as evaluate
     from .installed import (

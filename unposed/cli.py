@@ -158,7 +158,12 @@ def parser() -> Parser:
     p = verb("export", "write a finished reconstruction for another program")
     _positional(p, "out", "what unposed reconstruct has written")
     p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write")
-    add_flags(p, "to", "photos_folder", "options", required=("to",))
+    add_flags(p, "to", "photos_folder", "seeds", "options", required=("to",))
+
+    p = verb("dense", "estimate depth maps and dense points of a finished reconstruction")
+    _positional(p, "out", "what unposed reconstruct has written")
+    p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write")
+    add_flags(p, "method", "photos_folder", "options", "device", "workers", "quiet", "json")
 
     p = verb("lint", "check a folder to train Gaussian splats from, whoever made it")
     _positional(p, "folder", "folder with images and cameras", metavar="DIR")

@@ -21,7 +21,7 @@ from unposed.pipeline.weights.catalogue import entry
 from unposed.pipeline.weights.files import weight_folders
 
 from .options import RunOptions
-from .show import count, pair_list, pair_rows, paragraph, reconstruction_rows, size, table
+from .show import count, dense_rows, pair_list, pair_rows, paragraph, reconstruction_rows, size, table
 
 
 def reconstruct(arguments: argparse.Namespace) -> int:
@@ -85,7 +85,8 @@ def _given(arguments: argparse.Namespace, function: Callable[..., Any]) -> dict[
 def export(arguments: argparse.Namespace) -> int:
     """`unposed export OUT --to FORMAT -o DIR [--set KEY=VALUE]`."""
     photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())
-    unposed.export(arguments.out, arguments.to, arguments.folder, photos, settings=settings)
+    seeds = getattr(arguments, "seeds", None)
+    unposed.export(arguments.out, arguments.to, arguments.folder, photos, settings=settings, seeds=seeds)
     say(f"written to {arguments.folder}")
     return 0
 
@@ -99,6 +100,17 @@ def lint(arguments: argparse.Namespace) -> int:
     else:
         say("\n".join(finding.line() for finding in found) or "nothing found")
     return 2 if any(not finding.advice for finding in found) else 0
+
+
+def dense(arguments: argparse.Namespace) -> int:
+    """`unposed dense OUT -o DIR`."""
+    photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())
+    given = _given(arguments, unposed.dense) | {"settings": settings}
+    facts = unposed.dense(arguments.out, arguments.folder, photos, **given).facts()
+    if arguments.json:
+        return _print_json(facts)
+    say(table(dense_rows(facts, arguments.folder)))
+    return 0
 
 
 def eval(arguments: argparse.Namespace) -> int:

@@ -106,6 +106,8 @@ FLAGS: dict[str, Flag] = {
     "vram_bytes": Flag("the same on the GPU", "SIZE", size_bytes, names=("--vram",)),
     "to": Flag("an export plugin, see unposed plugins", "FORMAT"),
     "photos_folder": Flag("where the photos are now, if they have moved", "DIR", Path, names=("--photos",)),
+    "seeds": Flag("with the dense points that unposed dense has written there", "DIR", Path),
+    "method": Flag("a plugin of the slot, see unposed plugins", "NAME"),
     "options": Flag("an option of the format", "KEY=VALUE", repeated=True, names=("--set",)),
     "trainers": Flag("programs that are to read it (default: all)", "NAME,...", trainers, names=("--for",)),
     "limits": Flag("change a limit of the checks", "KEY=VALUE", repeated=True, names=("--set",)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -177,17 +177,25 @@ def export(
     photos: str | Path | None = None,
     *,
     settings: Settings = (),
+    seeds: str | Path | None = None,
     **options: Any,
 ) -> None:
     """Export the finished reconstruction in `out` for another program; `to` is an export plugin.
 
     settings: options of the plugin as lines `key=value`, in addition to keywords.
+    seeds: folder that `unposed dense` has written, whose points are exported, too.
     """
-    load(out, photos).export(to, folder, **{**options_of(settings), **options})
+    made = load(out, photos)
+    if seeds is not None:
+        from .dense_points import with_seeds
+
+        models = with_seeds(made.sparse.models, seeds)
+        made = replace(made, sparse=replace(made.sparse, models=models))
+    made.export(to, folder, **{**options_of(settings), **options})
 
 
 def options_of(settings: Settings) -> dict[str, Any]:
-    """Options by name from lines `key=value`, the values read as YAML."""
+    """Options of a plugin from lines `key=value`, or a mapping."""
     return dict(settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings))
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NAMED = 5
 """Unregistered photos that are listed by name; summary.json lists all."""
 
+BARE_SHARE = 0.01
+"""Of the pixels of a photo: one with less agreed depth than this is named."""
+
 WHY = {"classic": "it runs on any machine", "mast3r": "a GPU and its weights are here"}
 """Why `auto` chooses a preset."""
 
@@ -135,3 +138,18 @@ def pair_rows(facts: Mapping[str, Any], out: Path) -> list[tuple[str, str]]:
         ("points", str(facts["points"])),
         ("written to", str(out)),
     ]
+
+
+def dense_rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
+    """Dense points by model, and the photos without depth that others agree with, as rows for `table`."""
+    rows = []
+    for number, model in enumerate(facts["models"]):
+        label = "dense points" if len(facts["models"]) == 1 else f"model {number}"
+        rows.append(
+            (label, f"{count(model['points'], 'point')}, each seen by {model['views_per_point']:.1f} photos on average")
+        )
+        bare = [name for name, share in model["agreed_share"].items() if share < BARE_SHARE]
+        if bare:
+            more = f" and {len(bare) - NAMED} more" if len(bare) > NAMED else ""
+            rows.append(("hardly any in", ", ".join(bare[:NAMED]) + more))
+    return [*rows, ("written to", str(folder))]

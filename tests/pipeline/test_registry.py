@@ -135,7 +135,7 @@ def test_an_unfit_plugin_is_refused_before_it_runs(site: Path, reason: str) -> N
 def test_exports_and_executors_have_their_own_forms(site: Path) -> None:
     source = f"{GOOD}\n@dataclass(frozen=True)\nclass X:\n    def __call__(self, sparse: int, where: str) -> None: ..."
     registry = Registry(install(site, "acme", "acme_forms", source, export__x="X", executor__x="X"))
-    assert "is called with (sparse, where), but an export with (sparse, photos, folder)" in (
+    assert "is called with (sparse, where), but export with (sparse, photos, folder)" in (
         message(registry, "export", "x")
     )
     assert "has no method `run`" in message(registry, "executor", "x")

@@ -1,0 +1,1 @@
+"""Depth maps, dense points and Gaussians from posed photos: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""Multi-view stereo: depth maps of photos with known cameras, and points that several of them agree on."""
