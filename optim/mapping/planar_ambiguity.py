@@ -12,6 +12,7 @@ where k = exp(-(angle / scale)^2) is near 1 if the three rotations compose to no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated
@@ -72,7 +73,7 @@ def resolve_planar_ambiguity(
     pairs = graph.pairs[relative.edge]
     triangles = np.stack(triangles_of(graph.photo_count, pairs), axis=1) if len(pairs) else np.zeros((0, 3), np.int64)
     rotation = relative.b_from_a[:, :, :3]
-    open_ = _loop_deg(rotation, rotation, rotation, triangles) > options.closing_deg
+    open_ = _loop_deg([rotation] * 3, triangles) > options.closing_deg
     suspects = np.unique(triangles[open_])
     if options.rounds == 0 or not len(suspects):
         return relative
@@ -125,8 +126,9 @@ def _candidates(
     return poses, prior / prior.sum(axis=1, keepdims=True)
 
 
-def _loop_deg(ab: Array, bc: Array, ac: Array, triangles: Index) -> Array:
-    """(t,) angle of each triangle's loop, under rotations (e, 3, 3) for its first, second and third pair."""
+def _loop_deg(rotations: Sequence[Array], triangles: Index) -> Array:
+    """(t,) angle of each triangle's loop, under rotations (e, 3, 3) for its first, its second and its third pair."""
+    ab, bc, ac = rotations
     loop = ac[triangles[:, 2]].transpose(0, 2, 1) @ bc[triangles[:, 1]] @ ab[triangles[:, 0]]
     return rotation_angle_deg(loop)
 
@@ -136,7 +138,7 @@ def _scores(poses: Array, prior: Array, triangles: Index, scale_deg: float) -> A
     score = np.zeros((len(triangles), POSES, POSES, POSES))
     for each in product(range(POSES), repeat=3):
         there = np.all([prior[triangles[:, side], pose] > 0 for side, pose in enumerate(each)], axis=0)
-        angle = _loop_deg(*(poses[:, pose, :, :3] for pose in each), triangles[there])
+        angle = _loop_deg([poses[:, pose, :, :3] for pose in each], triangles[there])
         score[(there, *each)] = np.exp(-((angle / scale_deg) ** 2))
     return score
 
@@ -153,7 +155,7 @@ def _decided(prior: Array, triangles: Index, score: Array, rounds: int) -> Index
             np.add.at(support, triangles[:, side], np.einsum(formula, score, *others))
         probability *= support
         probability /= probability.sum(axis=1, keepdims=True)
-    return probability.argmax(axis=1)
+    return np.asarray(probability.argmax(axis=1))
 
 
 def _exchanged(poses: Array, chosen: Index, triangles: Index, options: PlanarAmbiguityOptions) -> Array:
@@ -164,6 +166,6 @@ def _exchanged(poses: Array, chosen: Index, triangles: Index, options: PlanarAmb
     for side in range(3):
         for sign, own in ((1, kept), (-1, poses[:, 0])):
             rotations = [own[:, :, :3] if other == side else kept[:, :, :3] for other in range(3)]
-            closing = _loop_deg(*rotations, triangles) < options.closing_deg
+            closing = _loop_deg(rotations, triangles) < options.closing_deg
             np.add.at(gain, triangles[:, side], sign * closing)
     return np.where((gain >= options.min_gain)[:, None, None], kept, poses[:, 0])
