@@ -183,7 +183,8 @@ def _by_bytes(moved: Array32) -> CandidateSearch:
 def _as_bytes(rows: Array32) -> tuple[NDArray[np.int8], Array32, Array32]:
     """Rows as whole numbers of -127 to 127, the unit of each, and how long what got lost is. Zeros fill the width
     up to a multiple of 16."""
-    scale = np.maximum(np.maximum(rows.max(axis=1), -rows.min(axis=1)), np.float32(1e-30)) / np.float32(127.0)
+    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))
+    scale = (np.maximum(largest, np.float32(1e-30)) / np.float32(127.0)).astype(np.float32, copy=False)
     whole = rows / scale[:, None]
     np.rint(whole, out=whole)
     table = np.zeros((len(rows), -(-rows.shape[1] // 16) * 16), np.int8)

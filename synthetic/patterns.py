@@ -76,7 +76,7 @@ def blocks(
     y = (np.arange(h, dtype=np.float32) + np.float32(0.5))[:, None] * np.float32(rows / h)
     x = (np.arange(w, dtype=np.float32) + np.float32(0.5)) * np.float32(columns / w)
     row = np.floor(y).astype(int)
-    x = x + np.float32(offset) * (row % 2)
+    x = x + np.float32(offset) * (row % 2).astype(np.float32)
     column = np.floor(x).astype(int) % columns
     to_joint = np.minimum(_to_edge(y) * np.float32(h / rows), _to_edge(x) * np.float32(w / columns))
     thickness = np.float32(max(0.03 * min(h / rows, w / columns), 0.7))

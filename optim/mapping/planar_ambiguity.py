@@ -136,10 +136,11 @@ def _loop_deg(rotations: Sequence[Array], triangles: Index) -> Array:
 def _scores(poses: Array, prior: Array, triangles: Index, scale_deg: float) -> Array:
     """(t, POSES, POSES, POSES) how well each triangle closes with each pose of its pairs."""
     score = np.zeros((len(triangles), POSES, POSES, POSES))
-    for each in product(range(POSES), repeat=3):
+    for i, j, k in product(range(POSES), repeat=3):
+        each = (i, j, k)
         there = np.all([prior[triangles[:, side], pose] > 0 for side, pose in enumerate(each)], axis=0)
         angle = _loop_deg([poses[:, pose, :, :3] for pose in each], triangles[there])
-        score[(there, *each)] = np.exp(-((angle / scale_deg) ** 2))
+        score[there, i, j, k] = np.exp(-((angle / scale_deg) ** 2))
     return score
 
 

@@ -125,7 +125,7 @@ def gather_evidence(
     determined = _determined(model)
     evidence = ModelEvidence(
         agreement=_track_agreement(graph.select(~left_out), model.bundle, options),
-        contradicted=float(graph.match_count[contradicted].sum() / max(graph.match_count.sum(), 1)),
+        contradicted=float(graph.match_count[contradicted].sum()) / max(float(graph.match_count.sum()), 1.0),
         cut_matches=smallest_cut(len(model.photos), number, np.where(contradicted, 0, agreeing))
         if len(model.photos) <= options.max_photos
         else float("inf"),

@@ -53,7 +53,7 @@ def _checked(uri: str) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     try:
         db.execute("SELECT count(*) FROM (SELECT 1 FROM entry LIMIT 1)").fetchone()
-    except sqlite3.Error:
+    except BaseException:
         db.close()
         raise
     return db

@@ -225,16 +225,18 @@ class Store:
         return len(keys) - len(bad), len(bad)
 
     def close(self) -> None:
-        """Notes what was used and lets go of the file."""
+        """Note what was used, and let go of the file."""
         for stage, count in self._damaged.items():
             if count > 1:
                 self.report(f"in all, {count} stored results of {stage} were damaged and computed again")
         self._damaged.clear()
-        with suppress(StoreError):  # a full disk must not turn a finished run into a failed one
-            self._mark_used()
-        with suppress(Empty):
-            while True:
-                self._idle.get_nowait().close()
+        try:
+            with suppress(StoreError):  # a full disk must not turn a finished run into a failed one
+                self._mark_used()
+        finally:
+            with suppress(Empty):
+                while True:
+                    self._idle.get_nowait().close()
 
     def _insert(self, key: str, stage: str, failure: str | None, data: bytes, size: int, checksum: int) -> None:
         now = time.time()
@@ -315,7 +317,7 @@ class Store:
         try:
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}").fetchone()
-        except sqlite3.Error:
+        except BaseException:
             db.close()
             raise
         return db

@@ -124,9 +124,10 @@ def chain_of(
         for own, xy_px, depth, grid in zip(
             (a, b), (pair.xy_a, pair.xy_b), (pair.depth_a, pair.depth_b), pair.grids, strict=True
         ):
-            row, column = frames[own].anchor(xy_px[good].astype(np.float64))
+            seen = np.asarray(xy_px[good], np.float64)
+            row, column = frames[own].anchor(seen)
             photo.append(np.full(len(row), own))
-            xy.append(frames[own].to_network(xy_px[good]))
+            xy.append(frames[own].to_network(seen))
             anchor.append(start[own] + row * frames[own].shape[1] + column)
             offset.append(depth[good] / np.maximum(grid.depth[row, column], 1e-9))
     sides = np.repeat([[0, 1]], len(pairs), axis=0).ravel()

@@ -184,6 +184,7 @@ def test_the_real_architecture(reference: Callable[[str], Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # which the translator uses itself
+@pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # with Python 3.13.0
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch translates for a CPU by way of a C++ compiler")
 def test_translated_blocks_say_the_same(
     tiny: Mast3rNetwork,
