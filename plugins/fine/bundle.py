@@ -368,7 +368,7 @@ def _on_gpu(
     pose_priors: PosePriors | None,
     depth_priors: DepthPriors | None,
 ) -> tuple[Bundle, BundleSummary]:
-    if len(bundle.xy) < min_observations:
+    if len(bundle.xy) < min_observations or bundle.rigs is not None:  # rigs are known to the CPU's solver only
         return adjust_bundle(bundle, options, prior, sigma, pose_priors, depth_priors)
     from unposed.optim.bundle.adjust_torch import adjust_by_torch  # torch takes a second to import
 
