@@ -35,14 +35,18 @@ class Rigs:
 
     def of_photos(self, photos: Index) -> Rigs:
         """The rigs of some of the photos, in this order; sensors keep their numbers."""
-        return replace(
-            self, frame_of_photo=self.frame_of_photo[photos], sensor_of_photo=self.sensor_of_photo[photos]
-        )
+        return replace(self, frame_of_photo=self.frame_of_photo[photos], sensor_of_photo=self.sensor_of_photo[photos])
 
     @property
     def known(self) -> Mask:
         """(photos,) which have a sensor of known pose."""
         return np.asarray((self.sensor_of_photo >= 0) & np.isfinite(self.sensor_poses()[:, 0, 0]))
+
+    @property
+    def tied(self) -> Index:
+        """(photos,) frame of each photo whose sensor has a known pose; all others are frames of their own."""
+        more = int(self.frame_of_photo.max(initial=-1)) + 1
+        return np.where(self.known, self.frame_of_photo, more + np.arange(len(self.frame_of_photo)))
 
     @property
     def central(self) -> bool:
@@ -56,8 +60,8 @@ class Rigs:
 
 
 def frames_of(rigs: Rigs | None, photos: int) -> Index:
-    """(photos,) frame of each photo; without rigs each photo is one."""
-    return np.arange(photos) if rigs is None else rigs.frame_of_photo
+    """(photos,) frame that each photo moves with; without rigs each photo is one."""
+    return np.arange(photos) if rigs is None else rigs.tied
 
 
 def frame_poses(rigs: Rigs, cam_from_world: Array) -> Array:

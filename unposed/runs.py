@@ -13,6 +13,7 @@ from unposed.pipeline.artifacts import SparseModels
 from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.errors import InputError, NoReconstruction, StageCrashed, UnposedError
 from unposed.pipeline.store.overlay import open_store
+from unposed.pipeline.whole_panoramas import whole_panoramas
 from unposed.synthetic.sample import sample_folder
 
 from . import summary as facts
@@ -108,7 +109,8 @@ def reconstruct(
                 nothing = SparseModels((), {})
                 lost = {**origin, **facts.outcome(collection, nothing, done, str(crash)), **started.elapsed()}
                 made = Reconstruction(collection, nothing, lost, out)
-                shutil.rmtree(new / "sparse", ignore_errors=True)
+                for written in ("sparse", "panoramas"):
+                    shutil.rmtree(new / written, ignore_errors=True)
                 _write(made, new, out)
         log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
     if crash is not None:
@@ -147,6 +149,8 @@ def _write(made: Reconstruction, new: Path, out: Path) -> None:
     try:
         if made.sparse.models:
             write_models(made.sparse.models, made.photos, new / "sparse")
+            if any(photo.view for photo in made.photos.photos):
+                write_models(*whole_panoramas(made.sparse.models, made.photos), new / "panoramas")
         text = json.dumps(made.summary, indent=1, ensure_ascii=False)
         # Names that are not UTF-8 were rejected, and are listed: as escapes, which JSON has as well.
         (new / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

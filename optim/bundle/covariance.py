@@ -77,7 +77,9 @@ def covariance(
 
     first = d * np.arange(len(own))[:, None]
     pose_at = first + np.arange(pose_size)
-    intrinsics_at = len(matrix) - k * q + np.arange(k * q).reshape(k, q) if k else first + np.arange(pose_size, d)
+    intrinsics_at = first + np.arange(pose_size, d)
+    if not order.camera_per_photo:
+        intrinsics_at = len(matrix) - k * q + np.arange(k * q).reshape(len(order.cameras), -1)
     fixed = np.zeros(len(matrix), bool)
     if pose_priors is not None:
         fixed[pose_at[at[pose_priors.fixed[order.photos]]]] = True

@@ -53,8 +53,7 @@ def rig_structure(rigs: Rigs, photos: Index, plan: SolvePlan, pose_size: int, bo
 
     Sensors are refined only where poses have six unknowns: positions alone do not tell how a sensor is turned.
     """
-    frame = np.where(rigs.known, rigs.frame_of_photo, rigs.frame_of_photo.max(initial=0) + 1 + np.arange(len(rigs.known)))
-    _, frame_of_photo = np.unique(frame[photos], return_inverse=True)
+    _, frame_of_photo = np.unique(rigs.tied[photos], return_inverse=True)
     sensor_of_photo = np.where(rigs.known, rigs.sensor_of_photo, -1)[photos]
     refined = np.zeros(0, np.int64)
     if pose_size == 6:
@@ -105,9 +104,9 @@ def frame_system(
 
     pulled = _times(plan, photos, u)  # S U
     whole = np.concatenate([pulled, photos.border, right[: c * p, None]], axis=1)
-    by_frame = np.zeros((frames, p, whole.shape[1]))
-    np.add.at(by_frame, frame, transposed @ whole.reshape(c, p, -1))
-    by_frame = by_frame.reshape(frames * p, -1)
+    sums = np.zeros((frames, p, whole.shape[1]))
+    np.add.at(sums, frame, transposed @ whole.reshape(c, p, -1))
+    by_frame = sums.reshape(frames * p, -1)
     across = u.T @ photos.border
     corner = np.block([[u.T @ pulled, across], [across.T, photos.corner]])
     system = ArrowheadSystem(diagonal, off_diagonal, by_frame[:, :-1], corner)

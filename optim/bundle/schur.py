@@ -202,7 +202,7 @@ def solve_step(structure: SchurStructure, equations: NormalEquations, damping: f
 def _solution(
     structure: SchurStructure, equations: NormalEquations, reduced: ReducedSystem
 ) -> tuple[Array, Array | None, Array, Array] | None:
-    """Steps of photos with their frames (c, d), of sensors (r, 6), of cameras (k, q), and of photos altogether (c, d)."""
+    """Steps of photos with their frames (c, d), of sensors (r, 6), of cameras (k, q), and of photos in all (c, d)."""
     plan, matrix, right, rigs, motion = structure.plan, reduced.matrix, reduced.right, structure.rigs, None
     state, (c, d) = equations.problem.state, equations.photo_gradient.shape
     if rigs is not None and state.sensors is not None:

@@ -21,6 +21,7 @@ from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, camera_points, errors_px
 from ..option_ranges import Angle, Count, Positive
+from ..rigs import frames_of
 from ..rotations import rotation_residuals_deg
 from ..view_graph import Keypoints, ViewGraph, largest_component
 from .epipolar import relative_epipolar_errors_px
@@ -153,7 +154,7 @@ def map_component(
         return None
 
     pairs = graph.pairs[relative.edge[consistent]]
-    bundle = _global_positions(graph.keypoints, tracks, intrinsics, rotations, pairs, options, seed)
+    bundle = _global_positions(graph, tracks, intrinsics, rotations, pairs, options, seed)
     if bundle is None:
         return None
     bundle = _iterative_bundle_adjustment(bundle, keypoint_error_px, intrinsics, options)
@@ -197,16 +198,16 @@ def _averaged_rotations(
     pairs = graph.pairs[relative.edge]
     if len(pairs) == 0:
         return None
-    member = largest_component(graph.photo_count, pairs, relative.weight)
+    member = largest_component(graph.photo_count, pairs, relative.weight, graph.rigs)
     inside = member[pairs[:, 0]]
     rotations = average_rotations(
-        graph.photo_count, pairs[inside], relative.b_from_a[inside, :, :3], relative.weight[inside], seed
+        graph.photo_count, pairs[inside], relative.b_from_a[inside, :, :3], relative.weight[inside], seed, graph.rigs
     )
     residual = rotation_residuals_deg(pairs, relative.b_from_a[:, :, :3], rotations)
     consistent = residual <= max_edge_deg
     if not consistent.any():
         return None
-    member = largest_component(graph.photo_count, pairs[consistent], relative.weight[consistent])
+    member = largest_component(graph.photo_count, pairs[consistent], relative.weight[consistent], graph.rigs)
     consistent &= member[pairs[:, 0]] & member[pairs[:, 1]]
     edge_residual = np.full(len(graph), np.nan)
     edge_residual[relative.edge] = residual
@@ -214,7 +215,7 @@ def _averaged_rotations(
 
 
 def _global_positions(
-    keypoints: Keypoints,
+    graph: ViewGraph,
     tracks: Tracks,
     intrinsics: Intrinsics,
     rotations: Array,
@@ -222,7 +223,11 @@ def _global_positions(
     options: GlobalMapperOptions,
     seed: int,
 ) -> Bundle | None:
-    """Solve for positions of photos and points, rotations given; `pairs` (e, 2) are those that agree with them."""
+    """Solve for positions of photos and points, rotations given; `pairs` (e, 2) are those that agree with them.
+
+    Photos of one frame of a rig have one centre here.
+    """
+    keypoints, rigs = graph.keypoints, graph.rigs
     rays = rays_of(
         keypoints, tracks.row, tracks.photo, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
     )
@@ -232,18 +237,24 @@ def _global_positions(
         seen &= length[tracks.track] >= 2
         tracks, rays = tracks.select(seen), rays[seen]
     world_rays = np.einsum("mji,mj->mi", rotations[tracks.photo], rays)
-    used, photo = np.unique(tracks.photo, return_inverse=True)
+    frame = frames_of(rigs, len(keypoints))
+    used, place = np.unique(frame[tracks.photo], return_inverse=True)
     if len(used) < 2:
         return None
     sizes = len(used), tracks.count
+    pairs = frame[pairs]
+    if rigs is not None:
+        pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
     pairs = np.searchsorted(used, pairs[np.isin(pairs, used).all(axis=1)])
-    start = estimate_initial_positions(world_rays, photo, tracks.track, *sizes, pairs, options.initial_positions)
+    start = estimate_initial_positions(world_rays, place, tracks.track, *sizes, pairs, options.initial_positions)
     found = solve_global_positions(
-        world_rays, photo, tracks.track, *sizes, start=start, options=options.global_positioning, seed=seed
+        world_rays, place, tracks.track, *sizes, start=start, options=options.global_positioning, seed=seed
     )
     poses = np.full((len(keypoints), 3, 4), np.nan)
-    poses[used, :, :3] = rotations[used]
-    poses[used, :, 3] = -np.einsum("cij,cj->ci", rotations[used], found.centres)
+    inside = np.flatnonzero(np.isin(frame, used) & np.isfinite(rotations[:, 0, 0]))
+    centre = found.centres[np.searchsorted(used, frame[inside])]
+    poses[inside, :, :3] = rotations[inside]
+    poses[inside, :, 3] = -np.einsum("cij,cj->ci", rotations[inside], centre)
     return Bundle(
         intrinsics.models,
         intrinsics.values,
@@ -254,6 +265,7 @@ def _global_positions(
         tracks.photo,
         tracks.track,
         tracks.row,
+        rigs,
     )
 
 

@@ -18,6 +18,7 @@ from unposed.pipeline.stage import Grain
 
 from .focal_prior import focal_px
 from .given import given_cameras, given_poses
+from .panorama_rigs import camera_of_view, panorama_rigs
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class ExifCameras:
     default_focal: focal length where EXIF has none, in units of the longer side.
     intrinsics, poses: files with known values, which stay constant; formats: unposed/plugins/cameras/given.py.
     Photos with the same intrinsics share a camera. The known poses give the result its frame and scale.
+    Views of panoramas have a known camera, and those of one panorama are fixed to each other.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
     model: CameraModelName = "SIMPLE_RADIAL"
@@ -46,9 +48,13 @@ class ExifCameras:
 
     def __call__(self, photos: Photos) -> CameraPriors:
         given = {} if self.intrinsics is None else given_cameras(self.intrinsics, photos)
+        given |= {i: camera_of_view(photo) for i, photo in enumerate(photos.photos) if photo.view is not None}
+        rigs = panorama_rigs(photos)
+        sensor = [-1] * len(photos) if rigs is None else rigs.sensor_of_photo.tolist()
         groups: dict[Hashable, int] = {}
-        camera_of_photo = [
-            groups.setdefault(given.get(i) or self._key(photo), len(groups)) for i, photo in enumerate(photos.photos)
+        camera_of_photo = [  # each sensor of a rig has a camera of its own, by which formats of others tell them apart
+            groups.setdefault((given.get(i) or self._key(photo), sensor[i]), len(groups))
+            for i, photo in enumerate(photos.photos)
         ]
         members: list[list[int]] = [[] for _ in groups]
         for i, group in enumerate(camera_of_photo):
@@ -65,8 +71,9 @@ class ExifCameras:
             camera_of_photo=np.array(camera_of_photo, np.int32),
             focal_source=tuple(sources),
             grouping="assumed" if self.grouping == "auto" and len(given) < len(photos) else "given",
-            cam_from_world=None if self.poses is None else given_poses(self.poses, photos),
+            cam_from_world=None if self.poses is None else given_poses(self.poses, photos, rigs),
             prior=self.prior,
+            rigs=rigs,
         )
 
     def _key(self, photo: Photo) -> Hashable:

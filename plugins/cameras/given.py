@@ -22,6 +22,7 @@ import numpy as np
 
 from unposed.optim.arrays import Array
 from unposed.optim.cameras import CAMERA_MODELS
+from unposed.optim.rigs import Rigs
 from unposed.pipeline.artifacts import Camera, Photo, Photos
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.regular_files import read_text
@@ -50,14 +51,16 @@ def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
     return cameras
 
 
-def given_poses(path: Path, photos: Photos) -> Array:
-    """(photos, 3, 4) cam_from_world, NaN for photos that are not in the file."""
+def given_poses(path: Path, photos: Photos, rigs: Rigs | None = None) -> Array:
+    """(photos, 3, 4) cam_from_world, NaN for photos that are not in the file. Photos of rigs may not be in it."""
     images, _ = _images(_text(path), path)
     out = np.full((len(photos), 3, 4), np.nan)
     for i, photo in enumerate(photos.photos):
         entry = images.get(photo.name, {})
         if entry.get("R_w2c") is None or entry.get("t_w2c") is None:
             continue
+        if rigs is not None and rigs.sensor_of_photo[i] >= 0:
+            raise InputError(f"{path}: {photo.name} belongs to a rig, whose poses cannot be given: leave it out")
         rotation = _numbers(entry["R_w2c"], (3, 3), f"{path}: {photo.name}: R_w2c")
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0.0:
             raise InputError(f"{path}: {photo.name}: R_w2c is no rotation")

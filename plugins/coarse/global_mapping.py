@@ -85,7 +85,7 @@ class GlobalMapper(GlobalMapperOptions):
         doubts: Doubts | None = None,
         resources: Resources = ONE_THREAD,
     ) -> InitialModels:
-        graph = without_doubts(view_graph, doubts)
+        graph = without_doubts(view_graph, doubts).tied_by(cameras.rigs)
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         known = np.array([source != "guess" for source in cameras.focal_source])
         found: list[list[InitialModel]] = []

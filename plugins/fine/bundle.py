@@ -124,7 +124,7 @@ class BundleAdjustment:
         resources: Resources,
         doubts: Doubts | None = None,
     ) -> SparseModels:
-        graph = without_doubts(view_graph, doubts)
+        graph = without_doubts(view_graph, doubts).tied_by(cameras.rigs)
         options = self.options(graph)
         registered = np.zeros(len(photos), bool)
         for model in coarse.models:
@@ -261,7 +261,7 @@ class BundleAdjustment:
     def _start_of(self, model: InitialModel, photos: Photos, cameras: CameraPriors, graph: ViewGraph) -> _Start:
         """The initial model with its priors, in the frame of the pose priors if there are any."""
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
-        bundle, intrinsics = initial_bundle(model, len(photos), intrinsics)
+        bundle, intrinsics = initial_bundle(model, len(photos), intrinsics, graph.rigs)
         anchors = pose_priors_of(cameras, photos, self.gps_sigma_m, self.height_sigma_ratio)
         bundle, anchors, warnings = anchored(bundle, cameras, anchors)
         prior, depths = intrinsics.prior, None

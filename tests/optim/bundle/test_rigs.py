@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rig_worlds import SENSORS, disturbed, four_sided_rig, rig_bundle
 
 from unposed.optim.arrays import Array
 from unposed.optim.bundle.adjust import CpuProblem, adjust_bundle
@@ -16,59 +17,7 @@ from unposed.optim.bundle.schur import schur_structure
 from unposed.optim.rigs import Rigs, frame_poses, photo_poses, whole_frames
 from unposed.optim.rotations import exp_so3, rotation_angle_deg
 
-FOCAL, SENSORS, FRAMES = 500.0, 4, 5
 FREE = BundleOptions(focal=False, max_iterations=60, tolerance=1e-12)
-
-
-def rigs(*, central: bool, refined: bool = False) -> Rigs:
-    """Four sensors that look to all sides, the first one the reference; the last photo is of no rig."""
-    turn = exp_so3(np.array([[0.0, -k * np.pi / 2, 0.0] for k in range(SENSORS)]))
-    offset = np.array([[0.0, 0.1 * k, 0.2 * k] for k in range(SENSORS)]) * (0.0 if central else 1.0)
-    sensors = np.concatenate([turn, offset[:, :, None]], axis=2)
-    frame, sensor = np.divmod(np.arange(FRAMES * SENSORS), SENSORS)
-    free = np.full(SENSORS, refined)
-    free[0] = False
-    return Rigs(np.append(frame, FRAMES), np.append(sensor, -1), np.zeros(SENSORS, np.int64), sensors, free)
-
-
-def world(tied: Rigs, seed: int = 0) -> Bundle:
-    """A bundle without noise: points all around the rig."""
-    rng = np.random.default_rng(seed)
-    turns = exp_so3(rng.normal(0.0, 0.3, (FRAMES + 1, 3)))
-    frames = np.concatenate([turns, rng.normal(0.0, 0.6, (FRAMES + 1, 3, 1))], axis=2)
-    poses = photo_poses(tied, frames[tied.frame_of_photo])
-    points = rng.standard_normal((600, 3))
-    points *= rng.uniform(3.0, 6.0, (600, 1)) / np.linalg.norm(points, axis=1, keepdims=True)
-    seen = np.einsum("pij,nj->npi", poses[:, :, :3], points) + poses[:, :, 3]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        xy = FOCAL * seen[:, :, :2] / seen[:, :, 2:] + FOCAL
-    inside = (seen[:, :, 2] > 0.5) & (np.abs(xy - FOCAL) < FOCAL).all(axis=2)
-    kept = inside.sum(axis=1) >= 2
-    point, photo = np.nonzero(inside[kept])
-    return Bundle(
-        models=("SIMPLE_PINHOLE",),
-        intrinsics=np.array([[FOCAL, FOCAL, FOCAL, FOCAL, 0.0, 0.0, 0.0, 0.0]]),
-        camera_of_photo=np.zeros(len(poses), np.int64),
-        cam_from_world=poses,
-        points=points[kept],
-        xy=xy[kept][point, photo],
-        photo=photo,
-        point=point,
-        row=np.arange(len(photo)),
-        rigs=tied,
-    )
-
-
-def disturbed(bundle: Bundle, seed: int = 1) -> Bundle:
-    """The bundle with its frames moved, and its points."""
-    rng, tied = np.random.default_rng(seed), bundle.rigs
-    assert tied is not None
-    frames = frame_poses(tied, bundle.cam_from_world)
-    turn = exp_so3(rng.normal(0.0, 0.02, (FRAMES + 1, 3)))[tied.frame_of_photo]
-    frames = np.concatenate([turn @ frames[:, :, :3], frames[:, :, 3:]], axis=2)
-    frames[:, :, 3] += rng.normal(0.0, 0.05, (FRAMES + 1, 3))[tied.frame_of_photo]
-    points = bundle.points + rng.normal(0.0, 0.05, bundle.points.shape)
-    return replace(bundle, cam_from_world=photo_poses(tied, frames), points=points)
 
 
 def deviation(bundle: Bundle, tied: Rigs) -> float:
@@ -80,15 +29,15 @@ def deviation(bundle: Bundle, tied: Rigs) -> float:
 
 @pytest.mark.parametrize("central", [True, False])
 def test_rigs_hold_and_the_truth_is_found(central: bool) -> None:
-    tied = rigs(central=central)
-    bundle, summary = adjust_bundle(disturbed(world(tied)), FREE)
+    tied = four_sided_rig(central=central)
+    bundle, summary = adjust_bundle(disturbed(rig_bundle(tied)), FREE)
     assert summary.final_cost < 1e-12 * summary.initial_cost
     assert errors_px(bundle).max() < 1e-4
     assert deviation(bundle, tied) < 1e-11
 
 
 def test_a_rig_with_baselines_gives_the_scale() -> None:
-    truth = world(rigs(central=False))
+    truth = rig_bundle(four_sided_rig(central=False))
     start = disturbed(truth)
     grown = photo_poses(truth.rigs, frame_poses(truth.rigs, start.cam_from_world) * [1.0, 1.0, 1.0, 1.3])  # type: ignore[arg-type]
     found, _ = adjust_bundle(replace(start, cam_from_world=grown, points=1.3 * start.points), FREE)
@@ -101,7 +50,7 @@ def test_a_rig_with_baselines_gives_the_scale() -> None:
 
 
 def test_sensors_that_are_refined_find_their_poses() -> None:
-    truth = world(rigs(central=False, refined=True))
+    truth = rig_bundle(four_sided_rig(central=False, refined=True))
     tied = truth.rigs
     assert tied is not None
     off = tied.sensor_from_rig.copy()
@@ -112,7 +61,8 @@ def test_sensors_that_are_refined_find_their_poses() -> None:
     assert errors_px(found).max() < 1e-3
     assert found.rigs is not None
     assert deviation(found, found.rigs) < 1e-9
-    turned = rotation_angle_deg(found.rigs.sensor_from_rig[:, :, :3] @ tied.sensor_from_rig[:, :, :3].transpose(0, 2, 1))
+    true_turn = tied.sensor_from_rig[:, :, :3]
+    turned = rotation_angle_deg(found.rigs.sensor_from_rig[:, :, :3] @ true_turn.transpose(0, 2, 1))
     assert turned.max() < 1e-4
     held, _ = adjust_bundle(replace(disturbed(truth), rigs=replace(wrong, refined=np.zeros(SENSORS, bool))), FREE)
     assert errors_px(held).max() > 1.0
@@ -121,7 +71,7 @@ def test_sensors_that_are_refined_find_their_poses() -> None:
 @pytest.mark.parametrize("refined", [True, False])
 def test_a_step_solves_the_normal_equations_of_frames_and_sensors(refined: bool) -> None:
     """Against differences of the residuals by every unknown, and one dense least-squares solution."""
-    start = disturbed(world(rigs(central=False, refined=refined)))
+    start = disturbed(rig_bundle(four_sided_rig(central=False, refined=refined)))
     options = replace(FREE, loss_px=1e6)
     objective = build_objective(start, options)
     free = objective.free
@@ -138,23 +88,22 @@ def test_a_step_solves_the_normal_equations_of_frames_and_sensors(refined: bool)
 
 
 def test_photos_without_observations_follow_their_frame() -> None:
-    tied = rigs(central=True)
-    truth = world(tied)
+    tied = four_sided_rig(central=True)
+    truth = rig_bundle(tied)
     blind = truth.photo != 2
     count = np.bincount(truth.point[blind], minlength=len(truth.points))
     keep = blind & (count[truth.point] >= 2)
-    point = np.unique(truth.point[keep], return_inverse=True)
+    points, point = np.unique(truth.point[keep], return_inverse=True)
     start = disturbed(truth)
-    partly = replace(
-        start, xy=start.xy[keep], photo=start.photo[keep], row=start.row[keep], point=point[1], points=start.points[point[0]]
-    )
+    seen = {"xy": start.xy[keep], "photo": start.photo[keep], "row": start.row[keep]}
+    partly = replace(start, point=point, points=start.points[points], **seen)  # type: ignore[arg-type]
     found, _ = adjust_bundle(partly, FREE)
     assert deviation(found, tied) < 1e-11
 
 
 def test_a_frame_takes_the_pose_of_its_best_photo() -> None:
-    tied = rigs(central=False)
-    poses = world(tied).cam_from_world
+    tied = four_sided_rig(central=False)
+    poses = rig_bundle(tied).cam_from_world
     some = np.full_like(poses, np.nan)
     some[[1, 2, -1]] = poses[[1, 2, -1]]
     some[1, :, 3] += 1.0
@@ -168,7 +117,7 @@ def test_a_frame_takes_the_pose_of_its_best_photo() -> None:
 
 def test_covariances_are_those_of_frames() -> None:
     """Photos of a central rig are known equally well, and better than each by itself."""
-    truth = world(rigs(central=True))
+    truth = rig_bundle(four_sided_rig(central=True))
     noisy = replace(truth, xy=truth.xy + np.random.default_rng(0).normal(0.0, 0.5, truth.xy.shape))
     together, alone = (covariance(each, FREE).poses for each in (noisy, replace(noisy, rigs=None)))
 
