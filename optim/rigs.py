@@ -37,6 +37,10 @@ class Rigs:
         """The rigs of some of the photos, in this order; sensors keep their numbers."""
         return replace(self, frame_of_photo=self.frame_of_photo[photos], sensor_of_photo=self.sensor_of_photo[photos])
 
+    def scaled(self, factor: float) -> Rigs:
+        """The rigs with all baselines so many times as long."""
+        return replace(self, sensor_from_rig=self.sensor_from_rig * [1.0, 1.0, 1.0, factor])
+
     @property
     def known(self) -> Mask:
         """(photos,) which have a sensor of known pose."""

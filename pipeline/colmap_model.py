@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .artifacts import Camera, Photos, SparseModel
 from .colmap_files import check_binary_model
-from .colmap_rigs import add_rigs, rigs_of
+from .colmap_rigs import add_rigs, rigs_of, with_camera_per_sensor
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def to_colmap(scene: SparseModel, photos: Photos) -> pycolmap.Reconstruction:
     """Convert a model to a pycolmap.Reconstruction whose images have the names of the photos."""
     import pycolmap
 
-    model = pycolmap.Reconstruction()
+    model, scene = pycolmap.Reconstruction(), with_camera_per_sensor(scene)
     tied = np.zeros(len(scene.photos), bool) if scene.rigs is None else scene.rigs.known
     of_rigs = set(scene.camera_of_photo[tied].tolist()) - set(scene.camera_of_photo[~tied].tolist())
     for row, camera in enumerate(scene.cameras):

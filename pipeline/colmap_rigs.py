@@ -1,22 +1,41 @@
 """Rigs and frames of COLMAP models: photos that are fixed to each other, written and read.
 
-COLMAP tells the sensors of a rig apart by their cameras, and counts their poses from that of a reference. Photos of one
-sensor that have cameras of their own therefore belong to several rigs there.
+COLMAP tells the sensors of a rig apart by their cameras, and counts their poses from that of a reference. Sensors that
+share a camera are therefore written with a copy each, and photos of one sensor that have cameras of their own belong to
+several rigs there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unposed.optim.rigs import Rigs
 
-from .artifacts import Floats, Ints
+from .artifacts import Floats, Ints, SparseModel
 
 if TYPE_CHECKING:
     import pycolmap
+
+
+def with_camera_per_sensor(scene: SparseModel) -> SparseModel:
+    """The model with a copy of a camera for each further sensor that has it, after all others."""
+    if scene.rigs is None:
+        return scene
+    cameras, camera_of_photo = list(scene.cameras), scene.camera_of_photo.copy()
+    owner: dict[int, int] = {}
+    copies: dict[tuple[int, int], int] = {}
+    sensors = np.where(scene.rigs.known, scene.rigs.sensor_of_photo, -1).tolist()
+    for photo, (camera, sensor) in enumerate(zip(scene.camera_of_photo.tolist(), sensors, strict=True)):
+        if owner.setdefault(camera, sensor) != sensor:
+            if (camera, sensor) not in copies:
+                copies[camera, sensor] = len(cameras)
+                cameras.append(cameras[camera])
+            camera_of_photo[photo] = copies[camera, sensor]
+    return replace(scene, cameras=tuple(cameras), camera_of_photo=camera_of_photo)
 
 
 def add_rigs(

@@ -35,6 +35,7 @@ def reconstruct(
     cameras: Literal["auto", "single", "folder", "image"] | None = None,
     intrinsics: str | Path | None = None,
     poses: str | Path | None = None,
+    rigs: str | Path | None = None,
     masks: str | Path | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -51,6 +52,7 @@ def reconstruct(
     cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
     intrinsics, poses: files with known values, which stay constant; short forms of `cameras.intrinsics` and
     `cameras.poses`.
+    rigs: file that says which photos were taken by cameras that are fixed to each other; short for `cameras.rigs`.
     masks: folder of masks named like the photos; black hides.
     include, exclude: shell patterns of photo names.
     require: share of the photos that must be registered, else NoReconstruction (the result is still written).
@@ -61,7 +63,9 @@ def reconstruct(
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         effort = effort_of(place.options.effort)
         name = chosen_preset(preset, place.resources.device)
-        graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
+        graph = checked_graph(
+            name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses, "rigs": rigs}
+        )
         collection, folder = collect(
             photos,
             place.cache,

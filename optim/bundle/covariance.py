@@ -83,7 +83,12 @@ def covariance(
     fixed = np.zeros(len(matrix), bool)
     if pose_priors is not None:
         fixed[pose_at[at[pose_priors.fixed[order.photos]]]] = True
-    inverse, free_gauge, condition = _inverse(matrix, _gauge(own, d, pose_size, len(matrix)), fixed)
+    gauge = _gauge(own, d, pose_size, len(matrix))
+    if structure.rigs is not None and state.sensors is not None and len(structure.rigs.refined):
+        grown = np.zeros((len(structure.rigs.refined), 6))  # the world cannot grow without the rigs
+        grown[:, 3:] = state.sensors[structure.rigs.refined, :, 3]
+        gauge[d * len(own) : d * len(own) + grown.size, 6] = grown.ravel()
+    inverse, free_gauge, condition = _inverse(matrix, gauge, fixed)
 
     unknowns = 3 * len(bundle.points) + len(matrix) - int(fixed.sum()) - free_gauge
     noise_px = float(np.sqrt(2.0 * problem.cost(state) / max(2 * len(bundle.xy) - unknowns, 1)))

@@ -29,6 +29,7 @@ from .global_positioning import GlobalPositioningOptions, solve_global_positions
 from .initial_positions import InitialPositionOptions, estimate_initial_positions
 from .planar_ambiguity import PlanarAmbiguityOptions, resolve_planar_ambiguity
 from .relative_poses import RelativePoseOptions, RelativePoses, estimate_relative_poses, with_poses
+from .rig_sensors import fitted_to_rigs, growths_to_try, with_baselines
 from .rotation_averaging import average_rotations
 from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
@@ -65,6 +66,11 @@ class GlobalMapperOptions:
     """A photo that sees fewer points is not registered: its pose is not determined."""
     cost_max_error: Positive = 6.0
     """Observations that decide where a track's point is when the cost is measured, in key point errors."""
+    rig_ratios: tuple[Positive, Positive] = (0.3, 3000.0)
+    """Extents of the camera centres over the size of the rigs between which the scale is looked for: from a rig that
+    hardly moves to a car that drives through a town."""
+    rig_scales: Count = 24
+    """Scales that are tried, half as large again from one to the next: bundle adjustment finds the rest."""
     relative_pose: RelativePoseOptions = field(default_factory=RelativePoseOptions)
     """Relative pose estimation."""
     planar_ambiguity: PlanarAmbiguityOptions = field(default_factory=PlanarAmbiguityOptions)
@@ -154,7 +160,7 @@ def map_component(
         return None
 
     pairs = graph.pairs[relative.edge[consistent]]
-    bundle = _global_positions(graph, tracks, intrinsics, rotations, pairs, options, seed)
+    bundle = _positions(graph, tracks, intrinsics, rotations, pairs, keypoint_error_px, options, seed)
     if bundle is None:
         return None
     bundle = _iterative_bundle_adjustment(bundle, keypoint_error_px, intrinsics, options)
@@ -214,20 +220,52 @@ def _averaged_rotations(
     return np.where(member[:, None, None], rotations, np.nan), consistent, edge_residual
 
 
-def _global_positions(
+def _positions(
     graph: ViewGraph,
     tracks: Tracks,
     intrinsics: Intrinsics,
     rotations: Array,
     pairs: Index,
+    keypoint_error_px: float,
     options: GlobalMapperOptions,
     seed: int,
 ) -> Bundle | None:
-    """Solve for positions of photos and points, rotations given; `pairs` (e, 2) are those that agree with them.
+    """Positions of photos and points, rotations given, that rigs hold for.
 
-    Photos of one frame of a rig have one centre here.
+    Where rigs have baselines, all photos of a frame get one centre at first, or each its own; the size of the rigs in
+    the world is then that under which the tracks fit best.
     """
     keypoints, rigs = graph.keypoints, graph.rigs
+    frame = frames_of(rigs, len(keypoints))
+    bundle = _global_positions(keypoints, tracks, intrinsics, rotations, pairs, frame, options, seed)
+    if rigs is None or rigs.central:
+        return None if bundle is None else replace(bundle, rigs=rigs)
+    starts: list[Bundle] = []
+    if bundle is not None:
+        for growth in growths_to_try(rigs, bundle.cam_from_world, options.rig_ratios, options.rig_scales):
+            poses = with_baselines(rigs, bundle.cam_from_world, growth)
+            starts.append(replace(bundle, cam_from_world=poses, points=growth * bundle.points, rigs=rigs))
+    each = np.arange(len(keypoints))
+    apart = _global_positions(keypoints, tracks, intrinsics, rotations, pairs, each, options, seed)
+    if apart is not None:
+        poses, grown = fitted_to_rigs(rigs, apart.cam_from_world)
+        starts.append(replace(apart, cam_from_world=poses, points=grown * apart.points, rigs=rigs))
+    costs = [track_cost(keypoints, tracks, start, keypoint_error_px, options.cost_max_error) for start in starts]
+    return starts[int(np.argmin(costs))] if starts else None
+
+
+def _global_positions(
+    keypoints: Keypoints,
+    tracks: Tracks,
+    intrinsics: Intrinsics,
+    rotations: Array,
+    pairs: Index,
+    frame: Index,
+    options: GlobalMapperOptions,
+    seed: int,
+) -> Bundle | None:
+    """Solve for positions of photos and points, rotations given; `pairs` (e, 2) are those that agree with them. Photos
+    of one `frame` (photos,) have one centre."""
     rays = rays_of(
         keypoints, tracks.row, tracks.photo, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
     )
@@ -237,13 +275,12 @@ def _global_positions(
         seen &= length[tracks.track] >= 2
         tracks, rays = tracks.select(seen), rays[seen]
     world_rays = np.einsum("mji,mj->mi", rotations[tracks.photo], rays)
-    frame = frames_of(rigs, len(keypoints))
     used, place = np.unique(frame[tracks.photo], return_inverse=True)
     if len(used) < 2:
         return None
     sizes = len(used), tracks.count
-    pairs = frame[pairs]
-    if rigs is not None:
+    if not np.array_equal(frame, np.arange(len(frame))):
+        pairs = frame[pairs]
         pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
     pairs = np.searchsorted(used, pairs[np.isin(pairs, used).all(axis=1)])
     start = estimate_initial_positions(world_rays, place, tracks.track, *sizes, pairs, options.initial_positions)
@@ -265,7 +302,6 @@ def _global_positions(
         tracks.photo,
         tracks.track,
         tracks.row,
-        rigs,
     )
 
 

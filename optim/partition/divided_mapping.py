@@ -21,10 +21,10 @@ from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
 from ..mapping.epipolar import epipolar_errors_px
 from ..mapping.global_mapper import GlobalMapperOptions, map_component
+from ..mapping.rig_sensors import fitted_to_rigs
 from ..mapping.tracks import establish_tracks, spread_subset
 from ..mapping.triangulation import keep_observations, triangulate, without_weak_photos
 from ..option_ranges import Count, Positive, Share, Within
-from ..rigs import whole_frames
 from ..view_graph import ViewGraph
 from .cluster_graph import EMPTY_MODEL, ClusterGraph, ClusterGraphs, ClusterModel, cluster_model
 from .model_merging import MergedModels, ModelMergingOptions, merge_models, moved_poses
@@ -200,7 +200,7 @@ def _start_of(
                 count[model.cameras] += cores * model.camera_observations
     values = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], intrinsics.values)
     if graph.rigs is not None:  # of frames at a joint each model gives a part
-        poses = whole_frames(graph.rigs, poses)
+        poses, _ = fitted_to_rigs(graph.rigs, poses)
     return Bundle(
         intrinsics.models,
         values,

@@ -18,7 +18,7 @@ from unposed.pipeline.stage import Grain
 
 from .focal_prior import focal_px
 from .given import given_cameras, given_poses
-from .panorama_rigs import camera_of_view, panorama_rigs
+from .rigs import camera_of_view, rigs_of
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,35 @@ class ExifCameras:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
     model: CameraModelName = "SIMPLE_RADIAL"
     default_focal: Annotated[float, Within("[0.2, 50]")] = FOCAL_GUESS
     intrinsics: Path | None = None
     poses: Path | None = None
+    rigs: Path | None = None
+    """Rigs, in the form of COLMAP's rig_config.json: see unposed/plugins/cameras/rigs.py."""
+    refine_rigs: bool = False
+    """Whether known poses of sensors are refined; otherwise they are constant. Unknown ones are always found."""
+    folder_rigs: bool = True
+    """Whether folders beside each other with photos of the same names may be the sensors of a rig. They are one only
+    where the poses of the photos say so."""
     prior: IntrinsicsPriorOptions = field(default_factory=IntrinsicsPriorOptions)
     """Standard deviations of the intrinsics, for all stages that estimate them."""
 
     def __call__(self, photos: Photos) -> CameraPriors:
         given = {} if self.intrinsics is None else given_cameras(self.intrinsics, photos)
+        rigs, of_rigs = rigs_of(
+            photos, self.rigs, of_folders=self.folder_rigs and self.poses is None, refined=self.refine_rigs
+        )
+        given |= of_rigs
         given |= {i: camera_of_view(photo) for i, photo in enumerate(photos.photos) if photo.view is not None}
-        rigs = panorama_rigs(photos)
-        sensor = [-1] * len(photos) if rigs is None else rigs.sensor_of_photo.tolist()
+        # Sensors that a file names are different cameras; folders may be of one, and views of panoramas are.
+        apart = [-1] * len(photos) if rigs is None or self.rigs is None else rigs.sensor_of_photo.tolist()
         groups: dict[Hashable, int] = {}
-        camera_of_photo = [  # each sensor of a rig has a camera of its own, by which formats of others tell them apart
-            groups.setdefault((given.get(i) or self._key(photo), sensor[i]), len(groups))
+        camera_of_photo = [
+            groups.setdefault((given.get(i) or self._key(photo), -1 if photo.view else apart[i]), len(groups))
             for i, photo in enumerate(photos.photos)
         ]
         members: list[list[int]] = [[] for _ in groups]

@@ -17,7 +17,6 @@ from unposed.optim.mapping.dense_keypoints import leave_out
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.mapping.triangulation import triangulate
 from unposed.optim.option_ranges import Count, Positive
-from unposed.optim.rigs import Rigs, whole_frames
 from unposed.optim.view_graph import Keypoints, ViewGraph
 from unposed.pipeline.artifacts import (
     Camera,
@@ -121,9 +120,7 @@ def sparse_model(bundle: Bundle, keypoints: Keypoints) -> SparseModel:
     )
 
 
-def initial_bundle(
-    model: InitialModel, photos: int, intrinsics: Intrinsics, rigs: Rigs | None = None
-) -> tuple[Bundle, Intrinsics]:
+def initial_bundle(model: InitialModel, photos: int, intrinsics: Intrinsics) -> tuple[Bundle, Intrinsics]:
     """Cameras and poses of an initial model as a bundle without points, and the intrinsics with their priors.
 
     Photos outside the model share the camera of their group with those inside, unless the model has a camera per photo:
@@ -131,8 +128,6 @@ def initial_bundle(
     """
     posed = np.full((photos, 3, 4), np.nan)
     posed[model.photos] = model.cam_from_world
-    if rigs is not None:  # adjustment keeps what is between the photos of a frame, which other mappers do not know of
-        posed = whole_frames(rigs, posed)
     group = intrinsics.camera_of_photo[model.photos]
     if any(len(np.unique(model.camera_of_photo[group == g])) > 1 for g in np.unique(group)):
         intrinsics = intrinsics.split()  # the mapper split an assumed group
@@ -152,7 +147,6 @@ def initial_bundle(
         photo=nothing,
         point=nothing,
         row=nothing,
-        rigs=rigs,
     )
     return bundle, intrinsics.with_focals(values[:, 0])
 

@@ -12,6 +12,7 @@ from unposed.optim.arrays import Array
 from unposed.optim.bundle.adjust import CpuProblem, adjust_bundle
 from unposed.optim.bundle.covariance import covariance
 from unposed.optim.bundle.objective import build_objective, bundle_state
+from unposed.optim.bundle.pose_priors import align_to_pose_priors, no_pose_priors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, errors_px
 from unposed.optim.bundle.schur import schur_structure
 from unposed.optim.rigs import Rigs, frame_poses, photo_poses, whole_frames
@@ -126,3 +127,24 @@ def test_covariances_are_those_of_frames() -> None:
 
     np.testing.assert_allclose(sigma(together), sigma(together)[0], rtol=1e-9)
     assert (sigma(together) < sigma(alone)).all()
+
+
+def test_the_scale_is_free_where_the_sensors_are() -> None:
+    truths = [rig_bundle(four_sided_rig(central=False, refined=refined)) for refined in (False, True)]
+    noise = np.random.default_rng(0).normal(0.0, 0.5, truths[0].xy.shape)
+    known, found = (covariance(replace(truth, xy=truth.xy + noise), FREE) for truth in truths)
+    assert (known.free_gauge, found.free_gauge) == (6, 7)
+    assert np.nanmax(found.poses[:, range(3), range(3)]) < 1e-4
+    assert max(known.condition, found.condition) < 1e9
+
+
+def test_rigs_grow_with_a_model_that_is_aligned_to_positions() -> None:
+    truth = rig_bundle(four_sided_rig(central=False))
+    assert truth.rigs is not None
+    centre = -np.einsum("pji,pj->pi", truth.cam_from_world[:, :, :3], truth.cam_from_world[:, :, 3])
+    sigma = np.full(centre.shape, 0.1)
+    priors = replace(no_pose_priors(len(centre)), centre=3.0 * centre, centre_sigma=sigma)
+    aligned = align_to_pose_priors(truth, priors, truth.cam_from_world)
+    assert aligned is not None and aligned.rigs is not None
+    np.testing.assert_allclose(aligned.rigs.sensor_from_rig[:, :, 3], 3.0 * truth.rigs.sensor_from_rig[:, :, 3])
+    assert deviation(aligned, aligned.rigs) < 1e-9

@@ -14,10 +14,11 @@ from unposed.optim.evaluation import evaluate_poses
 from unposed.optim.mapping.absolute_pose import register_photos
 from unposed.optim.mapping.global_mapper import map_component
 from unposed.optim.mapping.refinement import RefineOptions, refine
+from unposed.optim.mapping.rig_sensors import fitted_to_rigs, with_found_sensors
 from unposed.optim.mapping.rotation_averaging import average_rotations
 from unposed.optim.partition.cluster_graph import cluster_graph
 from unposed.optim.rigs import frame_poses
-from unposed.optim.rotations import rotation_angle_deg
+from unposed.optim.rotations import exp_so3, rotation_angle_deg
 
 
 def known_intrinsics(bundle: Bundle) -> Intrinsics:
@@ -113,3 +114,52 @@ def test_clusters_have_their_part_of_the_rigs(photos: np.ndarray) -> None:
     assert rigs is not None and truth.rigs is not None
     np.testing.assert_array_equal(rigs.sensor_of_photo, truth.rigs.sensor_of_photo[photos])
     np.testing.assert_array_equal(rigs.frame_of_photo, truth.rigs.frame_of_photo[photos])
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_rig_with_baselines_sets_the_scale_of_the_model(alone: bool) -> None:
+    """Whether its sides see common points or, as of cameras that look away from each other, none."""
+    truth = rig_bundle(four_sided_rig(central=False), noise_px=0.3)
+    rigs = truth.rigs
+    assert rigs is not None
+    graph = rig_view_graph(truth)
+    if alone:
+        side = rigs.sensor_of_photo[graph.pairs]
+        graph = graph.select(side[:, 0] == side[:, 1])
+    model = map_component(graph.tied_by(rigs), None, known_intrinsics(truth), keypoint_error_px=1.0)
+    assert model is not None and apart(model.bundle) < 1e-9
+    errors = evaluate_poses(model.bundle.cam_from_world[:-1], truth.cam_from_world[:-1])
+    assert errors.auc[5] is not None and errors.auc[5] > 0.9
+    assert errors.scale == pytest.approx(1.0, abs=0.02)
+
+
+def test_unknown_sensors_are_found_where_photos_agree() -> None:
+    truth = rig_bundle(four_sided_rig(central=False))
+    rigs = truth.rigs
+    assert rigs is not None
+    first = np.arange(SENSORS)[:, None, None] == 0
+    unknown = replace(rigs, sensor_from_rig=np.where(first, rigs.sensor_from_rig, np.nan))
+    assert not unknown.known[1] and unknown.known[0]
+    found = with_found_sensors(unknown, truth.cam_from_world)
+    np.testing.assert_allclose(found.sensor_from_rig, rigs.sensor_from_rig, atol=1e-9)
+    assert found.refined.tolist() == [False, True, True, True]
+    loose = truth.cam_from_world.copy()
+    own = np.flatnonzero(rigs.sensor_of_photo == 2)
+    loose[own, :, :3] = exp_so3(np.random.default_rng(0).normal(0.0, 0.3, (len(own), 3))) @ loose[own, :, :3]
+    partly = with_found_sensors(unknown, loose)
+    assert np.isnan(partly.sensor_from_rig[2]).all() and np.isfinite(partly.sensor_from_rig[[1, 3]]).all()
+    few = truth.cam_from_world.copy()
+    few[rigs.frame_of_photo >= 2] = np.nan
+    assert np.isnan(with_found_sensors(unknown, few).sensor_from_rig[1:]).all()
+
+
+def test_poses_are_fitted_to_rigs_by_the_photos_that_agree() -> None:
+    truth = rig_bundle(four_sided_rig(central=False))
+    rigs = truth.rigs
+    assert rigs is not None
+    poses = truth.cam_from_world.copy()
+    poses[:, :, 3] /= 3.0
+    poses[4, :, :3] = exp_so3(np.array([[0.4, 0.0, 0.0]])) @ poses[4, :, :3]  # the first photo of the second frame
+    fitted, growth = fitted_to_rigs(rigs, poses)
+    assert growth == pytest.approx(3.0)
+    np.testing.assert_allclose(fitted, truth.cam_from_world, atol=1e-9)
