@@ -131,7 +131,7 @@ def _of_file(path: Path, photos: Photos, layout: _Layout) -> dict[int, Camera]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from error
     listed = listed if isinstance(listed, list) else []
-    rigs = [rig.get("cameras") if isinstance(rig, Mapping) else None for rig in listed]
+    rigs: list[Any] = [rig.get("cameras") if isinstance(rig, Mapping) else None for rig in listed]
     if not rigs or not all(isinstance(each, list) and all(isinstance(c, Mapping) for c in each) for each in rigs):
         raise InputError(f'{path}: expected a list of rigs, [{{"cameras": [{{"image_prefix": ...}}, ...]}}, ...]')
     cameras: dict[int, Camera] = {}
