@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated
@@ -37,18 +38,12 @@ def with_found_sensors(rigs: Rigs, cam_from_world: Array, options: RigSensorOpti
     centres = -np.einsum("pji,pj->pi", cam_from_world[posed, :, :3], cam_from_world[posed, :, 3])
     extent = float(np.linalg.norm(np.ptp(centres, axis=0))) if len(centres) else 0.0
     references = np.unique(rigs.rig_of_sensor, return_index=True)[1]
-    photo_of = {
-        (int(frame), int(sensor)): photo
-        for photo, (frame, sensor) in enumerate(zip(rigs.frame_of_photo, rigs.sensor_of_photo, strict=True))
-        if posed[photo] and sensor >= 0
-    }
+    photo_of = defaultdict[int, dict[int, int]](dict)  # by sensor, then by frame
+    for photo in np.flatnonzero(posed & (rigs.sensor_of_photo >= 0)).tolist():
+        photo_of[int(rigs.sensor_of_photo[photo])][int(rigs.frame_of_photo[photo])] = photo
     for sensor in np.flatnonzero(np.isnan(sensors[:, 0, 0])).tolist():
-        reference = int(references[rigs.rig_of_sensor[sensor]])
-        both = [
-            (photo_of[frame, reference], photo)
-            for (frame, own), photo in photo_of.items()
-            if own == sensor and (frame, reference) in photo_of
-        ]
+        reference = photo_of[int(references[rigs.rig_of_sensor[sensor]])]
+        both = [(reference[frame], photo) for frame, photo in photo_of[sensor].items() if frame in reference]
         if len(both) < options.min_frames:
             continue
         first, second = cam_from_world[np.array(both).T]

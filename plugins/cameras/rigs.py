@@ -115,9 +115,9 @@ def _of_folders(photos: Photos, layout: _Layout) -> None:
             names[folder][name.rpartition(".")[0]] = i
     together: dict[str, str] = {}
     for a, b in combinations(sorted(names), 2):
-        common = len(names[a].keys() & names[b].keys())
         beside = a.rpartition("/")[0] == b.rpartition("/")[0]
-        if beside and common >= max(MIN_FRAMES, 0.5 * max(len(names[a]), len(names[b]))):
+        least = max(MIN_FRAMES, 0.5 * max(len(names[a]), len(names[b])))
+        if beside and len(names[a].keys() & names[b].keys()) >= least:
             together[b] = together.setdefault(a, a)
     for folder, first in sorted(together.items()):
         layout.pose[f"folders {first}", folder] = np.eye(3, 4) if folder == first else None
