@@ -26,6 +26,16 @@ def skew(v: Array) -> Array:
     return out - out.transpose(0, 2, 1)
 
 
+def rotation_from_quaternion(quaternion: ArrayLike) -> Array:
+    """Rotation matrices (..., 3, 3) from quaternions (..., 4) in the order w, x, y, z, of any length but zero."""
+    q = np.asarray(quaternion, float)
+    w, v = q[..., 0, None, None], q[..., 1:]
+    cross = skew(v.reshape(-1, 3)).reshape(*v.shape, 3)
+    squared = (q**2).sum(axis=-1)[..., None, None]
+    rotation: Array = np.eye(3) + 2.0 * (w * cross + cross @ cross) / squared
+    return rotation
+
+
 def rotation_angle_deg(rotation: ArrayLike) -> Array:
     """Angle in [0, 180] of each rotation matrix (..., 3, 3)."""
     matrix = np.asarray(rotation, float)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .arrays import Array, Index, Mask
 from .option_ranges import Count, Positive
+from .rigs import Rigs, frames_of
 
 KINDS = ("general", "planar", "rotation")
 """Kinds of two-view geometry, indexed by ViewGraph.kind."""
@@ -104,6 +105,8 @@ class ViewGraph:
     """How key points were made of the positions of dense matches; None: a detector found them."""
     unmatched: Mapping[int, str] = field(default_factory=dict)
     """Reason by photo, of photos that could not be matched with any other."""
+    rigs: Rigs | None = None
+    """Which photos are fixed to each other, which connects them as edges do; None: none are."""
 
     def __len__(self) -> int:
         """Number of edges."""
@@ -173,18 +176,31 @@ class ViewGraph:
         number = self.pairs[:, 0] * self.photo_count + self.pairs[:, 1]
         return self.select(~np.isin(number, pairs[:, 0].astype(np.int64) * self.photo_count + pairs[:, 1]))
 
+    def tied_by(self, rigs: Rigs | None) -> ViewGraph:
+        """The graph whose photos these rigs fix to each other. Edges between photos of one moment and one centre are
+        left out: they say nothing that the rig does not."""
+        if rigs is None:
+            return self
+        frame = rigs.tied
+        graph = replace(self, rigs=rigs)
+        return graph.select(frame[self.pairs[:, 0]] != frame[self.pairs[:, 1]]) if rigs.central else graph
+
     def largest_component(self) -> Mask:
         """(photos,) which belong to the connected component with most photos; matches break ties."""
-        return largest_component(self.photo_count, self.pairs, self.match_count.astype(np.float64))
+        return largest_component(self.photo_count, self.pairs, self.match_count.astype(np.float64), self.rigs)
 
 
-def largest_component(photos: int, pairs: Index, weight: Array) -> Mask:
-    """(photos,) which belong to the connected component with most photos; the sum of `weight` (e,) breaks ties."""
+def largest_component(photos: int, pairs: Index, weight: Array, rigs: Rigs | None = None) -> Mask:
+    """(photos,) which belong to the connected component with most photos; the sum of `weight` (e,) breaks ties. Photos
+    of one frame of a rig are connected."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(photos, photos))
+    frame = frames_of(rigs, photos)
+    frames = int(frame.max(initial=-1)) + 1
+    graph = coo_matrix((np.ones(len(pairs)), (frame[pairs[:, 0]], frame[pairs[:, 1]])), shape=(frames, frames))
     count, label = connected_components(graph, directed=False)
+    label = label[frame]
     size = np.bincount(label, minlength=count)
     heavy = np.bincount(label[pairs[:, 0]], weights=weight, minlength=count)
     return np.asarray(label == np.lexsort((heavy, size))[-1])

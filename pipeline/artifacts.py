@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
+from unposed.optim.rigs import Rigs
 from unposed.surface.stereo.view import DensePoints, DepthEstimate
 
 Floats = NDArray[np.floating]
@@ -48,6 +49,16 @@ class Exif:
 
 
 @dataclass(frozen=True)
+class View:
+    """A perspective view of 90 degrees that is cut from a panorama of all directions."""
+
+    name: str
+    """As in pipeline.images.panoramas.VIEWS."""
+    panorama_width: int
+    """Pixels; the height is half of it."""
+
+
+@dataclass(frozen=True)
 class Photo:
     """One readable photo file. Its pixels are read on demand (pipeline.images.pixels)."""
 
@@ -67,6 +78,8 @@ class Photo:
     mask_content: str = ""
     decoding_bytes: int = 0
     """Memory that it takes to decode the photo, from its header. It enters no key."""
+    view: View | None = None
+    """Which view of a panorama this is; path and content are the panorama's. None: the photo is the whole file."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,8 @@ class CameraPriors:
     """(photos, 3, 4) float64 poses that are given and not to be changed; not a number for photos without."""
     prior: IntrinsicsPriorOptions = field(default_factory=IntrinsicsPriorOptions)
     """Standard deviations of the intrinsics, for all stages that estimate them."""
+    rigs: Rigs | None = None
+    """Which photos are fixed to each other; None: none are."""
 
     def of_photo(self, photo: int) -> CameraPrior:
         """The part that concerns one photo, and changes only if that does (see stage.PerPhotoParts)."""
@@ -300,6 +315,8 @@ class SparseModel(InitialModel):
     """(m,) int64 row of xy seen, sorted by (obs_point, obs_xy): a track is a run of equal obs_point."""
     obs_point: Ints
     """(m,) int64 row of points."""
+    rigs: Rigs | None = None
+    """Rigs that the photos (p,) belong to; None: none."""
 
 
 @dataclass(frozen=True, eq=False)

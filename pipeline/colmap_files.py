@@ -14,8 +14,8 @@ from pathlib import Path
 from .errors import InputError
 from .regular_files import read_bytes
 
-LEAST_CAMERA = 48
-"""Bytes of a camera with three parameters; what other models have depends on the version of COLMAP."""
+LEAST_CAMERA = 40
+"""Bytes of a camera with two parameters, as panoramas have; what other models have depends on the version of COLMAP."""
 
 _COUNT, _SMALL_COUNT = struct.Struct("<Q"), struct.Struct("<I")
 

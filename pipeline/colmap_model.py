@@ -1,9 +1,9 @@
 """Conversion of SparseModels to COLMAP models and back, in memory and on disk, without loss.
 
 Ids in the model are indices plus one: the id of an image is the index of its photo in the collection, those of cameras
-and points are their rows, so that the models of several components agree on their images. Every camera has a trivial
-rig and every image a trivial frame. Rotations pass through quaternions, which rounds their last digits; all else is
-exact.
+and points are their rows, so that the models of several components agree on their images. Outside of rigs every camera
+has a trivial rig and every image a trivial frame. Rotations pass through quaternions, which rounds their last digits;
+all else is exact.
 
 pycolmap is the data model and file format here; it is imported late, for a fast start.
 """
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .artifacts import Camera, Photos, SparseModel
 from .colmap_files import check_binary_model
+from .colmap_rigs import add_rigs, rigs_of, with_camera_per_sensor
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -30,9 +31,12 @@ def to_colmap(scene: SparseModel, photos: Photos) -> pycolmap.Reconstruction:
     """Convert a model to a pycolmap.Reconstruction whose images have the names of the photos."""
     import pycolmap
 
-    model = pycolmap.Reconstruction()
+    model, scene = pycolmap.Reconstruction(), with_camera_per_sensor(scene)
+    tied = np.zeros(len(scene.photos), bool) if scene.rigs is None else scene.rigs.known
+    of_rigs = set(scene.camera_of_photo[tied].tolist()) - set(scene.camera_of_photo[~tied].tolist())
     for row, camera in enumerate(scene.cameras):
-        model.add_camera_with_trivial_rig(
+        add = model.add_camera if row in of_rigs else model.add_camera_with_trivial_rig
+        add(
             pycolmap.Camera(
                 camera_id=row + 1,
                 model=camera.model,
@@ -41,6 +45,7 @@ def to_colmap(scene: SparseModel, photos: Photos) -> pycolmap.Reconstruction:
                 params=list(camera.params),
             )
         )
+    images = []
     keypoint_runs = pairwise(scene.xy_start.tolist())
     for photo, camera_row, pose, (start, end) in zip(
         scene.photos.tolist(), scene.camera_of_photo.tolist(), scene.cam_from_world, keypoint_runs, strict=True
@@ -48,7 +53,11 @@ def to_colmap(scene: SparseModel, photos: Photos) -> pycolmap.Reconstruction:
         image = pycolmap.Image(
             name=photos[photo].name, keypoints=scene.xy[start:end], camera_id=camera_row + 1, image_id=photo + 1
         )
-        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pose))
+        images.append(image)
+        if not tied[len(images) - 1]:
+            model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pose))
+    if scene.rigs is not None:
+        add_rigs(model, scene.rigs, scene.camera_of_photo, scene.cam_from_world, images)
     _add_points(model, scene)
     return model
 
@@ -118,6 +127,7 @@ def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> SparseModel:
         error_px=np.array([point.error for _, point in points], np.float64),
         obs_xy=obs_xy,
         obs_point=obs_point,
+        rigs=rigs_of(images),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from unposed.optim.arrays import Mask
 from unposed.optim.mapping.spanning_forest import ranks
+from unposed.optim.rigs import Rigs, frames_of
 
 from .scene_graph import components_and_bridges, untried_candidates
 
@@ -35,8 +36,14 @@ class Parts:
         return np.asarray(self.of_photo != np.bincount(self.of_photo, minlength=1).argmax())
 
 
-def weakly_joined_parts(photos: int, verified: NDArray[np.integer]) -> Parts:
-    """Divide a collection where a single verified pair, or none, holds it together."""
+def weakly_joined_parts(photos: int, verified: NDArray[np.integer], rigs: Rigs | None = None) -> Parts:
+    """Divide a collection where a single verified pair, or none, holds it together. Photos that a rig fixes to each
+    other are never apart: they count as one."""
+    if rigs is not None:
+        frame = np.unique(rigs.tied, return_inverse=True)[1]
+        across = frame[verified]
+        parts = weakly_joined_parts(int(frame.max()) + 1, np.sort(across[across[:, 0] != across[:, 1]], axis=1))
+        return replace(parts, of_photo=parts.of_photo[frame])
     graph = components_and_bridges(photos, verified)
     bridges = np.array([bridge[:2] for bridge in graph.bridges], np.int64).reshape(-1, 2)
     key, bridge_key = (pairs[:, 0].astype(np.int64) * photos + pairs[:, 1] for pairs in (verified, bridges))
@@ -55,15 +62,19 @@ def pairs_of_weak_photos(
     *,
     min_matches: int,
     partners: float,
+    rigs: Rigs | None = None,
 ) -> tuple[Mask, NDArray[np.int64]]:
     """(photos,) photos whose second best pair has fewer than `min_matches` verified matches, and the rows of their
     pairs, up to `partners` of each: those of most matches first, then the most similar ones.
 
-    `matches` (e,) were verified on the `pairs` (e, 2). Of two photos one pair is enough.
+    `matches` (e,) were verified on the `pairs` (e, 2). Of two photos one pair is enough. What ties one photo of a frame
+    of a rig ties all of it.
     """
     alike = similarity / (1.0 + np.max(similarity, initial=0.0))  # below one match
     place = ranks(pairs, matches + alike)
-    tied = np.bincount(pairs.T[(place < 2) & (matches >= min_matches)], minlength=photos) >= min(2, photos - 1)
+    frame = frames_of(rigs, photos)
+    good = np.bincount(frame[pairs.T[(place < 2) & (matches >= min_matches)]], minlength=int(frame.max(initial=-1)) + 1)
+    tied = good[frame] >= min(2, photos - 1)
     chosen = (place < partners) & ~tied[pairs.T]
     return ~tied, np.flatnonzero(chosen.any(axis=0))
 

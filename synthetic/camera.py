@@ -8,11 +8,13 @@ there must not cancel out here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Doubles = NDArray[np.float64]
+Projection = Literal["perspective", "equidistant", "equirectangular"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Lens:
     model: str = ""
     sensor_mm: float = 36.0
     """Long side of the sensor in millimetres, which converts the focal length to that of EXIF."""
+    projection: Projection = "perspective"
+    """`equidistant` is a fisheye, r = f theta; `equirectangular` a panorama of all directions, whose longitude and
+    latitude grow by 1 / fx a pixel. Neither has distortion."""
 
     @property
     def K(self) -> Doubles:
@@ -64,6 +69,18 @@ def simple_lens(width: int, height: int, field_of_view_deg: float, **more: str |
     """A lens without distortion and with a central principal point, whose long side spans the given angle."""
     focal = max(width, height) / 2 / np.tan(np.radians(field_of_view_deg) / 2)
     return Lens(width, height, focal, focal, width / 2, height / 2, **more)  # type: ignore[arg-type]
+
+
+def panorama_lens(width: int) -> Lens:
+    """An equirectangular panorama."""
+    focal = width / (2.0 * np.pi)
+    return Lens(width, width // 2, focal, focal, width / 2, width / 4, projection="equirectangular")
+
+
+def fisheye_lens(width: int, height: int, field_of_view_deg: float) -> Lens:
+    """An equidistant fisheye whose long side spans the given angle."""
+    focal = max(width, height) / np.radians(field_of_view_deg)
+    return Lens(width, height, focal, focal, width / 2, height / 2, projection="equidistant")
 
 
 def look_at(eye: ArrayLike, target: ArrayLike, roll_deg: float = 0.0) -> Doubles:
@@ -111,19 +128,35 @@ def undistort_opencv(xy: Doubles, dist: tuple[float, float, float, float], steps
 
 
 def project_points(shot: Shot, points: ArrayLike) -> tuple[Doubles, Doubles]:
-    """Project world points (n, 3) to pixels (n, 2) and depths (n,), which are <= 0 behind the camera."""
+    """Project world points (n, 3) to pixels (n, 2) and depths (n,), which are <= 0 behind the camera; distances instead
+    of depths where the lens is no perspective one."""
     cam = np.asarray(points, float) @ shot.cam_from_world[:, :3].T + shot.cam_from_world[:, 3]
     depth = cam[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
         xy = distort_opencv((cam[:, :2] / depth[:, None]).T, shot.lens.dist)
     lens = shot.lens
+    if lens.projection == "equirectangular":
+        xy = np.stack([np.arctan2(cam[:, 0], depth), np.arctan2(cam[:, 1], np.hypot(cam[:, 0], depth))])
+    elif lens.projection == "equidistant":
+        off = np.hypot(cam[:, 0], cam[:, 1])
+        xy = np.arctan2(off, depth) / np.maximum(off, 1e-300) * cam[:, :2].T
+    if lens.projection != "perspective":
+        depth = np.linalg.norm(cam, axis=1)
     return np.column_stack([lens.fx * xy[0] + lens.cx, lens.fy * xy[1] + lens.cy]), depth
 
 
 def viewing_rays(shot: Shot, xy_px: ArrayLike) -> Doubles:
-    """World directions (3, n) through pixels (n, 2), scaled so that the ray parameter of a point is its depth."""
+    """World directions (3, n) through pixels (n, 2): of a perspective lens scaled so that the ray parameter of a point
+    is its depth, of others of unit length."""
     lens = shot.lens
     u, v = np.asarray(xy_px, float).T
-    xy = undistort_opencv(np.stack([(u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy]), lens.dist)
-    directions: Doubles = shot.cam_from_world[:, :3].T @ np.vstack([xy, np.ones_like(xy[:1])])
+    x, y = (u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy
+    if lens.projection == "equirectangular":
+        rays = np.stack([np.cos(y) * np.sin(x), np.sin(y), np.cos(y) * np.cos(x)])
+    elif lens.projection == "equidistant":
+        angle = np.hypot(x, y)
+        rays = np.stack([np.sinc(angle / np.pi) * x, np.sinc(angle / np.pi) * y, np.cos(angle)])
+    else:
+        rays = np.vstack([undistort_opencv(np.stack([x, y]), lens.dist), np.ones_like(x)])
+    directions: Doubles = shot.cam_from_world[:, :3].T @ rays
     return directions

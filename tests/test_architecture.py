@@ -19,7 +19,15 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {"pipeline", "retrieval", "optim", "networks", "surface"},
     "unposed": {"configs", "pipeline", "retrieval", "optim", "networks", "surface", "synthetic"},
 }
-DATA = {"pipeline": {"optim.view_graph", "optim.option_ranges", "optim.intrinsics_priors", "surface.stereo.view"}}
+DATA = {
+    "pipeline": {
+        "optim.view_graph",
+        "optim.option_ranges",
+        "optim.intrinsics_priors",
+        "optim.rigs",
+        "surface.stereo.view",
+    }
+}
 """Modules of plain data that a room may import from one it may not import otherwise."""
 LINKED = ALLOWED.keys() - {"unposed"}
 FILES = sorted(

@@ -142,7 +142,7 @@ def parser() -> Parser:
     p = verb("reconstruct", "estimate the cameras and 3D points of a folder of photos")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")
     _out(p, "folder for the result; an older result is replaced")
-    add_flags(p, *RUN, "cameras", "intrinsics", "poses", "masks", "include", "exclude", "require")
+    add_flags(p, *RUN, "cameras", "intrinsics", "poses", "rigs", "masks", "include", "exclude", "require")
 
     p = verb("pairs", "list the pairs that are matched and verified, and draw the view graph")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")

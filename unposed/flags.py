@@ -90,6 +90,7 @@ FLAGS: dict[str, Flag] = {
     "cameras": Flag("which photos share one camera", choices=("auto", "single", "folder", "image")),
     "intrinsics": Flag("known intrinsics: JSON or COLMAP's cameras.txt", "FILE", Path),
     "poses": Flag("known poses, JSON; they set frame and scale", "FILE", Path),
+    "rigs": Flag("which photos were taken by cameras fixed to each other, COLMAP's rig_config.json", "FILE", Path),
     "masks": Flag("masks named like the photos; black hides", "DIR", Path),
     "include": Flag("only photos whose name matches", "GLOB", repeated=True),
     "exclude": Flag("no photos whose name matches", "GLOB", repeated=True),

@@ -98,6 +98,7 @@ KEYWORDS = (
     "cameras",
     "intrinsics",
     "poses",
+    "rigs",
     "masks",
     "include",
     "exclude",

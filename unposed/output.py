@@ -75,7 +75,7 @@ def _settle(out: Path) -> None:
     entries = [] if not ready.is_dir() else [entry for entry in ready.iterdir() if entry not in (old, cleared)]
     if entries and not cleared.exists():  # what stands in OUT is the older result
         old.mkdir(exist_ok=True)
-        for name in (SUMMARY, "sparse"):
+        for name in (SUMMARY, "sparse", "panoramas"):
             if (out / name).exists():
                 (out / name).rename(old / name)
         cleared.touch()

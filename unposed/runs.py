@@ -13,6 +13,7 @@ from unposed.pipeline.artifacts import SparseModels
 from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.errors import InputError, NoReconstruction, StageCrashed, UnposedError
 from unposed.pipeline.store.overlay import open_store
+from unposed.pipeline.whole_panoramas import whole_panoramas
 from unposed.synthetic.sample import sample_folder
 
 from . import summary as facts
@@ -34,6 +35,7 @@ def reconstruct(
     cameras: Literal["auto", "single", "folder", "image"] | None = None,
     intrinsics: str | Path | None = None,
     poses: str | Path | None = None,
+    rigs: str | Path | None = None,
     masks: str | Path | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -50,6 +52,7 @@ def reconstruct(
     cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
     intrinsics, poses: files with known values, which stay constant; short forms of `cameras.intrinsics` and
     `cameras.poses`.
+    rigs: file that says which photos were taken by cameras that are fixed to each other; short for `cameras.rigs`.
     masks: folder of masks named like the photos; black hides.
     include, exclude: shell patterns of photo names.
     require: share of the photos that must be registered, else NoReconstruction (the result is still written).
@@ -60,7 +63,9 @@ def reconstruct(
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         effort = effort_of(place.options.effort)
         name = chosen_preset(preset, place.resources.device)
-        graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
+        graph = checked_graph(
+            name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses, "rigs": rigs}
+        )
         collection, folder = collect(
             photos,
             place.cache,
@@ -108,7 +113,8 @@ def reconstruct(
                 nothing = SparseModels((), {})
                 lost = {**origin, **facts.outcome(collection, nothing, done, str(crash)), **started.elapsed()}
                 made = Reconstruction(collection, nothing, lost, out)
-                shutil.rmtree(new / "sparse", ignore_errors=True)
+                for written in ("sparse", "panoramas"):
+                    shutil.rmtree(new / written, ignore_errors=True)
                 _write(made, new, out)
         log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
     if crash is not None:
@@ -147,6 +153,8 @@ def _write(made: Reconstruction, new: Path, out: Path) -> None:
     try:
         if made.sparse.models:
             write_models(made.sparse.models, made.photos, new / "sparse")
+            if any(photo.view for photo in made.photos.photos):
+                write_models(*whole_panoramas(made.sparse.models, made.photos), new / "panoramas")
         text = json.dumps(made.summary, indent=1, ensure_ascii=False)
         # Names that are not UTF-8 were rejected, and are listed: as escapes, which JSON has as well.
         (new / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

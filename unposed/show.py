@@ -9,6 +9,8 @@ from math import acos, degrees
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unposed.pipeline.images.panoramas import VIEWS
+
 from .options import EFFORTS
 
 if TYPE_CHECKING:
@@ -63,6 +65,9 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     """The main figures of a reconstruction, from summary.json, as rows for `table`; `asked` is the preset."""
     largest = facts["models"][0]
     rows = [("photos", f"registered {facts['registered']} of {facts['total']} photos")]
+    if panoramas := facts["panoramas"]:
+        whole = sum("model" in each for each in panoramas.values())
+        rows.append(("panoramas", f"registered {whole} of {len(panoramas)}, each as {len(VIEWS)} photos"))
     if len(facts["models"]) > 1:
         *others, last = (str(model["photos"]) for model in facts["models"])
         sizes = f"{', '.join(others)} and {last}"

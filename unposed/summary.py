@@ -16,9 +16,11 @@ import numpy as np
 from unposed.pipeline.artifacts import Doubts, Photos, RefinementReport, SparseModel, SparseModels
 from unposed.pipeline.engine import Failure, NodeReport, Run, with_run_values
 from unposed.pipeline.graph import EDGES, Graph, Node
+from unposed.pipeline.images.panoramas import panorama_name
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.weights.files import weights_used
+from unposed.pipeline.whole_panoramas import whole_panoramas
 
 from .refinement_report import photo_figures, report_figures
 
@@ -97,7 +99,24 @@ def registration(
         "registered": sum("model" in photo for photo in each.values()),
         "models": model_figures(photos, models),
         "photos": each,
+        "panoramas": panoramas(photos, models),
     }
+
+
+def panoramas(photos: Photos, models: SparseModels) -> dict[str, dict[str, Any]]:
+    """By name of every panorama, whose views are among the photos: its model, pose cam_from_world and points, or
+    nothing."""
+    if not any(photo.view for photo in photos.photos):
+        return {}
+    names = sorted({panorama_name(photo) for photo in photos.photos if photo.view})
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    whole, together = whole_panoramas(models.models, photos)
+    for number, model in enumerate(whole):
+        seen = np.diff(np.searchsorted(np.sort(model.obs_xy), model.xy_start)).tolist()
+        for index, pose, points in zip(model.photos.tolist(), model.cam_from_world, seen, strict=True):
+            if together[index].name in found:
+                found[together[index].name] = {"model": number, "points": points, "cam_from_world": pose.tolist()}
+    return found
 
 
 def settings(graph: Graph, **values: Any) -> dict[str, Any]:

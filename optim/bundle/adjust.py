@@ -8,7 +8,7 @@ equal bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from .normal_equations import (
 from .objective import Objective, build_objective, bundle_state, bundle_with_state
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
+from .rig_steps import move_sensors
 from .schur import SchurStructure, schur_structure, solve_step
 
 Linearization = TypeVar("Linearization")
@@ -46,10 +47,12 @@ def adjust_bundle(
     """Adjust a bundle to the minimum of its objective.
 
     `sigma` (m,) is the relative standard deviation of each observation, 1 for a usual one: errors are divided by it.
-    Without pose priors the gauge is free: the whole bundle may drift, turn and grow a little.
+    Without pose priors the gauge is free: the whole bundle may drift, turn and grow a little. Photos that the bundle's
+    rigs tie to each other stay so; rigs with baselines keep their size, and thereby that of the bundle.
     """
     objective = build_objective(bundle, options, prior, sigma, pose_priors, depth_priors)
-    structure = schur_structure(objective.order, objective.free.pose_size, objective.free.intrinsics_size)
+    free = objective.free
+    structure = schur_structure(objective.order, free.pose_size, free.intrinsics_size, bundle.rigs)
     start = bundle_state(bundle, objective.order)
     state, summary = levenberg_marquardt(CpuProblem(objective, structure), start, options)
     return bundle_with_state(bundle, objective.order, state), summary
@@ -124,4 +127,11 @@ class CpuProblem:
 
     def step(self, state: BundleState, linearization: NormalEquations, damping: float) -> BundleState | None:
         change = solve_step(self.structure, linearization, damping)
-        return None if change is None else self.objective.retract(state, change.photos, change.cameras, change.points)
+        if change is None:
+            return None
+        moved = self.objective.retract(state, change.photos, change.cameras, change.points)
+        rigs, sensors = self.structure.rigs, state.sensors
+        if moved is None or rigs is None or sensors is None or change.sensors is None or not len(change.sensors):
+            return moved
+        poses, sensors = move_sensors(rigs, moved.poses.T.reshape(-1, 3, 4), sensors, change.sensors)
+        return replace(moved, poses=np.ascontiguousarray(poses.reshape(-1, 12).T), sensors=sensors)

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from ..arrays import Array
+from ..rigs import frame_poses
 from .adjust import CpuProblem
 from .arrowhead import dense_upper_triangle
-from .normal_equations import BundleState
 from .objective import build_objective, bundle_state
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, IntrinsicsPrior
+from .rig_steps import frame_system, rig_motion
 from .schur import reduced_system, schur_structure
 
 MIN_GAUGE_STIFFNESS = 1e-8
@@ -58,27 +59,45 @@ def covariance(
     objective = build_objective(bundle, options, prior, sigma, pose_priors, depth_priors)
     order, state = objective.order, bundle_state(bundle, objective.order)
     pose_size = objective.free.pose_size
-    structure = schur_structure(order, pose_size, objective.free.intrinsics_size)
+    structure = schur_structure(order, pose_size, objective.free.intrinsics_size, bundle.rigs)
     problem = CpuProblem(objective, structure)
     equations = problem.linearize(state)
-    matrix = dense_upper_triangle(structure.plan, reduced_system(structure, equations, 0.0).matrix)
-    matrix = np.triu(matrix) + np.triu(matrix, 1).T
-
+    reduced = reduced_system(structure, equations, 0.0)
     c, d = equations.photo_gradient.shape
     k, q = equations.camera_gradient.shape
-    photo_at = d * np.arange(c)[:, None]
-    pose_at = photo_at + np.arange(pose_size)
-    intrinsics_at = (photo_at + np.arange(pose_size, d)) if not k else c * d + np.arange(k * q).reshape(k, q)
+    plan, system, own, at = structure.plan, reduced.matrix, state.poses.T.reshape(-1, 3, 4), np.arange(c)
+    motion = None
+    if structure.rigs is not None and state.sensors is not None and bundle.rigs is not None:
+        motion = rig_motion(structure.rigs, state.poses, state.sensors, pose_size)
+        system, _ = frame_system(structure.rigs, motion, plan, system, reduced.right)
+        plan, at = structure.rigs.plan, structure.rigs.frame_of_photo
+        own = frame_poses(bundle.rigs.of_photos(order.photos), own)[np.unique(at, return_index=True)[1]]
+    matrix = dense_upper_triangle(plan, system)
+    matrix = np.triu(matrix) + np.triu(matrix, 1).T
+
+    first = d * np.arange(len(own))[:, None]
+    pose_at = first + np.arange(pose_size)
+    intrinsics_at = first + np.arange(pose_size, d)
+    if not order.camera_per_photo:
+        intrinsics_at = len(matrix) - k * q + np.arange(k * q).reshape(len(order.cameras), -1)
     fixed = np.zeros(len(matrix), bool)
     if pose_priors is not None:
-        fixed[pose_at[pose_priors.fixed[order.photos]]] = True
-    inverse, free_gauge, condition = _inverse(matrix, _gauge(state, d, pose_size, len(matrix)), fixed)
+        fixed[pose_at[at[pose_priors.fixed[order.photos]]]] = True
+    gauge = _gauge(own, d, pose_size, len(matrix))
+    if structure.rigs is not None and state.sensors is not None and len(structure.rigs.refined):
+        grown = np.zeros((len(structure.rigs.refined), 6))  # the world cannot grow without the rigs
+        grown[:, 3:] = state.sensors[structure.rigs.refined, :, 3]
+        gauge[d * len(own) : d * len(own) + grown.size, 6] = grown.ravel()
+    inverse, free_gauge, condition = _inverse(matrix, gauge, fixed)
 
     unknowns = 3 * len(bundle.points) + len(matrix) - int(fixed.sum()) - free_gauge
     noise_px = float(np.sqrt(2.0 * problem.cost(state) / max(2 * len(bundle.xy) - unknowns, 1)))
     poses = np.full((len(bundle.cam_from_world), 6, 6), np.nan)
     poses[order.photos] = 0.0
-    poses[order.photos, -pose_size:, -pose_size:] = _blocks(inverse, pose_at) * noise_px**2
+    of_poses = _blocks(inverse, pose_at)[at] * noise_px**2
+    if motion is not None:  # of the sensors, the reference excepted, their own uncertainty is not counted
+        of_poses = motion.by_frame @ of_poses @ motion.by_frame.transpose(0, 2, 1)
+    poses[order.photos, -pose_size:, -pose_size:] = of_poses
     intrinsics = np.full((len(bundle.models), 8, 8), np.nan)
     of_unknowns = _blocks(inverse, intrinsics_at) * noise_px**2
     intrinsics[order.cameras] = np.einsum("kiq,kqr,kjr->kij", objective.basis, of_unknowns, objective.basis)
@@ -91,10 +110,9 @@ def _blocks(matrix: Array, at: NDArray[np.int64]) -> Array:
     return out
 
 
-def _gauge(state: BundleState, size: int, pose_size: int, unknowns: int) -> Array:
+def _gauge(poses: Array, size: int, pose_size: int, unknowns: int) -> Array:
     """(unknowns, 7) derivative of the poses by a rotation, translation and growth of the world, in units of the extent
     of the camera centres; (unknowns, 4) where poses have three unknowns, which cannot follow a rotation."""
-    poses = state.poses.T.reshape(-1, 3, 4)
     rotation, translation = poses[:, :, :3], poses[:, :, 3]
     centres = -np.einsum("cji,cj->ci", rotation, translation)
     extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max()) or 1.0

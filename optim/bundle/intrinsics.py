@@ -71,6 +71,25 @@ class Intrinsics:
         values[:, [CX, CY]] = intrinsics[:, [CX, CY]]
         return replace(self, values=values)
 
+    def with_two_focals(self, cameras: Mask) -> Intrinsics:
+        """Give these cameras (cameras,) a model with a focal length across and one down; fisheyes have both already."""
+        wanted = [more and CAMERA_MODELS[model].shared_focal for model, more in zip(self.models, cameras, strict=True)]
+        models = ("OPENCV" if more else model for model, more in zip(self.models, wanted, strict=True))
+        return replace(self, models=tuple(models))
+
+    def with_fisheyes(self, cameras: Mask) -> Intrinsics:
+        """Give these cameras (cameras,) the model of a fisheye, without distortion beside that of the projection."""
+        models = ("OPENCV_FISHEYE" if new else model for model, new in zip(self.models, cameras, strict=True))
+        values = self.values.copy()
+        values[cameras, K1:], values[cameras, FY] = 0.0, values[cameras, FX]
+        return replace(self, models=tuple(models), values=values)
+
+    def with_squeeze(self, squeeze: Array) -> Intrinsics:
+        """Replace the focal lengths down by so many times (cameras,) those across."""
+        values = self.values.copy()
+        values[:, FY] = values[:, FX] * squeeze
+        return replace(self, values=values)
+
     def split(self) -> Intrinsics:
         """Give every photo a camera of its own, with the same intrinsics and prior."""
         camera_of_photo, prior = self.camera_of_photo, self.prior

@@ -41,6 +41,8 @@ class BundleState:
     """(8, k)."""
     points: Vectors
     """(3, p) world; a tensor in a TorchProblem."""
+    sensors: Array | None = None
+    """(s, 3, 4) sensor_from_rig of all sensors; None without rigs."""
 
 
 @dataclass(frozen=True, eq=False)

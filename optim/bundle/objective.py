@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..cameras import Vectors, fisheyes
+from ..rigs import Rigs, whole_frames
 from ..rotations import exp_so3
 from .normal_equations import BundleState
 from .observation_order import BLOCK_SIZE, ObservationOrder, order_observations
@@ -43,6 +44,8 @@ class Objective:
     prior: IntrinsicsPrior | None
     """Of the cameras in the order."""
     pose_priors: PosePriors | None
+    """Of all photos of the bundle."""
+    rigs: Rigs | None
     """Of all photos of the bundle."""
     basis: Array
     """(k, 8, q) derivative of the intrinsics by the unknowns, see FreeParameters.intrinsics_basis."""
@@ -89,7 +92,7 @@ class Objective:
             intrinsics = intrinsics + np.einsum("kiq,kq->ik", self.basis, of_camera)
         if (intrinsics[:2] <= 0).any():
             return None
-        return BundleState(poses.reshape(12, -1), intrinsics, state.points + points)
+        return BundleState(poses.reshape(12, -1), intrinsics, state.points + points, state.sensors)
 
 
 def build_objective(
@@ -114,6 +117,7 @@ def build_objective(
         fisheyes(bundle.models),
         len(bundle.points),
         block_size,
+        tied=bundle.rigs is not None,
     )
     free = free_parameters(
         [bundle.models[k] for k in order.cameras],
@@ -129,7 +133,7 @@ def build_objective(
     noise = ObservationNoise(options.loss, options.loss_px, inverse_sigma)
     if depth_priors is not None:
         noise = noise_with_depth_priors(noise, depth_priors, order)
-    return Objective(order, free, noise, prior, pose_priors, free.intrinsics_basis(len(order.cameras)))
+    return Objective(order, free, noise, prior, pose_priors, bundle.rigs, free.intrinsics_basis(len(order.cameras)))
 
 
 def bundle_state(bundle: Bundle, order: ObservationOrder) -> BundleState:
@@ -138,14 +142,20 @@ def bundle_state(bundle: Bundle, order: ObservationOrder) -> BundleState:
         poses=np.ascontiguousarray(bundle.cam_from_world[order.photos].reshape(-1, 12).T),
         intrinsics=np.ascontiguousarray(bundle.intrinsics[order.cameras].T),
         points=np.ascontiguousarray(bundle.points[order.points].T),
+        sensors=None if bundle.rigs is None else bundle.rigs.sensor_from_rig,
     )
 
 
 def bundle_with_state(bundle: Bundle, order: ObservationOrder, state: BundleState) -> Bundle:
-    """The bundle with its variables replaced."""
+    """The bundle with its variables replaced. Photos without observations follow their frames."""
     poses, intrinsics = bundle.cam_from_world.copy(), bundle.intrinsics.copy()
     poses[order.photos] = state.poses.T.reshape(-1, 3, 4)
     intrinsics[order.cameras] = state.intrinsics.T
     points = np.empty_like(bundle.points)
     points[order.points] = state.points.T
-    return replace(bundle, cam_from_world=poses, intrinsics=intrinsics, points=points)
+    rigs = bundle.rigs
+    if rigs is not None and state.sensors is not None:
+        rigs = replace(rigs, sensor_from_rig=state.sensors)
+        observed = np.bincount(order.photos, minlength=len(poses))
+        poses = whole_frames(rigs, poses, observed)
+    return replace(bundle, cam_from_world=poses, intrinsics=intrinsics, points=points, rigs=rigs)

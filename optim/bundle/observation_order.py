@@ -83,11 +83,13 @@ class ObservationOrder:
     blocks: list[PointBlock]
     camera_sums: csr_matrix
     """(k, c) segment matrix: sums over the photos of each camera."""
+    tied: bool = False
+    """Whether rigs tie photos to each other, so that their poses move apart from their cameras."""
 
     @property
     def camera_per_photo(self) -> bool:
         """Whether no two photos share a camera: the unknowns of pose and camera then form one block."""
-        return len(self.cameras) == len(self.photos)
+        return len(self.cameras) == len(self.photos) and not self.tied
 
     @property
     def point(self) -> Index:
@@ -103,9 +105,10 @@ def order_observations(
     fisheye: NDArray[np.bool_],
     points: int,
     block_size: int = BLOCK_SIZE,
+    tied: bool = False,
 ) -> ObservationOrder:
     """Order the observations of a bundle, which are sorted by point, in blocks of about `block_size`, or more (see
-    MIN_POINTS_PER_PHOTO_PAIR)."""
+    MIN_POINTS_PER_PHOTO_PAIR); `tied` as in ObservationOrder."""
     photos = np.flatnonzero(np.bincount(photo))
     number = np.zeros(len(camera_of_photo), np.int32)
     number[photos] = np.arange(len(photos))
@@ -139,6 +142,7 @@ def order_observations(
         fisheye=fisheye[cameras],
         blocks=blocks,
         camera_sums=segment_matrix(camera_of_photo, len(cameras)),
+        tied=tied,
     )
 
 

@@ -161,7 +161,7 @@ def _small_rotation_vector(rotation: Array) -> tuple[Array, Array]:
 
 def align_to_pose_priors(bundle: Bundle, priors: PosePriors, fixed_poses: Array) -> Bundle | None:
     """Align a bundle to the frame of its pose priors by a robust similarity, and set fixed poses to `fixed_poses`
-    (photos, 3, 4).
+    (photos, 3, 4). Its rigs grow with it.
 
     None where the priors determine no similarity: it takes two known positions, and where no orientation is known three
     that are not on a line.
@@ -186,7 +186,8 @@ def align_to_pose_priors(bundle: Bundle, priors: PosePriors, fixed_poses: Array)
     moved[:, :, :3] = moved[:, :, :3] @ similarity.rotation.T
     moved[:, :, 3] = -np.einsum("cij,cj->ci", moved[:, :, :3], similarity(source))
     moved[fixed & posed] = fixed_poses[fixed & posed]
-    return replace(bundle, cam_from_world=moved, points=similarity(bundle.points))
+    rigs = None if bundle.rigs is None else bundle.rigs.scaled(similarity.scale)
+    return replace(bundle, cam_from_world=moved, points=similarity(bundle.points), rigs=rigs)
 
 
 def _robust_similarity(

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..arrays import Array, Index
 from ..cameras import fisheyes, project
+from ..rigs import Rigs
 from .losses import CAUCHY, Loss
 from .reprojection import MIN_DEPTH, transform_points
 
@@ -44,6 +45,8 @@ class Bundle:
     """(m,) point of each observation."""
     row: Index
     """(m,) key point of each observation, a row of the collection's stacked key points."""
+    rigs: Rigs | None = None
+    """Which photos are fixed to each other; None: each moves by itself."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,11 +20,13 @@ from scipy.sparse import csr_matrix
 
 from ..arrays import Array, Index
 from ..cameras import Vectors
+from ..rigs import Rigs
 from .arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
 from .block_products import CovisiblePairs, integer_lexsort, pairs_between, pairs_within
 from .normal_equations import NormalEquations
 from .observation_order import ObservationOrder, PointBlock
 from .packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
+from .rig_steps import RigStructure, frame_system, rig_motion, rig_structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,8 @@ class SchurStructure:
     blocks: list[CovisibilityBlock]
     """One for each block of points."""
     plan: SolvePlan
+    rigs: RigStructure | None = None
+    """None where all photos move by themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,8 @@ class BundleStep:
     """(k, q) of shared cameras."""
     points: Array
     """(3, p)."""
+    sensors: Array | None = None
+    """(r, 6) of refined sensors of rigs; `photos` are then what the photos move with their frames."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +94,9 @@ class ReducedSystem:
     """(6, p) the inverse Cholesky factors R of the points."""
 
 
-def schur_structure(order: ObservationOrder, pose_size: int, intrinsics_size: int) -> SchurStructure:
+def schur_structure(
+    order: ObservationOrder, pose_size: int, intrinsics_size: int, rigs: Rigs | None = None
+) -> SchurStructure:
     """Find which blocks of the reduced system are not zero, for so many unknowns per pose and per camera."""
     shared = intrinsics_size > 0 and not order.camera_per_photo
     c = len(order.photos)
@@ -107,9 +115,11 @@ def schur_structure(order: ObservationOrder, pose_size: int, intrinsics_size: in
     place = [np.searchsorted(every, code) for code in codes]
     size = pose_size + (0 if shared else intrinsics_size)
     border = len(order.cameras) * intrinsics_size if shared else 0
+    plan = plan_solve(every // c, every % c, c, size, border)
     return SchurStructure(
         [CovisibilityBlock(*each) for each in zip(photo_photo, place, shared_cameras, strict=True)],
-        plan_solve(every // c, every % c, c, size, border),
+        plan,
+        None if rigs is None else rig_structure(rigs, order.photos, plan, pose_size, border),
     )
 
 
@@ -179,15 +189,37 @@ def solve_step(structure: SchurStructure, equations: NormalEquations, damping: f
     """Solve the damped normal equations for one step of Levenberg-Marquardt; None where the reduced system is not
     positive definite."""
     reduced = reduced_system(structure, equations, damping)
-    solution = solve_arrowhead(structure.plan, reduced.matrix, reduced.right)
+    found = _solution(structure, equations, reduced)
+    if found is None:
+        return None
+    photos, sensors, cameras, moved = found
+    camera_of_photo = equations.problem.order.camera_of_photo
+    changes = np.concatenate([moved, cameras[camera_of_photo]], axis=1) if len(cameras) else moved
+    gradient = multiply_lower(reduced.root, _point_gradients_after(equations, changes))
+    return BundleStep(photos, cameras, -multiply_lower_transposed(reduced.root, gradient), sensors)
+
+
+def _solution(
+    structure: SchurStructure, equations: NormalEquations, reduced: ReducedSystem
+) -> tuple[Array, Array | None, Array, Array] | None:
+    """Steps of photos with their frames (c, d), of sensors (r, 6), of cameras (k, q), and of photos in all (c, d)."""
+    plan, matrix, right, rigs, motion = structure.plan, reduced.matrix, reduced.right, structure.rigs, None
+    state, (c, d) = equations.problem.state, equations.photo_gradient.shape
+    if rigs is not None and state.sensors is not None:
+        motion = rig_motion(rigs, state.poses, state.sensors, d)
+        matrix, right = frame_system(rigs, motion, plan, matrix, right)
+        plan = rigs.plan
+    solution = solve_arrowhead(plan, matrix, right)
     if solution is None:
         return None
-    photos, cameras = np.split(solution, [equations.photo_gradient.size])
-    photos, cameras = photos.reshape(equations.photo_gradient.shape), cameras.reshape(equations.camera_gradient.shape)
-    camera_of_photo = equations.problem.order.camera_of_photo
-    changes = np.concatenate([photos, cameras[camera_of_photo]], axis=1) if len(cameras) else photos
-    gradient = multiply_lower(reduced.root, _point_gradients_after(equations, changes))
-    return BundleStep(photos, cameras, -multiply_lower_transposed(reduced.root, gradient))
+    cameras = solution[len(solution) - equations.camera_gradient.size :].reshape(equations.camera_gradient.shape)
+    if rigs is None or motion is None:
+        photos = solution[: c * d].reshape(c, d)
+        return photos, None, cameras, photos
+    frames = solution[: matrix.diagonal.shape[0] * d].reshape(-1, d)
+    sensors = solution[frames.size : frames.size + motion.by_sensor.shape[1]]
+    photos = np.einsum("cij,cj->ci", motion.by_frame, frames[rigs.frame_of_photo])
+    return photos, sensors.reshape(-1, d), cameras, photos + (motion.by_sensor @ sensors).reshape(c, d)
 
 
 def damp_blocks(blocks: Array, damping: float) -> Array:

@@ -11,6 +11,7 @@ from ..arrays import Index
 from ..bundle.problem import Bundle
 from ..cameras import params_of
 from ..option_ranges import Count, Share, Within
+from ..rigs import whole_frames
 from ..view_graph import ViewGraph
 
 
@@ -37,14 +38,15 @@ def register_photos(
 ) -> Bundle:
     """Estimate the poses of `photos` from the points of the bundle, where enough of these are inliers.
 
-    No observations are added: retriangulation does that.
+    No observations are added: retriangulation does that. Of the photos of a frame, the one with most inliers gives the
+    pose of all, unless the frame has one.
     """
     import poselib
 
     options = options or AbsolutePoseOptions()
     point_of_row = np.full(len(graph.keypoints.xy), -1, np.int64)
     point_of_row[bundle.row] = bundle.point
-    poses = bundle.cam_from_world.copy()
+    poses, support = bundle.cam_from_world.copy(), np.zeros(len(bundle.cam_from_world), np.int64)
     for photo in photos.tolist():
         row, point = _seen_points(graph, point_of_row, photo)
         if len(row) < options.min_inliers:
@@ -65,6 +67,11 @@ def register_photos(
         inliers = np.asarray(info["inliers"], bool)
         if inliers.sum() >= options.min_inliers and inliers.mean() >= options.min_inlier_ratio:
             poses[photo] = np.concatenate([pose.R, np.asarray(pose.t)[:, None]], axis=1)
+            support[photo] = inliers.sum()
+    if bundle.rigs is not None:
+        posed = np.isfinite(bundle.cam_from_world[:, 0, 0])
+        support[posed] = len(graph.keypoints.xy) + 1  # more than any photo has inliers
+        poses = whole_frames(bundle.rigs, poses, support)
     return replace(bundle, cam_from_world=poses)
 
 

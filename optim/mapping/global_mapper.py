@@ -21,6 +21,7 @@ from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, camera_points, errors_px
 from ..option_ranges import Angle, Count, Positive
+from ..rigs import frames_of
 from ..rotations import rotation_residuals_deg
 from ..view_graph import Keypoints, ViewGraph, largest_component
 from .epipolar import relative_epipolar_errors_px
@@ -28,6 +29,7 @@ from .global_positioning import GlobalPositioningOptions, solve_global_positions
 from .initial_positions import InitialPositionOptions, estimate_initial_positions
 from .planar_ambiguity import PlanarAmbiguityOptions, resolve_planar_ambiguity
 from .relative_poses import RelativePoseOptions, RelativePoses, estimate_relative_poses, with_poses
+from .rig_sensors import fitted_to_rigs, growths_to_try, with_baselines
 from .rotation_averaging import average_rotations
 from .tracks import Tracks, establish_tracks, spread_subset
 from .triangulation import keep_observations, rays_of, track_errors_px, without_weak_photos
@@ -64,6 +66,11 @@ class GlobalMapperOptions:
     """A photo that sees fewer points is not registered: its pose is not determined."""
     cost_max_error: Positive = 6.0
     """Observations that decide where a track's point is when the cost is measured, in key point errors."""
+    rig_ratios: tuple[Positive, Positive] = (0.3, 3000.0)
+    """Extents of the camera centres over the size of the rigs between which the scale is looked for: from a rig that
+    hardly moves to a car that drives through a town."""
+    rig_scales: Count = 24
+    """Scales that are tried, half as large again from one to the next: bundle adjustment finds the rest."""
     relative_pose: RelativePoseOptions = field(default_factory=RelativePoseOptions)
     """Relative pose estimation."""
     planar_ambiguity: PlanarAmbiguityOptions = field(default_factory=PlanarAmbiguityOptions)
@@ -153,7 +160,7 @@ def map_component(
         return None
 
     pairs = graph.pairs[relative.edge[consistent]]
-    bundle = _global_positions(graph.keypoints, tracks, intrinsics, rotations, pairs, options, seed)
+    bundle = _positions(graph, tracks, intrinsics, rotations, pairs, keypoint_error_px, options, seed)
     if bundle is None:
         return None
     bundle = _iterative_bundle_adjustment(bundle, keypoint_error_px, intrinsics, options)
@@ -197,20 +204,54 @@ def _averaged_rotations(
     pairs = graph.pairs[relative.edge]
     if len(pairs) == 0:
         return None
-    member = largest_component(graph.photo_count, pairs, relative.weight)
+    member = largest_component(graph.photo_count, pairs, relative.weight, graph.rigs)
     inside = member[pairs[:, 0]]
     rotations = average_rotations(
-        graph.photo_count, pairs[inside], relative.b_from_a[inside, :, :3], relative.weight[inside], seed
+        graph.photo_count, pairs[inside], relative.b_from_a[inside, :, :3], relative.weight[inside], seed, graph.rigs
     )
     residual = rotation_residuals_deg(pairs, relative.b_from_a[:, :, :3], rotations)
     consistent = residual <= max_edge_deg
     if not consistent.any():
         return None
-    member = largest_component(graph.photo_count, pairs[consistent], relative.weight[consistent])
+    member = largest_component(graph.photo_count, pairs[consistent], relative.weight[consistent], graph.rigs)
     consistent &= member[pairs[:, 0]] & member[pairs[:, 1]]
     edge_residual = np.full(len(graph), np.nan)
     edge_residual[relative.edge] = residual
     return np.where(member[:, None, None], rotations, np.nan), consistent, edge_residual
+
+
+def _positions(
+    graph: ViewGraph,
+    tracks: Tracks,
+    intrinsics: Intrinsics,
+    rotations: Array,
+    pairs: Index,
+    keypoint_error_px: float,
+    options: GlobalMapperOptions,
+    seed: int,
+) -> Bundle | None:
+    """Positions of photos and points, rotations given, that rigs hold for.
+
+    Where rigs have baselines, all photos of a frame get one centre at first, or each its own; the size of the rigs in
+    the world is then that under which the tracks fit best.
+    """
+    keypoints, rigs = graph.keypoints, graph.rigs
+    frame = frames_of(rigs, len(keypoints))
+    bundle = _global_positions(keypoints, tracks, intrinsics, rotations, pairs, frame, options, seed)
+    if rigs is None or rigs.central:
+        return None if bundle is None else replace(bundle, rigs=rigs)
+    starts: list[Bundle] = []
+    if bundle is not None:
+        for growth in growths_to_try(rigs, bundle.cam_from_world, options.rig_ratios, options.rig_scales):
+            poses = with_baselines(rigs, bundle.cam_from_world, growth)
+            starts.append(replace(bundle, cam_from_world=poses, points=growth * bundle.points, rigs=rigs))
+    each = np.arange(len(keypoints))
+    apart = _global_positions(keypoints, tracks, intrinsics, rotations, pairs, each, options, seed)
+    if apart is not None:
+        poses, grown = fitted_to_rigs(rigs, apart.cam_from_world)
+        starts.append(replace(apart, cam_from_world=poses, points=grown * apart.points, rigs=rigs))
+    costs = [track_cost(keypoints, tracks, start, keypoint_error_px, options.cost_max_error) for start in starts]
+    return starts[int(np.argmin(costs))] if starts else None
 
 
 def _global_positions(
@@ -219,10 +260,12 @@ def _global_positions(
     intrinsics: Intrinsics,
     rotations: Array,
     pairs: Index,
+    frame: Index,
     options: GlobalMapperOptions,
     seed: int,
 ) -> Bundle | None:
-    """Solve for positions of photos and points, rotations given; `pairs` (e, 2) are those that agree with them."""
+    """Solve for positions of photos and points, rotations given; `pairs` (e, 2) are those that agree with them. Photos
+    of one `frame` (photos,) have one centre."""
     rays = rays_of(
         keypoints, tracks.row, tracks.photo, intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
     )
@@ -232,18 +275,23 @@ def _global_positions(
         seen &= length[tracks.track] >= 2
         tracks, rays = tracks.select(seen), rays[seen]
     world_rays = np.einsum("mji,mj->mi", rotations[tracks.photo], rays)
-    used, photo = np.unique(tracks.photo, return_inverse=True)
+    used, place = np.unique(frame[tracks.photo], return_inverse=True)
     if len(used) < 2:
         return None
     sizes = len(used), tracks.count
+    if not np.array_equal(frame, np.arange(len(frame))):
+        pairs = frame[pairs]
+        pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
     pairs = np.searchsorted(used, pairs[np.isin(pairs, used).all(axis=1)])
-    start = estimate_initial_positions(world_rays, photo, tracks.track, *sizes, pairs, options.initial_positions)
+    start = estimate_initial_positions(world_rays, place, tracks.track, *sizes, pairs, options.initial_positions)
     found = solve_global_positions(
-        world_rays, photo, tracks.track, *sizes, start=start, options=options.global_positioning, seed=seed
+        world_rays, place, tracks.track, *sizes, start=start, options=options.global_positioning, seed=seed
     )
     poses = np.full((len(keypoints), 3, 4), np.nan)
-    poses[used, :, :3] = rotations[used]
-    poses[used, :, 3] = -np.einsum("cij,cj->ci", rotations[used], found.centres)
+    inside = np.flatnonzero(np.isin(frame, used) & np.isfinite(rotations[:, 0, 0]))
+    centre = found.centres[np.searchsorted(used, frame[inside])]
+    poses[inside, :, :3] = rotations[inside]
+    poses[inside, :, 3] = -np.einsum("cij,cj->ci", rotations[inside], centre)
     return Bundle(
         intrinsics.models,
         intrinsics.values,

@@ -14,13 +14,12 @@ from typing import Annotated
 import numpy as np
 
 from ..arrays import Array, Mask
-from ..bundle.adjust import adjust_bundle
 from ..bundle.intrinsics import FIXED_SIGMA, Intrinsics
-from ..bundle.problem import Bundle, BundleOptions, errors_px
 from ..cameras import FX
 from ..option_ranges import Angle, Count, Positive, Within
 from ..view_graph import Keypoints, ViewGraph
 from .drafts import rotation_difference_deg
+from .freed_intrinsics import adjust_freed, seen_cameras, with_fisheyes, with_free_principal_points, with_two_focals
 from .global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from .tracks import Tracks, establish_tracks, spread_subset
 from .view_graph_calibration import ViewGraphCalibrationOptions, calibrate_focals, shared_focal
@@ -71,12 +70,29 @@ class IntrinsicsSearchOptions:
     """If candidates of equal cost differ by more in focal length, the one nearest to the priors is chosen, with a
     warning."""
     freed_cost_ratio: Positive = 0.9
-    """What a few steps of bundle adjustment must reduce the cost to, with a camera per photo or free principal points,
-    for such a candidate to be mapped. Over 0.97 where photos share a camera, about 0.5 where they do not; over 0.93 for
-    photos as the camera made them, about 0.5 for crops."""
+    """What a few steps of bundle adjustment must reduce the cost to, with a camera per photo, free principal points or
+    two focal lengths, for such a candidate to be mapped. Over 0.97 where photos share a camera, about 0.5 where they do
+    not; over 0.93 for photos as the camera made them, about 0.5 for crops."""
     accepted_cost_ratio: Positive = 0.85
     """Cost ratio below which a mapped candidate with more freedom is chosen: a camera per photo, free principal points,
-    or focal lengths other than those in EXIF."""
+    two focal lengths, or focal lengths other than those in EXIF."""
+    min_squeeze: Annotated[float, Within("[0, inf)")] = 0.015
+    """Least logarithm of the ratio of two focal lengths, after a few steps from square pixels, for photos to be tried
+    as squeezed. Noise moves it by up to 0.011 on nine sets, a squeeze of 0.22 by 0.02 to 0.07."""
+    min_squeezed_photos: Count = 3
+    """Photos of the core that share a camera for it to be tried with two focal lengths: few photos turn and move
+    instead, and of internet photos, each by another camera, hardly any is squeezed."""
+    squeeze_rounds: Annotated[int, Within("[0, inf)")] = 4
+    """Mappings from better and better such ratios: poses found under square pixels hide half of it."""
+    fisheye_focal_ratios: tuple[Positive, ...] = (0.32, 0.45, 0.64)
+    """Candidate focal lengths of fisheyes over the longer side of the photo, from 180 to 90 degrees of view."""
+    min_barrel: Positive = 0.03
+    """Displacement towards the middle by distortion, of what lies half a longer side from it, relative to that
+    distance, beyond which a lens is tried as a fisheye. Usual ones stay below; fisheyes of 90 degrees come out at 0.04,
+    of 120 degrees at 0.06."""
+    max_fisheye_squeeze: Positive = 0.05
+    """Largest logarithm of the ratio of the two focal lengths of a fisheye: a larger one makes the model fit photos of
+    other cameras."""
     crop_rounds: Annotated[int, Within("[0, inf)")] = 2
     """Mappings from better and better principal points."""
     calibration: ViewGraphCalibrationOptions = field(default_factory=ViewGraphCalibrationOptions)
@@ -146,7 +162,7 @@ def select_intrinsics(
         # Doppelgangers: their matches merge tracks all over the core, and that raises the cost of every candidate.
         core = core.select(best.edge_residual_deg <= max_edge_deg)
         tracks = _core_tracks(core, options)
-        start_again = start.with_focals(np.where(_seen(best), best.focals, start.values[:, 0]))
+        start_again = start.with_focals(np.where(seen_cameras(best), best.focals, start.values[:, 0]))
         found = _search_focals(evaluate, start_again, fixed, graph.keypoints, usual, options)
         best = found.best
     if best is None:
@@ -161,24 +177,34 @@ def select_intrinsics(
         if other.best is not None and other.best.cost < options.accepted_cost_ratio * best.cost:
             warnings.append("the focal lengths in EXIF do not fit these photos and were not used")
             best, found, intrinsics, start, known = other.best, other, free, free_start, known & ~by_exif
-    if (cropped := _with_free_principal_points(evaluate, best, start, keypoint_error_px, options)) is not None:
+    usual_model = intrinsics
+    if (cropped := with_free_principal_points(evaluate, best, start, keypoint_error_px, options)) is not None:
         warnings.append("some photos are crops: their principal points lie far from their centres")
         best, intrinsics = cropped
         found = replace(found, equals=())
+    if (squeezed := with_two_focals(evaluate, best, intrinsics, ~known, keypoint_error_px, options)) is not None:
+        warnings.append("photos were squeezed: their pixels are not square, and focal lengths across and down differ")
+        best, intrinsics = squeezed
+        start, found = intrinsics, replace(found, equals=())
+    sides = _long_sides(core.keypoints, intrinsics)
+    if (fisheye := with_fisheyes(evaluate, best, usual_model, known, sides, options)) is not None:
+        warnings = ["the photos were taken with a fisheye, by how well its camera model fits them"]
+        best, intrinsics = fisheye
+        start, found = intrinsics, FocalSearch(best, True)
     result = _with_focals_of(best, intrinsics, start)
     single = result.split()
     if (
         assumed_groups
         and (found.clear or best.cost > options.clear_cost)  # else a camera per photo absorbs any focal length
         and (np.bincount(intrinsics.camera_of_photo[best.posed]) > 1).any()
-        and _adjust_freed(best, single, keypoint_error_px)[1] < options.freed_cost_ratio
+        and adjust_freed(best, single, keypoint_error_px)[1] < options.freed_cost_ratio
     ):
         known_single = known[intrinsics.camera_of_photo]
         calibrated = calibrate_focals(core, single.values, single.camera_of_photo, known_single, options.calibration)
         own = _best([evaluate(single, 0), evaluate(single.with_focals(calibrated), 1)])
         if own is not None and own.cost < options.accepted_cost_ratio * best.cost:
             warnings.append("photos of equal size were not taken by one camera; each gets a camera of its own")
-            result = single.with_focals(np.where(_seen(own), own.focals, single.values[:, 0]))
+            result = single.with_focals(np.where(seen_cameras(own), own.focals, single.values[:, 0]))
             best, found = own, FocalSearch(own, True)
     if not found.clear:
         warnings.append("the focal length could not be determined well from these photos")
@@ -192,7 +218,7 @@ def select_intrinsics(
 
 def _with_focals_of(model: CoarseModel, intrinsics: Intrinsics, start: Intrinsics) -> Intrinsics:
     """The intrinsics with the focal lengths of a model, and those of the start for cameras that are not in it."""
-    return intrinsics.with_focals(np.where(_seen(model), model.focals, start.values[:, 0]))
+    return intrinsics.with_focals(np.where(seen_cameras(model), model.focals, start.values[:, 0]))
 
 
 def initial_focals(
@@ -311,45 +337,6 @@ def _distinct(
     return tuple(kept[1:])
 
 
-def _with_free_principal_points(
-    evaluate: Callable[[Intrinsics, int], CoarseModel | None],
-    best: CoarseModel,
-    intrinsics: Intrinsics,
-    keypoint_error_px: float,
-    options: IntrinsicsSearchOptions,
-) -> tuple[CoarseModel, Intrinsics] | None:
-    """A model with free principal points, and its intrinsics, if it is clearly better than `best`."""
-    free, ratio = _adjust_freed(best, intrinsics.with_crops(), keypoint_error_px)
-    if ratio > options.freed_cost_ratio and best.cost < options.clear_cost:
-        return None  # with a higher cost the test says nothing: `best` has lost the observations that would show it
-    found: list[tuple[CoarseModel, Intrinsics]] = []
-    rows = free.intrinsics
-    for number in range(options.crop_rounds):
-        new = evaluate(intrinsics.with_crops().with_focals(rows[:, 0]).with_principal(rows), number)
-        if new is None:
-            break
-        rows = np.where(_seen(new)[:, None], new.bundle.intrinsics, rows)
-        found.append((new, intrinsics.with_crops().with_focals(rows[:, 0]).with_principal(rows)))
-    chosen = min(found, key=lambda one: one[0].cost, default=None)
-    return chosen if chosen is not None and chosen[0].cost < options.accepted_cost_ratio * best.cost else None
-
-
-def _adjust_freed(model: CoarseModel, intrinsics: Intrinsics, keypoint_error_px: float) -> tuple[Bundle, float]:
-    """A few steps of bundle adjustment under intrinsics with more freedom, and the ratio of the costs after and before.
-
-    Costs are those of the observations that the model has.
-    """
-    bundle, rows = model.bundle, intrinsics.values.copy()
-    rows[intrinsics.camera_of_photo] = bundle.intrinsics[bundle.camera_of_photo]
-    freed = replace(bundle, models=intrinsics.models, intrinsics=rows, camera_of_photo=intrinsics.camera_of_photo)
-    options = BundleOptions(
-        principal=intrinsics.crops, distortion=True, loss_px=keypoint_error_px, max_iterations=5, tolerance=1e-3
-    )
-    freed, _ = adjust_bundle(freed, options, intrinsics.prior)
-    before, after = ((errors_px(each) / keypoint_error_px) ** 2 for each in (bundle, freed))
-    return freed, float((after / (1.0 + after)).mean() / max(float((before / (1.0 + before)).mean()), 1e-12))
-
-
 def _same_solution(a: CoarseModel, b: CoarseModel, known: Mask, options: IntrinsicsSearchOptions) -> bool:
     """Whether two models have the same focal lengths and rotations, and about the same cost."""
     same_cost = max(a.cost, b.cost) <= options.same_cost_ratio * min(a.cost, b.cost)
@@ -359,13 +346,13 @@ def _same_solution(a: CoarseModel, b: CoarseModel, known: Mask, options: Intrins
 
 def _log_focal_distance(a: CoarseModel, b: CoarseModel, known: Mask) -> float:
     """Median |log(f_a / f_b)| over the searched cameras of both models; infinite without any."""
-    both = _seen(a) & _seen(b) & ~known
+    both = seen_cameras(a) & seen_cameras(b) & ~known
     return float(np.median(np.abs(np.log(a.focals[both] / b.focals[both])))) if both.any() else float("inf")
 
 
 def _log_focal_distance_to(usual: Array, model: CoarseModel, known: Mask) -> float:
     """Mean |log(f / usual f)| over the searched cameras of a model."""
-    searched = _seen(model) & ~known
+    searched = seen_cameras(model) & ~known
     return float(np.abs(np.log(model.focals[searched] / usual[searched])).mean()) if searched.any() else 0.0
 
 
@@ -377,10 +364,10 @@ def _evaluate_repeatedly(
     for _ in range(options.max_repetitions - 1):
         if best is None:
             break
-        change = np.abs(np.log(best.focals / candidate.values[:, 0]))[_seen(best)].max(initial=0.0)
+        change = np.abs(np.log(best.focals / candidate.values[:, 0]))[seen_cameras(best)].max(initial=0.0)
         if change < options.repetition_min_change:
             break
-        candidate = candidate.with_focals(np.where(_seen(best), best.focals, candidate.values[:, 0]))
+        candidate = candidate.with_focals(np.where(seen_cameras(best), best.focals, candidate.values[:, 0]))
         again = evaluate(candidate)
         if again is None or again.cost > options.repetition_max_cost_ratio * best.cost:
             return _best([best, again])
@@ -391,10 +378,3 @@ def _evaluate_repeatedly(
 def _best(models: Iterable[CoarseModel | None]) -> CoarseModel | None:
     found = [model for model in models if model is not None]
     return min(found, key=lambda model: model.cost) if found else None
-
-
-def _seen(model: CoarseModel) -> Mask:
-    """(cameras,) which have a registered photo."""
-    out = np.zeros(len(model.bundle.models), bool)
-    out[model.bundle.camera_of_photo[model.posed]] = True
-    return out

@@ -19,6 +19,7 @@ import numpy as np
 from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle
 from ..option_ranges import Angle, Count, Positive, Within
+from ..rigs import frames_of
 from ..rotations import rotation_angle_deg
 from ..view_graph import KINDS, ViewGraph
 from .plane_poses import plane_poses
@@ -80,13 +81,14 @@ def propose_alternatives(
 
 
 def _parts(graph: ViewGraph, certain: Mask) -> Index:
-    """(photos,) label of the part that certain pairs connect."""
+    """(photos,) label of the part that certain pairs and rigs connect."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    a, b = graph.pairs[certain].T
-    joined = coo_matrix((np.ones(len(a)), (a, b)), shape=(graph.photo_count,) * 2)
-    return np.asarray(connected_components(joined, directed=False)[1], np.int64)
+    frame = np.unique(frames_of(graph.rigs, graph.photo_count), return_inverse=True)[1]
+    a, b = frame[graph.pairs[certain]].T
+    joined = coo_matrix((np.ones(len(a)), (a, b)), shape=(int(frame.max(initial=-1)) + 1,) * 2)
+    return np.asarray(connected_components(joined, directed=False)[1], np.int64)[frame]
 
 
 def _joins(parts: Index, low: int, high: int) -> Mask:

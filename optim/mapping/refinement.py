@@ -6,7 +6,7 @@ that are free within their priors (see IntrinsicsPrior).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -241,7 +241,7 @@ def _retriangulate(
 def _triangulated(
     keypoints: Keypoints, tracks: Tracks, bundle: Bundle, options: RefineOptions, keypoint_error_px: float
 ) -> Bundle:
-    return triangulate(
+    found = triangulate(
         keypoints,
         tracks,
         bundle.models,
@@ -251,3 +251,4 @@ def _triangulated(
         max_error_px=options.max_error * keypoint_error_px,
         min_angle_deg=options.min_angle_deg,
     )
+    return replace(found, rigs=bundle.rigs)

@@ -10,6 +10,7 @@ import numpy as np
 from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle, errors_px
 from ..cameras import fisheyes, unproject
+from ..rigs import frames_of
 from ..view_graph import Keypoints
 from .tracks import Tracks
 
@@ -132,8 +133,10 @@ def join_points(bundle: Bundle, more: Bundle) -> Bundle:
 
 
 def without_weak_photos(bundle: Bundle, min_observations: int) -> Bundle:
-    """The bundle without the poses and observations of photos that have fewer observations."""
-    weak = np.bincount(bundle.photo, minlength=len(bundle.cam_from_world)) < min_observations
+    """The bundle without the poses and observations of photos that have fewer observations, each counted with all
+    photos of its frame."""
+    frame = frames_of(bundle.rigs, len(bundle.cam_from_world))
+    weak = np.bincount(frame[bundle.photo], minlength=int(frame.max(initial=-1)) + 1)[frame] < min_observations
     poses = np.where(weak[:, None, None], np.nan, bundle.cam_from_world)
     return keep_observations(replace(bundle, cam_from_world=poses), ~weak[bundle.photo])
 

@@ -94,6 +94,7 @@ def cluster_graph(graph: ViewGraph, intrinsics: Intrinsics, photos: Index) -> Cl
             _of(keypoints.sigma, lambda column: column[rows]),
             _of(keypoints.rgb, lambda column: column[rows]),
         ),
+        rigs=_of(part.rigs, lambda rigs: rigs.of_photos(photos)),
         pairs=number[part.pairs],
         match_start=stop - part.match_count,
         match_stop=stop,

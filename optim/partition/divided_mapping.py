@@ -10,7 +10,7 @@ side. The last step lets matches across clusters correct what the similarities c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
 from ..mapping.epipolar import epipolar_errors_px
 from ..mapping.global_mapper import GlobalMapperOptions, map_component
+from ..mapping.rig_sensors import fitted_to_rigs
 from ..mapping.tracks import establish_tracks, spread_subset
 from ..mapping.triangulation import keep_observations, triangulate, without_weak_photos
 from ..option_ranges import Count, Positive, Share, Within
@@ -198,6 +199,8 @@ def _start_of(
                 total[model.cameras] += cores * model.camera_observations[:, None] * model.intrinsics
                 count[model.cameras] += cores * model.camera_observations
     values = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], intrinsics.values)
+    if graph.rigs is not None:  # of frames at a joint each model gives a part
+        poses, _ = fitted_to_rigs(graph.rigs, poses)
     return Bundle(
         intrinsics.models,
         values,
@@ -238,6 +241,7 @@ def _adjusted(
         max_error_px=before,
         min_angle_deg=0.0,
     )
+    bundle = replace(bundle, rigs=graph.rigs)
     if len(bundle.points) >= mapper.min_points:
         settings = BundleOptions(
             principal=intrinsics.crops,

@@ -20,6 +20,7 @@ from ..mapping.epipolar import epipolar_errors_px
 from ..mapping.tracks import establish_tracks, spread_subset
 from ..mapping.triangulation import track_errors_px
 from ..option_ranges import Count, Positive, Within
+from ..rigs import frames_of
 from ..view_graph import ViewGraph
 
 LIMIT_DEG = 5
@@ -112,7 +113,8 @@ class Candidate:
 def gather_evidence(
     graph: ViewGraph, left_out: Mask, model: Candidate, options: EvidenceOptions | None = None
 ) -> tuple[ModelEvidence, PhotoEvidence]:
-    """Evidence about a model and its photos; `left_out` (e,) marks edges of the graph that mapping did not use."""
+    """Evidence about a model and its photos; `left_out` (e,) marks edges of the graph that mapping did not use. Photos
+    that a rig fixes to each other count as one."""
     options = options or EvidenceOptions()
     inside = np.zeros(graph.photo_count, bool)
     inside[model.photos] = True
@@ -121,29 +123,39 @@ def gather_evidence(
     agreeing = _agreeing_matches(graph, model.bundle, options)
     share = agreeing / np.maximum(graph.match_count, 1)
     contradicted = share < options.contradicted_share
-    number = np.searchsorted(model.photos, graph.pairs)
-    determined = _determined(model)
+    frame = _frames(model)
+    number = frame[np.searchsorted(model.photos, graph.pairs)]
+    nodes = int(frame.max(initial=-1)) + 1
+    observations = np.bincount(frame, model.observations, minlength=nodes)
+    determined = _determined(model, frame)
     evidence = ModelEvidence(
         agreement=_track_agreement(graph.select(~left_out), model.bundle, options),
         contradicted=float(graph.match_count[contradicted].sum()) / max(float(graph.match_count.sum()), 1.0),
-        cut_matches=smallest_cut(len(model.photos), number, np.where(contradicted, 0, agreeing))
-        if len(model.photos) <= options.max_photos
+        cut_matches=smallest_cut(nodes, number, np.where(contradicted, 0, agreeing))
+        if nodes <= options.max_photos
         else float("inf"),
         determined=float(np.mean(determined)) if determined is not None else float("nan"),
         margin=_margin(model.hypotheses, options),
         unchanged=_unchanged(model, options.max_photos),
-        photo_observations=float(np.median(model.observations)),
+        photo_observations=float(np.median(observations)),
         photos=len(model.photos),
     )
     tied = agreeing >= MIN_TIE_MATCHES
-    ends, n = number.ravel(), len(model.photos)
-    matches, good = (np.bincount(ends, np.repeat(each, 2), minlength=n) for each in (graph.match_count, agreeing))
-    return evidence, PhotoEvidence(
-        observations=model.observations,
-        agreeing=good / np.maximum(matches, 1),
-        ties=np.bincount(number[tied].ravel(), minlength=n),
-        determined=np.full(n, np.nan) if determined is None else determined,
+    matches, good = (
+        np.bincount(number.ravel(), np.repeat(each, 2), minlength=nodes) for each in (graph.match_count, agreeing)
     )
+    return evidence, PhotoEvidence(
+        observations=observations[frame].astype(np.int64),
+        agreeing=(good / np.maximum(matches, 1))[frame],
+        ties=np.bincount(number[tied].ravel(), minlength=nodes)[frame],
+        determined=np.full(len(frame), np.nan) if determined is None else determined,
+    )
+
+
+def _frames(model: Candidate) -> Index:
+    """(p,) number of the frame of each photo of the model."""
+    frame = frames_of(model.bundle.rigs, len(model.bundle.cam_from_world))[model.photos]
+    return np.unique(frame, return_inverse=True)[1]
 
 
 def _agreeing_matches(graph: ViewGraph, bundle: Bundle, options: EvidenceOptions) -> Index:
@@ -193,9 +205,9 @@ def smallest_cut(nodes: int, pairs: Index, weight: Array | Index) -> float:
     return min(found, default=float("inf"))
 
 
-def _determined(model: Candidate) -> Array | None:
-    """(p,) mean over the other photos of max(0, 1 - s / 5), s the larger standard deviation in degrees of the relative
-    rotation and of the direction of the baseline."""
+def _determined(model: Candidate, frame: Index) -> Array | None:
+    """(p,) mean over the photos of other frames of max(0, 1 - s / 5), s the larger standard deviation in degrees of the
+    relative rotation and of the direction of the baseline."""
     if model.sigma_deg is None or model.sigma_centre is None:
         return None
     poses = model.bundle.cam_from_world[model.photos]
@@ -205,8 +217,8 @@ def _determined(model: Candidate) -> Array | None:
     turned = np.hypot(model.sigma_deg[:, None], model.sigma_deg[None])
     direction = np.degrees(moved / np.maximum(distance, 1e-12 * max(float(distance.max()), 1e-300)))
     share = np.clip(1.0 - np.maximum(direction, turned) / LIMIT_DEG, 0.0, 1.0)
-    np.fill_diagonal(share, 0.0)
-    out: Array = share.sum(axis=1) / max(len(share) - 1, 1)
+    other = frame[:, None] != frame
+    out: Array = (share * other).sum(axis=1) / np.maximum(other.sum(axis=1), 1)
     return out
 
 

@@ -16,6 +16,7 @@ from .decoding_memory import decoding_bytes
 from .exif import read_exif
 from .image_file import ADVICE, SUFFIXES, UnreadableImage, frames, open_image
 from .known_contents import KnownContents, stamp
+from .panoramas import VIEWS, is_panorama, views_of
 
 
 def scan(
@@ -29,7 +30,8 @@ def scan(
 ) -> Photos:
     """All photos at or below folder, sorted by name; hidden files and folders are passed over.
 
-    names: the files to read, by path below the folder; None: every file that looks like a photo.
+    Panoramas of all directions are cut into views, which are photos that are named below it: pano.jpg/front.
+    names: the files to read, by path below the folder, or views of them; None: every file that looks like a photo.
     include, exclude: shell patterns. One with a slash is held against the whole name (`left/*`), one without against
     its last part (`*.png`). An empty include takes everything.
     masks: folder of masks named as the photos are, with `.png` appended (a/b.jpg.png) or as the suffix (a/b.png).
@@ -40,13 +42,13 @@ def scan(
     mask_root = None if masks is None else _folder(masks, "mask folder")
     names = [
         name
-        for name in sorted(_files(root, skip=mask_root) if names is None else names)
+        for name in sorted(_files(root, skip=mask_root) if names is None else {_file_of(root, name) for name in names})
         if (not include or _matches(name, include)) and not _matches(name, exclude)
     ]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         outcomes = list(pool.map(lambda name: _read(root, name, mask_root, known), names))
     known.save()
-    photos = tuple(outcome for outcome in outcomes if isinstance(outcome, Photo))
+    photos = tuple(sorted((photo for found in outcomes if not isinstance(found, str) for photo in found), key=_name))
     rejected = {n: outcome for n, outcome in zip(names, outcomes, strict=True) if isinstance(outcome, str)}
     _check(root, photos, rejected, filtered=bool(include or exclude))
     if mask_root is not None and not any(photo.mask for photo in photos):
@@ -63,7 +65,9 @@ def single_photos(*files: Path | str) -> Photos:
         outcome = _read(file.parent, file.name, None, KnownContents()) if file.is_file() else "no such file"
         if isinstance(outcome, str):
             raise InputError(f"{file}: {outcome}")
-        photos.append(outcome)
+        if len(outcome) > 1:
+            raise InputError(f"{file}: a panorama of all directions, which only a reconstruction takes apart")
+        photos += outcome
     return Photos(tuple(photos), {})
 
 
@@ -108,8 +112,18 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name if "/" in pattern else last, pattern) for pattern in patterns)
 
 
-def _read(root: Path, name: str, mask_root: Path | None, known: KnownContents) -> Photo | str:
-    """The photo, or the reason why the file is none."""
+def _name(photo: Photo) -> str:
+    return photo.name
+
+
+def _file_of(root: Path, name: str) -> str:
+    """The file that a photo is in, which is another one if it is a view of a panorama."""
+    folder, _, view = name.rpartition("/")
+    return folder if view in VIEWS and (root / folder).is_file() else name
+
+
+def _read(root: Path, name: str, mask_root: Path | None, known: KnownContents) -> list[Photo] | str:
+    """The photo, or the views of a panorama, or the reason why the file is neither."""
     if not name.isprintable():  # control characters, and bytes that are no UTF-8
         return "its name has characters that cannot be printed: rename it"
     path = root / name
@@ -125,11 +139,13 @@ def _read(root: Path, name: str, mask_root: Path | None, known: KnownContents) -
             exif, orientation = read_exif(image)
             memory = decoding_bytes(image, before[0])
             width, height = image.size if orientation < 5 else image.size[::-1]
+            panorama = orientation == 1 and is_panorama(image, exif)
         photo = Photo(name, path, known.content(path), width, height, orientation, exif, decoding_bytes=memory)
         if stamp(path) != before:  # or else the size of one file would stand beside the content of another
             return "it was changed while it was read: run again"
         mask = None if mask_root is None else _mask(mask_root, name)
-        return photo if mask is None else replace(photo, mask=mask, mask_content=known.content(mask))
+        photo = photo if mask is None else replace(photo, mask=mask, mask_content=known.content(mask))
+        return views_of(photo) if panorama else [photo]
     except UnreadableImage as error:
         return str(error)
     except MemoryError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,8 +23,12 @@ from ..stage import StageError
 from .content import read_content
 from .decoding_memory import LARGE_WEBP
 from .image_file import UnreadableImage, image_of, one_line
+from .panoramas import cut_view
 
 OPAQUE_MOST = 100_000
+
+PANORAMAS_KEPT = 2
+"""Panoramas kept as they were decoded last: six views of each are cut in a row."""
 
 _OPAQUE: set[str] = set()
 """Contents of photos that were found to have no transparency, so that they are not read again to ask for a mask."""
@@ -40,12 +46,12 @@ _UPRIGHT = {
 
 def read_rgb(photo: Photo, max_side: int | None = None) -> Bytes:
     """(h, w, 3) uint8, upright, its longer side at most max_side. Transparent parts are black."""
-    return np.asarray(_upright(photo, "RGB", max_side))
+    return _read(photo, "RGB", max_side)
 
 
 def read_grey(photo: Photo, max_side: int | None = None) -> Bytes:
     """(h, w) uint8 luma (ITU-R 601), upright, its longer side at most max_side. Cheaper than read_rgb."""
-    return np.asarray(_upright(photo, "L", max_side))
+    return _read(photo, "L", max_side)
 
 
 def read_mask(photo: Photo) -> Bools | None:
@@ -65,7 +71,7 @@ def read_mask(photo: Photo) -> Bools | None:
             mask = mask.transpose(_UPRIGHT[photo.orientation])
         values = np.asarray(mask)
     visible: Bools = values >= (128 if values.max() >= 128 else 1)
-    return visible
+    return _seen_in_view(photo, visible)
 
 
 def photo_per_px(photo: Photo, image: Bytes) -> tuple[float, float]:
@@ -96,8 +102,29 @@ def _decoding(what: str) -> Iterator[None]:
         raise StageError(f"{what}: the file is damaged or cut off ({one_line(error)})") from None
 
 
-def _upright(photo: Photo, mode: Literal["RGB", "L"], max_side: int | None) -> Image.Image:
+def _read(photo: Photo, mode: Literal["RGB", "L"], max_side: int | None) -> Bytes:
     size = reduced_size(photo.width, photo.height, max_side)
+    if photo.view is None:
+        return np.asarray(_upright(photo, mode, size))
+    width = round(photo.view.panorama_width * size[0] / photo.width)
+    panorama = _panorama(photo.path, photo.content, photo.orientation, mode, (width, max(1, width // 2)))
+    return cut_view(panorama, photo.view, size[0])
+
+
+@lru_cache(maxsize=PANORAMAS_KEPT)
+def _panorama(path: Path, content: str, orientation: int, mode: Literal["RGB", "L"], size: tuple[int, int]) -> Bytes:
+    return np.asarray(_upright(Photo("", path, content, *size, orientation), mode, size))
+
+
+def _seen_in_view(photo: Photo, visible: Bools) -> Bools:
+    """A mask of the whole file, or what the view of it shows."""
+    if photo.view is None:
+        return visible
+    side = min(photo.width, max(1, round(visible.shape[1] / np.pi)))
+    return cut_view(visible.astype(np.uint8), photo.view, side, smooth=False) > 0
+
+
+def _upright(photo: Photo, mode: Literal["RGB", "L"], size: tuple[int, int]) -> Image.Image:
     if photo.orientation >= 5:
         size = size[::-1]
     data = read_content(photo.path, photo.content, "photo")
@@ -147,7 +174,7 @@ def _opaque(photo: Photo) -> Bools | None:
         if photo.orientation > 1:
             alpha = alpha.transpose(_UPRIGHT[photo.orientation])
         opaque = np.asarray(alpha) >= 128
-    return None if bool(opaque.all()) else opaque
+    return None if bool(opaque.all()) else _seen_in_view(photo, opaque)
 
 
 def _remember_opaque(content: str) -> None:

@@ -18,6 +18,7 @@ from unposed.pipeline.stage import Grain
 
 from .focal_prior import focal_px
 from .given import given_cameras, given_poses
+from .rigs import camera_of_view, rigs_of
 
 
 @dataclass(frozen=True)
@@ -31,24 +32,40 @@ class ExifCameras:
     default_focal: focal length where EXIF has none, in units of the longer side.
     intrinsics, poses: files with known values, which stay constant; formats: unposed/plugins/cameras/given.py.
     Photos with the same intrinsics share a camera. The known poses give the result its frame and scale.
+    Views of panoramas have a known camera, and those of one panorama are fixed to each other.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 5
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
     model: CameraModelName = "SIMPLE_RADIAL"
     default_focal: Annotated[float, Within("[0.2, 50]")] = FOCAL_GUESS
     intrinsics: Path | None = None
     poses: Path | None = None
+    rigs: Path | None = None
+    """Rigs, in the form of COLMAP's rig_config.json: see unposed/plugins/cameras/rigs.py."""
+    refine_rigs: bool = False
+    """Whether known poses of sensors are refined; otherwise they are constant. Unknown ones are always found."""
+    folder_rigs: bool = True
+    """Whether folders beside each other with photos of the same names may be the sensors of a rig. They are one only
+    where the poses of the photos say so."""
     prior: IntrinsicsPriorOptions = field(default_factory=IntrinsicsPriorOptions)
     """Standard deviations of the intrinsics, for all stages that estimate them."""
 
     def __call__(self, photos: Photos) -> CameraPriors:
         given = {} if self.intrinsics is None else given_cameras(self.intrinsics, photos)
+        rigs, of_rigs = rigs_of(
+            photos, self.rigs, of_folders=self.folder_rigs and self.poses is None, refined=self.refine_rigs
+        )
+        given |= of_rigs
+        given |= {i: camera_of_view(photo) for i, photo in enumerate(photos.photos) if photo.view is not None}
+        # Sensors that a file names are different cameras; folders may be of one, and views of panoramas are.
+        apart = [-1] * len(photos) if rigs is None or self.rigs is None else rigs.sensor_of_photo.tolist()
         groups: dict[Hashable, int] = {}
         camera_of_photo = [
-            groups.setdefault(given.get(i) or self._key(photo), len(groups)) for i, photo in enumerate(photos.photos)
+            groups.setdefault((given.get(i) or self._key(photo), -1 if photo.view else apart[i]), len(groups))
+            for i, photo in enumerate(photos.photos)
         ]
         members: list[list[int]] = [[] for _ in groups]
         for i, group in enumerate(camera_of_photo):
@@ -65,8 +82,9 @@ class ExifCameras:
             camera_of_photo=np.array(camera_of_photo, np.int32),
             focal_source=tuple(sources),
             grouping="assumed" if self.grouping == "auto" and len(given) < len(photos) else "given",
-            cam_from_world=None if self.poses is None else given_poses(self.poses, photos),
+            cam_from_world=None if self.poses is None else given_poses(self.poses, photos, rigs),
             prior=self.prior,
+            rigs=rigs,
         )
 
     def _key(self, photo: Photo) -> Hashable:

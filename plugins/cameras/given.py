@@ -22,6 +22,7 @@ import numpy as np
 
 from unposed.optim.arrays import Array
 from unposed.optim.cameras import CAMERA_MODELS
+from unposed.optim.rigs import Rigs
 from unposed.pipeline.artifacts import Camera, Photo, Photos
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.regular_files import read_text
@@ -50,20 +51,22 @@ def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
     return cameras
 
 
-def given_poses(path: Path, photos: Photos) -> Array:
-    """(photos, 3, 4) cam_from_world, NaN for photos that are not in the file."""
+def given_poses(path: Path, photos: Photos, rigs: Rigs | None = None) -> Array:
+    """(photos, 3, 4) cam_from_world, NaN for photos that are not in the file. Photos of rigs may not be in it."""
     images, _ = _images(_text(path), path)
     out = np.full((len(photos), 3, 4), np.nan)
     for i, photo in enumerate(photos.photos):
         entry = images.get(photo.name, {})
         if entry.get("R_w2c") is None or entry.get("t_w2c") is None:
             continue
-        rotation = _numbers(entry["R_w2c"], (3, 3), f"{path}: {photo.name}: R_w2c")
+        if rigs is not None and rigs.sensor_of_photo[i] >= 0:
+            raise InputError(f"{path}: {photo.name} belongs to a rig, whose poses cannot be given: leave it out")
+        rotation = numbers(entry["R_w2c"], (3, 3), f"{path}: {photo.name}: R_w2c")
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0.0:
             raise InputError(f"{path}: {photo.name}: R_w2c is no rotation")
         u, _, vt = np.linalg.svd(rotation)
         out[i, :, :3] = u @ vt
-        out[i, :, 3] = _numbers(entry["t_w2c"], (3,), f"{path}: {photo.name}: t_w2c")
+        out[i, :, 3] = numbers(entry["t_w2c"], (3,), f"{path}: {photo.name}: t_w2c")
     if not np.isfinite(out).any() and len(photos):
         raise InputError(f"{path}: knows the pose of none of the photos: their names are not in it")
     return out
@@ -98,11 +101,11 @@ def _camera(entry: Mapping[str, Any], photo: Photo, shift: float, path: Path) ->
     width, height = entry.get("width", photo.width), entry.get("height", photo.height)
     if (width, height) != (photo.width, photo.height):
         raise InputError(f"{where}: is {photo.width} x {photo.height}, and the file says {width} x {height}")
-    k = _numbers(entry["K"], (3, 3), f"{where}: K")
+    k = numbers(entry["K"], (3, 3), f"{where}: K")
     if k[0, 0] <= 0.0 or k[1, 1] <= 0.0 or k[0, 1] != 0.0 or list(k[2]) != [0.0, 0.0, 1.0]:
         raise InputError(f"{where}: K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
     given = entry.get("dist") or []
-    distortion = _numbers(given, (len(given) if isinstance(given, list) else 4,), f"{where}: dist")
+    distortion = numbers(given, (len(given) if isinstance(given, list) else 4,), f"{where}: dist")
     if len(distortion) > 4 and distortion[4:].any():
         raise InputError(f"{where}: dist has more terms than k1, k2, p1, p2")
     pinhole = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]) + shift, float(k[1, 2]) + shift)
@@ -134,7 +137,8 @@ def _colmap_cameras(text: str, path: Path) -> dict[tuple[int, int], Camera]:
     return out
 
 
-def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
+def numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
+    """A value of a file as finite numbers of that shape; InputError says where they are not."""
     try:
         numbers = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError):

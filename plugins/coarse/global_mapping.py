@@ -57,7 +57,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 17
+    version: ClassVar[int] = 19
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
@@ -85,7 +85,7 @@ class GlobalMapper(GlobalMapperOptions):
         doubts: Doubts | None = None,
         resources: Resources = ONE_THREAD,
     ) -> InitialModels:
-        graph = without_doubts(view_graph, doubts)
+        graph = without_doubts(view_graph, doubts).tied_by(cameras.rigs)
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         known = np.array([source != "guess" for source in cameras.focal_source])
         found: list[list[InitialModel]] = []

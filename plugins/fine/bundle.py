@@ -19,6 +19,7 @@ from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, I
 from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
 from unposed.optim.mapping.global_mapper import track_cost
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, refine
+from unposed.optim.mapping.rig_sensors import RigSensorOptions
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.option_ranges import Count, Positive
 from unposed.optim.verdict.judge import VerdictOptions
@@ -50,6 +51,7 @@ from ..shared.models import (
 from .pose_priors import anchored, pose_priors_of
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import hypothesis_figures, poses_in_conflict, refinement_report, warning_about
+from .rigs import tied_by_rigs, ties_more
 from .verdict import verdict_of, warnings_of
 
 
@@ -62,7 +64,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 17
+    version: ClassVar[int] = 18
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -107,6 +109,8 @@ class BundleAdjustment:
     """Registration of further photos."""
     verdict: VerdictOptions = field(default_factory=VerdictOptions)
     """Verdict: how probable it is that the poses of a model are right."""
+    rig_sensors: RigSensorOptions = field(default_factory=RigSensorOptions)
+    """Sensors of rigs whose poses are unknown: when photos show that they are fixed to each other."""
     predictions: PredictionOptions = field(default_factory=PredictionOptions)
     """Priors from the depths and focal lengths that a dense matcher predicts."""
     scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
@@ -124,7 +128,7 @@ class BundleAdjustment:
         resources: Resources,
         doubts: Doubts | None = None,
     ) -> SparseModels:
-        graph = without_doubts(view_graph, doubts)
+        graph = without_doubts(view_graph, doubts).tied_by(cameras.rigs)
         options = self.options(graph)
         registered = np.zeros(len(photos), bool)
         for model in coarse.models:
@@ -197,20 +201,24 @@ class BundleAdjustment:
         resources: Resources,
     ) -> _Refined:
         """Refine one model, and register what it can of the candidates (photos,)."""
-        start = self._start_of(model, photos, cameras, graph)
+        start = self._start_of(model, photos, cameras, graph, candidates)
         own = graph.among(candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0]))
-        result = refine(
+        refined = partial(
+            refine,
             own,
-            start.bundle,
-            start.prior,
-            np.flatnonzero(candidates),
-            options,
+            prior=start.prior,
+            candidates=np.flatnonzero(candidates),
+            options=options,
             keypoint_error_px=graph.keypoint_error_px,
             seed=self.seed,
             solver=self.solver(resources.device),
             anchors=start.anchors,
             depths=start.depths,
         )
+        result = refined(start.bundle)
+        tied = tied_by_rigs(result.bundle, graph.rigs, candidates, self.rig_sensors)
+        if ties_more(tied, start.bundle):  # refined poses show rigs that those of the coarse stage did not
+            result = refined(tied)
         return _Refined(start, own, result)
 
     def _judged(
@@ -258,10 +266,18 @@ class BundleAdjustment:
         """The bundle adjustment that runs on a device."""
         return adjust_bundle if device == "cpu" else partial(_on_gpu, device, self.min_gpu_observations)
 
-    def _start_of(self, model: InitialModel, photos: Photos, cameras: CameraPriors, graph: ViewGraph) -> _Start:
+    def _start_of(
+        self,
+        model: InitialModel,
+        photos: Photos,
+        cameras: CameraPriors,
+        graph: ViewGraph,
+        candidates: NDArray[np.bool_],
+    ) -> _Start:
         """The initial model with its priors, in the frame of the pose priors if there are any."""
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         bundle, intrinsics = initial_bundle(model, len(photos), intrinsics)
+        bundle = tied_by_rigs(bundle, graph.rigs, candidates, self.rig_sensors)
         anchors = pose_priors_of(cameras, photos, self.gps_sigma_m, self.height_sigma_ratio)
         bundle, anchors, warnings = anchored(bundle, cameras, anchors)
         prior, depths = intrinsics.prior, None
@@ -368,7 +384,7 @@ def _on_gpu(
     pose_priors: PosePriors | None,
     depth_priors: DepthPriors | None,
 ) -> tuple[Bundle, BundleSummary]:
-    if len(bundle.xy) < min_observations:
+    if len(bundle.xy) < min_observations or bundle.rigs is not None:  # rigs are known to the CPU's solver only
         return adjust_bundle(bundle, options, prior, sigma, pose_priors, depth_priors)
     from unposed.optim.bundle.adjust_torch import adjust_by_torch  # torch takes a second to import
 

@@ -8,6 +8,9 @@ from typing import ClassVar
 from unposed.optim.bundle.ceres import adjust_by_ceres, ceres_loss
 from unposed.optim.bundle.losses import loss_by_name
 from unposed.optim.mapping.refinement import Solver
+from unposed.optim.view_graph import ViewGraph
+from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, Photos, SparseModels
+from unposed.pipeline.stage import Resources, StageError
 
 from .bundle import BundleAdjustment
 
@@ -24,6 +27,19 @@ class CeresBundleAdjustment(BundleAdjustment):
 
     def __post_init__(self) -> None:
         ceres_loss(loss_by_name(self.loss, self.barron_shape))  # an error now, not after matching
+
+    def __call__(
+        self,
+        photos: Photos,
+        cameras: CameraPriors,
+        view_graph: ViewGraph,
+        coarse: InitialModels,
+        resources: Resources,
+        doubts: Doubts | None = None,
+    ) -> SparseModels:
+        if cameras.rigs is not None:
+            raise StageError("Ceres is not told of rigs and panoramas: take fine.use=bundle")
+        return super().__call__(photos, cameras, view_graph, coarse, resources, doubts)
 
     def solver(self, device: str) -> Solver:
         return adjust_by_ceres

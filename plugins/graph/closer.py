@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from unposed.pipeline.artifacts import PairMatches, Photos, SceneGraph, TwoViewGeometry
+from unposed.pipeline.artifacts import CameraPriors, PairMatches, Photos, SceneGraph, TwoViewGeometry
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair
 from unposed.retrieval.joining import pairs_of_weak_photos
@@ -23,7 +23,7 @@ class CloserLook:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     min_matches: Annotated[int, Within("[0, inf)")] = 60
     """Verified matches that the second best pair of a photo has at least. Relative poses from 15 to 25 matches of a
@@ -40,6 +40,7 @@ class CloserLook:
         graph: SceneGraph,
         matching: PerPair[PairMatches],
         verification: PerPair[TwoViewGeometry],
+        cameras: CameraPriors | None = None,
     ) -> SceneGraph:
         matches = verified_matches(graph, verification)
         weak, rows = pairs_of_weak_photos(
@@ -49,6 +50,7 @@ class CloserLook:
             matches,
             min_matches=self.min_matches,
             partners=self.effort * self.partners,
+            rigs=None if cameras is None else cameras.rigs,
         )
         # Of matches of positions alone, as dense matchers give, it cannot be told which are new.
         some_pair = next(iter(matching), None)

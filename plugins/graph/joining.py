@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from unposed.pipeline.artifacts import Photos, Ranking, SceneGraph, TwoViewGeometry
+from unposed.pipeline.artifacts import CameraPriors, Photos, Ranking, SceneGraph, TwoViewGeometry
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPair
 from unposed.retrieval.joining import Parts, joining_pairs, weakly_joined_parts
@@ -25,7 +25,7 @@ class JoiningPairs:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     pairs_per_photo: Annotated[float, Within("[0, inf)")] = 30.0
     """Further pairs that are tried at most for a photo apart from the largest part, at effort 1: three times
@@ -41,11 +41,13 @@ class JoiningPairs:
         graph: SceneGraph,
         verification: PerPair[TwoViewGeometry],
         retrieval: Ranking | None = None,
+        cameras: CameraPriors | None = None,
     ) -> SceneGraph:
         if retrieval is None or not self.effort:
             return graph
         matches = verified_matches(graph, verification)
-        parts = weakly_joined_parts(len(photos), graph.pairs[matches > 0])
+        rigs = None if cameras is None else cameras.rigs
+        parts = weakly_joined_parts(len(photos), graph.pairs[matches > 0], rigs)
         new = joining_pairs(
             parts,
             retrieval.pairs,

@@ -116,6 +116,7 @@ def sparse_model(bundle: Bundle, keypoints: Keypoints) -> SparseModel:
         error_px=_mean_by_point(errors_px(bundle)[:, None], bundle.point, points)[:, 0],
         obs_xy=obs_xy[order],
         obs_point=bundle.point[order],
+        rigs=None if bundle.rigs is None else bundle.rigs.of_photos(photos),
     )
 
 

@@ -54,6 +54,38 @@ def test_a_shared_focal_is_found_from_afar(collection: Make, factor: float, pair
     assert choice.warnings == ()
 
 
+@pytest.mark.parametrize("squeeze", [0.8, 1.26])
+def test_squeezed_photos_have_two_focal_lengths(collection: Make, squeeze: float) -> None:
+    lens = (1500.0, 1500.0 * squeeze, 800.0, 600.0, 0.0, 0.0, 0.0, 0.0)
+    world = collection(photos=12, noise_px=0.5, model="OPENCV", lenses=(lens,))
+    start = world.initial_intrinsics()
+    values = start.values.copy()
+    values[:, 1] = values[:, 0]
+    square = replace(start, models=("SIMPLE_RADIAL",), values=values)
+    choice = select_intrinsics(world.graph, square, np.zeros(1, bool), assumed_groups=True, keypoint_error_px=1.0)
+    assert choice.intrinsics.models == ("OPENCV",)
+    assert any("squeezed" in warning for warning in choice.warnings)
+    fx, fy = choice.intrinsics.values[0, :2]
+    assert fy / fx == pytest.approx(squeeze, rel=0.01) and fx == pytest.approx(1500.0, rel=0.02)
+    known = select_intrinsics(world.graph, square, np.ones(1, bool), assumed_groups=True, keypoint_error_px=1.0)
+    assert known.intrinsics.models == ("SIMPLE_RADIAL",)  # a known focal length is of square pixels
+
+
+def test_a_fisheye_is_recognised_by_how_well_it_fits(collection: Make) -> None:
+    """130 degrees across. A perspective model fits such photos poorly, at any focal length and distortion."""
+    lens = (700.0, 700.0, 800.0, 600.0, 0.0, 0.0, 0.0, 0.0)
+    world = collection(photos=12, points=800, noise_px=0.5, model="OPENCV_FISHEYE", lenses=(lens,), distance=1.7)
+    start = world.initial_intrinsics()
+    usual = replace(start, models=("SIMPLE_RADIAL",), values=start.values * [2.0, 2.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    choice = select_intrinsics(world.graph, usual, np.zeros(1, bool), assumed_groups=True, keypoint_error_px=1.0)
+    assert choice.intrinsics.models == ("OPENCV_FISHEYE",)
+    assert any("fisheye" in warning for warning in choice.warnings)
+    assert choice.intrinsics.values[0, 0] == pytest.approx(700.0, rel=0.03)
+    given = replace(usual, prior=replace(usual.prior, sigma=np.full((1, 8), 1e-6)))
+    kept = select_intrinsics(world.graph, given, np.ones(1, bool), assumed_groups=True, keypoint_error_px=1.0)
+    assert kept.intrinsics.models == ("SIMPLE_RADIAL",)  # a given camera is a fact
+
+
 @pytest.mark.parametrize("factor", [0.3, 1.0])
 def test_a_long_lens_and_a_turntable(collection: Make, factor: float) -> None:
     """15 degrees of view. A wide lens would mean another shape, which hardly shows in pairs."""
