@@ -88,6 +88,8 @@ def export(arguments: argparse.Namespace) -> int:
     seeds = getattr(arguments, "seeds", None)
     unposed.export(arguments.out, arguments.to, arguments.folder, photos, settings=settings, seeds=seeds)
     say(f"written to {arguments.folder}")
+    if (arguments.folder / "README.txt").is_file():
+        say(f"what is in it, and what is left out: {arguments.folder}/README.txt")
     return 0
 
 

@@ -22,7 +22,7 @@ from ..view_graph import Keypoints, ViewGraph
 from .absolute_pose import AbsolutePoseOptions, register_photos
 from .epipolar import epipolar_errors_px
 from .tracks import Tracks, establish_tracks, spread_subset
-from .triangulation import join_points, keep_observations, triangulate, without_weak_photos
+from .triangulation import join_points, keep_observations, one_point_per_place, triangulate, without_weak_photos
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,8 @@ def refine(
     others = _triangulated(graph.keypoints, tracks, bundle, options, keypoint_error_px)
     others = keep_observations(others, ~_among(len(graph.keypoints.xy), bundle.row)[others.row])
     bundle = join_points(bundle, others)
+    if not graph.dense:  # key points made of dense matches are several at a place on purpose
+        bundle = one_point_per_place(bundle)
     return RefinementResult(
         bundle,
         tuple(summaries),

@@ -120,6 +120,21 @@ def keep_observations(bundle: Bundle, keep: Mask, min_length: int = 2) -> Bundle
     )
 
 
+def one_point_per_place(bundle: Bundle) -> Bundle:
+    """The bundle in which no place of a photo sees two points: the one with the most observations stays.
+
+    Detectors make several key points of one with several orientations. Their matches become several tracks, and these
+    as many points at one position, or nearly so.
+    """
+    place = np.ascontiguousarray(bundle.xy, np.float32).view(np.uint64).ravel()  # one number to sort by, and not two
+    length = np.bincount(bundle.point, minlength=len(bundle.points))
+    order = np.lexsort((bundle.point, -length[bundle.point], bundle.photo, place))
+    xy, photo = bundle.xy[order], bundle.photo[order]
+    again = np.zeros(len(order), bool)
+    again[order[1:]] = (xy[1:] == xy[:-1]).all(axis=1) & (photo[1:] == photo[:-1])
+    return keep_observations(bundle, ~again)
+
+
 def join_points(bundle: Bundle, more: Bundle) -> Bundle:
     """The bundle with the points and observations of another one with the same cameras."""
     return replace(

@@ -25,17 +25,6 @@ class KeypointIdentity:
     """Largest ratio of their radii: scales are sampled in steps of 1.26."""
 
 
-def first_at_place(xy: NDArray[np.floating]) -> NDArray[np.int64]:
-    """(n,) row of the first of the points (n, 2) that is at exactly the same place.
-
-    Detectors make several key points of one with several orientations. Their matches would become as many tracks of one
-    3D point, all at one place.
-    """
-    place = np.ascontiguousarray(xy, np.float32).view(np.uint64).ravel()  # both coordinates as one number
-    _, first, place_of_row = np.unique(place, return_index=True, return_inverse=True)
-    return np.asarray(first[place_of_row], np.int64)
-
-
 def identical_rows(
     first_xy: NDArray[np.floating],
     first_scale: NDArray[np.floating],

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from unposed.optim.mapping.dense_keypoints import dense_view_graph
 from unposed.optim.mapping.keypoint_error import detected_keypoint_error_px, relative_sigma
-from unposed.optim.pair.keypoint_identity import first_at_place
 from unposed.optim.progress import Report
 from unposed.optim.view_graph import KINDS, KeypointOptions, Keypoints, ViewGraph, build_view_graph
 from unposed.pipeline.artifacts import Bytes, Features, PairMatches, Photos, TwoViewGeometry
@@ -30,8 +29,7 @@ COLUMN_SHARE = 1 / 32
 class VerifiedViewGraph(KeypointOptions):
     """Builds the view graph from features, matches and two-view geometries, once for all later stages.
 
-    Matchers of features give indices of key points; those at one place of a photo, as a detector makes of one with
-    several orientations, count as the first of them. Where any pair has none, as from dense matchers, key points are
+    Matchers of features give indices of key points. Where any pair has none, as from dense matchers, key points are
     made of the positions of all matches, so that every mapper works with every matcher.
 
     A closer look at some photos and pairs may be wired as well (see graph.closer): its key points follow the first ones
@@ -39,7 +37,7 @@ class VerifiedViewGraph(KeypointOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 2
 
     colour_side_px: Annotated[int, Within("[16, inf)")] = 1024
     """Longer side, in pixels, of the photos that colours of dense key points are read from."""
@@ -107,14 +105,11 @@ def _keypoints(
 ) -> Keypoints:
     """All key points, those of a photo by all extractors one after the other; photos without features have none."""
     count = np.zeros(len(size), np.int64)
-    table.append(xy=np.zeros((0, 2)), scale=np.zeros(0), rgb=np.zeros((0, 3), np.uint8), first=np.zeros(0, np.int64))
+    table.append(xy=np.zeros((0, 2)), scale=np.zeros(0), rgb=np.zeros((0, 3), np.uint8))
     for photo in range(len(size)):
-        places = [np.zeros((0, 2), np.float32)]
         for found in (features[photo] for features in extracted if features is not None and photo in features):
             count[photo] += len(found.xy)
-            places.append(found.xy)
             table.append(xy=found.xy.astype(np.float64), scale=found.scale.astype(np.float64), rgb=found.rgb.copy())
-        table.append(first=count[:photo].sum() + first_at_place(np.concatenate(places)))
     return Keypoints(
         xy=table.column("xy"),
         start=np.concatenate([[0], np.cumsum(count)]),
@@ -136,15 +131,15 @@ def _sparse(
 ) -> ViewGraph:
     nothing = np.zeros(0, np.int64)
     table.append(row_a=nothing, row_b=nothing, weight=np.zeros(0, np.float32))
-    facts, first = _EdgeFacts(), table.column("first")
+    facts = _EdgeFacts()
     for done, (a, b) in enumerate(edges):
         report(done, len(edges), "verified pairs")
         matches, geometry = matching[a, b], verification[a, b]
         assert matches.index_a is not None and matches.index_b is not None
         keep = geometry.inliers
         table.append(
-            row_a=first[matches.index_a[keep] + keypoints.start[a]],
-            row_b=first[matches.index_b[keep] + keypoints.start[b]],
+            row_a=matches.index_a[keep] + keypoints.start[a],
+            row_b=matches.index_b[keep] + keypoints.start[b],
             weight=matches.weight[keep].astype(np.float32),
         )
         facts.add(geometry)

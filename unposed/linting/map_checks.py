@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from .finding import Finding, LintLimits, several
@@ -100,8 +101,17 @@ def _mask_name(image: str, masks: set[str]) -> str | None:
 
 
 def _is_black(scene: SceneFolder, mask: str) -> bool:
-    with Image.open(scene.root / "masks" / mask) as image:
-        return not np.asarray(image.convert("L")).any()
+    grey = _pixels(scene, f"masks/{mask}", "L")
+    return grey is not None and not grey.any()
+
+
+def _pixels(scene: SceneFolder, file: str, mode: str | None = None) -> NDArray[np.uint8] | None:
+    """The pixels of a file, converted to a mode or as they are; None where they cannot be read."""
+    try:
+        with Image.open(scene.root / file) as image:
+            return np.asarray(image if mode is None else image.convert(mode))
+    except Exception:  # a decoder may raise anything on nonsense
+        return None
 
 
 def _is_baked(scene: SceneFolder, of_image: dict[str, str | None]) -> bool:
@@ -109,14 +119,10 @@ def _is_baked(scene: SceneFolder, of_image: dict[str, str | None]) -> bool:
     for name, mask in of_image.items():
         if mask is None or scene.images[name].problem:
             continue
-        with Image.open(scene.root / "masks" / mask) as image:
-            hidden = np.asarray(image.convert("L")) < 128
-        if not hidden.any():
+        grey, values = _pixels(scene, f"masks/{mask}", "L"), _pixels(scene, f"images/{name}")
+        if grey is None or values is None or values.shape[:2] != grey.shape or not (grey < 128).any():
             continue
-        with Image.open(scene.root / "images" / name) as image:
-            values = np.asarray(image)
-        if values.shape[:2] != hidden.shape:
-            continue
+        hidden = grey < 128
         if values.ndim == 3 and values.shape[2] == 4:
             return bool((values[hidden][:, 3] == 0).mean() > 0.95)
         # JPEG spreads what is visible by a block or so.

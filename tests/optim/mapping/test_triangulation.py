@@ -12,6 +12,7 @@ from unposed.optim.mapping.tracks import Tracks, establish_tracks
 from unposed.optim.mapping.triangulation import (
     angles_deg,
     keep_observations,
+    one_point_per_place,
     rays_of,
     track_errors_px,
     triangulate,
@@ -214,3 +215,25 @@ def test_photos_that_see_little_lose_their_pose(collection: Make) -> None:
     assert 2 not in fewer.photo
     assert len(fewer.xy) >= len(bundle.xy) - 14
     assert np.isfinite(bundle.cam_from_world).all()
+
+
+def test_a_place_sees_the_point_with_most_observations(collection: Make) -> None:
+    """One more point is seen where the first one is, in one photo less, another where the last one is, in as many."""
+    world = collection(lenses=LENS)
+    bundle = solve(world, tracks_of(world))
+    last = len(bundle.points) - 1
+    first, second = (np.flatnonzero(bundle.point == point) for point in (0, last))
+    doubled = np.concatenate([first[1:], second])
+    repeated = replace(
+        bundle,
+        points=np.concatenate([bundle.points, bundle.points[[0, last]] + 1e-4]),
+        xy=np.concatenate([bundle.xy, bundle.xy[doubled]]),
+        photo=np.concatenate([bundle.photo, bundle.photo[doubled]]),
+        point=np.concatenate([bundle.point, np.repeat([last + 1, last + 2], [len(first) - 1, len(second)])]),
+        row=np.concatenate([bundle.row, bundle.row[doubled]]),
+    )
+    kept = one_point_per_place(repeated)
+    np.testing.assert_array_equal(kept.points, bundle.points)
+    np.testing.assert_array_equal(kept.row, bundle.row)
+    elsewhere = replace(repeated, xy=repeated.xy + np.linspace(0, 1, len(repeated.xy))[:, None])
+    assert len(one_point_per_place(elsewhere).points) == len(repeated.points)

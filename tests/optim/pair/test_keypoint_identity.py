@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unposed.optim.pair.keypoint_identity import KeypointIdentity, first_at_place, identical_rows
+from unposed.optim.pair.keypoint_identity import KeypointIdentity, identical_rows
 
 OPTIONS = KeypointIdentity()
 
@@ -45,10 +45,3 @@ def test_the_distance_is_in_radii_of_the_second_point(offset, expected):
 def test_no_points_at_all(first, second):
     rows = identical_rows(np.zeros((first, 2)), np.ones(first), np.zeros((second, 2)), np.ones(second), OPTIONS)
     assert rows.tolist() == [-1] * second
-
-
-def test_the_first_of_several_points_at_a_place_stands_for_all() -> None:
-    xy = np.array([[1, 2], [2, 1], [1, 2], [1, 2.5], [2, 1], [1, 2]], np.float32)
-    np.testing.assert_array_equal(first_at_place(xy), [0, 1, 0, 3, 1, 0])
-    np.testing.assert_array_equal(first_at_place(xy.astype(np.float64)), [0, 1, 0, 3, 1, 0])
-    assert first_at_place(np.zeros((0, 2), np.float32)).shape == (0,)
