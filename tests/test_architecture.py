@@ -19,7 +19,16 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {"pipeline", "retrieval", "optim", "networks", "surface"},
     "unposed": {"configs", "pipeline", "retrieval", "optim", "networks", "surface", "synthetic"},
 }
-DATA = {"pipeline": {"optim.view_graph", "optim.option_ranges", "optim.intrinsics_priors", "surface.stereo.view"}}
+DATA = {
+    "pipeline": {
+        "optim.view_graph",
+        "optim.option_ranges",
+        "optim.intrinsics_priors",
+        "surface.stereo.view",
+        "surface.gaussians.scene",
+        "optim.arrays",
+    }
+}
 """Modules of plain data that a room may import from one it may not import otherwise."""
 LINKED = ALLOWED.keys() - {"unposed"}
 FILES = sorted(
