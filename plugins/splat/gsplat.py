@@ -61,7 +61,7 @@ class GsplatSplat:
 def drawn_by(rasterization: Any, parameters: Parameters, camera: Pinhole) -> tuple[Tensor, Tensor]:
     """Image and coverage by gsplat's function, which takes one row per camera."""
     device = parameters.mean.device
-    pose = torch.eye(4, device=device)
+    pose = torch.eye(4, device=device, dtype=parameters.mean.dtype)
     pose[:3] = torch.tensor(camera.cam_from_world, dtype=pose.dtype, device=device)
     images, covered, _ = rasterization(
         means=parameters.mean,

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from unposed.plugins.splat.gsplat import drawn_by
 from unposed.surface.gaussians.initial import initial_gaussians, thinned_seeds, with_fillers
 from unposed.surface.gaussians.losses import photo_loss, structural_similarity
 from unposed.surface.gaussians.projection import BLUR_PX2, Parameters, draw, rotations
 from unposed.surface.gaussians.rasterise import LEAST_ALPHA, MOST_ALPHA, rasterise
-from unposed.surface.gaussians.scene import Gaussians, TrainingOptions, TrainingView
+from unposed.surface.gaussians.scene import SH_0, Gaussians, TrainingOptions, TrainingView
 from unposed.surface.gaussians.training import drawn, first_state, scored, trained
 from unposed.surface.stereo.view import Pinhole
 
@@ -179,3 +180,31 @@ def test_cells_without_a_seed_get_one_behind_their_neighbours() -> None:
     np.testing.assert_allclose(more[4:, 2], 4.0)
     fewer, _ = thinned_seeds(np.random.default_rng(0).uniform(1, 2, (500, 3)), np.zeros((500, 3), np.uint8), views, 100)
     assert 20 < len(fewer) <= 100
+
+
+def test_gsplat_is_called_as_its_documentation_says() -> None:
+    """Against a double of gsplat.rasterization with its parameters, which draws as the trainer for CPUs does."""
+
+    def rasterization(
+        means: torch.Tensor,
+        quats: torch.Tensor,
+        scales: torch.Tensor,
+        opacities: torch.Tensor,
+        colors: torch.Tensor,
+        viewmats: torch.Tensor,
+        Ks: torch.Tensor,
+        width: int,
+        height: int,
+        packed: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, object]]:
+        assert viewmats.shape == (1, 4, 4)
+        (fx, _, cx), (_, fy, cy), _ = Ks[0].tolist()
+        camera = Pinhole(width, height, fx, fy, cx, cy, viewmats[0, :3].numpy())
+        coefficient = (colors - 0.5) / SH_0
+        image, covered = draw(Parameters(means, scales.log(), quats, torch.logit(opacities), coefficient), camera)
+        return image[None], covered[None, ..., None], {}
+
+    parameters = some_gaussians(30)
+    expected, ours = draw(parameters, CAMERA), drawn_by(rasterization, parameters, CAMERA)
+    torch.testing.assert_close(ours[0].double(), expected[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours[1].double(), expected[1], atol=1e-5, rtol=0)

@@ -14,6 +14,7 @@ from PIL import Image
 import unposed
 from unposed.cli import main
 from unposed.errors import ConfigError, InputError
+from unposed.reconstruction import option_values
 from unposed.splatting import SPLAT_ROW
 from unposed.synthetic.photos import PhotoSet
 
@@ -48,8 +49,8 @@ def test_scores_are_those_of_the_photo_held_out(written: Path) -> None:
     (only,) = scores["held_out"]
     assert scores["psnr"] == pytest.approx(only["psnr"], abs=1e-4)
     assert only["psnr"] > 15
-    image = Image.open((written / "splat" / "held-out" / only["name"]).with_suffix(".png"))
-    assert image.width == 128
+    with Image.open((written / "splat" / "held-out" / only["name"]).with_suffix(".png")) as image:
+        assert image.width == 128
 
 
 def test_a_finished_training_is_not_repeated_and_another_refused(written: Path) -> None:
@@ -66,3 +67,11 @@ def test_a_finished_training_is_not_repeated_and_another_refused(written: Path) 
 def test_a_gpu_is_asked_for_where_there_is_none(written: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"splat.gsplat needs an NVIDIA GPU: use --method cpu"):
         unposed.splat(written / "out", tmp_path / "gpu", method="gsplat", seeds=written / "dense", device="cpu")
+
+
+def test_dotted_settings_reach_options_of_options(written: Path, tmp_path: Path) -> None:
+    assert option_values(["a.b.c=1", "a.d=x", "e=true"]) == {"a": {"b": {"c": 1}, "d": "x"}, "e": True}
+    with pytest.raises(ConfigError, match=r"a\.b: a is set as a whole, too"):
+        option_values(["a=1", "a.b=2"])
+    with pytest.raises(ConfigError, match=r"training\.steps: expected int in \[1, inf\), got 0"):
+        unposed.splat(written / "out", tmp_path / "none", settings=["training.steps=0"])
