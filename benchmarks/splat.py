@@ -23,7 +23,7 @@ from unposed.pipeline.config import build
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.threads import one_thread_each
-from unposed.reconstruction import Reconstruction, option_values
+from unposed.reconstruction import Reconstruction, options_of
 from unposed.runs import reconstruct
 from unposed.surface.gaussians.projection import draw
 from unposed.surface.gaussians.scene import ViewScore
@@ -72,7 +72,7 @@ def _row(name: str, source: str, made: Reconstruction, seeds: Sequence[int], set
         xyz = np.concatenate([points.xyz.astype(np.float64), np.asarray(model.points, np.float64)])
         rgb = np.concatenate([points.rgb, model.rgb])
         for seed in seeds:
-            options = option_values([*settings, f"training.seed={seed}"])
+            options = options_of([*settings, f"training.seed={seed}"])
             trainer: Any = build(Registry().find("splat", "cpu"), options, "splat.cpu")
             prepared = trainer(model, made.photos, xyz, rgb, None, resources)
             *_, state = prepared.states

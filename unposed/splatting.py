@@ -28,7 +28,7 @@ from unposed.surface.gaussians.training import drawn, scored
 
 from .dense_points import POINTS, read_points_seen
 from .options import Settings
-from .reconstruction import Reconstruction, load, option_values
+from .reconstruction import Reconstruction, load, options_of
 
 STATE, PLY, SPLAT, SCORES, HELD_OUT = "state.npz", "splat.ply", "scene.splat", "scores.json", "held-out"
 SEED_SIDE_PX = 512
@@ -77,7 +77,7 @@ def splat(
     splat.ply and scene.splat are what viewers read, scores.json how close photos come that were held out, held-out/
     these photos beside what the splat shows. The same call goes on where it was stopped.
     """
-    options = option_values(settings)
+    options = options_of(settings)
     plugin: Any = build(Registry().find("splat", method), options, f"splat.{method}")
     folder, made, resources = Path(folder), load(out, photos), machine(device, workers)
     if not made.sparse.models:

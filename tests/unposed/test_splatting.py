@@ -14,7 +14,7 @@ from PIL import Image
 import unposed
 from unposed.cli import main
 from unposed.errors import ConfigError, InputError
-from unposed.reconstruction import option_values
+from unposed.reconstruction import options_of
 from unposed.splatting import SPLAT_ROW
 from unposed.synthetic.photos import PhotoSet
 
@@ -70,8 +70,8 @@ def test_a_gpu_is_asked_for_where_there_is_none(written: Path, tmp_path: Path) -
 
 
 def test_dotted_settings_reach_options_of_options(written: Path, tmp_path: Path) -> None:
-    assert option_values(["a.b.c=1", "a.d=x", "e=true"]) == {"a": {"b": {"c": 1}, "d": "x"}, "e": True}
+    assert options_of(["a.b.c=1", "a.d=x", "e=true"]) == {"a": {"b": {"c": 1}, "d": "x"}, "e": True}
     with pytest.raises(ConfigError, match=r"a\.b: a is set as a whole, too"):
-        option_values(["a=1", "a.b=2"])
+        options_of(["a=1", "a.b=2"])
     with pytest.raises(ConfigError, match=r"training\.steps: expected int in \[1, inf\), got 0"):
         unposed.splat(written / "out", tmp_path / "none", settings=["training.steps=0"])
