@@ -149,11 +149,11 @@ def _stored(folder: Path, key: str) -> SplatState | None:
         raise InputError(f"{folder} is not empty, and holds no training: give a new folder") from None
     arrays = {name.removeprefix("gaussians."): value for name, value in parts.items() if name.startswith("gaussians.")}
     moments = {name.removeprefix("moments."): value for name, value in parts.items() if name.startswith("moments.")}
-    return SplatState(int(parts["step"]), Gaussians(**arrays), parts["log_gain"], moments)
+    return SplatState(int(parts["step"]), Gaussians(**arrays), parts["log_gain"], float(parts["size"]), moments)
 
 
 def _store(folder: Path, key: str, state: SplatState) -> None:
-    arrays: dict[str, Any] = {"key": np.array(key), "step": np.array(state.step), "log_gain": state.log_gain}
+    arrays: dict[str, Any] = {"key": np.array(key), "step": state.step, "size": state.size, "log_gain": state.log_gain}
     arrays |= {f"gaussians.{name}": value for name, value in as_arrays(state.gaussians).items()}
     arrays |= {f"moments.{name}": value for name, value in state.moments.items()}
     aside = folder / f".{STATE}"

@@ -64,6 +64,8 @@ class SplatState:
     gaussians: Gaussians
     log_gain: Array32
     """(views, 3) exposure of each photo against the mean of all, by channel, as natural logarithms."""
+    size: float
+    """Median size of the Gaussians at the start, which steps of positions are measured in."""
     moments: dict[str, Array32]
     """Running means of the optimiser, by parameter."""
 
@@ -103,6 +105,8 @@ class TrainingOptions:
     """Side of the cells of a photo of which each has a point at least."""
     steps: Count = 1000
     """One photo each."""
+    coarse_share: Share = 0.4
+    """Share of the steps that are taken first, on images of half the size, at a third of the time."""
     structure: Share = 0.2
     """Weight of structural similarity in the loss, against the difference of colours."""
     mean_rate: Positive = 0.03

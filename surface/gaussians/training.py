@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..stereo.correlation import halved
 from ..stereo.view import Pinhole
 from .initial import as_arrays
 from .losses import photo_loss, structural_similarity
@@ -23,7 +24,8 @@ BETAS, EPSILON = (0.9, 0.999), 1e-15
 
 def first_state(gaussians: Gaussians, views: int) -> SplatState:
     """Where a training begins."""
-    return SplatState(0, gaussians, np.zeros((views, 3), np.float32), {})
+    size = float(np.exp(np.median(gaussians.log_scale))) if len(gaussians) else 1.0
+    return SplatState(0, gaussians, np.zeros((views, 3), np.float32), size, {})
 
 
 def trained(
@@ -36,12 +38,12 @@ def trained(
     cannot drift together.
     """
     training = [number for number, view in enumerate(views) if not view.held_out]
-    targets = {number: _target(views[number], device) for number in training}
+    sizes = [[(views[number].camera, *_target(views[number], device)) for number in range(len(views))]]
+    sizes.append([_halved(*each) for each in sizes[0]])
     arrays = {**as_arrays(state.gaussians), "log_gain": state.log_gain}
     tensors = {name: torch.tensor(value, device=device, requires_grad=True) for name, value in arrays.items()}
-    size = float(np.exp(np.median(state.gaussians.log_scale))) if len(state.gaussians) else 1.0
     first = {
-        "mean": options.mean_rate * size,
+        "mean": options.mean_rate * state.size,
         "log_scale": options.scale_rate,
         "quaternion": options.quaternion_rate,
         "logit": options.opacity_rate,
@@ -60,14 +62,14 @@ def trained(
             least = 0.01 if group["name"] == "mean" else 0.1
             group["lr"] = first[group["name"]] * least ** (1.0 - left)
         number = _photo_of(step, training, options.seed)
-        photo, weight = targets[number]
-        image, _ = draw(parameters, views[number].camera)
+        camera, photo, weight = sizes[step < options.coarse_share * options.steps][number]
+        image, _ = draw(parameters, camera)
         exposed = image * torch.exp(gain[number] - gain[training].mean(dim=0))
         adam.zero_grad()
         photo_loss(exposed, photo, weight, options.structure).backward()  # type: ignore[no-untyped-call]
         adam.step()
         if (step + 1) % report_every == 0 or step + 1 == options.steps:
-            yield _state(step + 1, parameters, gain, adam)
+            yield _state(step + 1, parameters, gain, state.size, adam)
 
 
 def _photo_of(step: int, training: Sequence[int], seed: int) -> int:
@@ -81,14 +83,20 @@ def _target(view: TrainingView, device: str) -> tuple[Tensor, Tensor | None]:
     return photo, None if view.visible is None else torch.from_numpy(view.visible.astype(np.float32)).to(device)
 
 
-def _state(step: int, parameters: Parameters, gain: Tensor, adam: torch.optim.Adam) -> SplatState:
+def _halved(camera: Pinhole, photo: Tensor, weight: Tensor | None) -> tuple[Pinhole, Tensor, Tensor | None]:
+    """The same photo at half the size; pixels of which a part is masked count in part."""
+    smaller = torch.stack([halved(channel) for channel in photo.unbind(dim=-1)], dim=-1)
+    return camera.smaller(2), smaller, None if weight is None else halved(weight)
+
+
+def _state(step: int, parameters: Parameters, gain: Tensor, size: float, adam: torch.optim.Adam) -> SplatState:
     arrays = {name: each.detach().cpu().numpy().copy() for name, each in parameters.tensors().items()}
     moments = {}
     for group in adam.param_groups:
         held = adam.state[group["params"][0]]
         for key in ("exp_avg", "exp_avg_sq"):
             moments[f"{group['name']}.{key}"] = held[key].cpu().numpy().copy()
-    return SplatState(step, Gaussians(**arrays), gain.detach().cpu().numpy().copy(), moments)
+    return SplatState(step, Gaussians(**arrays), gain.detach().cpu().numpy().copy(), size, moments)
 
 
 def _restore(adam: torch.optim.Adam, tensors: dict[str, Tensor], state: SplatState, device: str) -> None:

@@ -147,7 +147,7 @@ def test_a_training_goes_on_as_if_it_had_not_stopped() -> None:
     *_, resumed = trained(states[4], views, options, draw)
     assert states[4].step == 10
     for name, value in vars(states[-1].gaussians).items():
-        np.testing.assert_allclose(getattr(resumed.gaussians, name), value, atol=1e-4)
+        np.testing.assert_allclose(getattr(resumed.gaussians, name), value, atol=1e-6)
     assert list(trained(states[-1], views, options, draw)) == []
 
 
