@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from unposed.pipeline.artifacts import SparseModel
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import InputError
-from unposed.pipeline.progress import Progress, Quiet, forward_step
+from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Resources
@@ -26,7 +27,7 @@ from unposed.surface.gaussians.projection import draw
 from unposed.surface.gaussians.scene import Gaussians, SplatState, TrainingView, ViewScore
 from unposed.surface.gaussians.training import drawn, scored
 
-from .dense_points import POINTS, read_points_seen
+from .dense_points import POINTS, read_points_seen, shown_as
 from .options import Settings
 from .reconstruction import Reconstruction, load, options_of
 
@@ -85,22 +86,18 @@ def splat(
     model, shown = made.sparse.models[0], progress or Quiet()
     key = _key(model, made, plugin, method, seeds)
     resume = _stored(folder, key)
-    with one_thread_each():
+    with closing(shown), one_thread_each():
         if resume is None:
             xyz, rgb = _seeds(made, seeds, resources, shown)
         else:
             xyz, rgb = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
         run = plugin(model, made.photos, xyz, rgb, resume, resources)
         folder.mkdir(parents=True, exist_ok=True)
-        steps = plugin.training.steps
-        shown.begin("splat", 1, 0)
         state = resume
-        for state in run.states:
-            _store(folder, key, state)
-            forward_step(shown, "splat", state.step, steps, "steps")
-        shown.advance("splat", False)
-        shown.end("splat", 0.0)
-        shown.close()
+        with shown_as(shown, "splat", resources) as reporting:
+            for state in run.states:
+                _store(folder, key, state)
+                reporting.report(state.step, plugin.training.steps, "steps")
         assert state is not None
         held_out = [view for view in run.views if view.held_out]
         result = Splat(state.gaussians, tuple(scored(state.gaussians, held_out, draw)), folder)
@@ -117,11 +114,8 @@ def _seeds(
         found = read_points_seen(Path(seeds) / POINTS.format(0))
         return np.asarray(found.xyz, np.float64), found.rgb
     stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": SEED_SIDE_PX}, "dense.sweep")
-    shown.begin("dense", 1, 0)
-    reporting = replace(resources, reporter=lambda done, total, what: forward_step(shown, "dense", done, total, what))
-    points = stereo(model, made.photos, reporting).points
-    shown.advance("dense", False)
-    shown.end("dense", 0.0)
+    with shown_as(shown, "dense", resources) as reporting:
+        points = stereo(model, made.photos, reporting).points
     xyz = np.concatenate([points.xyz.astype(np.float64), np.asarray(model.points, np.float64)])
     return xyz, np.concatenate([points.rgb, model.rgb])
 
