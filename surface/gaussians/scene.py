@@ -105,8 +105,9 @@ class TrainingOptions:
     """Side of the cells of a photo of which each has a point at least."""
     steps: Count = 1000
     """One photo each."""
-    coarse_share: Share = 0.4
-    """Share of the steps that are taken first, on images of half the size, at a third of the time."""
+    coarse_share: Share = 0.0
+    """Share of the steps that are taken first, on images of half the size. With 0.4, a tenth of the time was saved on
+    fountain-P11, and half a decibel lost."""
     structure: Share = 0.2
     """Weight of structural similarity in the loss, against the difference of colours."""
     mean_rate: Positive = 0.03

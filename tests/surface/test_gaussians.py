@@ -142,7 +142,7 @@ def test_training_shows_photos_that_were_held_out() -> None:
 
 def test_a_training_goes_on_as_if_it_had_not_stopped() -> None:
     views, truth = wall_views()
-    options = TrainingOptions(steps=20)
+    options = TrainingOptions(steps=20, coarse_share=0.4)
     states = list(trained(first_state(grey_start(truth), len(views)), views, options, draw))
     *_, resumed = trained(states[4], views, options, draw)
     assert states[4].step == 10
