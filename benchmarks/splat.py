@@ -77,10 +77,13 @@ def _row(name: str, source: str, made: Reconstruction, seeds: Sequence[int], set
             prepared = trainer(model, made.photos, xyz, rgb, None, resources)
             *_, state = prepared.states
             found.append(scored(state.gaussians, [view for view in prepared.views if view.held_out], draw))
+    registered = f"{len(model.photos)} of {len(made.photos)}"
+    if not found[0]:  # of so few photos none is held out
+        return f"| {name} | {source} | {registered} | 0 | | | | |"
     psnr, ssim, covered = (
         np.array([[getattr(each, key) for each in scores] for scores in found]) for key in ("psnr", "ssim", "covered")
     )
-    cells = [name, source, f"{len(model.photos)} of {len(made.photos)}", str(psnr.shape[1]), f"{psnr.mean():.2f}"]
+    cells = [name, source, registered, str(psnr.shape[1]), f"{psnr.mean():.2f}"]
     cells += [f"{ssim.mean():.3f}", f"{100 * covered.mean():.0f} %", ", ".join(f"{p:.1f}" for p in psnr.mean(axis=0))]
     return f"| {' | '.join(cells)} |"
 
