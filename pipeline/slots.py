@@ -12,9 +12,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Protocol, get_args, get_type_hints
 
+from unposed.optim.arrays import Array
 from unposed.optim.view_graph import ViewGraph
+from unposed.surface.gaussians.scene import SplatRun, SplatState, TrainingOptions
 
 from .artifacts import (
+    Bytes,
     CameraPriors,
     Depths,
     Doubts,
@@ -134,6 +137,25 @@ class DenseStereo(Protocol):
     def __call__(self, model: SparseModel, photos: Photos, resources: Resources) -> Depths: ...
 
 
+class SplatTrainer(Protocol):
+    """Slot `splat`: train Gaussians on the photos of a finished model, from points (n, 3) with colours, or from where
+    an earlier training was left. No node of a graph."""
+
+    @property
+    def training(self) -> TrainingOptions:
+        """An option of this name, the same for all trainers."""
+
+    def __call__(
+        self,
+        model: SparseModel,
+        photos: Photos,
+        xyz: Array,
+        rgb: Bytes,
+        resume: SplatState | None,
+        resources: Resources,
+    ) -> SplatRun: ...
+
+
 PROTOCOLS: dict[str, type] = {
     "cameras": CameraGrouper,
     "features": FeatureExtractor,
@@ -147,6 +169,7 @@ PROTOCOLS: dict[str, type] = {
     "fine": FineMapper,
     "export": Exporter,
     "dense": DenseStereo,
+    "splat": SplatTrainer,
     "executor": Executor,
 }
 """The protocol of each slot. A plugin is found as `<slot>.<plugin>`."""

@@ -26,6 +26,8 @@ DATA = {
         "optim.intrinsics_priors",
         "optim.rigs",
         "surface.stereo.view",
+        "surface.gaussians.scene",
+        "optim.arrays",
     }
 }
 """Modules of plain data that a room may import from one it may not import otherwise."""

@@ -42,8 +42,10 @@ _NAMES = {
     "pairs": "unposed.view_graph.pairs",
     "pairwise": "unposed.two_view.pairwise",
     "reconstruct": "unposed.runs",
+    "Splat": "unposed.splatting",
     "show_plugin": "unposed.installed",
     "show_preset": "unposed.installed",
+    "splat": "unposed.splatting",
 }
 """Every public name and the module that defines it; the imports below repeat it for type checkers, and a test keeps
 the two alike. `unposed.errors` and `unposed.algorithms` are modules."""
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from .options import RunOptions as RunOptions
     from .reconstruction import Reconstruction as Reconstruction, export as export, load as load
     from .runs import demo as demo, reconstruct as reconstruct
+    from .splatting import Splat as Splat, splat as splat
     from .two_view.pair import Pair as Pair
     from .two_view.pairwise import pairwise as pairwise
     from .view_graph.pair_table import PairTable as PairTable

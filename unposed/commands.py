@@ -21,7 +21,7 @@ from unposed.pipeline.weights.catalogue import entry
 from unposed.pipeline.weights.files import weight_folders
 
 from .options import RunOptions
-from .show import count, dense_rows, pair_list, pair_rows, paragraph, reconstruction_rows, size, table
+from .show import count, dense_rows, pair_list, pair_rows, paragraph, reconstruction_rows, size, splat_rows, table
 
 
 def reconstruct(arguments: argparse.Namespace) -> int:
@@ -112,6 +112,17 @@ def dense(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return _print_json(facts)
     say(table(dense_rows(facts, arguments.folder)))
+    return 0
+
+
+def splat(arguments: argparse.Namespace) -> int:
+    """`unposed splat OUT -o DIR`."""
+    photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())
+    given = _given(arguments, unposed.splat) | {"settings": settings}
+    facts = unposed.splat(arguments.out, arguments.folder, photos, **given).facts()
+    if arguments.json:
+        return _print_json(facts)
+    say(table(splat_rows(facts, arguments.folder)))
     return 0
 
 

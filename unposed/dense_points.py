@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +22,7 @@ from unposed.pipeline.errors import InputError
 from unposed.pipeline.progress import Progress, Quiet, forward_step
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
+from unposed.pipeline.stage import Resources
 from unposed.pipeline.threads import one_thread_each
 
 from .options import Settings
@@ -87,20 +91,27 @@ def dense(
     shown = progress or Quiet()
     resources = machine(device, workers)
     done = []
-    with one_thread_each():
+    with closing(shown), one_thread_each():
         for number, model in enumerate(made.sparse.models):
-            node = f"dense-{number}" if len(made) > 1 else "dense"
-            shown.begin(node, 1, 0)
-            reporting = replace(
-                resources, reporter=lambda at, total, what, node=node: forward_step(shown, node, at, total, what)
-            )
-            done.append(plugin(model, made.photos, reporting))
-            shown.advance(node, False)
-            shown.end(node, 0.0)
-    shown.close()
+            with shown_as(shown, f"dense-{number}" if len(made) > 1 else "dense", resources) as reporting:
+                done.append(plugin(model, made.photos, reporting))
     result = DenseModel(made.photos, tuple(done))
     write_dense(result, folder)
     return result
+
+
+@contextmanager
+def shown_as(shown: Progress, node: str, resources: Resources) -> Iterator[Resources]:
+    """Resources whose reports are shown as the progress of a node."""
+
+    def report(done: int, total: int, message: str) -> None:
+        forward_step(shown, node, done, total, message)
+
+    started = time.perf_counter()
+    shown.begin(node, 1, 0)
+    yield replace(resources, reporter=report)
+    shown.advance(node, False)
+    shown.end(node, time.perf_counter() - started)
 
 
 def empty_folder(folder: str | Path) -> Path:

@@ -195,8 +195,17 @@ def export(
 
 
 def options_of(settings: Settings) -> dict[str, Any]:
-    """Options of a plugin from lines `key=value`, or a mapping."""
-    return dict(settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings))
+    """Options of a plugin from lines `key=value`, or a mapping; `a.b=1` sets b of the options a."""
+    values: dict[str, Any] = {}
+    for key, value in settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings):
+        *groups, name = key.split(".")
+        place = values
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{key}: {group} is set as a whole, too: say one or the other")
+        place[name] = value
+    return values
 
 
 def _key_and_value(setting: str) -> tuple[str, Any]:

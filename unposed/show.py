@@ -158,3 +158,14 @@ def dense_rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
             more = f" and {len(bare) - NAMED} more" if len(bare) > NAMED else ""
             rows.append(("hardly any in", ", ".join(bare[:NAMED]) + more))
     return [*rows, ("written to", str(folder))]
+
+
+def splat_rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
+    """Size of a splat and its scores on the photos held out, the worst named, as rows for `table`."""
+    rows = [("splat", count(facts["gaussians"], "Gaussian"))]
+    if facts["psnr"] is not None:
+        number = len(facts["held_out"])
+        rows.append(("held out", f"PSNR {facts['psnr']:.2f} dB, SSIM {facts['ssim']:.3f}, {count(number, 'photo')}"))
+        worst = min(facts["held_out"], key=lambda each: each["psnr"])
+        rows.append(("worst", f"{worst['name']}: PSNR {worst['psnr']:.2f} dB"))
+    return [*rows, ("written to", str(folder))]

@@ -12,7 +12,7 @@ import pytest
 
 from unposed.cli import main, parser
 
-VERBS = ("reconstruct", "export", "dense", "eval", "demo", "plugins", "presets", "cache", "doctor")
+VERBS = ("reconstruct", "export", "dense", "splat", "eval", "demo", "plugins", "presets", "cache", "doctor")
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:

@@ -1,0 +1,92 @@
+"""Whose poses make the better splat: photos held out, with our poses, COLMAP's and the true ones.
+
+    python benchmarks/splat.py DATA_DIR SET [SET ...] [--seeds 0,1] [--peer tuned-shared] [--set KEY=VALUE]
+
+DATA_DIR/SET has images/ and gt.json. Every source of poses gets what its own poses give: dense points at 512 pixels,
+thinned to one budget, and the same trainer, splat.cpu. Scores are means over the photos held out and over seeds, of
+pixels that the splat covers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+from peers import PEERS, run
+
+from unposed.pipeline.config import build
+from unposed.pipeline.registry import Registry
+from unposed.pipeline.resources import machine
+from unposed.pipeline.threads import one_thread_each
+from unposed.reconstruction import Reconstruction, options_of
+from unposed.runs import reconstruct
+from unposed.surface.gaussians.projection import draw
+from unposed.surface.gaussians.scene import ViewScore
+from unposed.surface.gaussians.training import scored
+
+SEED_SIDE_PX = 512
+
+
+def main() -> None:
+    """Print the table row by row."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("data", type=Path, metavar="DATA_DIR")
+    parser.add_argument("sets", nargs="+", metavar="SET")
+    parser.add_argument("--seeds", default="0", metavar="N,N")
+    parser.add_argument("--peer", default="tuned-shared", choices=PEERS)
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    print("| set | poses | registered | held out | PSNR | SSIM | covered | PSNR of each |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name in arguments.sets:
+        for source, made in _sources(arguments.data / name, arguments.peer):
+            if made.sparse.models:
+                print(_row(name, source, made, seeds, arguments.settings), flush=True)
+            else:
+                print(f"| {name} | {source} | 0 of {len(made.photos)} | | | | | |", flush=True)
+
+
+def _sources(folder: Path, peer: str) -> Iterator[tuple[str, Reconstruction]]:
+    """Models of the set with poses from three sources."""
+    images, truth = folder / "images", folder / "gt.json"
+    yield "truth", reconstruct(images, preset="classic", poses=truth, intrinsics=truth)
+    yield "ours", reconstruct(images, preset="classic")
+    with tempfile.TemporaryDirectory(prefix="unposed-benchmark-") as out:
+        run(PEERS[peer], images, Path(out) / "colmap", seed=0)
+        models = [pycolmap.Reconstruction(each) for each in sorted((Path(out) / "colmap" / "sparse").iterdir())]
+        yield f"COLMAP {peer}", Reconstruction.from_pycolmap(models, images)
+
+
+def _row(name: str, source: str, made: Reconstruction, seeds: Sequence[int], settings: Sequence[str]) -> str:
+    model, resources = made.sparse.models[0], machine("cpu")
+    stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": SEED_SIDE_PX}, "dense.sweep")
+    found: list[list[ViewScore]] = []
+    with one_thread_each():
+        points = stereo(model, made.photos, resources).points
+        xyz = np.concatenate([points.xyz.astype(np.float64), np.asarray(model.points, np.float64)])
+        rgb = np.concatenate([points.rgb, model.rgb])
+        for seed in seeds:
+            options = options_of([*settings, f"training.seed={seed}"])
+            trainer: Any = build(Registry().find("splat", "cpu"), options, "splat.cpu")
+            prepared = trainer(model, made.photos, xyz, rgb, None, resources)
+            *_, state = prepared.states
+            found.append(scored(state.gaussians, [view for view in prepared.views if view.held_out], draw))
+    registered = f"{len(model.photos)} of {len(made.photos)}"
+    if not found[0]:  # of so few photos none is held out
+        return f"| {name} | {source} | {registered} | 0 | | | | |"
+    psnr, ssim, covered = (
+        np.array([[getattr(each, key) for each in scores] for scores in found]) for key in ("psnr", "ssim", "covered")
+    )
+    cells = [name, source, registered, str(psnr.shape[1]), f"{psnr.mean():.2f}"]
+    cells += [f"{ssim.mean():.3f}", f"{100 * covered.mean():.0f} %", ", ".join(f"{p:.1f}" for p in psnr.mean(axis=0))]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

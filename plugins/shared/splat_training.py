@@ -1,0 +1,59 @@
+"""What all trainers of splats have in common: the photos at their size, those held out, and the first Gaussians."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from unposed.optim.arrays import Array
+from unposed.optim.undistortion import UndistortionOptions
+from unposed.pipeline.artifacts import Bytes, Photos, SparseModel
+from unposed.pipeline.errors import InputError
+from unposed.surface.gaussians.initial import initial_gaussians, thinned_seeds, with_fillers
+from unposed.surface.gaussians.scene import SplatRun, SplatState, TrainingOptions, TrainingView
+from unposed.surface.gaussians.training import Draw, first_state, trained
+
+from .pinhole_images import pinhole_cameras, undistorted_mask, undistorted_rgb
+
+FEWEST = 4
+"""Photos of which one is held out; fewer are all trained on."""
+
+
+def training_views(
+    model: SparseModel, photos: Photos, options: TrainingOptions, undistortion: UndistortionOptions
+) -> tuple[TrainingView, ...]:
+    """The undistorted photos of a model, in its order. Of every `test_every` the middle one is held out: the first and
+    the last of a walk show what no other photo does."""
+    lenses = pinhole_cameras(model, options.max_side_px, 1, undistortion)
+    views = []
+    for row, index in enumerate(model.photos.tolist()):
+        lens, photo = lenses[int(model.camera_of_photo[row])], photos[index]
+        held_out = len(model.photos) >= FEWEST and row % options.test_every == min(
+            options.test_every // 2, len(model.photos) // 2
+        )
+        camera = lens.posed(np.asarray(model.cam_from_world[row], np.float64))
+        views.append(
+            TrainingView(photo.name, camera, undistorted_rgb(photo, lens), undistorted_mask(photo, lens), held_out)
+        )
+    return tuple(views)
+
+
+def splat_run(
+    views: tuple[TrainingView, ...],
+    xyz: Array,
+    rgb: Bytes,
+    options: TrainingOptions,
+    resume: SplatState | None,
+    draw: Draw,
+    device: str,
+) -> SplatRun:
+    """Prepare a training, from the first step or from where it was left."""
+    if resume is None:
+        xyz, rgb = thinned_seeds(xyz, rgb, views, options.seeds)
+        xyz, rgb = with_fillers(xyz, rgb, views, options.cell_px)
+        if not len(xyz):
+            raise InputError("there are no points to begin with: run unposed dense and give --seeds DIR")
+        resume = first_state(initial_gaussians(xyz, rgb, views), len(views))
+    states: Iterator[SplatState] = trained(resume, views, options, draw, device)
+    return SplatRun(views, states)

@@ -1,0 +1,1 @@
+"""Gaussian splats: projection, rasterisation with its derivatives, and training."""

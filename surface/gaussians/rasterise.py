@@ -1,0 +1,172 @@
+"""Draw flat Gaussians over each other, and the derivatives of the image.
+
+Pixel p of an image is sum_k w_k c_k over the Gaussians k from front to back, with
+
+    w_k = a_k prod_{j < k} (1 - a_j),   a_k = min(0.99, o_k exp(-q_k / 2)),   q_k = (p - m_k)^T Q_k (p - m_k).
+
+Each Gaussian is evaluated in a rectangle of pixels around it, all rectangles of one size at a time: whole arrays
+without a loop over Gaussians. What they change is laid out in one vector, sorted by pixel and then by depth. Products
+along a pixel become differences of one running sum of log(1 - a), and sums over a pixel a product with a sparse matrix:
+numpy and scipy at the speed of memory, and nothing to compile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from unposed.optim.arrays import Array32, Index, Index32
+
+LEAST_ALPHA = 1.0 / 255.0
+"""Below this a Gaussian does not change an 8-bit pixel."""
+MOST_ALPHA = 0.99
+"""So that what lies behind always counts a little, and derivatives stay finite."""
+
+
+SIDES = np.array([3, 5, 7, 10, 14, 20, 30, 50, 100, 250, 1000])
+"""Pixels along the rectangles; Gaussians larger than the last are cut off."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """The Gaussians of one size of rectangle."""
+
+    members: Index
+    dx: Array32
+    dy: Array32
+    """(members, wide) and (members, tall) from the mean of the Gaussian to pixel centres."""
+    kept: Index
+    """Positions in (members, tall, wide) that change their pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Pairs of Gaussian and pixel, sorted by pixel, then from front to back."""
+
+    blocks: list[_Block]
+    order: Index
+    """Sorts the kept positions of all blocks, one after the other."""
+    gaussian: Index32
+    start: Index
+    """(pixels + 1,): pixel p owns the pairs start[p] to start[p + 1]."""
+    alpha: Array32
+
+
+def _pairs_of(mean: Array32, conic: Array32, opacity: Array32, depth: Array32, width: int, height: int) -> _Pairs:
+    a, b, c = conic.T
+    # Where o exp(-q / 2) = 1 / 255 lies an ellipse; its box has the half sides sqrt(q (Q^-1)_ii).
+    reach = 2.0 * np.log(np.maximum(opacity / LEAST_ALPHA, 1.0))
+    half = np.sqrt(reach[:, None] / (a * c - b * b)[:, None] * np.stack([c, a], axis=1))
+    low = np.ceil(mean - half - 0.5)
+    need = np.floor(mean + half - 0.5) - low + 1
+    outside = ((mean + half < 0) | (mean - half > (width, height))).any(axis=1)
+    columns, rows = np.minimum(np.searchsorted(SIDES, need), len(SIDES) - 1).T
+    size = np.where(outside | (need < 1).any(axis=1), -1, rows * len(SIDES) + columns)
+    blocks, pixels, alphas, gaussians = [], [], [], []
+    for number in np.unique(size[size >= 0]).tolist():
+        tall, wide = SIDES[number // len(SIDES)], SIDES[number % len(SIDES)]
+        members = np.flatnonzero(size == number)
+        x = low[members, :1] + np.arange(wide, dtype=mean.dtype)
+        y = low[members, 1:] + np.arange(tall, dtype=mean.dtype)
+        dx, dy = x + 0.5 - mean[members, :1], y + 0.5 - mean[members, 1:]
+        across = c[members, None] * dy * dy
+        slopes = 2.0 * b[members, None] * dy
+        q = (a[members, None] * dx * dx)[:, None, :] + slopes[:, :, None] * dx[:, None, :] + across[:, :, None]
+        inside = ((x >= 0) & (x < width))[:, None, :] & ((y >= 0) & (y < height))[:, :, None]
+        kept = np.flatnonzero((q < reach[members, None, None]) & inside)
+        member = kept // (tall * wide)
+        pixel = (y[:, :, None].astype(np.int32) * width + x[:, None, :].astype(np.int32)).ravel()[kept]
+        blocks.append(_Block(members, dx, dy, kept))
+        pixels.append(pixel)
+        alphas.append(np.minimum(opacity[members][member] * np.exp(-0.5 * q.ravel()[kept]), MOST_ALPHA))
+        gaussians.append(members[member].astype(np.int32))
+    pixel = np.concatenate([np.zeros(0, np.int32), *pixels])
+    gaussian = np.concatenate([np.zeros(0, np.int32), *gaussians])
+    rank = np.empty(len(depth), np.int32)
+    rank[np.argsort(depth, kind="stable")] = np.arange(len(depth), dtype=np.int32)
+    order = _stable(rank[gaussian], len(depth))
+    order = order[_stable(pixel[order], width * height)]
+    start = np.concatenate([[0], np.cumsum(np.bincount(pixel, minlength=width * height))])
+    alpha = np.concatenate([np.zeros(0, mean.dtype), *alphas])[order]
+    return _Pairs(blocks, order, gaussian[order], start, alpha)
+
+
+def _stable(keys: Index32, below: int) -> Index:
+    """Order of keys; short numbers are sorted by radix, several times as fast as longer ones."""
+    return np.argsort(keys.astype(np.uint16 if below <= 1 << 16 else np.uint32), kind="stable")
+
+
+def _transmittance(pairs: _Pairs) -> tuple[Array32, Array32]:
+    """What reaches each pair from the front (pairs,), and what passes all of a pixel (pixels,)."""
+    running = np.concatenate([[0.0], np.cumsum(np.log1p(-pairs.alpha), dtype=np.float64)])
+    at_start = running[pairs.start[:-1]]
+    kind = pairs.alpha.dtype
+    reaching = np.exp((running[:-1] - np.repeat(at_start, np.diff(pairs.start))).astype(kind))
+    return reaching, np.exp((running[pairs.start[1:]] - at_start).astype(kind))
+
+
+class _Rasterise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, mean: Tensor, conic: Tensor, opacity: Tensor, rgb: Tensor, depth: Tensor, width: int, height: int
+    ) -> tuple[Tensor, Tensor]:
+        arrays = [each.detach().numpy() for each in (mean, conic, opacity, rgb)]
+        pairs = _pairs_of(arrays[0], arrays[1], arrays[2], depth.detach().numpy(), width, height)
+        reaching, passing = _transmittance(pairs)
+        weight = sparse.csr_matrix((pairs.alpha * reaching, pairs.gaussian, pairs.start), (width * height, len(depth)))
+        image = weight @ arrays[3]
+        ctx.state = (arrays, pairs, reaching, weight)
+        shape = height, width
+        covered = torch.from_numpy(1.0 - passing).reshape(shape)
+        ctx.mark_non_differentiable(covered)
+        return torch.from_numpy(image).reshape(*shape, 3), covered
+
+    @staticmethod
+    def backward(ctx: Any, *by_outputs: Any) -> tuple[Tensor | None, ...]:
+        (_, conic, opacity, rgb), pairs, reaching, weight = ctx.state
+        by_image = by_outputs[0].reshape(-1, 3).numpy()
+        k = pairs.gaussian
+        by_rgb = weight.T @ by_image
+        counts = np.diff(pairs.start)
+        light = np.einsum("ij,ij->i", rgb[k], np.repeat(by_image, counts, axis=0))
+        # What lies behind a pair is dimmed by it: the sum over the pairs behind, over 1 - a.
+        share = reaching * light
+        running = np.concatenate([[0.0], np.cumsum(pairs.alpha * share, dtype=np.float64)])
+        behind = (np.repeat(running[pairs.start[1:]], counts) - running[1:]).astype(share.dtype)
+        by_alpha = share - behind / (1.0 - pairs.alpha)
+        by_alpha[pairs.alpha >= MOST_ALPHA] = 0.0
+        by_q = np.empty_like(by_alpha)
+        by_q[pairs.order] = -0.5 * pairs.alpha * by_alpha
+        by_mean, by_conic, by_opacity = (np.zeros((len(opacity), *more), rgb.dtype) for more in ((2,), (3,), ()))
+        first = 0
+        for block in pairs.blocks:
+            members, dx, dy = block.members, block.dx, block.dy
+            grid = np.zeros((len(members), dy.shape[1], dx.shape[1]), rgb.dtype)
+            grid.reshape(-1)[block.kept] = by_q[first : first + len(block.kept)]
+            first += len(block.kept)
+            sums = np.matmul(grid, np.stack([np.ones_like(dx), dx, dx * dx], axis=2))
+            total, by_x, by_xx = np.einsum("myk->km", sums)
+            by_y, by_xy = np.einsum("my,myk->km", dy, sums[:, :, :2])
+            by_yy = np.einsum("my,my,my->m", dy, dy, sums[:, :, 0])
+            a, b, c = conic[members].T
+            by_mean[members] = -2.0 * np.stack([a * by_x + b * by_y, b * by_x + c * by_y], axis=1)
+            by_conic[members] = np.stack([by_xx, 2.0 * by_xy, by_yy], axis=1)
+            by_opacity[members] = -2.0 * total / opacity[members]
+        return (*map(torch.from_numpy, (by_mean, by_conic, by_opacity, np.asarray(by_rgb))), None, None, None)
+
+
+def rasterise(
+    mean: Tensor, conic: Tensor, opacity: Tensor, rgb: Tensor, depth: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor]:
+    """Image (height, width, 3) of flat Gaussians on black, and how much of each pixel they cover (height, width).
+
+    mean: (n, 2) pixels; conic: (n, 3) a, b, c of the inverse covariance [[a, b], [b, c]] in 1 / square pixels; opacity:
+    (n,); rgb: (n, 3); depth: (n,) in front of the camera. All but depth have derivatives.
+    """
+    drawn: tuple[Tensor, Tensor] = _Rasterise.apply(mean, conic, opacity, rgb, depth, width, height)  # type: ignore[no-untyped-call]
+    return drawn

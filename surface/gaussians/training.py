@@ -1,0 +1,142 @@
+"""Train Gaussians on photos, and measure them on photos that were held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..stereo.correlation import halved
+from ..stereo.view import Pinhole
+from .initial import as_arrays
+from .losses import photo_loss, structural_similarity
+from .projection import Parameters
+from .scene import Gaussians, SplatState, TrainingOptions, TrainingView, ViewScore
+
+Draw = Callable[[Parameters, Pinhole], tuple[Tensor, Tensor]]
+"""Image (h, w, 3) and coverage (h, w) of Gaussians in a camera."""
+
+BETAS, EPSILON = (0.9, 0.999), 1e-15
+"""Of Adam, as Kerbl et al. set them."""
+
+
+def first_state(gaussians: Gaussians, views: int) -> SplatState:
+    """Where a training begins."""
+    size = float(np.exp(np.median(gaussians.log_scale))) if len(gaussians) else 1.0
+    return SplatState(0, gaussians, np.zeros((views, 3), np.float32), size, {})
+
+
+def trained(
+    state: SplatState, views: Sequence[TrainingView], options: TrainingOptions, draw: Draw, device: str = "cpu"
+) -> Iterator[SplatState]:
+    """Take the steps that are missing; gives the state ten times on the way and at the end.
+
+    Each step draws the Gaussians in the camera of a photo, multiplies the channels by its gain, and moves all
+    parameters by Adam against the derivatives of the loss. Gains have a mean of one over the photos, so that they
+    cannot drift together.
+    """
+    training = [number for number, view in enumerate(views) if not view.held_out]
+    sizes = [[(views[number].camera, *_target(views[number], device)) for number in range(len(views))]]
+    sizes.append([_halved(*each) for each in sizes[0]])
+    arrays = {**as_arrays(state.gaussians), "log_gain": state.log_gain}
+    tensors = {name: torch.tensor(value, device=device, requires_grad=True) for name, value in arrays.items()}
+    first = {
+        "mean": options.mean_rate * state.size,
+        "log_scale": options.scale_rate,
+        "quaternion": options.quaternion_rate,
+        "logit": options.opacity_rate,
+        "coefficient": options.colour_rate,
+        "log_gain": options.gain_rate,
+    }
+    groups = [{"params": [tensors[name]], "lr": rate, "name": name} for name, rate in first.items()]
+    adam = torch.optim.Adam(groups, betas=BETAS, eps=EPSILON)
+    _restore(adam, tensors, state, device)
+    gain = tensors.pop("log_gain")
+    parameters = Parameters(**tensors)
+    report_every = max(1, options.steps // 10)
+    for step in range(state.step, options.steps):
+        left = 1.0 - step / options.steps
+        for group in adam.param_groups:
+            least = 0.01 if group["name"] == "mean" else 0.1
+            group["lr"] = first[group["name"]] * least ** (1.0 - left)
+        number = _photo_of(step, training, options.seed)
+        camera, photo, weight = sizes[step < options.coarse_share * options.steps][number]
+        image, _ = draw(parameters, camera)
+        exposed = image * torch.exp(gain[number] - gain[training].mean(dim=0))
+        adam.zero_grad()
+        photo_loss(exposed, photo, weight, options.structure).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+        if (step + 1) % report_every == 0 or step + 1 == options.steps:
+            yield _state(step + 1, parameters, gain, state.size, adam)
+
+
+def _photo_of(step: int, training: Sequence[int], seed: int) -> int:
+    """The photo of a step: all in a new order each time, the same wherever a training goes on."""
+    turn, place = divmod(step, len(training))
+    return training[int(np.random.default_rng([seed, turn]).permutation(len(training))[place])]
+
+
+def _target(view: TrainingView, device: str) -> tuple[Tensor, Tensor | None]:
+    photo = torch.from_numpy(view.rgb.astype(np.float32) / np.float32(255)).to(device)
+    return photo, None if view.visible is None else torch.from_numpy(view.visible.astype(np.float32)).to(device)
+
+
+def _halved(camera: Pinhole, photo: Tensor, weight: Tensor | None) -> tuple[Pinhole, Tensor, Tensor | None]:
+    """The same photo at half the size; pixels of which a part is masked count in part."""
+    smaller = torch.stack([halved(channel) for channel in photo.unbind(dim=-1)], dim=-1)
+    return camera.smaller(2), smaller, None if weight is None else halved(weight)
+
+
+def _state(step: int, parameters: Parameters, gain: Tensor, size: float, adam: torch.optim.Adam) -> SplatState:
+    arrays = {name: each.detach().cpu().numpy().copy() for name, each in parameters.tensors().items()}
+    moments = {}
+    for group in adam.param_groups:
+        held = adam.state[group["params"][0]]
+        for key in ("exp_avg", "exp_avg_sq"):
+            moments[f"{group['name']}.{key}"] = held[key].cpu().numpy().copy()
+    return SplatState(step, Gaussians(**arrays), gain.detach().cpu().numpy().copy(), size, moments)
+
+
+def _restore(adam: torch.optim.Adam, tensors: dict[str, Tensor], state: SplatState, device: str) -> None:
+    if not state.moments:
+        return
+    for name, tensor in tensors.items():
+        adam.state[tensor] = {
+            "step": torch.tensor(float(state.step)),
+            **{key: torch.tensor(state.moments[f"{name}.{key}"], device=device) for key in ("exp_avg", "exp_avg_sq")},
+        }
+
+
+def drawn(gaussians: Gaussians, camera: Pinhole, draw: Draw, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """Image and coverage of Gaussians, without derivatives."""
+    with torch.no_grad():
+        tensors = {name: torch.from_numpy(value).to(device) for name, value in as_arrays(gaussians).items()}
+        image, covered = draw(Parameters(**tensors), camera)
+    return image.cpu(), covered.cpu()
+
+
+def scored(gaussians: Gaussians, views: Sequence[TrainingView], draw: Draw, device: str = "cpu") -> list[ViewScore]:
+    """Compare photos with what the Gaussians look like from their cameras.
+
+    Each channel is multiplied by the one number that brings it closest, since nobody knows the exposure of a photo that
+    was not trained on. Pixels that are hardly covered or masked are left out: no training photo may have seen them.
+    """
+    scores = []
+    for view in views:
+        image, covered = drawn(gaussians, view.camera, draw, device)
+        photo, weight = _target(view, "cpu")
+        counted = covered > 0.5
+        if weight is not None:
+            counted &= weight > 0
+        share = float(counted.float().mean())
+        if not share:
+            scores.append(ViewScore(view.name, 0.0, 0.0, 0.0))
+            continue
+        a, b = image[counted], photo[counted]
+        image = (image * ((a * b).sum(dim=0) / (a * a).sum(dim=0).clamp_min(1e-6))).clamp(0.0, 1.0)
+        error = float(((image[counted] - b) ** 2).mean())
+        similarity = float(structural_similarity(image, photo)[counted].mean())
+        scores.append(ViewScore(view.name, -10.0 * float(np.log10(max(error, 1e-10))), similarity, share))
+    return scores

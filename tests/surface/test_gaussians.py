@@ -1,0 +1,210 @@
+"""Gaussians: the image and its derivatives against slow definitions, training, and scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from unposed.plugins.splat.gsplat import drawn_by
+from unposed.surface.gaussians.initial import initial_gaussians, thinned_seeds, with_fillers
+from unposed.surface.gaussians.losses import photo_loss, structural_similarity
+from unposed.surface.gaussians.projection import BLUR_PX2, Parameters, draw, rotations
+from unposed.surface.gaussians.rasterise import LEAST_ALPHA, MOST_ALPHA, rasterise
+from unposed.surface.gaussians.scene import SH_0, Gaussians, TrainingOptions, TrainingView
+from unposed.surface.gaussians.training import drawn, first_state, scored, trained
+from unposed.surface.stereo.view import Pinhole
+
+CAMERA = Pinhole(24, 16, 20.0, 20.0, 12.0, 8.0, np.eye(3, 4))
+
+
+def some_gaussians(n: int, seed: int = 0) -> Parameters:
+    draw_from = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw_from, dtype=torch.float64)
+
+    return Parameters(
+        normal(n, 3) * torch.tensor([1.0, 0.7, 0.5]) + torch.tensor([0.0, 0.0, 3.0]),
+        -1.8 + 0.3 * normal(n, 3),
+        normal(n, 4),
+        2.0 * normal(n),
+        normal(n, 3),
+    )
+
+
+def slow_image(p: Parameters, camera: Pinhole) -> np.ndarray:
+    """Pixel by pixel, Gaussian by Gaussian, with the covariance in matrices."""
+    image = np.zeros((camera.height, camera.width, 3))
+    passing = np.ones(image.shape[:2])
+    y, x = np.mgrid[: camera.height, : camera.width] + 0.5
+    turn = rotations(p.quaternion).numpy()
+    for k in np.argsort(p.mean[:, 2].numpy()):
+        mean, scale = p.mean[k].numpy(), np.diag(np.exp(p.log_scale[k].numpy()))
+        u, v, z = mean[0] / mean[2], mean[1] / mean[2], mean[2]
+        if z <= 0.03 or abs(u) > 1.3 * 12 / 20 or abs(v) > 1.3 * 8 / 20:
+            continue
+        flat = np.array([[camera.fx / z, 0, -camera.fx * u / z], [0, camera.fy / z, -camera.fy * v / z]])
+        covariance = flat @ turn[k] @ scale @ scale @ turn[k].T @ flat.T + BLUR_PX2 * np.eye(2)
+        d = np.stack([x - camera.fx * u - camera.cx, y - camera.fy * v - camera.cy], axis=-1)
+        q = np.einsum("hwi,ij,hwj->hw", d, np.linalg.inv(covariance), d)
+        alpha = np.minimum(MOST_ALPHA, 1 / (1 + np.exp(-p.logit[k].item())) * np.exp(-q / 2))
+        alpha[alpha < LEAST_ALPHA] = 0
+        image += (passing * alpha)[..., None] * p.rgb()[k].numpy()
+        passing *= 1 - alpha
+    return image
+
+
+def test_images_are_those_of_the_definition() -> None:
+    parameters = some_gaussians(40)
+    image, covered = draw(parameters, CAMERA)
+    np.testing.assert_allclose(image, slow_image(parameters, CAMERA), atol=1e-9)
+    assert 0 <= float(covered.min()) <= float(covered.max()) <= 1
+    assert bool((covered[image.sum(dim=-1) > 0] > 0).all())
+
+
+@pytest.mark.parametrize("name", ["mean", "log_scale", "quaternion", "logit", "coefficient"])
+def test_derivatives_are_differences(name: str) -> None:
+    parameters = some_gaussians(40, seed=1)
+    weight = torch.rand(16, 24, 3, dtype=torch.float64)
+    value = getattr(parameters, name).clone().requires_grad_()
+
+    def total(changed: torch.Tensor) -> torch.Tensor:
+        return (draw(replace(parameters, **{name: changed}), CAMERA)[0] * weight).sum()
+
+    (found,) = torch.autograd.grad(total(value), value)
+    for index in np.random.default_rng(0).choice(value.numel(), 20, replace=False):
+        step = torch.zeros(value.numel(), dtype=torch.float64)
+        step[index] = 1e-6
+        step = step.reshape(value.shape)
+        with torch.no_grad():
+            slope = float(total(value + step) - total(value - step)) / 2e-6
+        assert float(found.reshape(-1)[index]) == pytest.approx(slope, abs=1e-5)
+
+
+def test_nothing_in_sight_is_a_black_image() -> None:
+    behind = replace(some_gaussians(5), mean=-some_gaussians(5).mean)
+    image, covered = draw(behind, CAMERA)
+    assert not image.any()
+    assert not covered.any()
+    far_aside = torch.tensor([[500.0, 8.0]])
+    one = torch.ones(1)
+    image, _ = rasterise(far_aside, torch.tensor([[1.0, 0.0, 1.0]]), one, torch.ones(1, 3), one, 24, 16)
+    assert not image.any()
+
+
+def test_similarity_of_images() -> None:
+    image = torch.rand(16, 24, 3)
+    torch.testing.assert_close(structural_similarity(image, image), torch.ones(16, 24))
+    assert float(structural_similarity(image, torch.rand(16, 24, 3)).mean()) < 0.5
+    assert float(photo_loss(image, image, None, 0.2)) == pytest.approx(0.0, abs=1e-6)
+    half = torch.zeros(16, 24)
+    half[:, :12] = 1.0
+    other = image.clone()
+    other[:, 18:] = 0.0
+    assert float(photo_loss(other, image, half, 0.0)) == 0.0
+
+
+def wall_views(gains: tuple[float, ...] = (1.0,) * 5) -> tuple[list[TrainingView], Gaussians]:
+    """Photos of Gaussians on a wall, the middle one held out, with exposures; and those Gaussians."""
+    rng = np.random.default_rng(0)
+    y, x = np.meshgrid(np.linspace(-1.6, 1.6, 17), np.linspace(-2.4, 2.4, 25), indexing="ij")
+    xyz = np.stack([x.ravel(), y.ravel(), np.full(x.size, 3.0)], axis=1)
+    truth = initial_gaussians(xyz, rng.integers(20, 235, (len(xyz), 3)).astype(np.uint8), [])
+    truth = replace(truth, logit=np.full(len(xyz), 3.0, np.float32), log_scale=truth.log_scale + np.float32(0.3))
+    views = []
+    for number, gain in enumerate(gains):
+        camera = replace(CAMERA, cam_from_world=np.c_[np.eye(3), [0.15 * (2 - number), 0.0, 0.0]])
+        image = drawn(truth, camera, draw)[0].numpy() * gain
+        views.append(
+            TrainingView(f"{number}.png", camera, np.rint(image.clip(0, 1) * 255).astype(np.uint8), None, number == 2)
+        )
+    return views, truth
+
+
+def grey_start(truth: Gaussians) -> Gaussians:
+    return replace(truth, coefficient=np.zeros_like(truth.coefficient), logit=np.zeros_like(truth.logit))
+
+
+def test_training_shows_photos_that_were_held_out() -> None:
+    views, truth = wall_views()
+    state = first_state(grey_start(truth), len(views))
+    before = scored(state.gaussians, views[2:3], draw)[0]
+    *_, state = trained(state, views, TrainingOptions(steps=120, colour_rate=0.05), draw)
+    (after,) = scored(state.gaussians, views[2:3], draw)
+    assert state.step == 120
+    assert after.covered > 0.9
+    assert after.psnr > before.psnr + 6
+    assert after.ssim > before.ssim
+
+
+def test_a_training_goes_on_as_if_it_had_not_stopped() -> None:
+    views, truth = wall_views()
+    options = TrainingOptions(steps=20, coarse_share=0.4)
+    states = list(trained(first_state(grey_start(truth), len(views)), views, options, draw))
+    *_, resumed = trained(states[4], views, options, draw)
+    assert states[4].step == 10
+    for name, value in vars(states[-1].gaussians).items():
+        np.testing.assert_allclose(getattr(resumed.gaussians, name), value, atol=1e-6)
+    assert list(trained(states[-1], views, options, draw)) == []
+
+
+def test_exposure_is_learned_photo_by_photo() -> None:
+    views, truth = wall_views((0.7, 0.9, 1.0, 0.9, 0.7))
+    options = TrainingOptions(steps=200, gain_rate=0.03, colour_rate=0.001, opacity_rate=0.001, scale_rate=0.0001)
+    *_, state = trained(first_state(truth, len(views)), views, options, draw)
+    gain = np.exp(state.log_gain - state.log_gain[[0, 1, 3, 4]].mean(axis=0))
+    np.testing.assert_allclose(gain[[0, 4]] / gain[[1, 3]], 7 / 9, rtol=0.08)
+
+
+def test_what_is_masked_is_neither_trained_on_nor_scored() -> None:
+    views, truth = wall_views()
+    hidden = np.ones((16, 24), bool)
+    hidden[:, :12] = False
+    spoiled = views[2].rgb.copy()
+    spoiled[:, :12] = 255
+    view = replace(views[2], rgb=spoiled, visible=hidden)
+    (whole,), (masked,) = scored(truth, [replace(view, visible=None)], draw), scored(truth, [view], draw)
+    assert masked.psnr > 40 > whole.psnr
+    assert masked.covered == pytest.approx(0.5, abs=0.01)
+
+
+def test_cells_without_a_seed_get_one_behind_their_neighbours() -> None:
+    views, _ = wall_views()
+    xyz = np.array([[0.0, 0.0, 3.0], [0.1, 0.0, 3.0], [0.0, 0.1, 4.0], [0.1, 0.1, 4.0]])
+    more, rgb = with_fillers(xyz, np.zeros((4, 3), np.uint8), views[:1], 4)
+    assert len(more) == len(rgb)
+    assert len(more) >= 4 + 20
+    np.testing.assert_allclose(more[4:, 2], 4.0)
+    fewer, _ = thinned_seeds(np.random.default_rng(0).uniform(1, 2, (500, 3)), np.zeros((500, 3), np.uint8), views, 100)
+    assert 20 < len(fewer) <= 100
+
+
+def test_gsplat_is_called_as_its_documentation_says() -> None:
+    """Against a double of gsplat.rasterization with its parameters, which draws as the trainer for CPUs does."""
+
+    def rasterization(
+        means: torch.Tensor,
+        quats: torch.Tensor,
+        scales: torch.Tensor,
+        opacities: torch.Tensor,
+        colors: torch.Tensor,
+        viewmats: torch.Tensor,
+        Ks: torch.Tensor,
+        width: int,
+        height: int,
+        packed: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, object]]:
+        assert viewmats.shape == (1, 4, 4)
+        (fx, _, cx), (_, fy, cy), _ = Ks[0].tolist()
+        camera = Pinhole(width, height, fx, fy, cx, cy, viewmats[0, :3].numpy())
+        coefficient = (colors - 0.5) / SH_0
+        image, covered = draw(Parameters(means, scales.log(), quats, torch.logit(opacities), coefficient), camera)
+        return image[None], covered[None, ..., None], {}
+
+    parameters = some_gaussians(30)
+    expected, ours = draw(parameters, CAMERA), drawn_by(rasterization, parameters, CAMERA)
+    torch.testing.assert_close(ours[0].double(), expected[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours[1].double(), expected[1], atol=1e-5, rtol=0)

@@ -1,0 +1,201 @@
+"""Train a Gaussian splat of a finished reconstruction: seeds, training that can be resumed, files, and scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from unposed.pipeline.artifacts import SparseModel
+from unposed.pipeline.config import build
+from unposed.pipeline.errors import InputError
+from unposed.pipeline.progress import Progress, Quiet
+from unposed.pipeline.registry import Registry
+from unposed.pipeline.resources import machine
+from unposed.pipeline.stage import Resources
+from unposed.pipeline.threads import one_thread_each
+from unposed.surface.gaussians.initial import as_arrays
+from unposed.surface.gaussians.projection import draw
+from unposed.surface.gaussians.scene import Gaussians, SplatState, TrainingView, ViewScore
+from unposed.surface.gaussians.training import drawn, scored
+
+from .dense_points import POINTS, read_points_seen, shown_as
+from .options import Settings
+from .reconstruction import Reconstruction, load, options_of
+
+STATE, PLY, SPLAT, SCORES, HELD_OUT = "state.npz", "splat.ply", "scene.splat", "scores.json", "held-out"
+SEED_SIDE_PX = 512
+"""Longer side at which seeds are looked for where none are given: as dense as previews are large."""
+HARMONICS = 45
+"""Coefficients of higher harmonics, all zero here, that readers of such files count on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Splat:
+    """A trained splat and how well it shows photos that it was not trained on."""
+
+    gaussians: Gaussians
+    scores: tuple[ViewScore, ...]
+    """Of the photos held out, by name."""
+    folder: Path
+
+    def facts(self) -> dict[str, Any]:
+        """Figures for people and programs."""
+        scores = [each for each in self.scores if each.covered > 0]
+        mean = {
+            key: round(float(np.mean([getattr(each, key) for each in scores])), 4) if scores else None
+            for key in ("psnr", "ssim")
+        }
+        return {"gaussians": len(self.gaussians), **mean, "held_out": [asdict(each) for each in self.scores]}
+
+
+def splat(
+    out: str | Path,
+    folder: str | Path,
+    photos: str | Path | None = None,
+    *,
+    method: str = "cpu",
+    seeds: str | Path | None = None,
+    settings: Settings = (),
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Splat:
+    """Train a Gaussian splat of the largest model of the finished reconstruction in `out`, and write it to `folder`.
+
+    photos: the photo folder, if it has moved.
+    method: a plugin of the slot `splat`; settings are its options as lines `key=value`.
+    seeds: folder that `unposed dense` has written; None: dense points are computed, at a small size.
+
+    splat.ply and scene.splat are what viewers read, scores.json how close photos come that were held out, held-out/
+    these photos beside what the splat shows. The same call goes on where it was stopped.
+    """
+    options = options_of(settings)
+    plugin: Any = build(Registry().find("splat", method), options, f"splat.{method}")
+    folder, made, resources = Path(folder), load(out, photos), machine(device, workers)
+    if not made.sparse.models:
+        raise InputError(f"{out}: there is no model in it: no photo was registered")
+    model, shown = made.sparse.models[0], progress or Quiet()
+    key = _key(model, made, plugin, method, seeds)
+    resume = _stored(folder, key)
+    with closing(shown), one_thread_each():
+        if resume is None:
+            xyz, rgb = _seeds(made, seeds, resources, shown)
+        else:
+            xyz, rgb = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+        run = plugin(model, made.photos, xyz, rgb, resume, resources)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = resume
+        with shown_as(shown, "splat", resources) as reporting:
+            for state in run.states:
+                _store(folder, key, state)
+                reporting.report(state.step, plugin.training.steps, "steps")
+        assert state is not None
+        held_out = [view for view in run.views if view.held_out]
+        result = Splat(state.gaussians, tuple(scored(state.gaussians, held_out, draw)), folder)
+        write_splat(result, held_out)
+    return result
+
+
+def _seeds(
+    made: Reconstruction, seeds: str | Path | None, resources: Resources, shown: Progress
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Points and colours to begin with: dense ones, and the sparse ones where these are missing."""
+    model = made.sparse.models[0]
+    if seeds is not None:
+        found = read_points_seen(Path(seeds) / POINTS.format(0))
+        return np.asarray(found.xyz, np.float64), found.rgb
+    stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": SEED_SIDE_PX}, "dense.sweep")
+    with shown_as(shown, "dense", resources) as reporting:
+        points = stereo(model, made.photos, reporting).points
+    xyz = np.concatenate([points.xyz.astype(np.float64), np.asarray(model.points, np.float64)])
+    return xyz, np.concatenate([points.rgb, model.rgb])
+
+
+def _key(model: SparseModel, made: Reconstruction, plugin: Any, method: str, seeds: str | Path | None) -> str:
+    """What a training depends on: it goes on only with the same."""
+    text = repr((method, plugin, None if seeds is None else str(Path(seeds).resolve()), model.cameras))
+    digest = hashlib.sha256(text.encode())
+    digest.update(np.ascontiguousarray(model.cam_from_world).tobytes())
+    for index in model.photos.tolist():
+        digest.update(made.photos[index].content.encode())
+    return digest.hexdigest()
+
+
+def _stored(folder: Path, key: str) -> SplatState | None:
+    """The state of the same training in a folder; InputError if it holds anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    try:
+        with np.load(folder / STATE) as held:
+            if str(held["key"]) != key:
+                raise InputError(f"{folder} holds another training: give a new folder")
+            parts = {name: held[name] for name in held.files}
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{folder} is not empty, and holds no training: give a new folder") from None
+    arrays = {name.removeprefix("gaussians."): value for name, value in parts.items() if name.startswith("gaussians.")}
+    moments = {name.removeprefix("moments."): value for name, value in parts.items() if name.startswith("moments.")}
+    return SplatState(int(parts["step"]), Gaussians(**arrays), parts["log_gain"], float(parts["size"]), moments)
+
+
+def _store(folder: Path, key: str, state: SplatState) -> None:
+    arrays: dict[str, Any] = {"key": np.array(key), "step": state.step, "size": state.size, "log_gain": state.log_gain}
+    arrays |= {f"gaussians.{name}": value for name, value in as_arrays(state.gaussians).items()}
+    arrays |= {f"moments.{name}": value for name, value in state.moments.items()}
+    aside = folder / f".{STATE}"
+    with aside.open("wb") as file:
+        np.savez(file, **arrays)
+    aside.replace(folder / STATE)
+
+
+def write_splat(result: Splat, held_out: Sequence[TrainingView]) -> None:
+    """Write the files for viewers, the scores, and photos held out beside what the splat shows."""
+    folder, gaussians = result.folder, result.gaussians
+    write_gaussians_ply(gaussians, folder / PLY)
+    write_antimatter_splat(gaussians, folder / SPLAT)
+    (folder / SCORES).write_text(json.dumps(result.facts(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for view in held_out:
+        image = drawn(gaussians, view.camera, draw)[0].clamp(0.0, 1.0).numpy()
+        both = np.concatenate([view.rgb, np.rint(image * 255).astype(np.uint8)], axis=1)
+        file = (folder / HELD_OUT / view.name).with_suffix(".png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cv2.imencode(".png", cv2.cvtColor(both, cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+def write_gaussians_ply(gaussians: Gaussians, file: Path) -> None:
+    """The PLY file of Kerbl et al., which all viewers and trainers read; higher harmonics are zero."""
+    names = ["x", "y", "z", "nx", "ny", "nz", *(f"f_dc_{i}" for i in range(3))]
+    names += [f"f_rest_{i}" for i in range(HARMONICS)]
+    names += ["opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
+    zeros = np.zeros((len(gaussians), 3), np.float32)
+    rest = np.zeros((len(gaussians), HARMONICS), np.float32)
+    turn = gaussians.quaternion / np.maximum(np.linalg.norm(gaussians.quaternion, axis=1, keepdims=True), 1e-12)
+    columns = [gaussians.mean, zeros, gaussians.coefficient, rest, gaussians.logit[:, None], gaussians.log_scale, turn]
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(gaussians)}"]
+    header += [f"property float {name}" for name in names]
+    rows = np.concatenate(columns, axis=1).astype("<f4")
+    file.write_bytes("\n".join([*header, "end_header", ""]).encode("ascii") + rows.tobytes())
+
+
+SPLAT_ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("turn", "u1", 4)])
+"""32 bytes a Gaussian, as the viewer antimatter15/splat reads them."""
+
+
+def write_antimatter_splat(gaussians: Gaussians, file: Path) -> None:
+    """The .splat file of web viewers: large and opaque Gaussians first, so that a part of it is an image already."""
+    opacity = 1.0 / (1.0 + np.exp(-gaussians.logit.astype(np.float64)))
+    rows = np.zeros(len(gaussians), SPLAT_ROW)
+    rows["mean"], rows["scale"] = gaussians.mean, np.exp(gaussians.log_scale)
+    rows["rgba"] = np.rint(np.concatenate([gaussians.rgb, opacity[:, None]], axis=1) * 255)
+    turn = gaussians.quaternion / np.maximum(np.linalg.norm(gaussians.quaternion, axis=1, keepdims=True), 1e-12)
+    rows["turn"] = np.clip(np.rint(turn * 128 + 128), 0, 255)
+    order = np.argsort(-(opacity * np.exp(gaussians.log_scale.sum(axis=1))), kind="stable")
+    file.write_bytes(rows[order].tobytes())
