@@ -101,6 +101,7 @@ KEYWORDS = (
     "masks",
     "include",
     "exclude",
+    "frames",
     "require",
     "options",
 )
