@@ -23,8 +23,8 @@ from unposed.pipeline.config import build
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.threads import one_thread_each
-from unposed.reconstruction import options_of
 from unposed.runs import reconstruct
+from unposed.settings import options_of
 from unposed.synthetic.camera import Shot, project_points
 from unposed.synthetic.photos import PhotoSet, write_set
 from unposed.synthetic.render import cast, transfer

@@ -23,8 +23,9 @@ from unposed.pipeline.config import build
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.threads import one_thread_each
-from unposed.reconstruction import Reconstruction, options_of
+from unposed.reconstruction import Reconstruction
 from unposed.runs import reconstruct
+from unposed.settings import options_of
 from unposed.surface.gaussians.projection import draw
 from unposed.surface.gaussians.scene import ViewScore
 from unposed.surface.gaussians.training import scored

@@ -18,6 +18,8 @@ _NAMES = {
     "Evaluation": "unposed.evaluation",
     "Finding": "unposed.linting.finding",
     "JsonLines": "unposed.pipeline.progress",
+    "Localization": "unposed.localization.result",
+    "Localizer": "unposed.localization.localizer",
     "Model": "unposed.model",
     "Pair": "unposed.two_view.pair",
     "PairTable": "unposed.view_graph.pair_table",
@@ -26,6 +28,8 @@ _NAMES = {
     "RunOptions": "unposed.options",
     "accept_weights": "unposed.installed",
     "DenseModel": "unposed.dense_points",
+    "add": "unposed.growth.add",
+    "align": "unposed.alignment.align",
     "demo": "unposed.runs",
     "dense": "unposed.dense_points",
     "doctor": "unposed.diagnosis",
@@ -37,7 +41,9 @@ _NAMES = {
     "list_presets": "unposed.installed",
     "list_weights": "unposed.installed",
     "load": "unposed.reconstruction",
+    "localize": "unposed.localization.localize",
     "new_plugin": "unposed.installed",
+    "merge": "unposed.growth.merge",
     "open_cache": "unposed.installed",
     "pairs": "unposed.view_graph.pairs",
     "pairwise": "unposed.two_view.pairwise",
@@ -57,9 +63,12 @@ if TYPE_CHECKING:
     from unposed.pipeline.progress import Bars as Bars, JsonLines as JsonLines, Progress as Progress
 
     from . import algorithms as algorithms, errors as errors
+    from .alignment.align import align as align
     from .dense_points import DenseModel as DenseModel, dense as dense
     from .diagnosis import doctor as doctor
     from .evaluation import Evaluation as Evaluation, evaluate as evaluate
+    from .growth.add import add as add
+    from .growth.merge import merge as merge
     from .installed import (
         accept_weights as accept_weights,
         get_weights as get_weights,
@@ -73,6 +82,9 @@ if TYPE_CHECKING:
     )
     from .linting.finding import Finding as Finding
     from .linting.lint import lint as lint
+    from .localization.localize import localize as localize
+    from .localization.localizer import Localizer as Localizer
+    from .localization.result import Localization as Localization
     from .model import Model as Model
     from .options import RunOptions as RunOptions
     from .reconstruction import Reconstruction as Reconstruction, export as export, load as load

@@ -21,7 +21,7 @@ from unposed.pipeline.plain_text import printable
 from unposed.pipeline.stage import InputUnavailable
 from unposed.pipeline.variables import REPRODUCIBLE
 
-from .flags import RUN, add_flags
+from .flags import MACHINE, RUN, add_flags
 from .process import configure_process, end_as_by_ctrl_c
 
 EPILOG = """\
@@ -140,9 +140,9 @@ def parser() -> Parser:
         return made
 
     p = verb("reconstruct", "estimate the cameras and 3D points of a folder of photos")
-    _positional(p, "photos", "folder of photos, searched with its sub-folders")
+    _positional(p, "photos", "folder of photos and videos, searched with its sub-folders, or one video")
     _out(p, "folder for the result; an older result is replaced")
-    add_flags(p, *RUN, "cameras", "intrinsics", "poses", "rigs", "masks", "include", "exclude", "require")
+    add_flags(p, *RUN, "cameras", "intrinsics", "poses", "rigs", "masks", "include", "exclude", "frames", "require")
 
     p = verb("pairs", "list the pairs that are matched and verified, and draw the view graph")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")
@@ -155,10 +155,32 @@ def parser() -> Parser:
     _out(p, "folder for figures, drawing, points and depth")
     add_flags(p, *RUN)
 
+    p = verb("localize", "say where photos were taken, by a finished reconstruction that stays as it is")
+    _positional(p, "out", "what unposed reconstruct has written")
+    _positional(p, "photos", "a folder of photos, or one photo")
+    add_flags(p, "folder", "camera", "intrinsics", "how", "photos_folder", *MACHINE, "quiet", "json")
+
+    p = verb("add", "add photos to a finished reconstruction, or take some out, going on from where it was")
+    _positional(p, "out", "what unposed reconstruct has written; it is changed")
+    p.add_argument("photos", nargs="?", type=Path, metavar="PHOTOS", help="a folder of photos, or one photo")
+    add_flags(p, "without", "how", "photos_folder", *MACHINE, "quiet", "json")
+
+    p = verb("merge", "merge two finished reconstructions of one place")
+    _positional(p, "a", "what unposed reconstruct has written; it is changed unless -o is given")
+    _positional(p, "b", "another one, in whose place nothing is changed")
+    _out(p, "folder for the result (default: in the place of A)", required=False)
+    add_flags(p, "how", *MACHINE, "quiet", "json")
+
+    p = verb("align", "give a finished reconstruction an up axis, metres or a place on earth")
+    _positional(p, "out", "what unposed reconstruct has written; it is changed")
+    targets = "gps | poses FILE | gravity | plane | scale NAME1 NAME2 METRES | original"
+    p.add_argument("--to", dest="target", nargs="+", required=True, metavar="TARGET", help=targets)
+    add_flags(p, "how", "photos_folder", "json")
+
     p = verb("export", "write a finished reconstruction for another program")
     _positional(p, "out", "what unposed reconstruct has written")
     p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write")
-    add_flags(p, "to", "photos_folder", "seeds", "options", required=("to",))
+    add_flags(p, "to", "photos_folder", "seeds", "options", "original", required=("to",))
 
     p = verb("dense", "estimate depth maps and dense points of a finished reconstruction")
     _positional(p, "out", "what unposed reconstruct has written")

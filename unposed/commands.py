@@ -21,7 +21,20 @@ from unposed.pipeline.weights.catalogue import entry
 from unposed.pipeline.weights.files import weight_folders
 
 from .options import RunOptions
-from .show import count, dense_rows, pair_list, pair_rows, paragraph, reconstruction_rows, size, splat_rows, table
+from .show import (
+    alignment_rows,
+    count,
+    dense_rows,
+    growth_rows,
+    localization_rows,
+    pair_list,
+    pair_rows,
+    paragraph,
+    reconstruction_rows,
+    size,
+    splat_rows,
+    table,
+)
 
 
 def reconstruct(arguments: argparse.Namespace) -> int:
@@ -82,11 +95,54 @@ def _given(arguments: argparse.Namespace, function: Callable[..., Any]) -> dict[
     return {**said, "progress": progress_for(arguments.quiet, arguments.json)}
 
 
+def localize(arguments: argparse.Namespace) -> int:
+    """`unposed localize OUT PHOTOS [-o DIR]`."""
+    settings = getattr(arguments, "how", ())
+    given = _given(arguments, unposed.localize)
+    found = unposed.localize(arguments.out, arguments.photos, settings=settings, **given)
+    if arguments.json:
+        _print_json({name: each.facts() for name, each in found.items()})
+    else:
+        say(table(localization_rows(found)))
+    return 0 if any(each.pose is not None for each in found.values()) else 3
+
+
+def add(arguments: argparse.Namespace) -> int:
+    """`unposed add OUT [PHOTOS] [--without NAME]`."""
+    given, settings = _given(arguments, unposed.add), getattr(arguments, "how", ())
+    made = unposed.add(arguments.out, **{**given, "photos": arguments.photos, "settings": settings})
+    if arguments.json:
+        return _print_json(made.summary["grown"])
+    say(table(growth_rows(made.summary)))
+    return 0
+
+
+def merge(arguments: argparse.Namespace) -> int:
+    """`unposed merge A B [-o C]`."""
+    given, settings = _given(arguments, unposed.merge), getattr(arguments, "how", ())
+    made = unposed.merge(arguments.a, arguments.b, **given, settings=settings)
+    if arguments.json:
+        return _print_json(made.summary["grown"])
+    say(table(growth_rows(made.summary)))
+    return 0
+
+
+def align(arguments: argparse.Namespace) -> int:
+    """`unposed align OUT --to gps|poses FILE|gravity|plane|scale NAME1 NAME2 METRES|original`."""
+    settings, photos = getattr(arguments, "how", ()), getattr(arguments, "photos_folder", None)
+    made = unposed.align(arguments.out, *arguments.target, settings=settings, photos=photos)
+    if arguments.json:
+        return _print_json([model.get("alignment") for model in made.summary["models"]])
+    say(table(alignment_rows(made.summary)))
+    return 0
+
+
 def export(arguments: argparse.Namespace) -> int:
     """`unposed export OUT --to FORMAT -o DIR [--set KEY=VALUE]`."""
     photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())
     seeds = getattr(arguments, "seeds", None)
-    unposed.export(arguments.out, arguments.to, arguments.folder, photos, settings=settings, seeds=seeds)
+    how = {"settings": settings, "seeds": seeds, "original": arguments.original}
+    unposed.export(arguments.out, arguments.to, arguments.folder, photos, **how)
     say(f"written to {arguments.folder}")
     if (arguments.folder / "README.txt").is_file():
         say(f"what is in it, and what is left out: {arguments.folder}/README.txt")

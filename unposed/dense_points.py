@@ -26,7 +26,8 @@ from unposed.pipeline.stage import Resources
 from unposed.pipeline.threads import one_thread_each
 
 from .options import Settings
-from .reconstruction import load, options_of
+from .reconstruction import load
+from .settings import options_of
 
 POINTS = "points-{}.ply"
 VERTEX = np.dtype(

@@ -94,6 +94,7 @@ FLAGS: dict[str, Flag] = {
     "masks": Flag("masks named like the photos; black hides", "DIR", Path),
     "include": Flag("only photos whose name matches", "GLOB", repeated=True),
     "exclude": Flag("no photos whose name matches", "GLOB", repeated=True),
+    "frames": Flag("of each video, at most (default: 2 a second, 20 to 300)", "N", whole_above_zero),
     "require": Flag("exit 3 if a smaller share of the photos is registered", "FRACTION", fraction),
     "device": Flag(f"default: {DEFAULTS.device}", "auto|cpu|cuda[:i]", device),
     "executor": Flag(f"plugin that spreads the work (default: {DEFAULTS.executor})", "NAME[:ADDRESS]"),
@@ -112,6 +113,14 @@ FLAGS: dict[str, Flag] = {
     "options": Flag("an option of the format", "KEY=VALUE", repeated=True, names=("--set",)),
     "trainers": Flag("programs that are to read it (default: all)", "NAME,...", trainers, names=("--for",)),
     "limits": Flag("change a limit of the checks", "KEY=VALUE", repeated=True, names=("--set",)),
+    "camera": Flag(
+        "auto: that of the model's photos of the same kind, or one that explains more; free: estimated",
+        choices=("auto", "model", "free"),
+    ),
+    "how": Flag("an option of the command, see the documentation", "KEY=VALUE", repeated=True, names=("--set",)),
+    "without": Flag("take this photo out", "NAME", repeated=True),
+    "original": Flag("in the frame of the reconstruction, before unposed align", switch=True),
+    "folder": Flag("folder for poses.json, TUM and COLMAP files", "DIR", Path, names=("-o", "--out")),
     "gt": Flag("gt.json, a COLMAP folder, or transforms.json", "GT", Path),
     "keep": Flag("prune: the least recently used go until this is left", "SIZE", size_bytes),
     "unused": Flag("prune: what no run has used for so many days", "DAYS", whole_above_zero),
@@ -139,6 +148,10 @@ RUN = (
     *("ram_bytes", "vram_bytes", "quiet", "json"),
 )
 """Options of a run, whatever the photos are."""
+
+
+MACHINE = ("device", "workers", "seed", "cache", "ram_bytes", "vram_bytes")
+"""Those of a command that works on a finished reconstruction."""
 
 
 def add_flags(parser: argparse.ArgumentParser, *parameters: str, required: Sequence[str] = ()) -> None:

@@ -102,6 +102,7 @@ KEYWORDS = (
     "masks",
     "include",
     "exclude",
+    "frames",
     "require",
     "options",
 )

@@ -12,9 +12,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,8 +25,11 @@ from PIL import Image
 
 from unposed.pipeline.artifacts import Bytes, Photos
 from unposed.pipeline.errors import InputError, StoreError
+from unposed.pipeline.images.image_file import VIDEO_SUFFIXES
 from unposed.pipeline.images.known_contents import KnownContents
 from unposed.pipeline.images.photos import scan, single_photos
+
+from .video.frames import video_frames
 
 PhotoSource = str | Path | Iterable[str | Path] | Iterable[Bytes] | Mapping[str, Bytes]
 """A folder; files; or images (height, width, 3) uint8 RGB, in a list, an array (n, height, width, 3), or by name."""
@@ -42,16 +46,29 @@ def collect(
     exclude: Sequence[str] = (),
     masks: str | Path | None = None,
     verify: bool = False,
+    least: int = 2,
+    frames: int | None = None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> tuple[Photos, Path]:
     """Read the collection, sorted by name, and the folder that its names are relative to.
 
     Names of files are paths below their common folder; images without a name are 0000.png, 0001.png and so on. include,
-    exclude and masks are those of `scan`. Files that have not changed since an earlier run are not read again, unless
-    `verify` asks for it.
+    exclude, masks and least are those of `scan`. Files that have not changed since an earlier run are not read again,
+    unless `verify` asks for it.
+
+    Videos count as their frames, `frames` of each at most; a line about each goes to `note`.
     """
     known = KnownContents(cache, verify=verify)
+    chosen: dict[str, Any] = {"include": include, "exclude": exclude, "masks": masks, "known": known}
     if isinstance(source, str | Path):
-        return scan(source, include=include, exclude=exclude, masks=masks, known=known), Path(source)
+        folder = Path(source)
+        if folder.suffix.lower() in VIDEO_SUFFIXES and folder.is_file():
+            source = [folder]
+        elif folder.is_dir() and any(each.suffix.lower() in VIDEO_SUFFIXES for each in folder.rglob("*")):
+            found = with_frames(scan(folder, least=0, **chosen), folder, known, cache, frames, note)
+            return _enough(found, folder, least), folder
+        else:
+            return scan(folder, least=least, **chosen), folder
     if isinstance(source, Mapping):
         images = {_png_name(name): image for name, image in source.items()}
         if len(images) < len(source):
@@ -64,7 +81,50 @@ def collect(
         else:
             images = {f"{index:04d}.png": image for index, image in enumerate(each)}
             folder, names = write_images(images, cache), list(images)
-    return scan(folder, names=names, include=include, exclude=exclude, masks=masks, known=known), folder
+    if any(PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES for name in names):
+        found = with_frames(scan(folder, names=names, least=0, **chosen), folder, known, cache, frames, note)
+        return _enough(found, folder, least), folder
+    return scan(folder, names=names, least=least, **chosen), folder
+
+
+def with_frames(
+    photos: Photos,
+    folder: Path,
+    known: KnownContents,
+    cache: Path,
+    budget: int | None,
+    note: Callable[[str], None],
+) -> Photos:
+    """The collection with the frames of the videos in it, which were rejected as photos. A frame is named by its video
+    and its time in milliseconds: walk.mp4/000012345.jpg."""
+    found, rejected = list(photos.photos), dict(photos.rejected)
+    for name in sorted(rejected):
+        if PurePosixPath(name).suffix.lower() not in VIDEO_SUFFIXES:
+            continue
+        try:
+            content = known.content(folder / name)
+            video = video_frames(folder / name, content, cache / FOLDER, budget)
+        except OSError as error:
+            rejected[name] = f"cannot be read: {error.strerror or error}"
+            continue
+        except InputError as error:
+            rejected[name] = str(error).removeprefix(f"{folder / name}: ")
+            note(f"{name}: {rejected[name]}")
+            continue
+        del rejected[name]
+        note(video.said(name))
+        own = scan(video.folder, names=video.files, known=known)
+        found += [replace(photo, name=f"{name}/{photo.name}") for photo in own.photos]
+        rejected |= {f"{name}/{frame}": why for frame, why in own.rejected.items()}
+    known.save()
+    return Photos(tuple(sorted(found, key=lambda photo: photo.name)), rejected)
+
+
+def _enough(photos: Photos, folder: Path, least: int) -> Photos:
+    if len(photos) < least:
+        name, why = next(iter(photos.rejected.items()), ("", "nothing was found"))
+        raise InputError(f"too few photos in {folder}: {name + ': ' if name else ''}{why}")
+    return photos
 
 
 def two_photos(a: str | Path | Bytes, b: str | Path | Bytes, cache: Path) -> Photos:
@@ -78,7 +138,7 @@ def two_photos(a: str | Path | Bytes, b: str | Path | Bytes, cache: Path) -> Pho
 
 def write_images(images: Mapping[str, Any], cache: Path) -> Path:
     """Write images as PNG files, unless they are there already; returns their folder."""
-    pixels = {name: _checked(name, image) for name, image in sorted(images.items())}
+    pixels = {name: checked_image(name, image) for name, image in sorted(images.items())}
     folder = cache / FOLDER / _content(pixels)
     if folder.is_dir():
         with suppress(OSError):
@@ -152,7 +212,7 @@ def _png_name(name: str) -> str:
     return name if path.suffix.lower() == ".png" else f"{name}.png"
 
 
-def _checked(name: str, image: Any) -> NDArray[np.uint8]:
+def checked_image(name: str, image: Any) -> NDArray[np.uint8]:
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         size = " x ".join(map(str, pixels.shape)) or "a scalar"

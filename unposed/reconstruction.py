@@ -7,26 +7,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from unposed.pipeline.artifacts import Photo, Photos, SparseModels
 from unposed.pipeline.colmap_model import from_colmap, read_model, to_colmap
 from unposed.pipeline.config import build
-from unposed.pipeline.errors import ConfigError, InputError
-from unposed.pipeline.images.photos import scan
+from unposed.pipeline.errors import InputError
+from unposed.pipeline.images.photos import scan, single_photos
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.regular_files import read_text
-from unposed.pipeline.yaml_text import read_yaml
+from unposed.pipeline.store.overlay import open_store
+from unposed.pipeline.threads import one_thread_each
 
 from . import summary as facts
 from .export_folder import replaced_export
 from .model import Model
-from .options import Settings
+from .options import DEFAULTS, RunChanges, RunOptions, Settings
 from .output import settled
+from .run_setup import workplace
+from .settings import built_options, options_of
 from .show import count
 
 if TYPE_CHECKING:
     import pycolmap
+
+    from .localization.camera_guess import CameraSource
+    from .localization.localizer import Localizer
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,6 +84,38 @@ class Reconstruction:
         if not -len(self) <= model < len(self):
             raise InputError(f"no model {model}: there {'is' if len(self) == 1 else 'are'} {count(len(self), 'model')}")
         return to_colmap(self.sparse.models[model], self.photos)
+
+    def unaligned(self) -> Reconstruction:
+        """The same in the frames that the models were reconstructed in, if they were aligned since."""
+        from .alignment.align import in_original_frame
+
+        return in_original_frame(self)
+
+    def localizer(
+        self,
+        *,
+        camera: CameraSource = "auto",
+        settings: Settings = (),
+        options: RunOptions = DEFAULTS,
+        **changes: Unpack[RunChanges],
+    ) -> Localizer:
+        """A function that says where other photos were taken; arguments as of `unposed.localize`.
+
+        Features of the models' photos are read from the cache, or computed where it lacks them.
+        """
+        from .localization.options import LocalizationOptions
+        from .localization.prepare import make_localizer
+
+        with workplace(options.merged(changes)) as (place, shown), open_store(place.cache) as store, one_thread_each():
+            return make_localizer(
+                self,
+                store,
+                place.resources,
+                camera=camera,
+                options=built_options(LocalizationOptions, settings, "localize"),
+                seed=place.options.seed,
+                progress=shown,
+            )
 
     @classmethod
     def from_pycolmap(
@@ -132,10 +170,24 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     reasons = {name: photo.get("reason") for name, photo in summary["photos"].items()}
     if photos is None and not folder.is_dir():
         raise InputError(f"{out}: its photos are no longer in {folder}: say where they are (--photos DIR)")
-    collection = scan(folder, names=reasons, masks=masks if masks and Path(masks).is_dir() else None)
+    files = {name: photo["file"] for name, photo in summary["photos"].items() if "file" in photo}
+    below = [name for name in reasons if name not in files]
+    collection = scan(folder, names=below, masks=masks if masks and Path(masks).is_dir() else None, least=0)
+    collection = with_files(collection, files)
     sparse = tuple(from_colmap(read_model(model), collection) for model in models)
     left_out = {index: why for index, photo in enumerate(collection.photos) if (why := reasons[photo.name]) is not None}
     return Reconstruction(collection, SparseModels(sparse, left_out, tuple(summary["warnings"])), summary, out)
+
+
+def with_files(photos: Photos, files: Mapping[str, str | Path]) -> Photos:
+    """The collection with photos of other folders: their files by name."""
+    found, rejected = list(photos.photos), dict(photos.rejected)
+    for name, file in files.items():
+        try:
+            found.append(replace(single_photos(file)[0], name=name))
+        except InputError as error:
+            rejected[name] = str(error)
+    return Photos(tuple(sorted(found, key=lambda photo: photo.name)), rejected)
 
 
 def _read_summary(out: Path) -> dict[str, Any]:
@@ -153,7 +205,8 @@ def _read_summary(out: Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or not all(isinstance(summary.get(key), kind) for key, kind in kinds.items()):
         raise InputError(f"{file}: not as a reconstruction is summed up: run unposed reconstruct again")
     for name, photo in summary["photos"].items():
-        if not isinstance(photo, dict) or not isinstance(photo.get("reason"), str | None) or not _is_below(name):
+        known = isinstance(photo, dict) and all(isinstance(photo.get(key), str | None) for key in ("reason", "file"))
+        if not known or not _is_below(name):
             raise InputError(f"{file}: {name!r} is no photo of the folder")
     for model in summary["models"]:
         place = model.get("model") if isinstance(model, dict) else None
@@ -178,12 +231,14 @@ def export(
     *,
     settings: Settings = (),
     seeds: str | Path | None = None,
+    original: bool = False,
     **options: Any,
 ) -> None:
     """Export the finished reconstruction in `out` for another program; `to` is an export plugin.
 
     settings: options of the plugin as lines `key=value`, in addition to keywords.
     seeds: folder that `unposed dense` has written, whose points are exported, too.
+    original: in the frame that it was reconstructed in, if it was aligned since.
     """
     made = load(out, photos)
     if seeds is not None:
@@ -191,28 +246,8 @@ def export(
 
         models = with_seeds(made.sparse.models, seeds)
         made = replace(made, sparse=replace(made.sparse, models=models))
+    made = made.unaligned() if original else made
     made.export(to, folder, **{**options_of(settings), **options})
-
-
-def options_of(settings: Settings) -> dict[str, Any]:
-    """Options of a plugin from lines `key=value`, or a mapping; `a.b=1` sets b of the options a."""
-    values: dict[str, Any] = {}
-    for key, value in settings.items() if isinstance(settings, Mapping) else map(_key_and_value, settings):
-        *groups, name = key.split(".")
-        place = values
-        for group in groups:
-            place = place.setdefault(group, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"{key}: {group} is set as a whole, too: say one or the other")
-        place[name] = value
-    return values
-
-
-def _key_and_value(setting: str) -> tuple[str, Any]:
-    key, equals, value = setting.partition("=")
-    if not (equals and key.strip()):
-        raise ConfigError(f"{setting!r}: expected key=value, e.g. cameras=true")
-    return key.strip(), read_yaml(value, f"{key.strip()}=")
 
 
 def _collection_of(models: Sequence[pycolmap.Reconstruction]) -> Photos:

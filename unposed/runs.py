@@ -39,14 +39,15 @@ def reconstruct(
     masks: str | Path | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    frames: int | None = None,
     require: float = 0.0,
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> Reconstruction:
     """Reconstruct cameras and 3D points from photos, and write them to `out` if a folder is given.
 
-    photos: a folder, searched with its sub-folders; a list of files; or images (height, width, 3) uint8 RGB in a list,
-    an array or a mapping of name to image.
+    photos: a folder, searched with its sub-folders; a video; a list of files; or images (height, width, 3) uint8 RGB
+    in a list, an array or a mapping of name to image. Videos count as their frames.
     preset: name or YAML file of the graph of stages; `auto` chooses one that suits the machine.
     settings: `node.key=value`, or a mapping of `node.key` to value, on top of the preset.
     cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
@@ -55,6 +56,7 @@ def reconstruct(
     rigs: file that says which photos were taken by cameras that are fixed to each other; short for `cameras.rigs`.
     masks: folder of masks named like the photos; black hides.
     include, exclude: shell patterns of photo names.
+    frames: of each video that are taken, at most; None: two a second, from 20 to 300.
     require: share of the photos that must be registered, else NoReconstruction (the result is still written).
     options: how to run; its fields may also be given as keywords (`device="cpu"`, `workers=2`, `cache=...`).
     Raises ConfigError, InputError, NoReconstruction, Interrupted; each has a message of one line with the remedy.
@@ -66,6 +68,7 @@ def reconstruct(
         graph = checked_graph(
             name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses, "rigs": rigs}
         )
+        videos: list[str] = []
         collection, folder = collect(
             photos,
             place.cache,
@@ -73,11 +76,15 @@ def reconstruct(
             exclude=exclude,
             masks=masks,
             verify=place.options.verify_photos,
+            frames=frames,
+            note=videos.append,
         )
         out = None if out is None else Path(out)
         new = None if out is None else stack.enter_context(locked_folder(out))
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
         place, collection = place.fitting(graph, collection, log.note)
+        for line in videos:
+            log.note(line)
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
         failure: str | None = None
         crash: StageCrashed | None = None
@@ -94,6 +101,7 @@ def reconstruct(
             origin = facts.origin(folder, mask_folder, name, graph, effort, place.options.seed, place.resources)
             try:
                 outcome = facts.outcome(collection, sparse, done, failure)
+                facts.add_files(outcome, collection, folder)
             except UnposedError:
                 raise
             except Exception as error:  # what is known goes to the summary all the same
@@ -105,7 +113,7 @@ def reconstruct(
         made = Reconstruction(collection, sparse, {**origin, **outcome, **started.elapsed()}, out)
         if out is not None and new is not None:
             try:
-                _write(made, new, out)
+                write_result(made, new, out)
             except UnposedError:
                 raise
             except Exception as error:
@@ -115,7 +123,7 @@ def reconstruct(
                 made = Reconstruction(collection, nothing, lost, out)
                 for written in ("sparse", "panoramas"):
                     shutil.rmtree(new / written, ignore_errors=True)
-                _write(made, new, out)
+                write_result(made, new, out)
         log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
     if crash is not None:
         raise crash
@@ -148,7 +156,7 @@ def _crashed(doing: str, error: Exception) -> StageCrashed:
     return crash
 
 
-def _write(made: Reconstruction, new: Path, out: Path) -> None:
+def write_result(made: Reconstruction, new: Path, out: Path) -> None:
     """Write the result aside, then publish it, so that a full disk spoils nothing."""
     try:
         if made.sparse.models:

@@ -14,6 +14,7 @@ from unposed.pipeline.images.panoramas import VIEWS
 from .options import EFFORTS
 
 if TYPE_CHECKING:
+    from .localization.result import Localization
     from .view_graph.pair_table import PairTable
 
 NAMED = 5
@@ -96,6 +97,76 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     rows.append(("", f"unposed export {out} --to splat -o scene/  to train Gaussian splats of it"))
     return rows
+
+
+def localization_rows(found: Mapping[str, Localization]) -> list[tuple[str, str]]:
+    """A row for every photo, and one about all of them."""
+    rows = []
+    for name, each in found.items():
+        pose = each.pose
+        if pose is None:
+            rows.append((name, each.reason or ""))
+            continue
+        where = ", ".join(f"{value:.4g}" for value in pose.centre)
+        text = f"at {where} in model {pose.model}: {len(pose.xy)} inliers, sigma {pose.sigma_deg:.2g} degrees"
+        text += f" and {pose.sigma_centre:.2g} units"
+        if each.ambiguous:
+            text += f"; fits another place as well ({len(each.hypotheses[1].xy)} inliers): either may be wrong"
+        rows.append((name, text))
+    localized = sum(each.pose is not None for each in found.values())
+    return [*rows, ("photos", f"localized {localized} of {count(len(found), 'photo')}")]
+
+
+def alignment_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the models lie to the frames that they were reconstructed in, as rows for `table`."""
+    rows = []
+    for number, model in enumerate(facts["models"]):
+        entry = model.get("alignment")
+        if entry is None:
+            rows.append((f"model {number}", "in the frame that it was reconstructed in"))
+            continue
+        last = entry["steps"][-1]
+        text = f"aligned to {last['to']}, {entry['scale']:.6g} times as large as it was reconstructed"
+        if "rms" in last:
+            right = last["positions"] - len(last["wrong"])
+            text += f"; RMS error {last['rms']:.3g} over {right} of {count(last['positions'], 'position')}"
+        rows.append((f"model {number}", text))
+        wrong = sorted(last.get("wrong", {}).items(), key=lambda each: -each[1])
+        rows += [("wrong", f"{name}: off by {error:.3g}, not used") for name, error in wrong[:NAMED]]
+        if len(wrong) > NAMED:
+            rows.append(("wrong", f"{len(wrong) - NAMED} more, see summary.json"))
+    return rows + [("warning", warning) for warning in facts["warnings"] if "not aligned" in warning]
+
+
+def growth_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What adding or merging has changed, as rows for `table`."""
+    grown = facts["grown"]
+    rows = [("photos", f"registered {facts['registered']} of {facts['total']} photos")]
+    new = grown.get("added", {})
+    if new:
+        joined = sum(each["registered"] for each in new.values())
+        rows.append(("added", f"registered {joined} of {count(len(new), 'photo')}"))
+    for name, each in new.items():
+        if not each["registered"]:
+            rows.append(("not registered", f"{name}: {each.get('reason', facts['photos'][name].get('reason', ''))}"))
+    link = grown.get("merged")
+    if link:
+        rows.append(("merged", f"by {link['consistent']} of {link['photos']} {link['by']}, scale {link['scale']:.4g}"))
+    if grown.get("without"):
+        rows.append(("taken out", ", ".join(grown["without"])))
+    rows += [("passed over", f"{name}: {why}") for name, why in list(grown.get("passed_over", {}).items())[:NAMED]]
+    moved = grown.get("moved")
+    if moved:
+        rows.append(
+            (
+                "old photos",
+                f"turned by {moved['median_deg']:.2g} degrees (largest {moved['largest_deg']:.2g}), moved by "
+                f"{100 * moved['median_share_of_extent']:.2g} % of the extent "
+                f"(largest {100 * moved['largest_share_of_extent']:.2g} %)",
+            )
+        )
+    rows.append(("time", duration(facts["wall_s"])))
+    return rows + [("warning", warning) for warning in facts["warnings"][:NAMED]]
 
 
 def largest_probability(facts: Mapping[str, Any]) -> float | None:

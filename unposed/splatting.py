@@ -29,7 +29,8 @@ from unposed.surface.gaussians.training import drawn, scored
 
 from .dense_points import POINTS, read_points_seen, shown_as
 from .options import Settings
-from .reconstruction import Reconstruction, load, options_of
+from .reconstruction import Reconstruction, load
+from .settings import options_of
 
 STATE, PLY, SPLAT, SCORES, HELD_OUT = "state.npz", "splat.ply", "scene.splat", "scores.json", "held-out"
 SEED_SIDE_PX = 512

@@ -20,9 +20,11 @@ MIN_SIDE = 16
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif", ".avif"})
 
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
+
 ADVICE = {
     **dict.fromkeys((".gif", ".jp2", ".jxl", ".psd", ".exr", ".tga"), "this format is not read: convert it to PNG"),
-    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"), "a video: extract its frames first"),
+    **dict.fromkeys(sorted(VIDEO_SUFFIXES), "a video, where photos are wanted: extract its frames"),
     **dict.fromkeys(
         (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef"),
         "a raw photo: develop it to JPEG or TIFF first",

@@ -27,6 +27,7 @@ def scan(
     exclude: Sequence[str] = (),
     masks: Path | str | None = None,
     known: KnownContents | None = None,
+    least: int = 2,
 ) -> Photos:
     """All photos at or below folder, sorted by name; hidden files and folders are passed over.
 
@@ -36,7 +37,7 @@ def scan(
     its last part (`*.png`). An empty include takes everything.
     masks: folder of masks named as the photos are, with `.png` appended (a/b.jpg.png) or as the suffix (a/b.png).
     known: what earlier runs have read; None: every file is read.
-    Raises InputError when fewer than two photos can be used.
+    least: photos that must be usable, else InputError.
     """
     root, known = _folder(folder, "photo folder"), known or KnownContents()
     mask_root = None if masks is None else _folder(masks, "mask folder")
@@ -50,7 +51,7 @@ def scan(
     known.save()
     photos = tuple(sorted((photo for found in outcomes if not isinstance(found, str) for photo in found), key=_name))
     rejected = {n: outcome for n, outcome in zip(names, outcomes, strict=True) if isinstance(outcome, str)}
-    _check(root, photos, rejected, filtered=bool(include or exclude))
+    _check(root, photos, rejected, least, filtered=bool(include or exclude))
     if mask_root is not None and not any(photo.mask for photo in photos):
         raise InputError(
             f"no mask in {mask_root} belongs to a photo: expected names such as {photos[0].name}.png, white shows"
@@ -161,8 +162,8 @@ def _mask(mask_root: Path, name: str) -> Path | None:
     return None
 
 
-def _check(root: Path, photos: Sequence[Photo], rejected: dict[str, str], filtered: bool) -> None:
-    if len(photos) >= 2:
+def _check(root: Path, photos: Sequence[Photo], rejected: dict[str, str], least: int, filtered: bool) -> None:
+    if len(photos) >= least:
         return
     found = "only one usable photo" if photos else "no photos"
     if rejected:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.alignment.geodesy import EQUATOR_M, FLATTENING
 from unposed.optim.arrays import Array
 from unposed.pipeline.artifacts import Photos
-
-EQUATOR_M, FLATTENING = 6378137.0, 1.0 / 298.257223563
-"""Semi-major axis and flattening of the ellipsoid WGS 84."""
 
 
 def positions_m(photos: Photos) -> tuple[Array, NDArray[np.bool_]]:

@@ -22,7 +22,7 @@ from PIL import Image
 import unposed
 from unposed import algorithms
 from unposed.errors import ConfigError, InputError, Interrupted
-from unposed.flags import FLAGS, RUN
+from unposed.flags import FLAGS, MACHINE, RUN
 from unposed.options import RunChanges, RunOptions
 from unposed.pipeline.progress import Quiet
 
@@ -67,12 +67,15 @@ def test_run_options_are_said_once() -> None:
     functions = (unposed.reconstruct, unposed.pairs, unposed.pairwise, unposed.demo)
     for function in functions:
         assert {"options", "changes", "preset", "settings"} <= inspect.signature(function).parameters.keys()
-    parameters = set(names) | {name for each in functions for name in inspect.signature(each).parameters}
-    elsewhere = {
+    others = (unposed.localize, unposed.add, unposed.merge)
+    parameters = set(names) | {name for each in (*functions, *others) for name in inspect.signature(each).parameters}
+    alone = {
+        "to",
+        "how",
+        "original",
+        "photos_folder",
         "trainers",
         "limits",
-        "to",
-        "photos_folder",
         "seeds",
         "method",
         "gt",
@@ -84,8 +87,8 @@ def test_run_options_are_said_once() -> None:
         "quiet",
         "json",
     }
-    assert set(FLAGS) - elsewhere <= parameters
-    assert set(RUN) <= set(FLAGS)
+    assert set(FLAGS) - alone <= parameters
+    assert set(RUN) | set(MACHINE) <= set(FLAGS)
 
 
 def test_a_misspelled_option_names_the_nearest(photos: Photos) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 import unposed
 from unposed.cli import main
 from unposed.errors import ConfigError, InputError
-from unposed.reconstruction import options_of
+from unposed.settings import options_of
 from unposed.splatting import SPLAT_ROW
 from unposed.synthetic.photos import PhotoSet
 

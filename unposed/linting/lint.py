@@ -9,7 +9,7 @@ from unposed.pipeline.config import build, did_you_mean
 from unposed.pipeline.errors import ConfigError
 
 from ..options import Settings
-from ..reconstruction import options_of
+from ..settings import options_of
 from . import camera_checks, image_checks, map_checks, name_checks, point_checks, transforms_checks
 from .finding import TRAINERS, Finding, LintLimits
 from .scene_folder import read_scene_folder

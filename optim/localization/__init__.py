@@ -1,0 +1,1 @@
+"""Photos localized in a model that stays as it is: absolute pose hypotheses, their refinement and covariance."""

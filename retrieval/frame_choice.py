@@ -1,0 +1,81 @@
+"""Which frames of a video are worth being photos: sharp ones, evenly spaced along the way that the picture moves.
+
+Even spacing in time gives a hundred frames of a camera that rests and none of a quick turn. The motion of the picture
+between frames, summed up, is the way; it is cut into equal pieces, and the sharpest frame of each is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unposed.optim.arrays import Array, Index, Mask
+from unposed.optim.option_ranges import Count, Positive, Share
+
+
+@dataclass(frozen=True)
+class FrameChoiceOptions:
+    """When frames are taken; motions are shares of the longer side."""
+
+    min_spacing: Positive = 0.03
+    """Motion between two frames that are taken, at least: less shows hardly any depth."""
+    max_step: Positive = 0.04
+    """Motion from one frame to the next above which a frame is not taken: it is smeared, and its rows, which are read
+    one after the other, are from different places."""
+    min_difference: Positive = 0.4
+    """Mean difference from the frame before, in grey levels, below which a frame is a duplicate; compression alone
+    gives less."""
+    min_sharpness: Share = 0.6
+    """A frame of a smaller share of the median sharpness of those around it is blurred."""
+    around: Count = 15
+    """Frames before and after that its sharpness is compared with."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrameChoice:
+    """The frames that are taken, and why others are not."""
+
+    rows: Index
+    """(k,) ascending."""
+    duplicates: int
+    fast: int
+    """Frames in too quick a motion."""
+    blurred: int
+
+
+def choose_frames(
+    sharpness: Array, step: Array, difference: Array, budget: int, options: FrameChoiceOptions | None = None
+) -> FrameChoice:
+    """Choose at most `budget` frames from the sharpness (n,) of all, and from the motion (n,) and the mean difference
+    (n,) since the frame before; the first entries of these do not matter.
+
+    Motion that is not a number, as at a cut, counts as a whole spacing.
+    """
+    options = options or FrameChoiceOptions()
+    count = len(sharpness)
+    if not count:
+        return FrameChoice(np.zeros(0, np.int64), 0, 0, 0)
+    known = np.where(np.isfinite(step), step, 0.0)
+    known[0] = 0.0
+    cuts = ~np.isfinite(step)
+    cuts[0] = False
+    spacing = max(float(known.sum()) / max(budget - int(cuts.sum()), 1), options.min_spacing)
+    way = np.cumsum(np.where(cuts, spacing, known))
+    duplicate: Mask = difference < options.min_difference
+    duplicate[0] = False
+    fast: Mask = ~duplicate & (known > options.max_step)
+    blurred: Mask = ~duplicate & ~fast & (sharpness < options.min_sharpness * _around(sharpness, options.around))
+    good = ~(duplicate | fast | blurred)
+    piece = np.minimum((way / spacing).astype(np.int64), budget - 1)
+    rows = np.flatnonzero(good)
+    best = rows[np.lexsort((-sharpness[rows], piece[rows]))]
+    first = np.unique(piece[best], return_index=True)[1]
+    return FrameChoice(np.sort(best[first]), int(duplicate.sum()), int(fast.sum()), int(blurred.sum()))
+
+
+def _around(values: Array, reach: int) -> Array:
+    """(n,) median of the values before and after each."""
+    padded = np.pad(values, reach, mode="reflect" if len(values) > reach else "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+    return np.asarray(np.median(windows, axis=1))

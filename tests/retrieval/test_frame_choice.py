@@ -1,0 +1,47 @@
+"""Frames chosen from figures about all: spacing, sharpness, and what is passed over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unposed.retrieval.frame_choice import choose_frames
+
+
+def test_frames_are_evenly_spaced_along_the_way_and_not_in_time() -> None:
+    step = np.concatenate([np.full(100, 0.005), np.zeros(300), np.full(100, 0.01)])
+    chosen = choose_frames(np.ones(500), step, np.full(500, 5.0), budget=30)
+    rows = chosen.rows
+    assert 28 <= len(rows) <= 30
+    assert ((rows > 105) & (rows < 395)).sum() <= 1  # the camera rests
+    way = np.cumsum(step)[rows]
+    assert np.diff(way).max() < 2.2 * 1.5 / 30
+
+
+def test_the_sharpest_frame_of_each_piece_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    sharpness = rng.uniform(0.8, 1.2, 400)
+    chosen = choose_frames(sharpness, np.full(400, 0.01), np.full(400, 5.0), budget=40)
+    assert np.mean(sharpness[chosen.rows]) > 1.12
+
+
+def test_what_is_passed_over_is_counted() -> None:
+    sharpness, step, difference = np.ones(200), np.full(200, 0.01), np.full(200, 5.0)
+    difference[10:20] = 0.1
+    step[50:55] = 0.2
+    sharpness[100:107] = 0.2
+    chosen = choose_frames(sharpness, step, difference, budget=200)
+    assert (chosen.duplicates, chosen.fast, chosen.blurred) == (10, 5, 7)
+    taken = set(chosen.rows.tolist())
+    assert not taken & {*range(10, 20), *range(50, 55), *range(100, 107)}
+
+
+def test_little_motion_gives_few_frames_whatever_the_budget() -> None:
+    assert len(choose_frames(np.ones(300), np.full(300, 1e-4), np.full(300, 5.0), budget=100).rows) == 1
+    assert len(choose_frames(np.zeros(0), np.zeros(0), np.zeros(0), budget=100).rows) == 0
+
+
+def test_a_cut_begins_a_new_piece() -> None:
+    step = np.full(20, 0.001)
+    step[10] = np.nan
+    rows = choose_frames(np.ones(20), step, np.full(20, 5.0), budget=10).rows.tolist()
+    assert len(rows) == 2 and rows[0] < 10 <= rows[1]

@@ -1,0 +1,137 @@
+"""Photos added to a finished reconstruction and taken out again: accuracy, work, frames, names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unposed
+from unposed.cli import main
+from unposed.growth.add import joined_photos
+from unposed.pipeline.artifacts import Photo
+from unposed.pipeline.errors import ConfigError, InputError
+
+
+@pytest.fixture(scope="module")
+def grown(reconstructed: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The yard with all photos: ten aligned to metres, then two added."""
+    out: Path = reconstructed.copied_to(tmp_path_factory.mktemp("grown") / "out")
+    unposed.align(out, "poses", reconstructed.truth)
+    unposed.add(out, reconstructed.left, cache=reconstructed.cache)
+    return out
+
+
+def test_added_photos_are_as_exact_as_the_others(reconstructed: Any, grown: Path) -> None:
+    made = unposed.load(grown)
+    assert made.summary["registered"] == 12
+    assert set(made.summary["grown"]["added"]) == {file.name for file in reconstructed.left.iterdir()}
+    errors = unposed.evaluate(grown, reconstructed.truth).errors
+    before = unposed.evaluate(reconstructed.out, reconstructed.truth).errors
+    assert errors.registered == 12
+    assert errors.auc[5] is not None and before.auc[5] is not None
+    assert errors.auc[5] > before.auc[5] - 0.02
+    assert np.nanmax(errors.rotation_error_deg) < 0.5
+
+
+def test_only_what_is_new_is_computed(grown: Path) -> None:
+    stages = unposed.load(grown).summary["stages"]
+    assert stages["features"]["computed"] == 0  # those of the new photos were there when they were localized
+    matching = stages["more_matching"]
+    assert 0 < matching["computed"] < matching["reused"]
+    assert "coarse" in stages and stages["coarse"]["plugin"] == "coarse.given"
+
+
+def test_the_frame_stays_and_moves_are_reported(reconstructed: Any, grown: Path) -> None:
+    made = unposed.load(grown)
+    moved = made.summary["grown"]["moved"]
+    assert moved["photos"] == 10
+    assert moved["largest_deg"] < 0.5 and moved["largest_share_of_extent"] < 0.02
+    truth = np.array([reconstructed.true_pose(name) for name in made[0].photo_names])
+    centre = np.array([made[0].images[name].center for name in made[0].photo_names])
+    true_centre = -np.einsum("nji,nj->ni", truth[:, :, :3], truth[:, :, 3])
+    assert np.abs(centre - true_centre).max() < 0.02 * np.ptp(true_centre)
+    assert made.summary["models"][0]["alignment"]["steps"][0]["to"] == "poses"
+    assert made.summary["settings"] == unposed.load(reconstructed.out).summary["settings"]
+
+
+def test_a_grown_result_is_like_any_other(reconstructed: Any, grown: Path, tmp_path: Path) -> None:
+    """Photos of two folders are exported, and localized in."""
+    unposed.export(grown, "ply", tmp_path / "ply")
+    unposed.export(grown, "splat", tmp_path / "splat")
+    names = {file.stem for file in (tmp_path / "splat" / "images").iterdir()}
+    assert {file.stem for file in reconstructed.left.iterdir()} <= names
+    found = unposed.localize(grown, sorted(reconstructed.left.iterdir())[0], cache=reconstructed.cache)
+    assert next(iter(found.values())).same_as is not None
+
+
+def test_photos_are_taken_out_and_put_back(
+    reconstructed: Any, grown: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(grown, out)
+    name = sorted(reconstructed.left.iterdir())[0].name
+    line = ["add", str(out), "--without", name, "--cache", str(reconstructed.cache), "--quiet"]
+    assert main(line) == 0
+    assert ["taken", "out", name] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    made = unposed.load(out)
+    assert made.summary["registered"] == 11 and name not in made.summary["photos"]
+    assert made.summary["grown"]["without"] == [name]
+    line = ["add", str(out), str(reconstructed.left), "--cache", str(reconstructed.cache), "--quiet", "--json"]
+    assert main(line) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts["added"]) == [name]
+    assert list(facts["passed_over"].values()) == [
+        f"it is {sorted(reconstructed.left.iterdir())[1].name}, which is there already"
+    ]
+    assert unposed.load(out).summary["registered"] == 12
+
+
+def test_a_photo_of_another_place_is_named(reconstructed: Any, grown: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(grown, out)
+    noise = np.random.default_rng(0).integers(0, 256, (320, 480, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    made = unposed.add(out, tmp_path / "noise.png", cache=reconstructed.cache)
+    assert made.summary["registered"] == 12
+    assert made.summary["grown"]["added"]["noise.png"]["registered"] is False
+    assert "noise.png" in made.unregistered
+
+
+def test_names_that_are_taken_get_their_folder(tmp_path: Path) -> None:
+    def photo(name: str, content: str, folder: str) -> Photo:
+        return Photo(name, tmp_path / folder / name, content, 4, 3)
+
+    old = [photo("a.jpg", "1", "old"), photo("new/b.jpg", "2", "old")]
+    given = [
+        photo("a.jpg", "3", "new"),
+        photo("b.jpg", "4", "new"),
+        photo("c.jpg", "1", "new"),
+        photo("d.jpg", "4", "x"),
+    ]
+    found = joined_photos(old, given)
+    assert [each.name for each in found.new] == ["new/a.jpg", "b.jpg"]
+    assert found.passed_over == {
+        "c.jpg": "it is a.jpg, which is there already",
+        "d.jpg": "it is b.jpg, which is there already",
+    }
+    assert [each.name for each in found.all.photos] == ["a.jpg", "b.jpg", "new/a.jpg", "new/b.jpg"]
+
+
+def test_bad_requests(reconstructed: Any, tmp_path: Path) -> None:
+    out = reconstructed.copied_to(tmp_path / "out")
+    before = (out / "summary.json").read_bytes()
+    with pytest.raises(InputError, match="no photo of the reconstruction"):
+        unposed.add(out, without=["nobody.jpg"])
+    with pytest.raises(InputError, match=r"nothing to add: .*which is there already"):
+        unposed.add(out, reconstructed.kept, cache=reconstructed.cache)
+    with pytest.raises(InputError, match="nothing to add: no photos were given"):
+        unposed.add(out, cache=reconstructed.cache)
+    with pytest.raises(ConfigError, match=r"add.new_partners: expected int in \[0, inf\)"):
+        unposed.add(out, reconstructed.left, settings=["new_partners=-1"])
+    assert (out / "summary.json").read_bytes() == before

@@ -1,0 +1,181 @@
+"""Finished reconstructions aligned in their place: to poses, lengths, GPS, what is up; and undone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import unposed
+from unposed.alignment.targets import AlignmentOptions, from_gps
+from unposed.cli import main
+from unposed.model import Model
+from unposed.optim.alignment.geodesy import GeodeticOrigin, ecef_m
+from unposed.optim.evaluation import rotation_and_centre
+from unposed.pipeline.artifacts import Exif, Photos
+from unposed.pipeline.errors import ConfigError, InputError
+
+
+@pytest.fixture
+def out(reconstructed: Any, tmp_path: Path) -> Path:
+    folder: Path = reconstructed.copied_to(tmp_path / "out")
+    return folder
+
+
+def test_to_poses_and_back(reconstructed: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = unposed.load(out)[0]
+    assert main(["align", str(out), "--to", "poses", str(reconstructed.truth)]) == 0
+    assert "aligned to poses" in capsys.readouterr().out
+    aligned = unposed.load(out)
+    truth = np.array([reconstructed.true_pose(name) for name in aligned[0].photo_names])
+    centre, true_centre = rotation_and_centre(np.asarray(aligned[0].cam_from_world))[1], rotation_and_centre(truth)[1]
+    assert np.abs(centre - true_centre).max() < 0.02 * np.ptp(true_centre)
+    errors = unposed.evaluate(out, reconstructed.truth)
+    assert errors.errors.scale == pytest.approx(1.0, abs=0.01)
+    back = aligned.unaligned()[0]
+    assert np.allclose(back.cam_from_world, before.cam_from_world, atol=1e-9 * np.abs(before.points).max())
+    assert np.allclose(back.points, before.points)
+    assert aligned.summary["models"][0]["alignment"]["steps"][0]["positions"] == len(before)
+    assert main(["align", str(out), "--to", "original"]) == 0
+    assert np.allclose(unposed.load(out)[0].points, before.points)
+    assert "alignment" not in unposed.load(out).summary["models"][0]
+
+
+def test_steps_add_up(reconstructed: Any, out: Path) -> None:
+    before = unposed.load(out)[0]
+    names = before.photo_names
+    unposed.align(out, "gravity")
+    unposed.align(out, "scale", names[0], names[-1], 12.5)
+    after = unposed.load(out)
+    ends = [after[0].images[name].center for name in (names[0], names[-1])]
+    assert np.linalg.norm(ends[0] - ends[1]) == pytest.approx(12.5)
+    # The cameras of the yard are level: what is up in the photos is up in the world.
+    assert np.all(-np.asarray(after[0].cam_from_world)[:, 1, 2] > 0.9)
+    steps = after.summary["models"][0]["alignment"]["steps"]
+    assert [step["to"] for step in steps] == ["gravity", "scale"]
+    assert np.allclose(after.unaligned()[0].points, before.points)
+    assert after[0].mean_reprojection_px == pytest.approx(before.mean_reprojection_px)
+
+
+def test_to_plane(out: Path) -> None:
+    unposed.align(out, "plane")
+    model = unposed.load(out)[0]
+    step = unposed.load(out).summary["models"][0]["alignment"]["steps"][0]
+    centre = rotation_and_centre(np.asarray(model.cam_from_world))[1]
+    assert np.mean(centre[:, 2] > 0) >= 0.9
+    distance = np.median(np.linalg.norm(model.points - np.median(centre, axis=0), axis=1))
+    on_plane = np.abs(model.points[:, 2]) <= 0.013 * distance  # the median of positions turns with the axes
+    assert on_plane.sum() >= step["points_on_plane"] > 0.1 * step["points"]
+
+
+def test_export_in_the_original_frame(out: Path, tmp_path: Path) -> None:
+    before = unposed.load(out)[0].points
+    unposed.align(out, "scale", *unposed.load(out)[0].photo_names[:2], 100.0)
+    for original in (False, True):
+        folder = tmp_path / f"ply{original}"
+        line = ["export", str(out), "--to", "colmap", "-o", str(folder), *(["--original"] if original else [])]
+        assert main(line) == 0
+        found = unposed.load(out) if not original else unposed.load(out).unaligned()
+        import pycolmap
+
+        model = pycolmap.Reconstruction(next(folder.rglob("points3D.*")).parent)
+        first = model.points3D[min(model.points3D)].xyz
+        assert np.allclose(first, found[0].points[0])
+    assert np.allclose(unposed.load(out).unaligned()[0].points, before)
+
+
+def tagged(model: Model, wrong: dict[int, tuple[float, float]], mirrored: bool = False) -> Model:
+    """The model with GPS positions of photos that are where it says, in a world 30 times as large."""
+    origin = GeodeticOrigin(52.5, 13.4, 40.0)
+    frame = origin.ecef_from_enu
+    centre = 30.0 * rotation_and_centre(np.asarray(model.cam_from_world))[1]
+    level = np.column_stack([centre[:, 0], centre[:, 2], -centre[:, 1]])
+    if mirrored:
+        level[:, 1] *= -1.0
+    photos = list(model.photos.photos)
+    for row, index in enumerate(model.sparse.photos.tolist()):
+        ecef = frame[:3, :3] @ level[row] + frame[:3, 3]
+        latitude, longitude, height = geodetic(ecef)
+        if row in wrong:
+            latitude, longitude = wrong[row]
+        exif = Exif(latitude_deg=latitude, longitude_deg=longitude, altitude_m=height)
+        photos[index] = replace(photos[index], exif=exif)
+    return Model(model.sparse, Photos(tuple(photos), {}))
+
+
+def geodetic(ecef: Any) -> tuple[float, float, float]:
+    """By iteration, to a micrometre."""
+    longitude, latitude, height = float(np.arctan2(ecef[1], ecef[0])), 0.9, 0.0
+    for _ in range(50):
+        latitude_deg, longitude_deg = np.degrees([latitude, longitude])
+        off = GeodeticOrigin(float(latitude_deg), float(longitude_deg), height)
+        _, north, up = (ecef - ecef_m(latitude_deg, longitude_deg, height)) @ off.ecef_from_enu[:3, :3]
+        latitude, height = latitude + float(north) / 6.37e6, height + float(up)
+    return float(np.degrees(latitude)), float(np.degrees(longitude)), height
+
+
+def test_gps_of_a_wrong_hemisphere_is_left_out(reconstructed: Any) -> None:
+    model = tagged(unposed.load(reconstructed.out)[0], {2: (-52.5, 13.4), 5: (52.5, -13.4)})
+    (found,), origin = from_gps([model], AlignmentOptions())
+    assert not isinstance(found, str)
+    assert found.similarity.scale == pytest.approx(30.0, rel=1e-4)
+    assert list(found.facts["wrong"]) == [model.photo_names[2], model.photo_names[5]]  # type: ignore[call-overload]
+    assert found.facts["rms"] < 1e-3  # type: ignore[operator]
+    assert origin.latitude_deg == pytest.approx(52.5, abs=0.01)
+
+
+def test_mirrored_gps_is_refused(reconstructed: Any) -> None:
+    model = tagged(unposed.load(reconstructed.out)[0], {}, mirrored=True)
+    (found,), _ = from_gps([model], AlignmentOptions())
+    good, _ = from_gps([tagged(unposed.load(reconstructed.out)[0], {})], AlignmentOptions())
+    assert not isinstance(good[0], str)
+    assert isinstance(found, str) or found.facts["rms"] > 100 * good[0].facts["rms"]  # type: ignore[operator]
+
+
+def test_georeference_is_beside_the_models_and_goes_with_them(
+    reconstructed: Any, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import unposed.alignment.align as module
+
+    def with_positions(models: Any, options: AlignmentOptions) -> Any:
+        return from_gps([tagged(model, {}) for model in models], options)
+
+    monkeypatch.setattr(module, "from_gps", with_positions)
+    unposed.align(out, "gps")
+    facts = json.loads((out / "georeference.json").read_text())
+    centre = unposed.load(out)[0].images[unposed.load(out)[0].photo_names[0]].center
+    matrix = np.array(facts["earth_centred"]["from_model"])
+    assert np.linalg.norm(matrix[:3, :3] @ centre + matrix[:3, 3]) == pytest.approx(6.365e6, rel=1e-2)
+    assert facts["origin"]["epsg"] == 4979
+    unposed.align(out, "gravity")
+    assert not (out / "georeference.json").exists()  # it says nothing of this frame
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (["gps"], "no photo of the models has a GPS position"),
+        (["north"], "expected gps, poses, gravity"),
+        (["poses"], "expected a file of poses after it"),
+        (["scale", "a", "b", "1"], "a is not in it"),
+        (["poses", "missing.json"], "no such file"),
+    ],
+)
+def test_bad_requests(out: Path, target: list[str], message: str) -> None:
+    before = (out / "summary.json").read_bytes()
+    with pytest.raises((InputError, ConfigError), match=message):
+        unposed.align(out, *target)
+    assert (out / "summary.json").read_bytes() == before
+
+
+def test_metres_are_a_number_above_zero(out: Path) -> None:
+    first, second = unposed.load(out)[0].photo_names[:2]
+    for metres in ("0", "-3", "far", "nan"):
+        with pytest.raises(ConfigError, match="number of metres above 0"):
+            unposed.align(out, "scale", first, second, metres)
+    with pytest.raises(InputError, match="at one place"):
+        unposed.align(out, "scale", first, first, 2.0)

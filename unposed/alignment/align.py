@@ -1,0 +1,136 @@
+"""Align a finished reconstruction in its place, and undo it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unposed.optim.alignment.geodesy import GeodeticOrigin
+from unposed.pipeline.errors import ConfigError, InputError
+
+from ..options import Settings
+from ..output import GEOREFERENCE, locked_folder
+from ..reconstruction import Reconstruction, load
+from ..runs import write_result
+from ..settings import built_options
+from .frames import KEY, aligned_facts, moved_model, original_model
+from .targets import (
+    AlignmentOptions,
+    ModelAlignment,
+    from_gps,
+    from_gravity,
+    from_length,
+    from_plane,
+    from_poses,
+)
+
+TARGETS = ("gps", "poses", "gravity", "plane", "scale", "original")
+
+
+def align(
+    out: str | Path,
+    to: str,
+    *values: str | Path | float,
+    settings: Settings = (),
+    photos: str | Path | None = None,
+) -> Reconstruction:
+    """Align the finished reconstruction in `out`, in its place.
+
+    to: `gps`: metres to the east, north and up by the positions in EXIF, with georeference.json beside the models;
+    `poses`, a file or folder of poses of photos of the same names; `gravity`: z is up as in upright photos; `plane`:
+    z = 0 is the largest plane of points below the cameras; `scale`, two names of photos and the metres between them;
+    `original`: the frame that it was reconstructed in.
+    settings: options of `unposed.alignment.targets.AlignmentOptions`, such as `similarity.max_sigmas=2`.
+    photos: the photo folder, if it has moved.
+
+    Wrong positions are left out and named. The similarity is in summary.json, by model, and every export can undo it.
+    """
+    out = Path(out)
+    if to not in TARGETS:
+        raise ConfigError(f"align to {to!r}: expected {', '.join(TARGETS)}")
+    wanted = {"poses": 1, "scale": 3}.get(to, 0)
+    if len(values) != wanted:
+        what = {"poses": "a file of poses", "scale": "two names of photos and metres"}.get(to, "nothing")
+        raise ConfigError(f"align to {to}: expected {what} after it")
+    options: AlignmentOptions = built_options(AlignmentOptions, settings, "align")
+    made = load(out, photos)
+    if not made.models:
+        raise InputError(f"{out}: the reconstruction has no model to align")
+    with locked_folder(out) as new:
+        if to == "original":
+            aligned, origin = in_original_frame(made), None
+        else:
+            found, origin = _found(made, to, values, options)
+            aligned = _moved(made, to, found)
+        if origin is not None:
+            (new / GEOREFERENCE).write_text(json.dumps(georeference(origin), indent=1) + "\n", encoding="utf-8")
+        write_result(aligned, new, out)
+    return aligned
+
+
+def in_original_frame(made: Reconstruction) -> Reconstruction:
+    """The reconstruction with its models in the frames that they were reconstructed in."""
+    facts = made.summary["models"]
+    models = tuple(original_model(model, each) for model, each in zip(made.sparse.models, facts, strict=True))
+    kept = [{key: value for key, value in each.items() if key != KEY} for each in facts]
+    return replace(made, sparse=replace(made.sparse, models=models), summary={**made.summary, "models": kept})
+
+
+def georeference(origin: GeodeticOrigin) -> dict[str, Any]:
+    """The content of georeference.json: where the models are on earth."""
+    place = f"+lat_0={origin.latitude_deg!r} +lon_0={origin.longitude_deg!r} +h_0={origin.height_m!r}"
+    return {
+        "axes": "metres: x to the east, y to the north, z up, about the origin",
+        "origin": {
+            "epsg": 4979,
+            "latitude_deg": origin.latitude_deg,
+            "longitude_deg": origin.longitude_deg,
+            "height_m": origin.height_m,
+        },
+        "earth_centred": {"epsg": 4978, "from_model": origin.ecef_from_enu.tolist()},
+        "proj": f"+proj=topocentric +ellps=WGS84 {place}",
+    }
+
+
+def _found(
+    made: Reconstruction, to: str, values: Sequence[str | Path | float], options: AlignmentOptions
+) -> tuple[list[ModelAlignment | str], GeodeticOrigin | None]:
+    models = made.models
+    if to == "gps":
+        return from_gps(models, options)
+    if to == "poses":
+        return from_poses(models, Path(str(values[0])), options), None
+    if to == "scale":
+        return from_length(models, str(values[0]), str(values[1]), _metres(values[2])), None
+    return (from_gravity if to == "gravity" else from_plane)(models, options), None
+
+
+def _moved(made: Reconstruction, to: str, found: Sequence[ModelAlignment | str]) -> Reconstruction:
+    """The reconstruction with every model moved that could be aligned; InputError with the reason if none could."""
+    reasons = [each for each in found if isinstance(each, str)]
+    if len(reasons) == len(found):
+        raise InputError(f"align to {to}: the largest model cannot be aligned: {reasons[0]}")
+    models, facts, warnings = [], [], []
+    for number, (model, old, each) in enumerate(zip(made.sparse.models, made.summary["models"], found, strict=True)):
+        if isinstance(each, str):
+            warnings.append(f"model {number} is not aligned to {to}: {each}")
+            models.append(model)
+            facts.append(old)
+        else:
+            models.append(moved_model(model, each.similarity))
+            facts.append(aligned_facts(old, each.similarity, to, each.facts))
+    summary = {**made.summary, "models": facts, "warnings": [*made.summary["warnings"], *warnings]}
+    return replace(made, sparse=replace(made.sparse, models=tuple(models)), summary=summary)
+
+
+def _metres(value: str | Path | float) -> float:
+    try:
+        metres = float(str(value))
+    except ValueError:
+        metres = 0.0
+    if not 0.0 < metres < float("inf"):
+        raise ConfigError(f"align to scale: expected a number of metres above 0, got {value!r}")
+    return metres

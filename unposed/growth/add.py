@@ -1,0 +1,203 @@
+"""Add photos to a finished reconstruction, or take some out, and adjust all from where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Unpack
+
+from unposed.optim.option_ranges import Within
+from unposed.pipeline.artifacts import Photo, Photos
+from unposed.pipeline.config import did_you_mean
+from unposed.pipeline.errors import InputError
+from unposed.pipeline.store.overlay import open_store
+from unposed.pipeline.store.store import Store
+from unposed.pipeline.threads import one_thread_each
+
+from .. import summary as facts
+from ..alignment.frames import KEY
+from ..localization.options import LocalizationOptions
+from ..localization.prepare import make_localizer
+from ..localization.result import Localization
+from ..options import DEFAULTS, RunChanges, RunOptions, Settings
+from ..output import GEOREFERENCE, locked_folder
+from ..photo_sources import PhotoSource, collect
+from ..reconstruction import Reconstruction, load
+from ..run_log import RunLog
+from ..run_setup import Workplace, workplace
+from ..runs import write_result
+from ..settings import built_options
+from .known_models import KnownPose, known_model
+from .new_photos import localized_photos, pairs_by_votes
+from .warm_run import WarmResult, WarmStart, known_pairs, name_pair, warm_run
+
+
+@dataclass(frozen=True)
+class GrowthOptions(LocalizationOptions):
+    """How photos are added: localization, and pairs among the new photos."""
+
+    new_partners: Annotated[int, Within("[0, inf)")] = 5
+    """Pairs of a new photo with other new ones, by retrieval: several of one spot that the model does not show."""
+
+
+def add(
+    out: str | Path,
+    photos: PhotoSource | None = None,
+    *,
+    without: Sequence[str] = (),
+    settings: Settings = (),
+    photos_folder: str | Path | None = None,
+    options: RunOptions = DEFAULTS,
+    **changes: Unpack[RunChanges],
+) -> Reconstruction:
+    """Add photos to the finished reconstruction in `out`, in its place, and adjust it from where it was.
+
+    photos: a folder, a file, files or images; what is in the reconstruction already is passed over.
+    without: names of photos that are taken out.
+    settings: options of `unposed.growth.add.GrowthOptions`, such as `partners=20`.
+    photos_folder: the photos of the model, if they have moved.
+
+    New photos are localized and matched with photos that see the same, and with each other; old pairs, features and
+    matches are those of the store. What was not registered before is tried again. Frames stay, and `grown` in
+    summary.json says how far old photos have moved.
+    """
+    started = facts.Clock.now()
+    how = built_options(GrowthOptions, settings, "add")
+    out = Path(out)
+    made = load(out, photos_folder)
+    with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
+        new_folder = stack.enter_context(locked_folder(out))
+        log = stack.enter_context(RunLog(None, shown))
+        given = _collected(photos, place)
+        _check_names(made, without)
+        kept = [photo for photo in made.photos.photos if photo.name not in without]
+        joined = joined_photos(kept, given.photos)
+        if not joined.new and not without:
+            raise InputError(f"nothing to add: {joined.reason()}")
+        with open_store(place.cache, log.note) as store:
+            start, found = _warm_start(made, joined, set(without), how, place, store, log)
+            result = warm_run(start, made.summary["settings"], place, store, log)
+        grown = {
+            "added": {each.photo.name: _said_of(each, result, start.photos) for each in found},
+            "passed_over": {**joined.passed_over, **given.rejected},
+            "without": list(without),
+            "moved": result.moved,
+        }
+        grown_made = as_reconstruction(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
+        georeference = out / GEOREFERENCE
+        if georeference.exists():  # frames stay
+            (new_folder / GEOREFERENCE).write_bytes(georeference.read_bytes())
+        write_result(grown_made, new_folder, out)
+    return grown_made
+
+
+@dataclass(frozen=True)
+class JoinedPhotos:
+    """Photos of a reconstruction and new ones, under names of their own."""
+
+    old: tuple[Photo, ...]
+    new: tuple[Photo, ...]
+    passed_over: Mapping[str, str]
+    """By name of what was given: why it is not new."""
+
+    @property
+    def all(self) -> Photos:
+        """Sorted by name."""
+        return Photos(tuple(sorted((*self.old, *self.new), key=lambda photo: photo.name)), {})
+
+    def reason(self) -> str:
+        """Why nothing is new."""
+        name, why = next(iter(self.passed_over.items()), ("", "no photos were given"))
+        return f"{name}: {why}" if name else why
+
+
+def joined_photos(old: Sequence[Photo], given: Sequence[Photo]) -> JoinedPhotos:
+    """Photos that are there already are passed over; others whose name is taken get that of their folder before it."""
+    contents, names = {photo.content: photo.name for photo in old}, {photo.name for photo in old}
+    new: list[Photo] = []
+    passed_over: dict[str, str] = {}
+    for photo in given:
+        if photo.content in contents:
+            passed_over[photo.name] = f"it is {contents[photo.content]}, which is there already"
+            continue
+        name = photo.name
+        if name in names:
+            name = f"{photo.path.parent.name or 'new'}/{photo.name}"
+        number = 2
+        while name in names:
+            name, number = f"{photo.path.parent.name or 'new'}-{number}/{photo.name}", number + 1
+        names.add(name)
+        contents[photo.content] = name
+        new.append(replace(photo, name=name))
+    return JoinedPhotos(tuple(old), tuple(new), passed_over)
+
+
+def as_reconstruction(
+    made: Reconstruction, photos: Photos, result: WarmResult, more: Mapping[str, Any], out: Path
+) -> Reconstruction:
+    """What a warm run has made of a reconstruction, with a summary of its own."""
+    outcome = facts.outcome(photos, result.sparse, result.run, None)
+    for entry, old in zip(outcome["models"], result.old_model, strict=True):
+        if old is not None and KEY in made.summary["models"][old]:
+            entry[KEY] = made.summary["models"][old][KEY]  # frames stay
+    facts.add_files(outcome, photos, Path(made.summary["photos_folder"]))
+    return Reconstruction(photos, result.sparse, {**made.summary, **outcome, **more}, out)
+
+
+def _collected(photos: PhotoSource | None, place: Workplace) -> Photos:
+    if photos is None:
+        return Photos((), {})
+    source = [photos] if isinstance(photos, str | Path) and Path(photos).is_file() else photos
+    return collect(source, place.cache, verify=place.options.verify_photos, least=1)[0]
+
+
+def _check_names(made: Reconstruction, without: Sequence[str]) -> None:
+    known = [photo.name for photo in made.photos.photos]
+    for name in without:
+        if name not in known:
+            raise InputError(f"{name}: no photo of the reconstruction{did_you_mean(name, known)}")
+
+
+def _warm_start(
+    made: Reconstruction,
+    joined: JoinedPhotos,
+    without: set[str],
+    how: GrowthOptions,
+    place: Workplace,
+    store: Store,
+    log: RunLog,
+) -> tuple[WarmStart, list[Localization]]:
+    """Localize what is new, and what was not registered before; the pairs of both."""
+    photos = joined.all
+    before = tuple(known_model(model, made.photos) for model in made.sparse.models)
+    models = [{name: pose for name, pose in model.items() if name not in without} for model in before]
+    registered = {name for model in before for name in model}
+    wanted = [*joined.new, *(photo for photo in joined.old if photo.name not in registered)]
+    pairs = {pair for pair in known_pairs(made.summary) if not without & set(pair)}
+    found: list[Localization] = []
+    if wanted:
+        with one_thread_each():
+            localizer = make_localizer(made, store, place.resources, options=how, seed=place.options.seed, progress=log)
+            found = localized_photos(localizer, wanted, {}, place, store, log)
+            pairs |= pairs_by_votes(localizer, wanted, how.new_partners, place, store, log, among=True)
+        for each in found:
+            name = each.photo.name
+            pairs |= {name_pair(name, other) for other in each.matched_photos if other not in without | {name}}
+            if each.pose is not None and not each.ambiguous:
+                models[each.pose.model][name] = KnownPose(each.pose.camera, each.pose.cam_from_world)
+    old = tuple({name: pose for name, pose in model.items() if name not in without} for model in before)
+    return WarmStart(photos, frozenset(pairs), tuple(models), old), found
+
+
+def _said_of(found: Localization, result: WarmResult, photos: Photos) -> dict[str, Any]:
+    """What became of a new photo."""
+    index = [photo.name for photo in photos.photos].index(found.photo.name)
+    model = next((k for k, each in enumerate(result.sparse.models) if index in each.photos), None)
+    out: dict[str, Any] = {"localized": found.pose is not None, "registered": model is not None}
+    if found.ambiguous:
+        out["ambiguous"] = True
+    if found.reason is not None:
+        out["reason"] = found.reason
+    return out

@@ -1,0 +1,189 @@
+"""A run of a preset that goes on from known pairs and poses instead of finding them: what is stored of the old photos
+is taken from the store, and the fine stage adjusts all from where it was."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unposed.optim.rotations import rotation_angle_deg
+from unposed.optim.similarity import Similarity
+from unposed.pipeline.artifacts import Photos, SparseModels
+from unposed.pipeline.engine import Run
+from unposed.pipeline.errors import ConfigError, InputError
+from unposed.pipeline.graph import build_graph
+from unposed.pipeline.progress import Progress
+from unposed.pipeline.registry import Registry
+from unposed.pipeline.store.store import Store
+
+from ..alignment.frames import moved_model
+from ..run_setup import Workplace
+from .known_models import (
+    KnownModel,
+    known_model,
+    models_as_json,
+    similarity_between,
+    with_group_cameras,
+)
+
+PAIRS, MODELS = "pairs.txt", "models.json"
+COARSE, FINE, CAMERAS = "coarse", "fine", "cameras"
+
+
+@dataclass(frozen=True, eq=False)
+class WarmStart:
+    """What is known before a run."""
+
+    photos: Photos
+    pairs: frozenset[tuple[str, str]]
+    """Names of photos whose pairs are matched."""
+    models: tuple[KnownModel, ...]
+    before: tuple[KnownModel, ...]
+    """The models as they were, which give the new ones their frames."""
+
+
+@dataclass(frozen=True, eq=False)
+class WarmResult:
+    """The models of a warm run in the frames of the old ones."""
+
+    sparse: SparseModels
+    run: Run
+    old_model: tuple[int | None, ...]
+    """For each model: the old model that it goes on from."""
+    moved: dict[str, Any]
+    """How far the photos that were there before have moved: degrees and shares of the extent, medians and largest."""
+
+
+def warm_run(
+    start: WarmStart, settings: Mapping[str, Any], place: Workplace, store: Store, progress: Progress
+) -> WarmResult:
+    """Compute the models of all photos from a warm start, by the nodes of a preset from features to the fine stage."""
+    with tempfile.TemporaryDirectory(prefix="unposed-") as folder:
+        pairs, models = Path(folder) / PAIRS, Path(folder) / MODELS
+        graph = build_graph(warm_settings(settings, pairs, models, files=False), Registry())
+        priors = graph.nodes[CAMERAS].stage(start.photos)
+        old = [name for model in start.before for name in model]
+        known = with_group_cameras(start.models, old, priors, start.photos)
+        pairs.write_text(_pair_lines(start.pairs), encoding="utf-8")
+        models.write_text(models_as_json(known), encoding="utf-8")
+        graph = build_graph(warm_settings(settings, pairs, models, files=True), Registry())
+        done = place.run(graph, start.photos, store, progress)
+        sparse = done.sparse or SparseModels((), {})
+    return _in_old_frames(start, sparse, done)
+
+
+def warm_settings(settings: Mapping[str, Any], pairs: Path, models: Path, *, files: bool) -> dict[str, Any]:
+    """A preset with its pairs and initial models from files. ConfigError where it has no node that refines models.
+
+    Without `files`, which need not exist then, it serves to read the options of the other nodes.
+    """
+    out = dict(settings)
+    if not all(isinstance(out.get(name), Mapping) for name in (COARSE, FINE, CAMERAS)):
+        raise ConfigError(
+            "the preset of the reconstruction has no nodes `cameras`, `coarse` and `fine`: it cannot go on from models"
+        )
+    if not files:
+        return out
+    for name, node in settings.items():
+        use = node.get("use", "") if isinstance(node, Mapping) else ""
+        if use.startswith("graph.") and use != "graph.closer":  # a closer look is decided by what pairs give
+            out[name] = {"use": "graph.ranked", "from": {"retrieval": "known-pairs"}}
+    out["known-pairs"] = {"use": "retrieval.pairs-file", "file": str(pairs)}
+    out[COARSE] = {"use": "coarse.given", "models": str(models)}
+    return _reachable(out)
+
+
+def _reachable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes that the fine stage needs; the graph has none that nobody reads."""
+    kept, waiting = set[str](), [FINE]
+    graph = {name: node for name, node in settings.items() if name != "outputs"}
+    while waiting:
+        name = waiting.pop()
+        if name in kept:
+            continue
+        kept.add(name)
+        node = graph[name]
+        wired = node.get("from", {})
+        readers = _parameters(name, node)
+        waiting += [wired.get(each, each) for each in readers if wired.get(each, each) in graph]
+    return {name: node for name, node in graph.items() if name in kept}
+
+
+def _parameters(name: str, node: Mapping[str, Any]) -> list[str]:
+    from unposed.pipeline.ports import read_ports
+    from unposed.pipeline.stage import Grain
+
+    slot, _, plugin = str(node["use"]).partition(".")
+    ports = read_ports(Registry().find(slot if plugin else name, plugin or slot))
+    over_edges = ports.grain in (Grain.PAIR, Grain.GROUP)
+    return [*(port.name for port in ports.inputs), *(["graph"] if over_edges else [])]
+
+
+def _pair_lines(pairs: Iterable[tuple[str, str]]) -> str:
+    """Tabs, since names may have spaces; a name that begins as a remark does goes second."""
+    lines = [f"{b}\t{a}" if a.startswith("#") else f"{a}\t{b}" for a, b in sorted(pairs)]
+    return "\n".join(lines) + "\n"
+
+
+def _in_old_frames(start: WarmStart, sparse: SparseModels, done: Run) -> WarmResult:
+    moved, old_of, turns, shifts = [], [], [], []
+    for model in sparse.models:
+        new = known_model(model, start.photos)
+        shares = [len(new.keys() & old.keys()) for old in start.before]
+        number = int(np.argmax(shares)) if shares and max(shares) >= 2 else None
+        old_of.append(number)
+        fitted, common = (None, []) if number is None else similarity_between(new, start.before[number])
+        if number is None or fitted is None:
+            moved.append(model)
+            continue
+        moved.append(moved_model(model, fitted.similarity))
+        turned, shifted = _moves(start.before[number], new, fitted.similarity, common)
+        turns.append(turned)
+        shifts.append(shifted)
+    result = SparseModels(tuple(moved), sparse.left_out, sparse.warnings, reports=sparse.reports)
+    return WarmResult(result, done, tuple(old_of), _move_figures(turns, shifts))
+
+
+def _moves(
+    before: KnownModel, after: KnownModel, similarity: Similarity, common: Sequence[str]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    old = np.array([before[name].cam_from_world for name in common])
+    new = np.array([after[name].cam_from_world for name in common])
+    centre, old_centre = (-np.einsum("nji,nj->ni", pose[:, :, :3], pose[:, :, 3]) for pose in (new, old))
+    turned = rotation_angle_deg(new[:, :, :3] @ similarity.rotation.T @ old[:, :, :3].transpose(0, 2, 1))
+    extent = max(float(np.linalg.norm(np.ptp(old_centre, axis=0))), 1e-300)
+    return turned, np.linalg.norm(similarity(centre) - old_centre, axis=1) / extent
+
+
+def _move_figures(turns: Sequence[Any], shifts: Sequence[Any]) -> dict[str, Any]:
+    if not turns:
+        return {}
+    turn, shift = np.concatenate(turns), np.concatenate(shifts)
+    return {
+        "photos": len(turn),
+        "median_deg": float(f"{np.median(turn):.4g}"),
+        "largest_deg": float(f"{turn.max():.4g}"),
+        "median_share_of_extent": float(f"{np.median(shift):.4g}"),
+        "largest_share_of_extent": float(f"{shift.max():.4g}"),
+    }
+
+
+def name_pair(a: str, b: str) -> tuple[str, str]:
+    """The pair of two photos, by their names in order."""
+    return (a, b) if a < b else (b, a)
+
+
+def known_pairs(summary: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """The verified pairs of a finished reconstruction, doubtful ones included."""
+    found: set[tuple[str, str]] = set()
+    for model in summary["models"]:
+        found.update((str(row[0]), str(row[1])) for row in model.get("refinement", {}).get("pairs", []))
+    found.update((str(each["photos"][0]), str(each["photos"][1])) for each in summary.get("doubts", []))
+    if not found:
+        raise InputError("the reconstruction does not list its pairs: its preset cannot go on from models")
+    return found

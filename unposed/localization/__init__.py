@@ -1,0 +1,1 @@
+"""Photos localized in a finished model, which stays as it is."""

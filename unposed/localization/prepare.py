@@ -1,0 +1,108 @@
+"""From a finished reconstruction to a localizer: its preset, and the stored features of its photos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unposed.pipeline.artifacts import Features, Photos
+from unposed.pipeline.engine import run
+from unposed.pipeline.errors import ConfigError, InputError
+from unposed.pipeline.graph import Graph, build_graph
+from unposed.pipeline.ports import fits
+from unposed.pipeline.progress import Progress
+from unposed.pipeline.registry import Registry
+from unposed.pipeline.stage import Resources
+from unposed.pipeline.store.store import Store
+
+from .camera_guess import CameraGuess, CameraSource
+from .localizer import Localizer
+from .model_map import MappedPhoto, model_map, model_vote_table, observed_part
+from .node_values import NodeValues, nodes_over_photos
+from .options import LocalizationOptions
+
+if TYPE_CHECKING:
+    from ..reconstruction import Reconstruction
+
+MATCHING, CAMERAS, RETRIEVAL, VIEW_GRAPH = "matching", "cameras", "retrieval", "view_graph"
+
+
+def make_localizer(
+    made: Reconstruction,
+    store: Store,
+    resources: Resources,
+    *,
+    camera: CameraSource = "auto",
+    options: LocalizationOptions | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Localizer:
+    """Read, or compute where the store lacks them, the features of the registered photos; the rest is arrays."""
+    options = options or LocalizationOptions()
+    if not made.sparse.models:
+        raise InputError("the reconstruction has no model to localize photos in")
+    graph = preset_of(made)
+    matching = _matching(graph)
+    over_photos = nodes_over_photos(graph, matching)
+    appearance = _appearance(graph, over_photos)
+    wanted = tuple(dict.fromkeys([appearance, *over_photos]))
+    mapped = model_map(made.sparse.models, made.photos)
+    values = _values(graph, wanted, mapped.photos, store, resources, progress)
+    return Localizer(
+        model_map=mapped,
+        nodes=NodeValues(graph, resources),
+        matching=matching,
+        appearance=appearance,
+        values=values,
+        table=model_vote_table([each[appearance] for each in values], options.compared_keypoints),
+        cameras=CameraGuess(graph.nodes[CAMERAS].stage, mapped, camera),
+        options=options,
+        seed=seed,
+    )
+
+
+def preset_of(made: Reconstruction) -> Graph:
+    """The graph that a reconstruction was made with, from its summary."""
+    settings = made.summary.get("settings")
+    if not isinstance(settings, dict):
+        raise InputError("the reconstruction does not say how it was made (`settings` in summary.json)")
+    return build_graph(settings, Registry())
+
+
+def _matching(graph: Graph) -> str:
+    """The node that matches pairs."""
+    view = graph.nodes.get(VIEW_GRAPH)
+    name = MATCHING if MATCHING in graph.nodes else view.sources.get(MATCHING) if view else None
+    if name is None or CAMERAS not in graph.nodes:
+        raise ConfigError(
+            "the preset of the reconstruction has no nodes `matching` and `cameras`, which localize photos"
+        )
+    return str(name)
+
+
+def _appearance(graph: Graph, over_photos: list[str]) -> str:
+    """The features that retrieval compares: those of the preset's retrieval, else those that are matched."""
+    retrieval = graph.nodes.get(RETRIEVAL)
+    names = [*(retrieval.sources.values() if retrieval else ()), *over_photos]
+    for name in names:
+        if name in graph.nodes and fits(graph.nodes[name].ports.result, Features):
+            return str(name)
+    raise ConfigError("the preset of the reconstruction has no features, by which photos are compared: use another one")
+
+
+def _values(
+    graph: Graph,
+    wanted: tuple[str, ...],
+    photos: tuple[MappedPhoto, ...],
+    store: Store,
+    resources: Resources,
+    progress: Progress | None,
+) -> tuple[dict[str, Any], ...]:
+    """By photo: the values of the wanted nodes, reduced to what the model's points need."""
+    collection = Photos(tuple(each.photo for each in photos), {})
+    done = run(Graph(graph.nodes, wanted, None), collection, store, resources=resources, progress=progress)
+    views = {name: done.value(name) for name in wanted}
+    for failure in done.failures:
+        raise InputError(f"{failure.photos[0]}, a photo of the model: {failure.node}: {failure.reason}")
+    return tuple(
+        {name: observed_part(view[row], mapped) for name, view in views.items()} for row, mapped in enumerate(photos)
+    )

@@ -1,0 +1,1 @@
+"""Videos as photos: their frames, chosen and written once to the cache."""
