@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from unposed.networks.mast3r.images import ImageFrame
-from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction, tensor_cores
+from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
+from unposed.networks.precision import tensor_cores
 from unposed.optim.arrays import Array
 from unposed.optim.pair.reciprocal_matching import (
     Dense,
