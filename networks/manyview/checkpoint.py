@@ -40,12 +40,12 @@ def build_many_view(config: ManyViewConfig) -> ManyViewNetwork | Da3DepthNetwork
 
 
 def load_many_view(
-    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, tf32: bool = False
 ) -> ManyViewNetwork | Da3DepthNetwork:
     """Load the network of a weight file for inference.
 
-    `dtype` is the precision of the transformers' matrix products; norms and heads stay in float32. Raises WeightsError
-    or DeviceError.
+    `dtype` is the precision of the transformers' matrix products; norms and heads stay in float32. `tf32` lets a GPU
+    round the factors of float32 products. Raises WeightsError or DeviceError.
     """
     place = checked_device(device)
     state, _ = read_checkpoint(path, mapped=place.type != "cpu" or dtype == torch.float32)
@@ -56,6 +56,7 @@ def load_many_view(
             network = build_many_view(config)
     except UnknownArchitecture as error:
         raise WeightsError(f"{path}: no network for many views: {error}") from error
+    network.tf32 = tf32
     return fill_network(network, state, path, place, dtype)
 
 
@@ -96,4 +97,5 @@ def shared_many_view(
 
 
 def _build(weights: Path, device: str, precision: str) -> nn.Module:
-    return load_many_view(weights, device=device, dtype=getattr(torch, precision))
+    tf32 = precision == "tf32"
+    return load_many_view(weights, device=device, dtype=getattr(torch, "float32" if tf32 else precision), tf32=tf32)

@@ -16,11 +16,12 @@ from .config import PATCH_PX, Da3Config
 from .heads import DptHead, exp_depth
 from .prediction import GroupPrediction
 from .rays import cameras_from_rays
-from .vit import ImageEncoder, of_all_views, view_rotation
+from .vit import ImageEncoder, WithTransformer, of_all_views, view_rotation
 
-ReferenceRule = Literal["first", "middle", "saddle_balanced", "saddle_sim_range"]
+ReferenceRule = Literal["first", "middle", "saddle_balanced"]
 """Which view the others refer to. saddle_balanced, the one that the networks come with: the view whose class token is
-the most ordinary in similarity to the others, norm and variance. Two views refer to the first in any case."""
+the most ordinary in similarity to the others, norm and variance. Two views refer to the first in any case. (A fourth
+rule of the published program, the largest range of similarities, always gives a tie of two, which rounding decides.)"""
 
 SKY = 0.3
 """Value of the sky branch from which on a pixel is sky."""
@@ -57,7 +58,7 @@ class AlternatingEncoder(nn.Module):
         if config.alternate_from is not None:
             self.pretrained.camera_token = nn.Parameter(torch.zeros(1, 2, config.encoder.stack.width))
 
-    def forward(self, images: Tensor, reference: ReferenceRule, camera_tokens: Tensor | None) -> ViewFeatures:
+    def forward(self, images: Tensor, reference: ReferenceRule | int, camera_tokens: Tensor | None) -> ViewFeatures:
         """Features of images (b, s, 3, h, w), in their order, with the tokens (b, s, width) of known cameras."""
         net, config, (b, s) = self.pretrained, self.config, images.shape[:2]
         x = net.embed(images.flatten(0, 1))
@@ -98,17 +99,15 @@ class AlternatingEncoder(nn.Module):
         return torch.cat([given.reshape(b * s, 1, -1).to(x.dtype), x[:, 1:]], dim=1)
 
 
-def reference_views(tokens: Tensor, rule: ReferenceRule) -> Tensor:
-    """(b,) the view that the others refer to, from class tokens (b, s, width)."""
+def reference_views(tokens: Tensor, rule: ReferenceRule | int) -> Tensor:
+    """(b,) the view that the others refer to, from class tokens (b, s, width); a number is that of the view."""
     b, s, _ = tokens.shape
-    if rule in ("first", "middle"):
-        return torch.full((b,), s // 2 if rule == "middle" else 0, dtype=torch.int64, device=tokens.device)
+    if rule != "saddle_balanced":
+        view = rule if isinstance(rule, int) else s // 2 if rule == "middle" else 0
+        return torch.full((b,), view, dtype=torch.int64, device=tokens.device)
     norm = torch.linalg.vector_norm(tokens, dim=-1)
     unit = tokens / norm[..., None]
     similarity = unit @ unit.transpose(1, 2)
-    if rule == "saddle_sim_range":
-        others = similarity - torch.eye(s, dtype=tokens.dtype, device=tokens.device)
-        return (others.amax(-1) - others.amin(-1)).argmax(-1)
     figures = torch.stack([(similarity.sum(-1) - 1) / (s - 1), norm, unit.var(-1)], dim=-1)
     low, high = figures.amin(1, keepdim=True), figures.amax(1, keepdim=True)
     return ((figures - low) / (high - low + 1e-8) - 0.5).abs().sum(-1).argmin(-1)
@@ -126,7 +125,7 @@ def _reordered(x: Tensor, order: Tensor) -> Tensor:
     return x[(order + s * torch.arange(b, device=order.device)[:, None]).flatten()]
 
 
-class Da3Network(nn.Module):
+class Da3Network(WithTransformer):
     """Encoder, heads of depth and rays, and camera decoder and encoder."""
 
     def __init__(self, config: Da3Config) -> None:
@@ -141,10 +140,13 @@ class Da3Network(nn.Module):
         self.cam_enc = CameraEncoder(width, config.camera_blocks, config.camera_heads)
 
     def features(
-        self, images: Tensor, reference: ReferenceRule = "saddle_balanced", given: GivenCameras | None = None
+        self, images: Tensor, reference: ReferenceRule | int = "saddle_balanced", given: GivenCameras | None = None
     ) -> ViewFeatures:
         """Features of normalised images (b, s, 3, h, w)."""
-        return self.backbone(images, reference, None if given is None else self.camera_tokens(given, _size(images)))
+        tokens = None if given is None else self.camera_tokens(given, _size(images))
+        with self.products():
+            out: ViewFeatures = self.backbone(images, reference, tokens)
+        return out
 
     def camera_tokens(self, given: GivenCameras, size: ImageSize) -> Tensor:
         """Tokens (b, s, width) of known cameras."""
@@ -153,12 +155,14 @@ class Da3Network(nn.Module):
 
     def depth(self, features: ViewFeatures, size: ImageSize) -> tuple[Tensor, Tensor]:
         """Depth and confidence (b s, height, width)."""
-        return exp_depth(self.head.outputs(features.levels, size))
+        with self.heads():
+            return exp_depth(self.head.outputs(features.levels, size))
 
     def rays(self, features: ViewFeatures, size: ImageSize) -> tuple[Tensor, Tensor]:
         """Rays (b s, h, w, 6), direction and centre, and their confidence (b s, h, w), for cells of 14/8 pixels."""
         views = zip(*(level.split(1) for level in features.levels), strict=True)
-        raw = torch.cat([self.head.rays(self.head.maps(view, size), size) for view in views])
+        with self.heads():
+            raw = torch.cat([self.head.rays(self.head.maps(view, size), size) for view in views])
         return raw[:, :6].movedim(1, -1), raw[:, 6].exp() + 1.0
 
     @torch.inference_mode()
@@ -166,7 +170,7 @@ class Da3Network(nn.Module):
         self,
         images: Tensor,
         *,
-        reference: ReferenceRule = "saddle_balanced",
+        reference: ReferenceRule | int = "saddle_balanced",
         given: GivenCameras | None = None,
         from_rays: bool = False,
     ) -> GroupPrediction:
@@ -187,7 +191,7 @@ class Da3Network(nn.Module):
         return GroupPrediction(*maps, inverse_pose(pose), focal)
 
 
-class Da3DepthNetwork(nn.Module):
+class Da3DepthNetwork(WithTransformer):
     """Depth and sky of one view at a time: DA3-Metric, whose depth is metres times 300 over the focal length in
     pixels, and DA3-Mono."""
 
@@ -203,10 +207,12 @@ class Da3DepthNetwork(nn.Module):
         size = _size(images)
         parts = []
         for image in images.split(1):
-            levels = self.backbone(image[None], "first", None).levels
-            shared = self.head.features(self.head.maps(levels, size))
-            depth = self.head.output(shared, size)[:, 0].exp()
-            sky = self.head.output(shared, size, self.head.scratch.sky_output_conv2)[:, 0].relu()
+            with self.products():
+                levels = self.backbone(image[None], "first", None).levels
+            with self.heads():
+                shared = self.head.features(self.head.maps(levels, size))
+                depth = self.head.output(shared, size)[:, 0].exp()
+                sky = self.head.output(shared, size, self.head.scratch.sky_output_conv2)[:, 0].relu()
             parts.append((depth, sky))
         depth, sky = (torch.cat(each) for each in zip(*parts, strict=True))
         return sky_far_away(depth, sky), sky

@@ -35,31 +35,32 @@ def focals_from_local_points(points: Tensor, confidence: Tensor) -> tuple[Tensor
     xy, z = picked[..., :2].nan_to_num(), picked[..., 2].nan_to_num()
     weight = known.double()
     shift, damping = torch.zeros_like(z[:, 0]), torch.full_like(z[:, 0], 1e-3)
-    focal, cost = _best_focal(xy, z, uv, weight, shift)
+    focal, cost, gradient, curvature = _at_shift(xy, z, uv, weight, shift)
     for _ in range(_STEPS):
-        inverse = 1.0 / _shifted(z, shift)
-        residual = focal[:, None, None] * xy * inverse[..., None] - uv
-        slope = -focal[:, None, None] * xy * (inverse**2)[..., None]
-        gradient = (weight[..., None] * slope * residual).sum((1, 2))
-        curvature = (weight[..., None] * slope**2).sum((1, 2)).clamp(min=1e-30)
-        trial = shift - gradient / (curvature * (1.0 + damping))
-        new_focal, new_cost = _best_focal(xy, z, uv, weight, trial)
-        better = new_cost < cost
-        shift, focal, cost = (
-            torch.where(better, new, old) for new, old in ((trial, shift), (new_focal, focal), (new_cost, cost))
+        trial = shift - gradient / (curvature * (1.0 + damping)).clamp(min=1e-30)
+        there = _at_shift(xy, z, uv, weight, trial)
+        better = there[1] < cost
+        shift = torch.where(better, trial, shift)
+        focal, cost, gradient, curvature = (
+            torch.where(better, new, old) for new, old in zip(there, (focal, cost, gradient, curvature), strict=True)
         )
         damping = torch.where(better, damping / 3.0, damping * 4.0)
     return focal, shift
 
 
-def _shifted(z: Tensor, shift: Tensor) -> Tensor:
-    return (z + shift[:, None]).clamp(min=_MIN_DEPTH)
-
-
-def _best_focal(xy: Tensor, z: Tensor, uv: Tensor, weight: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """The focal length of least squares under a shift, and its cost; that of no points is not a number."""
-    slope = xy / _shifted(z, shift)[..., None]
+def _at_shift(
+    xy: Tensor, z: Tensor, uv: Tensor, weight: Tensor, shift: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Under a shift the focal length f of least squares, its cost, and gradient and curvature of the cost along the
+    shift, with f following it. Not numbers where there are no points."""
     w = weight[..., None]
-    focal = (w * slope * uv).sum((1, 2)) / (w * slope**2).sum((1, 2))
-    cost = (w * (focal[:, None, None] * slope - uv) ** 2).sum((1, 2))
-    return focal, cost
+    distance = (z + shift[:, None]).clamp(min=_MIN_DEPTH)[..., None]
+    slope = xy / distance
+    change = -slope / distance
+    square = (w * slope**2).sum((1, 2))
+    focal = (w * slope * uv).sum((1, 2)) / square
+    growth = ((w * change * uv).sum((1, 2)) - 2.0 * focal * (w * slope * change).sum((1, 2))) / square
+    residual = focal[:, None, None] * slope - uv
+    jacobian = growth[:, None, None] * slope + focal[:, None, None] * change
+    gradient, curvature = ((w * jacobian * each).sum((1, 2)) for each in (residual, jacobian))
+    return focal, (w * residual**2).sum((1, 2)), gradient, curvature

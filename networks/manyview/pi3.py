@@ -16,7 +16,7 @@ from .cameras import inverse_pose
 from .config import PATCH_PX, Pi3Config
 from .local_points import focals_from_local_points
 from .prediction import GroupPrediction
-from .vit import ENCODER_EPS, ImageEncoder, ViewBlock, of_all_views, view_rotation
+from .vit import ENCODER_EPS, ImageEncoder, ViewBlock, WithTransformer, of_all_views, view_rotation
 
 POINT_CHANNELS = 3
 
@@ -42,10 +42,10 @@ class ViewDecoder(nn.Module):
         self.linear_out = nn.Linear(own, out)
 
     def forward(self, x: Tensor, here: RotaryEmbedding) -> Tensor:
-        x = self.projects(x)
+        stream = self.projects(x).to(x.dtype)
         for block in self.blocks:
-            x = block(x, here)
-        out: Tensor = self.linear_out(x)
+            stream = block(stream, here)
+        out: Tensor = self.linear_out(stream).to(x.dtype)
         return out
 
 
@@ -96,7 +96,7 @@ def rotation_of_rows(raw: Tensor) -> Tensor:
     return torch.cat([u[..., :2], u[..., 2:] * sign[..., None, None]], dim=-1) @ vt
 
 
-class Pi3Network(nn.Module):
+class Pi3Network(WithTransformer):
     """Encoder, blocks and three decoders: points, confidence, poses."""
 
     def __init__(self, config: Pi3Config) -> None:
@@ -124,15 +124,20 @@ class Pi3Network(nn.Module):
         rows, columns = images.shape[3] // PATCH_PX, images.shape[4] // PATCH_PX
         here = view_rotation(rows, columns, special, stack.width // stack.heads, images.device)
         everywhere = of_all_views(here, s)
-        patches = self.encoder(images.flatten(0, 1))
-        x = torch.cat([self.register_token[0].expand(b * s, -1, -1), patches], dim=1)
-        tokens, before = x.shape[1], x
-        for layer, block in enumerate(self.decoder):
-            before = x
-            x = block(x.view(b, s * tokens, -1), everywhere).view(b * s, tokens, -1) if layer % 2 else block(x, here)
-        both = torch.cat([before, x], dim=-1)
-        decoders = self.point_decoder, self.conf_decoder, self.camera_decoder
-        decoded = [decoder(both, here)[:, special:] for decoder in decoders]
+        with self.products():
+            patches = self.encoder(images.flatten(0, 1))
+            x = torch.cat([self.register_token[0].expand(b * s, -1, -1), patches], dim=1)
+            tokens, before = x.shape[1], x
+            for layer, block in enumerate(self.decoder):
+                before = x
+                x = (
+                    block(x.view(b, s * tokens, -1), everywhere).view(b * s, tokens, -1)
+                    if layer % 2
+                    else block(x, here)
+                )
+            both = torch.cat([before, x], dim=-1)
+            decoders = self.point_decoder, self.conf_decoder, self.camera_decoder
+            decoded = [decoder(both, here)[:, special:] for decoder in decoders]
         size = images.shape[3:]
         xy, log_z = self.point_head(decoded[0], rows, columns).movedim(1, -1).split((2, 1), dim=-1)
         depth = log_z.exp()

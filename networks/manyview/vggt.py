@@ -15,7 +15,7 @@ from .cameras import CameraRefiner, decode_camera
 from .config import PATCH_PX, VggtConfig
 from .heads import DptHead, exp_depth
 from .prediction import GroupPrediction
-from .vit import ImageEncoder, ViewBlock, of_all_views, view_rotation
+from .vit import ImageEncoder, ViewBlock, WithTransformer, of_all_views, view_rotation
 
 _BLOCK_EPS = 1e-5
 
@@ -63,7 +63,7 @@ class Aggregator(nn.Module):
         return Aggregated(levels, torch.cat([seen, x], dim=-1)[:, 0].view(b, s, -1))
 
 
-class VggtNetwork(nn.Module):
+class VggtNetwork(WithTransformer):
     """Aggregator, and heads of cameras, depth and points. Unprojected depths are better points than those of their own
     head, which is computed by `points` alone. Tracks are not followed."""
 
@@ -80,14 +80,22 @@ class VggtNetwork(nn.Module):
     def forward(self, images: Tensor) -> GroupPrediction:
         """Predict from normalised images (b, s, 3, h, w)."""
         b, s, _, *size = images.shape
-        seen, shape = self.aggregator(images), (size[0], size[1])
+        seen, shape = self.tokens(images), (size[0], size[1])
         encoding = self.camera_head(seen.camera)[-1]
-        depth, confidence = exp_depth(self.depth_head.outputs(seen.levels, shape))
+        with self.heads():
+            depth, confidence = exp_depth(self.depth_head.outputs(seen.levels, shape))
         pose, focal = decode_camera(encoding, shape, clamped=False)
         return GroupPrediction(depth.view(b, s, *size), confidence.view(b, s, *size), pose, focal)
 
+    def tokens(self, images: Tensor) -> Aggregated:
+        """What the heads read, of normalised images (b, s, 3, h, w)."""
+        with self.products():
+            out: Aggregated = self.aggregator(images)
+        return out
+
     def points(self, seen: Aggregated, size: ImageSize) -> tuple[Tensor, Tensor]:
         """Points (b s, height, width, 3) in the frame of the first view, and their confidence (b s, height, width)."""
-        raw = self.point_head.outputs(seen.levels, size)
+        with self.heads():
+            raw = self.point_head.outputs(seen.levels, size)
         xyz = raw[:, :3].movedim(1, -1)
         return xyz.sign() * xyz.abs().expm1(), raw[:, 3].exp() + 1.0

@@ -5,12 +5,14 @@ Modules have the names of the published parameters.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..precision import matrix_products, tensor_cores
 from ..transformer import Mlp, RotaryEmbedding, SelfAttention, grid_positions, rotary_embedding
 from .config import PATCH_PX, ROPE_BASE, EncoderConfig
 
@@ -21,6 +23,29 @@ MLP_RATIO = 4
 GridResize = Literal["by factor", "by size"]
 """How position embeddings are resized: by factors (n + 0.1) / grid, as DINOv2 does without registers, or to a size with
 antialiasing, as with registers. The samples lie elsewhere, and the networks have learned with theirs."""
+
+
+class WithTransformer(nn.Module):
+    """A network with transformer blocks, whose matrix products have the type of their parameters, while all else is
+    float32."""
+
+    tf32 = False
+    """Whether a GPU may round the factors of float32 products to TF32; those of the heads beside transformers of less
+    than float32 it may in any case."""
+
+    def products(self) -> AbstractContextManager[object]:
+        """The setting for the transformer."""
+        weight = self._a_product()
+        return matrix_products(weight.dtype, weight.device, tf32=self.tf32)
+
+    def heads(self) -> AbstractContextManager[object]:
+        """The setting for what reads its tokens."""
+        weight = self._a_product()
+        narrow = weight.dtype != torch.promote_types(weight.dtype, torch.float32)
+        return tensor_cores(weight.device, allowed=self.tf32 or narrow)
+
+    def _a_product(self) -> Tensor:
+        return next(part.qkv.weight for part in self.modules() if isinstance(part, SelfAttention))
 
 
 class LayerScale(nn.Module):
