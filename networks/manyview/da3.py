@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..mast3r.heads import ImageSize
 from .cameras import CameraDecoder, CameraEncoder, decode_camera, encode_camera, inverse_pose
 from .config import PATCH_PX, Da3Config
-from .heads import DptHead, exp_depth
+from .heads import DptHead, exp_depth, view_by_view
 from .prediction import GroupPrediction
 from .rays import cameras_from_rays
 from .vit import ImageEncoder, WithTransformer, of_all_views, view_rotation
@@ -95,6 +95,7 @@ class AlternatingEncoder(nn.Module):
         """The tokens with camera tokens in place of class tokens."""
         if given is None:
             learned = self.pretrained.camera_token
+            assert isinstance(learned, Tensor)
             given = torch.cat([learned[:, :1], learned[:, 1:].expand(-1, s - 1, -1)], dim=1).expand(b, -1, -1)
         return torch.cat([given.reshape(b * s, 1, -1).to(x.dtype), x[:, 1:]], dim=1)
 
@@ -160,9 +161,10 @@ class Da3Network(WithTransformer):
 
     def rays(self, features: ViewFeatures, size: ImageSize) -> tuple[Tensor, Tensor]:
         """Rays (b s, h, w, 6), direction and centre, and their confidence (b s, h, w), for cells of 14/8 pixels."""
-        views = zip(*(level.split(1) for level in features.levels), strict=True)
         with self.heads():
-            raw = torch.cat([self.head.rays(self.head.maps(view, size), size) for view in views])
+            raw = torch.cat(
+                [self.head.rays(self.head.maps(view, size), size) for view in view_by_view(features.levels)]
+            )
         return raw[:, :6].movedim(1, -1), raw[:, 6].exp() + 1.0
 
     @torch.inference_mode()
@@ -206,9 +208,9 @@ class Da3DepthNetwork(WithTransformer):
         """Depth and sky (n, height, width) of normalised images (n, 3, h, w); sky is as far as 99 % of the rest."""
         size = _size(images)
         parts = []
-        for image in images.split(1):
+        for view in range(len(images)):
             with self.products():
-                levels = self.backbone(image[None], "first", None).levels
+                levels = self.backbone(images[None, view : view + 1], "first", None).levels
             with self.heads():
                 shared = self.head.features(self.head.maps(levels, size))
                 depth = self.head.output(shared, size)[:, 0].exp()

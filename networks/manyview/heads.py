@@ -5,7 +5,7 @@ Modules have the names of the published parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -165,13 +165,14 @@ class DptHead(nn.Module):
     def outputs(self, levels: Sequence[Tensor], size: ImageSize) -> Tensor:
         """Raw outputs (n, outputs, height, width) from tokens (n, patches, width), view by view: maps of one take tens
         of megabytes, and a CPU gains nothing by having several at once."""
-        views = zip(*(level.split(1) for level in levels), strict=True)
-        return torch.cat([self.output(self.features(self.maps(view, size)), size) for view in views])
+        return torch.cat([self.output(self.features(self.maps(view, size)), size) for view in view_by_view(levels)])
 
     def rays(self, maps: Sequence[Tensor], size: ImageSize) -> Tensor:
         """Raw rays (n, 7, 8 rows, 8 columns)."""
         fused = self.scratch.fused(maps, "_aux")
-        first, *others = self.scratch.output_conv1_aux[_RAY_LEVEL]
+        chain = self.scratch.output_conv1_aux[_RAY_LEVEL]
+        assert isinstance(chain, nn.Sequential)
+        first, *others = list(chain)
         if fused.device.type == "cpu":
             x = in_bands(fused, first)
         else:
@@ -193,6 +194,12 @@ class DptHead(nn.Module):
 
 def _unchanged(x: Tensor, rows: slice) -> Tensor:
     return x
+
+
+def view_by_view(levels: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """The tokens (1, patches, width) of each view at all levels."""
+    for view in range(len(levels[0])):
+        yield [level[view : view + 1] for level in levels]
 
 
 def exp_depth(raw: Tensor) -> tuple[Tensor, Tensor]:

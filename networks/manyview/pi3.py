@@ -91,9 +91,10 @@ class PoseHead(nn.Module):
 
 def rotation_of_rows(raw: Tensor) -> Tensor:
     """Rotations (n, 3, 3) nearest to the matrices of normalised rows (n, 9)."""
-    u, _, vt = torch.linalg.svd(F.normalize(raw.unflatten(-1, (3, 3)), dim=-1))
+    u, _, vt = torch.linalg.svd(F.normalize(raw.reshape(*raw.shape[:-1], 3, 3), dim=-1))
     sign = torch.det(u @ vt)
-    return torch.cat([u[..., :2], u[..., 2:] * sign[..., None, None]], dim=-1) @ vt
+    rotation: Tensor = torch.cat([u[..., :2], u[..., 2:] * sign[..., None, None]], dim=-1) @ vt
+    return rotation
 
 
 class Pi3Network(WithTransformer):
@@ -130,11 +131,10 @@ class Pi3Network(WithTransformer):
             tokens, before = x.shape[1], x
             for layer, block in enumerate(self.decoder):
                 before = x
-                x = (
-                    block(x.view(b, s * tokens, -1), everywhere).view(b * s, tokens, -1)
-                    if layer % 2
-                    else block(x, here)
-                )
+                if layer % 2:
+                    x = block(x.view(b, s * tokens, -1), everywhere).view(b * s, tokens, -1)
+                else:
+                    x = block(x, here)
             both = torch.cat([before, x], dim=-1)
             decoders = self.point_decoder, self.conf_decoder, self.camera_decoder
             decoded = [decoder(both, here)[:, special:] for decoder in decoders]

@@ -21,3 +21,12 @@ class GroupPrediction(NamedTuple):
     `principal_px` is given."""
     principal_px: Tensor | None = None
     """(b, s, 2) from the corner of the image; None: its middle."""
+
+
+def one_group(seen: GroupPrediction, group: int) -> GroupPrediction:
+    """The prediction of one of the groups, with the axis of groups."""
+    rows = slice(group, group + 1)
+    principal = None if seen.principal_px is None else seen.principal_px[rows]
+    return GroupPrediction(
+        seen.depth[rows], seen.confidence[rows], seen.cam_from_world[rows], seen.focal_px[rows], principal
+    )

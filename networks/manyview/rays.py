@@ -71,5 +71,5 @@ def _homography(directions: Tensor, points: Tensor, weight: Tensor) -> Tensor:
     across = torch.eye(3, dtype=w2.dtype, device=w2.device) - torch.einsum("nki,nkj->nkij", directions, directions)
     normal = torch.einsum("nka,nkb->nab", across.flatten(2), w2[..., None] * outer)
     normal = normal.view(-1, 3, 3, 3, 3).permute(0, 1, 3, 2, 4).reshape(-1, 9, 9)
-    vectors = torch.linalg.eigh(normal).eigenvectors[:, :, 0]
-    return vectors.view(-1, 3, 3)
+    smallest: Tensor = torch.linalg.eigh(normal).eigenvectors[:, :, 0]
+    return smallest.view(-1, 3, 3)
