@@ -161,9 +161,9 @@ class _Cover:
                 part[first] = second
                 ends.pop(first)
         for one, other in self._cuts():
-            ends = self._closest(one, other)
-            if ends is not None:
-                self._cover(self._bridge(ends, one, other), "a second way past a group that alone joined two parts")
+            closest = self._closest(one, other)
+            if closest is not None:
+                self._cover(self._bridge(closest, one, other), "a second way past a group that alone joined two parts")
 
     def _shared(self) -> tuple[dict[int, list[int]], Counter[tuple[int, int]]]:
         """The groups of each photo, and the number of photos that two groups share."""

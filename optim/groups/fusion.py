@@ -348,7 +348,7 @@ def potentials(nodes: int, ends: Index, difference: Array, weight: Array) -> Arr
         (np.tile([1.0, -1.0], edges), (np.repeat(np.arange(edges), 2), ends.ravel())), shape=(edges, nodes)
     )
     weight = weight / max(float(weight.max(initial=0.0)), 1e-300) + _LEAST_SHARE
-    laplacian = (incidence.T @ incidence.multiply(weight[:, None]).tocsr()).tocsc()
+    laplacian = (incidence.T @ csr_matrix(incidence.multiply(weight[:, None]))).tocsc()
     x = np.zeros((nodes, difference.shape[1]))
     x[1:] = splu(laplacian[1:, 1:]).solve(np.asarray(incidence.T @ (weight[:, None] * difference))[1:])
     return np.asarray(x - x.mean(axis=0))

@@ -63,7 +63,7 @@ def link_groups(scenes: GroupScenes, options: GroupLinkOptions = _DEFAULTS) -> G
     a_row, b_row = _shared_memberships(scenes)
     keys = np.stack([scenes.group[a_row], scenes.group[b_row]], axis=1)
     pairs, link = np.unique(keys, axis=0, return_inverse=True)
-    link = link.ravel()
+    link = np.asarray(link.ravel(), np.int64)
     e = len(pairs)
     turn = scenes.cam_from_local[:, :, :3]
     centre = -np.einsum("mji,mj->mi", turn, scenes.cam_from_local[:, :, 3])

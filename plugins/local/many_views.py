@@ -20,6 +20,7 @@ from unposed.networks.manyview.prediction import GroupPrediction, one_group
 from unposed.networks.manyview.vggt import VggtNetwork
 from unposed.networks.mast3r.images import ImageFrame
 from unposed.networks.precision import Precision
+from unposed.optim.rotations import nearest_rotation
 from unposed.pipeline.artifacts import Bytes, DepthGrid, LocalScene, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.images.pixels import read_rgb
@@ -89,6 +90,7 @@ class _ManyViews:
 
     def _scene(self, seen: GroupPrediction, frames: Sequence[ImageFrame], photos: Members[Photo]) -> LocalScene:
         pose = seen.cam_from_world[0].double().cpu().numpy()
+        pose[:, :, :3] = nearest_rotation(np.nan_to_num(pose[:, :, :3]))  # to the precision of the arithmetic to come
         # The frame of the group is that of its first camera.
         turn, move = pose[0, :, :3].T, -pose[0, :, :3].T @ pose[0, :, 3]
         local = np.concatenate([pose[:, :, :3] @ turn, (pose[:, :, :3] @ move + pose[:, :, 3])[..., None]], axis=2)
