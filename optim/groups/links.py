@@ -87,7 +87,7 @@ def link_groups(scenes: GroupScenes, options: GroupLinkOptions = _DEFAULTS) -> G
         translation = sums / np.bincount(link, by_position, e)[:, None]
         off = np.linalg.norm(moved - translation[link], axis=1) / unit
         by_position = weight / (1.0 + (off / options.half_weight_position) ** 2)
-    agreeing = np.bincount(link, by_position / trust, e)
+    agreeing: Array = np.bincount(link, by_position / trust, e).astype(np.float64)
     known = np.isfinite(scale) & np.isfinite(translation).all(axis=1)
     # Photos that agree are evidence for both groups, beyond the first one, which agrees with itself.
     several = np.maximum(agreeing - 1.0, 0.0)
