@@ -29,8 +29,8 @@ class CoverOptions:
     repeats: Count = 2
     """Groups that every photo is in at least: one opinion alone can be checked against nothing."""
     most_repeats: Count = 3
-    """Groups that a photo is in at most, except where parts would fall apart: it bounds the cost."""
-    partners: Count = 4
+    """Groups that a photo is in at most, except where parts would fall apart, and in the mean: it bounds the cost."""
+    partners: Count = 3
     """Best partners of each photo that are to be in a group with it."""
     shared: Annotated[int, Within("[1, inf)")] = 3
     """Photos that joined parts share. Two leave the scale between them to one baseline, three make it checkable."""
@@ -160,10 +160,12 @@ class _Cover:
                 self._cover(self._bridge((a, b), one, other), "joins two parts that shared too few photos")
                 part[first] = second
                 ends.pop(first)
+        room = self.options.most_repeats * len(self.similar) - sum(self.times)
         for one, other in self._cuts():
             closest = self._closest(one, other)
-            if closest is not None:
+            if closest is not None and room >= self.options.size:
                 self._cover(self._bridge(closest, one, other), "a second way past a group that alone joined two parts")
+                room -= len(self.groups[-1].photos)
 
     def _shared(self) -> tuple[dict[int, list[int]], Counter[tuple[int, int]]]:
         """The groups of each photo, and the number of photos that two groups share."""
@@ -176,18 +178,20 @@ class _Cover:
         return at, shared
 
     def _cuts(self) -> list[tuple[int, int]]:
-        """Groups that a third one alone connects, by two shared photos or more: two neighbours of it on either side."""
+        """Groups that a third one alone connects, by two shared photos or more: two neighbours of it on either side,
+        first where most would be lost."""
         graph = networkx.Graph()
         graph.add_nodes_from(range(len(self.groups)))
         _, shared = self._shared()
         graph.add_edges_from(ends for ends, count in shared.items() if count >= _CHECKABLE)
-        blocks: dict[int, list[int]] = defaultdict(list)
+        blocks: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for block in networkx.biconnected_components(graph):
             for group in block:
-                others = [other for other in block if other != group and graph.has_edge(group, other)]
+                others = [other for other in graph[group] if other in block]
                 best = max(others, key=lambda other: (shared[min(group, other), max(group, other)], -other))
-                blocks[group].append(best)
-        return [ends for group in sorted(blocks) for ends in pairwise(sorted(blocks[group]))]
+                blocks[group].append((len(block), best))
+        cuts = [(min(a[0], b[0]), a[1], b[1]) for ends in blocks.values() for a, b in pairwise(sorted(ends))]
+        return [(one, other) for _, one, other in sorted(cuts, reverse=True)]
 
     def _closest(self, one: int, other: int) -> tuple[int, int] | None:
         """The most similar photos of two groups."""

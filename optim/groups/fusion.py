@@ -43,6 +43,9 @@ class GroupFusionOptions:
     """Error, in standard deviations, from which on a measurement loses weight (Geman-McClure)."""
     min_rotation_sigma_deg: Positive = 0.02
     """No kind of measurement counts as more accurate than this, so that exact ones divide by nothing."""
+    max_rotation_sigma_deg: Positive = 3.0
+    """Error per axis from which on cameras of a network, or pairs, mean nothing: good ones are within a degree or two. Where all
+    are worse, groups do not agree just because all scatter alike."""
     min_position_sigma: Positive = 1e-3
     """The same of positions, relative to the depth of the photos of a group."""
     scale_sigma: Positive = 0.03
@@ -198,7 +201,8 @@ def _adjust_rotations(
         missed_pairs = log_so3(camera[b] @ between.b_from_a[:, :, :3] @ camera[a].transpose(0, 2, 1))
         size, size_pairs = np.linalg.norm(missed, axis=1), np.linalg.norm(missed_pairs, axis=1)
         sigma, pair_sigma = _spread(size, part.trust, least), _spread(size_pairs, between.weight, least)
-        sigma = max(sigma, known_sigma)
+        most = np.radians(options.max_rotation_sigma_deg)
+        sigma, pair_sigma = min(max(sigma, known_sigma), most), min(pair_sigma, most)
         loss = _loss_scale(turn_number, size, sigma, options)
         fits = 1.0 / (1.0 + (size / (loss * sigma)) ** 2) ** 2
         agreement = _agreement(group, fits, weight, g)

@@ -17,10 +17,12 @@ from unposed.optim.pointmaps.pair_depths import LATTICE_SIDE
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, LocalScene, Photos
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerGroup, Resources
+from unposed.pipeline.stage import Grain, PerGroup, Resources, StageError
 
 from ..shared.models import PRIOR_NOISE, initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
 from ..shared.point_maps import grid_lattice
+
+_REMEDY = "what the network says of these photos, or its weights, may be worth nothing; the preset classic does without"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class GroupMapper:
     """Overlap with another photo of the group from which on a photo is trusted fully; below it in proportion."""
     min_overlap: Annotated[float, Within("[0, 1]")] = 0.02
     """Overlap below which a photo has nothing in common with the others of its group, which then says nothing of it."""
+    min_consistent: Annotated[float, Within("[0, 1]")] = 0.5
+    """Share of consistent groups below which a warning says that the network is not to be relied on."""
     max_epipolar_error: Annotated[float, Within("(0, inf)")] = 1.0
     """Inliers of relative poses of pairs, in expected key point errors."""
     half_weight_matches: Annotated[float, Within("(0, inf)")] = 30.0
@@ -73,6 +77,8 @@ class GroupMapper:
             if part is None:
                 break
             registered = np.isfinite(part.cam_from_world[:, 0, 0])
+            if not registered.any() and not found and np.isfinite(part.agreement).sum() > 1:
+                raise StageError(f"all groups are inconsistent with each other or with the verified pairs: {_REMEDY}")
             if not registered.any() or (found and registered.sum() < self.min_photos):
                 break
             found.append(part)
@@ -119,7 +125,10 @@ class GroupMapper:
         return PairDirections(graph.pairs[relative.edge], relative.b_from_a, weight)
 
     def _warnings(self, found: list[FusedGroups], groups: int) -> tuple[str, ...]:
-        wrong = sum(int((np.isfinite(each.agreement) & ~each.consistent).sum()) for each in found)
+        inside = sum(int(np.isfinite(each.agreement).sum()) for each in found)
+        wrong = inside - sum(int(each.consistent.sum()) for each in found)
         if not wrong:
             return ()
+        if inside - wrong < self.min_consistent * inside:
+            return (f"{wrong} of {groups} groups are inconsistent with the others: {_REMEDY}",)
         return (f"{wrong} of {groups} groups are inconsistent with the others and were left out",)

@@ -190,6 +190,19 @@ def test_groups_become_a_model_and_wrong_ones_are_named(collection: Callable[...
     assert model.cameras[0].params[0] == pytest.approx(1500.0, rel=0.05)
 
 
+def test_a_network_that_says_nothing_true_is_told_as_such(collection: Callable[..., Any]) -> None:
+    world = collection(photos=12, points=400)
+    inputs = mapper_inputs(world)
+    groups = [tuple((start + step) % 12 for step in range(6)) for start in range(0, 12, 2)]
+    rng = np.random.default_rng(0)
+    local = {group: emulated(world, group, rng, wrong=True) for group in groups}
+    with pytest.raises(StageError, match=r"inconsistent with each other.*the preset classic does without"):
+        GroupMapper()(**inputs, local=local, resources=CPU)
+    local[groups[0]], local[groups[1]] = (emulated(world, group, rng, wrong=False) for group in groups[:2])
+    found = GroupMapper()(**inputs, local=local, resources=CPU)
+    assert len(found.warnings) == 1 and found.warnings[0].endswith("the preset classic does without")
+
+
 def test_photos_with_nothing_in_common_give_no_model(collection: Callable[..., Any]) -> None:
     world = collection(photos=6, points=200)
     inputs = mapper_inputs(world)

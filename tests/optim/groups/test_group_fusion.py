@@ -63,7 +63,7 @@ def test_wrong_groups_are_found_without_pairs(emulation: Any) -> None:
     assert found is not None
     # Half of the photos of some are right, and may just do.
     assert made.wrong.sum() >= 3 and found.agreement[made.wrong].max() < 0.7
-    assert found.consistent[made.wrong].sum() <= 1
+    assert np.median(found.agreement[made.wrong]) < 0.6 < np.median(found.agreement[~made.wrong])
     assert found.consistent[~made.wrong].mean() > 0.85
     assert np.nanmedian(errors(emulation, made, found)) < 2.0
 
