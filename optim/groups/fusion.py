@@ -44,8 +44,8 @@ class GroupFusionOptions:
     min_rotation_sigma_deg: Positive = 0.02
     """No kind of measurement counts as more accurate than this, so that exact ones divide by nothing."""
     max_rotation_sigma_deg: Positive = 3.0
-    """Error per axis from which on cameras of a network, or pairs, mean nothing: good ones are within a degree or two. Where all
-    are worse, groups do not agree just because all scatter alike."""
+    """Error per axis from which on cameras of a network, or pairs, mean nothing: good ones are within a degree or two.
+    Where all are worse, groups do not agree just because all scatter alike."""
     min_position_sigma: Positive = 1e-3
     """The same of positions, relative to the depth of the photos of a group."""
     scale_sigma: Positive = 0.03
@@ -85,7 +85,9 @@ class FusedGroups:
     position_sigma: float
     """Errors of cameras in groups; of positions relative to depth."""
     pair_sigma_deg: float
-    """Error of the relative rotations of pairs; NaN without any."""
+    """Error of the relative rotations of pairs."""
+    pair_agreement: float
+    """Share of the pairs, by weight, whose rotations agree with those of the photos; NaN without any."""
 
 
 def fuse_groups(
@@ -137,6 +139,7 @@ def fuse_groups(
         float(np.degrees(turned.sigma)),
         moved.sigma,
         float(np.degrees(turned.pair_sigma)),
+        turned.pair_agreement,
     )
 
 
@@ -168,7 +171,8 @@ class _Rotations:
     """(groups,)."""
     sigma: float
     pair_sigma: float
-    """In radians and per axis; the latter NaN without pairs."""
+    """In radians and per axis."""
+    pair_agreement: float
 
 
 def _adjust_rotations(
@@ -195,7 +199,7 @@ def _adjust_rotations(
     a, b = between.pairs.T
     least = np.radians(options.min_rotation_sigma_deg)
     sigma = pair_sigma = np.nan
-    agreement = np.ones(g)
+    agreement, pair_fits = np.ones(g), np.ones(len(a))
     for turn_number in range(options.rounds):
         missed = log_so3(local[group] @ own @ camera[photo].transpose(0, 2, 1))
         missed_pairs = log_so3(camera[b] @ between.b_from_a[:, :, :3] @ camera[a].transpose(0, 2, 1))
@@ -207,13 +211,16 @@ def _adjust_rotations(
         fits = 1.0 / (1.0 + (size / (loss * sigma)) ** 2) ** 2
         agreement = _agreement(group, fits, weight, g)
         member = weight * fits * agreement[group] ** 2 / sigma**2
-        pair = between.weight / (1.0 + (size_pairs / (loss * pair_sigma)) ** 2) ** 2 / pair_sigma**2
+        pair_fits = 1.0 / (1.0 + (size_pairs / (loss * pair_sigma)) ** 2) ** 2
+        pair = between.weight * pair_fits / pair_sigma**2
         ends = np.concatenate([np.stack([photo, n + group], axis=1), np.stack([a, b], axis=1)])
         change = potentials(n + g, ends, np.concatenate([missed, missed_pairs]), np.concatenate([member, pair]))
         camera, local = exp_so3(change[:n]) @ camera, exp_so3(change[n:]) @ local
         if np.abs(change).max(initial=0.0) < 1e-6 and turn_number > 2:
             break
-    return _Rotations(camera, local, agreement, sigma, pair_sigma)
+    total = float(between.weight.sum())
+    pair_agreement = float((between.weight * pair_fits).sum()) / total if total > 0 else np.nan
+    return _Rotations(camera, local, agreement, sigma, pair_sigma, pair_agreement)
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,8 @@ class GroupMapper:
     min_overlap: Annotated[float, Within("[0, 1]")] = 0.02
     """Overlap below which a photo has nothing in common with the others of its group, which then says nothing of it."""
     min_consistent: Annotated[float, Within("[0, 1]")] = 0.5
-    """Share of consistent groups below which a warning says that the network is not to be relied on."""
+    """Share of consistent groups, or of pairs that agree with them, below which a warning says that the network may not
+    be relied on."""
     max_epipolar_error: Annotated[float, Within("(0, inf)")] = 1.0
     """Inliers of relative poses of pairs, in expected key point errors."""
     half_weight_matches: Annotated[float, Within("(0, inf)")] = 30.0
@@ -127,8 +128,11 @@ class GroupMapper:
     def _warnings(self, found: list[FusedGroups], groups: int) -> tuple[str, ...]:
         inside = sum(int(np.isfinite(each.agreement).sum()) for each in found)
         wrong = inside - sum(int(each.consistent.sum()) for each in found)
-        if not wrong:
-            return ()
-        if inside - wrong < self.min_consistent * inside:
-            return (f"{wrong} of {groups} groups are inconsistent with the others: {_REMEDY}",)
-        return (f"{wrong} of {groups} groups are inconsistent with the others and were left out",)
+        warnings = []
+        if wrong and inside - wrong < self.min_consistent * inside:
+            warnings.append(f"{wrong} of {groups} groups are inconsistent with the others: {_REMEDY}")
+        elif wrong:
+            warnings.append(f"{wrong} of {groups} groups are inconsistent with the others and were left out")
+        if any(each.pair_agreement < self.min_consistent for each in found):
+            warnings.append(f"most verified pairs are inconsistent with the groups: {_REMEDY}")
+        return tuple(warnings)

@@ -203,6 +203,21 @@ def test_a_network_that_says_nothing_true_is_told_as_such(collection: Callable[.
     assert len(found.warnings) == 1 and found.warnings[0].endswith("the preset classic does without")
 
 
+def test_a_network_that_always_says_the_same_is_told_by_the_pairs(collection: Callable[..., Any]) -> None:
+    world = collection(photos=12, points=400)
+    inputs = mapper_inputs(world)
+    groups = [tuple((start + step) % 12 for step in range(6)) for start in range(0, 12, 2)]
+    rng = np.random.default_rng(0)
+    local = {}
+    for group in groups:
+        seen = emulated(world, group, rng, wrong=False)
+        same = np.tile(np.eye(3, 4), (len(group), 1, 1))
+        same[:, 0, 3] = np.arange(len(group))
+        local[group] = LocalScene(same, seen.focals_px, seen.grids, seen.overlap)
+    found = GroupMapper()(**inputs, local=local, resources=CPU)
+    assert found.warnings[-1].startswith("most verified pairs are inconsistent with the groups")
+
+
 def test_photos_with_nothing_in_common_give_no_model(collection: Callable[..., Any]) -> None:
     world = collection(photos=6, points=200)
     inputs = mapper_inputs(world)
