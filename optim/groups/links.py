@@ -18,6 +18,8 @@ from ..rotations import nearest_rotation, rotation_angle_deg
 from .scenes import GroupScenes
 
 _ROUNDS = 4
+_LEAST_SUPPORT = 1e-3
+"""Of links that nothing speaks for: they hold where there is no other, and the system of all keeps a solution."""
 LENGTH_OF_3 = 1.5382
 """Median length of a vector of three normal numbers of variance one."""
 
@@ -97,7 +99,7 @@ def link_groups(scenes: GroupScenes, options: GroupLinkOptions = _DEFAULTS) -> G
     whole = np.bincount(scenes.group, proven, scenes.groups) / np.bincount(scenes.group, minlength=scenes.groups)
     reliable = 0.5 * (proven + whole[scenes.group])
     alone = _maxima(link, np.minimum(reliable[a_row], reliable[b_row]) ** 2, e)
-    support = several + options.single_photo_weight * alone + 1e-6
+    support = several + options.single_photo_weight * alone + _LEAST_SUPPORT
     square = np.bincount(link, by_position * (np.radians(angle) ** 2 + off**2), e)
     error = np.sqrt(square / np.bincount(link, by_position, e))
     similar = PairSimilarities(
