@@ -48,6 +48,23 @@ def rotation_angle_deg(rotation: ArrayLike) -> Array:
     return angle
 
 
+def log_so3(rotation: Array) -> Array:
+    """Vectors (n, 3), angle in radians times axis, of rotations (n, 3, 3)."""
+    angle = np.radians(rotation_angle_deg(rotation))
+    axis = np.stack(
+        [
+            rotation[:, 2, 1] - rotation[:, 1, 2],
+            rotation[:, 0, 2] - rotation[:, 2, 0],
+            rotation[:, 1, 0] - rotation[:, 0, 1],
+        ],
+        axis=1,
+    )
+    # Near a half turn the skew part vanishes; such pairs are outliers, and only their size matters.
+    length = np.linalg.norm(axis, axis=1)
+    out: Array = axis * (angle / np.where(length > 1e-12, length, 1.0))[:, None]
+    return np.where((length <= 1e-12)[:, None], angle[:, None] * np.array([1.0, 0.0, 0.0]), out)
+
+
 def nearest_rotation(matrix: ArrayLike) -> Array:
     """Rotation closest (Frobenius) to each matrix (..., 3, 3), always of determinant +1."""
     u, _, vt = np.linalg.svd(np.asarray(matrix, float))

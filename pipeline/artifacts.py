@@ -202,8 +202,18 @@ class SceneGraph:
 
 
 @dataclass(frozen=True, eq=False)
+class PhotoGroups:
+    """Groups of photos that networks for many views look at together."""
+
+    groups: tuple[Ints, ...]
+    """(k,) int32 photo indices of each group, the centre first; the view that the others refer to."""
+    reasons: tuple[str, ...]
+    """One line for each group: what it is there for."""
+
+
+@dataclass(frozen=True, eq=False)
 class DepthGrid:
-    """Depth of one photo as predicted for a pair, sampled on a grid of the photo's pixels."""
+    """Depth of one photo as predicted for a pair or group, sampled on a grid of the photo's pixels."""
 
     origin_px: tuple[float, float]
     """x and y of the sample depth[0, 0] in the original photo."""
@@ -212,10 +222,25 @@ class DepthGrid:
     depth: Floats
     """(h, w) float32 along the optical axis, up to one scale, which is that of this side's match depths; float16 is
     enough where the scale keeps it within 1e-3 and 1e4. Not a number or not positive: unknown."""
-    confidence: Floats
-    """(h, w) float32 or float16, positive; only ratios within one grid matter."""
+    confidence: Floats | Bytes
+    """(h, w) float32, float16 or uint8, positive; only ratios within one grid matter."""
     focal_px: float
     """Focal length, in pixels of the original photo, under which the depth was predicted."""
+
+
+@dataclass(frozen=True, eq=False)
+class LocalScene:
+    """What a network says of a group of k photos, in one frame and at one scale, which is free."""
+
+    cam_from_local: Floats
+    """(k, 3, 4) float64; that of the centre is the identity."""
+    focals_px: Floats
+    """(k,) float64 in pixels of the original photos; the principal point is the middle of the photo."""
+    grids: tuple[DepthGrid, ...]
+    """(k,) depth of each photo in the unit of the poses."""
+    overlap: Floats
+    """(k, k) float32: share of the depth samples of photo i whose points are seen by photo j at the depth that j says,
+    0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .artifacts import SceneGraph, SparseModels
+from .artifacts import PhotoGroups, SceneGraph, SparseModels
 from .config import build, did_you_mean, quoted
 from .errors import ConfigError
 from .ports import GRAIN_TABLE, GRAIN_TEXT, Port, Ports, fits, photos_port, port_text, read_ports, wants_parts
@@ -18,7 +18,7 @@ from .stage import Grain
 from .weights.files import with_weights
 
 PHOTOS = "photos"
-EDGES = "graph"
+EDGES, GROUPS = "graph", "groups"
 GROUP_SIZE = 8
 
 
@@ -35,7 +35,7 @@ class Node:
     sources: Mapping[str, str]
     """Parameter to the node it reads, in signature order; optional ones without a node are left out."""
     edges: str | None
-    """The node whose edges a pair or group stage runs over."""
+    """The node whose edges a pair stage, or whose groups or stars a group stage runs over."""
     given: frozenset[str]
     """Options that the preset sets; the others have their defaults."""
 
@@ -153,8 +153,8 @@ def _node(name: str, value: object, declared: Iterable[str], registry: Registry)
         raise ConfigError(f"{name}.use: {hint}")
     cls = registry.find(slot, plugin)
     ports = read_ports(cls)
-    runs_over_edges = ports.grain in (Grain.PAIR, Grain.GROUP)
-    parameters = {port.name for port in ports.inputs} | ({EDGES} if runs_over_edges else set())
+    listing = {Grain.PAIR: (EDGES,), Grain.GROUP: (GROUPS, EDGES)}.get(ports.grain, ())
+    parameters = {port.name for port in ports.inputs} | set(listing)
     for parameter in renames:
         if parameter not in parameters:
             raise ConfigError(f"{name}.from.{parameter}: no such parameter{did_you_mean(parameter, parameters)}")
@@ -166,7 +166,9 @@ def _node(name: str, value: object, declared: Iterable[str], registry: Registry)
             sources[port.name] = source
         elif not port.optional or port.name in renames:
             raise ConfigError(f"{name}: needs a node {source!r}{_remedy(source, known, registry)}")
-    edges = renames.get(EDGES, EDGES) if runs_over_edges else None
+    named = [renames[each] for each in listing if each in renames]
+    usual = [each for each in listing if each in declared and each != name]
+    edges = [*named, *usual, EDGES][0] if listing else None
     if edges is not None and edges not in declared:
         raise ConfigError(f"{name}: runs over {GRAIN_TEXT[ports.grain]}, so it needs a node {edges!r} to list them")
     return Node(name, f"{slot}.{plugin}", build(cls, options, name), ports, sources, edges, frozenset(options))
@@ -190,7 +192,8 @@ def _check_edges(node: Node, nodes: Mapping[str, Node]) -> None:
     if node.edges is None:
         return
     ports = nodes[node.edges].ports
-    if ports.grain is not Grain.COLLECTION or not fits(ports.result, SceneGraph):
+    wanted = SceneGraph | PhotoGroups if node.ports.grain is Grain.GROUP else SceneGraph
+    if ports.grain is not Grain.COLLECTION or not fits(ports.result, wanted):
         gives = port_text(None, ports.result)
         raise ConfigError(f"{node.name}: wants the edges of a SceneGraph, node {node.edges!r} gives {gives}")
 

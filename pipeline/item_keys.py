@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .artifacts import Photos, SceneGraph
+from .artifacts import PhotoGroups, Photos, SceneGraph
 from .errors import ConfigError
 from .executor import Item
 from .graph import PHOTOS, Graph, Node
@@ -51,9 +51,13 @@ class ItemKeys:
                 self._items[name] = [(i,) for i in range(len(self._photos))]
             else:
                 assert node.edges is not None  # by the checks of the graph
-                edges: SceneGraph = self._demand(node.edges)
-                _check_pairs(edges, node.edges, len(self._photos))
-                self._items[name] = _pairs(edges) if node.ports.grain is Grain.PAIR else _stars(edges, node.group_size)
+                edges: SceneGraph | PhotoGroups = self._demand(node.edges)
+                if isinstance(edges, PhotoGroups):
+                    self._items[name] = _groups(edges, node.edges, len(self._photos))
+                else:
+                    _check_pairs(edges, node.edges, len(self._photos))
+                    pairs = node.ports.grain is Grain.PAIR
+                    self._items[name] = _pairs(edges) if pairs else _stars(edges, node.group_size)
         return self._items[name]
 
     def has_items(self, name: str) -> bool:
@@ -119,6 +123,15 @@ def _check_pairs(edges: SceneGraph, name: str, photos: int) -> None:
     ordered = np.all((pairs[:, 0] >= 0) & (pairs[:, 0] < pairs[:, 1]) & (pairs[:, 1] < photos))
     if not ordered or len(np.unique(pairs, axis=0)) != len(pairs):
         raise ConfigError(f"{name}: its plugin gave pairs that are not distinct (i, j), i < j < {photos}")
+
+
+def _groups(chosen: PhotoGroups, name: str, photos: int) -> list[Item]:
+    """The groups, each once."""
+    items = dict.fromkeys(tuple(group.tolist()) for group in chosen.groups)
+    for item in items:
+        if not item or len(set(item)) != len(item) or min(item) < 0 or max(item) >= photos:
+            raise ConfigError(f"{name}: its plugin gave a group that is not of distinct photos below {photos}: {item}")
+    return list(items)
 
 
 def _pairs(edges: SceneGraph) -> list[Item]:

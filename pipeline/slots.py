@@ -23,7 +23,9 @@ from .artifacts import (
     Doubts,
     Features,
     InitialModels,
+    LocalScene,
     PairMatches,
+    PhotoGroups,
     Photos,
     Ranking,
     SceneGraph,
@@ -74,6 +76,22 @@ class SceneGraphBuilder(Stage, Protocol):
     @property
     def grain(self) -> Literal[Grain.COLLECTION]: ...
     def __call__(self, *args: Any, **kwargs: Any) -> SceneGraph: ...
+
+
+class GroupChooser(Stage, Protocol):
+    """Slot `groups`: choose the groups of photos that are looked at together."""
+
+    @property
+    def grain(self) -> Literal[Grain.COLLECTION]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> PhotoGroups: ...
+
+
+class LocalReconstructor(Stage, Protocol):
+    """Slot `local`: find cameras and depths of a group of photos at once."""
+
+    @property
+    def grain(self) -> Literal[Grain.GROUP]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> LocalScene: ...
 
 
 class Matcher(Stage, Protocol):
@@ -161,6 +179,8 @@ PROTOCOLS: dict[str, type] = {
     "features": FeatureExtractor,
     "retrieval": Retriever,
     "graph": SceneGraphBuilder,
+    "groups": GroupChooser,
+    "local": LocalReconstructor,
     "matching": Matcher,
     "verification": Verifier,
     "view_graph": ViewGraphBuilder,

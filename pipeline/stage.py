@@ -22,11 +22,12 @@ A collection node whose value has parts by photo (PerPhotoParts, as CameraPriors
 T in a per-photo stage, Sides[T] over pairs. What is computed then depends on these parts only, so that adding a photo
 to the collection computes nothing anew for the pairs of others.
 
-The node `photos` is always there: T is Photo for photo and pair stages, and a collection stage may ask for the
-whole `Photos` (without the rejected files). A pair stage runs over the edges of the node called `graph` without
-having to name it, a group stage over its stars: every photo with its best neighbours, at most `group_size` (a field
-or class variable, 8 if absent) photos together. A parameter annotated `Resources` is filled in by the engine and is
-no part of any key; a parameter with a default may be left without a node.
+The node `photos` is always there: T is Photo for photo and pair stages, and a collection stage may ask for the whole
+`Photos` (without the rejected files). A pair stage runs over the edges of the node called `graph` without having to
+name it. A group stage runs over the groups of the node called `groups`, or else over the stars of `graph`: every photo
+with its best neighbours, at most `group_size` (a field or class variable, 8 if absent) photos together. A parameter
+annotated `Resources` is filled in by the engine and is no part of any key; a parameter with a default may be left
+without a node.
 
 What an item gives depends on nothing but the config and the inputs: not on names or indices of photos (a per-item
 stage must not look at `Photo.name`), not on chance beyond a field `seed`, not on the order of items. Arrays handed in

@@ -25,7 +25,7 @@ from torch.nn import functional
 from unposed.networks.mast3r.checkpoint import build_network
 from unposed.networks.mast3r.config import DptConfig, Mast3rConfig, StackConfig
 from unposed.networks.mast3r.network import Mast3rNetwork
-from unposed.networks.mast3r.shared import usual_precision
+from unposed.networks.precision import usual_precision
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.adjust_torch import adjust_by_torch
 from unposed.optim.bundle.problem import Bundle, BundleOptions

@@ -5,19 +5,18 @@ Modules have the names of the published parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..dpt import Fusion, in_bands
+from ..transformer import Mlp
 from .config import PATCH_PX, DptConfig, Mast3rConfig
-from .croco import Mlp
 
 POINT_CHANNELS = 4
 """x, y, z and confidence."""
-BAND = 16
-"""Rows at full resolution that are computed together on a CPU: they fit in the cache."""
 HIDDEN_FACTOR = 4
 """Hidden width of the descriptor MLP over its input width."""
 
@@ -32,27 +31,6 @@ def as_map(tokens: Tensor, size: ImageSize) -> Tensor:
 
 def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-
-
-class ResidualUnit(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv2(F.relu(self.conv1(F.relu(x)), inplace=True))
-        return out.add_(x)
-
-
-class Fusion(nn.Module):
-    """DPT fusion block: adds the upsampled coarser levels to one level."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.out_conv = nn.Conv2d(width, width, 1)
-        self.resConfUnit1 = ResidualUnit(width)
-        self.resConfUnit2 = ResidualUnit(width)
 
 
 class Scratch(nn.Module):
@@ -122,32 +100,6 @@ class Dpt(nn.Module):
         # Maps at full resolution take 50 and 200 MB, which fits in no cache.
         half = in_bands(quarter, self.head[0])
         return in_bands(half, self.head[2], self.head[3:])
-
-
-def in_bands(x: Tensor, convolve: nn.Module, then: Callable[[Tensor], Tensor] = lambda band: band) -> Tensor:
-    """Apply a 3x3 convolution and then `then` to x upsampled by two, in bands of rows."""
-    height, whole = 2 * x.shape[2], torch.empty(0)
-    for top in range(0, height, BAND):
-        band = then(_band(x, convolve, top, min(top + BAND, height)))
-        if top == 0:
-            whole = band.new_empty(*band.shape[:2], height, band.shape[3])
-        whole[:, :, top : top + BAND] = band
-    return whole
-
-
-def _band(x: Tensor, convolve: nn.Module, top: int, bottom: int) -> Tensor:
-    """Rows `top` to `bottom` of the 3x3 convolution of x upsampled by two."""
-    assert isinstance(convolve, nn.Conv2d)
-    height, last = x.shape[2], 2 * x.shape[2] - 1
-    # One row more on either side, for the convolution, which sees zeros beyond the image.
-    first, end = max(0, top - 1), min(last + 1, bottom + 1)
-    position = torch.arange(first, end, dtype=x.dtype) * ((height - 1) / last)
-    above = position.long().clamp(max=height - 1)
-    below = (above + 1).clamp(max=height - 1)
-    rows = torch.lerp(x[:, :, above], x[:, :, below], (position - above)[:, None])
-    band = F.interpolate(rows, size=(end - first, 2 * x.shape[3]), mode="bilinear", align_corners=True)
-    band = F.pad(band, (0, 0, first - (top - 1), (bottom + 1) - end))
-    return F.conv2d(band, convolve.weight, convolve.bias, padding=(0, 1))
 
 
 class PointHead(nn.Module):

@@ -6,16 +6,17 @@ in the camera frame of the first.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..precision import matrix_products, tensor_cores
+from ..transformer import RotaryEmbedding
 from .config import PATCH_PX, Mast3rConfig
-from .croco import LAYER_NORM_EPS, DecoderBlock, EncoderBlock, RotaryEmbedding, rotary_embedding
+from .croco import LAYER_NORM_EPS, DecoderBlock, EncoderBlock, image_rotation
 from .heads import ImageSize, PointHead
 
 
@@ -154,9 +155,7 @@ class Mast3rNetwork(nn.Module):
         return [pair[0] for pair in kept], [pair[1] for pair in kept]
 
     def _products(self) -> AbstractContextManager[object]:
-        if self.dtype == self.stream_dtype:
-            return tensor_cores(self.device, allowed=self.tf32)
-        return torch.autocast(self.device.type, self.dtype)
+        return matrix_products(self.dtype, self.device, tf32=self.tf32)
 
     def _heads(self) -> AbstractContextManager[object]:
         return tensor_cores(self.device, allowed=self.tf32 or self.dtype != self.stream_dtype)
@@ -165,30 +164,8 @@ class Mast3rNetwork(nn.Module):
         """Rotary embedding, cached by image size: photo collections have few sizes."""
         key = size, head_width, self.device
         if key not in self._rotations:
-            self._rotations[key] = rotary_embedding(size, head_width, self.config.rope_base, self.device)
+            self._rotations[key] = image_rotation(size, head_width, self.config.rope_base, self.device)
         return self._rotations[key]
-
-
-_TENSOR_CORES = threading.RLock()
-"""Held while the setting of TF32 is not the process's own: threads of several GPUs would undo each other's. They wait
-for launches only, not for what is launched."""
-
-
-@contextmanager
-def tensor_cores(device: torch.device, *, allowed: bool) -> Iterator[None]:
-    """Allow or forbid TF32, which rounds factors of float32 products to ten bits and is PyTorch's default for
-    convolutions. A CPU knows no such thing, and its threads do not wait for each other."""
-    if device.type == "cpu":
-        yield
-        return
-    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
-    with _TENSOR_CORES:
-        before = matmul.allow_tf32, conv.allow_tf32
-        matmul.allow_tf32 = conv.allow_tf32 = allowed
-        try:
-            yield
-        finally:
-            matmul.allow_tf32, conv.allow_tf32 = before
 
 
 def _checked(size: ImageSize) -> ImageSize:

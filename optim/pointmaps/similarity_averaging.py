@@ -15,7 +15,7 @@ from scipy.sparse.linalg import splu
 
 from ..arrays import Array, Index
 from ..option_ranges import Positive
-from ..rotations import exp_so3, rotation_angle_deg
+from ..rotations import exp_so3, log_so3, rotation_angle_deg
 from ..triangles import triangles_of
 from .pair_similarity import PairSimilarities
 
@@ -67,7 +67,7 @@ def average_similarities(
     rotation = placed.rotation
     for _ in range(8):
         # To first order, in world axes: the rotation update of a minus that of b equals the residual of their pair.
-        missed = _log_so3(rotation[b] @ similar.rotation @ rotation[a].transpose(0, 2, 1))
+        missed = log_so3(rotation[b] @ similar.rotation @ rotation[a].transpose(0, 2, 1))
         turn = robust_potentials(photos, pairs, missed, weight)
         rotation = exp_so3(turn) @ rotation
         if np.abs(turn).max(initial=0.0) < 1e-4:
@@ -155,20 +155,3 @@ def _weighted_median(value: Array, weight: Array) -> float:
     order = np.argsort(value)
     cumulative = np.cumsum(weight[order])
     return float(value[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
-
-
-def _log_so3(rotation: Array) -> Array:
-    """(n, 3) rotation vectors of (n, 3, 3)."""
-    angle = np.radians(rotation_angle_deg(rotation))
-    axis = np.stack(
-        [
-            rotation[:, 2, 1] - rotation[:, 1, 2],
-            rotation[:, 0, 2] - rotation[:, 2, 0],
-            rotation[:, 1, 0] - rotation[:, 0, 1],
-        ],
-        axis=1,
-    )
-    # Near a half turn the skew part vanishes; such pairs are outliers, and only their size matters.
-    length = np.linalg.norm(axis, axis=1)
-    out: Array = axis * (angle / np.where(length > 1e-12, length, 1.0))[:, None]
-    return np.where((length <= 1e-12)[:, None], angle[:, None] * np.array([1.0, 0.0, 0.0]), out)

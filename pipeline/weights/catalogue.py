@@ -107,6 +107,41 @@ def _naver(name: str, model: str, file: str, about: str) -> Weights:
     )
 
 
+def _many_views(
+    name: str, url: str, licence: str, licence_url: str, about: str, notice: str, gigabytes: int
+) -> Weights:
+    """Networks for many views, whose files all have the same name where they are published."""
+    return Weights(
+        name=name,
+        file=f"{name}{url[url.rindex('.') :]}",
+        about=about,
+        urls=(f"https://huggingface.co/{url}",),
+        licence=licence,
+        licence_url=licence_url,
+        notice=notice,
+        most_bytes=gigabytes << 30,
+    )
+
+
+def _da3(name: str, repository: str, licence: str, about: str, notice: str, gigabytes: int) -> Weights:
+    return _many_views(
+        name,
+        f"depth-anything/{repository}/resolve/main/model.safetensors",
+        licence,
+        f"https://huggingface.co/depth-anything/{repository}",
+        f"Depth Anything 3, {about}",
+        notice,
+        gigabytes,
+    )
+
+
+_BY_NC = "CC BY-NC 4.0"
+_NO_MONEY = "Non-commercial use only; name the authors where you share it."
+_VGGT_NOTICE = (
+    "Copyright Meta Platforms. The original weights are for non-commercial use only; those of VGGT-1B-Commercial, "
+    "which are given on request, load from the same option."
+)
+
 _MAST3R = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
 
 CATALOGUE: tuple[Weights, ...] = (
@@ -164,6 +199,30 @@ CATALOGUE: tuple[Weights, ...] = (
         "codebook of the retrieval head; about 260 MB",
     ),
     _naver("dust3r", "DUSt3R", "DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth", "DUSt3R, 512 pixels, DPT head; about 2.3 GB"),
+    _da3("da3-small", "DA3-SMALL", "Apache-2.0", "many views, small; about 140 MB", _ATTRIBUTION, 1),
+    _da3("da3-base", "DA3-BASE", "Apache-2.0", "many views, base; about 540 MB", _ATTRIBUTION, 2),
+    _da3("da3-large", "DA3-LARGE-1.1", _BY_NC, "many views, large; about 1.6 GB", _NO_MONEY, 4),
+    _da3("da3-giant", "DA3-GIANT-1.1", _BY_NC, "many views, giant; about 5.4 GB", _NO_MONEY, 8),
+    _da3("da3-metric", "DA3METRIC-LARGE", "Apache-2.0", "depth of single views in metres", _ATTRIBUTION, 4),
+    _da3("da3-mono", "DA3MONO-LARGE", "Apache-2.0", "depth of single views", _ATTRIBUTION, 4),
+    _many_views(
+        "vggt",
+        "facebook/VGGT-1B/resolve/main/model.safetensors",
+        "VGGT licence",
+        "https://github.com/facebookresearch/vggt/blob/main/LICENSE.txt",
+        "VGGT-1B, many views; about 5 GB",
+        _VGGT_NOTICE,
+        8,
+    ),
+    _many_views(
+        "pi3",
+        "yyfz233/Pi3/resolve/main/model.safetensors",
+        _BY_NC,
+        "https://huggingface.co/yyfz233/Pi3",
+        "Pi3, many views; about 3.8 GB",
+        _NO_MONEY,
+        8,
+    ),
 )
 
 

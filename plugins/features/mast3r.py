@@ -12,7 +12,8 @@ import torch
 
 from unposed.networks.mast3r.config import PATCH_PX
 from unposed.networks.mast3r.images import SQUARE_PX, fit_image, image_batch
-from unposed.networks.mast3r.shared import Precision, load_shared_network, load_shared_retrieval_head
+from unposed.networks.mast3r.shared import load_shared_network, load_shared_retrieval_head
+from unposed.networks.precision import Precision
 from unposed.pipeline.artifacts import Features, Photo, Tokens
 from unposed.pipeline.config import Within
 from unposed.pipeline.images.pixels import photo_per_px, read_rgb

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from unposed.networks.mast3r.images import ImageFrame
-from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction, tensor_cores
+from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
+from unposed.networks.precision import tensor_cores
 from unposed.optim.arrays import Array
 from unposed.optim.pair.reciprocal_matching import (
     Dense,
@@ -181,7 +182,7 @@ def pair_matches(
 ) -> PairMatches:
     """Matches at pixels (m, 2) of the photos, with the predicted depth there and depth grids of both photos. Masked
     matches are removed."""
-    shown = [_shown(photo) for photo in photos]
+    shown = [shown_pixels(photo) for photo in photos]
     kept = np.flatnonzero(shown[0](xy.a) & shown[1](xy.b))
     own = Sides(seen.a_in_a, seen.b_in_b)
     depth = [_depth_at(own[side], frames[side], xy[side][kept]) for side in (0, 1)]
@@ -243,7 +244,7 @@ def _depth_at(own: PointMapPrediction, frame: ImageFrame, xy: Array) -> Floats:
     return values_at(own.pts3d[..., 2], y * width + x)
 
 
-def _shown(photo: Photo) -> Callable[[Array], Bools]:
+def shown_pixels(photo: Photo) -> Callable[[Array], Bools]:
     """Function of pixels (n, 2): whether the photo's mask shows them."""
     from unposed.pipeline.images.pixels import read_mask  # here: predictions are matched without photos, too
 

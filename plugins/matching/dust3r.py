@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from unposed.networks.mast3r.shared import Precision, load_shared_network
+from unposed.networks.mast3r.shared import load_shared_network
+from unposed.networks.precision import Precision
 from unposed.optim.pair.reciprocal_matching import PixelMatches
 from unposed.pipeline.artifacts import PairMatches, Photo, Tokens
 from unposed.pipeline.config import Within

@@ -11,7 +11,8 @@ import numpy as np
 
 from unposed.networks.mast3r.images import ImageFrame, image_batch
 from unposed.networks.mast3r.network import Mast3rNetwork
-from unposed.networks.mast3r.shared import Precision, load_shared_network
+from unposed.networks.mast3r.shared import load_shared_network
+from unposed.networks.precision import Precision
 from unposed.optim.arrays import Array
 from unposed.optim.pair.reciprocal_matching import PixelIndex, PixelMatches, merge_matches
 from unposed.optim.pair.windows import Box, WindowOptions, choose_windows, window_size

@@ -34,7 +34,7 @@ def predicted_maps(graph: ViewGraph, matching: PerPair[PairMatches] | None, per_
             lattice = [log_depth_lattice(xy[i], depth[i], np.ones(len(rows)), size[(a, b)[i]]) for i in (0, 1)]
             focal = [np.nan, np.nan]
         else:
-            lattice = [_lattice(grid, size[photo]) for grid, photo in zip(grids, (a, b), strict=True)]
+            lattice = [grid_lattice(grid, size[photo]) for grid, photo in zip(grids, (a, b), strict=True)]
             focal = [grid.focal_px for grid in grids]
         found.append(((a, b), xy, depth, graph.weight[rows], np.stack(lattice), focal, grids is not None))
     if not found:
@@ -93,7 +93,8 @@ def _some(count: int, most: int) -> Index:
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
 
 
-def _lattice(grid: DepthGrid, size: Array) -> Array:
+def grid_lattice(grid: DepthGrid, size: Array) -> Array:
+    """(LATTICE_SIDE^2,) mean log depth in each cell of a photo of this size; NaN for cells without a depth."""
     row, column = np.indices(grid.depth.shape).reshape(2, -1)
     xy = np.array(grid.origin_px) + np.array(grid.step_px) * np.column_stack([column, row])
     return log_depth_lattice(

@@ -15,7 +15,7 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from unposed.networks.mast3r import rotary_kernel
+from unposed.networks import rotary_kernel
 from unposed.optim.pair import nearest_kernel
 
 capability = int(sys.argv[1])

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from unposed.pipeline.artifacts import Doubts, PairMatches, SceneGraph, SparseModels
+from unposed.pipeline.artifacts import Doubts, PairMatches, PhotoGroups, SceneGraph, SparseModels
 from unposed.pipeline.cancel import Cancellation
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, Interrupted, NoReconstruction, StageCrashed
@@ -328,6 +328,36 @@ def test_groups_are_a_photo_with_its_best_neighbours(toys: Any, tmp_path: Path, 
         assert calls.take() == {"features": 4, "graph": 1, "verification": 4, "coarse": 1}
         run(graph, toys.photos(*FOUR, "e.jpg"), store, resources=toys.resources())
         assert calls.take() == {"features": 1, "graph": 1, "verification": 1, "coarse": 1}
+
+
+def test_chosen_groups_take_the_place_of_stars(toys: Any, tmp_path: Path, calls: Any) -> None:
+    preset = {
+        "features": {"use": "dots"},
+        "groups": {"use": "rows"},
+        "verification": {"use": "stars"},
+        "coarse": {"use": "pile-groups"},
+    }
+    with Store(tmp_path / "cache") as store:
+        done = run(build_graph(preset, toys.registry()), toys.photos(*FOUR, "e.jpg"), store, resources=toys.resources())
+        assert list(done.value("verification")) == [(1, 0, 2), (3, 2, 4)]
+        assert calls.take() == {"features": 5, "groups": 1, "verification": 2, "coarse": 1}
+
+
+@pytest.mark.parametrize("group", [[0, 0], [0, 9], [-1, 1], []])
+def test_impossible_groups_are_the_plugins_fault(
+    toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: list[int]
+) -> None:
+    preset = {
+        "features": {"use": "dots"},
+        "groups": {"use": "rows"},
+        "verification": {"use": "stars"},
+        "coarse": {"use": "pile-groups"},
+    }
+    wrong = PhotoGroups((np.array(group, np.int32),), ("wrong",))
+    graph = build_graph(preset, toys.registry())
+    monkeypatch.setattr(toys.Rows, "__call__", lambda self, photos: wrong)
+    with Store(tmp_path / "cache") as store, pytest.raises(ConfigError, match=r"^groups: its plugin gave a group"):
+        run(graph, toys.photos(*FOUR), store, resources=toys.resources())
 
 
 @pytest.mark.parametrize("pairs", [[[1, 0]], [[0, 2]], [[0, 0]], [[-1, 1]], [[0, 1], [0, 1]]])

@@ -24,6 +24,7 @@ from unposed.pipeline.artifacts import (
     Floats,
     PairMatches,
     Photo,
+    PhotoGroups,
     Photos,
     SceneGraph,
     SparseModel,
@@ -189,6 +190,18 @@ class Stars:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Groups of three photos that follow each other."""
+
+    grain: ClassVar[Grain] = Grain.COLLECTION
+
+    def __call__(self, photos: Photos) -> PhotoGroups:
+        log("groups")
+        first = range(0, len(photos) - 2, 2)
+        return PhotoGroups(tuple(np.array([i + 1, i, i + 2]) for i in first), ("neighbours",) * len(first))
+
+
+@dataclass(frozen=True)
 class PileGroups:
     """One point per group."""
 
@@ -227,6 +240,7 @@ def registry() -> Registry:
         "fine.polish": "Polish",
         "verification.stars": "Stars",
         "coarse.pile-groups": "PileGroups",
+        "groups.rows": "Rows",
     }
     return Registry(EntryPoint(name, f"{MODULE}:{cls}", GROUP) for name, cls in names.items())
 

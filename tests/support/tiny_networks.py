@@ -27,11 +27,8 @@ DESCRIPTOR_HEAD = ".head_local_features."
 """Part of the names of those parameters that DUSt3R does not have."""
 
 
-def hashed(name: str, shape: Sequence[int], gain: float = 0.25) -> Tensor:
-    """Parameter `name`: a counter run through a hash, scaled to keep the size of what passes through.
-
-    `gain` is that of the last convolution, `...dpt.head.4.weight`.
-    """
+def counted(name: str, shape: Sequence[int]) -> NDArray[np.float64]:
+    """Numbers in [-1, 1) that follow from a name: a counter run through a hash."""
     with np.errstate(over="ignore"):
         key = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
         z = key + np.arange(1, math.prod(shape) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -39,14 +36,22 @@ def hashed(name: str, shape: Sequence[int], gain: float = 0.25) -> Tensor:
             z ^= z >> np.uint64(shift)
             z *= np.uint64(factor)
         z ^= z >> np.uint64(31)
-    u = (z >> np.uint64(40)).astype(np.float64) / 2**23 - 1
+    return ((z >> np.uint64(40)).astype(np.float64) / 2**23 - 1).reshape(shape)
+
+
+def hashed(name: str, shape: Sequence[int], gain: float = 0.25) -> Tensor:
+    """Parameter `name`: numbers of `counted`, scaled to keep the size of what passes through.
+
+    `gain` is that of the last convolution, `...dpt.head.4.weight`.
+    """
+    u = counted(name, shape)
     if len(shape) > 1 and name != "mask_token":
         u *= math.sqrt(3 / math.prod(shape[1:])) * (gain if name.endswith("dpt.head.4.weight") else 1.0)
     elif name.endswith("weight"):
         u = 1 + 0.2 * u
     else:
         u *= 0.1
-    return torch.from_numpy(u.astype(np.float32).reshape(shape))
+    return torch.from_numpy(u.astype(np.float32))
 
 
 def tiny(name: str, shape: Sequence[int]) -> Tensor:

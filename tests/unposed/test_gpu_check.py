@@ -14,7 +14,7 @@ import unposed
 from unposed import diagnosis, gpu_check
 from unposed.cli import main
 from unposed.gpu_check import DeviceCheck, _consequences, check_device, diagnose_gpu, made_up_network
-from unposed.networks.mast3r.shared import usual_precision
+from unposed.networks.precision import usual_precision
 
 CUDA = torch.device("cuda", 0)
 GOOD = (DeviceCheck("attention", 1e-7, 1e-4),)

@@ -33,7 +33,7 @@ def reconstruct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
     monkeypatch.syspath_prepend(str(PLUGINS))
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
-    def run(coarse: str, **options: Any) -> tuple[Any, Any]:
+    def run(coarse: str, further: dict[str, Any] | None = None, **options: Any) -> tuple[Any, Any]:
         from emulated_network import oracle
 
         truth = oracle(
@@ -50,7 +50,7 @@ def reconstruct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
         made = unposed.reconstruct(
             folder,
             preset=tmp_path / "preset.yaml",
-            settings=settings | {"coarse.use": coarse},
+            settings=settings | {"coarse.use": coarse} | (further or {}),
             cache=tmp_path / "cache",
         )
         return made, truth
@@ -114,3 +114,20 @@ def test_other_mappers_take_dense_matches(reconstruct: Callable[..., tuple[Any, 
     errors, _, _ = judged(*reconstruct(coarse, photos=8, scene_seed=5))
     assert errors.registered == 8
     assert errors.rotation_max_deg is not None and errors.rotation_max_deg < 3.0
+
+
+def test_groups_and_pairs_together(reconstruct: Callable[..., tuple[Any, Any]]) -> None:
+    groups = {
+        "cameras.grouping": "image",
+        "groups.use": "cover",
+        "local.use": "emulated",
+        "local.photos": 20,
+        "local.wrong": 0.3,
+    }
+    made, truth = reconstruct("groups", photos=20, further=groups)
+    errors, position, focal_error = judged(made, truth)
+    assert errors.registered == 20
+    assert errors.relative_rotation_median_deg < 0.12
+    assert position < 0.004 and focal_error < 0.004
+    assert any("groups are inconsistent with the others" in warning for warning in made.sparse.warnings)
+    assert made.summary["stages"]["local"]["computed"] > 3

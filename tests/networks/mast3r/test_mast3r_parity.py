@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tiny_networks import hashed
 from torch import Tensor
 
+from unposed.networks.dpt import BAND, in_bands
 from unposed.networks.mast3r.checkpoint import build_network, load_network
-from unposed.networks.mast3r.heads import BAND, in_bands
 from unposed.networks.mast3r.images import image_batch
 from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
 

@@ -12,11 +12,12 @@ import pytest
 INTERPRETED = """
 import torch
 import torch.testing
-from unposed.networks.mast3r.croco import apply_rotary_embedding, rotary_embedding
-from unposed.networks.mast3r.rotary_kernel import rotate_in_place
+from unposed.networks.mast3r.croco import image_rotation
+from unposed.networks.rotary_kernel import rotate_in_place
+from unposed.networks.transformer import apply_rotary_embedding
 random = torch.Generator().manual_seed(0)
 for width, kind in ((64, torch.float32), (64, torch.bfloat16), (12, torch.float32), (16, torch.float16)):
-    by = rotary_embedding((48, 112), width, 100.0, torch.device("cpu"))
+    by = image_rotation((48, 112), width, 100.0, torch.device("cpu"))
     qkv = torch.randn(2, 21, 3 * 4 * width, generator=random).to(kind)
     parts = [part.view(2, 21, 4, width).transpose(1, 2) for part in qkv.chunk(3, dim=-1)]  # strided, as in a block
     expected, untouched = apply_rotary_embedding(parts[0], by), parts[1].clone()

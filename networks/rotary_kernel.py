@@ -18,7 +18,7 @@ TOKENS = 32
 
 
 def rotate_in_place(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate (b, heads, n, d) of any strides but the last, as `croco.apply_rotary_embedding` does, and return it."""
+    """Rotate (b, heads, n, d) of any strides but the last, as `apply_rotary_embedding` does, and return it."""
     batch, heads, tokens, width = x.shape
     half = width // 2
     grid = triton.cdiv(tokens, TOKENS), heads, batch

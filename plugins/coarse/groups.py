@@ -1,0 +1,138 @@
+"""Coarse mapping from groups that a network has seen together, and from verified pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+
+from unposed.optim.arrays import Array
+from unposed.optim.bundle.intrinsics import Intrinsics
+from unposed.optim.groups.focals import focals_of_groups
+from unposed.optim.groups.fusion import FusedGroups, GroupFusionOptions, PairDirections, fuse_groups
+from unposed.optim.groups.scenes import GroupScenes
+from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
+from unposed.optim.pointmaps.pair_depths import LATTICE_SIDE
+from unposed.optim.view_graph import ViewGraph
+from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, LocalScene, Photos
+from unposed.pipeline.config import Within
+from unposed.pipeline.stage import Grain, PerGroup, Resources, StageError
+
+from ..shared.models import PRIOR_NOISE, initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
+from ..shared.point_maps import grid_lattice
+
+_REMEDY = "what the network says of these photos, or its weights, may be worth nothing; the preset classic does without"
+
+
+@dataclass(frozen=True)
+class GroupMapper:
+    """Fuse the cameras of groups to one model, with the relative poses of verified pairs as further measurements.
+
+    A group of its own frame and scale counts as one opinion, however many pairs it has; groups that others contradict
+    are left out.
+    """
+
+    grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
+    version: ClassVar[int] = 1
+
+    min_photos: Annotated[int, Within("[2, inf)")] = 3
+    """Parts with fewer photos give no model, unless there is no larger one."""
+    enough_overlap: Annotated[float, Within("(0, 1]")] = 0.2
+    """Overlap with another photo of the group from which on a photo is trusted fully; below it in proportion."""
+    min_overlap: Annotated[float, Within("[0, 1]")] = 0.02
+    """Overlap below which a photo has nothing in common with the others of its group, which then says nothing of it."""
+    min_consistent: Annotated[float, Within("[0, 1]")] = 0.5
+    """Share of consistent groups, or of pairs that agree with them, below which a warning says that the network may not
+    be relied on."""
+    max_epipolar_error: Annotated[float, Within("(0, inf)")] = 1.0
+    """Inliers of relative poses of pairs, in expected key point errors."""
+    half_weight_matches: Annotated[float, Within("(0, inf)")] = 30.0
+    """Inliers at which a pair has half of its full weight: fewer fit a wrong pose by chance."""
+    prior_noise: Annotated[float, Within("(0, inf)")] = PRIOR_NOISE
+    """Noise that priors of intrinsics are weighed against, in expected key point errors."""
+    seed: int = 0
+    relative_pose: RelativePoseOptions = field(default_factory=RelativePoseOptions)
+    """Relative poses of the pairs."""
+    fusion: GroupFusionOptions = field(default_factory=GroupFusionOptions)
+    """Fusion of the groups."""
+
+    def __call__(
+        self,
+        photos: Photos,
+        cameras: CameraPriors,
+        view_graph: ViewGraph,
+        local: PerGroup[LocalScene],
+        resources: Resources,
+        doubts: Doubts | None = None,
+    ) -> InitialModels:
+        graph = without_doubts(view_graph, doubts)
+        priors = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
+        known = np.array([source != "guess" for source in cameras.focal_source])
+        scenes = self._scenes(local, graph.keypoints.size.astype(np.float64))
+        intrinsics = focals_of_groups(scenes, priors, known)
+        pairs = self._pairs(graph, intrinsics, resources)
+        found: list[FusedGroups] = []
+        while len(scenes.group):
+            part = fuse_groups(scenes, len(photos), pairs, self.fusion, resources.report)
+            if part is None:
+                break
+            registered = np.isfinite(part.cam_from_world[:, 0, 0])
+            if not registered.any() and not found and np.isfinite(part.agreement).sum() > 1:
+                raise StageError(f"all groups are inconsistent with each other or with the verified pairs: {_REMEDY}")
+            if not registered.any() or (found and registered.sum() < self.min_photos):
+                break
+            found.append(part)
+            # What is left of the other groups; groups of this part are used up, whether they were consistent or not.
+            inside = np.isfinite(part.agreement)
+            scenes = scenes.select(~inside[scenes.group] & ~registered[scenes.photo])
+        models = tuple(initial_model(intrinsics, each.cam_from_world, graph.keypoints) for each in found)
+        return InitialModels(models, reasons_left_out(graph, models), self._warnings(found, len(local)))
+
+    def _scenes(self, local: PerGroup[LocalScene], size: Array) -> GroupScenes:
+        group, photo, poses, lattices, focals, trusts = [], [], [], [], [], []
+        for number, (members, scene) in enumerate(local.items()):
+            overlap = scene.overlap - np.eye(len(members))
+            best = np.maximum(overlap.max(axis=0), overlap.max(axis=1))
+            trust = np.where(best >= self.min_overlap, np.minimum(best / self.enough_overlap, 1.0), 0.0)
+            for place in np.flatnonzero(trust > 0).tolist():
+                group.append(number)
+                photo.append(members[place])
+                poses.append(scene.cam_from_local[place])
+                lattices.append(grid_lattice(scene.grids[place], size[members[place]]))
+                focals.append(scene.focals_px[place])
+                trusts.append(trust[place])
+        return GroupScenes(
+            np.array(group, np.int64),
+            np.array(photo, np.int64),
+            np.array(poses, np.float64).reshape(-1, 3, 4),
+            np.array(lattices, np.float64).reshape(len(lattices), LATTICE_SIDE**2),
+            np.array(focals, np.float64),
+            np.array(trusts, np.float64),
+        )
+
+    def _pairs(self, graph: ViewGraph, intrinsics: Intrinsics, resources: Resources) -> PairDirections:
+        relative = estimate_relative_poses(
+            graph,
+            intrinsics.models,
+            intrinsics.values,
+            intrinsics.camera_of_photo,
+            max_error_px=self.max_epipolar_error * graph.keypoint_error_px,
+            options=self.relative_pose,
+            seed=self.seed,
+            threads=resources.threads,
+        )
+        weight = relative.weight / (relative.weight + self.half_weight_matches)
+        return PairDirections(graph.pairs[relative.edge], relative.b_from_a, weight)
+
+    def _warnings(self, found: list[FusedGroups], groups: int) -> tuple[str, ...]:
+        inside = sum(int(np.isfinite(each.agreement).sum()) for each in found)
+        wrong = inside - sum(int(each.consistent.sum()) for each in found)
+        warnings = []
+        if wrong and inside - wrong < self.min_consistent * inside:
+            warnings.append(f"{wrong} of {groups} groups are inconsistent with the others: {_REMEDY}")
+        elif wrong:
+            warnings.append(f"{wrong} of {groups} groups are inconsistent with the others and were left out")
+        if any(each.pair_agreement < self.min_consistent for each in found):
+            warnings.append(f"most verified pairs are inconsistent with the groups: {_REMEDY}")
+        return tuple(warnings)
