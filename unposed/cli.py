@@ -142,7 +142,7 @@ def parser() -> Parser:
     p = verb("reconstruct", "estimate the cameras and 3D points of a folder of photos")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")
     _out(p, "folder for the result; an older result is replaced")
-    add_flags(p, *RUN, "cameras", "intrinsics", "poses", "masks", "include", "exclude", "require")
+    add_flags(p, *RUN, "cameras", "intrinsics", "poses", "masks", "include", "exclude", "require", "report")
 
     p = verb("pairs", "list the pairs that are matched and verified, and draw the view graph")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")
@@ -175,7 +175,7 @@ def parser() -> Parser:
 
     p = verb("demo", "reconstruct the bundled sample and measure the result")
     _out(p, "folder for the result (default: unposed-demo)", required=False)
-    add_flags(p, *RUN)
+    add_flags(p, *RUN, "report")
 
     p = verb("plugins", "list or explain plugins, or start a new one")
     _action(p, "list", "show", "new", name="what", metavar="NAME|DIR", help="show: a plugin; new: a folder to make")

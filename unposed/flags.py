@@ -27,6 +27,8 @@ class Flag:
     choices: Sequence[str] | None = None
     repeated: bool = False
     switch: bool = False
+    off: bool = False
+    """A switch that sets its parameter to False."""
     names: tuple[str, ...] = ()
     """Empty: two dashes and the parameter's name."""
 
@@ -104,6 +106,7 @@ FLAGS: dict[str, Flag] = {
     "reproducible": Flag("the same bytes on all x86-64 machines, slower", switch=True),
     "ram_bytes": Flag("memory to stay within, e.g. 8G (default: what is free)", "SIZE", size_bytes, names=("--ram",)),
     "vram_bytes": Flag("the same on the GPU", "SIZE", size_bytes, names=("--vram",)),
+    "report": Flag("no report.html and no overview.jpg", switch=True, off=True, names=("--no-report",)),
     "to": Flag("an export plugin, see unposed plugins", "FORMAT"),
     "photos_folder": Flag("where the photos are now, if they have moved", "DIR", Path, names=("--photos",)),
     "seeds": Flag("with the dense points that unposed dense has written there", "DIR", Path),
@@ -146,7 +149,7 @@ def add_flags(parser: argparse.ArgumentParser, *parameters: str, required: Seque
         flag = FLAGS[parameter]
         names, more = flag.names or (f"--{parameter}",), {"dest": parameter, "help": flag.help}
         if flag.switch:
-            parser.add_argument(*names, action="store_true", **more)  # type: ignore[arg-type]
+            parser.add_argument(*names, action="store_false" if flag.off else "store_true", **more)  # type: ignore[arg-type]
             continue
         parser.add_argument(
             *names,

@@ -102,6 +102,7 @@ KEYWORDS = (
     "include",
     "exclude",
     "require",
+    "report",
     "options",
 )
 """Other keywords of `reconstruct`, which misspelled names are compared with."""

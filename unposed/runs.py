@@ -22,6 +22,7 @@ from .output import locked_folder, publish
 from .photo_sources import PhotoSource, collect
 from .reconstruction import Reconstruction
 from .run_log import RunLog
+from .run_report import gathered, run_command, write_report
 from .run_setup import checked_graph, chosen_preset, effort_of, workplace
 
 
@@ -38,6 +39,7 @@ def reconstruct(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     require: float = 0.0,
+    report: bool = True,
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> Reconstruction:
@@ -53,6 +55,7 @@ def reconstruct(
     masks: folder of masks named like the photos; black hides.
     include, exclude: shell patterns of photo names.
     require: share of the photos that must be registered, else NoReconstruction (the result is still written).
+    report: whether report.html and overview.jpg are written beside the models.
     options: how to run; its fields may also be given as keywords (`device="cpu"`, `workers=2`, `cache=...`).
     Raises ConfigError, InputError, NoReconstruction, Interrupted; each has a message of one line with the remedy.
     """
@@ -97,7 +100,22 @@ def reconstruct(
                 sparse, crash = SparseModels((), {}), crash or _crashed("summing up the result", error)
                 failure = failure or str(crash)
                 outcome = facts.outcome(collection, sparse, None, failure)
-        made = Reconstruction(collection, sparse, {**origin, **outcome, **started.elapsed()}, out)
+            made = Reconstruction(collection, sparse, {**origin, **outcome, **started.elapsed()}, out)
+            if out is not None and new is not None and report:
+                line = run_command(
+                    folder,
+                    out,
+                    name,
+                    settings,
+                    place.options,
+                    {"include": include, "exclude": exclude},
+                    cameras=cameras,
+                    intrinsics=intrinsics,
+                    poses=poses,
+                    masks=masks,
+                    require=require or None,
+                )
+                write_report(gathered(graph, collection, sparse, made.summary, done, line), new, log.note)
         if out is not None and new is not None:
             try:
                 _write(made, new, out)
@@ -108,7 +126,8 @@ def reconstruct(
                 nothing = SparseModels((), {})
                 lost = {**origin, **facts.outcome(collection, nothing, done, str(crash)), **started.elapsed()}
                 made = Reconstruction(collection, nothing, lost, out)
-                shutil.rmtree(new / "sparse", ignore_errors=True)
+                shutil.rmtree(new, ignore_errors=True)
+                new.mkdir()
                 _write(made, new, out)
         log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
     if crash is not None:
@@ -122,12 +141,13 @@ def demo(
     *,
     preset: str | Path = "auto",
     settings: Settings = (),
+    report: bool = True,
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> tuple[Reconstruction, Evaluation]:
     """Reconstruct the bundled sample and evaluate the result; options are those of `reconstruct`."""
     sample = sample_folder()
-    made = reconstruct(sample, out, preset=preset, settings=settings, options=options, **changes)
+    made = reconstruct(sample, out, preset=preset, settings=settings, report=report, options=options, **changes)
     return made, evaluate(out, sample / "gt.json")
 
 
