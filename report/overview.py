@@ -22,8 +22,10 @@ FAR = 0.02
 TILT_DEG = 24.0
 """How far the view from aside looks down."""
 NIGHT, AMBER, RULE = (17, 20, 26), (255, 188, 96), (52, 58, 70)
-DOT = 3
-"""Side of a point in enlarged pixels."""
+DOTS = 3, 8
+"""Least and largest side of a point in enlarged pixels."""
+FILLED = 0.14
+"""Share of a view that points would cover side by side, which decides their size."""
 FRUSTUM_SHARE = 0.05
 """Depth of a drawn camera over the extent of the picture; less where there are many."""
 
@@ -63,9 +65,10 @@ def _view(model: SparseModel, rows: Array) -> Bytes:
     picture = np.tile(np.array(NIGHT, np.uint8), (side, side, 1))
     at = np.round(placed(points[:, :2])).astype(np.int64)
     order = np.argsort(-points[:, 2], kind="stable")  # what is near covers what is far
-    order = order[((at[order] >= 0) & (at[order] < side - DOT)).all(axis=1)]
-    for dy in range(DOT):
-        for dx in range(DOT):
+    dot = int(np.clip(side * (FILLED / max(len(points), 1)) ** 0.5, *DOTS))
+    order = order[((at[order] >= 0) & (at[order] < side - dot)).all(axis=1)]
+    for dy in range(dot):
+        for dx in range(dot):
             picture[at[order, 1] + dy, at[order, 0] + dx] = colours[order]
     drawing = Image.fromarray(picture)
     draw = ImageDraw.Draw(drawing)

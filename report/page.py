@@ -88,7 +88,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _text(name: str) -> str:
-    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return files(__package__).joinpath("page-parts", name).read_text(encoding="utf-8")
 
 
 def _figure(value: float | None, digits: int = 2) -> str:

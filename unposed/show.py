@@ -88,6 +88,12 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     if (more := len(facts["warnings"]) - NAMED) > 0:
         rows.append(("warning", f"{count(more, 'warning')} more in summary.json"))
     rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json has the rest"))
+    if (out / "report.html").exists():
+        rows.append(
+            ("report", f"{out}/report.html shows it in a browser: what was found, what is doubtful, what to do")
+        )
+    if (out / "overview.jpg").exists():
+        rows.append(("picture", f"{out}/overview.jpg: cameras and points from above and from aside"))
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     rows.append(("", f"unposed export {out} --to splat -o scene/  to train Gaussian splats of it"))
     return rows
