@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from unposed.optim.arrays import Array
+from unposed.optim.arrays import Array, Index
 
-from .residuals import ResidualField
+from .residuals import PATTERN, ResidualField
 
 ARROW = 0.9
 """The longest arrow of a residual field over the distance of its cells."""
@@ -43,7 +43,8 @@ class FieldDrawing:
     magnification: float
     largest_px: float
     median_px: float
-    pattern: float
+    has_pattern: bool
+    """Whether the errors have a place of the sensor in common."""
     observations: int
 
 
@@ -69,7 +70,7 @@ def error_bars(length_px: Array) -> list[Bar]:
     return bars(counts, labels, titles)
 
 
-def length_bars(lengths: Array) -> list[Bar]:
+def length_bars(lengths: Index) -> list[Bar]:
     """How many points are seen by 2, 3, ... photos."""
     if not len(lengths):
         return []
@@ -112,6 +113,6 @@ def field_drawing(title: str, field: ResidualField) -> FieldDrawing:
         magnification / scale,
         largest,
         field.median_length_px,
-        field.pattern,
+        field.pattern > PATTERN,
         field.observations,
     )

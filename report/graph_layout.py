@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, shortest_path
 
 from unposed.optim.arrays import Array, Index
@@ -32,7 +32,7 @@ def laid_out(photos: int, pairs: Index, matches: Index) -> Array:
     return place
 
 
-def _component(graph: coo_array) -> Array:
+def _component(graph: csr_array) -> Array:
     """(n, 2) in the unit square, for one connected component."""
     count = graph.shape[0]
     if count == 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unposed.optim.arrays import Array, Index
+from unposed.optim.arrays import AnyArray, Array, Index
 from unposed.pipeline.artifacts import SparseModel
 
 from .track_figures import camera_centres
@@ -17,20 +17,20 @@ FAR_QUANTILE = 0.03
 """Share of the points at either end of each axis that may lie outside of the map: stray ones would make it small."""
 
 
-def upright_axes(cam_from_world: Array) -> Array:
+def upright_axes(cam_from_world: AnyArray) -> Array:
     """(3, 3) rotation from the world to a frame whose third axis is up: rows right, ahead, up.
 
     Up is the unit vector v of least v^T M v, with M the mean of r r^T over the cameras' right-hand axes r, which are
     level in photos that are held upright, whatever the pitch; plus a fifth of the covariance of their positions
-    relative to its trace, which decides where all look the same way, as from a drone; minus a tenth of u u^T, u the
-    mean of the cameras' own up axes.
+    relative to its trace, which decides where all look the same way, as from a drone; minus 0.03 u u^T, u the mean of
+    the cameras' own up axes, which decides where they stand in a row, as before a front.
     """
     pose = np.asarray(cam_from_world, np.float64)
     right, own_up = pose[:, 0, :3], -pose[:, 1, :3].mean(axis=0)
     centred = camera_centres(pose) - camera_centres(pose).mean(axis=0)
     spread = centred.T @ centred / max(len(pose), 1)
     matrix = right.T @ right / len(pose) + 0.2 * spread / max(float(np.trace(spread)), 1e-300)
-    up = np.linalg.eigh(matrix - 0.1 * np.outer(own_up, own_up))[1][:, 0]
+    up = np.linalg.eigh(matrix - 0.03 * np.outer(own_up, own_up))[1][:, 0]
     up = up if up @ own_up >= 0.0 else -up
     ahead = pose[:, 2, :3].mean(axis=0)
     ahead = ahead - (ahead @ up) * up

@@ -30,8 +30,8 @@ def report_page(sources: ReportSources) -> str:
     small = thumbnails(images, len(sources.photos))
     figures = model_figures(sources)
     fields = () if figures is None else tuple(field for _, field in figures.fields)
-    nothing = np.zeros(0)
-    lengths, angles = (nothing, nothing) if figures is None else (figures.lengths, figures.angles_deg)
+    no_tracks = np.zeros(0, np.int64), np.zeros(0)
+    lengths, angles = no_tracks if figures is None else (figures.lengths, figures.angles_deg)
     script = _text("report.js")
     return _template("page.html").render(
         summary=sources.summary,
@@ -44,7 +44,7 @@ def report_page(sources: ReportSources) -> str:
         coverage=_coverage_legend(),
         graph=graph_panel(sources),
         pairs=pair_drawings(sources, chosen, images),
-        quality=None if figures is None else quality_panel(sources, figures),
+        quality=None if figures is None else quality_panel(figures),
         intrinsics=intrinsics_rows(sources),
         stages=_stages(sources.summary),
         settings=settings_text(sources.summary),

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from unposed.optim.arrays import Array
+from unposed.optim.arrays import Array, Index
+from unposed.pipeline.artifacts import SparseModel
 
 from .charts import Bar, FieldDrawing, angle_bars, error_bars, field_drawing, length_bars
 from .graph_layout import laid_out
@@ -20,8 +21,8 @@ from .sources import ReportSources
 from .track_figures import track_lengths, triangulation_angles_deg
 from .words import weak_bridges
 
-FIELDS = 6
-"""Cameras whose residual fields are drawn: those with most observations."""
+FIELDS, FIELD_PHOTOS = 6, 5
+"""Residual fields that are drawn: those of most observations; and photos that a camera needs for one of its own."""
 EDGES = 3000
 """Most pairs in the drawing of the graph; the weakest are left out."""
 BOX = 1000.0
@@ -51,9 +52,9 @@ class ModelFigures:
     """Errors and tracks of one model."""
 
     errors: ObservationErrors
-    fields: tuple[tuple[int, ResidualField], ...]
-    """Camera and field, of the cameras with most observations."""
-    lengths: Array
+    fields: tuple[tuple[str, ResidualField], ...]
+    """Title and field, of the cameras with most observations."""
+    lengths: Index
     angles_deg: Array
 
 
@@ -64,7 +65,6 @@ class QualityPanel:
     errors: list[Bar]
     median_px: float
     fields: list[FieldDrawing]
-    more_fields: int
     lengths: list[Bar]
     mean_length: float
     angles: list[Bar]
@@ -180,27 +180,35 @@ def model_figures(sources: ReportSources) -> ModelFigures | None:
         return None
     model = sources.sparse.models[0]
     errors = observation_errors(model)
-    counts = np.bincount(errors.camera, minlength=len(model.cameras))
-    first = np.argsort(-counts, kind="stable")[:FIELDS].tolist()
-    sizes = {number: model.cameras[number] for number in first if counts[number]}
-    fields = tuple((k, residual_field(errors, k, camera.width, camera.height)) for k, camera in sizes.items())
-    return ModelFigures(errors, fields, track_lengths(model), triangulation_angles_deg(model))
+    fields = _fields(model, errors)
+    return ModelFigures(errors, tuple(fields[:FIELDS]), track_lengths(model), triangulation_angles_deg(model))
 
 
-def quality_panel(sources: ReportSources, figures: ModelFigures) -> QualityPanel:
+def _fields(model: SparseModel, errors: ObservationErrors) -> list[tuple[str, ResidualField]]:
+    """Residual fields with their titles, of most observations first. Cameras of fewer photos than `FIELD_PHOTOS` are
+    taken together by size: a single photo shows errors of its points and its pose as much as those of its lens."""
+    used = np.bincount(model.camera_of_photo, minlength=len(model.cameras)).tolist()
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for k, camera in enumerate(model.cameras):
+        own = () if used[k] < FIELD_PHOTOS else (k,)
+        groups.setdefault((camera.width, camera.height, *own), []).append(k)
+    found = []
+    for (width, height, *_), cameras in groups.items():
+        photos = sum(used[k] for k in cameras)
+        name = f"camera {cameras[0] + 1}" if len(cameras) == 1 else f"{len(cameras)} cameras of {width} × {height}"
+        title = f"{name}, {photos} {'photo' if photos == 1 else 'photos'}"
+        found.append((title, residual_field(errors, np.isin(errors.camera, cameras), width, height)))
+    return sorted((each for each in found if each[1].observations), key=lambda each: -each[1].observations)
+
+
+def quality_panel(figures: ModelFigures) -> QualityPanel:
     """Histograms of the largest model."""
-    model = sources.sparse.models[0]
-    used = np.bincount(model.camera_of_photo, minlength=len(model.cameras))
     lengths = figures.errors.length_px
     lengths = lengths[np.isfinite(lengths)]
     return QualityPanel(
         error_bars(lengths),
         float(np.median(lengths)) if len(lengths) else 0.0,
-        [
-            field_drawing(f"camera {k + 1}, {used[k]} {'photo' if used[k] == 1 else 'photos'}", field)
-            for k, field in figures.fields
-        ],
-        len(model.cameras) - len(figures.fields),
+        [field_drawing(title, field) for title, field in figures.fields],
         length_bars(figures.lengths),
         float(figures.lengths.mean()),
         angle_bars(figures.angles_deg),
@@ -228,8 +236,8 @@ def graph_panel(sources: ReportSources) -> GraphPanel:
         edges.append(Edge(x1, y1, x2, y2, round(1.0 + 5.0 * (count / most) ** 0.5, 2), kind, title))
     model_of = {i: k for k, model in enumerate(sources.sparse.models) for i in model.photos.tolist()}
     nodes = [
-        Node(i, *place[i].round(1).tolist(), str(model_of[i] % 4) if i in model_of else "lost", names[i])
-        for i in range(photos)
+        Node(i, x, y, str(model_of[i] % 4) if i in model_of else "lost", names[i])
+        for i, (x, y) in enumerate(place.round(1).tolist())
     ]
     ranking = sources.ranking
     matrix = similarity_matrix(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from unposed.optim.arrays import Array, Index, Mask
@@ -59,7 +61,7 @@ def png_uri(values: Bytes) -> str:
     return _uri(Image.fromarray(values), "png")
 
 
-def base64_of(values: Array | Index | Bytes | np.ndarray) -> str:  # type: ignore[type-arg]
+def base64_of(values: NDArray[Any]) -> str:
     """The bytes of an array, little-endian."""
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unposed.optim.arrays import Array, Index
+from unposed.optim.arrays import Array, Index, Mask
 from unposed.optim.cameras import CAMERA_MODELS, fisheyes, intrinsics_of, project
 from unposed.pipeline.artifacts import SparseModel
 
@@ -14,6 +14,8 @@ FIELD_COLUMNS = 14
 """Cells of a residual field along the longer side of the sensor."""
 MIN_PER_CELL = 8
 """A cell with fewer observations shows noise, and is left empty."""
+PATTERN = 0.5
+"""Share of the usual error that all photos have in common at a place of the sensor, from which on it is a finding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +75,12 @@ class ResidualField:
         if not len(self.mean_px) or self.median_length_px <= 0.0:
             return 0.0
         square = float((np.square(self.mean_px).sum(axis=1) - np.square(self.noise_px)).mean())
-        return max(square, 0.0) ** 0.5 / self.median_length_px
+        return float(np.sqrt(max(square, 0.0))) / self.median_length_px
 
 
-def residual_field(errors: ObservationErrors, camera: int, width: int, height: int) -> ResidualField:
-    """Average the reprojection errors of one camera over the cells of a grid on its sensor."""
-    own = errors.camera == camera
+def residual_field(errors: ObservationErrors, own: Mask, width: int, height: int) -> ResidualField:
+    """Average reprojection errors over the cells of a grid on the sensor. `own` (m,) are the observations that count,
+    all by cameras of this size."""
     xy, offset, length = errors.xy[own], errors.offset_px[own], errors.length_px[own]
     side = max(width, height) / FIELD_COLUMNS
     columns, rows = max(1, round(width / side)), max(1, round(height / side))

@@ -21,7 +21,7 @@ ERROR_STEP_PX = 0.02
 """Errors are stored as bytes of this unit."""
 REACH = 30_000
 """Whole numbers per extent of a model; points beyond are left out, as they would be too far away to be seen."""
-NEAR_QUANTILE = 0.9
+NEAR_QUANTILE = 0.75
 """Of the distances from the middle: what a view shows at first."""
 
 

@@ -9,19 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from unposed.optim.arrays import Array
+from unposed.optim.arrays import Array, Index
 from unposed.retrieval.scene_graph import components_and_bridges
 
-from .residuals import ResidualField
+from .residuals import PATTERN, ResidualField
 from .sources import ReportSources
 
 NAMED = 4
 """Photos that a sentence names; the table has all."""
 CERTAIN, LIKELY, OPEN = 0.95, 0.8, 0.5
 """Probabilities from which on the words change."""
-PATTERN = 0.5
-"""Share of the usual error that is the same for all photos at a place of the sensor, from which on it is a finding:
-below, it is what is left of averaging a few hundred errors."""
 NARROW_DEG = 2.0
 """Median triangulation angle below which depths are poorly determined."""
 FOCAL_RATIO = 1.25
@@ -74,7 +71,7 @@ def headline(summary: dict[str, Any]) -> Headline:
     return Headline(level, text, f"{words}: within 5 degrees with probability {probability:.2f}.")
 
 
-def advice(sources: ReportSources, fields: Iterable[ResidualField], lengths: Array, angles_deg: Array) -> list[Advice]:
+def advice(sources: ReportSources, fields: Iterable[ResidualField], lengths: Index, angles_deg: Array) -> list[Advice]:
     """What hurts and what to do, the worst first.
 
     lengths, angles_deg: of the tracks of the largest model.
@@ -178,7 +175,7 @@ def _patterns(fields: Iterable[ResidualField]) -> list[Advice]:
     odd = [number for number, field in enumerate(fields) if field.pattern > PATTERN]
     if not odd:
         return []
-    cameras = "The camera leaves" if len(odd) == 1 else f"{len(odd)} cameras leave"
+    cameras = "A camera leaves" if len(odd) == 1 else f"{len(odd)} cameras leave"
     return [
         Advice(
             "hint",
@@ -205,7 +202,7 @@ def _focals(sources: ReportSources) -> list[Advice]:
     return [Advice("hint", text, "Cropped or zoomed photos do that. If they are not, the poses deserve a second look.")]
 
 
-def _shape(lengths: Array, angles_deg: Array) -> list[Advice]:
+def _shape(lengths: Index, angles_deg: Array) -> list[Advice]:
     found = []
     if len(angles_deg) and float(np.median(angles_deg)) < NARROW_DEG:
         text = (

@@ -103,4 +103,5 @@ def _all_stored(graph: Graph, run: Run | None, kind: type[T]) -> list[T]:
 
 def _last_stored(graph: Graph, run: Run | None, kind: type[T]) -> T | None:
     """The result of the last node of that kind, which a mapper would read."""
-    return (_all_stored(graph, run, kind) or [None])[-1]
+    found = _all_stored(graph, run, kind)
+    return found[-1] if found else None
