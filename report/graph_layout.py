@@ -22,6 +22,8 @@ def laid_out(photos: int, pairs: Index, matches: Index) -> Array:
     is lowered by SMACOF (Gansner, Koren and North 2005). No random numbers: the same graph gives the same drawing.
     """
     place = np.full((photos, 2), 0.5)
+    if not photos:
+        return place
     length = 1.0 / np.sqrt(1.0 + np.asarray(matches, np.float64))
     graph = coo_array((length, (pairs[:, 0], pairs[:, 1])), shape=(photos, photos)).tocsr()
     component = connected_components(graph, directed=False)[1]
