@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unposed.pipeline.artifacts import Bytes
+
 from .pair_drawings import pair_drawings, shown_pairs
 from .panels import graph_panel, ground_panels, intrinsics_rows, model_figures, photo_rows, quality_panel, settings_text
+from .photo_findings import header_findings, pixel_findings
+from .photo_quality import photo_quality
 from .pictures import COVERAGE, small_images, thumbnails
 from .scene_points import ERROR_STEP_PX, scene_data
 from .sources import ReportSources
@@ -32,12 +36,15 @@ def report_page(sources: ReportSources) -> str:
     fields = () if figures is None else tuple(field for _, field in figures.fields)
     no_tracks = np.zeros(0, np.int64), np.zeros(0)
     lengths, angles = no_tracks if figures is None else (figures.lengths, figures.angles_deg)
+    quality = [photo_quality(_grey(images[i])) for i in sorted(images)]
+    seen = [sources.photos[i].name for i in sorted(images)]
     script = _text("report.js")
     return _template("page.html").render(
         summary=sources.summary,
         folder=sources.summary["photos_folder"],
         headline=headline(dict(sources.summary)),
         advice=advice(sources, fields, lengths, angles),
+        photo_findings=[*header_findings(sources.photos), *pixel_findings(seen, quality, sharp=False)],
         scene={"models": scene_data(sources.photos, sources.sparse.models), "errorStep": ERROR_STEP_PX},
         photos=photo_rows(sources, small),
         ground=list(ground_panels(sources)),
@@ -53,6 +60,12 @@ def report_page(sources: ReportSources) -> str:
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
     )
+
+
+def _grey(image: Bytes) -> Bytes:
+    """(h, w) luma of (h, w, 3)."""
+    luma: Bytes = (image @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+    return luma
 
 
 def _stages(summary: Any) -> list[dict[str, Any]]:

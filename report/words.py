@@ -106,7 +106,7 @@ def _unregistered(sources: ReportSources) -> list[Advice]:
         return []
     found = []
     for reason, names in sorted(reasons.items(), key=lambda each: -len(each[1])):
-        text = f"{_listed(names)} not registered: {reason}."
+        text = f"{listed(names)} not registered: {reason}."
         partner = _nearest_registered(sources, names)
         if partner is None:
             found.append(Advice("problem", text))
@@ -197,7 +197,7 @@ def _focals(sources: ReportSources) -> list[Advice]:
                 found.append((sources.photos[photo].name, ratio))
     if not found:
         return []
-    names = _listed([name for name, _ in found])
+    names = listed([name for name, _ in found])
     text = f"{names} found to have {found[0][1]:.2f} times the focal length of the EXIF data."
     return [Advice("hint", text, "Cropped or zoomed photos do that. If they are not, the poses deserve a second look.")]
 
@@ -242,7 +242,7 @@ def _most_similar(sources: ReportSources, one: set[int], other: set[int]) -> tup
     return None
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     """`a, b and 3 more photos are`."""
     some, more = names[:NAMED], len(names) - NAMED
     if more > 0:

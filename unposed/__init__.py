@@ -20,12 +20,14 @@ _NAMES = {
     "JsonLines": "unposed.pipeline.progress",
     "Model": "unposed.model",
     "Pair": "unposed.two_view.pair",
+    "PhotoCheck": "unposed.photo_check",
     "PairTable": "unposed.view_graph.pair_table",
     "Progress": "unposed.pipeline.progress",
     "Reconstruction": "unposed.reconstruction",
     "RunOptions": "unposed.options",
     "accept_weights": "unposed.installed",
     "DenseModel": "unposed.dense_points",
+    "check": "unposed.photo_check",
     "demo": "unposed.runs",
     "dense": "unposed.dense_points",
     "doctor": "unposed.diagnosis",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from .linting.lint import lint as lint
     from .model import Model as Model
     from .options import RunOptions as RunOptions
+    from .photo_check import PhotoCheck as PhotoCheck, check as check
     from .reconstruction import Reconstruction as Reconstruction, export as export, load as load
     from .runs import demo as demo, reconstruct as reconstruct
     from .two_view.pair import Pair as Pair

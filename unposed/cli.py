@@ -27,6 +27,7 @@ from .process import configure_process, end_as_by_ctrl_c
 EPILOG = """\
 examples:
   unposed demo                                  try it on the bundled sample
+  unposed check photos/                         what is amiss with them, and what a run will take
   unposed reconstruct photos/ -o result/        a folder of photos to a COLMAP model
   unposed reconstruct photos/ -o result/ --set matching.max_ratio=0.75
   unposed eval result/ --gt gt.json             measure against known poses
@@ -143,6 +144,10 @@ def parser() -> Parser:
     _positional(p, "photos", "folder of photos, searched with its sub-folders")
     _out(p, "folder for the result; an older result is replaced")
     add_flags(p, *RUN, "cameras", "intrinsics", "poses", "masks", "include", "exclude", "require", "report")
+
+    p = verb("check", "look at photos before work: what is amiss, what overlaps, what a run will take")
+    _positional(p, "photos", "folder of photos, searched with its sub-folders")
+    add_flags(p, "include", "exclude", "workers", "cache", "json")
 
     p = verb("pairs", "list the pairs that are matched and verified, and draw the view graph")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")

@@ -21,7 +21,7 @@ from unposed.pipeline.weights.catalogue import entry
 from unposed.pipeline.weights.files import weight_folders
 
 from .options import RunOptions
-from .show import count, dense_rows, pair_list, pair_rows, paragraph, reconstruction_rows, size, table
+from .show import check_rows, count, dense_rows, pair_list, pair_rows, paragraph, reconstruction_rows, size, table
 
 
 def reconstruct(arguments: argparse.Namespace) -> int:
@@ -30,6 +30,16 @@ def reconstruct(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return _print_json(made.summary)
     say(table(reconstruction_rows(made.summary, arguments.out, getattr(arguments, "preset", "auto"))))
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """`unposed check PHOTOS`."""
+    names = ("include", "exclude", "workers", "cache")
+    found = unposed.check(arguments.photos, **{n: v for n, v in vars(arguments).items() if n in names})
+    if arguments.json:
+        return _print_json(found.to_json())
+    say(table(check_rows(found, arguments.photos)))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .options import EFFORTS
 
 if TYPE_CHECKING:
+    from .photo_check import PhotoCheck
     from .view_graph.pair_table import PairTable
 
 NAMED = 5
@@ -103,6 +105,37 @@ def largest_probability(facts: Mapping[str, Any]) -> float | None:
     """Probability that the poses of the largest model are right; None where there is no verdict."""
     verdict = facts["models"][0].get("refinement", {}).get("verdict")
     return None if verdict is None else verdict["probability"]
+
+
+def check_rows(found: PhotoCheck, photos: Path) -> list[tuple[str, str]]:
+    """What was found about photos, as rows for `table`."""
+    megapixels = sorted(each.width * each.height / 1e6 for each in found.photos.photos)
+    rows = [("photos", f"{len(found.photos)}, of {megapixels[0]:.1f} to {megapixels[-1]:.1f} megapixels")]
+    partners = sorted(found.partners)
+    if partners:
+        of = "" if len(partners) == len(found.photos) else f" of {len(partners)} of them"
+        rows.append(
+            (
+                "overlap",
+                f"each shares key points with {partners[len(partners) // 2]} others{of}; the least, {partners[0]}",
+            )
+        )
+    for each in found.findings:
+        rows.append((each.level, each.text))
+        if each.remedy:
+            rows.append(("", each.remedy))
+    if not found.findings:
+        rows.append(("findings", "none: nothing speaks against these photos"))
+    if found.cost is not None:
+        pairs, seconds = count(found.cost.pairs, "pair"), duration(found.cost.cpu_s)
+        rows.append(
+            ("to expect", f"about {seconds} of CPU time for {pairs}, {size(found.cost.memory_bytes)} of memory")
+        )
+    chosen = found.suggested
+    rows.append(("preset", f"{chosen.preset}: {chosen.why}"))
+    words = ["unposed", "reconstruct", str(photos), "-o", "result/", "--preset", chosen.preset, *chosen.options]
+    rows.append(("next", shlex.join(words)))
+    return rows
 
 
 def pair_list(found: PairTable) -> list[tuple[str, ...]]:
