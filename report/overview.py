@@ -34,7 +34,7 @@ def overview(model: SparseModel) -> Image.Image:
     """Draw the model from above on the left, and from aside on the right, where it is widest."""
     axes = upright_axes(model.cam_from_world)
     tilt = np.radians(TILT_DEG)
-    centres = camera_centres(np.asarray(model.cam_from_world, np.float64))
+    centres = camera_centres(model.cam_from_world)
     wide = _widest(np.concatenate([centres, model.points]) @ axes[:2].T)
     right = wide[0] * axes[0] + wide[1] * axes[1]
     ahead = np.cross(axes[2], right)

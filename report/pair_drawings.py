@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from unposed.optim.arrays import Array, Index, Mask
 from unposed.optim.view_graph import ViewGraph
@@ -18,6 +19,7 @@ BEST, WORST, DOUBTFUL = 2, 3, 3
 """How many of each kind are shown."""
 LINES = 70
 """Matches drawn per pair, evenly chosen."""
+MATCH = (55, 198, 180)
 MIN_MATCHES = 15
 """Pairs with fewer say little about the agreement with a model."""
 CLEAR_SHARE = 0.97
@@ -103,6 +105,17 @@ def pair_drawings(sources: ReportSources, pairs: list[ShownPair], images: Mappin
         paths = _path(ends[some][used[some]]), _path(ends[some][~used[some]])
         drawn.append(PairDrawing(names, pair.kind, pair.caption, jpeg_uri(both), both.width, both.height, *paths))
     return drawn
+
+
+def lined(a: Bytes, xy_a: Array, b: Bytes, xy_b: Array) -> Image.Image:
+    """Two images side by side with lines between their matches (m, 2) each, evenly chosen."""
+    both, left = side_by_side(a, b)
+    draw = ImageDraw.Draw(both)
+    top_a, top_b = ((both.height - len(each)) // 2 for each in (a, b))
+    ends = np.column_stack([xy_a + np.array((0, top_a)), xy_b + np.array((left, top_b))])
+    for number in np.unique(np.linspace(0, len(ends) - 1, min(len(ends), LINES)).astype(np.int64)).tolist():
+        draw.line(tuple(ends[number].tolist()), fill=MATCH)
+    return both
 
 
 def _is_point(models: tuple[SparseModel, ...], graph: ViewGraph, pair: tuple[int, int], a: Index, b: Index) -> Mask:

@@ -39,7 +39,7 @@ def small_images(photos: Photos, large: Iterable[int]) -> dict[int, Bytes]:
     side = THUMBNAIL_PX if len(photos) <= FEW_PHOTOS else SMALL_THUMBNAIL_PX
     wanted, found = set(large), {}
     for index, photo in enumerate(photos.photos):
-        image = _read(photo, PAIR_PX if index in wanted else side)
+        image = readable_rgb(photo, PAIR_PX if index in wanted else side)
         if image is not None:
             found[index] = image
     return found
@@ -109,10 +109,11 @@ def _tinted(colour: tuple[int, int, int], strength: Array) -> Bytes:
     return np.column_stack([np.tile(np.array(colour), (len(alpha), 1)), np.maximum(alpha, 24.0)]).astype(np.uint8)
 
 
-def _read(photo: Photo, side: int) -> Bytes | None:
+def readable_rgb(photo: Photo, side: int) -> Bytes | None:
+    """The reduced photo (h, w, 3); None if it has moved, or cannot be decoded."""
     try:
         return read_rgb(photo, side)
-    except (UnposedError, StageError, InputUnavailable, MemoryError):  # it has moved, or cannot be decoded
+    except (UnposedError, StageError, InputUnavailable, MemoryError):
         return None
 
 

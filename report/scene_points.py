@@ -34,7 +34,7 @@ def scene_data(photos: Photos, models: tuple[SparseModel, ...]) -> list[dict[str
 
 def _model_data(model: SparseModel, most: int) -> dict[str, Any]:
     axes = upright_axes(np.asarray(model.cam_from_world, np.float64))
-    centres = camera_centres(np.asarray(model.cam_from_world, np.float64)) @ axes.T
+    centres = camera_centres(model.cam_from_world) @ axes.T
     points = model.points @ axes.T
     middle = np.median(points if len(points) else centres, axis=0)
     away = np.linalg.norm(points - middle, axis=1) if len(points) else np.linalg.norm(centres - middle, axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unposed.optim.arrays import Array, Index
+from unposed.optim.arrays import AnyArray, Array, Index
 from unposed.pipeline.artifacts import SparseModel
 
 
@@ -13,9 +13,10 @@ def track_lengths(model: SparseModel) -> Index:
     return np.bincount(model.obs_point, minlength=len(model.points))
 
 
-def camera_centres(cam_from_world: Array) -> Array:
+def camera_centres(cam_from_world: AnyArray) -> Array:
     """(p, 3) positions of cameras in the world, c = -R^T t."""
-    return np.asarray(-np.einsum("pji,pj->pi", cam_from_world[:, :, :3], cam_from_world[:, :, 3]))
+    pose = np.asarray(cam_from_world, np.float64)
+    return np.asarray(-np.einsum("pji,pj->pi", pose[:, :, :3], pose[:, :, 3]))
 
 
 def triangulation_angles_deg(model: SparseModel) -> Array:
@@ -24,7 +25,7 @@ def triangulation_angles_deg(model: SparseModel) -> Array:
     if not len(model.points):
         return np.zeros(0)
     photo = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
-    ray = model.points[model.obs_point] - camera_centres(np.asarray(model.cam_from_world, np.float64))[photo]
+    ray = model.points[model.obs_point] - camera_centres(model.cam_from_world)[photo]
     ray /= np.maximum(np.linalg.norm(ray, axis=1), 1e-300)[:, None]
     seen, start = np.unique(model.obs_point, return_index=True)
     length = np.diff(np.append(start, len(ray)))

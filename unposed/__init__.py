@@ -46,6 +46,7 @@ _NAMES = {
     "reconstruct": "unposed.runs",
     "show_plugin": "unposed.installed",
     "show_preset": "unposed.installed",
+    "view": "unposed.viewing",
 }
 """Every public name and the module that defines it; the imports below repeat it for type checkers, and a test keeps
 the two alike. `unposed.errors` and `unposed.algorithms` are modules."""
@@ -82,3 +83,4 @@ if TYPE_CHECKING:
     from .two_view.pairwise import pairwise as pairwise
     from .view_graph.pair_table import PairTable as PairTable
     from .view_graph.pairs import pairs as pairs
+    from .viewing import view as view

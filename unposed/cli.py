@@ -160,6 +160,10 @@ def parser() -> Parser:
     _out(p, "folder for figures, drawing, points and depth")
     add_flags(p, *RUN)
 
+    p = verb("view", "show a reconstruction in the browser, also while it is computed")
+    _positional(p, "out", "what unposed reconstruct writes")
+    add_flags(p, "photos_folder", "compare", "host", "port")
+
     p = verb("export", "write a finished reconstruction for another program")
     _positional(p, "out", "what unposed reconstruct has written")
     p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write")

@@ -92,6 +92,14 @@ def _given(arguments: argparse.Namespace, function: Callable[..., Any]) -> dict[
     return {**said, "progress": progress_for(arguments.quiet, arguments.json)}
 
 
+def view(arguments: argparse.Namespace) -> int:
+    """`unposed view OUT`."""
+    said = {n: v for n, v in vars(arguments).items() if n in ("compare", "host", "port")}
+    photos = getattr(arguments, "photos_folder", None)
+    unposed.view(arguments.out, photos=photos, opened=lambda address: say(f"{address}  (Ctrl-C ends it)"), **said)
+    return 0
+
+
 def export(arguments: argparse.Namespace) -> int:
     """`unposed export OUT --to FORMAT -o DIR [--set KEY=VALUE]`."""
     photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())

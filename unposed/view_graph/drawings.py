@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from unposed.pipeline.artifacts import Photo
-from unposed.pipeline.errors import UnposedError
-from unposed.pipeline.images.pixels import read_rgb
-from unposed.pipeline.stage import InputUnavailable, StageError
 from unposed.report.graph_layout import laid_out
+from unposed.report.pictures import readable_rgb
 
 from .pair_table import PairFacts, PairTable
 
@@ -99,14 +97,9 @@ def _shade(value: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArray[
 
 
 def _thumbnail(photo: Photo, side: int) -> Image.Image | None:
-    try:
-        small = Image.fromarray(read_rgb(photo, side))
-    except (
-        UnposedError,
-        StageError,
-        InputUnavailable,
-        MemoryError,
-    ):  # it has moved, or cannot be decoded: then it is a dot
+    image = readable_rgb(photo, side)
+    if image is None:  # then it is a dot
         return None
+    small = Image.fromarray(image)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small
