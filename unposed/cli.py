@@ -196,7 +196,7 @@ def parser() -> Parser:
 
     p = verb("weights", "list, accept or fetch the published weights of networks")
     _action(p, "list", "get", "accept", name="name", metavar="NAME", help="get, accept: see unposed weights list")
-    add_flags(p, "accept", "json")
+    add_flags(p, "of_preset", "accept", "json")
 
     p = verb("cache", "show, prune or verify what earlier runs stored")
     _action(p, "ls", "prune", "verify")

@@ -200,9 +200,19 @@ def weights(arguments: argparse.Namespace) -> int:
     """`unposed weights [list | get NAME | accept NAME]`."""
     if arguments.action == "list":
         return _list_weights(arguments.json)
+    if "of_preset" in arguments:
+        names = unposed.missing_weights(arguments.of_preset)
+        if not names and not arguments.json:
+            say(f"nothing is missing that {arguments.of_preset} needs")
+        return max((_one_of_weights(arguments, name) for name in names), default=0)
     if arguments.name is None:
-        raise ConfigError(f"weights {arguments.action}: give a name, see unposed weights list")
-    chosen = entry(arguments.name)
+        raise ConfigError(f"weights {arguments.action}: give a name, see unposed weights list, or --preset NAME")
+    return _one_of_weights(arguments, arguments.name)
+
+
+def _one_of_weights(arguments: argparse.Namespace, name: str) -> int:
+    """Accept or fetch published weights."""
+    chosen = entry(name)
     say(chosen.terms, file=sys.stderr)
     if arguments.accept or arguments.action == "accept":
         unposed.accept_weights(chosen.name)

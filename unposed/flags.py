@@ -121,6 +121,7 @@ FLAGS: dict[str, Flag] = {
     "keep": Flag("prune: the least recently used go until this is left", "SIZE", size_bytes),
     "unused": Flag("prune: what no run has used for so many days", "DAYS", whole_above_zero),
     "stage": Flag("prune: results of this stage only, or images; all unless limited", "SLOT.PLUGIN|images"),
+    "of_preset": Flag("get, accept: all that this preset needs and that is not here", "NAME|FILE", names=("--preset",)),
     "accept": Flag("get: the licence is known and accepted", switch=True),
     "why": Flag("say why two photos are connected or not", ("A", "B")),
     "quiet": Flag("no progress, only the result", switch=True),

@@ -23,7 +23,7 @@ from .photo_sources import PhotoSource, collect
 from .reconstruction import Reconstruction
 from .run_log import RunLog
 from .run_report import gathered, run_command, write_report
-from .run_setup import checked_graph, chosen_preset, effort_of, workplace
+from .run_setup import WITH_GPU, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
 
 
 def reconstruct(
@@ -62,7 +62,7 @@ def reconstruct(
     started = facts.Clock.now()
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         effort = effort_of(place.options.effort)
-        name = chosen_preset(preset, place.resources.device)
+        name = chosen_preset(preset)
         graph = checked_graph(name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses})
         collection, folder = collect(
             photos,
@@ -77,6 +77,8 @@ def reconstruct(
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
         place, collection = place.fitting(graph, collection, log.note)
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
+        if preset == "auto" and could_use_networks(place.resources.device):
+            log.note(f"{WITH_GPU} can run here as well, but was never judged with these weights: --preset {WITH_GPU}")
         failure: str | None = None
         crash: StageCrashed | None = None
         with open_store(place.cache, log.note) as store:

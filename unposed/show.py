@@ -22,8 +22,8 @@ NAMED = 5
 BARE_SHARE = 0.01
 """Of the pixels of a photo: one with less agreed depth than this is named."""
 
-WHY = {"classic": "it runs on any machine", "mast3r": "a GPU and its weights are here"}
-"""Why `auto` chooses a preset."""
+WHY = "it was judged on real photos, and runs on any machine"
+"""Why `auto` chooses its preset."""
 
 
 def table(rows: Iterable[Sequence[str]], indent: str = "") -> str:
@@ -79,7 +79,10 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
         rows.append(("verdict", f"poses right within 5 degrees with probability {probability:.2f}"))
     memory = f", {size(facts['peak_mb'] * 1e6)} of memory" if facts["peak_mb"] else ""
     rows.append(("time", duration(facts["wall_s"]) + memory))
-    rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY[facts['preset']]}" if asked == "auto" else "")))
+    rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY}" if asked == "auto" else "")))
+    if reused := sum(stage["reused"] for stage in facts["stages"].values()):
+        total = reused + sum(stage["computed"] for stage in facts["stages"].values())
+        rows.append(("stored", f"{reused} of {count(total, 'result')} of its stages were there from an earlier run"))
     rows += [("second look", reason) for reason in facts["helpings"].values()]
     left_out = _left_out(facts["photos"])
     rows += [("not registered", text) for text in left_out]
