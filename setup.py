@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-ROOMS = ("configs", "networks", "optim", "pipeline", "plugins", "retrieval", "surface", "synthetic")
+ROOMS = ("configs", "networks", "optim", "pipeline", "plugins", "report", "retrieval", "surface", "synthetic")
 found = find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")])
 links = [pattern for room in ROOMS for pattern in (f"unposed.{room}", f"unposed.{room}.*")]  # to the rooms above
 setup(

@@ -49,6 +49,11 @@ class Run:
         with one_thread_each():
             return self._runner.demand(node)
 
+    def stored(self, node: str) -> Any | None:
+        """The value of a node over the collection if there is one; None otherwise, and nothing is computed."""
+        with one_thread_each():
+            return self._runner.stored(node)
+
     @property
     def failures(self) -> tuple[Failure, ...]:
         """Items that gave nothing, node by node."""

@@ -109,6 +109,13 @@ class Runner:
         self.ensure(name, self._keys.items(name))
         return self._value(name, WHOLE) if self._is_whole(name) else self._view(name)
 
+    def stored(self, name: str) -> Any | None:
+        """The value of a node over the collection if it is stored; None otherwise: nothing is computed."""
+        if not self._is_whole(name) or not self._is_known(name):
+            return None
+        key = self._look_up(name)[WHOLE]
+        return self.store.get(key, self.graph.nodes[name].ports.result) if self._stored.get(key, "") is None else None
+
     def ensure(self, name: str, wanted: Iterable[Item]) -> None:
         """Computes what is missing of the wanted items, and of what they need."""
         node = self.graph.nodes[name]

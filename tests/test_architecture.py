@@ -17,7 +17,8 @@ ALLOWED: dict[str, set[str]] = {
     "networks": set(),
     "surface": {"optim"},
     "plugins": {"pipeline", "retrieval", "optim", "networks", "surface"},
-    "unposed": {"configs", "pipeline", "retrieval", "optim", "networks", "surface", "synthetic"},
+    "report": {"pipeline", "retrieval", "optim"},
+    "unposed": {"configs", "pipeline", "report", "retrieval", "optim", "networks", "surface", "synthetic"},
 }
 DATA = {
     "pipeline": {

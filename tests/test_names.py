@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("optim", "retrieval", "networks", "surface", "plugins", "synthetic")
+ROOMS = ("optim", "retrieval", "networks", "surface", "plugins", "report", "synthetic")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
 
 

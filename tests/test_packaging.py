@@ -44,7 +44,7 @@ def test_every_module_is_in_a_package(packaged: dict[str, Path]) -> None:
 
 def test_every_data_file_is_installed_with_its_package(packaged: dict[str, Path]) -> None:
     patterns: dict[str, list[str]] = PROJECT["tool"]["setuptools"]["package-data"]
-    for room in ("configs", "synthetic"):
+    for room in ("configs", "report", "synthetic"):
         folder = packaged[f"unposed.{room}"]
         data = [f for f in folder.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")]
         for file in data:
@@ -54,7 +54,7 @@ def test_every_data_file_is_installed_with_its_package(packaged: dict[str, Path]
 
 def test_no_folder_of_data_could_be_taken_for_a_package(packaged: dict[str, Path]) -> None:
     """setuptools warns of such folders, and means to leave them out one day."""
-    for room in ("configs", "synthetic"):
+    for room in ("configs", "report", "synthetic"):
         folder = packaged[f"unposed.{room}"]
         inner = {file.parent.name for file in folder.glob("*/*") if file.is_file() and file.suffix != ".pyc"}
         assert not any(name.isidentifier() for name in inner - {"__pycache__"})

@@ -22,6 +22,7 @@ _NAMES = {
     "Localizer": "unposed.localization.localizer",
     "Model": "unposed.model",
     "Pair": "unposed.two_view.pair",
+    "PhotoCheck": "unposed.photo_check",
     "PairTable": "unposed.view_graph.pair_table",
     "Progress": "unposed.pipeline.progress",
     "Reconstruction": "unposed.reconstruction",
@@ -30,6 +31,7 @@ _NAMES = {
     "DenseModel": "unposed.dense_points",
     "add": "unposed.growth.add",
     "align": "unposed.alignment.align",
+    "check": "unposed.photo_check",
     "demo": "unposed.runs",
     "dense": "unposed.dense_points",
     "doctor": "unposed.diagnosis",
@@ -40,6 +42,7 @@ _NAMES = {
     "list_plugins": "unposed.installed",
     "list_presets": "unposed.installed",
     "list_weights": "unposed.installed",
+    "missing_weights": "unposed.installed",
     "load": "unposed.reconstruction",
     "localize": "unposed.localization.localize",
     "new_plugin": "unposed.installed",
@@ -52,6 +55,7 @@ _NAMES = {
     "show_plugin": "unposed.installed",
     "show_preset": "unposed.installed",
     "splat": "unposed.splatting",
+    "view": "unposed.viewing",
 }
 """Every public name and the module that defines it; the imports below repeat it for type checkers, and a test keeps
 the two alike. `unposed.errors` and `unposed.algorithms` are modules."""
@@ -75,6 +79,7 @@ if TYPE_CHECKING:
         list_plugins as list_plugins,
         list_presets as list_presets,
         list_weights as list_weights,
+        missing_weights as missing_weights,
         new_plugin as new_plugin,
         open_cache as open_cache,
         show_plugin as show_plugin,
@@ -87,6 +92,7 @@ if TYPE_CHECKING:
     from .localization.result import Localization as Localization
     from .model import Model as Model
     from .options import RunOptions as RunOptions
+    from .photo_check import PhotoCheck as PhotoCheck, check as check
     from .reconstruction import Reconstruction as Reconstruction, export as export, load as load
     from .runs import demo as demo, reconstruct as reconstruct
     from .splatting import Splat as Splat, splat as splat
@@ -94,3 +100,4 @@ if TYPE_CHECKING:
     from .two_view.pairwise import pairwise as pairwise
     from .view_graph.pair_table import PairTable as PairTable
     from .view_graph.pairs import pairs as pairs
+    from .viewing import view as view

@@ -27,6 +27,7 @@ from .process import configure_process, end_as_by_ctrl_c
 EPILOG = """\
 examples:
   unposed demo                                  try it on the bundled sample
+  unposed check photos/                         what is amiss with them, and what a run will take
   unposed reconstruct photos/ -o result/        a folder of photos to a COLMAP model
   unposed reconstruct photos/ -o result/ --set matching.max_ratio=0.75
   unposed eval result/ --gt gt.json             measure against known poses
@@ -142,7 +143,13 @@ def parser() -> Parser:
     p = verb("reconstruct", "estimate the cameras and 3D points of a folder of photos")
     _positional(p, "photos", "folder of photos and videos, searched with its sub-folders, or one video")
     _out(p, "folder for the result; an older result is replaced")
-    add_flags(p, *RUN, "cameras", "intrinsics", "poses", "rigs", "masks", "include", "exclude", "frames", "require")
+    add_flags(
+        p, *RUN, "cameras", "intrinsics", "poses", "rigs", "masks", "include", "exclude", "frames", "require", "report"
+    )
+
+    p = verb("check", "look at photos before work: what is amiss, what overlaps, what a run will take")
+    _positional(p, "photos", "folder of photos, searched with its sub-folders")
+    add_flags(p, "include", "exclude", "workers", "cache", "json")
 
     p = verb("pairs", "list the pairs that are matched and verified, and draw the view graph")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")
@@ -177,6 +184,10 @@ def parser() -> Parser:
     p.add_argument("--to", dest="target", nargs="+", required=True, metavar="TARGET", help=targets)
     add_flags(p, "how", "photos_folder", "json")
 
+    p = verb("view", "show a reconstruction in the browser, also while it is computed")
+    _positional(p, "out", "what unposed reconstruct writes")
+    add_flags(p, "photos_folder", "compare", "host", "port")
+
     p = verb("export", "write a finished reconstruction for another program")
     _positional(p, "out", "what unposed reconstruct has written")
     p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write")
@@ -202,7 +213,7 @@ def parser() -> Parser:
 
     p = verb("demo", "reconstruct the bundled sample and measure the result")
     _out(p, "folder for the result (default: unposed-demo)", required=False)
-    add_flags(p, *RUN)
+    add_flags(p, *RUN, "report")
 
     p = verb("plugins", "list or explain plugins, or start a new one")
     _action(p, "list", "show", "new", name="what", metavar="NAME|DIR", help="show: a plugin; new: a folder to make")
@@ -214,7 +225,7 @@ def parser() -> Parser:
 
     p = verb("weights", "list, accept or fetch the published weights of networks")
     _action(p, "list", "get", "accept", name="name", metavar="NAME", help="get, accept: see unposed weights list")
-    add_flags(p, "accept", "json")
+    add_flags(p, "of_preset", "accept", "json")
 
     p = verb("cache", "show, prune or verify what earlier runs stored")
     _action(p, "ls", "prune", "verify")

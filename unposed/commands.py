@@ -23,6 +23,7 @@ from unposed.pipeline.weights.files import weight_folders
 from .options import RunOptions
 from .show import (
     alignment_rows,
+    check_rows,
     count,
     dense_rows,
     growth_rows,
@@ -43,6 +44,16 @@ def reconstruct(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return _print_json(made.summary)
     say(table(reconstruction_rows(made.summary, arguments.out, getattr(arguments, "preset", "auto"))))
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """`unposed check PHOTOS`."""
+    names = ("include", "exclude", "workers", "cache")
+    found = unposed.check(arguments.photos, **{n: v for n, v in vars(arguments).items() if n in names})
+    if arguments.json:
+        return _print_json(found.to_json())
+    say(table(check_rows(found, arguments.photos)))
     return 0
 
 
@@ -134,6 +145,14 @@ def align(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return _print_json([model.get("alignment") for model in made.summary["models"]])
     say(table(alignment_rows(made.summary)))
+    return 0
+
+
+def view(arguments: argparse.Namespace) -> int:
+    """`unposed view OUT`."""
+    said = {n: v for n, v in vars(arguments).items() if n in ("compare", "host", "port")}
+    photos = getattr(arguments, "photos_folder", None)
+    unposed.view(arguments.out, photos=photos, opened=lambda address: say(f"{address}  (Ctrl-C ends it)"), **said)
     return 0
 
 
@@ -251,9 +270,19 @@ def weights(arguments: argparse.Namespace) -> int:
     """`unposed weights [list | get NAME | accept NAME]`."""
     if arguments.action == "list":
         return _list_weights(arguments.json)
+    if "of_preset" in arguments:
+        names = unposed.missing_weights(arguments.of_preset)
+        if not names and not arguments.json:
+            say(f"nothing is missing that {arguments.of_preset} needs")
+        return max((_one_of_weights(arguments, name) for name in names), default=0)
     if arguments.name is None:
-        raise ConfigError(f"weights {arguments.action}: give a name, see unposed weights list")
-    chosen = entry(arguments.name)
+        raise ConfigError(f"weights {arguments.action}: give a name, see unposed weights list, or --preset NAME")
+    return _one_of_weights(arguments, arguments.name)
+
+
+def _one_of_weights(arguments: argparse.Namespace, name: str) -> int:
+    """Accept or fetch published weights."""
+    chosen = entry(name)
     say(chosen.terms, file=sys.stderr)
     if arguments.accept or arguments.action == "accept":
         unposed.accept_weights(chosen.name)

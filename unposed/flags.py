@@ -27,6 +27,8 @@ class Flag:
     choices: Sequence[str] | None = None
     repeated: bool = False
     switch: bool = False
+    off: bool = False
+    """A switch that sets its parameter to False."""
     names: tuple[str, ...] = ()
     """Empty: two dashes and the parameter's name."""
 
@@ -106,6 +108,10 @@ FLAGS: dict[str, Flag] = {
     "reproducible": Flag("the same bytes on all x86-64 machines, slower", switch=True),
     "ram_bytes": Flag("memory to stay within, e.g. 8G (default: what is free)", "SIZE", size_bytes, names=("--ram",)),
     "vram_bytes": Flag("the same on the GPU", "SIZE", size_bytes, names=("--vram",)),
+    "compare": Flag("other poses of the same photos, to see the differences", "GT|DIR", Path),
+    "host": Flag("serve to others than this machine, e.g. 0.0.0.0 (default: 127.0.0.1)", "ADDRESS"),
+    "port": Flag("where to serve (default: 8080)", "N", whole_above_zero),
+    "report": Flag("no report.html and no overview.jpg", switch=True, off=True, names=("--no-report",)),
     "to": Flag("an export plugin, see unposed plugins", "FORMAT"),
     "photos_folder": Flag("where the photos are now, if they have moved", "DIR", Path, names=("--photos",)),
     "seeds": Flag("with the dense points that unposed dense has written there", "DIR", Path),
@@ -125,6 +131,7 @@ FLAGS: dict[str, Flag] = {
     "keep": Flag("prune: the least recently used go until this is left", "SIZE", size_bytes),
     "unused": Flag("prune: what no run has used for so many days", "DAYS", whole_above_zero),
     "stage": Flag("prune: results of this stage only, or images; all unless limited", "SLOT.PLUGIN|images"),
+    "of_preset": Flag("get, accept: all that this preset needs and that is not here", "NAME|FILE", names=("--preset",)),
     "accept": Flag("get: the licence is known and accepted", switch=True),
     "why": Flag("say why two photos are connected or not", ("A", "B")),
     "quiet": Flag("no progress, only the result", switch=True),
@@ -160,7 +167,7 @@ def add_flags(parser: argparse.ArgumentParser, *parameters: str, required: Seque
         flag = FLAGS[parameter]
         names, more = flag.names or (f"--{parameter}",), {"dest": parameter, "help": flag.help}
         if flag.switch:
-            parser.add_argument(*names, action="store_true", **more)  # type: ignore[arg-type]
+            parser.add_argument(*names, action="store_false" if flag.off else "store_true", **more)  # type: ignore[arg-type]
             continue
         parser.add_argument(
             *names,

@@ -15,9 +15,10 @@ from unposed.pipeline.store.overlay import is_writable
 from unposed.pipeline.store.store import Store, default_folder
 from unposed.pipeline.weights import download
 from unposed.pipeline.weights.catalogue import CATALOGUE, Weights, entry
-from unposed.pipeline.weights.files import find_weights
+from unposed.pipeline.weights.files import MissingWeights, find_weights
 
 from .plugin_template import write_plugin
+from .run_setup import checked_graph
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,15 @@ def get_weights(name: str, watch: download.Watcher = lambda done, total: None) -
     """Find the file of published weights, or download it if the licence was accepted."""
     weights = entry(name)
     return find_weights(weights.file) or download.fetch(weights, watch)
+
+
+def missing_weights(preset: str | Path) -> tuple[str, ...]:
+    """Names of the published weights that a preset needs and that are not here; none if it can run."""
+    try:
+        checked_graph(str(preset), ())
+    except MissingWeights as missing:
+        return missing.names
+    return ()
 
 
 def open_cache(folder: str | Path | None = None) -> Store:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.report.ground import upright_axes
+
 from .show import NAMED, count
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def top_view_svg(model: Model) -> str:
     """Top view: cameras as triangles that open in their viewing direction, points as dots."""
     pose = model.cam_from_world[_chosen(len(model), MAX_CAMERAS)]
     centres = -np.einsum("nji,nj->ni", pose[:, :, :3], pose[:, :, 3])
-    right, forward = _ground_axes(pose)
+    right, forward, _ = upright_axes(pose)
     axes = np.stack([right, -forward])  # y of a drawing points down
     flat, looks = centres @ axes.T, pose[:, 2, :3] @ axes.T
     middle = np.median(flat, axis=0)
@@ -69,19 +71,6 @@ def top_view_svg(model: Model) -> str:
         f'fill="none" stroke="currentColor"><path d="{dots}" stroke-width="2" stroke-linecap="round" opacity="0.35"/>'
         f'<path d="{"".join(cameras)}" stroke="#d97706" stroke-width="1.2"/></svg>'
     )
-
-
-def _ground_axes(pose: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two axes of the world that are level if the photos are upright on average."""
-    down = pose[:, 1, :3].mean(axis=0)
-    ahead = pose[:, 2, :3].mean(axis=0)
-    down = down / max(float(np.linalg.norm(down)), 1e-9)
-    level = ahead - (ahead @ down) * down
-    if np.linalg.norm(level) < 1e-3:  # cameras in a ring look in all directions
-        level = np.eye(3)[np.argmin(np.abs(down))]
-        level = level - (level @ down) * down
-    forward = level / np.linalg.norm(level)
-    return np.cross(down, forward), forward
 
 
 def _chosen(total: int, most: int) -> NDArray[np.int64]:

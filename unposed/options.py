@@ -104,6 +104,7 @@ KEYWORDS = (
     "exclude",
     "frames",
     "require",
+    "report",
     "options",
 )
 """Other keywords of `reconstruct`, which misspelled names are compared with."""

@@ -20,7 +20,10 @@ from unposed.pipeline.errors import InputError
 
 MARK = ".unposed"
 """Empty file that marks a folder as ours."""
-LOCK, READY, SUMMARY, GEOREFERENCE = ".lock", ".ready", "summary.json", "georeference.json"
+LOCK, READY, SUMMARY = ".lock", ".ready", "summary.json"
+REPORT, OVERVIEW, GEOREFERENCE = "report.html", "overview.jpg", "georeference.json"
+OF_RESULT = (SUMMARY, "sparse", "panoramas", REPORT, OVERVIEW, GEOREFERENCE)
+"""What a new result replaces, even if it has no such thing itself."""
 PATIENCE_S = 10.0
 """How long a reader waits for a run that is moving its result into place."""
 
@@ -75,7 +78,7 @@ def _settle(out: Path) -> None:
     entries = [] if not ready.is_dir() else [entry for entry in ready.iterdir() if entry not in (old, cleared)]
     if entries and not cleared.exists():  # what stands in OUT is the older result
         old.mkdir(exist_ok=True)
-        for name in (SUMMARY, "sparse", "panoramas", GEOREFERENCE):
+        for name in OF_RESULT:
             if (out / name).exists():
                 (out / name).rename(old / name)
         cleared.touch()

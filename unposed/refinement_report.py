@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.cameras import CAMERA_MODELS, fisheyes, intrinsics_of, project
 from unposed.pipeline.artifacts import Photos, RefinementReport, SparseModel
+from unposed.report.residuals import observation_errors
 
 
 def report_figures(photos: Photos, report: RefinementReport) -> dict[str, Any]:
@@ -67,16 +67,10 @@ def photo_figures(model: SparseModel, report: RefinementReport | None) -> list[d
 def photo_errors_px(model: SparseModel) -> NDArray[np.float64]:
     """(p,) RMS reprojection error of each photo; NaN where it observes no point, and for camera models not in
     `CAMERA_MODELS`."""
-    known = np.array([camera.model in CAMERA_MODELS for camera in model.cameras], bool)
-    rows = [intrinsics_of(c.model, c.params) if c.model in CAMERA_MODELS else np.full(8, np.nan) for c in model.cameras]
-    photo = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
-    photo, row, point = (each[known[model.camera_of_photo[photo]]] for each in (photo, model.obs_xy, model.obs_point))
-    pose, camera = model.cam_from_world[photo], model.camera_of_photo[photo]
-    y = np.einsum("mij,mj->mi", pose[:, :, :3], model.points[point]) + pose[:, :, 3]
-    round_eye = fisheyes([each.model for each in model.cameras])[camera]
-    off = project(y, np.array(rows).reshape(-1, 8)[camera], round_eye) - model.xy[row]
+    errors = observation_errors(model)
+    photo, square = errors.photo, np.square(errors.offset_px).sum(axis=1)
     count = np.bincount(photo, minlength=len(model.photos))
-    squares = np.bincount(photo, np.einsum("mi,mi->m", off, off), minlength=len(model.photos))
+    squares = np.bincount(photo, square, minlength=len(model.photos))
     return np.asarray(np.sqrt(squares / np.where(count > 0, count, np.nan)))
 
 

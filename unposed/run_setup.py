@@ -32,7 +32,8 @@ ANYWHERE = "classic"
 """Preset that needs no GPU and no download."""
 
 WITH_GPU = "mast3r"
-"""Preset that `auto` chooses where there is a GPU and its weights are found."""
+"""Preset that is worth a try where there is a GPU and its weights are found. `auto` does not choose it, as it has not
+been judged with these weights."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +111,20 @@ def effort_of(effort: str | float) -> float:
     return float(effort)
 
 
-def chosen_preset(preset: str | Path, device: str) -> str:
-    """Name of the preset, with `auto` resolved for this machine."""
-    if preset != "auto":
-        return str(preset)
+def chosen_preset(preset: str | Path) -> str:
+    """Name of the preset; `auto` is the one that was judged on real photos, GPU or not."""
+    return ANYWHERE if preset == "auto" else str(preset)
+
+
+def could_use_networks(device: str) -> bool:
+    """Whether the preset with networks would run: there is a GPU, and its weights are here."""
     if not device.startswith("cuda"):
-        return ANYWHERE
+        return False
     try:
         checked_graph(WITH_GPU, ())
     except ConfigError:  # no weights
-        return ANYWHERE
-    return WITH_GPU
+        return False
+    return True
 
 
 def setting_lines(settings: Settings) -> list[str]:

@@ -23,7 +23,8 @@ from .output import locked_folder, publish
 from .photo_sources import PhotoSource, collect
 from .reconstruction import Reconstruction
 from .run_log import RunLog
-from .run_setup import checked_graph, chosen_preset, effort_of, workplace
+from .run_report import gathered, run_command, write_report
+from .run_setup import WITH_GPU, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
 
 
 def reconstruct(
@@ -41,6 +42,7 @@ def reconstruct(
     exclude: Sequence[str] = (),
     frames: int | None = None,
     require: float = 0.0,
+    report: bool = True,
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> Reconstruction:
@@ -58,13 +60,14 @@ def reconstruct(
     include, exclude: shell patterns of photo names.
     frames: of each video that are taken, at most; None: two a second, from 20 to 300.
     require: share of the photos that must be registered, else NoReconstruction (the result is still written).
+    report: whether report.html and overview.jpg are written beside the models.
     options: how to run; its fields may also be given as keywords (`device="cpu"`, `workers=2`, `cache=...`).
     Raises ConfigError, InputError, NoReconstruction, Interrupted; each has a message of one line with the remedy.
     """
     started = facts.Clock.now()
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         effort = effort_of(place.options.effort)
-        name = chosen_preset(preset, place.resources.device)
+        name = chosen_preset(preset)
         graph = checked_graph(
             name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses, "rigs": rigs}
         )
@@ -86,6 +89,8 @@ def reconstruct(
         for line in videos:
             log.note(line)
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
+        if preset == "auto" and could_use_networks(place.resources.device):
+            log.note(f"{WITH_GPU} can run here as well, but was never judged with these weights: --preset {WITH_GPU}")
         failure: str | None = None
         crash: StageCrashed | None = None
         with open_store(place.cache, log.note) as store:
@@ -110,7 +115,24 @@ def reconstruct(
                 sparse, crash = SparseModels((), {}), crash or _crashed("summing up the result", error)
                 failure = failure or str(crash)
                 outcome = facts.outcome(collection, sparse, None, failure)
-        made = Reconstruction(collection, sparse, {**origin, **outcome, **started.elapsed()}, out)
+            made = Reconstruction(collection, sparse, {**origin, **outcome, **started.elapsed()}, out)
+            if out is not None and new is not None and report:
+                line = run_command(
+                    folder,
+                    out,
+                    name,
+                    settings,
+                    place.options,
+                    {"include": include, "exclude": exclude},
+                    cameras=cameras,
+                    intrinsics=intrinsics,
+                    poses=poses,
+                    rigs=rigs,
+                    masks=masks,
+                    frames=frames,
+                    require=require or None,
+                )
+                write_report(gathered(graph, collection, sparse, made.summary, done, line), new, log.note)
         if out is not None and new is not None:
             try:
                 write_result(made, new, out)
@@ -121,8 +143,8 @@ def reconstruct(
                 nothing = SparseModels((), {})
                 lost = {**origin, **facts.outcome(collection, nothing, done, str(crash)), **started.elapsed()}
                 made = Reconstruction(collection, nothing, lost, out)
-                for written in ("sparse", "panoramas"):
-                    shutil.rmtree(new / written, ignore_errors=True)
+                shutil.rmtree(new, ignore_errors=True)
+                new.mkdir()
                 write_result(made, new, out)
         log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
     if crash is not None:
@@ -136,12 +158,13 @@ def demo(
     *,
     preset: str | Path = "auto",
     settings: Settings = (),
+    report: bool = True,
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> tuple[Reconstruction, Evaluation]:
     """Reconstruct the bundled sample and evaluate the result; options are those of `reconstruct`."""
     sample = sample_folder()
-    made = reconstruct(sample, out, preset=preset, settings=settings, options=options, **changes)
+    made = reconstruct(sample, out, preset=preset, settings=settings, report=report, options=options, **changes)
     return made, evaluate(out, sample / "gt.json")
 
 

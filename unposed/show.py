@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from .options import EFFORTS
 
 if TYPE_CHECKING:
     from .localization.result import Localization
+    from .photo_check import PhotoCheck
     from .view_graph.pair_table import PairTable
 
 NAMED = 5
@@ -23,8 +25,8 @@ NAMED = 5
 BARE_SHARE = 0.01
 """Of the pixels of a photo: one with less agreed depth than this is named."""
 
-WHY = {"classic": "it runs on any machine", "mast3r": "a GPU and its weights are here"}
-"""Why `auto` chooses a preset."""
+WHY = "it was judged on real photos, and runs on any machine"
+"""Why `auto` chooses its preset."""
 
 
 def table(rows: Iterable[Sequence[str]], indent: str = "") -> str:
@@ -83,7 +85,10 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
         rows.append(("verdict", f"poses right within 5 degrees with probability {probability:.2f}"))
     memory = f", {size(facts['peak_mb'] * 1e6)} of memory" if facts["peak_mb"] else ""
     rows.append(("time", duration(facts["wall_s"]) + memory))
-    rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY[facts['preset']]}" if asked == "auto" else "")))
+    rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY}" if asked == "auto" else "")))
+    if reused := sum(stage["reused"] for stage in facts["stages"].values()):
+        total = reused + sum(stage["computed"] for stage in facts["stages"].values())
+        rows.append(("stored", f"{reused} of {count(total, 'result')} of its stages were there from an earlier run"))
     rows += [("second look", reason) for reason in facts["helpings"].values()]
     left_out = _left_out(facts["photos"])
     rows += [("not registered", text) for text in left_out]
@@ -94,6 +99,12 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     if (more := len(facts["warnings"]) - NAMED) > 0:
         rows.append(("warning", f"{count(more, 'warning')} more in summary.json"))
     rows.append(("result", f"{out}/sparse/0 is a COLMAP model; {out}/summary.json has the rest"))
+    if (out / "report.html").exists():
+        rows.append(
+            ("report", f"{out}/report.html shows it in a browser: what was found, what is doubtful, what to do")
+        )
+    if (out / "overview.jpg").exists():
+        rows.append(("picture", f"{out}/overview.jpg: cameras and points from above and from aside"))
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     rows.append(("", f"unposed export {out} --to splat -o scene/  to train Gaussian splats of it"))
     return rows
@@ -173,6 +184,37 @@ def largest_probability(facts: Mapping[str, Any]) -> float | None:
     """Probability that the poses of the largest model are right; None where there is no verdict."""
     verdict = facts["models"][0].get("refinement", {}).get("verdict")
     return None if verdict is None else verdict["probability"]
+
+
+def check_rows(found: PhotoCheck, photos: Path) -> list[tuple[str, str]]:
+    """What was found about photos, as rows for `table`."""
+    megapixels = sorted(each.width * each.height / 1e6 for each in found.photos.photos)
+    rows = [("photos", f"{len(found.photos)}, of {megapixels[0]:.1f} to {megapixels[-1]:.1f} megapixels")]
+    partners = sorted(found.partners)
+    if partners:
+        of = "" if len(partners) == len(found.photos) else f" of {len(partners)} of them"
+        rows.append(
+            (
+                "overlap",
+                f"each shares key points with {partners[len(partners) // 2]} others{of}; the least, {partners[0]}",
+            )
+        )
+    for each in found.findings:
+        rows.append((each.level, each.text))
+        if each.remedy:
+            rows.append(("", each.remedy))
+    if not found.findings:
+        rows.append(("findings", "none: nothing speaks against these photos"))
+    if found.cost is not None:
+        pairs, seconds = count(found.cost.pairs, "pair"), duration(found.cost.cpu_s)
+        rows.append(
+            ("to expect", f"about {seconds} of CPU time for {pairs}, {size(found.cost.memory_bytes)} of memory")
+        )
+    chosen = found.suggested
+    rows.append(("preset", f"{chosen.preset}: {chosen.why}"))
+    words = ["unposed", "reconstruct", str(photos), "-o", "result/", "--preset", chosen.preset, *chosen.options]
+    rows.append(("next", shlex.join(words)))
+    return rows
 
 
 def pair_list(found: PairTable) -> list[tuple[str, ...]]:

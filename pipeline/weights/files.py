@@ -61,8 +61,17 @@ def find_weights(*names: str) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
+class MissingWeights(ConfigError):
+    """Weights that a preset needs are not here."""
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.names = names
+        """Those of them that are published under a name that `unposed weights` knows."""
+
+
 def with_weights(stages: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the weight files of stages by node; ConfigError says how to get a missing one.
+    """Fill in the weight files of stages by node; MissingWeights says how to get those that are not here, all at once.
 
     A file named for one node is used for other nodes that look for a file of the same name.
     """
@@ -71,10 +80,17 @@ def with_weights(stages: Mapping[str, Any]) -> dict[str, Any]:
         for field, marker in _weight_fields(type(stage)).items():
             if (given := getattr(stage, field)) is not None:
                 named |= {name: given for name in marker.names_for(stage) if name not in named}
-    return {node: _located(stage, node, named) for node, stage in stages.items()}
+    missing: dict[tuple[str, ...], str] = {}
+    found = {node: _located(stage, node, named, missing) for node, stage in stages.items()}
+    if missing:
+        raise MissingWeights(
+            "; ".join(missing.values()), tuple(known.name for names in missing if (known := published(list(names))))
+        )
+    return found
 
 
-def _located(stage: Any, node: str, named: Mapping[str, Path]) -> Any:
+def _located(stage: Any, node: str, named: Mapping[str, Path], missing: dict[tuple[str, ...], str]) -> Any:
+    """The stage with its files; what is not here is added to `missing`, by its names."""
     located: dict[str, Path | None] = {}
     for field, marker in _weight_fields(type(stage)).items():
         names = marker.names_for(stage)
@@ -88,7 +104,7 @@ def _located(stage: Any, node: str, named: Mapping[str, Path]) -> Any:
         else:
             raise ConfigError(f"{node}.{field}: no such file: {given}")
         if located[field] is None:
-            raise ConfigError(f"{node}.{field}: {_remedy(names, given, f'{node}.{field}')}")
+            missing.setdefault(tuple(names), f"{node}.{field}: {_remedy(names, given, f'{node}.{field}')}")
         LOG.debug("%s.%s is %s", node, field, located[field])
     return dataclasses.replace(stage, **located) if located else stage
 

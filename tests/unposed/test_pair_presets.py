@@ -15,7 +15,7 @@ import pytest
 import unposed
 from unposed.cli import main
 from unposed.pipeline.errors import ConfigError, NoReconstruction
-from unposed.run_setup import chosen_preset
+from unposed.run_setup import chosen_preset, could_use_networks
 from unposed.synthetic.photos import PhotoSet
 
 PHOTOS = 4
@@ -99,14 +99,14 @@ def test_a_network_that_cannot_do_it_ends_the_run_in_one_line(
         run(**{"matching.weights": mast3r["tokens.weights"], "tokens.weights": dust3r["tokens.weights"]})
 
 
-def test_auto_takes_the_networks_where_a_gpu_and_weights_are(
+def test_auto_stays_with_what_was_judged_and_knows_what_else_could_run(
     reference: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNPOSED_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "weights"
     folder.mkdir()
     monkeypatch.setenv("UNPOSED_WEIGHTS", str(folder))
-    assert chosen_preset("auto", "cuda") == "classic"
+    assert not could_use_networks("cuda")
     published = {
         ".pth": "tiny_mast3r.pth",
         "_retrieval_trainingfree.pth": "tiny_retrieval_trainingfree.pth",
@@ -114,6 +114,7 @@ def test_auto_takes_the_networks_where_a_gpu_and_weights_are(
     }
     for ending, tiny in published.items():
         (folder / f"MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric{ending}").symlink_to(reference(f"fixtures/{tiny}"))
-    assert chosen_preset("auto", "cuda") == "mast3r"
-    assert chosen_preset("auto", "cpu") == "classic"
-    assert chosen_preset("aliked", "cuda") == "aliked"
+    assert could_use_networks("cuda")
+    assert not could_use_networks("cpu")
+    assert chosen_preset("auto") == "classic"
+    assert chosen_preset("aliked") == "aliked"

@@ -66,6 +66,8 @@ def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path
     assert "2 disconnected models (2 and 2 photos)" in printed
 
     assert sorted(entry.name for entry in out.iterdir() if not entry.name.startswith(".")) == [
+        "overview.jpg",
+        "report.html",
         "run.log",
         "sparse",
         "summary.json",

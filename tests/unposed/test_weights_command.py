@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import unposed
 from unposed import installed
 from unposed.cli import main
 from unposed.pipeline.errors import UnposedError
@@ -99,3 +100,18 @@ def test_a_preset_without_its_weights_says_how_to_get_them(
     assert line.startswith(f"unposed: {option}: no ") and str(shelf) in line
     assert f"unposed weights get {name}`" in line and line.endswith(f"--set {option}=PATH")
     assert not (shelf / "out").exists()
+
+
+def test_all_that_a_preset_lacks_is_named_at_once_and_fetched_by_its_name(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UnposedError) as caught:
+        unposed.reconstruct(shelf, preset="aliked-lightglue")
+    needed = unposed.missing_weights("aliked-lightglue")
+    assert len(needed) == 2
+    assert all(f"unposed weights get {name}" in str(caught.value) for name in needed)
+    assert main(["weights", "get", "--preset", "aliked-lightglue", "--accept"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert unposed.missing_weights("aliked-lightglue") == ()
+    assert main(["weights", "get", "--preset", "classic"]) == 0
+    assert "nothing is missing that classic needs" in capsys.readouterr().out

@@ -65,7 +65,7 @@ def pairwise(
     found is written all the same).
     """
     with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
-        graph = _graph(chosen_preset(preset, place.resources.device), setting_lines(settings))
+        graph = _graph(chosen_preset(preset), setting_lines(settings))
         photos = two_photos(photo_a, photo_b, place.cache)
         names = " and ".join(photo.name for photo in photos.photos)
         if photos[0].content == photos[1].content:

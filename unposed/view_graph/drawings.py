@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import networkx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from unposed.pipeline.artifacts import Photo
-from unposed.pipeline.errors import UnposedError
-from unposed.pipeline.images.pixels import read_rgb
-from unposed.pipeline.stage import InputUnavailable, StageError
+from unposed.report.graph_layout import laid_out
+from unposed.report.pictures import readable_rgb
 
 from .pair_table import PairFacts, PairTable
 
@@ -84,40 +82,11 @@ def _layer(pair: PairFacts) -> int:
 
 
 def _laid_out(table: PairTable, names: list[str]) -> NDArray[np.float64]:
-    """(photos, 2) in the unit square: components side by side, each laid out by springs between its photos."""
-    graph = networkx.Graph()
-    graph.add_nodes_from(names)
-    for pair in table.pairs:
-        if pair.kind != "none" and not pair.doubt:
-            graph.add_edge(*pair.photos, pull=float(pair.verified), length=1.0 / np.sqrt(1.0 + pair.verified))
-    parts = sorted(networkx.connected_components(graph), key=lambda part: (-len(part), min(part)))
-    boxes = _boxes([len(part) for part in parts])
-    where: dict[str, NDArray[np.float64]] = {}
-    for part, (left, top, size) in zip(parts, boxes, strict=True):
-        inner = graph.subgraph(sorted(part))
-        if len(part) <= MOST_THUMBNAILS:
-            layout = networkx.kamada_kawai_layout(inner, weight="length")
-        else:
-            layout = networkx.spring_layout(inner, weight="pull", seed=0, iterations=60)
-        points = np.array([layout[name] for name in layout])
-        spread = max(float(np.ptp(points, axis=0).max()), 1e-9)
-        points = (points - (points.max(axis=0) + points.min(axis=0)) / 2) / spread + 0.5
-        for name, point in zip(layout, points, strict=True):
-            where[name] = np.array([left, top]) + size * (0.08 + 0.84 * point)
-    return np.array([where[name] for name in names]).reshape(-1, 2)
-
-
-def _boxes(sizes: list[int]) -> list[tuple[float, float, float]]:
-    """Squares (left, top, side) in the unit square for components of so many photos, the largest first: one on top, the
-    others in columns below."""
-    if len(sizes) <= 1:
-        return [(0.0, 0.0, 1.0)] * len(sizes)
-    columns = int(np.ceil(np.sqrt(2.0 * (len(sizes) - 1))))
-    lines = -(-(len(sizes) - 1) // columns)
-    side = min(1.0 / columns, 0.5 / lines)
-    top = 1.0 - lines * side
-    below = [(i % columns * side, top + i // columns * side, side) for i in range(len(sizes) - 1)]
-    return [((1.0 - top) / 2, 0.0, top), *below]
+    """(photos, 2) in the unit square, by the verified pairs that are not doubted."""
+    index = {name: row for row, name in enumerate(names)}
+    used = [pair for pair in table.pairs if pair.kind != "none" and not pair.doubt]
+    pairs = np.array([[index[name] for name in pair.photos] for pair in used], np.int64).reshape(-1, 2)
+    return laid_out(len(names), pairs, np.array([pair.verified for pair in used], np.int64))
 
 
 def _shade(value: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArray[np.float64]:
@@ -128,14 +97,9 @@ def _shade(value: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArray[
 
 
 def _thumbnail(photo: Photo, side: int) -> Image.Image | None:
-    try:
-        small = Image.fromarray(read_rgb(photo, side))
-    except (
-        UnposedError,
-        StageError,
-        InputUnavailable,
-        MemoryError,
-    ):  # it has moved, or cannot be decoded: then it is a dot
+    image = readable_rgb(photo, side)
+    if image is None:  # then it is a dot
         return None
+    small = Image.fromarray(image)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small

@@ -1,0 +1,137 @@
+"""`unposed check`: what is found in photos with known faults, and what is not found in good ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import unposed
+from unposed.cli import main
+from unposed.pipeline.artifacts import Exif, Photo, Photos
+from unposed.report.expected_cost import expected_cost
+from unposed.report.photo_findings import header_findings, overlap_findings, suggested
+from unposed.report.photo_quality import blurred, copies, photo_quality, sharpness
+from unposed.synthetic.photos import PhotoSet
+
+
+def faces(photos: int, **changes: object) -> Photos:
+    """Photos of one phone, without files."""
+    exif = Exif(make="Acme", model="Phone 3", focal_mm=4.2, focal_35mm=26.0)
+    listed = [Photo(f"{i}.jpg", Path(f"{i}.jpg"), f"{i}", 4000, 3000, exif=exif) for i in range(photos)]
+    return Photos(tuple(replace(each, **changes) for each in listed), {})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def faulty(yard: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve good photos; then a blurred one, one out of focus by motion, a white one, a copy, and another place."""
+    folder = tmp_path_factory.mktemp("faulty")
+    files = sorted(yard.images.iterdir())
+    for file in files:
+        shutil.copy(file, folder)
+    good = np.array(Image.open(files[3]))
+    kernel = np.zeros((15, 15), np.float32)
+    kernel[7] = 1 / 15
+    images = {"blurred": cv2.GaussianBlur(good, (0, 0), 2.0), "moved": cv2.filter2D(good, -1, kernel)}
+    images["white"] = np.clip(good.astype(int) + 190, 0, 255).astype(np.uint8)
+    images["elsewhere"] = np.random.default_rng(0).integers(0, 256, good.shape, dtype=np.uint8)
+    for name, image in images.items():
+        Image.fromarray(image).save(folder / f"{name}.png")
+    shutil.copy(files[5], folder / f"copy{files[5].suffix}")
+    return folder
+
+
+def test_finds_what_is_wrong_and_nothing_else(faulty: Path, tmp_path: Path) -> None:
+    found = unposed.check(faulty, cache=tmp_path)
+    texts = [each.text for each in found.findings]
+    assert "blurred.png and moved.png are blurred." in texts
+    assert "white.png is over-exposed." in texts
+    assert "elsewhere.png and white.png are like no other photo at first sight." in texts
+    assert any(text.startswith("1 file is there more than once: 0005") for text in texts)
+    assert len(found.compared) == len(found.photos) == 17
+    partners = dict(zip(found.compared, found.partners, strict=True))
+    assert partners["elsewhere.png"] == 0 and partners["copy" + next(faulty.glob("copy.*")).suffix] >= 3
+    assert all(text.count("0000") == 0 for text in texts)  # a good one is in no finding
+
+
+def test_good_photos_are_good(yard: PhotoSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(yard.images), "--cache", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "nothing speaks against these photos" in printed
+    assert "to expect" in printed and f"unposed reconstruct {yard.images} -o result/ --preset classic" in printed
+    assert main(["check", str(yard.images), "--cache", str(tmp_path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["findings"] == [] and facts["suggested"]["preset"] == "classic"
+    assert min(facts["partners"].values()) >= 2
+
+
+def test_sharpness_does_not_depend_on_what_is_shown() -> None:
+    rng = np.random.default_rng(0)
+    sharp = []
+    for contrast in (12.0, 60.0):
+        spectrum = np.fft.fft2(rng.standard_normal((256, 256)))
+        frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
+        image = np.fft.ifft2(spectrum / np.maximum(frequency, 1 / 256)).real
+        grey = np.clip(128 + contrast * image / image.std(), 0, 255).astype(np.uint8)
+        sharp.append(sharpness(grey))
+        assert sharpness(cv2.GaussianBlur(grey, (0, 0), 1.5)) < 0.5 * sharp[-1]
+    assert sharp[0] == pytest.approx(sharp[1], rel=0.15)
+    assert blurred(np.array([0.8, 0.82, 0.79, 0.45, 0.3])).tolist() == [3, 4]
+
+
+def test_copies_are_grouped() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 64, 64), dtype=np.uint8)
+    images[2] = images[0]
+    small = np.array([photo_quality(image).small for image in images])
+    assert copies(small) == [(0, 2)]
+
+
+def test_headers_tell_cameras_zoom_and_what_editors_drop() -> None:
+    assert header_findings(faces(5)) == []
+    photos = faces(6).photos
+    mixed = [*photos[:3], *(replace(each, exif=replace(each.exif, model="Camera", focal_mm=20.0 + 5 * i))
+                            for i, each in enumerate(photos[3:5])), replace(photos[5], exif=Exif())]  # fmt: skip
+    texts = " ".join(each.text for each in header_findings(Photos(tuple(mixed), {})))
+    assert "by 3 cameras: Acme Phone 3 (3), Acme Camera (2), unknown camera (1)" in texts
+    assert "zoom of Camera was turned: 2 focal lengths, 20 to 25 mm" in texts
+    assert "1 of 6 photos have no focal length in their EXIF data, 5.jpg" in texts
+
+
+def test_groups_and_single_links_are_named() -> None:
+    names = [f"{i}" for i in range(7)]
+    pairs = np.array([[0, 1], [1, 2], [0, 2], [2, 3], [4, 5], [5, 6], [4, 6]])
+    texts = [each.text for each in overlap_findings(names, pairs, np.full(7, 40))]
+    assert texts[0].startswith("The photos fall into 2 groups (4, 3 photos), one with 0, one with 4.")
+    assert texts[1].startswith("1 link hangs on a single pair, 2 and 3")
+    assert overlap_findings(names[:3], pairs[:3], np.full(3, 40)) == []
+    assert "like no other" in overlap_findings(names[:4], pairs[:3], np.full(3, 40))[0].text
+
+
+@pytest.mark.parametrize(
+    ("photos", "kind", "options"),
+    [
+        (faces(20), "photos", ()),
+        (faces(20, exif=Exif(make="DJI", model="FC3411", focal_mm=8.4)), "drone", ("--cameras", "single")),
+        (faces(120, exif=Exif()), "video", ("--cameras", "single")),
+        (Photos(tuple(replace(each, width=1000 + i) for i, each in enumerate(faces(20).photos)), {}), "internet", ()),
+    ],
+)
+def test_a_preset_is_suggested_by_kind(photos: Photos, kind: str, options: tuple[str, ...]) -> None:
+    found = suggested(photos)
+    assert (found.kind, found.options) == (kind, options)
+    assert expected_cost(photos, found.preset, 2) is not None
+
+
+def test_what_to_expect_grows_with_photos_and_preset() -> None:
+    few, many = (expected_cost(faces(n), "classic", 2) for n in (8, 80))
+    best, unknown = expected_cost(faces(8), "best", 2), expected_cost(faces(8), "mast3r", 2)
+    assert few is not None and many is not None and best is not None and unknown is None
+    assert 2.0 < few.cpu_s < 8.0  # of 8 photos classic takes 3.8 s (docs/benchmarks)
+    assert many.cpu_s > 8 * few.cpu_s and best.cpu_s > 2 * few.cpu_s

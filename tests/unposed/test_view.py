@@ -1,0 +1,163 @@
+"""`unposed view`: what it draws, and that a browser gets it from this machine alone."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import browser
+
+import unposed
+from unposed import Reconstruction
+from unposed.cli import main
+from unposed.poses import Poses
+from unposed.synthetic.photos import PhotoSet
+from unposed.viewer.shown import PointFilter, aligned_poses, nearest_to_ray, ramp, shown_model
+
+PORT = 18080
+
+
+@pytest.fixture(scope="module")
+def made(yard: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
+    folder = tmp_path_factory.mktemp("view")
+    return unposed.reconstruct(yard.images, folder / "out", preset="fast", cache=folder / "cache", report=False)
+
+
+@contextmanager
+def served(out: Path, **options: object) -> Iterator[str]:
+    """The address of a viewer of this folder, which ends with the block."""
+    pytest.importorskip("viser", reason="the viewer is an extra: unposed[view]")
+    addresses: list[str] = []
+    leave = threading.Event()
+
+    def run() -> None:
+        unposed.view(out, port=PORT, opened=addresses.append, ended=leave.is_set, **options)  # type: ignore[arg-type]
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        until(lambda: bool(addresses))
+        yield addresses[0]
+    finally:
+        leave.set()
+        thread.join()
+
+
+def until(true: Callable[[], bool], patience_s: float = 30.0) -> None:
+    end = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def test_points_are_filtered_and_thinned(made: Reconstruction) -> None:
+    shown = shown_model(made.sparse.models[0], 0)
+    every = shown.rows(PointFilter(10**9))
+    assert sorted(every.tolist()) == list(range(len(shown.model.points)))
+    few = shown.rows(PointFilter(50))
+    assert np.array_equal(few, every[:50])
+    long = shown.rows(PointFilter(10**9, min_length=4, max_error_px=0.5))
+    assert 0 < len(long) < len(every)
+    assert shown.lengths[long].min() >= 4 and shown.model.error_px[long].max() <= 0.5
+    assert np.array_equal(shown.colours(few, "photos"), shown.model.rgb[few])
+    assert len(np.unique(shown.colours(few, "error"), axis=0)) > 5
+    assert len(np.unique(shown.colours(few, "model"), axis=0)) == 1
+
+
+def test_partners_and_common_key_points_are_those_of_the_tracks(made: Reconstruction) -> None:
+    shown = shown_model(made.sparse.models[0], 0)
+    seen = [set(shown.seen_by(row).tolist()) for row in range(len(shown.model.photos))]
+    expected = {row: len(seen[0] & seen[row]) for row in range(1, len(seen)) if seen[0] & seen[row]}
+    partners = shown.partners(0)
+    assert dict(partners) == expected
+    assert [count for _, count in partners] == sorted(expected.values(), reverse=True)
+    a, b = shown.common_keypoints(0, partners[0][0])
+    assert len(a) == len(b) == partners[0][1]
+
+
+def test_other_poses_are_aligned(made: Reconstruction) -> None:
+    poses, names = made.sparse.models[0].cam_from_world, made.models[0].photo_names
+    angle = 0.6
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    other = np.concatenate([poses[:, :, :3] @ turn.T, 3.0 * poses[:, :, 3:]], axis=2)  # world x -> 3 turn x
+    moved, lines = aligned_poses(names, poses, names[2:], other[2:])
+    assert moved == pytest.approx(poses[2:], abs=1e-9)
+    assert lines[:, 0] == pytest.approx(lines[:, 1], abs=1e-9)
+    with pytest.raises(ValueError, match="only 2 photos in common"):
+        aligned_poses(names, poses, names[:2], other[:2])
+
+
+def test_a_click_finds_the_point_under_it() -> None:
+    points = np.array([[0.0, 0, 5], [1, 0, 5], [0, 0, -5]])
+    assert nearest_to_ray(points, np.zeros(3), np.array([0.001, 0, 2.0])) == 0
+    assert nearest_to_ray(points, np.zeros(3), np.array([0, 1.0, 0])) is None
+    assert nearest_to_ray(np.zeros((0, 3)), np.zeros(3), np.ones(3)) is None
+
+
+def test_colours_go_from_good_to_bad() -> None:
+    colours = ramp(np.array([-1.0, 0.0, 0.5, 1.0, 2.0])).astype(int)
+    assert np.array_equal(colours[0], colours[1]) and np.array_equal(colours[3], colours[4])
+    assert colours[1, 2] > colours[1, 0] and colours[3, 0] > colours[3, 2]
+
+
+def test_what_happens_when_a_photo_and_a_partner_are_chosen(made: Reconstruction, yard: PhotoSet) -> None:
+    pytest.importorskip("viser", reason="the viewer is an extra: unposed[view]")
+    from unposed.viewer.window import CHOSEN, INK, opened
+
+    assert made.folder is not None
+    window = opened("127.0.0.1", PORT + 1)
+    try:
+        poses = made.sparse.models[0].cam_from_world
+        window.show(made, Poses(Path("other"), tuple(made.models[0].photo_names), poses, np.full(len(poses), 1.2)))
+        assert len(window.frusta) == len(made.models[0])
+        window._choose((0, 1))
+        controls = window.controls
+        assert controls["photo"].value == made.models[0].photo_names[1]
+        assert "points, in common with" in controls["facts"].content
+        assert controls["image"].visible and controls["image"].image.shape[1] == 480
+        controls["partner"].value = controls["partner"].options[1]
+        until(lambda: bool(controls["image"].image.shape[1] > 900))  # two photos side by side
+        controls["photo"].value = made.models[0].photo_names[0]
+        until(lambda: tuple(window.frusta[0, 0].color) == CHOSEN)
+        assert tuple(window.frusta[0, 1].color) == INK
+    finally:
+        window.server.stop()
+
+
+def test_a_browser_sees_it_and_asks_nobody_else(made: Reconstruction, yard: PhotoSet) -> None:
+    assert made.folder is not None
+    with served(made.folder, compare=yard.images.parent / "gt.json") as address, browser() as tab:
+        assert address == f"http://127.0.0.1:{PORT}"
+        tab.send("Page.navigate", url=address)
+        until(lambda: "photos per point" in tab.ask("document.body ? document.body.innerText : ''"))
+        text = tab.ask("document.body.innerText")
+        assert "12 photos are in both" in text
+        assert all(url.startswith((address, "chrome")) for url in tab.requests)
+
+
+def test_a_run_in_progress_shows_its_log_then_its_result(made: Reconstruction, tmp_path: Path) -> None:
+    assert made.folder is not None
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "run.log").write_text("features: 12 to do\n")
+    with served(out) as address, browser() as tab:
+        tab.send("Page.navigate", url=address)
+        until(lambda: "features: 12 to do" in tab.ask("document.body ? document.body.innerText : ''"))
+        shutil.copytree(made.folder, out, dirs_exist_ok=True)
+        until(lambda: "photos per point" in tab.ask("document.body.innerText"))
+
+
+def test_without_viser_one_line_says_what_to_install(
+    made: Reconstruction, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["view", str(tmp_path / "nothing")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["view", str(made.folder)]) == 2
+    assert "pip install 'unposed[view]'" in capsys.readouterr().err

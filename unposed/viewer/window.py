@@ -1,0 +1,320 @@
+"""The window of the viewer: a viser server with the controls, and what happens when they are used."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import viser
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from unposed.optim.arrays import Array
+from unposed.optim.cameras import CAMERA_MODELS, FX, FY, intrinsics_of
+from unposed.pipeline.artifacts import Bytes, Camera, Photos
+from unposed.pipeline.images.pixels import photo_per_px
+from unposed.report.ground import upright_axes
+from unposed.report.pair_drawings import lined
+from unposed.report.pictures import readable_rgb
+from unposed.report.track_figures import camera_centres
+
+from ..poses import Poses
+from ..reconstruction import Reconstruction
+from .shown import COLOURINGS, PointFilter, ShownModel, aligned_poses, frustum_scale, nearest_to_ray, shown_model
+
+FIRST_POINTS = 200_000
+"""Points that are sent at first: more are drawn slowly without a GPU, and are a slider away."""
+THUMBNAIL_PX, MOST_THUMBNAILS = 64, 500
+"""Of photos in cameras; of more cameras, only the outlines are drawn."""
+IMAGE_PX = 640
+POINTS_PER_REACH = 160.0
+"""Points side by side between the middle of the scene and its cameras, at size 1."""
+Rgb = tuple[int, int, int]
+INK, CHOSEN, OTHER, EDGE = (70, 78, 92), (240, 160, 40), (205, 80, 60), (90, 160, 200)
+
+
+@dataclass(eq=False)
+class Window:
+    """A server and what it shows. Everything is below one name in its scene, so that it is replaced at once."""
+
+    server: viser.ViserServer
+    photos: Photos | None = None
+    models: list[ShownModel] = field(default_factory=list)
+    names: tuple[str, ...] = ()
+    chosen: tuple[int, int] | None = None
+    """Model, and row of the photo in it."""
+    controls: dict[str, Any] = field(default_factory=dict)
+    frusta: dict[tuple[int, int], Any] = field(default_factory=dict)
+    measured: list[Array] = field(default_factory=list)
+
+    def show(self, made: Reconstruction, other: Poses | None) -> None:
+        """Show a reconstruction in place of what was there."""
+        self.server.scene.reset()
+        self.server.gui.reset()
+        self.frusta.clear()
+        self.measured.clear()
+        self.photos, self.chosen = made.photos, None
+        self.models = [shown_model(model, k) for k, model in enumerate(made.sparse.models)]
+        self.names = tuple(photo.name for photo in made.photos.photos)
+        if not self.models:
+            self.server.gui.add_markdown("This run registered no photo: report.html says why.")
+            return
+        first = self.models[0].model
+        axes = upright_axes(first.cam_from_world)
+        self.server.scene.set_up_direction(tuple(axes[2].tolist()))
+        middle = np.median(first.points if len(first.points) else camera_centres(first.cam_from_world), axis=0)
+        reach = float(np.quantile(np.linalg.norm(camera_centres(first.cam_from_world) - middle, axis=1), 0.9))
+        self.server.initial_camera.look_at = middle
+        self.server.initial_camera.position = middle + 2.0 * reach * (0.5 * axes[2] - axes[1])
+        self._add_controls(reach)
+        self._draw_points()
+        self._draw_cameras()
+        self._draw_edges(made)
+        if other is not None:
+            self._draw_other(other)
+
+    def wait(self, lines: list[str]) -> None:
+        """Show the last lines of the log of a run, where there is no result yet."""
+        self.server.gui.reset()
+        text = "\n".join(lines).replace("`", "'") or "nothing was written yet"
+        self.server.gui.add_markdown(f"**No result yet.** The run says:\n\n```\n{text}\n```")
+
+    def _add_controls(self, reach: float) -> None:
+        gui, total = self.server.gui, sum(len(each.model.points) for each in self.models)
+        errors = np.concatenate([each.model.error_px for each in self.models])
+        top = float(np.quantile(errors, 0.99)) if len(errors) else 1.0
+        c = self.controls = {}
+        gui.add_markdown(f"**{sum(len(m.model.photos) for m in self.models)} photos, {total:,} points**")
+        with gui.add_folder("Points"):
+            c["colour"] = gui.add_dropdown("colour", COLOURINGS)
+            c["most"] = gui.add_slider("shown", 1000, max(total, 1001), 1000, min(total, FIRST_POINTS))
+            c["size"] = gui.add_slider("size", 0.1, 5.0, 0.1, 1.0)
+            c["length"] = gui.add_slider("photos per point", 2, 20, 1, 2)
+            c["error"] = gui.add_slider("error below, px", 0.0, top, top / 100, top)
+        with gui.add_folder("Cameras and pairs"):
+            c["cameras"] = gui.add_checkbox("cameras", True)
+            c["scale"] = gui.add_slider("camera size", 0.1, 5.0, 0.1, 1.0)
+            c["edges"] = gui.add_checkbox("pairs", False)
+        with gui.add_folder("Photo"):
+            c["photo"] = gui.add_dropdown("photo", ("none", *self._registered()))
+            c["partner"] = gui.add_dropdown("matches with", ("none",))
+            c["facts"] = gui.add_markdown("Click a camera, or choose a photo.")
+            c["image"] = gui.add_image(np.zeros((2, 2, 3), np.uint8), visible=False)
+        with gui.add_folder("Tools"):
+            c["measure"] = gui.add_button("measure between two clicks")
+            c["distance"] = gui.add_markdown("")
+            c["picture"] = gui.add_button("save this view as a picture")
+        c["unit"] = reach / POINTS_PER_REACH
+        for name in ("colour", "most", "size", "length", "error"):
+            c[name].on_update(lambda _: self._draw_points())
+        c["scale"].on_update(lambda _: self._draw_cameras())
+        c["cameras"].on_update(lambda _: self._show_cameras())
+        c["photo"].on_update(lambda _: self._choose_by_name(c["photo"].value))
+        c["partner"].on_update(lambda _: self._show_pair())
+        c["measure"].on_click(lambda _: self._measure())
+        c["picture"].on_click(self._save_picture)
+
+    def _registered(self) -> list[str]:
+        return sorted(self.names[i] for each in self.models for i in each.model.photos.tolist())
+
+    def _draw_points(self) -> None:
+        c = self.controls
+        total = max(sum(len(each.model.points) for each in self.models), 1)
+        for each in self.models:
+            share = int(c["most"].value * len(each.model.points) / total) + 1
+            top = c["error"].max
+            limit = np.inf if c["error"].value >= top else c["error"].value
+            rows = each.rows(PointFilter(share, c["length"].value, limit))
+            colours = each.colours(rows, c["colour"].value)
+            points = each.model.points[rows].astype(np.float32)
+            size = c["unit"] * c["size"].value
+            self.server.scene.add_point_cloud(
+                f"/points/{each.number}", points, colours, point_size=size, point_shape="circle", point_shading="flat"
+            )
+
+    def _draw_cameras(self) -> None:
+        count = sum(len(each.model.photos) for each in self.models)
+        for each in self.models:
+            model, scale = each.model, frustum_scale(each.model.cam_from_world) * self.controls["scale"].value
+            for row, (photo, camera, pose) in enumerate(
+                zip(model.photos.tolist(), model.camera_of_photo.tolist(), model.cam_from_world, strict=True)
+            ):
+                key = (each.number, row)
+                if key in self.frusta:
+                    self.frusta[key].scale = scale
+                    continue
+                image = None
+                if self.photos is not None and count <= MOST_THUMBNAILS:
+                    image = readable_rgb(self.photos[photo], THUMBNAIL_PX)
+                self.frusta[key] = self._frustum(
+                    f"/cameras/{each.number}/{row}", pose, model.cameras[camera], scale, INK, image
+                )
+                self.frusta[key].on_click(lambda _, key=key: self._choose(key))
+
+    def _frustum(
+        self, name: str, pose: Array, camera: Camera, scale: float, colour: tuple[int, int, int], image: Bytes | None
+    ) -> Any:
+        known = camera.model in CAMERA_MODELS
+        focal = intrinsics_of(camera.model, camera.params)[[FX, FY]] if known else np.full(2, camera.params[0])
+        turn = Rotation.from_matrix(pose[:, :3].T).as_quat()
+        return self.server.scene.add_camera_frustum(
+            name,
+            fov=float(2.0 * np.arctan2(camera.height / 2.0, focal[1])),
+            aspect=camera.width / focal[0] * focal[1] / camera.height,
+            scale=scale,
+            thickness=1.5,
+            thickness_units="screen",
+            color=colour,
+            image=image,
+            wxyz=turn[[3, 0, 1, 2]],
+            position=camera_centres(pose[None])[0],
+        )
+
+    def _show_cameras(self) -> None:
+        for each in self.frusta.values():
+            each.visible = self.controls["cameras"].value
+
+    def _draw_edges(self, made: Reconstruction) -> None:
+        """Verified pairs as lines between cameras, the redder the fewer of their matches agree with the model."""
+        lines, shares = [], []
+        place = {
+            self.names[photo]: centre
+            for each in self.models
+            for photo, centre in zip(each.model.photos.tolist(), camera_centres(each.model.cam_from_world), strict=True)
+        }
+        for facts in made.summary["models"]:
+            for a, b, matches, inliers, *_ in facts.get("refinement", {}).get("pairs", ()):
+                if a in place and b in place:
+                    lines.append((place[a], place[b]))
+                    shares.append(inliers / max(matches, 1))
+        if not lines:
+            return
+        good = np.array(shares)[:, None]
+        colours = np.rint(good * np.array(EDGE) + (1 - good) * np.array(OTHER)).astype(np.uint8)
+        handle = self.server.scene.add_line_segments(
+            "/pairs", np.array(lines, np.float32), np.repeat(colours[:, None], 2, axis=1),
+            thickness=1.0, thickness_units="screen", visible=False,
+        )  # fmt: skip
+        self.controls["edges"].on_update(lambda _: setattr(handle, "visible", self.controls["edges"].value))
+
+    def _draw_other(self, other: Poses) -> None:
+        """Other poses of the same photos, aligned, with lines to ours."""
+        model = self.models[0].model
+        ours = [self.names[i] for i in model.photos.tolist()]
+        try:
+            moved, lines = aligned_poses(ours, model.cam_from_world, other.names, other.cam_from_world)
+        except ValueError as error:
+            self.server.gui.add_markdown(f"Nothing is compared: {error}.")
+            return
+        scale = frustum_scale(model.cam_from_world)
+        for row, pose in enumerate(moved):
+            self._frustum(f"/other/{row}", pose, model.cameras[0], scale, OTHER, None)
+        self.server.scene.add_line_segments(
+            "/other/differences", lines.astype(np.float32), OTHER, thickness=2.0, thickness_units="screen"
+        )
+        gap = np.linalg.norm(lines[:, 0] - lines[:, 1], axis=1)
+        extent = float(np.linalg.norm(np.ptp(lines[:, 0], axis=0)))
+        self.server.gui.add_markdown(
+            f"{len(lines)} photos are in both; positions differ by {np.median(gap):.3g} in the median, "
+            f"{gap.max():.3g} at most ({gap.max() / max(extent, 1e-12):.2%} of the extent)."
+        )
+
+    def _choose_by_name(self, name: str) -> None:
+        for each in self.models:
+            for row, photo in enumerate(each.model.photos.tolist()):
+                if self.names[photo] == name and self.chosen != (each.number, row):
+                    self._choose((each.number, row))
+
+    def _choose(self, key: tuple[int, int]) -> None:
+        """Show a photo with its key points, and list its partners."""
+        if self.chosen is not None and self.chosen in self.frusta:
+            self.frusta[self.chosen].color = INK
+        self.chosen = key
+        self.frusta[key].color = CHOSEN
+        shown, row = self.models[key[0]], key[1]
+        c, name = self.controls, self.names[int(shown.model.photos[row])]
+        partners = shown.partners(row)
+        c["partner"].options = ("none", *(self.names[int(shown.model.photos[other])] for other, _ in partners))
+        c["partner"].value = "none"
+        c["photo"].value = name
+        c["facts"].content = f"{len(shown.seen_by(row)):,} points, in common with {len(partners)} photos"
+        self._show_image(key)
+
+    def _show_image(self, key: tuple[int, int]) -> None:
+        shown, row = self.models[key[0]], key[1]
+        image = self._image(int(shown.model.photos[row]))
+        if image is None:
+            return
+        start, stop = shown.model.xy_start[row : row + 2]
+        seen = shown.model.obs_xy[(shown.model.obs_xy >= start) & (shown.model.obs_xy < stop)]
+        xy = np.asarray(shown.model.xy, np.float64)[seen] / self._per_px(int(shown.model.photos[row]), image)
+        drawn = image.copy()
+        at = np.clip(np.rint(xy).astype(np.int64), 1, np.array(image.shape[1::-1]) - 2)
+        for dx, dy in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)):
+            drawn[at[:, 1] + dy, at[:, 0] + dx] = CHOSEN
+        self._put(drawn)
+
+    def _show_pair(self) -> None:
+        """The photo and its partner with lines between the points that both see."""
+        if self.chosen is None:
+            return
+        partner = self.controls["partner"].value
+        if partner == "none":
+            self._show_image(self.chosen)
+            return
+        shown, row = self.models[self.chosen[0]], self.chosen[1]
+        photos = shown.model.photos.tolist()
+        other = next(k for k, photo in enumerate(photos) if self.names[photo] == partner)
+        a, b = self._image(photos[row]), self._image(photos[other])
+        if a is None or b is None:
+            return
+        xy_a, xy_b = shown.common_keypoints(row, other)
+        self._put(np.asarray(lined(a, xy_a / self._per_px(photos[row], a), b, xy_b / self._per_px(photos[other], b))))
+
+    def _put(self, image: Bytes) -> None:
+        self.controls["image"].image = image
+        self.controls["image"].visible = True
+
+    def _image(self, photo: int) -> Bytes | None:
+        return None if self.photos is None else readable_rgb(self.photos[photo], IMAGE_PX)
+
+    def _per_px(self, photo: int, image: Bytes) -> Array:
+        assert self.photos is not None
+        return np.array(photo_per_px(self.photos[photo], image))
+
+    def _measure(self) -> None:
+        """The next two clicks on points give their distance."""
+        self.measured.clear()
+        self.controls["distance"].content = "Click two points."
+
+        @self.server.scene.on_click()
+        def clicked(event: Any) -> None:
+            points = np.concatenate([each.model.points for each in self.models])
+            found = nearest_to_ray(points, np.array(event.ray_origin), np.array(event.ray_direction))
+            if found is None or len(self.measured) >= 2:
+                return
+            self.measured.append(points[found])
+            if len(self.measured) == 2:
+                self.server.scene.remove_click_callback(clicked)
+                ends = np.array(self.measured, np.float32)[None]
+                self.server.scene.add_line_segments("/measure", ends, CHOSEN, thickness=3.0, thickness_units="screen")
+                gap = float(np.linalg.norm(self.measured[0] - self.measured[1]))
+                self.controls["distance"].content = f"**{gap:.4g}** units of the model"
+
+    def _save_picture(self, event: Any) -> None:
+        """Send the view to whoever asked, as a PNG."""
+        if event.client is None:
+            return
+        camera, data = event.client.camera, io.BytesIO()
+        height, width = camera.image_height, camera.image_width
+        Image.fromarray(event.client.get_render(height, width, transport_format="png")).save(data, "PNG")
+        event.client.send_file_download("unposed.png", data.getvalue())
+
+
+def opened(host: str, port: int) -> Window:
+    """Start a server; what it prints itself is left out."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return Window(viser.ViserServer(host=host, port=port, label="unposed", verbose=False))

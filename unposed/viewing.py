@@ -1,0 +1,102 @@
+"""Serve a reconstruction to a browser, and show it anew when a run has replaced it."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unposed.pipeline.errors import ConfigError, InputError
+
+from .output import SUMMARY
+from .poses import Poses, read_poses
+from .reconstruction import load
+
+if TYPE_CHECKING:
+    from .viewer.window import Window
+
+LOOK_AGAIN_S = 1.0
+"""How often the output folder is looked at."""
+LOG_LINES = 12
+
+
+def view(
+    out: str | Path,
+    *,
+    photos: str | Path | None = None,
+    compare: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    opened: Callable[[str], None] = print,
+    ended: Callable[[], bool] = lambda: False,
+) -> None:
+    """Show a reconstruction in the browser until Ctrl-C: points, cameras, photos with their key points and partners.
+
+    out: what `reconstruct` has written, or is about to write: while it runs, its log is shown, and each result when it
+    is complete.
+    photos: where the photos are now, if they have moved.
+    compare: another reconstruction or known poses of the same photos (gt.json, a COLMAP folder, transforms.json), which
+    are aligned and drawn with the differences.
+    host, port: where to serve. Others than this machine see it only if `host` says so, such as 0.0.0.0; there is no
+    password.
+    opened: receives the address. ended: asked once in a while whether to end.
+    """
+    out = Path(out)
+    if not out.is_dir():
+        raise InputError(f"{out}: no such folder; give the one that unposed reconstruct writes")
+    if importlib.util.find_spec("viser") is None:
+        raise ConfigError("the viewer needs viser: pip install 'unposed[view]'; report.html needs nothing")
+    other = None if compare is None else _largest(read_poses(Path(compare)), Path(compare))
+    from .viewer.window import opened as opened_window
+
+    window = opened_window(host, port)
+    try:
+        opened(f"http://{host}:{window.server.get_port()}")
+        _watch(window, out, photos, other, ended)
+    except KeyboardInterrupt:
+        return
+    finally:
+        window.server.stop()
+
+
+def _watch(
+    window: Window, out: Path, photos: str | Path | None, other: Poses | None, ended: Callable[[], bool]
+) -> None:
+    """Show what is in the folder, whenever it has changed."""
+    shown, log = None, None
+    while True:
+        now = _stamp(out / SUMMARY)
+        if now is not None and now != shown:
+            window.show(load(out, photos), other)
+            shown = now
+        elif now is None and (lines := _last_lines(out / "run.log")) != log:
+            window.wait(lines)
+            log, shown = lines, None
+        if ended():
+            return
+        time.sleep(LOOK_AGAIN_S)
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def _last_lines(file: Path) -> list[str]:
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            return list(deque((line.rstrip() for line in lines), LOG_LINES))
+    except OSError:
+        return []
+
+
+def _largest(found: list[Poses], source: Path) -> Poses:
+    if not found:
+        raise InputError(f"{source}: no poses in it")
+    return max(found, key=lambda each: len(each.names))
