@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 import unposed
+from unposed.alignment.frames import moved_model
 from unposed.alignment.targets import AlignmentOptions, from_gps
 from unposed.cli import main
 from unposed.model import Model
 from unposed.optim.alignment.geodesy import GeodeticOrigin, ecef_m
 from unposed.optim.evaluation import rotation_and_centre
+from unposed.optim.rigs import Rigs
+from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import Exif, Photos
 from unposed.pipeline.errors import ConfigError, InputError
 
@@ -179,3 +182,16 @@ def test_metres_are_a_number_above_zero(out: Path) -> None:
             unposed.align(out, "scale", first, second, metres)
     with pytest.raises(InputError, match="at one place"):
         unposed.align(out, "scale", first, first, 2.0)
+
+
+def test_baselines_of_rigs_grow_with_the_model(reconstructed: Any) -> None:
+    model = unposed.load(reconstructed.out)[0].sparse
+    count = len(model.photos)
+    sensors = np.tile(np.eye(3, 4), (2, 1, 1))
+    sensors[1, :, 3] = [0.2, 0.0, 0.1]
+    numbers = np.arange(count)
+    rigs = Rigs(numbers // 2, numbers % 2, np.zeros(2, np.int64), sensors, np.zeros(2, bool))
+    moved = moved_model(replace(model, rigs=rigs), Similarity(3.0, np.eye(3), np.ones(3)))
+    assert moved.rigs is not None
+    assert np.allclose(moved.rigs.sensor_from_rig[1, :, 3], [0.6, 0.0, 0.3])
+    assert np.allclose(moved.rigs.sensor_from_rig[:, :, :3], np.eye(3))

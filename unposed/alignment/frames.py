@@ -20,11 +20,12 @@ IDENTITY = Similarity(1.0, np.eye(3), np.zeros(3))
 
 
 def moved_model(model: SparseModel, similarity: Similarity) -> SparseModel:
-    """The model after a similarity of its world; pixels see the same."""
+    """The model after a similarity of its world; pixels see the same, and baselines of rigs grow with it."""
     return replace(
         model,
         cam_from_world=moved_poses(np.asarray(model.cam_from_world), similarity),
         points=similarity(model.points),
+        rigs=None if model.rigs is None else model.rigs.scaled(similarity.scale),
     )
 
 
