@@ -1,213 +1,28 @@
-"""One function per command of the command line: call the Python API, print its result."""
+"""Commands about what is installed and stored."""
 
 from __future__ import annotations
 
 import argparse
-import inspect
-import json
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import unposed
 from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import ConfigError
-from unposed.pipeline.plain_text import printable_json, say
-from unposed.pipeline.progress import progress_for
+from unposed.pipeline.plain_text import say
 from unposed.pipeline.store.store import StageUse, Store
 from unposed.pipeline.weights.catalogue import entry
 from unposed.pipeline.weights.files import weight_folders
 
-from .options import RunOptions
-from .show import (
-    alignment_rows,
-    check_rows,
+from ..show import (
     count,
-    dense_rows,
-    growth_rows,
-    localization_rows,
-    pair_list,
-    pair_rows,
     paragraph,
-    reconstruction_rows,
     size,
-    splat_rows,
     table,
 )
-
-
-def reconstruct(arguments: argparse.Namespace) -> int:
-    """`unposed reconstruct PHOTOS -o OUT`."""
-    made = unposed.reconstruct(arguments.photos, **_given(arguments, unposed.reconstruct))
-    if arguments.json:
-        return _print_json(made.summary)
-    say(table(reconstruction_rows(made.summary, arguments.out, getattr(arguments, "preset", "auto"))))
-    return 0
-
-
-def check(arguments: argparse.Namespace) -> int:
-    """`unposed check PHOTOS`."""
-    names = ("include", "exclude", "workers", "cache")
-    found = unposed.check(arguments.photos, **{n: v for n, v in vars(arguments).items() if n in names})
-    if arguments.json:
-        return _print_json(found.to_json())
-    say(table(check_rows(found, arguments.photos)))
-    return 0
-
-
-def pairs(arguments: argparse.Namespace) -> int:
-    """`unposed pairs PHOTOS [-o DIR] [--why A B]`."""
-    found = unposed.pairs(arguments.photos, **_given(arguments, unposed.pairs))
-    if "why" in arguments:
-        lines = found.why(*arguments.why)
-        if arguments.json:
-            return _print_json(lines)
-        say("\n".join(lines))
-        return 0
-    if arguments.json:
-        return _print_json(found.to_json())
-    say(table(pair_list(found)))
-    if "out" in arguments:
-        say(f"drawn: {arguments.out}/similarity.png and {arguments.out}/graph.png")
-    return 0
-
-
-def pairwise(arguments: argparse.Namespace) -> int:
-    """`unposed pairwise A B -o OUT`."""
-    found = unposed.pairwise(arguments.photo_a, arguments.photo_b, **_given(arguments, unposed.pairwise))
-    if arguments.json:
-        return _print_json(found.facts())
-    say(table(pair_rows(found.facts(), arguments.out)))
-    return 0
-
-
-def demo(arguments: argparse.Namespace) -> int:
-    """`unposed demo`."""
-    made, errors = unposed.demo(**_given(arguments, unposed.demo))
-    if arguments.json:
-        return _print_json({"summary": made.summary, "evaluation": errors.to_json()})
-    assert made.folder is not None
-    say(table(reconstruction_rows(made.summary, made.folder, getattr(arguments, "preset", "auto"))))
-    say("\nmeasured against the true cameras of the sample:")
-    say(table(errors.table(), indent="  "))
-    return 0
-
-
-def _given(arguments: argparse.Namespace, function: Callable[..., Any]) -> dict[str, Any]:
-    """Options of the command line as keyword arguments of the function, run options included."""
-    keywords = {
-        name
-        for name, each in inspect.signature(function).parameters.items()
-        if each.default is not inspect.Parameter.empty
-    } | {each.name for each in fields(RunOptions)}
-    said = {name: value for name, value in vars(arguments).items() if name in keywords}
-    return {**said, "progress": progress_for(arguments.quiet, arguments.json)}
-
-
-def localize(arguments: argparse.Namespace) -> int:
-    """`unposed localize OUT PHOTOS [-o DIR]`."""
-    settings = getattr(arguments, "how", ())
-    given = _given(arguments, unposed.localize)
-    found = unposed.localize(arguments.out, arguments.photos, settings=settings, **given)
-    if arguments.json:
-        _print_json({name: each.facts() for name, each in found.items()})
-    else:
-        say(table(localization_rows(found)))
-    return 0 if any(each.pose is not None for each in found.values()) else 3
-
-
-def add(arguments: argparse.Namespace) -> int:
-    """`unposed add OUT [PHOTOS] [--without NAME]`."""
-    given, settings = _given(arguments, unposed.add), getattr(arguments, "how", ())
-    made = unposed.add(arguments.out, **{**given, "photos": arguments.photos, "settings": settings})
-    if arguments.json:
-        return _print_json(made.summary["grown"])
-    say(table(growth_rows(made.summary)))
-    return 0
-
-
-def merge(arguments: argparse.Namespace) -> int:
-    """`unposed merge A B [-o C]`."""
-    given, settings = _given(arguments, unposed.merge), getattr(arguments, "how", ())
-    made = unposed.merge(arguments.a, arguments.b, **given, settings=settings)
-    if arguments.json:
-        return _print_json(made.summary["grown"])
-    say(table(growth_rows(made.summary)))
-    return 0
-
-
-def align(arguments: argparse.Namespace) -> int:
-    """`unposed align OUT --to gps|poses FILE|gravity|plane|scale NAME1 NAME2 METRES|original`."""
-    settings, photos = getattr(arguments, "how", ()), getattr(arguments, "photos_folder", None)
-    made = unposed.align(arguments.out, *arguments.target, settings=settings, photos=photos)
-    if arguments.json:
-        return _print_json([model.get("alignment") for model in made.summary["models"]])
-    say(table(alignment_rows(made.summary)))
-    return 0
-
-
-def view(arguments: argparse.Namespace) -> int:
-    """`unposed view OUT`."""
-    said = {n: v for n, v in vars(arguments).items() if n in ("compare", "host", "port")}
-    photos = getattr(arguments, "photos_folder", None)
-    unposed.view(arguments.out, photos=photos, opened=lambda address: say(f"{address}  (Ctrl-C ends it)"), **said)
-    return 0
-
-
-def export(arguments: argparse.Namespace) -> int:
-    """`unposed export OUT --to FORMAT -o DIR [--set KEY=VALUE]`."""
-    photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())
-    seeds = getattr(arguments, "seeds", None)
-    how = {"settings": settings, "seeds": seeds, "original": arguments.original}
-    unposed.export(arguments.out, arguments.to, arguments.folder, photos, **how)
-    say(f"written to {arguments.folder}")
-    if (arguments.folder / "README.txt").is_file():
-        say(f"what is in it, and what is left out: {arguments.folder}/README.txt")
-    return 0
-
-
-def lint(arguments: argparse.Namespace) -> int:
-    """`unposed lint DIR [--for TRAINER,...]`; exit code 2 if a trainer stops or trains something wrong."""
-    given = {"trainers": arguments.trainers} if "trainers" in arguments else {}
-    found = unposed.lint(arguments.folder, **given, settings=getattr(arguments, "limits", ()))
-    if arguments.json:
-        _print_json([finding.to_json() for finding in found])
-    else:
-        say("\n".join(finding.line() for finding in found) or "nothing found")
-    return 2 if any(not finding.advice for finding in found) else 0
-
-
-def dense(arguments: argparse.Namespace) -> int:
-    """`unposed dense OUT -o DIR`."""
-    photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())
-    given = _given(arguments, unposed.dense) | {"settings": settings}
-    facts = unposed.dense(arguments.out, arguments.folder, photos, **given).facts()
-    if arguments.json:
-        return _print_json(facts)
-    say(table(dense_rows(facts, arguments.folder)))
-    return 0
-
-
-def splat(arguments: argparse.Namespace) -> int:
-    """`unposed splat OUT -o DIR`."""
-    photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "options", ())
-    given = _given(arguments, unposed.splat) | {"settings": settings}
-    facts = unposed.splat(arguments.out, arguments.folder, photos, **given).facts()
-    if arguments.json:
-        return _print_json(facts)
-    say(table(splat_rows(facts, arguments.folder)))
-    return 0
-
-
-def eval(arguments: argparse.Namespace) -> int:
-    """`unposed eval MODEL --gt GT`."""
-    errors = unposed.evaluate(arguments.model, arguments.gt)
-    if arguments.json:
-        return _print_json(errors.to_json())
-    say(table(errors.table()))
-    return 0
+from .shared import print_json
 
 
 def plugins(arguments: argparse.Namespace) -> int:
@@ -228,7 +43,7 @@ def plugins(arguments: argparse.Namespace) -> int:
 def _list_plugins(as_json: bool) -> int:
     found = unposed.list_plugins()
     if as_json:
-        return _print_json([asdict(info) for info in found])
+        return print_json([asdict(info) for info in found])
     say(table((f"{info.slot}.{info.name}", info.distribution, info.problem or info.target) for info in found))
     return 0
 
@@ -237,7 +52,7 @@ def _show_plugin(name: str, as_json: bool) -> int:
     plugin = unposed.show_plugin(name)
     if as_json:
         options = [option._asdict() for option in plugin.options]
-        return _print_json({**asdict(plugin.info), "about": plugin.about, "options": options})
+        return print_json({**asdict(plugin.info), "about": plugin.about, "options": options})
     say(f"{plugin.info.slot}.{plugin.info.name}, from {plugin.info.distribution} ({plugin.info.target})\n")
     say(plugin.about)
     for option in plugin.options:
@@ -252,14 +67,14 @@ def presets(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         found = unposed.list_presets()
         if arguments.json:
-            return _print_json(dict(found))
+            return print_json(dict(found))
         say(table(found))
         return 0
     if arguments.name is None:
         raise ConfigError("presets show: give the name of a preset")
     preset = unposed.show_preset(arguments.name)
     if arguments.json:
-        return _print_json(preset)
+        return print_json(preset)
     import yaml
 
     say(yaml.safe_dump(preset, sort_keys=False, allow_unicode=True), end="")
@@ -289,11 +104,11 @@ def _one_of_weights(arguments: argparse.Namespace, name: str) -> int:
     if arguments.action == "get":
         path = unposed.get_weights(chosen.name, _byte_count if sys.stderr.isatty() else lambda done, total: None)
         if arguments.json:
-            return _print_json({"name": chosen.name, "file": path})
+            return print_json({"name": chosen.name, "file": path})
         say(path)
         return 0
     if arguments.json:
-        return _print_json({"name": chosen.name, "licence": chosen.licence})
+        return print_json({"name": chosen.name, "licence": chosen.licence})
     say(f"accepted; next: unposed weights get {chosen.name}")
     return 0
 
@@ -303,7 +118,7 @@ def _list_weights(as_json: bool) -> int:
 
     found = unposed.list_weights()
     if as_json:
-        return _print_json([{**asdict(each), "path": path, "accepted": is_accepted(each)} for each, path in found])
+        return print_json([{**asdict(each), "path": path, "accepted": is_accepted(each)} for each, path in found])
     say(table((each.name, each.licence, "here" if path else "not here", each.about) for each, path in found))
     say(f"\nlooked for in {' and '.join(map(str, weight_folders()))}; none is fetched unasked")
     return 0
@@ -334,7 +149,7 @@ def cache(arguments: argparse.Namespace) -> int:
                 limits["older_than"] = arguments.unused * 86400.0
             if not limits and stage is None:
                 raise ConfigError("cache prune: say what may go with --keep SIZE, --unused DAYS or --stage SLOT.PLUGIN")
-            from .photo_sources import FOLDER, prune_images  # here, since no other command waits for Pillow
+            from ..photo_sources import FOLDER, prune_images  # here, since no other command waits for Pillow
 
             stages = [*(row.stage for row in store.ls()), FOLDER]
             if stage is not None and stage not in stages:
@@ -347,19 +162,19 @@ def cache(arguments: argparse.Namespace) -> int:
             text = f"{count(removed, 'result')} removed, {size(freed + more)} freed"
             text += f", with {count(images, 'folder')} of images that were in memory" if images else ""
     if arguments.json:
-        return _print_json(done)
+        return print_json(done)
     say(text)
     return 0
 
 
 def _list_cache(store: Store, as_json: bool) -> int:
-    from .photo_sources import FOLDER, image_folders
+    from ..photo_sources import FOLDER, image_folders
 
     rows, images = store.ls(), image_folders(store.folder)
     if images:
         rows.append(StageUse(FOLDER, len(images), 0, sum(row[1] for row in images), images[0][2]))
     if as_json:
-        return _print_json({"folder": str(store.folder), "stages": [row._asdict() for row in rows]})
+        return print_json({"folder": str(store.folder), "stages": [row._asdict() for row in rows]})
     say(f"{store.folder}: {size(sum(row.bytes for row in rows))}")
     now = time.time()
     lines = []
@@ -378,7 +193,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     """`unposed doctor`; exit code 2 if there are problems."""
     diagnosis = unposed.doctor(getattr(arguments, "cache", None), arguments.gpu)
     if arguments.json:
-        _print_json({**diagnosis.facts, "problems": diagnosis.problems})
+        print_json({**diagnosis.facts, "problems": diagnosis.problems})
     else:
         facts = diagnosis.facts
         gpus = [f"{gpu['name']}, {size(gpu['memory_bytes'])}" for gpu in facts["gpus"]]
@@ -422,12 +237,7 @@ def _gpu_rows(found: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 def completion(arguments: argparse.Namespace) -> int:
     """`unposed completion bash | zsh | fish`."""
-    from .completion import script
+    from ..completion import script
 
     say(script(arguments.shell))
-    return 0
-
-
-def _print_json(value: Any) -> int:
-    print(printable_json(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
     return 0

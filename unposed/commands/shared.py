@@ -1,0 +1,32 @@
+"""What commands share: options from the command line, and printing."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from unposed.pipeline.plain_text import printable_json
+from unposed.pipeline.progress import progress_for
+
+from ..options import RunOptions
+
+
+def given_options(arguments: argparse.Namespace, function: Callable[..., Any]) -> dict[str, Any]:
+    """Options of the command line as keyword arguments of the function, run options included."""
+    keywords = {
+        name
+        for name, each in inspect.signature(function).parameters.items()
+        if each.default is not inspect.Parameter.empty
+    } | {each.name for each in fields(RunOptions)}
+    said = {name: value for name, value in vars(arguments).items() if name in keywords}
+    return {**said, "progress": progress_for(arguments.quiet, arguments.json)}
+
+
+def print_json(value: Any) -> int:
+    """Print a value as JSON; exit code 0."""
+    print(printable_json(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
+    return 0
