@@ -18,7 +18,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
-from .. import artifacts
+from .. import artifacts, photo_artifacts
 
 MAGIC = b"unposed1"
 ALIGNMENT = 16
@@ -134,7 +134,8 @@ class _Reader:
 @cache
 def _classes(kind: Any) -> tuple[tuple[str, type], ...]:
     """Name and class of every dataclass a value of type `kind` may contain."""
-    shipped = [c for c in vars(artifacts).values() if isinstance(c, type) and c.__module__ == artifacts.__name__]
+    own = artifacts.__name__, photo_artifacts.__name__
+    shipped = [c for c in vars(artifacts).values() if isinstance(c, type) and c.__module__ in own]
     found: dict[str, type] = {}
     waiting = [*_dataclasses_in(kind), *(c for c in shipped if dataclasses.is_dataclass(c))]
     while waiting:
