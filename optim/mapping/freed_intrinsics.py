@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +17,7 @@ from ..bundle.intrinsics import FIXED_SIGMA, Intrinsics
 from ..bundle.problem import Bundle, BundleOptions, errors_px
 from ..cameras import FX, FY, K1, K2, fisheyes
 from .global_mapper import CoarseModel
-
-if TYPE_CHECKING:
-    from .intrinsics_search import IntrinsicsSearchOptions
+from .intrinsics_search_options import IntrinsicsSearchOptions
 
 
 def with_free_principal_points(

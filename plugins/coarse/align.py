@@ -11,7 +11,8 @@ import numpy as np
 from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions
-from unposed.optim.mapping.intrinsics_search import IntrinsicsSearchOptions, select_intrinsics
+from unposed.optim.mapping.intrinsics_search import select_intrinsics
+from unposed.optim.mapping.intrinsics_search_options import IntrinsicsSearchOptions
 from unposed.optim.mapping.keypoint_error import scatter_px
 from unposed.optim.mapping.relative_poses import RelativePoseOptions
 from unposed.optim.pointmaps.pair_depths import PairDepths

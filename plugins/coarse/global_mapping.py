@@ -15,7 +15,8 @@ from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.drafts import Draft, DraftOptions, carried_drafts, competing_drafts, distinct_drafts
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component, track_cost
-from unposed.optim.mapping.intrinsics_search import IntrinsicsChoice, IntrinsicsSearchOptions, select_intrinsics
+from unposed.optim.mapping.intrinsics_search import IntrinsicsChoice, select_intrinsics
+from unposed.optim.mapping.intrinsics_search_options import IntrinsicsSearchOptions
 from unposed.optim.mapping.pose_alternatives import PoseAlternativeOptions, propose_alternatives
 from unposed.optim.mapping.tracks import Tracks, establish_tracks, spread_subset
 from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel

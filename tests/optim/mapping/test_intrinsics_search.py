@@ -16,12 +16,12 @@ from unposed.optim.mapping import intrinsics_search as search
 from unposed.optim.mapping.global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from unposed.optim.mapping.intrinsics_search import (
     IntrinsicsChoice,
-    IntrinsicsSearchOptions,
     _evaluate_repeatedly,
     core_matches,
     initial_focals,
     select_intrinsics,
 )
+from unposed.optim.mapping.intrinsics_search_options import IntrinsicsSearchOptions
 from unposed.optim.view_graph import ViewGraph
 
 Make = Callable[..., Any]
