@@ -61,7 +61,10 @@ def test_the_frame_stays_and_moves_are_reported(reconstructed: Any, grown: Path)
 
 
 def test_a_grown_result_is_like_any_other(reconstructed: Any, grown: Path, tmp_path: Path) -> None:
-    """Photos of two folders are exported, and localized in."""
+    """Photos of two folders are exported, and localized in; the report is about both."""
+    page = (grown / "report.html").read_text("utf-8")
+    assert all(file.name in page for file in reconstructed.left.iterdir())
+    assert "unposed add" in page and (grown / "overview.jpg").stat().st_size > 1000
     unposed.export(grown, "ply", tmp_path / "ply")
     unposed.export(grown, "splat", tmp_path / "splat")
     names = {file.stem for file in (tmp_path / "splat" / "images").iterdir()}

@@ -31,7 +31,9 @@ def out(reconstructed: Any, tmp_path: Path) -> Path:
 
 def test_to_poses_and_back(reconstructed: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = unposed.load(out)[0]
+    (out / "report.html").write_text("about this model", "utf-8")
     assert main(["align", str(out), "--to", "poses", str(reconstructed.truth)]) == 0
+    assert (out / "report.html").read_text("utf-8") == "about this model"
     assert "aligned to poses" in capsys.readouterr().out
     aligned = unposed.load(out)
     truth = np.array([reconstructed.true_pose(name) for name in aligned[0].photo_names])

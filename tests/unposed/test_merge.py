@@ -96,6 +96,7 @@ def test_in_the_place_of_the_first(halves: Halves, tmp_path: Path) -> None:
     ends = [unposed.load(first)[0].images[name].center for name in names[:2]]
     assert np.linalg.norm(ends[0] - ends[1]) == pytest.approx(7.0, rel=0.02)
     assert made.summary["models"][0]["alignment"]["steps"][0]["to"] == "scale"
+    assert "unposed merge" in (first / "report.html").read_text("utf-8")
 
 
 def test_other_places_are_refused(halves: Halves, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from unposed.optim.alignment.geodesy import GeodeticOrigin
 from unposed.pipeline.errors import ConfigError, InputError
 
 from ..options import Settings
-from ..output import GEOREFERENCE, locked_folder
+from ..output import GEOREFERENCE, OVERVIEW, REPORT, locked_folder
 from ..reconstruction import Reconstruction, load
 from ..runs import write_result
 from ..settings import built_options
@@ -67,6 +68,9 @@ def align(
             aligned = _moved(made, to, found)
         if origin is not None:
             (new / GEOREFERENCE).write_text(json.dumps(georeference(origin), indent=1) + "\n", encoding="utf-8")
+        for name in (REPORT, OVERVIEW):  # they have an up axis of their own
+            if (out / name).exists():
+                shutil.copy2(out / name, new / name)
         write_result(aligned, new, out)
     return aligned
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from ..output import GEOREFERENCE, locked_folder
 from ..photo_sources import PhotoSource, collect
 from ..reconstruction import Reconstruction, load
 from ..run_log import RunLog
+from ..run_report import gathered, write_report
 from ..run_setup import Workplace, workplace
 from ..runs import write_result
 from ..settings import built_options
@@ -79,13 +81,16 @@ def add(
         with open_store(place.cache, log.note) as store:
             start, found = _warm_start(made, joined, set(without), how, place, store, log)
             result = warm_run(start, made.summary["settings"], place, store, log)
-        grown = {
-            "added": {each.photo.name: _said_of(each, result, start.photos) for each in found},
-            "passed_over": {**joined.passed_over, **given.rejected},
-            "without": list(without),
-            "moved": result.moved,
-        }
-        grown_made = as_reconstruction(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
+            grown = {
+                "added": {each.photo.name: _said_of(each, result, start.photos) for each in found},
+                "passed_over": {**joined.passed_over, **given.rejected},
+                "without": list(without),
+                "moved": result.moved,
+            }
+            grown_made = as_reconstruction(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
+            line = ["unposed", "add", str(out), *map(str, _named(photos))]
+            line += [word for name in without for word in ("--without", name)]
+            report_growth(grown_made, result, shlex.join(line), new_folder, log)
         georeference = out / GEOREFERENCE
         if georeference.exists():  # frames stay
             (new_folder / GEOREFERENCE).write_bytes(georeference.read_bytes())
@@ -144,6 +149,16 @@ def as_reconstruction(
             entry[KEY] = made.summary["models"][old][KEY]  # frames stay
     facts.add_files(outcome, photos, Path(made.summary["photos_folder"]))
     return Reconstruction(photos, result.sparse, {**made.summary, **outcome, **more}, out)
+
+
+def report_growth(made: Reconstruction, result: WarmResult, command: str, folder: Path, log: RunLog) -> None:
+    """Write the report and the overview of a warm run to `folder`."""
+    write_report(gathered(result.graph, made.photos, made.sparse, made.summary, result.run, command), folder, log.note)
+
+
+def _named(photos: PhotoSource | None) -> list[str | Path]:
+    """The source of photos, if it has a name."""
+    return [photos] if isinstance(photos, str | Path) else []
 
 
 def _collected(photos: PhotoSource | None, place: Workplace) -> Photos:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from ..run_log import RunLog
 from ..run_setup import Workplace, workplace
 from ..runs import write_result
 from ..settings import built_options
-from .add import GrowthOptions, as_reconstruction, joined_photos
+from .add import GrowthOptions, as_reconstruction, joined_photos, report_growth
 from .known_models import KnownModel, KnownPose, known_model, moved_known, similarity_between
 from .new_photos import localized_photos, pairs_by_votes
 from .warm_run import WarmStart, known_pairs, name_pair, warm_run
@@ -86,8 +87,10 @@ def merge(
         with open_store(place.cache, log.note) as store:
             start, link = _merged(first, second, how, place, store, log)
             result = warm_run(start, first.summary["settings"], place, store, log)
-        grown = {"merged": {"from": str(Path(b).absolute()), **link}, "moved": result.moved}
-        made = as_reconstruction(first, start.photos, result, {"grown": grown, **started.elapsed()}, target)
+            grown = {"merged": {"from": str(Path(b).absolute()), **link}, "moved": result.moved}
+            made = as_reconstruction(first, start.photos, result, {"grown": grown, **started.elapsed()}, target)
+            line = ["unposed", "merge", str(a), str(b), *([] if out is None else ["-o", str(out)])]
+            report_growth(made, result, shlex.join(line), new_folder, log)
         write_result(made, new_folder, target)
     return made
 

@@ -16,7 +16,7 @@ from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import Photos, SparseModels
 from unposed.pipeline.engine import Run
 from unposed.pipeline.errors import ConfigError, InputError
-from unposed.pipeline.graph import build_graph
+from unposed.pipeline.graph import Graph, build_graph
 from unposed.pipeline.progress import Progress
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.store.store import Store
@@ -52,6 +52,8 @@ class WarmResult:
     """The models of a warm run in the frames of the old ones."""
 
     sparse: SparseModels
+    graph: Graph
+    """Of the nodes that were run."""
     run: Run
     old_model: tuple[int | None, ...]
     """For each model: the old model that it goes on from."""
@@ -74,7 +76,7 @@ def warm_run(
         graph = build_graph(warm_settings(settings, pairs, models, files=True), Registry())
         done = place.run(graph, start.photos, store, progress)
         sparse = done.sparse or SparseModels((), {})
-    return _in_old_frames(start, sparse, done)
+    return _in_old_frames(start, sparse, graph, done)
 
 
 def warm_settings(settings: Mapping[str, Any], pairs: Path, models: Path, *, files: bool) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def _pair_lines(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _in_old_frames(start: WarmStart, sparse: SparseModels, done: Run) -> WarmResult:
+def _in_old_frames(start: WarmStart, sparse: SparseModels, graph: Graph, done: Run) -> WarmResult:
     moved, old_of, turns, shifts = [], [], [], []
     for model in sparse.models:
         new = known_model(model, start.photos)
@@ -146,7 +148,7 @@ def _in_old_frames(start: WarmStart, sparse: SparseModels, done: Run) -> WarmRes
         turns.append(turned)
         shifts.append(shifted)
     result = SparseModels(tuple(moved), sparse.left_out, sparse.warnings, reports=sparse.reports)
-    return WarmResult(result, done, tuple(old_of), _move_figures(turns, shifts))
+    return WarmResult(result, graph, done, tuple(old_of), _move_figures(turns, shifts))
 
 
 def _moves(
