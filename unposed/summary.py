@@ -89,7 +89,8 @@ def outcome(photos: Photos, models: SparseModels, run: Run | None, failure: str 
 def add_files(outcome: dict[str, Any], photos: Photos, folder: Path) -> None:
     """Say of photos that lie elsewhere, such as frames of videos, where their files are."""
     for photo in photos.photos:
-        if photo.path.absolute() != (folder / photo.name).absolute():
+        usual = folder / photo.name
+        if photo.path.absolute() != (usual.parent if photo.view else usual).absolute():  # a panorama has many views
             outcome["photos"][photo.name]["file"] = str(photo.path.absolute())
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
@@ -160,5 +160,6 @@ def test_the_catalogue_names_every_file_once() -> None:
     assert len({each.name for each in CATALOGUE}) == len({each.file for each in CATALOGUE}) == len(CATALOGUE)
     for each in CATALOGUE:
         assert each.licence and each.licence_url.startswith("https://")
-        assert each.urls and all(url.startswith("https://") and url.endswith(each.file) for url in each.urls)
+        assert each.urls and all(url.startswith("https://") for url in each.urls)
+        assert all(PurePosixPath(url).suffix == PurePosixPath(each.file).suffix for url in each.urls)
         assert find_weights(each.file) is None
