@@ -114,8 +114,10 @@ def test_masks_are_cut_as_the_photos_are(folder: Path) -> None:
     Image.fromarray(mask).save(folder / "masks" / "a.jpg.png")
     masks = {photo.name: read_mask(photo) for photo in scan(folder, masks=folder / "masks").photos}
     assert masks["b.png/down"] is None
-    assert not masks["a.jpg/down"].all() and masks["a.jpg/up"].all()  # type: ignore[union-attr]
-    assert masks["a.jpg/down"][80, 80] == 0  # type: ignore[index]
+    down, up = masks["a.jpg/down"], masks["a.jpg/up"]
+    assert down is not None and up is not None
+    assert not down.all() and up.all()
+    assert down[80, 80] == 0
 
 
 def test_views_have_a_known_camera_and_a_rig(folder: Path) -> None:

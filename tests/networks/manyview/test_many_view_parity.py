@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +17,10 @@ CLOSE = 2e-5
 """The outputs were made in float32: what a wrong epsilon does to them is above, its rounding below."""
 
 
-def compare_da3(net: Da3Network, seen: Fixture, case: str, **options: object) -> None:
+def compare_da3(net: Da3Network, seen: Fixture, case: str, **options: Any) -> None:
     images = seen.images(f"{case.split('.')[0]}.")
     size = images.shape[3], images.shape[4]
-    features = net.features(images, **options)  # type: ignore[arg-type]
+    features = net.features(images, **options)
     if f"{case}.ref_index" in seen.arrays:
         assert features.reference.tolist() == seen[f"{case}.ref_index"].tolist()
     found = net(images, **options)

@@ -159,7 +159,7 @@ PICTURES = FOLDER.parent / "fixtures/images"
 
 def picture(name: str) -> np.ndarray:
     if not (PICTURES / name).exists():
-        pytest.skip(f"no {name}: $UNPOSED_REFERENCE names the folder with made-up pictures")
+        pytest.skip(f"no {name}: $UNPOSED_REFERENCE names the folder with made-up images")
     with Image.open(PICTURES / name) as image:
         return np.asarray(image.convert("RGB"))
 

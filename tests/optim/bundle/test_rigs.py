@@ -39,11 +39,12 @@ def test_rigs_hold_and_the_truth_is_found(central: bool) -> None:
 
 def test_a_rig_with_baselines_gives_the_scale() -> None:
     truth = rig_bundle(four_sided_rig(central=False))
-    start = disturbed(truth)
-    grown = photo_poses(truth.rigs, frame_poses(truth.rigs, start.cam_from_world) * [1.0, 1.0, 1.0, 1.3])  # type: ignore[arg-type]
+    rigs, start = truth.rigs, disturbed(truth)
+    assert rigs is not None
+    grown = photo_poses(rigs, frame_poses(rigs, start.cam_from_world) * [1.0, 1.0, 1.0, 1.3])
     found, _ = adjust_bundle(replace(start, cam_from_world=grown, points=1.3 * start.points), FREE)
     extent = [float(np.linalg.norm(np.ptp(b.cam_from_world[:, :, 3], axis=0))) for b in (found, truth)]
-    frames = [frame_poses(truth.rigs, b.cam_from_world) for b in (found, truth)]  # type: ignore[arg-type]
+    frames = [frame_poses(rigs, b.cam_from_world) for b in (found, truth)]
     relative = [f[0, :, :3] @ f[SENSORS, :, :3].T for f in frames]
     assert rotation_angle_deg(relative[0] @ relative[1].T) < 1e-4
     gap = [float(np.linalg.norm(f[0, :, :3].T @ f[0, :, 3] - f[4, :, :3].T @ f[4, :, 3])) for f in frames]
@@ -96,8 +97,14 @@ def test_photos_without_observations_follow_their_frame() -> None:
     keep = blind & (count[truth.point] >= 2)
     points, point = np.unique(truth.point[keep], return_inverse=True)
     start = disturbed(truth)
-    seen = {"xy": start.xy[keep], "photo": start.photo[keep], "row": start.row[keep]}
-    partly = replace(start, point=point, points=start.points[points], **seen)  # type: ignore[arg-type]
+    partly = replace(
+        start,
+        points=start.points[points],
+        xy=start.xy[keep],
+        photo=start.photo[keep],
+        point=point,
+        row=start.row[keep],
+    )
     found, _ = adjust_bundle(partly, FREE)
     assert deviation(found, tied) < 1e-11
 
