@@ -147,7 +147,7 @@ def _cameras(photos: Sequence[Photo]) -> list[Advice]:
         )
     elif len(sizes) > 1:
         some = ", ".join(f"{b} × {a} ({number})" for (a, b), number in sizes.most_common(4))
-        remedy = "Crops lose the middle of the picture: give the originals where you have them."
+        remedy = "Crops lose the middle of the photo: give the originals where you have them."
         body = "One camera" if "unknown camera" not in bodies else "No camera in the EXIF data"
         found.append(Advice("hint", f"{body}, but {len(sizes)} sizes: {some}.", remedy))
     lenses: dict[tuple[str | None, ...], list[float]] = {}

@@ -76,10 +76,10 @@ def copies(small: Array) -> list[tuple[int, ...]]:
     """Groups of photos (n, COPY_PX^2) between which nothing has moved."""
     if not len(small):
         return []
-    square = 2.0 * (1.0 - small @ small.T / small.shape[1])
     groups: dict[int, list[int]] = {}
     for photo in range(len(small)):
-        same = np.flatnonzero(square[photo, : photo + 1] < SAME**2)
+        square = 2.0 * (1.0 - small[: photo + 1] @ small[photo] / small.shape[1])
+        same = np.flatnonzero(square < SAME**2)
         first = int(same[0]) if len(same) else photo
         groups.setdefault(first, []).append(photo)
     return [tuple(group) for group in groups.values() if len(group) > 1]

@@ -137,7 +137,8 @@ def _doubtful(sources: ReportSources) -> list[Advice]:
     found = []
     for number, model in enumerate(sources.summary["models"]):
         verdict = model.get("refinement", {}).get("verdict") or {}
-        if verdict.get("probability", 1.0) < LIKELY and verdict.get("reasons"):
+        probability = verdict.get("probability")
+        if probability is not None and probability < LIKELY and verdict.get("reasons"):
             text = f"The poses of model {number} are uncertain: {'; '.join(verdict['reasons'])}."
             remedy = "Look at the worst pairs below. More photos from between, or --preset best, make it firmer."
             found.append(Advice("warning", text, remedy))

@@ -12,7 +12,7 @@ from unposed.pipeline.errors import InputError
 
 MARK = ".unposed-export"
 """File that marks a folder as an export; its lines are the entries that were written."""
-NEW = ".new"
+NEW = ".unposed-export-new"
 DERIVED = re.compile(r"images_\d+_png")
 """Folders that trainers make of an export, and that would be stale beside the next one."""
 

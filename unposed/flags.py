@@ -165,9 +165,10 @@ def add_flags(parser: argparse.ArgumentParser, *parameters: str, required: Seque
     """Give a command these options."""
     for parameter in parameters:
         flag = FLAGS[parameter]
-        names, more = flag.names or (f"--{parameter}",), {"dest": parameter, "help": flag.help}
+        names = flag.names or (f"--{parameter}",)
+        more: dict[str, Any] = {"dest": parameter, "help": flag.help}
         if flag.switch:
-            parser.add_argument(*names, action="store_false" if flag.off else "store_true", **more)  # type: ignore[arg-type]
+            parser.add_argument(*names, action="store_false" if flag.off else "store_true", **more)
             continue
         parser.add_argument(
             *names,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ from unposed.surface.gaussians.projection import draw
 from unposed.surface.gaussians.scene import Gaussians, SplatState, TrainingView, ViewScore
 from unposed.surface.gaussians.training import drawn, scored
 
-from .dense_points import POINTS, read_points_seen, shown_as
+from .dense_points import POINTS, densified, read_points_seen, shown_as
 from .options import Settings
 from .reconstruction import Reconstruction, load
 from .settings import options_of
@@ -112,7 +113,9 @@ def _seeds(
     """Points and colours to begin with: dense ones, and the sparse ones where these are missing."""
     model = made.sparse.models[0]
     if seeds is not None:
-        found = read_points_seen(Path(seeds) / POINTS.format(0))
+        file = Path(seeds) / POINTS.format(0)
+        found = read_points_seen(file)
+        densified(made.sparse.models[0], found, file)  # InputError where they belong to another model
         return np.asarray(found.xyz, np.float64), found.rgb
     stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": SEED_SIDE_PX}, "dense.sweep")
     with shown_as(shown, "dense", resources) as reporting:
@@ -140,7 +143,7 @@ def _stored(folder: Path, key: str) -> SplatState | None:
             if str(held["key"]) != key:
                 raise InputError(f"{folder} holds another training: give a new folder")
             parts = {name: held[name] for name in held.files}
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         raise InputError(f"{folder} is not empty, and holds no training: give a new folder") from None
     arrays = {name.removeprefix("gaussians."): value for name, value in parts.items() if name.startswith("gaussians.")}
     moments = {name.removeprefix("moments."): value for name, value in parts.items() if name.startswith("moments.")}

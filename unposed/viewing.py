@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unposed.pipeline.errors import ConfigError, InputError
+from unposed.pipeline.errors import ConfigError, InputError, UnposedError
 
 from .output import SUMMARY
 from .poses import Poses, read_poses
@@ -70,7 +70,13 @@ def _watch(
     while True:
         now = _stamp(out / SUMMARY)
         if now is not None and now != shown:
-            window.show(load(out, photos), other)
+            try:
+                made = load(out, photos)
+            except (UnposedError, OSError):
+                if _stamp(out / SUMMARY) == now:
+                    raise
+                continue  # a run has replaced it meanwhile
+            window.show(made, other)
             shown = now
         elif now is None and (lines := _last_lines(out / "run.log")) != log:
             window.wait(lines)

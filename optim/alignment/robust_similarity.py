@@ -28,6 +28,8 @@ class RobustSimilarityOptions:
     """Samples that are tried: 2000 of three hit three right ones among half wrong with certainty."""
     max_sigmas: Positive = 3.0
     """Positions with larger errors, in robust standard deviations, are wrong."""
+    max_candidates: Count = 200
+    """Poses whose suggested rotations are compared with those of all: each pair takes memory."""
     min_tilt_deg: Positive = 1.0
     """Standard deviation of the tilt up to which positions alone determine what is up; beyond, photos do it better."""
 
@@ -78,8 +80,9 @@ def fit_poses(
     """Fit a similarity to positions (n, 3) and to the rotation (n, 3, 3) between frames that each pose suggests; None
     for fewer than two."""
     options = options or RobustSimilarityOptions()
-    angle = rotation_angle_deg(target_from_source[:, None] @ target_from_source.transpose(0, 2, 1)[None])
-    mean = target_from_source[int(np.argmin(np.median(angle, axis=1)))] if len(source) else np.eye(3)
+    some = target_from_source[:: max(1, len(source) // options.max_candidates)]
+    angle = rotation_angle_deg(some[:, None] @ target_from_source.transpose(0, 2, 1)[None])
+    mean = some[int(np.argmin(np.median(angle, axis=1)))] if len(source) else np.eye(3)
     off = rotation_angle_deg(target_from_source @ mean.T)
     near = off <= max(options.max_sigmas * 1.4826 * float(np.median(off)), 1e-6) if len(source) else off > 0
     rotation = nearest_rotation(target_from_source[near].sum(axis=0)) if near.any() else mean

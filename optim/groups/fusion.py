@@ -103,7 +103,7 @@ def fuse_groups(
     report(0, STEPS, "links between groups")
     found = link_groups(scenes, options.links)
     links, similar = found.pairs, found.similar
-    inside, used = _largest_part(scenes.groups, links, similar.support > 0)
+    inside, used = _largest_part(scenes, links, similar.support > 0)
     number = np.full(scenes.groups, -1)
     number[inside] = np.arange(len(inside))
     part = scenes.select(number[scenes.group] >= 0)
@@ -143,12 +143,13 @@ def fuse_groups(
     )
 
 
-def _largest_part(groups: int, links: Index, usable: Mask) -> tuple[Index, Index]:
-    """The groups of the largest connected part, and the rows of its links."""
+def _largest_part(scenes: GroupScenes, links: Index, usable: Mask) -> tuple[Index, Index]:
+    """The groups of the connected part with most memberships, and the rows of its links; numbers of groups that were
+    used up stand for none."""
     rows = np.flatnonzero(usable)
-    graph = coo_matrix((np.ones(len(rows)), links[rows].T), shape=(groups, groups))
+    graph = coo_matrix((np.ones(len(rows)), links[rows].T), shape=(scenes.groups, scenes.groups))
     label = connected_components(graph, directed=False)[1]
-    member = label == np.argmax(np.bincount(label))
+    member = label == np.argmax(np.bincount(label[scenes.group]))
     return np.flatnonzero(member), rows[member[links[rows, 0]]]
 
 

@@ -96,7 +96,8 @@ def link_groups(scenes: GroupScenes, options: GroupLinkOptions = _DEFAULTS) -> G
     proven = np.zeros(len(scenes.group))
     for rows in (a_row, b_row):
         np.maximum.at(proven, rows, np.minimum(several[link], 1.0) * by_position / trust)
-    whole = np.bincount(scenes.group, proven, scenes.groups) / np.bincount(scenes.group, minlength=scenes.groups)
+    members = np.maximum(np.bincount(scenes.group, minlength=scenes.groups), 1)
+    whole = np.bincount(scenes.group, proven, scenes.groups) / members
     reliable = 0.5 * (proven + whole[scenes.group])
     alone = _maxima(link, np.minimum(reliable[a_row], reliable[b_row]) ** 2, e)
     support = several + options.single_photo_weight * alone + _LEAST_SUPPORT

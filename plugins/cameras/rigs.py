@@ -134,7 +134,7 @@ def _of_file(path: Path, photos: Photos, layout: _Layout) -> dict[int, Camera]:
     rigs: list[Any] = [rig.get("cameras") if isinstance(rig, Mapping) else None for rig in listed]
     if not rigs or not all(isinstance(each, list) and all(isinstance(c, Mapping) for c in each) for each in rigs):
         raise InputError(f'{path}: expected a list of rigs, [{{"cameras": [{{"image_prefix": ...}}, ...]}}, ...]')
-    cameras: dict[int, Camera] = {}
+    sensors: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for number, entries in enumerate(rigs):
         rig = f"rig {number + 1}"
         references = [entry for entry in entries if entry.get("ref_sensor") is True]
@@ -145,13 +145,25 @@ def _of_file(path: Path, photos: Photos, layout: _Layout) -> dict[int, Camera]:
             where = f"{path}: {rig}: {prefix}"
             if not isinstance(prefix, str) or not prefix:
                 raise InputError(f"{path}: {rig}: every camera needs an image_prefix")
+            if prefix in sensors:
+                raise InputError(f"{where}: this image_prefix is there twice")
+            sensors[prefix] = rig, entry
             layout.pose[rig, prefix] = np.eye(3, 4) if entry is references[0] else _pose(entry, where)
-            for i, photo in enumerate(photos.photos):
-                if photo.view is None and photo.name.startswith(prefix):
-                    layout.frame[i] = (rig, photo.name.removeprefix(prefix).rpartition(".")[0])
-                    layout.sensor[i] = (rig, prefix)
-                    if "camera_model_name" in entry:
-                        cameras[i] = _camera(entry, photo, where)
+    cameras: dict[int, Camera] = {}
+    taken: dict[tuple[str, str], str] = {}
+    for i, photo in enumerate(photos.photos):
+        own = [prefix for prefix in sensors if photo.name.startswith(prefix)] if photo.view is None else []
+        if not own:
+            continue
+        prefix = max(own, key=len)  # cam10 is not a photo 0 of cam1
+        rig, entry = sensors[prefix]
+        moment = photo.name.removeprefix(prefix).rpartition(".")[0]
+        layout.frame[i], layout.sensor[i] = (rig, moment), (rig, prefix)
+        other = taken.setdefault((prefix, moment), photo.name)
+        if other != photo.name:
+            raise InputError(f"{path}: {rig}: {other} and {photo.name} are of one camera and moment: leave one out")
+        if "camera_model_name" in entry:
+            cameras[i] = _camera(entry, photo, f"{path}: {rig}: {prefix}")
     if len(layout.sensor) == sum(photo.view is not None for photo in photos.photos):
         raise InputError(f"{path}: the names of no photos begin with an image_prefix in it")
     return cameras
@@ -170,7 +182,9 @@ def _pose(entry: Mapping[str, Any], where: str) -> Array | None:
 
 def _camera(entry: Mapping[str, Any], photo: Photo, where: str) -> Camera:
     model = entry["camera_model_name"]
-    if model not in NUM_PARAMS:
+    if not isinstance(model, str) or model not in NUM_PARAMS:
         raise InputError(f"{where}: camera_model_name is none of {', '.join(NUM_PARAMS)}")
     params = numbers(entry.get("camera_params"), (NUM_PARAMS[model],), f"{where}: camera_params")
+    if params[0] <= 0.0:
+        raise InputError(f"{where}: camera_params are no camera's: the focal length must be above 0")
     return Camera(model, photo.width, photo.height, tuple(params.tolist()))

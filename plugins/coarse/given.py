@@ -39,7 +39,7 @@ class GivenModels:
         try:
             listed = json.loads(read_text(self.models))["models"]
             found = tuple(model for each in listed if len((model := _model(each, index)).photos) >= 2)
-        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise StageError(f"{self.models.name}: cannot be read as initial models: {error}") from error
         if not found:
             raise StageError(f"{self.models.name}: no model in it has two photos of this collection")

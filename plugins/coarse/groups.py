@@ -80,9 +80,8 @@ class GroupMapper:
             registered = np.isfinite(part.cam_from_world[:, 0, 0])
             if not registered.any() and not found and np.isfinite(part.agreement).sum() > 1:
                 raise StageError(f"all groups are inconsistent with each other or with the verified pairs: {_REMEDY}")
-            if not registered.any() or (found and registered.sum() < self.min_photos):
-                break
-            found.append(part)
+            if registered.any() and (not found or registered.sum() >= self.min_photos):
+                found.append(part)
             # What is left of the other groups; groups of this part are used up, whether they were consistent or not.
             inside = np.isfinite(part.agreement)
             scenes = scenes.select(~inside[scenes.group] & ~registered[scenes.photo])

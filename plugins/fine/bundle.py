@@ -181,14 +181,17 @@ class BundleAdjustment:
     ) -> _Outcome:
         """Refine all hypotheses about a component, and judge the one of least cost; `graph` is without doubts."""
         refined = [self._refined(each, photos, cameras, graph, candidates, options, resources) for each in models]
-        costs = [self._cost(each.result.bundle, each.graph) for each in refined] if len(models) > 1 else [0.0]
-        best = refined[int(np.argmin(costs))]
+        posed = [np.isfinite(each.start.bundle.cam_from_world[:, 0, 0]) for each in refined]
+        every = graph.among(candidates | np.any(posed, axis=0))
+        costs = [self._cost(each.result.bundle, every) for each in refined] if len(models) > 1 else [0.0]
+        chosen = int(np.argmin(costs))
+        best = refined[chosen]
         inconsistent = self._inconsistent_poses(cameras, best.graph, best.start, best.result.bundle)
         outcome = _outcome(models[0], best.start, best.result, inconsistent, photos, best.graph)
         if len(models) > 1:
             hypotheses = hypothesis_figures([each.result.bundle for each in refined], costs)
             outcome = replace(outcome, report=replace(outcome.report, hypotheses=hypotheses))
-        return self._judged(outcome, view_graph, doubts, models[0], best.result.bundle, photos)
+        return self._judged(outcome, view_graph, doubts, models[chosen], best.result.bundle, photos)
 
     def _refined(
         self,
@@ -216,7 +219,7 @@ class BundleAdjustment:
             depths=start.depths,
         )
         result = refined(start.bundle)
-        tied = tied_by_rigs(result.bundle, graph.rigs, candidates, self.rig_sensors)
+        tied = tied_by_rigs(result.bundle, result.bundle.rigs, candidates, self.rig_sensors)
         if ties_more(tied, start.bundle):  # refined poses show rigs that those of the coarse stage did not
             result = refined(tied)
         return _Refined(start, own, result)

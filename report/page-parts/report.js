@@ -252,7 +252,8 @@ function makeView() {
       const picker = $("scene-model");
       if (picker && +picker.value !== at) { picker.value = at; load(at); }
       const image = photoImage(index), link = document.createElement("a"), figures = document.createElement("div");
-      figures.textContent = `${(+row.dataset.points).toLocaleString("en")} points, error ${(+row.dataset.error).toFixed(2)} px, ${row.dataset.partners} partners`;
+      const error = row.dataset.error < 0 ? "" : `error ${(+row.dataset.error).toFixed(2)} px, `;
+      figures.textContent = `${Math.max(0, row.dataset.points).toLocaleString("en")} points, ${error}${row.dataset.partners} partners`;
       link.href = `#photo-${index}`; link.textContent = "in the table";
       card.replaceChildren(...(image ? [image.cloneNode()] : []), photoName(index), figures, link);
     }

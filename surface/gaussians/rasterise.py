@@ -12,6 +12,7 @@ numpy and scipy at the speed of memory, and nothing to compile.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ MOST_ALPHA = 0.99
 
 
 SIDES = np.array([3, 5, 7, 10, 14, 20, 30, 50, 100, 250, 1000])
-"""Pixels along the rectangles; Gaussians larger than the last are cut off."""
+"""Pixels along the rectangles, which end with the image; what is larger than the last is cut off."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +63,8 @@ def _pairs_of(mean: Array32, conic: Array32, opacity: Array32, depth: Array32, w
     # Where o exp(-q / 2) = 1 / 255 lies an ellipse; its box has the half sides sqrt(q (Q^-1)_ii).
     reach = 2.0 * np.log(np.maximum(opacity / LEAST_ALPHA, 1.0))
     half = np.sqrt(reach[:, None] / (a * c - b * b)[:, None] * np.stack([c, a], axis=1))
-    low = np.ceil(mean - half - 0.5)
-    need = np.floor(mean + half - 0.5) - low + 1
+    low = np.maximum(np.ceil(mean - half - 0.5), 0)
+    need = np.minimum(np.floor(mean + half - 0.5), (width - 1, height - 1)) - low + 1
     outside = ((mean + half < 0) | (mean - half > (width, height))).any(axis=1)
     columns, rows = np.minimum(np.searchsorted(SIDES, need), len(SIDES) - 1).T
     size = np.where(outside | (need < 1).any(axis=1), -1, rows * len(SIDES) + columns)
@@ -168,5 +169,5 @@ def rasterise(
     mean: (n, 2) pixels; conic: (n, 3) a, b, c of the inverse covariance [[a, b], [b, c]] in 1 / square pixels; opacity:
     (n,); rgb: (n, 3); depth: (n,) in front of the camera. All but depth have derivatives.
     """
-    drawn: tuple[Tensor, Tensor] = _Rasterise.apply(mean, conic, opacity, rgb, depth, width, height)  # type: ignore[no-untyped-call]
-    return drawn
+    apply: Callable[..., tuple[Tensor, Tensor]] = _Rasterise.apply
+    return apply(mean, conic, opacity, rgb, depth, width, height)

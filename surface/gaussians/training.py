@@ -66,7 +66,7 @@ def trained(
         image, _ = draw(parameters, camera)
         exposed = image * torch.exp(gain[number] - gain[training].mean(dim=0))
         adam.zero_grad()
-        photo_loss(exposed, photo, weight, options.structure).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(photo_loss(exposed, photo, weight, options.structure))
         adam.step()
         if (step + 1) % report_every == 0 or step + 1 == options.steps:
             yield _state(step + 1, parameters, gain, state.size, adam)

@@ -84,11 +84,31 @@ def test_each_sensor_has_a_camera_of_its_own_and_may_be_given(priors: Callable[.
         ([{"cameras": [LEFT, {**RIGHT, "camera_model_name": "X"}]}], "camera_model_name is none of"),
         ([{"cameras": [LEFT, {**RIGHT, "camera_model_name": "PINHOLE"}]}], "camera_params: expected 4 numbers"),
         ([{"cameras": [{**LEFT, "image_prefix": "nowhere/"}]}], "the names of no photos begin with"),
+        ([{"cameras": [LEFT, {**RIGHT, "camera_model_name": ["PINHOLE"]}]}], "camera_model_name is none of"),
+        (
+            [{"cameras": [LEFT, {**RIGHT, "camera_model_name": "PINHOLE", "camera_params": [-5, 5, 320, 240]}]}],
+            "the focal length must be above 0",
+        ),
+        ([{"cameras": [LEFT, {**RIGHT, "image_prefix": "left/"}]}], "this image_prefix is there twice"),
     ],
 )
 def test_malformed_files_are_refused(priors: Callable[..., CameraPriors], content: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         priors(content)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_longest_prefix_says_which_sensor_it_was(priors: Callable[..., CameraPriors], order: int) -> None:
+    ten, one = {"image_prefix": "cam10", "ref_sensor": True}, {**RIGHT, "image_prefix": "cam1"}
+    rigs = priors([{"cameras": [ten, one][::order]}], ["cam1/a.jpg", "cam10/a.jpg"]).rigs
+    assert rigs is not None
+    assert len(set(rigs.frame_of_photo.tolist())) == 1
+    assert sorted(rigs.sensor_of_photo.tolist()) == [0, 1]
+
+
+def test_two_photos_of_one_sensor_and_moment_are_named(priors: Callable[..., CameraPriors]) -> None:
+    with pytest.raises(InputError, match=r"left/0\.jpg and left/0\.png are of one camera and moment"):
+        priors([{"cameras": [LEFT, RIGHT]}], [*NAMES, "left/0.png"])
 
 
 def test_folders_with_the_same_names_may_be_a_rig() -> None:

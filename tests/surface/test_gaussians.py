@@ -95,6 +95,14 @@ def test_nothing_in_sight_is_a_black_image() -> None:
     assert not image.any()
 
 
+@pytest.mark.parametrize("sigma_px", [30.0, 300.0, 3000.0])
+def test_a_gaussian_larger_than_the_image_covers_it(sigma_px: float) -> None:
+    one = torch.ones(1)
+    conic = torch.tensor([[1.0, 0.0, 1.0]]) / sigma_px**2
+    image, covered = rasterise(torch.tensor([[12.0, 8.0]]), conic, 0.9 * one, torch.ones(1, 3), one, 24, 16)
+    assert covered.min() > 0.8 and image.min() > 0.8
+
+
 def test_similarity_of_images() -> None:
     image = torch.rand(16, 24, 3)
     torch.testing.assert_close(structural_similarity(image, image), torch.ones(16, 24))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unposed.export_folder import replaced_export
+from unposed.export_folder import NEW, replaced_export
 from unposed.pipeline.errors import InputError
 
 
@@ -28,7 +28,7 @@ def test_an_older_export_is_replaced(tmp_path: Path) -> None:
     export(tmp_path / "out", b="3", c="4")
     assert names(tmp_path / "out") == ["b", "c"]
     assert (tmp_path / "out" / "b").read_text() == "3"
-    assert not (tmp_path / "out" / ".new").exists()
+    assert not (tmp_path / "out" / NEW).exists()
 
 
 def test_other_files_are_never_removed(tmp_path: Path) -> None:
@@ -70,3 +70,12 @@ def test_an_export_that_was_cut_short_while_moving_is_replaced(tmp_path: Path) -
     (tmp_path / "out" / "b").touch()
     export(tmp_path / "out", c="1")
     assert names(tmp_path / "out") == ["c"]
+
+
+def test_a_strangers_folder_that_looks_like_ours_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    (folder / ".new").mkdir(parents=True)
+    (folder / ".new" / "mine").touch()
+    with pytest.raises(InputError):
+        export(folder, a="1")
+    assert (folder / ".new" / "mine").exists()

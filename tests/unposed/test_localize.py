@@ -122,3 +122,16 @@ def test_bad_requests(reconstructed: Any, tmp_path: Path) -> None:
         reconstructed.out, reconstructed.left, settings=["pose.min_inliers=100000"], cache=reconstructed.cache
     )
     assert all("100000 are needed" in str(each.reason) for each in strict.values())
+
+
+def test_a_reconstruction_is_not_replaced_by_localizations(reconstructed: Any, tmp_path: Path) -> None:
+    out = reconstructed.copied_to(tmp_path / "out")
+    photo = sorted(reconstructed.left.iterdir())[0]
+    with pytest.raises(InputError, match="holds a reconstruction, which would be replaced: give another folder"):
+        unposed.localize(out, photo, out, cache=reconstructed.cache)
+    assert unposed.load(out).models
+    (tmp_path / "where").mkdir()
+    (tmp_path / "where" / ".unposed").touch()
+    (tmp_path / "where" / "poses-7.txt").touch()  # of an earlier result
+    unposed.localize(out, photo, tmp_path / "where", cache=reconstructed.cache)
+    assert [file.name for file in (tmp_path / "where").glob("poses-*.txt")] == ["poses-0.txt"]

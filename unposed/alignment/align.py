@@ -61,6 +61,7 @@ def align(
     if not made.models:
         raise InputError(f"{out}: the reconstruction has no model to align")
     with locked_folder(out) as new:
+        made = load(out, photos)  # again: another run may have ended since
         if to == "original":
             aligned, origin = in_original_frame(made), None
         else:

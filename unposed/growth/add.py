@@ -28,7 +28,7 @@ from ..photo_sources import PhotoSource, collect
 from ..reconstruction import Reconstruction, load
 from ..run_log import RunLog
 from ..run_report import gathered, write_report
-from ..run_setup import Workplace, workplace
+from ..run_setup import Workplace, setting_lines, workplace
 from ..runs import write_result
 from ..settings import built_options
 from .known_models import KnownPose, known_model
@@ -71,6 +71,7 @@ def add(
     made = load(out, photos_folder)
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         new_folder = stack.enter_context(locked_folder(out))
+        made = load(out, photos_folder)  # again: another run may have ended since
         log = stack.enter_context(RunLog(None, shown))
         given = _collected(photos, place)
         _check_names(made, without)
@@ -88,9 +89,10 @@ def add(
                 "moved": result.moved,
             }
             grown_made = as_reconstruction(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
-            line = ["unposed", "add", str(out), *map(str, _named(photos))]
-            line += [word for name in without for word in ("--without", name)]
-            report_growth(grown_made, result, shlex.join(line), new_folder, log)
+            words = ["add", str(out), *([str(photos)] if isinstance(photos, str | Path) else [])]
+            words += [word for name in without for word in ("--without", name)]
+            words += [] if photos_folder is None else ["--photos", str(photos_folder)]
+            report_growth(grown_made, result, growth_command(words, settings), new_folder, log)
         georeference = out / GEOREFERENCE
         if georeference.exists():  # frames stay
             (new_folder / GEOREFERENCE).write_bytes(georeference.read_bytes())
@@ -143,6 +145,9 @@ def as_reconstruction(
     made: Reconstruction, photos: Photos, result: WarmResult, more: Mapping[str, Any], out: Path
 ) -> Reconstruction:
     """What a warm run has made of a reconstruction, with a summary of its own."""
+    there = {photo.name for photo in photos.photos}
+    unread = {name: why for name, why in made.photos.rejected.items() if name not in there}
+    photos = Photos(photos.photos, unread)  # they are named still
     outcome = facts.outcome(photos, result.sparse, result.run, None)
     for entry, old in zip(outcome["models"], result.old_model, strict=True):
         if old is not None and KEY in made.summary["models"][old]:
@@ -156,9 +161,9 @@ def report_growth(made: Reconstruction, result: WarmResult, command: str, folder
     write_report(gathered(result.graph, made.photos, made.sparse, made.summary, result.run, command), folder, log.note)
 
 
-def _named(photos: PhotoSource | None) -> list[str | Path]:
-    """The source of photos, if it has a name."""
-    return [photos] if isinstance(photos, str | Path) else []
+def growth_command(words: Sequence[str], settings: Settings) -> str:
+    """The command line with settings, as it is typed in a shell."""
+    return shlex.join(["unposed", *words, *(word for line in setting_lines(settings) for word in ("--set", line))])
 
 
 def _collected(photos: PhotoSource | None, place: Workplace) -> Photos:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,13 +24,13 @@ from .. import summary as facts
 from ..localization.prepare import make_localizer
 from ..model import Model
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
-from ..output import locked_folder
+from ..output import GEOREFERENCE, locked_folder
 from ..reconstruction import Reconstruction, load
 from ..run_log import RunLog
 from ..run_setup import Workplace, workplace
 from ..runs import write_result
 from ..settings import built_options
-from .add import GrowthOptions, as_reconstruction, joined_photos, report_growth
+from .add import GrowthOptions, as_reconstruction, growth_command, joined_photos, report_growth
 from .known_models import KnownModel, KnownPose, known_model, moved_known, similarity_between
 from .new_photos import localized_photos, pairs_by_votes
 from .warm_run import WarmStart, known_pairs, name_pair, warm_run
@@ -52,7 +51,8 @@ class MergeOptions(GrowthOptions):
     max_angle_deg: Angle = 3.0
     """A photo whose rotations in the two models differ by more is inconsistent,"""
     max_offset: Positive = 0.1
-    """and one whose positions differ by more, in units of its median distance from the points it sees."""
+    """and one whose positions differ by more, in units of the median distance of the first model's points from the
+    middle of the common photos."""
     similarity: RobustSimilarityOptions = field(default_factory=RobustSimilarityOptions)
     """Fit to common points and photos."""
 
@@ -83,14 +83,18 @@ def merge(
     target = Path(a) if out is None else Path(out)
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         new_folder = stack.enter_context(locked_folder(target))
+        first, second = load(a), load(b)  # again: another run may have ended since
         log = stack.enter_context(RunLog(None, shown))
         with open_store(place.cache, log.note) as store:
             start, link = _merged(first, second, how, place, store, log)
             result = warm_run(start, first.summary["settings"], place, store, log)
             grown = {"merged": {"from": str(Path(b).absolute()), **link}, "moved": result.moved}
             made = as_reconstruction(first, start.photos, result, {"grown": grown, **started.elapsed()}, target)
-            line = ["unposed", "merge", str(a), str(b), *([] if out is None else ["-o", str(out)])]
-            report_growth(made, result, shlex.join(line), new_folder, log)
+            words = ["merge", str(a), str(b), *([] if out is None else ["-o", str(out)])]
+            report_growth(made, result, growth_command(words, settings), new_folder, log)
+        georeference = Path(a) / GEOREFERENCE
+        if georeference.exists():  # frames stay
+            (new_folder / GEOREFERENCE).write_bytes(georeference.read_bytes())
         write_result(made, new_folder, target)
     return made
 

@@ -85,6 +85,8 @@ def _check_format(scene: SceneFolder) -> Iterator[Finding]:
 
 
 def _check_largest(scene: SceneFolder) -> Iterator[Finding]:
+    if not scene.model_places[0]:  # the folder itself, which has none beside it
+        return
     place = PurePosixPath(scene.model_places[0])
     beside = [each for each in scene.model_places if PurePosixPath(each).parent == place.parent and each]
     sizes = {each: _image_count(scene.root / each) for each in beside}

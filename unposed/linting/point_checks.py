@@ -37,9 +37,11 @@ def check_points(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]:
     if len(points) > limits.most_points:
         text = f"{len(points)} points: memory is spent before training begins"
         yield Finding("points-many", TRAINERS, file, text, f"thin them to {limits.most_points}", True)
-    depth = np.einsum("nj,pj->np", posed.cam_from_world[:, 2, :3], points) + posed.cam_from_world[:, 2, 3:]
-    if len(posed.names) and np.median((depth > 0.0).mean(axis=0)) < 0.5:
-        text = "most points are behind most cameras: axes or worlds of cameras and points differ"
+    ahead = np.zeros(len(points), bool)
+    for pose in posed.cam_from_world:
+        ahead |= points @ pose[2, :3] + pose[2, 3] > 0.0
+    if len(posed.names) and len(points) and ahead.mean() < 0.5:
+        text = "most points are behind all cameras: axes or worlds of cameras and points differ"
         yield Finding("points-behind", TRAINERS, file, text, "write cameras and points in one world, by one convention")
 
 

@@ -72,6 +72,8 @@ def posed_by_transforms(content: Mapping[str, Any]) -> PosedImages:
     """Read the frames of a transforms.json; intrinsics that it lacks are not a number."""
     frames = content["frames"]
     world_from_cam = np.array([frame["transform_matrix"] for frame in frames], np.float64).reshape(len(frames), -1, 4)
+    if world_from_cam.shape[1] < 3:
+        raise ValueError("transform_matrix has fewer than three rows")
     rotation = world_from_cam[:, :3, :3] @ OPENGL
     inverse = np.swapaxes(rotation, 1, 2)
     cam_from_world = np.concatenate([inverse, -inverse @ world_from_cam[:, :3, 3:]], axis=2)

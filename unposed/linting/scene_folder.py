@@ -102,7 +102,7 @@ class SceneFolder:
         try:
             content = json.loads(read_text(self.root / "transforms.json"))
             return content, posed_by_transforms(content), ""
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
             return None, None, f"{type(error).__name__}: {error}"
 
     @property

@@ -61,7 +61,7 @@ def check_transforms(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding
         text = f"has {present[0]} but not all of {', '.join(NAMED_PARTS)}: the parser stops"
         yield Finding("json-split", ("nerfstudio",), FILE, text, "write all three")
     paths = {str(frame["file_path"]) for frame in frames}
-    if unknown := sorted({str(name) for key in present for name in content[key]} - paths):
+    if unknown := sorted({str(name) for key in present for name in content[key] or ()} - paths):
         text = f"{several(unknown)} is held out, or trained, and is no frame"
         yield Finding("json-split", ("nerfstudio",), FILE, text, "write names as file_path has them")
 

@@ -16,7 +16,7 @@ from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.threads import hold_this_thread, one_thread_each
 
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
-from ..output import locked_folder, publish
+from ..output import SUMMARY, locked_folder, publish, settled
 from ..photo_sources import PhotoSource, collect
 from ..reconstruction import Reconstruction, load
 from ..run_log import RunLog
@@ -59,6 +59,8 @@ def localize(
     """
     made = out if isinstance(out, Reconstruction) else load(out, photos_folder)
     how = built_options(LocalizationOptions, settings, "localize")
+    if folder is not None and (settled(Path(folder)) / SUMMARY).exists():
+        raise InputError(f"{folder} holds a reconstruction, which would be replaced: give another folder with -o")
     with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
         source = [photos] if isinstance(photos, str | Path) and Path(photos).is_file() else photos
         collection, root = collect(source, place.cache, verify=place.options.verify_photos, least=1)
@@ -73,7 +75,11 @@ def localize(
     if folder is not None:
         with locked_folder(Path(folder)) as new:
             write_localizations(found, new)
+            written = {file.name for file in new.iterdir()}
             publish(new, Path(folder))
+            for older in Path(folder).glob("poses-*.txt"):  # of models in which nothing was found this time
+                if older.name not in written:
+                    older.unlink()
     return {each.photo.name: each for each in sorted(found, key=lambda each: each.photo.name)}
 
 

@@ -33,7 +33,7 @@ MOST_EXAMINED = 20_000
 apart, and decoding the others would take hours."""
 QUALITY = 95
 LIST = "frames.json"
-VERSION = 1
+VERSION = 2
 """Raised when other frames are chosen from the same video."""
 
 
@@ -63,6 +63,8 @@ class VideoFrames:
 def video_frames(file: Path, content: str, cache: Path, budget: int | None = None) -> VideoFrames:
     """The frames of a video, from the cache if they are there. `content` is the hash of the file; budget: frames at
     most, by its length if None. InputError if it cannot be read, or gives fewer than two frames."""
+    if budget is not None and budget < 2:
+        raise InputError(f"frames: expected 2 or more of each video, got {budget}")
     options = FrameChoiceOptions()
     key = json.dumps([content, budget, asdict(options), SMALL_SIDE_PX, QUALITY, VERSION])
     folder = cache / hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
@@ -106,9 +108,7 @@ def _examined(file: Path) -> tuple[Array, Array, Array, list[int], float]:
     times: list[float] = []
     before: Bytes | None = None
     with _opened(file) as (container, stream):
-        length = stream.frames or float(container.duration or 0) / 1e6 * float(stream.average_rate or 30)
-        if length > MOST_EXAMINED:
-            stream.codec_context.skip_frame = "NONKEY"
+        _take_key_frames_of_long(container, stream)
         for frame in _decoded(container, stream, file):
             scale = min(1.0, SMALL_SIDE_PX / max(frame.width, frame.height))
             width, height = (max(16, round(side * scale)) for side in (frame.width, frame.height))
@@ -151,8 +151,7 @@ def _write(file: Path, chosen: Sequence[int], choice: FrameChoice, examined: int
     """Write the chosen frames, upright, and their list."""
     wanted, frames, rotation = set(chosen), {}, 0
     with _opened(file) as (container, stream):
-        if examined < 0.5 * (stream.frames or 0):  # only key frames were examined
-            stream.codec_context.skip_frame = "NONKEY"
+        _take_key_frames_of_long(container, stream)
         for frame in _decoded(container, stream, file):
             if frame.pts not in wanted:
                 continue
@@ -170,6 +169,8 @@ def _write(file: Path, chosen: Sequence[int], choice: FrameChoice, examined: int
             frames[name] = time_s
             if not wanted:
                 break
+    if wanted:
+        raise InputError(f"{file}: {len(wanted)} of its frames cannot be decoded a second time")
     facts = {
         "frames": frames,
         "examined": examined,
@@ -179,6 +180,13 @@ def _write(file: Path, chosen: Sequence[int], choice: FrameChoice, examined: int
         "rotation_deg": rotation,
     }
     (folder / LIST).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _take_key_frames_of_long(container: Any, stream: Any) -> None:
+    """Decode only the key frames of long videos."""
+    length = stream.frames or float(container.duration or 0) / 1e6 * float(stream.average_rate or 30)
+    if length > MOST_EXAMINED:
+        stream.codec_context.skip_frame = "NONKEY"
 
 
 @contextmanager

@@ -154,13 +154,13 @@ def test_focal_length_and_shift_of_points_are_found() -> None:
     assert abs(float(found) - focal) < 1e-3 and abs(float(moved) - shift) < 1e-4
 
 
-PICTURES = FOLDER.parent / "fixtures/images"
+IMAGES = FOLDER.parent / "fixtures/images"
 
 
-def picture(name: str) -> np.ndarray:
-    if not (PICTURES / name).exists():
+def image_of(name: str) -> np.ndarray:
+    if not (IMAGES / name).exists():
         pytest.skip(f"no {name}: $UNPOSED_REFERENCE names the folder with made-up images")
-    with Image.open(PICTURES / name) as image:
+    with Image.open(IMAGES / name) as image:
         return np.asarray(image.convert("RGB"))
 
 
@@ -171,7 +171,7 @@ def test_photos_are_resized_as_by_depth_anything(longest: int) -> None:
     assert len(names) == 10
     allowed = 0 if cv2.__version__.startswith("5.") else 2  # the outputs were made by OpenCV 5
     for name in names:
-        found = fit_da3(picture(name.partition(f".{longest}.")[0]), longest)
+        found = fit_da3(image_of(name.partition(f".{longest}.")[0]), longest)
         assert found.shape == seen[name].shape
         assert np.abs(found.astype(int) - seen[name].astype(int)).max() <= allowed, name
 
@@ -196,7 +196,7 @@ def test_sizes_of_images_are_those_of_the_published_programs() -> None:
 @pytest.mark.parametrize("name", ["land_131x97.png", "port_75x120.png"])
 def test_photos_are_resized_as_by_vggt(name: str) -> None:
     rows = fixture("vggt_images").arrays[f"{name}.pad.rows"]
-    found = fit_vggt(picture(name), 518)
+    found = fit_vggt(image_of(name), 518)
     top, left = (518 - found.shape[0]) // 2, (518 - found.shape[1]) // 2
     padded = np.full((518, 518, 3), 255, np.uint8)
     padded[top : top + found.shape[0], left : left + found.shape[1]] = found
@@ -207,11 +207,11 @@ def test_photos_are_resized_as_by_vggt(name: str) -> None:
 def test_a_group_of_several_sizes_is_cropped_about_the_middle() -> None:
     seen = fixture("da3_images").arrays
     names = ("land_131x97.png", "port_75x120.png", "square_90.png")
-    pictures = [picture(name) for name in names]
+    originals = [image_of(name) for name in names]
     images, frames = view_frames(
-        [(each.shape[1], each.shape[0]) for each in pictures], [fit_da3(each, 126) for each in pictures]
+        [(each.shape[1], each.shape[0]) for each in originals], [fit_da3(each, 126) for each in originals]
     )
-    for number, (image, frame, photo) in enumerate(zip(images, frames, pictures, strict=True)):
+    for number, (image, frame, photo) in enumerate(zip(images, frames, originals, strict=True)):
         assert np.abs(image.astype(int) - seen[f"batch126.{number}"].astype(int)).max() <= 2
         height, width = image.shape[:2]
         middle = frame.to_photo(np.array([width / 2 - 0.5, height / 2 - 0.5]))

@@ -129,3 +129,18 @@ def test_focal_lengths_are_the_median_of_those_of_the_groups(emulation: Any) -> 
     found = focals_of_groups(made.scenes, start, np.array([False, True]))
     assert found.values[0, FX] == pytest.approx(800.0, rel=0.02)
     assert found.values[1, FX] == 500.0
+
+
+def test_groups_that_share_no_photo_are_parts_of_their_own(emulation: Any) -> None:
+    """The second one is found when the first is used up, and its number stands for no photos."""
+    scenes = emulation.emulate(40, 1).scenes
+    photos = {number: set(scenes.photo[scenes.group == number].tolist()) for number in np.unique(scenes.group).tolist()}
+    first, second = next((a, b) for a in photos for b in photos if a < b and not photos[a] & photos[b])
+    left = scenes.select(np.isin(scenes.group, [first, second]))
+    seen = []
+    for _ in range(2):
+        found = fuse_groups(left, 40)
+        assert found is not None
+        seen.append(set(np.flatnonzero(np.isfinite(found.cam_from_world[:, 0, 0])).tolist()))
+        left = left.select(~np.isfinite(found.agreement)[left.group])
+    assert sorted(seen, key=min) == sorted([photos[first], photos[second]], key=min)
