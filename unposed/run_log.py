@@ -59,7 +59,7 @@ class RunLog:
 
     def begin(self, node: str, total: int, reused: int) -> None:
         self._failed = 0
-        self.write(f"{node}: {total} to do, {reused} of them stored by an earlier run")
+        self.write(f"{node}: {total} to do, {reused} of them stored already")
         self._shown.begin(node, total, reused)
 
     def advance(self, node: str, failed: bool) -> None:

@@ -86,8 +86,10 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     memory = f", {size(facts['peak_mb'] * 1e6)} of memory" if facts["peak_mb"] else ""
     rows.append(("time", duration(facts["wall_s"]) + memory))
     rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY}" if asked == "auto" else "")))
-    if reused := sum(stage["reused"] for stage in facts["stages"].values()):
-        total = reused + sum(stage["computed"] for stage in facts["stages"].values())
+    # Later nodes of a plugin, such as second helpings, find what the first one has stored in this run.
+    firsts = {stage["plugin"]: stage for stage in reversed(facts["stages"].values())}.values()
+    if reused := sum(stage["reused"] for stage in firsts):
+        total = reused + sum(stage["computed"] for stage in firsts)
         rows.append(("stored", f"{reused} of {count(total, 'result')} of its stages were there from an earlier run"))
     rows += [("second look", reason) for reason in facts["helpings"].values()]
     left_out = _left_out(facts["photos"])

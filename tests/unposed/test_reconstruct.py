@@ -130,6 +130,16 @@ def test_what_was_done_and_may_be_done_for_lost_photos_is_told(toys: str, photos
     assert not any("--why" in text for _, text in reconstruction_rows(facts, Path("out"), "classic"))
 
 
+def test_what_a_run_has_stored_itself_is_of_no_earlier_one(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder = photos("a.png", "b.png", "c.png")
+    first = unposed.reconstruct(folder, preset=toys, cache=tmp_path / "cache").summary
+    stages = {**first["stages"], "again": {**first["stages"]["features"], "computed": 0, "reused": 3}}
+    rows = reconstruction_rows({**first, "stages": stages}, Path("out"), "classic")
+    assert "stored" not in dict(rows)
+    second = unposed.reconstruct(folder, preset=toys, cache=tmp_path / "cache").summary
+    assert "were there from an earlier run" in dict(reconstruction_rows(second, Path("out"), "classic"))["stored"]
+
+
 def test_an_older_result_is_replaced_whole(toys: str, photos: Photos, tmp_path: Path) -> None:
     folder, out = photos("a.png", "b.png", "c.png", "d.png"), tmp_path / "out"
     unposed.reconstruct(folder, out, preset=toys, settings={"fine.chunk": 2})
