@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,12 @@ from unposed.poses import Poses
 from unposed.synthetic.photos import PhotoSet
 from unposed.viewer.shown import PointFilter, aligned_poses, nearest_to_ray, ramp, shown_model
 
-PORT = 18080
+
+def free_port() -> int:
+    """A port that nobody listens to: tests run side by side."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +37,14 @@ def made(yard: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Reconstruc
 
 
 @contextmanager
-def served(out: Path, **options: object) -> Iterator[str]:
+def served(out: Path, port: int, **options: Any) -> Iterator[str]:
     """The address of a viewer of this folder, which ends with the block."""
     pytest.importorskip("viser", reason="the viewer is an extra: unposed[view]")
     addresses: list[str] = []
     leave = threading.Event()
 
     def run() -> None:
-        unposed.view(out, port=PORT, opened=addresses.append, ended=leave.is_set, **options)  # type: ignore[arg-type]
+        unposed.view(out, port=port, opened=addresses.append, ended=leave.is_set, **options)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -111,7 +118,7 @@ def test_what_happens_when_a_photo_and_a_partner_are_chosen(made: Reconstruction
     from unposed.viewer.window import CHOSEN, INK, opened
 
     assert made.folder is not None
-    window = opened("127.0.0.1", PORT + 1)
+    window = opened("127.0.0.1", free_port())
     try:
         poses = made.sparse.models[0].cam_from_world
         window.show(made, Poses(Path("other"), tuple(made.models[0].photo_names), poses, np.full(len(poses), 1.2)))
@@ -132,8 +139,9 @@ def test_what_happens_when_a_photo_and_a_partner_are_chosen(made: Reconstruction
 
 def test_a_browser_sees_it_and_asks_nobody_else(made: Reconstruction, yard: PhotoSet) -> None:
     assert made.folder is not None
-    with served(made.folder, compare=yard.images.parent / "gt.json") as address, browser() as tab:
-        assert address == f"http://127.0.0.1:{PORT}"
+    port = free_port()
+    with served(made.folder, port, compare=yard.images.parent / "gt.json") as address, browser() as tab:
+        assert address == f"http://127.0.0.1:{port}"
         tab.send("Page.navigate", url=address)
         until(lambda: "photos per point" in tab.ask("document.body ? document.body.innerText : ''"))
         text = tab.ask("document.body.innerText")
@@ -146,7 +154,7 @@ def test_a_run_in_progress_shows_its_log_then_its_result(made: Reconstruction, t
     out = tmp_path / "out"
     out.mkdir()
     (out / "run.log").write_text("features: 12 to do\n")
-    with served(out) as address, browser() as tab:
+    with served(out, free_port()) as address, browser() as tab:
         tab.send("Page.navigate", url=address)
         until(lambda: "features: 12 to do" in tab.ask("document.body ? document.body.innerText : ''"))
         shutil.copytree(made.folder, out, dirs_exist_ok=True)
