@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from .errors import UnposedError
+from .freed_memory import give_back_freed_memory
 from .stage import Resources, Sides
 from .threads import hold_this_thread
 
@@ -145,7 +146,7 @@ class Local:
         few = max(1, min(width, len(job.items)))
         several = isinstance(job.stage, Mapped) or on_devices
         threads = max(1, resources.threads // few) if several else 1
-        waiting = deque(job.items)
+        waiting, largest = deque(job.items), 0
         running: dict[Future[tuple[Outcomes, Exception | None]], _Running] = {}
         with ThreadPoolExecutor(width, "unposed") as pool:
             while waiting or running:
@@ -164,6 +165,7 @@ class Local:
                         resources, device=device, threads=threads, ram_bytes=ram_bytes, vram_bytes=vram_bytes
                     )
                     running[pool.submit(work, job, batch, lent)] = _Running(batch, width, device, taken)
+                    largest = max(largest, taken)
                 done = wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED).done
                 for each in running.values():
                     each.report(job.watch)
@@ -184,6 +186,8 @@ class Local:
                     elif neighbours == width:  # else the workers were halved already after it began
                         width = max(alone, width // 2)
                     waiting.extendleft(item for item in reversed(batch) if item not in outcomes)
+        if largest > resources.ram_bytes // resources.threads:  # what the next stage's threads count on
+            give_back_freed_memory()
 
 
 def plan(stage: Any, resources: Resources) -> tuple[int, int]:
@@ -325,6 +329,7 @@ def _together(stage: Any, arguments: Mapping[Item, Mapping[str, Any]], resources
 
 def _free_memory() -> None:
     gc.collect()
+    give_back_freed_memory()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -19,6 +19,7 @@ from PIL.Image import Transpose
 from PIL.ImageFile import ImageFile
 
 from ..artifacts import Bools, Bytes, Photo
+from ..freed_memory import give_back_freed_memory
 from ..stage import StageError
 from .content import read_content
 from .decoding_memory import LARGE_WEBP
@@ -26,6 +27,9 @@ from .image_file import UnreadableImage, image_of, one_line
 from .panoramas import cut_view
 
 OPAQUE_MOST = 100_000
+
+LARGE_BYTES = 1 << 26
+"""Memory for decoding a photo from which it is given back at once. Smaller photos of one size soon use it again."""
 
 PANORAMAS_KEPT = 2
 """Panoramas kept as they were decoded last: six views of each are cut in a row."""
@@ -105,7 +109,10 @@ def _decoding(what: str) -> Iterator[None]:
 def _read(photo: Photo, mode: Literal["RGB", "L"], max_side: int | None) -> Bytes:
     size = reduced_size(photo.width, photo.height, max_side)
     if photo.view is None:
-        return np.asarray(_upright(photo, mode, size))
+        image = np.asarray(_upright(photo, mode, size))
+        if photo.decoding_bytes >= LARGE_BYTES:
+            give_back_freed_memory()
+        return image
     width = round(photo.view.panorama_width * size[0] / photo.width)
     panorama = _panorama(photo.path, photo.content, photo.orientation, mode, (width, max(1, width // 2)))
     return cut_view(panorama, photo.view, size[0])

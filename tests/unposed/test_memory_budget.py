@@ -96,3 +96,44 @@ def test_decompression_bombs_stay_within_the_limit(tmp_path: Path) -> None:
     assert int(peak) <= 1.15 * limit
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["stages"]["features"]["computed"] + summary["stages"]["features"]["failed"] == 6
+
+
+KEPT = """
+import re, sys, threading
+from pathlib import Path
+from unposed.process import configure_process
+configure_process(900 << 20)
+from unposed.pipeline.executor import Job, Local
+from unposed.pipeline.images.photos import single_photos
+from unposed.pipeline.images.pixels import read_rgb
+from unposed.pipeline.stage import Resources
+
+def resident() -> int:
+    return int(re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+class Large:
+    item_bytes = 300 << 20
+    def __call__(self) -> bytes:
+        parts = [bytes([n % 256]) * (1 << 20) for n in range(300)]
+        return bytes(1000) + parts[0][:9]  # lies behind them
+
+photo = single_photos(Path(sys.argv[1]) / "large.png").photos[0]
+read_rgb(photo, 50)
+before, kept = resident(), []
+thread = threading.Thread(target=lambda: kept.extend([read_rgb(photo, 800), bytes(1000)]))
+thread.start(); thread.join()
+print(resident() - before)
+job = Job(Large(), [(0,), (1,)], lambda item: {}, lambda item, value: kept.append(value), frozenset())
+for _ in Local().run(job, Resources("cpu", 4, 700 << 20, 0)):
+    pass
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+def test_freed_memory_goes_back_before_another_thread_needs_it(tmp_path: Path) -> None:
+    """A photo that takes 247 MB to decode, and items of 300 MB: what they freed is not kept by their threads."""
+    Image.new("RGB", (9500, 5000), (7, 90, 9)).save(tmp_path / "large.png")
+    done = subprocess.run([sys.executable, "-c", KEPT, str(tmp_path)], capture_output=True, text=True, check=True)
+    after_photo, after_items = map(int, done.stdout.split())
+    assert after_photo < 100 * MB and after_items < 150 * MB
