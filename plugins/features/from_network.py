@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -11,9 +14,11 @@ from torch import Tensor
 
 from unposed.networks.detections import Detections
 from unposed.pipeline.artifacts import Bools, Bytes, Features, Photo
+from unposed.pipeline.config import Within
 from unposed.pipeline.images.pixels import photo_per_px, read_mask, read_rgb
-from unposed.pipeline.stage import Resources
+from unposed.pipeline.stage import Grain, Resources
 
+from ..network_errors import pipeline_errors
 from ..shared.threads import on_threads
 from .sampling import colours, no_features, visible
 
@@ -47,38 +52,58 @@ def as_tensor(images: Sequence[Bytes], device: str) -> Tensor:
     return planes.to(torch.float32, memory_format=torch.contiguous_format) / 255.0
 
 
-def extract(
-    photos: Sequence[Photo],
-    detector: Detector,
-    resources: Resources,
-    *,
-    limit: int,
-    max_side_px: int,
-    multiple: int = 1,
-) -> list[Features]:
-    """Detect features of photos; photos of one size form one batch."""
-    images = on_threads(lambda photo: read_image(photo, max_side_px, multiple), photos, resources.threads)
-    masks = [read_mask(photo) for photo in photos]
-    features: dict[int, Features] = {}
-    for shape in sorted({image.shape for image in images}):
-        rows = [i for i, image in enumerate(images) if image.shape == shape]
-        masked = any(masks[i] is not None for i in rows)
-        found = detector(
-            as_tensor([images[i] for i in rows], resources.device), limit * (_MASKED_FACTOR if masked else 1)
+@dataclass(frozen=True)
+class NetworkFeatures(ABC):
+    """Features by a network. A plugin derived from this one names its weights, and detects in batches of images."""
+
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
+    cpu_batch: ClassVar[int] = 1
+    descriptor_length: ClassVar[int]
+    bytes_per_px: ClassVar[int]
+    """Memory of the activations, which are largest at full resolution, per pixel of an image."""
+    side_multiple_px: ClassVar[int] = 1
+    """The sides of an image are a multiple of this. Photos are resized to it here, so that positions map back
+    exactly."""
+
+    max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
+    max_side_px: Annotated[int, Within("[64, 16384]")] = 1024
+    """Larger photos are reduced to this."""
+
+    @abstractmethod
+    def detector(self, device: str) -> Detector:
+        """Load the network, and return what detects with it."""
+
+    @property
+    def item_bytes(self) -> int:
+        """Memory for one photo."""
+        return self.bytes_per_px * self.max_side_px**2
+
+    def __call__(self, photos: Photo, resources: Resources, wanted: bool = True) -> Features:
+        return self.batch([(photos, wanted)], resources)[0]
+
+    def batch(self, items: Sequence[tuple[Photo, bool]], resources: Resources) -> list[Features]:
+        """Photos that are not wanted have no key points."""
+        photos = [photo for photo, wanted in items if wanted]
+        found = iter(self._extract(photos, resources) if photos else [])
+        none = no_features(np.zeros((0, self.descriptor_length), np.float16))
+        return [next(found) if wanted else none for _, wanted in items]
+
+    def _extract(self, photos: Sequence[Photo], resources: Resources) -> list[Features]:
+        """Photos of one size form one batch of the network."""
+        with pipeline_errors():
+            detect = self.detector(resources.device)
+        images = on_threads(
+            lambda photo: read_image(photo, self.max_side_px, self.side_multiple_px), photos, resources.threads
         )
-        for i, each in zip(rows, found, strict=True):
-            features[i] = _features(photos[i], images[i], masks[i], each, limit)
-    return [features[i] for i in range(len(photos))]
-
-
-def extract_wanted(
-    items: Sequence[tuple[Photo, bool]], detect: Callable[[Sequence[Photo]], list[Features]], descriptor_length: int
-) -> list[Features]:
-    """Features of the photos that are wanted; the others have no key points."""
-    photos = [photo for photo, wanted in items if wanted]
-    found = iter(detect(photos) if photos else [])
-    none = no_features(np.zeros((0, descriptor_length), np.float16))
-    return [next(found) if wanted else none for _, wanted in items]
+        masks = [read_mask(photo) for photo in photos]
+        features: dict[int, Features] = {}
+        for shape in sorted({image.shape for image in images}):
+            rows = [i for i, image in enumerate(images) if image.shape == shape]
+            factor = _MASKED_FACTOR if any(masks[i] is not None for i in rows) else 1
+            found = detect(as_tensor([images[i] for i in rows], resources.device), self.max_keypoints * factor)
+            for i, each in zip(rows, found, strict=True):
+                features[i] = _features(photos[i], images[i], masks[i], each, self.max_keypoints)
+        return [features[i] for i in range(len(photos))]
 
 
 def _features(photo: Photo, image: Bytes, mask: Bools | None, found: Detections, limit: int) -> Features:
