@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from .pi3 import Pi3Network
 from .vggt import VggtNetwork
 
 ManyViewNetwork = Da3Network | VggtNetwork | Pi3Network
+Kind = TypeVar("Kind", bound=nn.Module)
 
 UNREAD = re.compile(
     r"gs_(head|adapter)\.|track_head\.|aggregator\.patch_embed\.mask_token$|encoder\.mask_token$|image_(mean|std)$"
@@ -86,13 +88,13 @@ def _in_head(name: str) -> bool:
     return name.startswith(("head.", "cam_", "camera_head.", "depth_head.", "point_head.", "conf_head."))
 
 
-def shared_many_view(
-    weights: Path | None, device: str, precision: Precision = "auto"
-) -> ManyViewNetwork | Da3DepthNetwork:
-    """Load a network, once per file, device and precision. Raises WeightsError or DeviceError."""
+def shared_many_view(kind: type[Kind], weights: Path | None, device: str, precision: Precision = "auto") -> Kind:
+    """Load a network of this family, once per file, device and precision. Raises WeightsError or DeviceError."""
     if precision == "auto":
         precision = usual_precision(torch.device(device))
-    network: ManyViewNetwork | Da3DepthNetwork = cached_network(_build, weights, device, device, precision)
+    network = cached_network(_build, weights, device, device, precision)
+    if not isinstance(network, kind):
+        raise WeightsError(f"{weights} holds a {type(network).__name__}, and a {kind.__name__} is needed here")
     return network
 
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from unposed.networks.errors import WeightsError
 from unposed.networks.manyview.checkpoint import ManyViewNetwork, shared_many_view
 from unposed.networks.manyview.da3 import Da3Network
 from unposed.networks.manyview.images import fit_da3, fit_pi3, fit_vggt, normalised, view_frames
@@ -69,7 +68,7 @@ class _ManyViews:
     ) -> list[LocalScene]:
         """Groups whose images have one size, and which have as many photos, form one batch of the network."""
         with pipeline_errors():
-            net = self._loaded(weights, resources)
+            net = shared_many_view(self.network, weights, resources.device, self.precision)
             views = [_views(photos, fit, resources) for photos in groups]
         scenes: dict[int, LocalScene] = {}
         kinds = [(len(images), images[0].shape) for images, _ in views]
@@ -80,13 +79,6 @@ class _ManyViews:
                 alone = one_group(seen, place)
                 scenes[row] = self._scene(alone, views[row][1], groups[row])
         return [scenes[row] for row in range(len(groups))]
-
-    def _loaded(self, weights: Path | None, resources: Resources) -> ManyViewNetwork:
-        net = shared_many_view(weights, resources.device, self.precision)
-        if not isinstance(net, self.network):
-            raise WeightsError(f"{weights} holds a {type(net).__name__}, and a {self.network.__name__} is needed here")
-        loaded: ManyViewNetwork = net
-        return loaded
 
     def _scene(self, seen: GroupPrediction, frames: Sequence[ImageFrame], photos: Members[Photo]) -> LocalScene:
         pose = seen.cam_from_world[0].double().cpu().numpy()
