@@ -37,7 +37,7 @@ class VerifiedViewGraph(KeypointOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     colour_side_px: Annotated[int, Within("[16, inf)")] = 1024
     """Longer side, in pixels, of the photos that colours of dense key points are read from."""
@@ -66,8 +66,8 @@ class VerifiedViewGraph(KeypointOptions):
             raise StageError("these matches are indices of key points: a node `features` must give their positions")
         with TemporaryDirectory(prefix="unposed-view-graph-", ignore_cleanup_errors=True) as folder:
             table = _Table(int(resources.ram_bytes * COLUMN_SHARE), Path(folder))
-            keypoints = _keypoints(size, (features, closer_features), self, table)
             edges = [(a, b) for a, b in edges if features and a in features and b in features]
+            keypoints = _keypoints(size, edges, (features, closer_features), self, table)
             unmatched = {
                 photo: "no key points were detected"
                 if features and photo in features
@@ -99,6 +99,7 @@ class _Table:
 
 def _keypoints(
     size: NDArray[np.int64],
+    edges: list[tuple[int, int]],
     extracted: tuple[PerPhoto[Features] | None, ...],
     options: KeypointOptions,
     table: _Table,
@@ -110,11 +111,12 @@ def _keypoints(
         for found in (features[photo] for features in extracted if features is not None and photo in features):
             count[photo] += len(found.xy)
             table.append(xy=found.xy.astype(np.float64), scale=found.scale.astype(np.float64), rgb=found.rgb.copy())
+    start = np.concatenate([[0], np.cumsum(count)])
     return Keypoints(
         xy=table.column("xy"),
-        start=np.concatenate([[0], np.cumsum(count)]),
+        start=start,
         size=size,
-        sigma=relative_sigma(table.column("scale"), options),
+        sigma=relative_sigma(table.column("scale"), start, np.array(edges, np.int64).reshape(-1, 2), options),
         rgb=table.column("rgb"),
     )
 
