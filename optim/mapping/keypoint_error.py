@@ -12,12 +12,12 @@ from ..pair.epipolar import sampson_errors
 from ..view_graph import KeypointOptions, ViewGraph
 
 
-def detected_keypoint_error_px(size: NDArray[np.integer], options: KeypointOptions) -> float:
-    """Expected error of detected key points, in pixels of the median original photo; `size` (photos, 2).
+def detected_keypoint_errors_px(size: NDArray[np.integer], options: KeypointOptions) -> Array:
+    """(photos,) expected error of detected key points, in pixels of the original photos; `size` (photos, 2).
 
     Detectors work on photos that were reduced to the reference size, and are exact to about one of their pixels.
     """
-    return float(np.median(np.maximum(size.max(axis=1) / options.reference_side_px, 1.0)))
+    return np.maximum(size.max(axis=1) / options.reference_side_px, 1.0)
 
 
 def relative_sigma(scale: Array, start: Index, pairs: NDArray[np.integer], options: KeypointOptions) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,7 +16,7 @@ from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.relative_rotations import estimate_relative_rotations
 from unposed.optim.doppelgangers.search import search_hypotheses
 from unposed.optim.option_ranges import Count
-from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs
+from unposed.optim.partition.cluster_graph import PartGraph, part_of
 from unposed.optim.view_graph import KINDS, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos
 from unposed.pipeline.stage import Grain, Resources
@@ -54,13 +54,12 @@ class Doppelgangers(DoppelgangerOptions):
         rotated = view_graph.kind == KINDS.index("rotation")
         duplicates = tuple(_warnings_about_duplicates(photos, view_graph, rotated, self))
         intrinsics = intrinsics_of_priors(cameras, view_graph.keypoint_error_px)
-        components = components_and_bridges(len(photos), view_graph.pairs).components
-        if len(components) > 1:
-            parts: Iterable[ClusterGraph] = ClusterGraphs(view_graph, intrinsics, [np.array(c) for c in components])
-        else:  # the same graph, without a copy of it
-            every = np.arange(len(photos)), np.arange(len(intrinsics.models)), np.zeros(0, np.int64)
-            parts = [ClusterGraph(view_graph, intrinsics, *every)] if components else []
-        found = [self._doubted(part, cameras, resources.threads) for part in parts]
+        found = []
+        for component in components_and_bridges(len(photos), view_graph.pairs).components:
+            member = np.zeros(len(photos), bool)
+            member[list(component)] = True
+            part = part_of(view_graph.in_units_of(member), intrinsics, member)
+            found.append(self._doubted(part, cameras, resources.threads))
         pairs = np.concatenate([np.zeros((0, 2), np.int32), *(each.pairs for each in found)])
         reasons = [reason for each in found for reason in each.reasons]
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))
@@ -74,14 +73,15 @@ class Doppelgangers(DoppelgangerOptions):
             ),
         )
 
-    def _doubted(self, part: ClusterGraph, cameras: CameraPriors, threads: int) -> _DoubtedPairs:
+    def _doubted(self, part: PartGraph, cameras: CameraPriors, threads: int) -> _DoubtedPairs:
         """The doubted pairs of one component of the view graph: others have no say in its energy or its cameras."""
+        graph = part.graph
         edges, initial = estimate_relative_rotations(
-            part.graph,
+            graph,
             part.intrinsics,
             [cameras.focal_source[camera] for camera in part.cameras.tolist()],
-            planar=part.graph.kind == KINDS.index("planar"),
-            keypoint_sigma_px=part.graph.keypoint_error_px,
+            planar=graph.kind == KINDS.index("planar"),
+            keypoint_sigma_px=graph.keypoint_error_px,
             options=self,
             threads=threads,
         )

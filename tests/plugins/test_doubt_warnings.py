@@ -12,9 +12,11 @@ import pytest
 from worlds import mapper_inputs as inputs
 
 from unposed.optim.view_graph import Keypoints, ViewGraph, build_view_graph
-from unposed.pipeline.artifacts import CameraPriors, Photo, Photos
+from unposed.pipeline.artifacts import CameraPriors, Photo, Photos, SparseModel
 from unposed.pipeline.stage import Resources
+from unposed.plugins.coarse.global_mapping import GlobalMapper
 from unposed.plugins.doubts.doppelgangers import Doppelgangers, _warnings_about_bridges
+from unposed.plugins.fine.bundle import BundleAdjustment
 
 Make = Callable[..., Any]
 CPU = Resources("cpu", 1, 1 << 30, 0)
@@ -92,3 +94,20 @@ def test_strangers_in_the_folder_change_no_doubt(collection: Make) -> None:
     together = Doppelgangers()(**beside_each_other(*rings), resources=CPU)
     np.testing.assert_array_equal(together.pairs, alone[1] + 14)
     assert len(together.reasons) == len(together.pairs)
+
+
+def test_strangers_in_the_folder_change_no_model(collection: Make) -> None:
+    one, other = (
+        inputs(collection(photos=count, noise_px=0.5, wrong=0.05, points=400, sweep_deg=140.0)) for count in (12, 9)
+    )
+    stages = GlobalMapper(), BundleAdjustment()
+
+    def models_of(given: dict[str, Any]) -> list[SparseModel]:
+        coarse = stages[0](**given, resources=CPU)
+        return list(stages[1](**given, coarse=coarse, resources=CPU).models)
+
+    alone = [models_of(each)[0] for each in (one, other)]
+    for mine, among_others in zip(alone, models_of(beside_each_other(one, other)), strict=True):
+        np.testing.assert_array_equal(among_others.cam_from_world, mine.cam_from_world)
+        np.testing.assert_array_equal(among_others.points, mine.points)
+        assert among_others.cameras == mine.cameras

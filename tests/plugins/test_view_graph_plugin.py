@@ -240,6 +240,15 @@ def test_key_points_of_strangers_do_not_change_how_exact_others_count() -> None:
     np.testing.assert_allclose(both.keypoints.sigma[6:], alone.keypoints.sigma)
 
 
+def test_the_error_of_key_points_is_that_of_the_photos_asked_about() -> None:
+    photos = photos_of([(1600, 1200)] * 3 + [(4800, 3200)] * 2)
+    graph = graph_of(photos, {i: features_of(np.zeros((2, 2))) for i in range(5)}, {}, {})
+    assert graph.keypoint_error_px == 1.0
+    large = decode(encode(graph), ViewGraph).in_units_of(np.array([3, 4]))
+    assert large.keypoint_error_px == 3.0
+    assert large.in_units_of(np.arange(5) < 3).keypoint_error_px == 1.0
+
+
 def test_memory_does_not_grow_with_the_matches() -> None:
     """Twice the pairs, the same peak: columns of matches are written to a file as they come."""
     photos, features = photos_of([(100, 100)] * 40), {i: features_of(np.zeros((2000, 2))) for i in range(40)}
