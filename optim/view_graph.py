@@ -171,7 +171,7 @@ class ViewGraph:
         """The graph with the edges between these photos (photos,) only."""
         return self.select(np.asarray(photos[self.pairs].all(axis=1)))
 
-    def in_units_of(self, photos: Mask | Index) -> ViewGraph:
+    def in_units_of(self, photos: Mask | NDArray[np.integer]) -> ViewGraph:
         """The same graph with the key point error expected in these photos, whatever others there are."""
         if self.photo_error_px is None or not len(own := self.photo_error_px[photos]):
             return self

@@ -85,9 +85,10 @@ def _majorised(x: Array, wanted: Array) -> Array:
 def _pivots(graph: csr_array) -> tuple[Index, Array]:
     """Photos (k,) each of which is furthest from those before it, and the distances (n, k) of all photos to them."""
     nearest = np.full(graph.shape[0], np.inf)
-    pivots, columns = [0], []
+    pivots: list[int] = [0]
+    columns: list[Array] = []
     while len(columns) < PIVOTS:
-        columns.append(dijkstra(graph, directed=False, indices=pivots[-1]))
+        columns.append(dijkstra(graph, directed=False, indices=pivots[-1:])[0])
         nearest = np.minimum(nearest, columns[-1])
         pivots.append(int(nearest.argmax()))
     return np.array(pivots[:-1]), np.column_stack(columns)
@@ -145,7 +146,7 @@ def _sparsely_majorised(x: Array, i: Index, j: Index, wanted: Array, weight: Arr
     shape = len(x), len(x)
     table = coo_array((weight, (i, j)), shape=shape).tocsr()
     table = table + table.T
-    diagonal = np.asarray(table.sum(axis=1)).ravel()
+    diagonal: Array = np.asarray(table.sum(axis=1), np.float64).ravel()
     laplacian = (diags_array(diagonal) - table).tocsr()
     inverse = diags_array(1.0 / np.maximum(diagonal, 1e-12))
     for _ in range(STRESS_STEPS):

@@ -108,10 +108,11 @@ def _all_signatures(
         made, _ = quantised([rows[k] for k in new], [numbers[k] for k in new])
         for k in new:
             own = slice(*np.searchsorted(made.photo, [numbers[k], numbers[k] + 1]))
-            found[k] = Signatures(made.photo[own], made.word[own], made.code[own])
-            known.add(rows[k], found[k])
-        all_of_them = Signatures(*map(np.concatenate, zip(*found, strict=True)))
-        return all_of_them, all_of_them
+            found[k] = signatures = Signatures(made.photo[own], made.word[own], made.code[own])
+            known.add(rows[k], signatures)
+        columns = zip(*(each for each in found if each is not None), strict=True)
+        both = Signatures(*map(np.concatenate, columns))
+        return both, both
 
     spools = [
         [Spool(limit_bytes // QUERY_SHARE, folder, f"{role}-{field}") for field in Signatures._fields]

@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..arrays import Array, Index
 from ..view_graph import KeypointOptions, Keypoints, ViewGraph, build_view_graph
-from .keypoint_error import detected_keypoint_errors_px, relative_sigma, scatter_px
+from .keypoint_error import detected_keypoint_error_px, relative_sigma, scatter_px
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def dense_view_graph(
         keypoints, pairs, match_count, made.row_a, made.row_b, weight=weight, dense_options=options, **columns
     )
     scatter = scatter_px(graph, xy_a, xy_b)  # of the positions as matched, before merging
-    scatter = float(np.median(detected_keypoint_errors_px(size, options))) if np.isnan(scatter) else scatter
+    scatter = detected_keypoint_error_px(size, options) if np.isnan(scatter) else scatter
     return replace(graph, keypoint_error_px=options.error_over_scatter * scatter), made.end
 
 

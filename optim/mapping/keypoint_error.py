@@ -17,7 +17,12 @@ def detected_keypoint_errors_px(size: NDArray[np.integer], options: KeypointOpti
 
     Detectors work on photos that were reduced to the reference size, and are exact to about one of their pixels.
     """
-    return np.maximum(size.max(axis=1) / options.reference_side_px, 1.0)
+    return np.asarray(np.maximum(size.max(axis=1) / options.reference_side_px, 1.0))
+
+
+def detected_keypoint_error_px(size: NDArray[np.integer], options: KeypointOptions) -> float:
+    """The error of the median photo; 1 without photos."""
+    return float(np.median(detected_keypoint_errors_px(size, options))) if len(size) else 1.0
 
 
 def relative_sigma(scale: Array, start: Index, pairs: NDArray[np.integer], options: KeypointOptions) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.mapping.dense_keypoints import dense_view_graph
-from unposed.optim.mapping.keypoint_error import detected_keypoint_errors_px, relative_sigma
+from unposed.optim.mapping.keypoint_error import detected_keypoint_error_px, detected_keypoint_errors_px, relative_sigma
 from unposed.optim.progress import Report
 from unposed.optim.view_graph import KINDS, KeypointOptions, Keypoints, ViewGraph, build_view_graph
 from unposed.pipeline.artifacts import Bytes, Features, PairMatches, Photos, TwoViewGeometry
@@ -74,8 +74,12 @@ class VerifiedViewGraph(KeypointOptions):
                 else "its features could not be extracted"
                 for photo in np.flatnonzero(np.diff(keypoints.start) == 0).tolist()
             }
-            errors_px = detected_keypoint_errors_px(size, self)
-            return _sparse(keypoints, edges, matching, verification, unmatched, errors_px, table, resources.report)
+            graph = _sparse(keypoints, edges, matching, verification, unmatched, table, resources.report)
+            return replace(
+                graph,
+                keypoint_error_px=detected_keypoint_error_px(size, self),
+                photo_error_px=detected_keypoint_errors_px(size, self),
+            )
 
     def _keypoint_options(self) -> KeypointOptions:
         """The options of key points alone, as the view graph keeps them."""
@@ -127,7 +131,6 @@ def _sparse(
     matching: PerPair[PairMatches],
     verification: PerPair[TwoViewGeometry],
     unmatched: dict[int, str],
-    photo_error_px: NDArray[np.float64],
     table: _Table,
     report: Report,
 ) -> ViewGraph:
@@ -152,8 +155,6 @@ def _sparse(
         table.column("row_a"),
         table.column("row_b"),
         weight=table.column("weight"),
-        keypoint_error_px=float(np.median(photo_error_px)) if len(photo_error_px) else 1.0,
-        photo_error_px=photo_error_px,
         unmatched=unmatched,
         **facts.columns(),
     )
