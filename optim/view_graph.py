@@ -101,6 +101,8 @@ class ViewGraph:
     keypoint_error_px: float = 1.0
     """Expected error of a key point, in pixels of the original photos, to within a factor of a few. The unit of all
     thresholds of mapping and refinement."""
+    photo_error_px: Array | None = None
+    """(photos,) the error that the size of each photo alone suggests; None: nothing tells photos apart."""
     dense_options: KeypointOptions | None = None
     """How key points were made of the positions of dense matches; None: a detector found them."""
     unmatched: Mapping[int, str] = field(default_factory=dict)
@@ -168,6 +170,12 @@ class ViewGraph:
     def among(self, photos: Mask) -> ViewGraph:
         """The graph with the edges between these photos (photos,) only."""
         return self.select(np.asarray(photos[self.pairs].all(axis=1)))
+
+    def in_units_of(self, photos: Mask | NDArray[np.integer]) -> ViewGraph:
+        """The same graph with the key point error expected in these photos, whatever others there are."""
+        if self.photo_error_px is None or not len(own := self.photo_error_px[photos]):
+            return self
+        return replace(self, keypoint_error_px=float(np.median(own)))
 
     def without(self, pairs: NDArray[np.integer]) -> ViewGraph:
         """The graph without these pairs (n, 2)."""

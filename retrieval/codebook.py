@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from unposed.optim.arrays import Array32
 
+from .known_counts import content_number
+
 Load = Callable[[int], NDArray[np.generic]]
 """Descriptors (n, d) of a photo; n may be 0."""
 
@@ -33,6 +35,18 @@ def sample_rows(load: Load, photos: Sequence[int], count: int, seed: int) -> NDA
     if not filled:
         raise ValueError("no photo has a descriptor to learn visual words from")
     return np.concatenate(filled)[:count]
+
+
+def photos_of_least_content(load: Load, photos: Sequence[int], count: int) -> list[int]:
+    """At most `count` photos, those whose descriptors have the least content numbers, ascending.
+
+    A sample at random that depends on what the photos show alone, not on their order or number: of n photos, one that
+    is added belongs to it with a probability of count / (n + 1), and otherwise it stays as it was.
+    """
+    if len(photos) <= count:
+        return list(photos)
+    number = np.array([content_number(load(photo)) for photo in photos])
+    return sorted(np.asarray(photos)[np.argsort(number, kind="stable")[:count]].tolist())
 
 
 def train_codebook(

@@ -20,6 +20,11 @@ MOST_COUNTS = 1 << 21
 _OF_LESSER, _OF_GREATER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
+def content_number(rows: NDArray[np.generic]) -> np.uint64:
+    """A number for the contents of a table: equal ones have the same, and hardly any others have."""
+    return np.uint64(int.from_bytes(hashlib.blake2b(rows.tobytes(), digest_size=8).digest(), "little"))
+
+
 class KnownCounts:
     """A table of counts, and what is added to it. What photos hold must be told before their pairs are asked for."""
 
@@ -31,8 +36,7 @@ class KnownCounts:
 
     def tell(self, photo: int, rows: NDArray[np.generic]) -> None:
         """What a photo holds."""
-        text = hashlib.blake2b(rows.tobytes(), digest_size=8).digest()
-        self._content[photo] = np.uint64(int.from_bytes(text, "little"))
+        self._content[photo] = content_number(rows)
 
     def of(self, photo: int, others: Sequence[int]) -> NDArray[np.int64]:
         """(n,) counts of the photo with others; -1 where a count is not known."""

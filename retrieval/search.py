@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .asmk import Kernel, Signatures, aggregate, code_width
 from .inverted import InvertedIndex, index_of, scores
+from .known_signatures import KnownSignatures
 from .pairs import unique_pairs
 from .spool import Spool
 from .words import Codebook, nearest_words
@@ -45,15 +46,17 @@ def best_partners_by_words(
     *,
     limit_bytes: int,
     threads: int = 1,
+    known: KnownSignatures | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Pairs (n, 2) of photos with the smaller index first, sorted, and their similarity: the larger of the two scores,
     of either as the query. Photos must be ascending; those without descriptors or without common words get no pair.
 
-    Descriptors are loaded once and quantised once. What does not fit into `limit_bytes` waits on the disk.
+    Descriptors are loaded once and quantised once. What does not fit into `limit_bytes` waits on the disk. Where
+    descriptors count at one word each, signatures that are `known` are not made again, and new ones are added to it.
     """
     with TemporaryDirectory(prefix="unposed-") as name:
         folder = Path(name)
-        database, queries = _all_signatures(load, photos, codebook, search, limit_bytes, threads, folder)
+        database, queries = _all_signatures(load, photos, codebook, search, limit_bytes, threads, folder, known)
         dims = codebook.centroids.shape[1]
         limit = limit_bytes // INDEX_SHARE
         index = index_of(database, len(photos), len(codebook), dims, search.kernel, limit_bytes=limit, folder=folder)
@@ -76,25 +79,41 @@ def _all_signatures(
     limit_bytes: int,
     threads: int,
     folder: Path,
+    known: KnownSignatures | None,
 ) -> tuple[Signatures, Signatures]:
     """Of all photos, as the index and as the queries have them."""
-
-    def describe(start: int) -> tuple[Signatures, Signatures]:
-        rows = [load(photo) for photo in photos[start : start + PHOTOS_AT_ONCE]]
-        photo = np.repeat(np.arange(start, start + len(rows)), [len(part) for part in rows])
-        filled = [part for part in rows if len(part)]
-        table = np.concatenate(filled) if filled else np.empty((0, codebook.centroids.shape[1]), np.float32)
-        words = nearest_words(codebook, table, search.assigned)
-        binary = search.kernel.binary
-        return (
-            aggregate(codebook, table, photo, words[:, :1], binary=binary),
-            aggregate(codebook, table, photo, words, binary=binary),
-        )
-
     width = code_width(codebook.centroids.shape[1], search.kernel.binary)
     none = Signatures(
         np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, width), np.uint8 if search.kernel.binary else "f4")
     )
+
+    def quantised(rows: list[NDArray[np.generic]], photos: list[int]) -> tuple[Signatures, Signatures]:
+        photo = np.repeat(photos, [len(part) for part in rows])
+        filled = [part for part in rows if len(part)]
+        if not filled:
+            return none, none
+        table = np.concatenate(filled)
+        words = nearest_words(codebook, table, search.assigned)
+        binary = search.kernel.binary
+        database = aggregate(codebook, table, photo, words[:, :1], binary=binary)
+        return database, database if search.assigned == 1 else aggregate(codebook, table, photo, words, binary=binary)
+
+    def describe(start: int) -> tuple[Signatures, Signatures]:
+        rows = [load(photo) for photo in photos[start : start + PHOTOS_AT_ONCE]]
+        numbers = list(range(start, start + len(rows)))
+        if known is None or search.assigned > 1:
+            return quantised(rows, numbers)
+        found = [known.of(own, number) for own, number in zip(rows, numbers, strict=True)]
+        new = [k for k, signatures in enumerate(found) if signatures is None]
+        made, _ = quantised([rows[k] for k in new], [numbers[k] for k in new])
+        for k in new:
+            own = slice(*np.searchsorted(made.photo, [numbers[k], numbers[k] + 1]))
+            found[k] = signatures = Signatures(made.photo[own], made.word[own], made.code[own])
+            known.add(rows[k], signatures)
+        columns = zip(*(each for each in found if each is not None), strict=True)
+        both = Signatures(*map(np.concatenate, columns))
+        return both, both
+
     spools = [
         [Spool(limit_bytes // QUERY_SHARE, folder, f"{role}-{field}") for field in Signatures._fields]
         for role in ("index", "query")

@@ -82,7 +82,7 @@ def dense_view_graph(
     """
     photo_a, photo_b = (np.repeat(side, match_count) for side in pairs.T)
     made = dense_keypoints(len(size), photo_a, photo_b, xy_a, xy_b, weight.astype(np.float64), options.merge_px)
-    keypoints = Keypoints(made.xy, made.start, size, relative_sigma(1.0 / made.weight, options))
+    keypoints = Keypoints(made.xy, made.start, size, relative_sigma(1.0 / made.weight, made.start, pairs, options))
     graph = build_view_graph(
         keypoints, pairs, match_count, made.row_a, made.row_b, weight=weight, dense_options=options, **columns
     )

@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 
 import numpy as np
 
-from ..arrays import Array, Index
+from ..arrays import Array, Index, Mask
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle
 from ..view_graph import Keypoints, ViewGraph
@@ -17,7 +17,7 @@ _Column = TypeVar("_Column")
 
 
 @dataclass(frozen=True, eq=False)
-class ClusterGraph:
+class PartGraph:
     """A view graph of some photos of a larger one. What is computed on it costs nothing for the others."""
 
     graph: ViewGraph
@@ -26,6 +26,12 @@ class ClusterGraph:
     """(n,) their numbers in the larger graph, sorted."""
     cameras: Index
     """(cameras,) likewise."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterGraph(PartGraph):
+    """The view graph of a cluster, and where its key points lie in the larger one."""
+
     rows: Index
     """(k,) rows of the key points in the larger graph."""
 
@@ -94,6 +100,7 @@ def cluster_graph(graph: ViewGraph, intrinsics: Intrinsics, photos: Index) -> Cl
             _of(keypoints.sigma, lambda column: column[rows]),
             _of(keypoints.rgb, lambda column: column[rows]),
         ),
+        photo_error_px=_of(part.photo_error_px, lambda column: column[photos]),
         rigs=_of(part.rigs, lambda rigs: rigs.of_photos(photos)),
         pairs=number[part.pairs],
         match_start=stop - part.match_count,
@@ -115,6 +122,14 @@ def cluster_graph(graph: ViewGraph, intrinsics: Intrinsics, photos: Index) -> Cl
         prior=replace(prior, mean=prior.mean[cameras], sigma=prior.sigma[cameras]),
     )
     return ClusterGraph(small, own, photos, cameras, rows)
+
+
+def part_of(graph: ViewGraph, intrinsics: Intrinsics, photos: Mask) -> PartGraph:
+    """The part of a view graph among these photos (photos,), numbered as if there were no others: what is computed on
+    it does not hang on their number. Where no edge is outside, the graph itself, without a copy."""
+    if photos[graph.pairs].all():
+        return PartGraph(graph, intrinsics, np.arange(graph.photo_count), np.arange(len(intrinsics.models)))
+    return cluster_graph(graph, intrinsics, np.flatnonzero(photos))
 
 
 @dataclass(frozen=True, eq=False)

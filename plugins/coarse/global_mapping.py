@@ -19,7 +19,7 @@ from unposed.optim.mapping.intrinsics_search import IntrinsicsChoice, select_int
 from unposed.optim.mapping.intrinsics_search_options import IntrinsicsSearchOptions
 from unposed.optim.mapping.pose_alternatives import PoseAlternativeOptions, propose_alternatives
 from unposed.optim.mapping.tracks import Tracks, establish_tracks, spread_subset
-from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel
+from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel, PartGraph, part_of
 from unposed.optim.partition.divided_mapping import DividedMappingOptions, DividedModel, MapClusters, map_divided
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, InitialModels, Photos
@@ -58,7 +58,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 19
+    version: ClassVar[int] = 20
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
@@ -99,19 +99,18 @@ class GlobalMapper(GlobalMapperOptions):
             if found and member.sum() < self.min_photos:
                 break
             inside = member[rest.pairs[:, 0]]
-            component = rest.select(inside)
+            component = part_of(rest.in_units_of(member), intrinsics, member)
             mapped = failed.attempt(
-                int(member.sum()), partial(self._mapped_component, component, cameras, intrinsics, known, resources)
+                int(member.sum()), partial(self._mapped_component, component, cameras, known, resources)
             )
-            drafts = [] if mapped is None else mapped[1]
-            bundle = drafts[0].bundle if drafts else None
-            posed = np.zeros(len(photos), bool) if bundle is None else np.isfinite(bundle.cam_from_world[:, 0, 0])
-            if mapped is None or bundle is None or (found and posed.sum() < self.min_photos):
+            models = [] if mapped is None else mapped[0]
+            if mapped is None or not models or (found and len(models[0].photos) < self.min_photos):
                 rest = rest.select(~inside)
                 continue
-            choice, _, apart = mapped
-            warnings.update(dict.fromkeys([*choice.warnings, *apart]))
-            found.append([initial_model_of(draft.bundle, choice.intrinsics, graph.keypoints) for draft in drafts])
+            warnings.update(dict.fromkeys(mapped[1]))
+            found.append(models)
+            posed = np.zeros(len(photos), bool)
+            posed[models[0].photos] = True
             rest = rest.among(~posed)
         failed.raise_if_nothing(len(found))
         found.sort(key=lambda models: -len(models[0].photos))
@@ -121,25 +120,29 @@ class GlobalMapper(GlobalMapperOptions):
 
     def _mapped_component(
         self,
-        component: ViewGraph,
+        component: PartGraph,
         cameras: CameraPriors,
-        intrinsics: Intrinsics,
         known: NDArray[np.bool_],
         resources: Resources,
-    ) -> tuple[IntrinsicsChoice, list[Draft], tuple[str, ...]]:
-        """The intrinsics of a component, its models, the best one first, and warnings about its division."""
+    ) -> tuple[list[InitialModel], tuple[str, ...]]:
+        """The models of a component, the best one first, and warnings."""
+        graph, intrinsics = component.graph, component.intrinsics
+        noise_px = self.prior_noise * graph.keypoint_error_px
         choice = select_intrinsics(
-            component,
-            intrinsics,
-            known,
+            graph,
+            replace(intrinsics, prior=replace(intrinsics.prior, noise_px=noise_px)),
+            known[component.cameras],
             assumed_groups=cameras.grouping == "assumed",
-            keypoint_error_px=component.keypoint_error_px,
+            keypoint_error_px=graph.keypoint_error_px,
             options=self.intrinsics_search,
             mapper=self,
             seed=self.seed,
             threads=resources.threads,
         )
-        return choice, *self._mapped(component, choice, resources)
+        drafts, apart = self._mapped(graph, choice, resources)
+        models = [initial_model_of(draft.bundle, choice.intrinsics, graph.keypoints) for draft in drafts]
+        models = [replace(each, photos=component.photos[each.photos].astype(np.int32)) for each in models]
+        return models, (*choice.warnings, *apart)
 
     def _mapped(
         self, component: ViewGraph, choice: IntrinsicsChoice, resources: Resources

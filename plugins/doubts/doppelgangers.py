@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,6 +16,7 @@ from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.relative_rotations import estimate_relative_rotations
 from unposed.optim.doppelgangers.search import search_hypotheses
 from unposed.optim.option_ranges import Count
+from unposed.optim.partition.cluster_graph import PartGraph, part_of
 from unposed.optim.view_graph import KINDS, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos
 from unposed.pipeline.stage import Grain, Resources
@@ -33,10 +35,11 @@ class Doppelgangers(DoppelgangerOptions):
     Rotations along every cycle of correct pairs multiply to the identity, and the surroundings of correct matches match
     as well. If a building has two equal facades, pairs between them agree with each other but not with the way around
     the corner, and near the corner the photos show different things beside the equal ones. See docs/doppelgangers.md.
+    Every connected component of the view graph is searched by itself, as if the others were not there.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 18
+    version: ClassVar[int] = 19
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
@@ -48,31 +51,63 @@ class Doppelgangers(DoppelgangerOptions):
         view_graph: ViewGraph,
         resources: Resources,
     ) -> Doubts:
-        kind = np.array(KINDS)[view_graph.kind]
-        duplicates = tuple(_warnings_about_duplicates(photos, view_graph, kind == "rotation", self))
-        edges, initial = estimate_relative_rotations(
-            view_graph,
-            intrinsics_of_priors(cameras, view_graph.keypoint_error_px),
-            cameras.focal_source,
-            planar=kind == "planar",
-            keypoint_sigma_px=view_graph.keypoint_error_px,
-            options=self,
-            threads=resources.threads,
-        )
-        if not initial:
-            return Doubts(np.zeros((0, 2), np.int32), (), duplicates)
-        best = search_hypotheses(edges, initial, self)
-        doubted = np.flatnonzero(_left_out(edges, best, self))
-        pairs = edges.pairs[doubted].astype(np.int32)
+        rotated = view_graph.kind == KINDS.index("rotation")
+        duplicates = tuple(_warnings_about_duplicates(photos, view_graph, rotated, self))
+        intrinsics = intrinsics_of_priors(cameras, view_graph.keypoint_error_px)
+        found = []
+        for component in components_and_bridges(len(photos), view_graph.pairs).components:
+            member = np.zeros(len(photos), bool)
+            member[list(component)] = True
+            part = part_of(view_graph.in_units_of(member), intrinsics, member)
+            found.append(self._doubted(part, cameras, resources.threads))
+        pairs = np.concatenate([np.zeros((0, 2), np.int32), *(each.pairs for each in found)])
+        reasons = [reason for each in found for reason in each.reasons]
+        order = np.lexsort((pairs[:, 1], pairs[:, 0]))
         return Doubts(
-            pairs,
-            tuple(_reason(edges, best, row, self) for row in doubted.tolist()),
+            pairs[order],
+            tuple(reasons[row] for row in order.tolist()),
             (
-                *_warnings_about_doubts(photos, edges, doubted),
-                *_warnings_about_bridges(photos, view_graph, pairs, self.min_part_photos),
+                *_warnings_about_doubts(photos, found),
+                *(_warnings_about_bridges(photos, view_graph, pairs, self.min_part_photos) if found else ()),
                 *duplicates,
             ),
         )
+
+    def _doubted(self, part: PartGraph, cameras: CameraPriors, threads: int) -> _DoubtedPairs:
+        """The doubted pairs of one component of the view graph: others have no say in its energy or its cameras."""
+        graph = part.graph
+        edges, initial = estimate_relative_rotations(
+            graph,
+            part.intrinsics,
+            [cameras.focal_source[camera] for camera in part.cameras.tolist()],
+            planar=graph.kind == KINDS.index("planar"),
+            keypoint_sigma_px=graph.keypoint_error_px,
+            options=self,
+            threads=threads,
+        )
+        if not initial:
+            return _DoubtedPairs(np.zeros((0, 2), np.int32), (), np.zeros(0), len(edges.pairs))
+        best = search_hypotheses(edges, initial, self)
+        doubted = np.flatnonzero(_left_out(edges, best, self))
+        return _DoubtedPairs(
+            part.photos[edges.pairs[doubted]].astype(np.int32),
+            tuple(_reason(edges, best, row, self) for row in doubted.tolist()),
+            edges.matches[doubted],
+            len(edges.pairs),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _DoubtedPairs:
+    """Doubted pairs of one component of the view graph."""
+
+    pairs: NDArray[np.int32]
+    """(n, 2) photos of the collection."""
+    reasons: tuple[str, ...]
+    matches: NDArray[np.float64]
+    """(n,) estimated number of inliers."""
+    tested: int
+    """Number of pairs that have a relative pose."""
 
 
 def _left_out(edges: RelativeRotations, best: Hypothesis, options: DoppelgangerOptions) -> NDArray[np.bool_]:
@@ -95,13 +130,14 @@ def _reason(edges: RelativeRotations, best: Hypothesis, row: int, options: Doppe
     return f"{differs}, and {turned}" if is_missing and inconsistent else differs if is_missing else turned
 
 
-def _warnings_about_doubts(photos: Photos, edges: RelativeRotations, doubted: NDArray[np.int64]) -> list[str]:
-    if not len(doubted):
+def _warnings_about_doubts(photos: Photos, found: Sequence[_DoubtedPairs]) -> list[str]:
+    pairs = [pair for each in found for pair in each.pairs.tolist()]
+    if not pairs:
         return []
-    a, b = edges.pairs[doubted[np.argmax(edges.matches[doubted])]].tolist()
+    a, b = pairs[int(np.argmax(np.concatenate([each.matches for each in found])))]
     return [
-        f"doppelgangers: {len(doubted)} of {len(edges.pairs)} matching pairs join different places and were "
-        f"left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them"
+        f"doppelgangers: {len(pairs)} of {sum(each.tested for each in found)} matching pairs join different places "
+        f"and were left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them"
     ]
 
 

@@ -14,7 +14,9 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto, Resources, StageError
 from unposed.pipeline.weights.files import WeightFile
 from unposed.retrieval.asmk import Kernel
-from unposed.retrieval.codebook import sample_rows, train_codebook
+from unposed.retrieval.codebook import photos_of_least_content, sample_rows, train_codebook
+from unposed.retrieval.known_counts import content_number
+from unposed.retrieval.known_signatures import KnownSignatures
 from unposed.retrieval.search import SearchOptions, best_partners_by_words
 from unposed.retrieval.words import Codebook, codebook_of
 
@@ -58,6 +60,9 @@ class Asmk:
     """Iterations of k-means."""
     samples_per_word: Annotated[int, Within("[1, 1000]")] = SAMPLES_PER_WORD
     """Descriptors that a word is learnt from, on average."""
+    word_photos: Annotated[int, Within("[0, inf)")] = 0
+    """Photos that words are learnt from, at most, chosen by their contents: one that is added changes the words of a
+    large collection rarely. 0: all."""
     seed: int = 0
 
     def __call__(self, features: PerPhoto[Features], resources: Resources) -> Ranking:
@@ -66,6 +71,9 @@ class Asmk:
             resources.report(0, len(usable.photos), "learn visual words")
             words = codebook_of(self._centroids(usable, resources), resources.device)
             usable = reported(usable, resources.report, "assign descriptors to visual words")
+            memo = resources.memo if self.assigned == 1 else None
+            name = f"signatures {self.version} {self.binary} {content_number(words.centroids)}"
+            known = None if memo is None else KnownSignatures.from_arrays(memo.recall(name))
             pairs, similarity = best_partners_by_words(
                 usable.load,
                 usable.photos,
@@ -73,15 +81,30 @@ class Asmk:
                 SearchOptions(Kernel(self.binary, self.alpha, self.threshold), self.assigned, self.partners),
                 limit_bytes=resources.ram_bytes // 2,
                 threads=resources.threads,
+                known=known,
             )
         except ValueError as error:
             raise StageError(str(error)) from error
+        if memo is not None and known is not None and (arrays := known.arrays()) is not None:
+            memo.remember(name, arrays)
         return Ranking(pairs=pairs, similarity=similarity)
 
     def _centroids(self, usable: Descriptors, resources: Resources) -> NDArray[np.generic]:
         if self.codebook is not None:
             return read_codebook(self.codebook)
-        return learnt_words(usable, self.words, self.iterations, self.seed, resources.device, self.samples_per_word)
+        words, photos = self.words or words_for(usable.rows), usable.photos
+        if self.word_photos:
+            photos = photos_of_least_content(usable.load, photos, self.word_photos)
+        sample = sample_rows(usable.load, photos, self.samples_per_word * words, self.seed)
+        learnt_from = content_number(np.ascontiguousarray(sample))
+        name = f"words {self.version} {words} {self.iterations} {self.seed} {resources.device} {learnt_from}"
+        known = None if resources.memo is None else resources.memo.recall(name)
+        if known is not None:
+            return known[0]
+        found = train_codebook(sample, words, iterations=self.iterations, seed=self.seed, device=resources.device)
+        if resources.memo is not None:
+            resources.memo.remember(name, [found])
+        return found
 
 
 @dataclass(frozen=True)
@@ -95,20 +118,6 @@ class AsmkOfMast3r(Asmk):
         WeightFile("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric_retrieval_codebook.pkl"),
     ] = None
     assigned: Annotated[int, Within("[1, 64]")] = 5
-
-
-def learnt_words(
-    usable: Descriptors,
-    words: int | None,
-    iterations: int,
-    seed: int,
-    device: str,
-    samples_per_word: int = SAMPLES_PER_WORD,
-) -> NDArray[np.float32]:
-    """Train a codebook on a sample of the collection. ValueError without descriptors."""
-    words = words or words_for(usable.rows)
-    sample = sample_rows(usable.load, usable.photos, samples_per_word * words, seed)
-    return train_codebook(sample, words, iterations=iterations, seed=seed, device=device)
 
 
 def words_for(descriptors: int) -> int:
@@ -134,8 +143,9 @@ def read_codebook(path: Path) -> NDArray[np.generic]:
 
 
 def codebook_for(usable: Descriptors, words: int, iterations: int, seed: int, device: str) -> Codebook:
-    """Train a codebook and prepare it for search; StageError without descriptors."""
+    """Train a codebook on a sample of the collection and prepare it for search; StageError without descriptors."""
     try:
-        return codebook_of(learnt_words(usable, words, iterations, seed, device), device)
+        sample = sample_rows(usable.load, usable.photos, SAMPLES_PER_WORD * words, seed)
+        return codebook_of(train_codebook(sample, words, iterations=iterations, seed=seed, device=device), device)
     except ValueError as error:
         raise StageError(str(error)) from error

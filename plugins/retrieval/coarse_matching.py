@@ -17,6 +17,9 @@ from unposed.retrieval.scene_graph import best_partners
 
 from .asmk import Asmk, words_for
 
+COUNTS_VERSION = 3
+"""Of what is counted: counts that were remembered stay right when other parts of the plugin change."""
+
 
 @dataclass(frozen=True)
 class CoarseMatching:
@@ -27,7 +30,7 @@ class CoarseMatching:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     keypoints: Annotated[int, Within("[16, inf)")] = 512
     """Key points per photo that are compared, the largest first."""
@@ -43,6 +46,9 @@ class CoarseMatching:
     """Partners of each photo in the shortlist, where there are more photos."""
     words: Annotated[int, Within("[1, 1048576]")] = 2048
     """Visual words at most: more suggest no better partners, and take longer to learn than what follows."""
+    word_photos: Annotated[int, Within("[1, inf)")] = 64
+    """Photos that visual words are learnt from, chosen by their contents: a photo that is added to n others changes
+    the words with a probability of word_photos / n, and else costs its own comparisons only."""
     seed: int = 0
     """Of the codebook, which is trained on the collection."""
 
@@ -58,7 +64,13 @@ class CoarseMatching:
         if len(photos) > self.all_below:
             rows = sum(min(len(features[photo].scale), self.keypoints) for photo in photos)
             words = min(self.words, words_for(rows))
-            suggest = Asmk(keypoints=self.keypoints, words=words, partners=self.shortlist, seed=self.seed)
+            suggest = Asmk(
+                keypoints=self.keypoints,
+                words=words,
+                partners=self.shortlist,
+                word_photos=self.word_photos,
+                seed=self.seed,
+            )
             shortlist = suggest(features, resources).pairs
         known = self._known_counts(resources) if photos and load(photos[0]).dtype == np.int8 else None
         photo_bytes = load(photos[0]).itemsize * self.keypoints * SIFT_LENGTH if photos else 1
@@ -87,4 +99,4 @@ class CoarseMatching:
         return no_counts() if table is None else KnownCounts(*table)
 
     def _memo_name(self) -> str:
-        return f"counts {self.version} {self.max_ratio!r}"
+        return f"counts {COUNTS_VERSION} {self.max_ratio!r}"

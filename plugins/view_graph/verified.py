@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.mapping.dense_keypoints import dense_view_graph
-from unposed.optim.mapping.keypoint_error import detected_keypoint_error_px, relative_sigma
+from unposed.optim.mapping.keypoint_error import detected_keypoint_error_px, detected_keypoint_errors_px, relative_sigma
 from unposed.optim.progress import Report
 from unposed.optim.view_graph import KINDS, KeypointOptions, Keypoints, ViewGraph, build_view_graph
 from unposed.pipeline.artifacts import Bytes, Features, PairMatches, Photos, TwoViewGeometry
@@ -37,7 +37,7 @@ class VerifiedViewGraph(KeypointOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     colour_side_px: Annotated[int, Within("[16, inf)")] = 1024
     """Longer side, in pixels, of the photos that colours of dense key points are read from."""
@@ -66,16 +66,20 @@ class VerifiedViewGraph(KeypointOptions):
             raise StageError("these matches are indices of key points: a node `features` must give their positions")
         with TemporaryDirectory(prefix="unposed-view-graph-", ignore_cleanup_errors=True) as folder:
             table = _Table(int(resources.ram_bytes * COLUMN_SHARE), Path(folder))
-            keypoints = _keypoints(size, (features, closer_features), self, table)
             edges = [(a, b) for a, b in edges if features and a in features and b in features]
+            keypoints = _keypoints(size, edges, (features, closer_features), self, table)
             unmatched = {
                 photo: "no key points were detected"
                 if features and photo in features
                 else "its features could not be extracted"
                 for photo in np.flatnonzero(np.diff(keypoints.start) == 0).tolist()
             }
-            error_px = detected_keypoint_error_px(size, self) if len(size) else 1.0
-            return _sparse(keypoints, edges, matching, verification, unmatched, error_px, table, resources.report)
+            graph = _sparse(keypoints, edges, matching, verification, unmatched, table, resources.report)
+            return replace(
+                graph,
+                keypoint_error_px=detected_keypoint_error_px(size, self),
+                photo_error_px=detected_keypoint_errors_px(size, self),
+            )
 
     def _keypoint_options(self) -> KeypointOptions:
         """The options of key points alone, as the view graph keeps them."""
@@ -99,6 +103,7 @@ class _Table:
 
 def _keypoints(
     size: NDArray[np.int64],
+    edges: list[tuple[int, int]],
     extracted: tuple[PerPhoto[Features] | None, ...],
     options: KeypointOptions,
     table: _Table,
@@ -110,11 +115,12 @@ def _keypoints(
         for found in (features[photo] for features in extracted if features is not None and photo in features):
             count[photo] += len(found.xy)
             table.append(xy=found.xy.astype(np.float64), scale=found.scale.astype(np.float64), rgb=found.rgb.copy())
+    start = np.concatenate([[0], np.cumsum(count)])
     return Keypoints(
         xy=table.column("xy"),
-        start=np.concatenate([[0], np.cumsum(count)]),
+        start=start,
         size=size,
-        sigma=relative_sigma(table.column("scale"), options),
+        sigma=relative_sigma(table.column("scale"), start, np.array(edges, np.int64).reshape(-1, 2), options),
         rgb=table.column("rgb"),
     )
 
@@ -125,7 +131,6 @@ def _sparse(
     matching: PerPair[PairMatches],
     verification: PerPair[TwoViewGeometry],
     unmatched: dict[int, str],
-    keypoint_error_px: float,
     table: _Table,
     report: Report,
 ) -> ViewGraph:
@@ -150,7 +155,6 @@ def _sparse(
         table.column("row_a"),
         table.column("row_b"),
         weight=table.column("weight"),
-        keypoint_error_px=keypoint_error_px,
         unmatched=unmatched,
         **facts.columns(),
     )

@@ -10,6 +10,9 @@ import pytest
 from unposed.pipeline.artifacts import Exif, Features, Photo, Photos, Ranking
 from unposed.pipeline.errors import Interrupted
 from unposed.pipeline.stage import Resources, StageError
+from unposed.pipeline.store.memo import StoredMemo
+from unposed.pipeline.store.store import Store
+from unposed.plugins.retrieval import asmk
 from unposed.plugins.retrieval.asmk import Asmk, AsmkOfMast3r, read_codebook, words_for
 from unposed.plugins.retrieval.coarse_matching import CoarseMatching
 from unposed.plugins.retrieval.gps import Gps
@@ -17,6 +20,9 @@ from unposed.plugins.retrieval.pairs_file import PairsFile
 from unposed.plugins.retrieval.sequence import Sequence
 from unposed.plugins.retrieval.union import Union
 from unposed.plugins.retrieval.vectors import PowerMean, Vlad
+from unposed.retrieval import search
+from unposed.retrieval.codebook import photos_of_least_content
+from unposed.retrieval.known_counts import content_number
 
 RESOURCES = Resources("cpu", 1, 1 << 28, 0)
 RANKINGS = {
@@ -236,3 +242,44 @@ def test_union():
     both = Union()(first, second)
     assert both.pairs.tolist() == [[0, 1], [1, 2]]
     assert both.similarity.tolist() == [1.0, 1.0]
+
+
+def test_words_and_signatures_are_kept_for_the_photos_that_show_the_same(tmp_path, monkeypatch):
+    quantised, learnt = [], []
+
+    def watched(codebook, rows, count, real=search.nearest_words):
+        quantised.append(len(rows))
+        return real(codebook, rows, count)
+
+    def watched_training(rows, *options, real=asmk.train_codebook, **named):
+        learnt.append(len(rows))
+        return real(rows, *options, **named)
+
+    monkeypatch.setattr(search, "nearest_words", watched)
+    monkeypatch.setattr(asmk, "train_codebook", watched_training)
+    photos = walk(61, dtype=np.uint8)
+    rank = Asmk(words=64, word_photos=8)
+    numbers = sorted(photos, key=lambda k: int(content_number(photos[k].descriptors)))
+    before = {k: photos[k] for k in range(61) if k != numbers[-1]}
+    with Store(tmp_path) as store:
+        lent = replace(RESOURCES, memo=StoredMemo(store, "retrieval.asmk"))
+        rank(before, lent)
+        assert len(learnt) == 1 and sum(quantised) == 60 * 60
+        kept = rank(photos, lent)  # one more, which is not among those that words are learnt from
+        assert len(learnt) == 1 and sum(quantised) == 61 * 60
+        anew = rank(photos, RESOURCES)
+        np.testing.assert_array_equal(kept.pairs, anew.pairs)
+        np.testing.assert_array_equal(kept.similarity, anew.similarity)
+        assert len(learnt) == 2
+        rank({k: photos[k] for k in range(61) if k != numbers[0]}, lent)  # one that words were learnt from is gone
+        assert len(learnt) == 3
+
+
+def test_photos_that_words_are_learnt_from_are_chosen_by_what_they_show():
+    photos = [each.descriptors for each in walk(50).values()]
+    chosen = photos_of_least_content(photos.__getitem__, range(50), 10)
+    order = np.random.default_rng(0).permutation(50)
+    again = photos_of_least_content(lambda k: photos[order[k]], range(50), 10)
+    assert len(chosen) == 10 and chosen == sorted(chosen)
+    assert {int(order[k]) for k in again} == set(chosen)
+    assert photos_of_least_content(photos.__getitem__, range(5), 10) == list(range(5))

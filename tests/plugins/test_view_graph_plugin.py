@@ -226,6 +226,29 @@ def test_small_key_points_count_as_exact_and_large_ones_less() -> None:
     np.testing.assert_allclose(keypoints.sigma, [0.5, 1.0, 1.0, 2.0, 3.0])
 
 
+def test_key_points_of_strangers_do_not_change_how_exact_others_count() -> None:
+    scales = [np.array([1.0, 4.0, 9.0], np.float32), np.array([2.0, 4.0, 4.0], np.float32)]
+    own = {i: replace(features_of(np.zeros((3, 2))), scale=scale) for i, scale in enumerate(scales)}
+    strangers = {i + 2: replace(each, scale=100 * each.scale) for i, each in own.items()}
+    found, verified = matched([0, 1, 2], [0, 1, 2]), geometry([True] * 3)
+    alone = graph_of(photos_of([(100, 100)] * 2), own, {(0, 1): found}, {(0, 1): verified})
+    pairs = [(0, 1), (2, 3)]
+    both = graph_of(
+        photos_of([(100, 100)] * 4), own | strangers, dict.fromkeys(pairs, found), dict.fromkeys(pairs, verified)
+    )
+    np.testing.assert_array_equal(both.keypoints.sigma[:6], alone.keypoints.sigma)
+    np.testing.assert_allclose(both.keypoints.sigma[6:], alone.keypoints.sigma)
+
+
+def test_the_error_of_key_points_is_that_of_the_photos_asked_about() -> None:
+    photos = photos_of([(1600, 1200)] * 3 + [(4800, 3200)] * 2)
+    graph = graph_of(photos, {i: features_of(np.zeros((2, 2))) for i in range(5)}, {}, {})
+    assert graph.keypoint_error_px == 1.0
+    large = decode(encode(graph), ViewGraph).in_units_of(np.array([3, 4]))
+    assert large.keypoint_error_px == 3.0
+    assert large.in_units_of(np.arange(5) < 3).keypoint_error_px == 1.0
+
+
 def test_memory_does_not_grow_with_the_matches() -> None:
     """Twice the pairs, the same peak: columns of matches are written to a file as they come."""
     photos, features = photos_of([(100, 100)] * 40), {i: features_of(np.zeros((2000, 2))) for i in range(40)}

@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import shortest_path
+from scipy.spatial.distance import pdist
 
+from unposed.optim.arrays import Array
 from unposed.optim.rotations import exp_so3
 from unposed.pipeline.artifacts import Camera, Photo, Photos, Ranking, SparseModel, SparseModels
+from unposed.report import graph_layout
 from unposed.report.graph_layout import laid_out
 from unposed.report.ground import ground_map, upright_axes
 from unposed.report.pictures import DOUBTED, similarity_matrix
@@ -127,6 +132,32 @@ def test_the_layout_keeps_neighbours_near_and_parts_apart() -> None:
     assert across.min() > 2 * length.max()
     assert place[:10, 1].max() < place[10:, 1].min()  # the smaller parts are below
     assert np.array_equal(place, laid_out(14, pairs, np.full(len(pairs), 100)))
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_large_layouts_by_pivots_are_about_as_good_as_by_all_distances(
+    monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    rows, columns = 4, 75
+    photo = np.arange(rows * columns).reshape(rows, columns)
+    along = np.column_stack([photo.ravel(), np.roll(photo, -1, axis=1).ravel()])
+    if not closed:
+        along = along[(photo < photo.max(axis=1)[:, None]).ravel()]
+    across = np.column_stack([photo[:-1].ravel(), photo[1:].ravel()])
+    pairs = np.sort(np.concatenate([along, across]), axis=1)
+    matches = np.random.default_rng(0).integers(15, 300, len(pairs))
+    length = 1 / np.sqrt(1.0 + matches)
+    wanted = shortest_path(coo_array((length, pairs.T), shape=(photo.size,) * 2).tocsr(), directed=False)
+
+    def stress(place: Array) -> float:
+        ratio = pdist(place) / wanted[np.triu_indices(len(place), 1)]
+        return float(np.square(ratio * ratio.sum() / (ratio**2).sum() - 1).mean())
+
+    whole = laid_out(photo.size, pairs, matches)
+    monkeypatch.setattr(graph_layout, "STRESS_MOST", 100)
+    by_pivots = laid_out(photo.size, pairs, matches)
+    assert stress(by_pivots) < 1.1 * stress(whole)
+    assert np.array_equal(by_pivots, laid_out(photo.size, pairs, matches))
 
 
 def test_the_matrix_has_similarity_above_and_matches_below() -> None:
