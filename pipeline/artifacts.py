@@ -231,6 +231,9 @@ class Doubts:
     """(n,) one line for each."""
     warnings: tuple[str, ...] = ()
     """For the user, about all of them together."""
+    rival_margin: float = float("inf")
+    """Energy that the next best reading of the pairs costs more, one that keeps much of what is left out; infinite
+    where none was found."""
 
 
 @dataclass(frozen=True, eq=False)

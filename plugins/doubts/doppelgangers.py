@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.doppelgangers.duplicates import is_duplicate
-from unposed.optim.doppelgangers.edges import RelativeRotations, weighted_matches
-from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis
+from unposed.optim.doppelgangers.edges import RelativeRotations
+from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis, left_out_pairs
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.relative_rotations import estimate_relative_rotations
 from unposed.optim.doppelgangers.search import search_hypotheses
@@ -36,7 +36,7 @@ class Doppelgangers(DoppelgangerOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 18
+    version: ClassVar[int] = 19
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
@@ -61,30 +61,19 @@ class Doppelgangers(DoppelgangerOptions):
         )
         if not initial:
             return Doubts(np.zeros((0, 2), np.int32), (), duplicates)
-        best = search_hypotheses(edges, initial, self)
-        doubted = np.flatnonzero(_left_out(edges, best, self))
+        found = search_hypotheses(edges, initial, self)
+        doubted = np.flatnonzero(left_out_pairs(edges, found.best, self))
         pairs = edges.pairs[doubted].astype(np.int32)
         return Doubts(
             pairs,
-            tuple(_reason(edges, best, row, self) for row in doubted.tolist()),
+            tuple(_reason(edges, found.best, row, self) for row in doubted.tolist()),
             (
                 *_warnings_about_doubts(photos, edges, doubted),
                 *_warnings_about_bridges(photos, view_graph, pairs, self.min_part_photos),
                 *duplicates,
             ),
+            found.rival_margin,
         )
-
-
-def _left_out(edges: RelativeRotations, best: Hypothesis, options: DoppelgangerOptions) -> NDArray[np.bool_]:
-    """(e,) pairs of large inconsistent clusters, and those that lack too many correspondences."""
-    inconsistent = best.cluster != CONSISTENT
-    left_out: NDArray[np.bool_] = edges.missing_score > np.where(
-        inconsistent, options.max_missing_score_inconsistent, options.max_missing_score
-    )
-    clustered = np.flatnonzero(best.cluster >= 0)
-    matches = np.bincount(best.cluster[clustered], weighted_matches(edges, options)[clustered])
-    left_out[clustered] |= matches[best.cluster[clustered]] >= options.min_cluster_matches
-    return left_out
 
 
 def _reason(edges: RelativeRotations, best: Hypothesis, row: int, options: DoppelgangerOptions) -> str:
