@@ -296,6 +296,8 @@ class ModelVerdict:
     """What speaks against the model, the strongest first."""
     evidence: Mapping[str, float]
     """The figures that it rests on, by the names in optim.verdict.evidence.ModelEvidence."""
+    trusted: bool = True
+    """Whether the model is delivered without a warning about it as a whole."""
 
 
 @dataclass(frozen=True)

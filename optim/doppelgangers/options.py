@@ -181,6 +181,7 @@ _CLOSED = {
     "max_missing_score_inconsistent": (0.0, 1.0),
     "max_missing_score_forest": (0.0, 1.0),
     "min_focal_agreement": (0.0, 1.0),
+    "rival_share": (0.0, 1.0),
     "lost_neighbour_tolerance": (0.0, 1.0),
     "min_duplicate_ratio": (0.0, 1.0),
     "min_duplicate_extent": (0.0, 1.0),
