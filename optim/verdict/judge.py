@@ -53,7 +53,9 @@ class VerdictOptions(EvidenceOptions):
     """Agreement of tracks below which a model may be folded where places look alike,"""
     folded_contradicted: Share = 0.02
     """if it contradicts at least this share of the matches as well: wrong matches alone, as on wallpaper, scatter the
-    tracks and leave all pairs right, and one wrong place takes whole pairs with it."""
+    tracks and leave all pairs right, and one wrong place takes whole pairs with it;"""
+    folded_neighbours: Share = 0.92
+    """and if neighbours match less than this: where they match, what scatters the tracks is somewhere else."""
     contested_contradicted: Share = 0.1
     """Share of the matches that a model contradicts from which on it is asked how sure its reading of the pairs is,"""
     contested_margin: Annotated[float, Within("[0, inf)")] = 0.1
@@ -139,6 +141,7 @@ def model_features(model: ModelEvidence, options: VerdictOptions) -> dict[str, f
 def _doubled(model: ModelEvidence, options: VerdictOptions) -> tuple[str, ...]:
     """Why two places, or two sides of an object, may lie on each other; nothing where that is unlikely."""
     scattered = model.agreement < options.folded_agreement and model.contradicted >= options.folded_contradicted
+    scattered = scattered and not model.neighbours >= options.folded_neighbours
     contested = model.contradicted >= options.contested_contradicted and model.rival_margin <= options.contested_margin
     contested = contested and model.agreement < options.contested_agreement
     if not scattered and not contested:

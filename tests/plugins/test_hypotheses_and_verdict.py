@@ -83,10 +83,14 @@ def test_a_model_that_had_to_leave_matches_out_is_delivered_with_a_warning(colle
 
 
 def test_a_probable_model_whose_tracks_scatter_may_be_folded(collection: Make) -> None:
-    """No pair is left out, so that tracks lead from one half to the other and meet nowhere."""
+    """No pair is left out, so that tracks lead from one half to the other and meet nowhere; but turned away from each
+    other the halves are no neighbours, which would have to speak for a fold as well."""
     given = mapper_inputs(collection(noise_px=0.5, points=600))
     (right,) = GlobalMapper()(**given).models
-    stage = BundleAdjustment(verdict=VerdictOptions(weights=VerdictWeights(bias=10.0)))
-    fine = stage(**given, resources=CPU, coarse=InitialModels((half_turned(right),), {}))
+    coarse, certain = InitialModels((half_turned(right),), {}), VerdictWeights(bias=10.0)
+    stage = BundleAdjustment(verdict=VerdictOptions(weights=certain))
+    assert not any("folded" in warning for warning in stage(**given, resources=CPU, coarse=coarse).warnings)
+    stage = BundleAdjustment(verdict=VerdictOptions(folded_neighbours=1.0, weights=certain))
+    fine = stage(**given, resources=CPU, coarse=coarse)
     assert fine.reports[0].verdict.probability == pytest.approx(0.5)
     assert any("do not rely on" in warning and "it may be folded" in warning for warning in fine.warnings)

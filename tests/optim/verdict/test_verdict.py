@@ -188,8 +188,9 @@ def test_what_does_not_count_is_named_as_well() -> None:
 @pytest.mark.parametrize(
     ("evidence", "folded"),
     [
-        ({"agreement": 0.7, "contradicted": 0.1}, True),  # whole pairs are wrong, and tracks scatter
-        ({"agreement": 0.7, "contradicted": 0.0}, False),  # wrong matches within right pairs
+        ({"agreement": 0.7, "contradicted": 0.1, "neighbours": 0.88}, True),  # whole pairs are wrong, tracks scatter
+        ({"agreement": 0.7, "contradicted": 0.1, "neighbours": 0.96}, False),  # somewhere else
+        ({"agreement": 0.7, "contradicted": 0.0, "neighbours": 0.88}, False),  # wrong matches within right pairs
         ({"agreement": 0.88, "contradicted": 0.25, "rival_margin": 0.05}, True),  # as likely the other way round
         ({"agreement": 0.88, "contradicted": 0.25, "rival_margin": 0.6}, False),  # equal fronts, told apart
         ({"agreement": 0.97, "contradicted": 0.25, "rival_margin": 0.05}, False),  # and what was kept fits
