@@ -110,6 +110,8 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
         rows.append(("picture", f"{out}/overview.jpg: cameras and points from above and from aside"))
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     rows.append(("", f"unposed export {out} --to splat -o scene/  to train Gaussian splats of it"))
+    if not _trusted(facts):
+        rows.append(("but first", "do not rely on this model before you have looked at it: the warning above says why"))
     return rows
 
 
@@ -190,9 +192,9 @@ def largest_probability(facts: Mapping[str, Any]) -> float | None:
 
 
 def _trusted(facts: Mapping[str, Any]) -> bool:
-    """Whether the largest model has no warning about it as a whole; so have those of runs that wrote no word of it."""
-    trusted: bool = facts["models"][0]["refinement"]["verdict"].get("trusted", True)
-    return trusted
+    """Whether the largest model has no warning about it as a whole."""
+    verdict = facts["models"][0].get("refinement", {}).get("verdict") or {}
+    return bool(verdict.get("trusted", True))
 
 
 def check_rows(found: PhotoCheck, photos: Path) -> list[tuple[str, str]]:

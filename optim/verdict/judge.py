@@ -46,7 +46,7 @@ class VerdictOptions(EvidenceOptions):
     """What is assumed of models too large for a covariance: many photos mostly hold each other."""
     assumed_neighbours: Share = 0.9
     """What is assumed where no photo has a neighbour: usual models have 0.9 and more."""
-    warn_below: Share = 0.6
+    warn_below: Share = 0.7
     """Probability below which a model gets a warning with its reasons: it holds back few of those that are right
     (AUC at 5 degrees above 80), and lets few of those pass that are wrong (below 30)."""
     folded_agreement: Share = 0.85
@@ -98,7 +98,7 @@ def judge(model: ModelEvidence, photos: PhotoEvidence, options: VerdictOptions |
 def model_score(model: ModelEvidence, options: VerdictOptions) -> float:
     """Logarithm of the odds that the relative pose of two photos is right."""
     features = model_features(model, options)
-    score = options.weights.bias + sum(getattr(options.weights, name) * value for name, value in features.items())
+    score = options.weights.bias + float(sum(getattr(options.weights, name) * each for name, each in features.items()))
     if not _doubled(model, options):
         return score
     return min(score, float(np.log(options.folded_probability / (1.0 - options.folded_probability))))
