@@ -29,11 +29,11 @@ class VerdictWeights:
     nothing that these do not say, about sets that they were not fitted to.
     """
 
-    bias: Weight = -5.68
-    disagreeing: Weight = 0.46
-    determined: Weight = 0.60
-    unchanged: Weight = 1.53
-    neighbours: Weight = 2.75
+    bias: Weight = -5.19
+    disagreeing: Weight = 0.37
+    determined: Weight = 0.59
+    unchanged: Weight = 1.37
+    neighbours: Weight = 2.91
 
 
 @dataclass(frozen=True)
