@@ -23,14 +23,14 @@ from ..mapping.triangulation import track_errors_px
 from ..option_ranges import Count, Positive, Within
 from ..rigs import frames_of
 from ..view_graph import ViewGraph
-from .neighbours import NeighbourOptions, neighbour_matches
+from .neighbours import NearestViewOptions, neighbour_matches
 
 LIMIT_DEG = 5
 """Poses within so many degrees are right: the verdict is about these."""
 
 
 @dataclass(frozen=True)
-class EvidenceOptions(NeighbourOptions):
+class EvidenceOptions(NearestViewOptions):
     """Thresholds of the evidence; errors are in units of the expected key point error."""
 
     tracks_per_photo: Count = 150

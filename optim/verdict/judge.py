@@ -62,7 +62,7 @@ class VerdictOptions(EvidenceOptions):
     """energy by which that must be ahead of its rivals, where two places cost 1 that look alike and are kept apart:
     less is what a few chance matches decide,"""
     contested_agreement: Share = 0.93
-    """and agreement of tracks from which on it is believed all the same: a wrong reading keeps wrong pairs."""
+    """and agreement of tracks from which on it stands all the same: a wrong reading keeps wrong pairs."""
     folded_probability: Annotated[float, Within("(0, 1)")] = 0.5
     """Probability, at most, of models that may be folded or are contested: one of two readings is right."""
     photo_below: Share = 0.5

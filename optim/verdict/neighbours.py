@@ -19,7 +19,7 @@ from ..view_graph import ViewGraph
 
 
 @dataclass(frozen=True)
-class NeighbourOptions:
+class NearestViewOptions:
     """How much each difference between two views counts: about what makes half of the matches of SIFT disappear."""
 
     view_parallax_deg: Angle = 10.0
@@ -31,7 +31,7 @@ class NeighbourOptions:
 
 
 def neighbour_matches(
-    graph: ViewGraph, photos: Index, bundle: Bundle, targets: Array, frame: Index, options: NeighbourOptions
+    graph: ViewGraph, photos: Index, bundle: Bundle, targets: Array, frame: Index, options: NearestViewOptions
 ) -> Array:
     """(p,) matches of each photo with the photo of nearest view, over those with its best partner.
 
