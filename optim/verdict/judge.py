@@ -49,14 +49,14 @@ class VerdictOptions(EvidenceOptions):
     warn_below: Share = 0.7
     """Probability below which a model gets a warning with its reasons: it holds back few of those that are right
     (AUC at 5 degrees above 80), and lets few of those pass that are wrong (below 30)."""
-    folded_agreement: Share = 0.85
+    folded_agreement: Share = 0.8
     """Agreement of tracks below which a model may be folded where places look alike,"""
     folded_contradicted: Share = 0.02
     """if it contradicts at least this share of the matches as well: wrong matches alone, as on wallpaper, scatter the
     tracks and leave all pairs right, and one wrong place takes whole pairs with it;"""
     folded_neighbours: Share = 0.92
     """and if neighbours match less than this: where they match, what scatters the tracks is somewhere else."""
-    contested_contradicted: Share = 0.1
+    contested_contradicted: Share = 0.15
     """Share of the matches that a model contradicts from which on it is asked how sure its reading of the pairs is,"""
     contested_margin: Annotated[float, Within("[0, inf)")] = 0.1
     """energy by which that must be ahead of its rivals, where two places cost 1 that look alike and are kept apart:
