@@ -29,11 +29,11 @@ class VerdictWeights:
     nothing that these do not say, about sets that they were not fitted to.
     """
 
-    bias: Weight = -5.19
-    disagreeing: Weight = 0.37
-    determined: Weight = 0.59
-    unchanged: Weight = 1.37
-    neighbours: Weight = 2.91
+    bias: Weight = -5.42
+    disagreeing: Weight = 0.39
+    determined: Weight = 0.62
+    unchanged: Weight = 1.52
+    neighbours: Weight = 2.92
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class VerdictOptions(EvidenceOptions):
     """What is assumed of models too large for a covariance: many photos mostly hold each other."""
     assumed_neighbours: Share = 0.9
     """What is assumed where no photo has a neighbour: usual models have 0.9 and more."""
-    warn_below: Share = 0.7
+    warn_below: Share = 0.65
     """Probability below which a model gets a warning with its reasons: it holds back few of those that are right
     (AUC at 5 degrees above 80), and lets few of those pass that are wrong (below 30)."""
     folded_agreement: Share = 0.8
