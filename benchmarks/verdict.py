@@ -3,8 +3,8 @@
     python benchmarks/verdict.py sample DATA_DIR --caches DIR --out SAMPLES.jsonl [--sets A,B]
     python benchmarks/verdict.py fit SAMPLES.jsonl [--coarse-truth A,B]
 
-`sample` reconstructs every set whole and broken on purpose: from random photos and every second or tenth one, with a
-fifth of the matches of each pair, and without the search for doppelgangers. DATA_DIR has sets as benchmarks/photos.py
+`sample` reconstructs every set whole and broken on purpose: from random photos and every second one, with a fifth of
+the matches of each pair, and without the search for doppelgangers. DATA_DIR has sets as benchmarks/photos.py
 reads them, made-up ones included (unposed.synthetic). `fit` prints the weights of all sets together, and the figures of
 each set under weights that were fitted without it.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,24 @@ from truth import Truth, errors_against, read_truth
 
 from unposed.optim.arrays import Array, Mask
 from unposed.optim.verdict.evidence import ModelEvidence
-from unposed.optim.verdict.judge import VerdictOptions, VerdictWeights, model_features
+from unposed.optim.verdict.judge import VerdictOptions, VerdictWeights, model_features, model_score
 from unposed.optim.view_graph import ViewGraph
-from unposed.pipeline.artifacts import Doubts
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import GlobalMapper
+from unposed.plugins.doubts.doppelgangers import Doppelgangers
 from unposed.plugins.fine.bundle import BundleAdjustment
 
 MAX_PHOTOS = 40
 """Photos of a broken set, at most: larger ones cost more and say no more."""
 
+MATCH_SHARE = 0.2
+"""Of the matches of each pair, that are left where few are."""
+
 RIGHT, WRONG = 0.8, 0.3
 """AUC at 5 degrees of models that count as right and as wrong."""
+
+RENDERED = re.compile(r"(-\d+){3}$")
+"""Made-up scenes are named by kind, photos, width and seed; sets of real photos may end in one number."""
 
 PENALTY = 0.01
 """Of squared weights, per sample: weights of figures that say the same do not grow against each other."""
@@ -77,9 +83,10 @@ def sample(folder: Path, truth_file: Path, cache: Path) -> Iterator[dict[str, An
     mapped = map_set(folder / "images", cache)
     truth = read_truth(truth_file, [photo.name for photo in mapped.photos.photos])
     resources = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
-    for how, graph, doubts in broken(mapped, np.random.default_rng(sum(map(ord, folder.name)))):
+    for how, graph, doubted in broken(mapped, np.random.default_rng(sum(map(ord, folder.name)))):
         if not len(graph):
             continue
+        doubts = Doppelgangers()(mapped.photos, mapped.cameras, graph, resources) if doubted else None
         drafts = GlobalMapper()(mapped.photos, mapped.cameras, graph, doubts)
         made = BundleAdjustment()(mapped.photos, mapped.cameras, graph, drafts, resources, doubts)
         for model, report in list(zip(made.models, made.reports, strict=True))[:1]:
@@ -92,35 +99,34 @@ def sample(folder: Path, truth_file: Path, cache: Path) -> Iterator[dict[str, An
                 yield {"set": folder.name, "how": how, **right, **report.verdict.evidence}
 
 
-def broken(mapped: Mapped, rng: np.random.Generator) -> Iterator[tuple[str, ViewGraph, Doubts | None]]:
-    """The view graph of a set, whole and with parts of it missing."""
-    graph, doubts = mapped.view_graph, mapped.doubts
+def broken(mapped: Mapped, rng: np.random.Generator) -> Iterator[tuple[str, ViewGraph, bool]]:
+    """The view graph of a set, whole and with parts of it missing, and whether doppelgangers are looked for."""
+    graph = mapped.view_graph
     n = graph.photo_count
-    yield "whole", graph, doubts
-    if doubts is not None and len(doubts.pairs):
-        yield "without doubts", graph, None
+    yield "whole", graph, True
+    if mapped.doubts is not None and len(mapped.doubts.pairs):
+        yield "without doubts", graph, False
     few = min(n, MAX_PHOTOS)
     if n > 5:
-        for number in range(3):
+        for number in range(2):
             size = int(rng.integers(max(4, few // 4), max(5, int(0.8 * few)) + 1))
-            yield f"random {number}", _of_photos(graph, rng.choice(n, min(size, n), replace=False)), doubts
+            yield f"random {number}", _of_photos(graph, rng.choice(n, min(size, n), replace=False)), True
     if n > 7:
-        yield "every second", _of_photos(graph, np.arange(0, n, max(2, n // 20))), doubts
-        yield "every third", _of_photos(graph, np.arange(0, n, max(3, n // 10))), doubts
-        yield "first half", _of_photos(graph, np.arange(min(n // 2, MAX_PHOTOS))), doubts
+        yield "every second", _of_photos(graph, np.arange(0, n, max(2, n // 20))), True
     part = _of_photos(graph, rng.choice(n, few, replace=False))
-    for share in (0.4, 0.2):
-        count = np.maximum((part.match_count * share).astype(np.int64), 1)
-        yield f"{share} of the matches", replace(part, match_stop=part.match_start + count).select(count >= 15), doubts
+    count = np.maximum((part.match_count * MATCH_SHARE).astype(np.int64), 1)
+    yield "a fifth of the matches", replace(part, match_stop=part.match_start + count).select(count >= 15), True
 
 
 def fit(rows: list[dict[str, Any]], coarse_truth: list[str]) -> None:
     """Print weights, figures with each set left out, and how probabilities compare with what came out."""
+    coarse = [row for row in rows if row["set"] in coarse_truth and row["how"] == "whole"]
     rows = [row for row in rows if row["set"] not in coarse_truth]
-    x, y = np.array([features(row) for row in rows]), np.array([row["auc5"] for row in rows])
-    names = np.array([re.sub(r"(-\d+)+$", "", row["set"]) for row in rows])  # made-up scenes of a kind are one set
+    evidence, y = [evidence_of(row) for row in rows], np.array([row["auc5"] for row in rows])
+    x = np.array([features(each) for each in evidence])
+    names = np.array([RENDERED.sub("", row["set"]) for row in rows])  # made-up scenes of a kind are one set
     weights = fitted_weights(x, y)
-    print("\n".join(f"    {name}: {value:.3f}" for name, value in zip(["bias", *NAMES], weights, strict=True)))
+    print("\n".join(f"    {name}: {value:.2f}" for name, value in zip(["bias", *NAMES], weights, strict=True)))
     p = np.zeros(len(rows))
     limit = VerdictOptions().warn_below
     print(f"\n| set | models | mean AUC@5 | mean probability | right, below {limit} | wrong, above {limit} |")
@@ -128,28 +134,60 @@ def fit(rows: list[dict[str, Any]], coarse_truth: list[str]) -> None:
     right, wrong = y > RIGHT, y < WRONG
     for name in np.unique(names):
         own = names == name
-        p[own] = probability(x[own], fitted_weights(x[~own], y[~own]))
+        p[own] = probabilities(evidence, own, fitted_weights(x[~own], y[~own]))
         cells = [name, own.sum(), f"{100 * y[own].mean():.0f}", f"{p[own].mean():.2f}"]
         cells += [f"{(own & right & (p < limit)).sum()} of {(own & right).sum()}"]
         cells += [f"{(own & wrong & (p >= limit)).sum()} of {(own & wrong).sum()}"]
         print("| " + " | ".join(map(str, cells)) + " |")
-    for about, q in (("each set left out", p), ("weights of all", probability(x, weights))):
-        print(f"ROC AUC, {about}: of AUC@5 above 80 {roc(q, right):.3f}, of AUC@5 above 30 {roc(q, ~wrong):.3f}")
+    rendered = np.array([RENDERED.search(row["set"]) is not None for row in rows])
+    everywhere, other = np.ones(len(rows), bool), np.zeros(len(rows))
+    for own in (rendered, ~rendered):
+        other[own] = probabilities(evidence, own, fitted_weights(x[~own], y[~own]))
+    whole = np.array([row["how"] == "whole" for row in rows])
+    for about, q, own in (
+        ("each set or kind of scene left out", p, everywhere),
+        ("likewise, whole sets", p, whole),
+        ("likewise, real photos", p, ~rendered),
+        ("likewise, rendered photos", p, rendered),
+        ("real photos under weights of rendered ones", other, ~rendered),
+        ("rendered photos under weights of real ones", other, rendered),
+        ("weights of all", probabilities(evidence, everywhere, weights), everywhere),
+    ):
+        areas = f"of AUC@5 above 80 {roc(q[own], right[own]):.3f}, of AUC@5 above 30 {roc(q[own], ~wrong[own]):.3f}"
+        print(f"ROC AUC, {about} ({own.sum()} models): {areas}")
     print("\n| probability | models | mean AUC@5 | above 80 | below 30 |\n" + "| --- " * 5 + "|")
     for number in range(5):
         own = np.minimum((5 * p).astype(int), 4) == number
         if own.any():
             shares = f"{100 * y[own].mean():.0f} | {right[own].mean():.2f} | {wrong[own].mean():.2f}"
             print(f"| {number / 5:.1f} to {(number + 1) / 5:.1f} | {own.sum()} | {shares} |")
-    for row in np.flatnonzero(wrong & (p >= limit)).tolist():
-        print(f"wrong without a warning: {names[row]}, {rows[row]['how']}: AUC@5 {100 * y[row]:.0f}, p {p[row]:.2f}")
+    for row in np.flatnonzero((wrong & (p >= limit)) | (right & (p < limit))).tolist():
+        print(f"wrongly judged: {rows[row]['set']}, {rows[row]['how']}: AUC@5 {100 * y[row]:.0f}, p {p[row]:.2f}")
+    print("\n| whole set | AUC@5 | probability, left out | warning |\n" + "| --- " * 4 + "|")
+    for row in np.flatnonzero(whole & ~rendered).tolist():
+        print(f"| {names[row]} | {100 * y[row]:.0f} | {p[row]:.2f} | {'yes' if p[row] < limit else ''} |")
+    for row in coarse:
+        q = float(probabilities([evidence_of(row)], np.ones(1, bool), weights)[0])
+        print(f"| {row['set']}, coarse truth | {100 * row['auc5']:.0f} | {q:.2f} | {'yes' if q < limit else ''} |")
 
 
-def features(row: dict[str, Any]) -> list[float]:
-    """Features of a sample in the order of NAMES."""
-    wanted = {each.name for each in fields(ModelEvidence)}
-    evidence = ModelEvidence(**{name: row[name] for name in wanted})
-    return [model_features(evidence, VerdictOptions())[name] for name in NAMES]
+def evidence_of(row: dict[str, Any]) -> ModelEvidence:
+    """The evidence of a sample."""
+    return ModelEvidence(**{each.name: row[each.name] for each in fields(ModelEvidence)})
+
+
+def features(evidence: ModelEvidence) -> list[float]:
+    """Features of a model in the order of NAMES."""
+    found = model_features(evidence, VerdictOptions())
+    return [found[name] for name in NAMES]
+
+
+def probabilities(evidence: Sequence[ModelEvidence], own: Mask, weights: Array) -> Array:
+    """Probabilities of some of the models, what may be folded included."""
+    named = dict(zip(["bias", *NAMES], weights.tolist(), strict=True))
+    options = VerdictOptions(weights=VerdictWeights(**named))
+    scores = np.array([model_score(evidence[row], options) for row in np.flatnonzero(own).tolist()])
+    return np.asarray(1.0 / (1.0 + np.exp(-scores)))
 
 
 def fitted_weights(x: Array, y: Array) -> Array:
@@ -168,11 +206,6 @@ def fitted_weights(x: Array, y: Array) -> Array:
     found = minimize(cost, np.zeros(1 + len(NAMES)), jac=True, bounds=bounds, method="L-BFGS-B").x
     weights = found[1:] / scale
     return np.concatenate([[found[0] - weights @ middle], weights])
-
-
-def probability(x: Array, weights: Array) -> Array:
-    """(n,) probabilities of samples."""
-    return np.asarray(1.0 / (1.0 + np.exp(-(weights[0] + x @ weights[1:]))))
 
 
 def roc(score: Array, positive: Mask) -> float:

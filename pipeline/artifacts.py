@@ -231,6 +231,9 @@ class Doubts:
     """(n,) one line for each."""
     warnings: tuple[str, ...] = ()
     """For the user, about all of them together."""
+    rival_margin: Floats | None = None
+    """(photos,) energy that the next best reading of the pairs around a photo costs more, one that keeps much of what
+    is left out; infinite where none was found. None: not computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,6 +296,8 @@ class ModelVerdict:
     """What speaks against the model, the strongest first."""
     evidence: Mapping[str, float]
     """The figures that it rests on, by the names in optim.verdict.evidence.ModelEvidence."""
+    trusted: bool = True
+    """Whether the model is delivered without a warning about it as a whole."""
 
 
 @dataclass(frozen=True)

@@ -56,19 +56,22 @@ def headline(summary: dict[str, Any]) -> Headline:
     whole = registered == total
     text = f"All {total} photos are registered" if whole else f"{registered} of {total} photos are registered"
     text += "." if len(models) == 1 else f", in {len(models)} models that nothing connects."
-    probability = (models[0].get("refinement", {}).get("verdict") or {}).get("probability")
+    verdict = models[0].get("refinement", {}).get("verdict") or {}
+    probability, trusted = verdict.get("probability"), verdict.get("trusted", True)
     if probability is None:
         return Headline("fair" if whole else "bad", text, "There is no verdict about the poses.")
     words = "The poses of the largest model are "
-    if probability >= CERTAIN:
+    if not trusted:
+        words = "Do not rely on the largest model: its poses are probably wrong, or right in parts only"
+    elif probability >= CERTAIN:
         words += "very probably right"
     elif probability >= LIKELY:
         words += "probably right"
     else:
         words += "uncertain" if probability >= OPEN else "probably wrong"
     level = "good" if whole and probability >= LIKELY and len(models) == 1 else "fair"
-    level = "bad" if probability < OPEN or registered < total / 2 else level
-    return Headline(level, text, f"{words}: within 5 degrees with probability {probability:.2f}.")
+    level = "bad" if not trusted or probability < OPEN or registered < total / 2 else level
+    return Headline(level, text, f"{words}; within 5 degrees with probability {probability:.2f}.")
 
 
 def advice(sources: ReportSources, fields: Iterable[ResidualField], lengths: Index, angles_deg: Array) -> list[Advice]:

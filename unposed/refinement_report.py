@@ -20,7 +20,8 @@ def report_figures(photos: Photos, report: RefinementReport) -> dict[str, Any]:
     free_gauge: number of directions in which the model may move at no cost (7 where frame and scale are free).
     condition: condition number of the normal equations of all cameras apart from the gauge; from 1e12 on the photos
     leave something undetermined.
-    verdict: probability that the poses are right within 5 degrees, what speaks against it, and the evidence.
+    verdict: probability that the poses are right within 5 degrees, whether that is enough to go without a warning, what
+    speaks against the model, and the evidence.
     hypotheses: the models that competed, the chosen one first: robust cost from 0 to 1, focal length over the chosen
     one, and degrees that most photos are turned by.
     pairs: a row for each: both photos, verified matches, those that agree with the poses, and their RMS distance from
@@ -35,6 +36,7 @@ def report_figures(photos: Photos, report: RefinementReport) -> dict[str, Any]:
         if verdict is None
         else {
             "probability": _number(verdict.probability),
+            "trusted": verdict.trusted,
             "reasons": list(verdict.reasons),
             "evidence": {name: _number(value) for name, value in verdict.evidence.items()},
         },

@@ -82,7 +82,8 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     if largest["points"]:
         rows.append(("error", f"mean reprojection error {largest['mean_reprojection_px']:.2f} px"))
     if (probability := largest_probability(facts)) is not None:
-        rows.append(("verdict", f"poses right within 5 degrees with probability {probability:.2f}"))
+        loud = "" if _trusted(facts) else "do not rely on this model: "
+        rows.append(("verdict", f"{loud}poses right within 5 degrees with probability {probability:.2f}"))
     memory = f", {size(facts['peak_mb'] * 1e6)} of memory" if facts["peak_mb"] else ""
     rows.append(("time", duration(facts["wall_s"]) + memory))
     rows.append(("preset", facts["preset"] + (f", chosen by auto: {WHY}" if asked == "auto" else "")))
@@ -109,6 +110,8 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
         rows.append(("picture", f"{out}/overview.jpg: cameras and points from above and from aside"))
     rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
     rows.append(("", f"unposed export {out} --to splat -o scene/  to train Gaussian splats of it"))
+    if not _trusted(facts):
+        rows.append(("but first", "do not rely on this model before you have looked at it: the warning above says why"))
     return rows
 
 
@@ -186,6 +189,12 @@ def largest_probability(facts: Mapping[str, Any]) -> float | None:
     """Probability that the poses of the largest model are right; None where there is no verdict."""
     verdict = facts["models"][0].get("refinement", {}).get("verdict")
     return None if verdict is None else verdict["probability"]
+
+
+def _trusted(facts: Mapping[str, Any]) -> bool:
+    """Whether the largest model has no warning about it as a whole."""
+    verdict = facts["models"][0].get("refinement", {}).get("verdict") or {}
+    return bool(verdict.get("trusted", True))
 
 
 def check_rows(found: PhotoCheck, photos: Path) -> list[tuple[str, str]]:

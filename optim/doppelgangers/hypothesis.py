@@ -116,6 +116,18 @@ def lost_neighbour_penalty(edges: RelativeRotations, inconsistent: Mask, options
     return np.where(best > 0.0, np.maximum(lost - tolerance, 0.0) / (1.0 - tolerance), 0.0)
 
 
+def left_out_pairs(edges: RelativeRotations, hypothesis: Hypothesis, options: DoppelgangerOptions) -> Mask:
+    """(e,) pairs of large inconsistent clusters, and those that lack too many correspondences."""
+    inconsistent = hypothesis.cluster != CONSISTENT
+    left_out: Mask = edges.missing_score > np.where(
+        inconsistent, options.max_missing_score_inconsistent, options.max_missing_score
+    )
+    clustered = np.flatnonzero(hypothesis.cluster >= 0)
+    matches = np.bincount(hypothesis.cluster[clustered], weighted_matches(edges, options)[clustered])
+    left_out[clustered] |= matches[hypothesis.cluster[clustered]] >= options.min_cluster_matches
+    return left_out
+
+
 def min_trace(max_rotation_error_deg: float) -> float:
     """Trace of a rotation by this angle; smaller angles have larger traces."""
     return 1.0 + 2.0 * float(np.cos(np.radians(max_rotation_error_deg)))

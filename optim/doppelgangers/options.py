@@ -98,6 +98,9 @@ class DoppelgangerOptions:
     max_trials: int = 300
     """Moves that the search tries, two hypotheses each; time grows in proportion. Spent only where clusters are
     inconsistent."""
+    rival_share: float = 0.3
+    """Share in [0, 1] of the weighted matches left out that a hypothesis must keep to be a rival of the best one: less
+    are single pairs that hardly move the model."""
     max_edges_per_cluster: int = 3
     """Strongest pairs of a cluster that are made consistent one by one: the pairs of a cluster need not all be right or
     all be wrong."""
@@ -178,6 +181,7 @@ _CLOSED = {
     "max_missing_score_inconsistent": (0.0, 1.0),
     "max_missing_score_forest": (0.0, 1.0),
     "min_focal_agreement": (0.0, 1.0),
+    "rival_share": (0.0, 1.0),
     "lost_neighbour_tolerance": (0.0, 1.0),
     "min_duplicate_ratio": (0.0, 1.0),
     "min_duplicate_extent": (0.0, 1.0),

@@ -9,6 +9,7 @@ pairs at once, by an energy that counts clusters of inconsistent pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice, product
 
 import numpy as np
@@ -17,11 +18,22 @@ from ..arrays import Array, Mask
 from ..mapping.spanning_forest import path
 from .bipartition import consistent_under_bipartitions
 from .edges import RelativeRotations, effective_resistance_weights, weighted_matches
-from .hypothesis import CONSISTENT, Hypothesis, evaluate_hypothesis
+from .hypothesis import CONSISTENT, Hypothesis, evaluate_hypothesis, left_out_pairs
 from .options import DoppelgangerOptions
 
 Move = Callable[[Hypothesis, RelativeRotations, DoppelgangerOptions], Iterator[Mask]]
 """From a hypothesis to sets (e,) of pairs that come first in the spanning forests of other ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The hypothesis of least energy, and how far it is ahead."""
+
+    best: Hypothesis
+    rival_margin: float
+    """Energy that the cheapest rival costs more: a hypothesis that keeps `rival_share` of what the best one leaves out,
+    by weighted matches. Infinite where none was met. Two equal facades differ in their surroundings, so that their
+    rivals cost much more; a can that is printed twice has a rival that is as likely."""
 
 
 def initial_hypotheses(edges: RelativeRotations, options: DoppelgangerOptions) -> list[Hypothesis]:
@@ -38,15 +50,25 @@ def initial_hypotheses(edges: RelativeRotations, options: DoppelgangerOptions) -
 
 def search_hypotheses(
     edges: RelativeRotations, initial: Sequence[Hypothesis], options: DoppelgangerOptions
-) -> Hypothesis:
+) -> SearchResult:
     """The hypothesis of least energy among those tried: local search from every initial one, the best one first."""
     weights = weighted_matches(edges, options) * edges.match_completeness, effective_resistance_weights(edges, options)
     tried = set[bytes]()
-    best = _improve(initial[0], edges, weights, (turn_parts, swap_edges), tried, options)
+    met = [(each.cost, left_out_pairs(edges, each, options)) for each in initial]
+    best = _improve(initial[0], edges, weights, (turn_parts, swap_edges), tried, met, options)
     for other in initial[1:]:
-        improved = _improve(other, edges, weights, (turn_parts,), tried, options)
+        improved = _improve(other, edges, weights, (turn_parts,), tried, met, options)
         best = min(best, improved, key=lambda hypothesis: hypothesis.cost)
-    return best
+    return SearchResult(best, _rival_margin(edges, best, met, options))
+
+
+def _rival_margin(
+    edges: RelativeRotations, best: Hypothesis, met: Sequence[tuple[float, Mask]], options: DoppelgangerOptions
+) -> float:
+    weight = weighted_matches(edges, options) * left_out_pairs(edges, best, options)
+    least = options.rival_share * float(weight.sum())
+    costs = [cost for cost, left_out in met if float(weight[~left_out].sum()) > least]
+    return max(min(costs, default=float("inf")) - best.cost, 0.0)  # gains too small to be taken may lie below
 
 
 def has_inconsistent_cluster(hypothesis: Hypothesis, edges: RelativeRotations, options: DoppelgangerOptions) -> bool:
@@ -60,9 +82,11 @@ def _improve(
     weights: Sequence[Array],
     moves: Sequence[Move],
     tried: set[bytes],
+    met: list[tuple[float, Mask]],
     options: DoppelgangerOptions,
 ) -> Hypothesis:
-    """Take the first move that lowers the energy until none does; what was tried is added to `tried`."""
+    """Take the first move that lowers the energy until none does; what was tried is added to `tried`, and costs and
+    pairs (e,) left out of all hypotheses to `met`."""
     while True:
         before = best
         for first in chain.from_iterable(move(before, edges, options) for move in moves):
@@ -74,6 +98,7 @@ def _improve(
             for weight in weights:
                 order = np.lexsort((-weight, ~first))
                 new = evaluate_hypothesis(edges, order, options.max_missing_score_forest, options)
+                met.append((new.cost, left_out_pairs(edges, new, options)))
                 if new.cost < best.cost - options.min_cost_gain:
                     best = new
             if best is not before:

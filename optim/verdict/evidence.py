@@ -2,7 +2,8 @@
 
 Nothing here looks at how small residuals are, since bundle adjustment makes them small for wrong models as well. What
 counts is what a wrong model cannot hide: matches that it had to leave out, tracks that do not meet in a point, parts
-that few matches hold together, poses that the observations leave open, and drafts that ended elsewhere.
+that few matches hold together, poses that the observations leave open, drafts that ended elsewhere, and neighbours that
+do not match as neighbours do.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from ..mapping.triangulation import track_errors_px
 from ..option_ranges import Count, Positive, Within
 from ..rigs import frames_of
 from ..view_graph import ViewGraph
+from .neighbours import NearestViewOptions, neighbour_matches
 
 LIMIT_DEG = 5
 """Poses within so many degrees are right: the verdict is about these."""
 
 
 @dataclass(frozen=True)
-class EvidenceOptions:
+class EvidenceOptions(NearestViewOptions):
     """Thresholds of the evidence; errors are in units of the expected key point error."""
 
     tracks_per_photo: Count = 150
@@ -52,12 +54,19 @@ class EvidenceOptions:
 
 @dataclass(frozen=True, eq=False)
 class ModelEvidence:
-    """Evidence about one model; all but `contradicted` grow with how likely the model is right."""
+    """Evidence about one model; all but `contradicted` and `disagreeing` grow with how likely the model is right."""
 
     agreement: float
     """Share of the observations of tracks, from all matches that mapping used, that agree with their point."""
     contradicted: float
     """Share of the matches between photos of the model whose pair the model contradicts, pairs left out included."""
+    disagreeing: float
+    """Share of the matches that mapping used which are off their epipolar lines."""
+    neighbours: float
+    """Mean over the photos of their matches with the nearest view over those with the best partner; NaN without any."""
+    rival_margin: float
+    """Energy by which the search of doppelgangers preferred this reading of the pairs to one that keeps what it left
+    out."""
     cut_matches: float
     """Smallest number of agreeing matches across a cut of the model into two parts of several photos each."""
     determined: float
@@ -82,6 +91,8 @@ class PhotoEvidence:
     """Share of its matches that agree with the poses."""
     ties: Index
     """Number of other photos with which it has enough agreeing matches for a relative pose."""
+    neighbours: Array
+    """Its matches with the nearest view over those with its best partner; NaN without any."""
     determined: Array
     """Share of its pairs that the covariance leaves within 5 degrees; NaN if not computed."""
 
@@ -102,12 +113,16 @@ class Candidate:
     """(photos, 3, 4) poses before refinement."""
     observations: Index
     """(p,) points that each photo observes."""
+    targets: Array
+    """(p, 3) middle of the points that each photo observes; NaN without any."""
     sigma_deg: Array | None = None
     """(p,) standard deviation of each rotation."""
     sigma_centre: Array | None = None
     """(p,) standard deviation of each camera centre, in units of the world."""
     hypotheses: Sequence[tuple[float, float, float]] = ()
     """Cost, focal length over the chosen one, and turn in degrees of the hypotheses, the chosen one first."""
+    rival_margin: float = float("inf")
+    """How far the search of doppelgangers was ahead of its rivals."""
 
 
 def gather_evidence(
@@ -128,9 +143,14 @@ def gather_evidence(
     nodes = int(frame.max(initial=-1)) + 1
     observations = np.bincount(frame, model.observations, minlength=nodes)
     determined = _determined(model, frame)
+    used = graph.select(~left_out)
+    neighbours = neighbour_matches(used, model.photos, model.bundle, model.targets, frame, options)
     evidence = ModelEvidence(
-        agreement=_track_agreement(graph.select(~left_out), model.bundle, options),
+        agreement=_track_agreement(used, model.bundle, options),
         contradicted=float(graph.match_count[contradicted].sum()) / max(float(graph.match_count.sum()), 1.0),
+        disagreeing=1.0 - float(agreeing[~left_out].sum()) / max(float(used.match_count.sum()), 1.0),
+        neighbours=float(np.nanmean(neighbours)) if np.isfinite(neighbours).any() else float("nan"),
+        rival_margin=model.rival_margin,
         cut_matches=smallest_cut(nodes, number, np.where(contradicted, 0, agreeing))
         if nodes <= options.max_photos
         else float("inf"),
@@ -148,6 +168,7 @@ def gather_evidence(
         observations=observations[frame].astype(np.int64),
         agreeing=(good / np.maximum(matches, 1))[frame],
         ties=np.bincount(number[tied].ravel(), minlength=nodes)[frame],
+        neighbours=neighbours,
         determined=np.full(len(frame), np.nan) if determined is None else determined,
     )
 

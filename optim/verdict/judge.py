@@ -8,14 +8,14 @@ which breaks sets on purpose and leaves each set out in turn to see what they ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
 
 from ..arrays import Array
-from ..option_ranges import Positive, Within
+from ..option_ranges import Share, Within
 from .evidence import EvidenceOptions, ModelEvidence, PhotoEvidence
 
 Weight = Annotated[float, Within("(-inf, inf)")]
@@ -25,17 +25,15 @@ Weight = Annotated[float, Within("(-inf, inf)")]
 class VerdictWeights:
     """Weights of the figures of evidence, on the scales of `model_features`; zero leaves a figure out.
 
-    The smallest cut has none: where a cut is small the covariance shows it, and it is named as the reason.
+    Other figures are named as reasons, or decide whether a model may be folded: with weights of their own they said
+    nothing that these do not say, about sets that they were not fitted to.
     """
 
-    bias: Weight = -6.27
-    agreement: Weight = 0.37
-    scattered: Weight = 2.0
-    contradicted: Weight = 0.13
-    determined: Weight = 0.74
-    margin: Weight = 1.03
-    unchanged: Weight = 0.92
-    photo_observations: Weight = 1.33
+    bias: Weight = -5.42
+    disagreeing: Weight = 0.39
+    determined: Weight = 0.62
+    unchanged: Weight = 1.52
+    neighbours: Weight = 2.92
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,30 @@ class VerdictOptions(EvidenceOptions):
 
     enabled: bool = True
     """Whether there is a verdict."""
-    usual_agreement: Annotated[float, Within("[0, 1]")] = 0.95
-    """Agreement of tracks below which every percent counts: folded and mirrored models lose tens of percent, others
-    hardly any."""
-    assumed_determined: Annotated[float, Within("[0, 1]")] = 0.8
+    assumed_determined: Share = 0.8
     """What is assumed of models too large for a covariance: many photos mostly hold each other."""
-    max_observations: Positive = 1000.0
-    """More observations of a photo say no more."""
-    warn_below: Annotated[float, Within("[0, 1]")] = 0.6
+    assumed_neighbours: Share = 0.9
+    """What is assumed where no photo has a neighbour: usual models have 0.9 and more."""
+    warn_below: Share = 0.65
     """Probability below which a model gets a warning with its reasons: it holds back few of those that are right
     (AUC at 5 degrees above 80), and lets few of those pass that are wrong (below 30)."""
-    folded_agreement: Annotated[float, Within("[0, 1]")] = 0.85
-    """Agreement of tracks below which a model gets a warning however probable it is: of 37 such models with known poses
-    25 were folded or joined where places look alike, at half of what is right."""
-    photo_below: Annotated[float, Within("[0, 1]")] = 0.5
+    folded_agreement: Share = 0.8
+    """Agreement of tracks below which a model may be folded where places look alike,"""
+    folded_contradicted: Share = 0.02
+    """if it contradicts at least this share of the matches as well: wrong matches alone, as on wallpaper, scatter the
+    tracks and leave all pairs right, and one wrong place takes whole pairs with it;"""
+    folded_neighbours: Share = 0.92
+    """and if neighbours match less than this: where they match, what scatters the tracks is somewhere else."""
+    contested_contradicted: Share = 0.15
+    """Share of the matches that a model contradicts from which on it is asked how sure its reading of the pairs is,"""
+    contested_margin: Annotated[float, Within("[0, inf)")] = 0.1
+    """energy by which that must be ahead of its rivals, where two places cost 1 that look alike and are kept apart:
+    less is what a few chance matches decide,"""
+    contested_agreement: Share = 0.93
+    """and agreement of tracks from which on it stands all the same: a wrong reading keeps wrong pairs."""
+    folded_probability: Annotated[float, Within("(0, 1)")] = 0.5
+    """Probability, at most, of models that may be folded or are contested: one of two readings is right."""
+    photo_below: Share = 0.5
     """Probability below which photos of a model that is probably right are named in a warning."""
     weights: VerdictWeights = field(default_factory=VerdictWeights)
     """Weights of the evidence."""
@@ -78,34 +86,72 @@ class Judgement:
 def judge(model: ModelEvidence, photos: PhotoEvidence, options: VerdictOptions | None = None) -> Judgement:
     """Judge a model by its evidence."""
     options = options or VerdictOptions()
-    weights = options.weights
+    usual, features = model_features(USUAL, options), model_features(model, options)
+    loss = {name: getattr(options.weights, name) * (usual[name] - value) for name, value in features.items()}
+    weighed = [_reason(name, model) for name in sorted(loss, key=lambda name: -loss[name]) if loss[name] > MIN_LOSS]
+    doubled = _doubled(model, options)
+    score = model_score(model, options)
+    reasons = (*doubled, *weighed, *_aside(model, contradicted=not doubled))
+    return Judgement(_probability(score), _photo_probabilities(score, photos), reasons)
+
+
+def model_score(model: ModelEvidence, options: VerdictOptions) -> float:
+    """Logarithm of the odds that the relative pose of two photos is right."""
     features = model_features(model, options)
-    usual = model_features(USUAL, options)
-    score = weights.bias + sum(getattr(weights, name) * value for name, value in features.items())
-    loss = {name: getattr(weights, name) * (usual[name] - value) for name, value in features.items()}
-    reasons = [_reason(name, model) for name in sorted(loss, key=lambda name: -loss[name]) if loss[name] > MIN_LOSS]
-    return Judgement(_probability(score), _photo_probabilities(score, photos), tuple(filter(None, reasons)))
+    score = options.weights.bias + float(sum(getattr(options.weights, name) * each for name, each in features.items()))
+    if not _doubled(model, options):
+        return score
+    return min(score, float(np.log(options.folded_probability / (1.0 - options.folded_probability))))
 
 
-USUAL = ModelEvidence(0.97, 0.0, 300.0, 0.95, 0.5, 0.9, 300.0, 20)
+USUAL = ModelEvidence(
+    agreement=0.97,
+    contradicted=0.0,
+    disagreeing=0.005,
+    neighbours=0.95,
+    rival_margin=float("inf"),
+    cut_matches=300.0,
+    determined=0.95,
+    margin=0.5,
+    unchanged=0.9,
+    photo_observations=300.0,
+    photos=20,
+)
 """Evidence about an ordinary model, against which reasons are weighed."""
 
 MIN_LOSS = 0.25
 """What a figure must lower the logarithm of the odds by, against a usual one, to be named as a reason."""
+
+NAMED_MARGIN, NAMED_OBSERVATIONS, NAMED_CONTRADICTED = 0.15, 100.0, 0.02
+"""Logarithm of the cost of the next hypothesis, and observations of a photo, below which they are named beside the
+reasons that count, and the share of contradicted matches above which it is."""
 
 
 def model_features(model: ModelEvidence, options: VerdictOptions) -> dict[str, float]:
     """The figures of evidence on the scales on which the weights act: logarithms of counts and of small shares."""
     determined = model.determined if np.isfinite(model.determined) else options.assumed_determined
     return {
-        "agreement": -float(np.log(1.01 - min(model.agreement, 1.0))),
-        "scattered": -max(0.0, options.usual_agreement - model.agreement),
-        "contradicted": -float(np.log(model.contradicted + 0.01)),
+        "disagreeing": -float(np.log(model.disagreeing + 0.003)),
         "determined": -float(np.log(1.02 - determined)),
-        "margin": model.margin,
         "unchanged": model.unchanged,
-        "photo_observations": float(np.log10(min(model.photo_observations, options.max_observations) + 1.0)),
+        "neighbours": model.neighbours if np.isfinite(model.neighbours) else options.assumed_neighbours,
     }
+
+
+def _doubled(model: ModelEvidence, options: VerdictOptions) -> tuple[str, ...]:
+    """Why two places, or two sides of an object, may lie on each other; nothing where that is unlikely."""
+    scattered = model.agreement < options.folded_agreement and model.contradicted >= options.folded_contradicted
+    scattered = scattered and not model.neighbours >= options.folded_neighbours
+    contested = model.contradicted >= options.contested_contradicted and model.rival_margin <= options.contested_margin
+    contested = contested and model.agreement < options.contested_agreement
+    if not scattered and not contested:
+        return ()
+    how = f"{model.contradicted:.0%} of the verified matches contradict it"
+    if scattered:
+        how += f" and {1.0 - model.agreement:.0%} of the track observations do not meet in a point"
+    if contested:
+        how += ", and a reading of the pairs that keeps them is about as likely"
+    return (f"it may be folded where two places, or two sides of an object, look alike: {how}",)
 
 
 def _photo_probabilities(score: float, photos: PhotoEvidence) -> Array:
@@ -125,15 +171,24 @@ def _probability(score: float) -> float:
 
 
 def _reason(name: str, model: ModelEvidence) -> str:
+    """What a figure says against the model."""
     texts: Mapping[str, str] = {
-        "scattered": f"{1.0 - model.agreement:.0%} of the track observations do not meet in a point",
-        "contradicted": f"{model.contradicted:.0%} of the verified matches contradict it",
+        "disagreeing": f"{model.disagreeing:.1%} of the matches that it was made of do not fit it",
         "determined": "its photos hardly hold each other" + _cut(model.cut_matches),
-        "margin": f"another model of the same photos costs only {np.expm1(model.margin):.0%} more",
         "unchanged": "refinement moved its photos far",
-        "photo_observations": f"photos observe {model.photo_observations:.0f} points only",
+        "neighbours": "photos that it puts next to each other do not match as neighbours do",
     }
-    return texts.get(name, "")
+    return texts[name]
+
+
+def _aside(model: ModelEvidence, contradicted: bool) -> Iterator[str]:
+    """What does not count in the probability but helps to see what is wrong."""
+    if model.margin < NAMED_MARGIN:
+        yield f"another model of the same photos costs only {np.expm1(model.margin):.0%} more"
+    if model.photo_observations < NAMED_OBSERVATIONS:
+        yield f"photos observe {model.photo_observations:.0f} points only"
+    if contradicted and model.contradicted > NAMED_CONTRADICTED:
+        yield f"{model.contradicted:.0%} of the verified matches contradict it"
 
 
 def _cut(matches: float) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.doppelgangers.duplicates import is_duplicate
-from unposed.optim.doppelgangers.edges import RelativeRotations, weighted_matches
-from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis
+from unposed.optim.doppelgangers.edges import RelativeRotations
+from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis, left_out_pairs
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.relative_rotations import estimate_relative_rotations
 from unposed.optim.doppelgangers.search import search_hypotheses
@@ -39,7 +39,7 @@ class Doppelgangers(DoppelgangerOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 19
+    version: ClassVar[int] = 20
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
@@ -54,12 +54,13 @@ class Doppelgangers(DoppelgangerOptions):
         rotated = view_graph.kind == KINDS.index("rotation")
         duplicates = tuple(_warnings_about_duplicates(photos, view_graph, rotated, self))
         intrinsics = intrinsics_of_priors(cameras, view_graph.keypoint_error_px)
-        found = []
+        found, rival_margin = [], np.full(len(photos), np.inf)
         for component in components_and_bridges(len(photos), view_graph.pairs).components:
             member = np.zeros(len(photos), bool)
             member[list(component)] = True
             part = part_of(view_graph.in_units_of(member), intrinsics, member)
             found.append(self._doubted(part, cameras, resources.threads))
+            rival_margin[member] = found[-1].rival_margin
         pairs = np.concatenate([np.zeros((0, 2), np.int32), *(each.pairs for each in found)])
         reasons = [reason for each in found for reason in each.reasons]
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))
@@ -71,6 +72,7 @@ class Doppelgangers(DoppelgangerOptions):
                 *(_warnings_about_bridges(photos, view_graph, pairs, self.min_part_photos) if found else ()),
                 *duplicates,
             ),
+            rival_margin,
         )
 
     def _doubted(self, part: PartGraph, cameras: CameraPriors, threads: int) -> _DoubtedPairs:
@@ -86,14 +88,15 @@ class Doppelgangers(DoppelgangerOptions):
             threads=threads,
         )
         if not initial:
-            return _DoubtedPairs(np.zeros((0, 2), np.int32), (), np.zeros(0), len(edges.pairs))
-        best = search_hypotheses(edges, initial, self)
-        doubted = np.flatnonzero(_left_out(edges, best, self))
+            return _DoubtedPairs(np.zeros((0, 2), np.int32), (), np.zeros(0), len(edges.pairs), np.inf)
+        result = search_hypotheses(edges, initial, self)
+        doubted = np.flatnonzero(left_out_pairs(edges, result.best, self))
         return _DoubtedPairs(
             part.photos[edges.pairs[doubted]].astype(np.int32),
-            tuple(_reason(edges, best, row, self) for row in doubted.tolist()),
+            tuple(_reason(edges, result.best, row, self) for row in doubted.tolist()),
             edges.matches[doubted],
             len(edges.pairs),
+            result.rival_margin,
         )
 
 
@@ -108,18 +111,8 @@ class _DoubtedPairs:
     """(n,) estimated number of inliers."""
     tested: int
     """Number of pairs that have a relative pose."""
-
-
-def _left_out(edges: RelativeRotations, best: Hypothesis, options: DoppelgangerOptions) -> NDArray[np.bool_]:
-    """(e,) pairs of large inconsistent clusters, and those that lack too many correspondences."""
-    inconsistent = best.cluster != CONSISTENT
-    left_out: NDArray[np.bool_] = edges.missing_score > np.where(
-        inconsistent, options.max_missing_score_inconsistent, options.max_missing_score
-    )
-    clustered = np.flatnonzero(best.cluster >= 0)
-    matches = np.bincount(best.cluster[clustered], weighted_matches(edges, options)[clustered])
-    left_out[clustered] |= matches[best.cluster[clustered]] >= options.min_cluster_matches
-    return left_out
+    rival_margin: float
+    """See SearchResult."""
 
 
 def _reason(edges: RelativeRotations, best: Hypothesis, row: int, options: DoppelgangerOptions) -> str:

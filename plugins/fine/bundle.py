@@ -158,7 +158,7 @@ class BundleAdjustment:
             registered[done[-1].model.photos] |= done[-1].registered
         failed.raise_if_nothing(len(done))
         kept = sorted((each for each in done if each.registered), key=lambda each: -len(each.model.photos))
-        warnings = [*coarse.warnings, *(warning for each in done for warning in each.warnings), *failed.warnings]
+        warnings = [*(warning for each in done for warning in each.warnings), *coarse.warnings, *failed.warnings]
         models = tuple(each.model for each in kept)
         left_out = reasons_left_out(graph, models)
         left_out |= _why(
@@ -239,7 +239,7 @@ class BundleAdjustment:
         verdict = verdict_of(view_graph, doubts, initial, bundle, outcome.model, outcome.report, self.verdict)
         if verdict is None:
             return outcome
-        warnings = (*outcome.warnings, *warnings_of(photos, outcome.model, verdict, self.verdict))
+        warnings = (*warnings_of(photos, outcome.model, verdict, self.verdict), *outcome.warnings)
         return replace(outcome, report=replace(outcome.report, verdict=verdict), warnings=warnings)
 
     def _cost(self, bundle: Bundle, graph: ViewGraph) -> float:

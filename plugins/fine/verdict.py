@@ -39,13 +39,33 @@ def verdict_of(
         bundle=bundle,
         draft=draft,
         observations=np.diff(np.searchsorted(np.sort(model.obs_xy), model.xy_start)),
+        targets=_targets(model),
         sigma_deg=None if report.sigma_deg is None else np.asarray(report.sigma_deg, np.float64),
         sigma_centre=None if report.sigma_centre is None else np.asarray(report.sigma_centre, np.float64),
         hypotheses=[(each.cost, each.focal_ratio, each.turned_deg) for each in report.hypotheses],
+        rival_margin=_rival_margin(doubts, model),
     )
     evidence, of_photos = gather_evidence(graph, _left_out(graph, doubts), candidate, options)
     found = judge(evidence, of_photos, options)
-    return ModelVerdict(found.probability, found.photo_probability, found.reasons, asdict(evidence))
+    trusted = found.probability >= options.warn_below
+    return ModelVerdict(found.probability, found.photo_probability, found.reasons, asdict(evidence), trusted)
+
+
+def _rival_margin(doubts: Doubts | None, model: SparseModel) -> float:
+    """How far the reading of the pairs was ahead of its rivals where the model is."""
+    if doubts is None or doubts.rival_margin is None:
+        return float("inf")
+    return float(doubts.rival_margin[model.photos].min())
+
+
+def _targets(model: SparseModel) -> NDArray[np.float64]:
+    """(p, 3) median of the points that each photo observes; NaN without any."""
+    order = np.argsort(model.obs_xy, kind="stable")
+    start = np.searchsorted(model.obs_xy[order], model.xy_start)
+    out = np.full((len(model.photos), 3), np.nan)
+    for photo in np.flatnonzero(np.diff(start)).tolist():
+        out[photo] = np.median(model.points[model.obs_point[order[start[photo] : start[photo + 1]]]], axis=0)
+    return out
 
 
 def _left_out(graph: ViewGraph, doubts: Doubts | None) -> NDArray[np.bool_]:
@@ -60,16 +80,12 @@ def _numbers(graph: ViewGraph) -> NDArray[np.int64]:
 
 def warnings_of(photos: Photos, model: SparseModel, verdict: ModelVerdict, options: VerdictOptions) -> tuple[str, ...]:
     """A warning about a model that is probably wrong, or about photos of one that is probably right."""
-    if verdict.probability < options.warn_below:
+    if not verdict.trusted:
         why = "; ".join(verdict.reasons[:MAX_REASONS]) or "the evidence as a whole is weak"
         return (
-            f"the model of {len(model.photos)} photos is probably wrong, or right in parts only (probability of right "
-            f"poses {verdict.probability:.2f}): {why}. Look at it before you use it; more photos from between help",
-        )
-    if (agreement := verdict.evidence["agreement"]) < options.folded_agreement:
-        return (
-            f"{1.0 - agreement:.0%} of the track observations of the model of {len(model.photos)} photos do not meet "
-            "in a point: it may be folded where two places, or two sides of an object, look alike",
+            f"do not rely on the model of {len(model.photos)} photos: it is probably wrong, or right in parts only "
+            f"(probability of right poses {verdict.probability:.2f}): {why}. Look at it before you use it; photos from "
+            "between help, and masks over what looks alike",
         )
     weak = np.flatnonzero(verdict.photo_probability < options.photo_below)
     if not len(weak):

@@ -9,7 +9,7 @@ import pytest
 from worlds import mapper_inputs
 
 from unposed.optim.rotations import exp_so3
-from unposed.optim.verdict.judge import VerdictOptions
+from unposed.optim.verdict.judge import VerdictOptions, VerdictWeights
 from unposed.pipeline.artifacts import Doubts, InitialModel, InitialModels
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import GlobalMapper
@@ -52,6 +52,7 @@ def test_a_right_model_is_probably_right(collection: Make) -> None:
     verdict = fine.reports[0].verdict
     assert verdict is not None
     assert verdict.probability > 0.8
+    assert verdict.trusted
     assert verdict.photo_probability.shape == (10,)
     assert fine.warnings == ()
     assert report_figures(given["photos"], fine.reports[0])["verdict"]["probability"] > 0.8
@@ -65,13 +66,16 @@ def test_a_model_that_had_to_leave_matches_out_is_delivered_with_a_warning(colle
     pairs = given["view_graph"].pairs
     across = pairs[(pairs[:, 0] < 5) != (pairs[:, 1] < 5)]
     joining = across[:2]
-    doubts = Doubts(across[2:].astype(np.int32), ("doubted",) * (len(across) - 2))
+    doubts = Doubts(across[2:].astype(np.int32), ("doubted",) * (len(across) - 2), rival_margin=np.full(10, 0.25))
     (right,) = GlobalMapper()(**given).models
     coarse = InitialModels((half_turned(right),), {})
     options = VerdictOptions(warn_below=0.8)
     fine = BundleAdjustment(verdict=options)(**given, resources=CPU, coarse=coarse, doubts=doubts)
     assert len(joining) == 2
-    assert any("is probably wrong" in warning and "contradict it" in warning for warning in fine.warnings)
+    assert any("do not rely on" in warning and "contradict it" in warning for warning in fine.warnings)
+    found = report_figures(given["photos"], fine.reports[0])["verdict"]
+    assert not found["trusted"]
+    assert found["evidence"]["rival_margin"] == 0.25
     silent = BundleAdjustment(verdict=VerdictOptions(enabled=False))
     fine = silent(**given, resources=CPU, coarse=coarse, doubts=doubts)
     assert fine.reports[0].verdict is None
@@ -79,9 +83,14 @@ def test_a_model_that_had_to_leave_matches_out_is_delivered_with_a_warning(colle
 
 
 def test_a_probable_model_whose_tracks_scatter_may_be_folded(collection: Make) -> None:
-    """No pair is left out, so that tracks lead from one half to the other and meet nowhere."""
+    """No pair is left out, so that tracks lead from one half to the other and meet nowhere; but turned away from each
+    other the halves are no neighbours, which would have to speak for a fold as well."""
     given = mapper_inputs(collection(noise_px=0.5, points=600))
     (right,) = GlobalMapper()(**given).models
-    stage = BundleAdjustment(verdict=VerdictOptions(warn_below=0.0))
-    fine = stage(**given, resources=CPU, coarse=InitialModels((half_turned(right),), {}))
-    assert any("it may be folded" in warning for warning in fine.warnings)
+    coarse, certain = InitialModels((half_turned(right),), {}), VerdictWeights(bias=10.0)
+    stage = BundleAdjustment(verdict=VerdictOptions(weights=certain))
+    assert not any("folded" in warning for warning in stage(**given, resources=CPU, coarse=coarse).warnings)
+    stage = BundleAdjustment(verdict=VerdictOptions(folded_neighbours=1.0, weights=certain))
+    fine = stage(**given, resources=CPU, coarse=coarse)
+    assert fine.reports[0].verdict.probability == pytest.approx(0.5)
+    assert any("do not rely on" in warning and "it may be folded" in warning for warning in fine.warnings)

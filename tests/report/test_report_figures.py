@@ -200,6 +200,13 @@ def test_the_verdict_in_words(registered: int, probability: float, level: str, w
     assert found.text.startswith("All 6 photos" if registered == 6 else f"{registered} of 6 photos")
 
 
+def test_a_model_with_a_warning_is_not_called_right() -> None:
+    models = [{"refinement": {"verdict": {"probability": 0.55, "trusted": False, "reasons": ["it may be folded"]}}}]
+    found = headline({"total": 6, "registered": 6, "models": models, "failure": None})
+    assert found.level == "bad"
+    assert "Do not rely on the largest model" in found.detail
+
+
 def test_a_lost_photo_comes_with_where_to_stand() -> None:
     model = model_of(ring(4, 20.0), np.random.default_rng(0).uniform(-1, 1, (50, 3)))
     sources = sources_of(model, 5)

@@ -27,3 +27,9 @@ def test_equal_fronts_stay_apart(
     for each in doubted:
         a, b = (int(Path(name).stem) for name in each["photos"])
         assert 0.25 < (b - a) / photos < 0.75, "photos that look at the building from opposite sides"
+    assert made.summary["models"][0]["refinement"]["verdict"]["trusted"]
+
+    folded = unposed.reconstruct(album.images, tmp_path / "folded", settings=("doubts=null",), cache=tmp_path / "cache")
+    assert (unposed.evaluate(tmp_path / "folded", album.truth).errors.auc[5] or 0.0) < 0.6
+    assert not folded.summary["models"][0]["refinement"]["verdict"]["trusted"]
+    assert any(warning.startswith("do not rely on the model") for warning in folded.warnings)

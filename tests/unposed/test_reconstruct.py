@@ -118,6 +118,16 @@ def test_many_troubles_are_told_in_few_lines(toys: str, photos: Photos, tmp_path
     assert left_out[4:] == ["1 photo: reason 4", "4 photos for other reasons, see summary.json"]
 
 
+def test_the_last_line_about_a_model_that_may_be_wrong_says_so(toys: str, photos: Photos, tmp_path: Path) -> None:
+    made = unposed.reconstruct(photos("a.png", "b.png"), preset=toys, cache=tmp_path / "cache")
+    for trusted in (True, False):
+        verdict = {"probability": 0.5, "trusted": trusted, "reasons": []}
+        facts = {**made.summary, "models": [{**made.summary["models"][0], "refinement": {"verdict": verdict}}]}
+        rows = reconstruction_rows(facts, Path("out"), "classic")
+        assert dict(rows)["verdict"].startswith("do not rely on this model") == (not trusted)
+        assert rows[-1][1].startswith("do not rely on this model") == (not trusted)
+
+
 def test_what_was_done_and_may_be_done_for_lost_photos_is_told(toys: str, photos: Photos, tmp_path: Path) -> None:
     made = unposed.reconstruct(photos("a.png", "b.png"), preset=toys, cache=tmp_path / "cache")
     facts = {**made.summary, "helpings": {"more_graph": "3 more pairs"}}

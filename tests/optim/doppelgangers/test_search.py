@@ -57,11 +57,27 @@ def walk(
 
 
 def searched(edges: RelativeRotations) -> Hypothesis:
-    return search_hypotheses(edges, initial_hypotheses(edges, OPTIONS), OPTIONS)
+    return search_hypotheses(edges, initial_hypotheses(edges, OPTIONS), OPTIONS).best
 
 
 def consistent(hypothesis: Hypothesis) -> np.ndarray:
     return np.asarray(hypothesis.cluster == CONSISTENT)
+
+
+def test_a_rival_comes_closer_the_more_matches_the_doppelgangers_have() -> None:
+    """Until it wins; then the right reading, which keeps what was left out, is as likely as the wrong one."""
+    margins = []
+    for false_matches in (0.0, 40.0, 60.0, 100.0, 150.0):
+        edges, true = walk(false_matches=false_matches)
+        found = search_hypotheses(edges, initial_hypotheses(edges, OPTIONS), OPTIONS)
+        assert (consistent(found.best) == true).all() == (false_matches < 120.0)
+        margins.append(found.rival_margin)
+    assert margins[0] == np.inf
+    assert margins == sorted(margins, reverse=True)
+    assert margins[2] > 0.3 > margins[3] > 0.1 > margins[4]
+    single = replace(OPTIONS, rival_share=1.0)
+    edges, _ = walk(false_matches=100.0)
+    assert search_hypotheses(edges, initial_hypotheses(edges, single), single).rival_margin == np.inf
 
 
 @pytest.mark.parametrize("ends", [1, 2])
@@ -206,7 +222,7 @@ def test_large_collections_are_searched_by_sparse_matrices(false_matches: float)
     edges, true = walk(false_matches=false_matches)
     edges.planar[~true] = false_matches > 100.0
     sparse = DoppelgangerOptions(max_dense_photos=0)
-    best = search_hypotheses(edges, initial_hypotheses(edges, sparse), sparse)
+    best = search_hypotheses(edges, initial_hypotheses(edges, sparse), sparse).best
     np.testing.assert_array_equal(consistent(best), true)
 
 
@@ -231,7 +247,8 @@ def test_unlikely_pairs_stay_out_of_the_forest_and_no_trials_means_no_search() -
     edges, true = walk(false_matches=60.0)
     first = initial_hypotheses(edges, DoppelgangerOptions(planar_powers=()))[0]
     unsearched = search_hypotheses(edges, [first], DoppelgangerOptions(max_trials=0))
-    assert unsearched is first
+    assert unsearched.best is first
+    assert unsearched.rival_margin == np.inf
     suspicious = replace(edges, missing_score=np.where(true, 0.0, 0.5))
     order = np.argsort(-edges.matches * np.where(true, 1.0, 100.0), kind="stable")
     kept_out = evaluate_hypothesis(suspicious, order, 0.4, OPTIONS)

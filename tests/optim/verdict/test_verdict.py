@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unposed.optim.bundle.problem import Bundle
 from unposed.optim.rotations import exp_so3
 from unposed.optim.verdict.evidence import (
     Candidate,
@@ -17,6 +18,7 @@ from unposed.optim.verdict.evidence import (
     smallest_cut,
 )
 from unposed.optim.verdict.judge import VerdictOptions, judge
+from unposed.optim.verdict.neighbours import neighbour_matches
 
 Make = Callable[..., Any]
 
@@ -26,7 +28,8 @@ def candidate(world: Any, poses: np.ndarray | None = None, **more: Any) -> Candi
     if poses is not None:
         bundle = replace(bundle, cam_from_world=poses)
     photos = np.arange(world.photos)
-    return Candidate(photos, bundle, bundle.cam_from_world, np.full(len(photos), 200), **more)
+    targets = np.zeros((len(photos), 3))
+    return Candidate(photos, bundle, bundle.cam_from_world, np.full(len(photos), 200), targets, **more)
 
 
 def half_turned(world: Any) -> np.ndarray:
@@ -96,25 +99,110 @@ def test_the_margin_is_that_of_the_next_model_that_differs(
     assert found.margin == pytest.approx(margin)
 
 
-USUAL = ModelEvidence(0.98, 0.0, 500.0, 0.95, 0.5, 0.95, 400.0, 12)
-PHOTOS = PhotoEvidence(np.full(12, 400), np.full(12, 0.95), np.full(12, 5), np.full(12, 0.95))
+def laid_on_each_other(world: Any, between_deg: float) -> np.ndarray:
+    """The poses of the second half turned back to the first, as if it showed the same side of the scene."""
+    poses, half = world.cam_from_world.copy(), world.photos // 2
+    poses[half:, :, :3] = poses[half:, :, :3] @ exp_so3(np.array([[0.0, np.radians(-between_deg), 0.0]]))[0]
+    return np.asarray(poses)
 
 
-def test_every_figure_counts_and_is_named() -> None:
-    good = judge(USUAL, PHOTOS)
+def test_neighbours_of_a_folded_model_do_not_match(collection: Make) -> None:
+    """Pairs across are left out, so that each half by itself is right: nothing else speaks against the fold."""
+    world = collection(photos=12, sweep_deg=300.0, points=600)
+    half = np.arange(world.photos) < 6
+    across = half[world.graph.pairs[:, 0]] != half[world.graph.pairs[:, 1]]
+    graph = world.graph.select(~across)
+    nothing = np.zeros(len(graph), bool)
+    right, of_photos = gather_evidence(graph, nothing, candidate(world))
+    folded, _ = gather_evidence(graph, nothing, candidate(world, laid_on_each_other(world, 6 * 300.0 / 11)))
+    assert right.neighbours > 0.9
+    assert of_photos.neighbours.shape == (12,)
+    assert folded.neighbours < 0.3
+    assert folded.disagreeing == pytest.approx(right.disagreeing, abs=0.02)
+
+
+def test_who_is_a_neighbour(collection: Make) -> None:
+    """Photos of one frame are not, a photo that looks nowhere has none, and of two equally near the one of like zoom
+    is: photo 3 does not match with photo 2."""
+    world = collection(photos=6, sweep_deg=60.0, lenses=((1500.0, 800.0, 600.0, 0.0),) * 6, grouped=False)
+    graph = world.graph.select(~(world.graph.pairs == (2, 3)).all(axis=1))
+    photos, targets = np.arange(6), np.zeros((6, 3))
+
+    def found(bundle: Bundle, targets: np.ndarray = targets, frame: np.ndarray = photos) -> np.ndarray:
+        return np.asarray(neighbour_matches(graph, photos, bundle, targets, frame, EvidenceOptions()))
+
+    def zoomed(photo: int) -> Bundle:
+        intrinsics = world.bundle().intrinsics.copy()
+        intrinsics[photo, :2] *= 4.0
+        return replace(world.bundle(), intrinsics=intrinsics)
+
+    assert np.isnan(found(world.bundle(), frame=np.zeros(6, np.int64))).all()
+    assert np.isnan(found(world.bundle(), targets=np.where(photos[:, None] == 1, np.nan, 0.0))[1])
+    assert found(zoomed(4))[3] == 0.0
+    assert found(zoomed(2))[3] > 0.5
+
+
+USUAL = ModelEvidence(
+    agreement=0.98,
+    contradicted=0.0,
+    disagreeing=0.002,
+    neighbours=0.97,
+    rival_margin=np.inf,
+    cut_matches=500.0,
+    determined=0.95,
+    margin=0.5,
+    unchanged=0.95,
+    photo_observations=400.0,
+    photos=12,
+)
+PHOTOS = PhotoEvidence(np.full(12, 400), np.full(12, 0.95), np.full(12, 5), np.full(12, 0.97), np.full(12, 0.95))
+
+
+@pytest.mark.parametrize(
+    ("worse", "reason"),
+    [
+        ({"disagreeing": 0.05}, "5.0% of the matches that it was made of do not fit it"),
+        ({"neighbours": 0.4}, "photos that it puts next to each other do not match as neighbours do"),
+        ({"determined": 0.0, "cut_matches": 19.0}, "hardly hold each other (two parts of it share 19 matches)"),
+        ({"unchanged": 0.1}, "refinement moved its photos far"),
+    ],
+)
+def test_every_figure_counts_and_is_named(worse: dict[str, float], reason: str) -> None:
+    good, found = judge(USUAL, PHOTOS), judge(replace(USUAL, **worse), PHOTOS)
     assert good.probability > 0.85
     assert good.reasons == ()
-    for worse, reason in (
-        ({"agreement": 0.5}, "50% of the track observations do not meet in a point"),
-        ({"contradicted": 0.3}, "30% of the verified matches contradict it"),
-        ({"determined": 0.0, "cut_matches": 19.0}, "hardly hold each other (two parts of it share 19 matches)"),
-        ({"margin": 0.01}, "costs only 1% more"),
-        ({"unchanged": 0.1}, "refinement moved its photos far"),
-        ({"photo_observations": 20.0}, "photos observe 20 points only"),
-    ):
-        found = judge(replace(USUAL, **worse), PHOTOS)
-        assert found.probability < good.probability - 0.01, worse
-        assert any(reason in each for each in found.reasons), (worse, found.reasons)
+    assert found.probability < good.probability - 0.03
+    assert any(reason in each for each in found.reasons)
+
+
+def test_what_does_not_count_is_named_as_well() -> None:
+    found = judge(replace(USUAL, margin=0.01, photo_observations=20.0, contradicted=0.05), PHOTOS)
+    assert found.probability == judge(USUAL, PHOTOS).probability
+    assert found.reasons == (
+        "another model of the same photos costs only 1% more",
+        "photos observe 20 points only",
+        "5% of the verified matches contradict it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("evidence", "folded"),
+    [
+        ({"agreement": 0.7, "contradicted": 0.1, "neighbours": 0.88}, True),  # whole pairs are wrong, tracks scatter
+        ({"agreement": 0.7, "contradicted": 0.1, "neighbours": 0.96}, False),  # somewhere else
+        ({"agreement": 0.7, "contradicted": 0.0, "neighbours": 0.88}, False),  # wrong matches within right pairs
+        ({"agreement": 0.88, "contradicted": 0.25, "rival_margin": 0.05}, True),  # as likely the other way round
+        ({"agreement": 0.88, "contradicted": 0.25, "rival_margin": 0.6}, False),  # equal fronts, told apart
+        ({"agreement": 0.97, "contradicted": 0.25, "rival_margin": 0.05}, False),  # and what was kept fits
+    ],
+)
+def test_which_models_may_be_folded(evidence: dict[str, float], folded: bool) -> None:
+    """Two readings are left of these, so that they are right with a probability of a half at most."""
+    found = judge(replace(USUAL, **evidence), PHOTOS)
+    assert (found.probability <= 0.5) == folded
+    assert any("it may be folded" in each for each in found.reasons) == folded
+    if folded:
+        assert found.photo_probability.max() <= 0.5
 
 
 def test_a_photo_with_less_than_the_others_is_less_certain() -> None:
