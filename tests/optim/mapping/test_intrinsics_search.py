@@ -118,6 +118,24 @@ def test_one_look_through_a_zoom_is_enough(collection: Make) -> None:
     assert focal_errors_percent(world, choice).max() < 3.0
 
 
+def test_a_ring_by_as_many_long_lenses_as_photos(collection: Make) -> None:
+    """2 to 8 sides: one camera fits none of them, and its focal length is no start for theirs. A fifth of the ring is
+    beyond the core, and calibrated against it."""
+    focal = 1600.0 * np.exp(np.random.default_rng(3).uniform(np.log(2.0), np.log(8.0), 20))
+    lenses = [(f, 800.0, 600.0, 0.0) for f in focal]
+    world = collection(photos=20, sweep_deg=360.0, distance=14.0, noise_px=0.5, lenses=lenses)
+    choice = found_for(world)
+    assert len(choice.intrinsics.models) == 20 and choice.clear
+    assert focal_errors_percent(world, choice).max() < 10.0
+
+
+def test_a_ring_by_one_long_lens_stays_one_camera(collection: Make) -> None:
+    world = collection(photos=20, sweep_deg=360.0, distance=14.0, noise_px=0.5, lenses=(LONG,))
+    choice = found_for(world)
+    assert len(choice.intrinsics.models) == 1 and choice.warnings == ()
+    assert focal_errors_percent(world, choice).max() < 3.0
+
+
 def test_given_groups_are_a_fact(collection: Make) -> None:
     choice = found_for(collection(noise_px=0.5, photos=6, lenses=(WIDE, TELE)), assumed_groups=False)
     assert len(choice.intrinsics.models) == 1
