@@ -94,13 +94,13 @@ def select_intrinsics(
         return IntrinsicsChoice(start, 1.0, ("no candidate focal length gives a model of these photos",), clear=False)
 
     warnings: list[str] = []
-    by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > FIXED_SIGMA)
+    by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > FIXED_SIGMA)  # or given with a deviation
     if best.cost > options.clear_cost and by_exif.any():
         free = intrinsics.without_focals(by_exif)
         free_start = initial_focals(core, free, fixed & ~by_exif, options)
         other = _search_focals(evaluate, free_start, fixed & ~by_exif, graph.keypoints, usual, options)
         if other.best is not None and other.best.cost < options.accepted_cost_ratio * best.cost:
-            warnings.append("the focal lengths in EXIF do not fit these photos and were not used")
+            warnings.append("the focal lengths in EXIF, or given with a deviation, do not fit and were not used")
             best, found, intrinsics, start, known = other.best, other, free, free_start, known & ~by_exif
     usual_model = intrinsics
     if (cropped := with_free_principal_points(evaluate, best, start, keypoint_error_px, options)) is not None:

@@ -148,6 +148,21 @@ def test_a_known_focal_is_not_searched(collection: Make) -> None:
     assert choice.intrinsics.values[0, 0] == pytest.approx(1530.0, rel=1e-6)
 
 
+def test_a_focal_length_given_with_a_deviation_is_a_prior(collection: Make) -> None:
+    """Three percent off: constant without a deviation, else the nearer to what the photos say the larger it is."""
+    world = collection(noise_px=0.5, photos=6)
+    start, focal = world.initial_intrinsics(1.03, "given"), []
+    for deviation_px in (1e-6, 60.0, 600.0):
+        sigma = start.prior.sigma.copy()
+        sigma[:, :2] = deviation_px, np.inf  # of a shared focal length the prior counts once
+        soft = replace(start, prior=replace(start.prior, sigma=sigma))
+        choice = select_intrinsics(world.graph, soft, np.array([True]), assumed_groups=False, keypoint_error_px=1.0)
+        focal.append(choice.intrinsics.values[0, 0])
+        assert not choice.warnings
+    assert focal[0] == pytest.approx(1545.0, rel=1e-6)
+    assert focal[1] < 1535.0 and focal[2] == pytest.approx(1500.0, rel=0.01)
+
+
 def test_a_candidate_is_mapped_again_from_the_focal_lengths_of_its_model(collection: Make) -> None:
     """A mapper that only ever comes half of the way: repeating it arrives."""
     world = collection(photos=3)
