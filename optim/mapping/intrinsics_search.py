@@ -152,16 +152,24 @@ def _with_focals_of(model: CoarseModel, intrinsics: Intrinsics, start: Intrinsic
 
 def _beyond_core(graph: ViewGraph, intrinsics: Intrinsics, found: Mask, options: IntrinsicsSearchOptions) -> Intrinsics:
     """The intrinsics with the focal lengths of cameras beyond the core calibrated against those that are `found`
-    (cameras,): from a usual focal length a whole ring of long lenses does not converge."""
-    left = _cameras_of(graph, intrinsics) & ~found & ~fisheyes(intrinsics.models)
-    if not left.any():
+    (cameras,), and taken to be like them: from a usual focal length a whole ring of long lenses does not converge."""
+    here = _cameras_of(graph, intrinsics)
+    left, found = here & ~found & ~fisheyes(intrinsics.models), here & found
+    if not left.any() or not found.any():
         return intrinsics
     side = _long_sides(graph.keypoints, intrinsics)
-    bounds_px = options.min_focal_ratio * side, options.max_focal_ratio * side
+    logs = np.log(intrinsics.values[found, FX] / side[found])
+    start = intrinsics.with_focals(np.where(left, np.exp(np.median(logs)) * side, intrinsics.values[:, FX]))
     calibrated = calibrate_neighbours(
-        graph, intrinsics.values, intrinsics.camera_of_photo, ~left, bounds_px, options.calibration
+        graph,
+        start.values,
+        start.camera_of_photo,
+        ~left,
+        (options.min_focal_ratio * side, options.max_focal_ratio * side),
+        max(float(logs.std()), options.calibration.min_log_sigma),
+        options.calibration,
     )
-    return intrinsics.with_focals(calibrated)
+    return start.with_focals(calibrated)
 
 
 def _cameras_of(graph: ViewGraph, intrinsics: Intrinsics) -> Mask:

@@ -28,6 +28,9 @@ class ViewGraphCalibrationOptions:
     """Weight of the logarithm of the ratio to the initial focal length: holds cameras without constraints."""
     agreement: Positive = 0.2
     """Focal lengths whose logarithms differ by less agree."""
+    min_log_sigma: Positive = 0.1
+    """Least standard deviation of the logarithms of focal lengths beyond a core around those in it: where these are
+    alike, the next one may still be by another lens."""
     log_focal_step: Positive = 0.01
     """Distance of the logarithms of the focal lengths that are tried for a camera beside known ones: finer than what
     one pair tells."""
@@ -80,13 +83,15 @@ def calibrate_neighbours(
     camera_of_photo: Index,
     known: Mask,
     bounds_px: tuple[Array, Array],
+    log_sigma: float,
     options: ViewGraphCalibrationOptions | None = None,
 ) -> Array:
     """Estimate focal lengths (cameras,) from edges to cameras that are known, which then are known to their neighbours.
 
-    Each is the best of a grid between `bounds_px` (cameras,). One known focal length of two makes an edge tell the
-    other well, long lenses included, where edges between unknown cameras do not. Cameras without such edges keep their
-    value in `intrinsics`.
+    Each is the best of a grid between `bounds_px` (cameras,) under a Gaussian prior: its logarithm is that of the value
+    in `intrinsics` up to `log_sigma`, without which errors of weak edges would grow from wave to wave. One known focal
+    length of two makes an edge tell the other well, long lenses included, where edges between unknown cameras do not.
+    Cameras without such edges keep their value.
     """
     options = options or ViewGraphCalibrationOptions()
     focal, done = intrinsics[:, 0].copy(), known.copy()
@@ -109,7 +114,7 @@ def calibrate_neighbours(
             tried = np.minimum(low + step * options.log_focal_step, high)
             ratio = _singular_value_ratio(matrices, np.exp(tried)[place])
             loss = weight[wave] * np.log1p(((1.0 - ratio) / options.residual_sigma) ** 2)
-            cost = np.bincount(place, loss, minlength=len(new)) + (options.log_focal_weight * (tried - start)) ** 2
+            cost = np.bincount(place, loss, minlength=len(new)) + 0.5 * ((tried - start) / log_sigma) ** 2
             better = cost < lowest
             logs[better], lowest[better] = tried[better], cost[better]
         focal[new] = np.exp(logs)

@@ -92,11 +92,13 @@ def test_known_cameras_tell_the_focal_lengths_of_the_others_wave_by_wave(collect
     world = ring_of_lenses(collection)
     truth = world.photo_intrinsics[:, 0]
     known = np.arange(24) < 6
-    start = world.initial_intrinsics().with_focals(np.where(known, truth, 1.2 * 1600.0))
+    start = world.initial_intrinsics().with_focals(np.where(known, truth, 4.0 * 1600.0))
     bounds_px = np.full(24, 0.4 * 1600.0), np.full(24, 15.0 * 1600.0)
-    found = calibrate_neighbours(world.graph, start.values, start.camera_of_photo, known, bounds_px)
+    found = calibrate_neighbours(world.graph, start.values, start.camera_of_photo, known, bounds_px, 0.4)
     np.testing.assert_array_equal(found[known], truth[known])
     np.testing.assert_allclose(found, truth, rtol=0.03)
+    held = calibrate_neighbours(world.graph, start.values, start.camera_of_photo, known, bounds_px, 1e-4)
+    np.testing.assert_allclose(held, start.values[:, 0], rtol=0.02)  # what is believed is not moved by weak edges
     assert not np.isin(world.graph.pairs, np.flatnonzero(known)).any(axis=1).all()
     together = calibrate_focals(world.graph, world.initial_intrinsics().with_focals(np.full(24, 1920.0)).values,
                                 start.camera_of_photo, np.zeros(24, bool))  # fmt: skip
@@ -107,10 +109,10 @@ def test_cameras_without_edges_to_known_ones_keep_their_focal_length(collection:
     world = collection(photos=4, grouped=False, lenses=[(1500.0, 800.0, 600.0, 0.0)] * 4)
     start = world.initial_intrinsics(1.4)
     bounds_px = np.full(4, 100.0), np.full(4, 1e4)
-    nobody = calibrate_neighbours(world.graph, start.values, start.camera_of_photo, np.zeros(4, bool), bounds_px)
+    nobody = calibrate_neighbours(world.graph, start.values, start.camera_of_photo, np.zeros(4, bool), bounds_px, 1.0)
     np.testing.assert_array_equal(nobody, start.values[:, 0])
     coarse = calibrate_neighbours(
         world.graph, start.with_focals(np.array([1500.0, 2000.0, 2000.0, 2000.0])).values, start.camera_of_photo,
-        np.arange(4) == 0, bounds_px, ViewGraphCalibrationOptions(log_focal_step=1.0),
+        np.arange(4) == 0, bounds_px, 1.0, ViewGraphCalibrationOptions(log_focal_step=1.0),
     )  # fmt: skip
     np.testing.assert_allclose(coarse[1:], 100.0 * np.exp(3.0))  # 2009: of the grid's steps the nearest to 1500 in cost
