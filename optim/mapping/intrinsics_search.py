@@ -159,14 +159,16 @@ def _beyond_core(graph: ViewGraph, intrinsics: Intrinsics, found: Mask, options:
         return intrinsics
     side = _long_sides(graph.keypoints, intrinsics)
     logs = np.log(intrinsics.values[found, FX] / side[found])
-    start = intrinsics.with_focals(np.where(left, np.exp(np.median(logs)) * side, intrinsics.values[:, FX]))
+    middle = np.median(logs)
+    spread = 1.4826 * float(np.median(np.abs(logs - middle)))
+    start = intrinsics.with_focals(np.where(left, np.exp(middle) * side, intrinsics.values[:, FX]))
     calibrated = calibrate_neighbours(
         graph,
         start.values,
         start.camera_of_photo,
         ~left,
         (options.min_focal_ratio * side, options.max_focal_ratio * side),
-        max(float(logs.std()), options.calibration.min_log_sigma),
+        max(spread, options.calibration.min_log_sigma),
         options.calibration,
     )
     return start.with_focals(calibrated)
