@@ -105,6 +105,9 @@ class CameraPriors:
     """Standard deviations of the intrinsics, for all stages that estimate them."""
     rigs: Rigs | None = None
     """Which photos are fixed to each other; None: none are."""
+    given_sigma: Floats | None = None
+    """(cameras, 8) float64 standard deviations of given intrinsics in the order of optim.cameras, zero where they are
+    constant; None: all that are given are."""
 
     def of_photo(self, photo: int) -> CameraPrior:
         """The part that concerns one photo, and changes only if that does (see stage.PerPhotoParts)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .camera import Doubles, Shot, fisheye_lens, look_at, panorama_lens, simple_lens
@@ -72,3 +74,18 @@ def long_lenses(photos: int = 70, width: int = 640, seed: int = 0) -> Scene:
         aim = (0.0, 0.0, 0.7 + 0.15 * np.sin(2.3 * i))
         shots.append(Shot(f"{i:04d}.jpg", lens, look_at(eye, aim, 2.0 * np.sin(2.9 * i))))
     return Scene("long_lenses", courtyard(seed), tuple(shots))
+
+
+def ring_of_lenses(
+    fields_of_view_deg: Sequence[float], distances: Sequence[float] = (4.4,), width: int = 640, seed: int = 0
+) -> Scene:
+    """A ring of cameras of one size around the still life of the courtyard, a photo for each field of view; distances
+    from the middle are for the photos in turn."""
+    shots = []
+    for i, field_of_view_deg in enumerate(fields_of_view_deg):
+        distance, angle = distances[i % len(distances)], 2.0 * np.pi * i / len(fields_of_view_deg)
+        height = (1.4 + 0.4 * np.sin(1.7 * i)) * distance / 4.4
+        eye = distance * np.array([np.cos(angle), np.sin(angle), 0.0]) + [0.0, 0.0, height]
+        pose = look_at(eye, (0.0, 0.0, 0.7 + 0.15 * np.sin(2.3 * i)), 2.0 * np.sin(2.9 * i))
+        shots.append(Shot(f"{i:04d}.jpg", simple_lens(width, width * 3 // 4, field_of_view_deg), pose))
+    return Scene("ring_of_lenses", courtyard(seed), tuple(shots))

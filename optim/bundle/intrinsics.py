@@ -133,9 +133,10 @@ def intrinsics_with_priors(
     camera_of_photo: Index,
     noise_px: float,
     options: IntrinsicsPriorOptions = _DEFAULTS,
+    given_sigma: Array | None = None,
 ) -> Intrinsics:
-    """Intrinsics and priors before any geometry: given cameras are fixed entirely, EXIF focal lengths have a prior,
-    guessed ones none.
+    """Intrinsics and priors before any geometry: given cameras are fixed but for what has a standard deviation in
+    `given_sigma` (cameras, 8), EXIF focal lengths have a prior, guessed ones none.
 
     `sizes` (cameras, 2) in pixels; `noise_px` as in IntrinsicsPrior.
     """
@@ -154,6 +155,6 @@ def intrinsics_with_priors(
             focals = [FX] if CAMERA_MODELS[models[camera]].shared_focal else [FX, FY]
             sigma[camera, focals] = options.exif_focal_sigma * values[camera, FX]
         if source == "given":
-            sigma[camera] = FIXED_SIGMA
+            sigma[camera] = FIXED_SIGMA if given_sigma is None else np.maximum(given_sigma[camera], FIXED_SIGMA)
     prior = IntrinsicsPrior(values.copy(), sigma, noise_px, options.min_photos_for_principal)
     return Intrinsics(tuple(models), values, camera_of_photo, prior, options)

@@ -14,14 +14,14 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..bundle.intrinsics import FIXED_SIGMA, Intrinsics
-from ..cameras import FX
+from ..cameras import FX, fisheyes
 from ..view_graph import Keypoints, ViewGraph
 from .drafts import rotation_difference_deg
 from .freed_intrinsics import adjust_freed, seen_cameras, with_fisheyes, with_free_principal_points, with_two_focals
 from .global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from .intrinsics_search_options import IntrinsicsSearchOptions
 from .tracks import Tracks, establish_tracks, spread_subset
-from .view_graph_calibration import calibrate_focals, shared_focal
+from .view_graph_calibration import calibrate_focals, calibrate_neighbours, shared_focal
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def select_intrinsics(
 
         return _evaluate_repeatedly(once, candidate, options)
 
-    start = initial_focals(core, intrinsics, known, options)
-    elsewhere = np.bincount(intrinsics.camera_of_photo[np.unique(core.pairs)], minlength=len(known)) == 0
+    elsewhere = ~_cameras_of(core, intrinsics)
     fixed = known | elsewhere
+    start = initial_focals(core, intrinsics, fixed, options)
     usual = intrinsics.values[:, 0]
     found = _search_focals(evaluate, start, fixed, graph.keypoints, usual, options)
     best = found.best
@@ -94,13 +94,13 @@ def select_intrinsics(
         return IntrinsicsChoice(start, 1.0, ("no candidate focal length gives a model of these photos",), clear=False)
 
     warnings: list[str] = []
-    by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > FIXED_SIGMA)
+    by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > FIXED_SIGMA)  # or given with a deviation
     if best.cost > options.clear_cost and by_exif.any():
         free = intrinsics.without_focals(by_exif)
-        free_start = initial_focals(core, free, known & ~by_exif, options)
+        free_start = initial_focals(core, free, fixed & ~by_exif, options)
         other = _search_focals(evaluate, free_start, fixed & ~by_exif, graph.keypoints, usual, options)
         if other.best is not None and other.best.cost < options.accepted_cost_ratio * best.cost:
-            warnings.append("the focal lengths in EXIF do not fit these photos and were not used")
+            warnings.append("the focal lengths in EXIF, or given with a deviation, do not fit and were not used")
             best, found, intrinsics, start, known = other.best, other, free, free_start, known & ~by_exif
     usual_model = intrinsics
     if (cropped := with_free_principal_points(evaluate, best, start, keypoint_error_px, options)) is not None:
@@ -116,34 +116,69 @@ def select_intrinsics(
         warnings = ["the photos were taken with a fisheye, by how well its camera model fits them"]
         best, intrinsics = fisheye
         start, found = intrinsics, FocalSearch(best, True)
-    result = _with_focals_of(best, intrinsics, start)
-    single = result.split()
+    single = _with_focals_of(best, intrinsics, start).split()
     if (
         assumed_groups
         and (found.clear or best.cost > options.clear_cost)  # else a camera per photo absorbs any focal length
         and (np.bincount(intrinsics.camera_of_photo[best.posed]) > 1).any()
         and adjust_freed(best, single, keypoint_error_px)[1] < options.freed_cost_ratio
     ):
-        known_single = known[intrinsics.camera_of_photo]
-        calibrated = calibrate_focals(core, single.values, single.camera_of_photo, known_single, options.calibration)
-        own = _best([evaluate(single, 0), evaluate(single.with_focals(calibrated), 1)])
-        if own is not None and own.cost < options.accepted_cost_ratio * best.cost:
+        # From their usual focal lengths: that of the one camera fits none of them, and pairs say more than it does.
+        single = single.with_focals(usual[intrinsics.camera_of_photo])
+        fixed = known[intrinsics.camera_of_photo] | ~_cameras_of(core, single)
+        single_start = initial_focals(core, single, fixed, options)
+        own = _search_focals(evaluate, single_start, fixed, graph.keypoints, single.values[:, 0], options)
+        if own.best is not None and own.best.cost < options.accepted_cost_ratio * best.cost:
             warnings.append("photos of equal size were not taken by one camera; each gets a camera of its own")
-            result = single.with_focals(np.where(seen_cameras(own), own.focals, single.values[:, 0]))
-            best, found = own, FocalSearch(own, True)
+            best, found, start, known = own.best, own, single_start, known[intrinsics.camera_of_photo]
+            intrinsics = single
     if not found.clear:
         warnings.append("the focal length could not be determined well from these photos")
     if best.cost > options.poor_cost:
         warnings.append(
             "no cameras make the photos fit together well; crops, blur and doppelgangers are the usual causes"
         )
-    others = tuple(_with_focals_of(model, intrinsics, start) for model in found.equals)
-    return IntrinsicsChoice(result, best.cost, tuple(warnings), found.clear, others)
+    result, *others = (
+        _beyond_core(graph, _with_focals_of(model, intrinsics, start), known | seen_cameras(model), options)
+        for model in (best, *found.equals)
+    )
+    return IntrinsicsChoice(result, best.cost, tuple(warnings), found.clear, tuple(others))
 
 
 def _with_focals_of(model: CoarseModel, intrinsics: Intrinsics, start: Intrinsics) -> Intrinsics:
     """The intrinsics with the focal lengths of a model, and those of the start for cameras that are not in it."""
     return intrinsics.with_focals(np.where(seen_cameras(model), model.focals, start.values[:, 0]))
+
+
+def _beyond_core(graph: ViewGraph, intrinsics: Intrinsics, found: Mask, options: IntrinsicsSearchOptions) -> Intrinsics:
+    """The intrinsics with the focal lengths of cameras beyond the core calibrated against those that are `found`
+    (cameras,), and taken to be like them: from a usual focal length a whole ring of long lenses does not converge."""
+    here = _cameras_of(graph, intrinsics)
+    left, found = here & ~found & ~fisheyes(intrinsics.models), here & found
+    if not left.any() or not found.any():
+        return intrinsics
+    side = _long_sides(graph.keypoints, intrinsics)
+    logs = np.log(intrinsics.values[found, FX] / side[found])
+    middle = np.median(logs)
+    spread = 1.4826 * float(np.median(np.abs(logs - middle)))
+    start = intrinsics.with_focals(np.where(left, np.exp(middle) * side, intrinsics.values[:, FX]))
+    calibrated = calibrate_neighbours(
+        graph,
+        start.values,
+        start.camera_of_photo,
+        ~left,
+        (options.min_focal_ratio * side, options.max_focal_ratio * side),
+        max(spread, options.calibration.min_log_sigma),
+        options.calibration,
+    )
+    return start.with_focals(calibrated)
+
+
+def _cameras_of(graph: ViewGraph, intrinsics: Intrinsics) -> Mask:
+    """(cameras,) which have a photo with an edge."""
+    out = np.zeros(len(intrinsics.models), bool)
+    out[intrinsics.camera_of_photo[graph.pairs]] = True
+    return out
 
 
 def initial_focals(

@@ -17,8 +17,11 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain
 
 from .focal_prior import focal_px
-from .given import given_cameras, given_poses
+from .given import given_cameras, given_poses, given_sigmas
 from .rigs import camera_of_view, rigs_of
+
+CONSTANT = (0.0,) * 8
+"""Standard deviations of intrinsics that are given without any."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class ExifCameras:
     Photos of different sizes never share a camera. Portrait and landscape photos of one body are two cameras: EXIF does
     not say which way the sensor was turned, so their principal points differ.
     default_focal: focal length where EXIF has none, in units of the longer side.
-    intrinsics, poses: files with known values, which stay constant; formats: unposed/plugins/cameras/given.py.
+    intrinsics, poses: files with known values, which stay constant, or intrinsics with standard deviations, which have
+    a prior; formats: unposed/plugins/cameras/given.py.
     Photos with the same intrinsics share a camera. The known poses give the result its frame and scale.
     Views of panoramas have a known camera, and those of one panorama are fixed to each other.
     """
@@ -55,6 +59,7 @@ class ExifCameras:
 
     def __call__(self, photos: Photos) -> CameraPriors:
         given = {} if self.intrinsics is None else given_cameras(self.intrinsics, photos)
+        sigmas = {i: sigma for i, sigma in given_sigmas(self.intrinsics, photos).items() if i in given}
         rigs, of_rigs = rigs_of(
             photos, self.rigs, of_folders=self.folder_rigs and self.poses is None, refined=self.refine_rigs
         )
@@ -64,7 +69,9 @@ class ExifCameras:
         apart = [-1] * len(photos) if rigs is None or self.rigs is None else rigs.sensor_of_photo.tolist()
         groups: dict[Hashable, int] = {}
         camera_of_photo = [
-            groups.setdefault((given.get(i) or self._key(photo), -1 if photo.view else apart[i]), len(groups))
+            groups.setdefault(
+                (given.get(i) or self._key(photo), sigmas.get(i), -1 if photo.view else apart[i]), len(groups)
+            )
             for i, photo in enumerate(photos.photos)
         ]
         members: list[list[int]] = [[] for _ in groups]
@@ -85,6 +92,7 @@ class ExifCameras:
             cam_from_world=None if self.poses is None else given_poses(self.poses, photos, rigs),
             prior=self.prior,
             rigs=rigs,
+            given_sigma=np.array([sigmas.get(indices[0], CONSTANT) for indices in members]) if sigmas else None,
         )
 
     def _key(self, photo: Photo) -> Hashable:

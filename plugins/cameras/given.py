@@ -5,6 +5,13 @@ A JSON file gives them by photo:
     {"pixel_convention": "centre of top-left pixel is (0,0)",
      "images": {"a/1.jpg": {"width": W, "height": H, "K": 3x3, "dist": [k1, k2, p1, p2], "R_w2c": 3x3, "t_w2c": [3]}}}
 
+An entry may say how exact its intrinsics are, as standard deviations:
+
+    "sigma": {"f": pixels, "c": pixels, "dist": [of k1, of k2, of p1, of p2]}
+
+What it names starts from the value in the file and is held to it by a Gaussian prior; the rest, and all of an entry
+without, stays constant.
+
 Without pixel_convention the centre of the top-left pixel is (0.5, 0.5), as everywhere here. COLMAP's cameras.txt gives
 intrinsics by size: each camera is used for all photos of its size.
 
@@ -21,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from unposed.optim.arrays import Array
-from unposed.optim.cameras import CAMERA_MODELS
+from unposed.optim.cameras import CAMERA_MODELS, K1
 from unposed.optim.rigs import Rigs
 from unposed.pipeline.artifacts import Camera, Photo, Photos
 from unposed.pipeline.errors import InputError
@@ -49,6 +56,27 @@ def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
             f"{path}: knows the camera of none of the photos: neither their names nor their sizes are in it"
         )
     return cameras
+
+
+def given_sigmas(path: Path | None, photos: Photos) -> dict[int, tuple[float, ...]]:
+    """Standard deviations of the eight intrinsics (optim.cameras) by index of the photo, zero where they are constant;
+    only of photos for which the file has some."""
+    if path is None or path.suffix.lower() == ".txt":
+        return {}
+    images, _ = _images(_text(path), path)
+    named = ((i, photo.name, images.get(photo.name, {})) for i, photo in enumerate(photos.photos))
+    return {i: _sigma(entry["sigma"], f"{path}: {name}: sigma") for i, name, entry in named if "sigma" in entry}
+
+
+def _sigma(entry: Any, where: str) -> tuple[float, ...]:
+    if not isinstance(entry, dict) or not entry or set(entry) - {"f", "c", "dist"}:
+        raise InputError(f'{where}: expected {{"f": pixels, "c": pixels, "dist": [k1, k2, p1, p2]}} or some of these')
+    focal, centre = (float(numbers(entry.get(key, 0.0), (), f"{where}: {key}")) for key in ("f", "c"))
+    distortion = numbers(entry.get("dist", [0.0] * 4), (4,), f"{where}: dist")
+    out = (focal, focal, centre, centre, *map(float, distortion))
+    if min(out) < 0.0:
+        raise InputError(f"{where}: a standard deviation is negative")
+    return out
 
 
 def given_poses(path: Path, photos: Photos, rigs: Rigs | None = None) -> Array:
@@ -109,7 +137,8 @@ def _camera(entry: Mapping[str, Any], photo: Photo, shift: float, path: Path) ->
     if len(distortion) > 4 and distortion[4:].any():
         raise InputError(f"{where}: dist has more terms than k1, k2, p1, p2")
     pinhole = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]) + shift, float(k[1, 2]) + shift)
-    if not distortion.any():
+    sigma = _sigma(entry["sigma"], f"{where}: sigma") if "sigma" in entry else ()
+    if not distortion.any() and not any(sigma[K1:]):
         return Camera("PINHOLE", photo.width, photo.height, pinhole)
     terms = tuple(float(v) for v in np.pad(distortion[:4], (0, 4 - len(distortion[:4]))))
     return Camera("OPENCV", photo.width, photo.height, (*pinhole, *terms))

@@ -10,6 +10,7 @@ import numpy as np
 
 from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import Intrinsics
+from unposed.optim.cameras import FX
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions
 from unposed.optim.mapping.intrinsics_search import select_intrinsics
 from unposed.optim.mapping.intrinsics_search_options import IntrinsicsSearchOptions
@@ -44,7 +45,7 @@ class PointMapMapper:
     """Align the depths that a matcher predicts, or else those triangulated from each pair."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 8
 
     matches_per_pair: Annotated[int, Within("[10, inf)")] = 200
     """Matches of a pair that are aligned, evenly picked; the fine stage uses all."""
@@ -89,6 +90,9 @@ class PointMapMapper:
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         sigma_of_source = {"given": 0.0, "exif": cameras.prior.exif_focal_sigma, "guess": np.inf}
         sigma = np.array([sigma_of_source[source] for source in cameras.focal_source])
+        if cameras.given_sigma is not None:
+            given = np.array([source == "given" for source in cameras.focal_source])
+            sigma = np.where(given, cameras.given_sigma[:, FX] / intrinsics.values[:, FX], sigma)
         may_split = cameras.grouping == "assumed" and not np.isfinite(sigma).all()
         maps = predicted_maps(graph, matching, self.matches_per_pair)
         tasks = [_Task(maps, intrinsics, sigma, may_split)]

@@ -67,6 +67,7 @@ def intrinsics_of_priors(
         np.asarray(cameras.camera_of_photo, np.int64),
         prior_noise * keypoint_error_px,
         cameras.prior,
+        cameras.given_sigma,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from unposed.pipeline.artifacts import Camera, Photo, Photos
 from unposed.pipeline.errors import InputError
 from unposed.plugins.cameras.exif import ExifCameras
+from unposed.plugins.shared.models import intrinsics_of_priors
 
 SIZES = {"a/1.jpg": (800, 600), "a/2.jpg": (800, 600), "b.png": (640, 480)}
 PHOTOS = Photos(tuple(Photo(name, Path(name), name, *size) for name, size in SIZES.items()), {})
@@ -42,6 +43,26 @@ def test_equal_intrinsics_are_one_camera(tmp_path: Path) -> None:
     assert cameras.cameras[0].params == (700.0, 710.0, 400.0, 300.0)
 
 
+def test_intrinsics_with_standard_deviations(tmp_path: Path) -> None:
+    """What has one is held by a prior, and photos of other deviations are of other cameras."""
+    sigma = {"f": 7.0, "dist": [0.02, 0.01, 0.0, 0.0]}
+    file = write(tmp_path / "k.json", {"a/1.jpg": {"K": K, "sigma": sigma}, "a/2.jpg": {"K": K}, "other": {"sigma": 1}})
+    cameras = ExifCameras(intrinsics=file)(PHOTOS)
+    assert cameras.focal_source == ("given", "given", "guess")
+    assert [camera.model for camera in cameras.cameras[:2]] == ["OPENCV", "PINHOLE"]  # distortion is to be found
+    assert cameras.given_sigma is not None
+    assert cameras.given_sigma.tolist() == [[7.0, 7.0, 0.0, 0.0, 0.02, 0.01, 0.0, 0.0], [0.0] * 8, [0.0] * 8]
+    prior = intrinsics_of_priors(cameras, 1.0).prior
+    np.testing.assert_allclose(prior.sigma[0], [7.0, 7.0, 1e-6, 1e-6, 0.02, 0.01, 1e-6, 1e-6])
+    np.testing.assert_allclose(prior.sigma[1], 1e-6)
+    assert np.isinf(prior.sigma[2, 0])  # a guess has no prior, whatever others were given
+
+
+def test_intrinsics_without_standard_deviations_are_constant(tmp_path: Path) -> None:
+    cameras = ExifCameras(intrinsics=write(tmp_path / "k.json", {"a/1.jpg": {"K": K}}))(PHOTOS)
+    assert cameras.given_sigma is None
+
+
 def test_intrinsics_by_size(tmp_path: Path) -> None:
     file = tmp_path / "cameras.txt"
     file.write_text("# Camera list\n1 SIMPLE_RADIAL 800 600 700 400 300 -0.1\n\n2 PINHOLE 99 99 1 1 1 1\n")
@@ -68,6 +89,10 @@ def test_poses(tmp_path: Path) -> None:
         ({"K": [[float("nan"), 0, 1], [0, 1, 1], [0, 0, 1]]}, "K: expected 3 x 3 numbers"),
         ({"K": K, "width": 1600, "height": 1200}, "is 800 x 600, and the file says 1600 x 1200"),
         ({"K": K, "dist": [0, 0, 0, 0, 0.3]}, "more terms than k1, k2, p1, p2"),
+        ({"K": K, "sigma": 3.0}, r'a/1.jpg: sigma: expected {"f": pixels'),
+        ({"K": K, "sigma": {"focal": 3.0}}, 'sigma: expected {"f": pixels'),
+        ({"K": K, "sigma": {"f": -3.0}}, "sigma: a standard deviation is negative"),
+        ({"K": K, "sigma": {"dist": [0.1]}}, "sigma: dist: expected 4 numbers"),
         ({}, "knows the camera of none of the photos"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from unposed.synthetic.camera import Shot
 from unposed.synthetic.render import cast, depth, render, transfer
 from unposed.synthetic.scenes import SCENES, Scene
+from unposed.synthetic.wide_scenes import ring_of_lenses
 
 
 @cache
@@ -127,3 +128,12 @@ def test_low_texture_has_no_detail_on_most_of_the_image() -> None:
         return float((cells.std(axis=(1, 3)) < 3).mean())
 
     assert blank("low_texture") > 0.5 > 0.3 > blank("easy")
+
+
+def test_a_ring_of_lenses_has_a_photo_of_one_size_for_each() -> None:
+    scene = ring_of_lenses((60.0, 20.0, 40.0, 30.0), distances=(4.0, 8.0), width=320)
+    assert [(shot.lens.width, shot.lens.height) for shot in scene.shots] == [(320, 240)] * 4
+    views = [np.degrees(2.0 * np.arctan(0.5 * 320 / shot.lens.fx)) for shot in scene.shots]
+    np.testing.assert_allclose(views, (60.0, 20.0, 40.0, 30.0))
+    centres = [-shot.cam_from_world[:, :3].T @ shot.cam_from_world[:, 3] for shot in scene.shots]
+    np.testing.assert_allclose(np.hypot(*np.transpose(centres)[:2]), (4.0, 8.0, 4.0, 8.0))

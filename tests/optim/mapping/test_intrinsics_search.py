@@ -118,6 +118,24 @@ def test_one_look_through_a_zoom_is_enough(collection: Make) -> None:
     assert focal_errors_percent(world, choice).max() < 3.0
 
 
+def test_a_ring_by_as_many_long_lenses_as_photos(collection: Make) -> None:
+    """2 to 8 sides: one camera fits none of them, and its focal length is no start for theirs. A fifth of the ring is
+    beyond the core, and calibrated against it."""
+    focal = 1600.0 * np.exp(np.random.default_rng(3).uniform(np.log(2.0), np.log(8.0), 20))
+    lenses = [(f, 800.0, 600.0, 0.0) for f in focal]
+    world = collection(photos=20, sweep_deg=360.0, distance=14.0, noise_px=0.5, lenses=lenses)
+    choice = found_for(world)
+    assert len(choice.intrinsics.models) == 20 and choice.clear
+    assert focal_errors_percent(world, choice).max() < 10.0
+
+
+def test_a_ring_by_one_long_lens_stays_one_camera(collection: Make) -> None:
+    world = collection(photos=20, sweep_deg=360.0, distance=14.0, noise_px=0.5, lenses=(LONG,))
+    choice = found_for(world)
+    assert len(choice.intrinsics.models) == 1 and choice.warnings == ()
+    assert focal_errors_percent(world, choice).max() < 3.0
+
+
 def test_given_groups_are_a_fact(collection: Make) -> None:
     choice = found_for(collection(noise_px=0.5, photos=6, lenses=(WIDE, TELE)), assumed_groups=False)
     assert len(choice.intrinsics.models) == 1
@@ -128,6 +146,21 @@ def test_a_known_focal_is_not_searched(collection: Make) -> None:
     intrinsics = world.initial_intrinsics(1.02, "given")
     choice = select_intrinsics(world.graph, intrinsics, np.array([True]), assumed_groups=False, keypoint_error_px=1.0)
     assert choice.intrinsics.values[0, 0] == pytest.approx(1530.0, rel=1e-6)
+
+
+def test_a_focal_length_given_with_a_deviation_is_a_prior(collection: Make) -> None:
+    """Three percent off: constant without a deviation, else the nearer to what the photos say the larger it is."""
+    world = collection(noise_px=0.5, photos=6)
+    start, focal = world.initial_intrinsics(1.03, "given"), []
+    for deviation_px in (1e-6, 60.0, 600.0):
+        sigma = start.prior.sigma.copy()
+        sigma[:, :2] = deviation_px, np.inf  # of a shared focal length the prior counts once
+        soft = replace(start, prior=replace(start.prior, sigma=sigma))
+        choice = select_intrinsics(world.graph, soft, np.array([True]), assumed_groups=False, keypoint_error_px=1.0)
+        focal.append(choice.intrinsics.values[0, 0])
+        assert not choice.warnings
+    assert focal[0] == pytest.approx(1545.0, rel=1e-6)
+    assert focal[1] < 1535.0 and focal[2] == pytest.approx(1500.0, rel=0.01)
 
 
 def test_a_candidate_is_mapped_again_from_the_focal_lengths_of_its_model(collection: Make) -> None:

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unposed.optim.mapping.view_graph_calibration import ViewGraphCalibrationOptions, calibrate_focals, shared_focal
+from unposed.optim.mapping.view_graph_calibration import (
+    ViewGraphCalibrationOptions,
+    calibrate_focals,
+    calibrate_neighbours,
+    shared_focal,
+)
 
 Make = Callable[..., Any]
 UNKNOWN = np.array([False])
@@ -73,3 +78,42 @@ def test_agreement_is_an_option(collection: Make) -> None:
     strict = ViewGraphCalibrationOptions(agreement=1e-3)
     assert shared_focal(graph, np.zeros(3, np.int64), 0)[1] == 1.0
     assert shared_focal(graph, np.zeros(3, np.int64), 0, strict)[1] < 1.0
+
+
+def ring_of_lenses(collection: Make, photos: int = 24, **world: Any) -> Any:
+    """Long lenses of 2 to 8 sides, each of its own, so far away that the scene fills every photo alike."""
+    focal = 1600.0 * np.exp(np.random.default_rng(3).uniform(np.log(2.0), np.log(8.0), photos))
+    lenses = [(f, 800.0, 600.0, 0.0) for f in focal]
+    return collection(photos=photos, sweep_deg=360.0, distance=14.0, lenses=lenses, grouped=False, **world)
+
+
+def test_known_cameras_tell_the_focal_lengths_of_the_others_wave_by_wave(collection: Make) -> None:
+    """The known ones reach a third of the ring directly, and all of it through those that they reach."""
+    world = ring_of_lenses(collection)
+    truth = world.photo_intrinsics[:, 0]
+    known = np.arange(24) < 6
+    start = world.initial_intrinsics().with_focals(np.where(known, truth, 4.0 * 1600.0))
+    bounds_px = np.full(24, 0.4 * 1600.0), np.full(24, 15.0 * 1600.0)
+    found = calibrate_neighbours(world.graph, start.values, start.camera_of_photo, known, bounds_px, 0.4)
+    np.testing.assert_array_equal(found[known], truth[known])
+    error = np.abs(np.log(found / truth))[~known]
+    assert np.median(error) < 0.02 and error.max() < 0.1
+    held = calibrate_neighbours(world.graph, start.values, start.camera_of_photo, known, bounds_px, 1e-4)
+    np.testing.assert_allclose(held, start.values[:, 0], rtol=0.02)  # what is believed is not moved by weak edges
+    assert not np.isin(world.graph.pairs, np.flatnonzero(known)).any(axis=1).all()
+    together = calibrate_focals(world.graph, world.initial_intrinsics().with_focals(np.full(24, 1920.0)).values,
+                                start.camera_of_photo, np.zeros(24, bool))  # fmt: skip
+    assert np.abs(np.log(together / truth)).max() > 0.2  # unknown cameras alone leave all of them too short
+
+
+def test_cameras_without_edges_to_known_ones_keep_their_focal_length(collection: Make) -> None:
+    world = collection(photos=4, grouped=False, lenses=[(1500.0, 800.0, 600.0, 0.0)] * 4)
+    start = world.initial_intrinsics(1.4)
+    bounds_px = np.full(4, 100.0), np.full(4, 1e4)
+    nobody = calibrate_neighbours(world.graph, start.values, start.camera_of_photo, np.zeros(4, bool), bounds_px, 1.0)
+    np.testing.assert_array_equal(nobody, start.values[:, 0])
+    coarse = calibrate_neighbours(
+        world.graph, start.with_focals(np.array([1500.0, 2000.0, 2000.0, 2000.0])).values, start.camera_of_photo,
+        np.arange(4) == 0, bounds_px, 1.0, ViewGraphCalibrationOptions(log_focal_step=1.0),
+    )  # fmt: skip
+    np.testing.assert_allclose(coarse[1:], 100.0 * np.exp(3.0))  # 2009: of the grid's steps the nearest to 1500 in cost
