@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from unposed.pipeline.artifacts import SparseModel
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.ply_files import write_ply
 from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
@@ -183,10 +184,8 @@ def write_gaussians_ply(gaussians: Gaussians, file: Path) -> None:
     rest = np.zeros((len(gaussians), HARMONICS), np.float32)
     turn = gaussians.quaternion / np.maximum(np.linalg.norm(gaussians.quaternion, axis=1, keepdims=True), 1e-12)
     columns = [gaussians.mean, zeros, gaussians.coefficient, rest, gaussians.logit[:, None], gaussians.log_scale, turn]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(gaussians)}"]
-    header += [f"property float {name}" for name in names]
-    rows = np.concatenate(columns, axis=1).astype("<f4")
-    file.write_bytes("\n".join([*header, "end_header", ""]).encode("ascii") + rows.tobytes())
+    rows = np.ascontiguousarray(np.concatenate(columns, axis=1), "<f4").view([(name, "<f4") for name in names])[:, 0]
+    write_ply(file, {"vertex": rows})
 
 
 SPLAT_ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("turn", "u1", 4)])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unposed.optim.poses import camera_centres
 from unposed.optim.rotations import exp_so3
 from unposed.pipeline.artifacts import Camera, Photo, Photos, Ranking, SparseModel, SparseModels
 from unposed.report.graph_layout import laid_out
@@ -17,7 +18,7 @@ from unposed.report.pictures import DOUBTED, similarity_matrix
 from unposed.report.residuals import observation_errors, residual_field
 from unposed.report.scene_points import scene_data
 from unposed.report.sources import ReportSources
-from unposed.report.track_figures import camera_centres, track_lengths, triangulation_angles_deg
+from unposed.report.track_figures import track_lengths, triangulation_angles_deg
 from unposed.report.words import advice, headline
 
 CAMERA = Camera("SIMPLE_RADIAL", 640, 480, (500.0, 320.0, 240.0, 0.0))
