@@ -202,6 +202,10 @@ def parser() -> Parser:
     _positional(p, "folder", "folder with images and cameras", metavar="DIR")
     add_flags(p, "trainers", "limits", "json")
 
+    p = verb("judge", "say whether a splat will train well on a finished reconstruction, and which photos hurt")
+    _positional(p, "out", "what unposed reconstruct has written")
+    add_flags(p, "photos_folder", "how", "device", "workers", "quiet", "json")
+
     p = verb("splat", "train a Gaussian splat of a finished reconstruction, and measure it on photos held out")
     _positional(p, "out", "what unposed reconstruct has written")
     p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write, or to go on with")
