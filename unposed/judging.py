@@ -66,8 +66,9 @@ class JudgedPhoto:
 
     @property
     def hurts(self) -> bool:
-        """Whether a splat is better without it."""
-        return self.pose.fails or self.image.fails
+        """Whether a splat is better without it. Points that fit outweigh an image that looks different, as in other
+        weather, but not one that would fit beside."""
+        return self.pose.fails or self.image.beside or (self.image.fails and not self.pose.tested)
 
     @property
     def tested(self) -> bool:
@@ -87,7 +88,7 @@ class JudgedPhoto:
             return f"pose wrong: {where}"
         if image.beside:
             return f"pose off by about {self.shift_deg:.2f} degrees: its image lies beside what its neighbours show"
-        if image.fails:
+        if self.hurts:
             return f"shows something else than its neighbours do there (correlation {image.correlation:.2f})"
         return "" if self.tested else "not tested: too little in common with the other photos"
 

@@ -42,7 +42,7 @@ class HeldOutImageOptions:
     none was beyond 0.65; half a degree is 0.9 to 2 pixels of images of 192."""
     min_gain: Positive = 0.03
     """How much correlation the shift must gain: blank images agree as well wherever they are put."""
-    min_correlation: Annotated[float, Within("[-1, 1]")] = 0.1
+    min_correlation: Annotated[float, Within("[-1, 1]")] = 0.2
     """Mean correlation below which a photo shows something else. Of one place in all weathers it is 0.33 or more."""
     neighbours: NeighbourOptions = field(default_factory=lambda: NeighbourOptions(sources=5))
     sweep: SweepOptions = field(default_factory=lambda: SweepOptions(coarse_halvings=1, max_planes=64, refine_steps=1))
