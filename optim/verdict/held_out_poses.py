@@ -173,7 +173,7 @@ class _RayTest:
         depth = np.maximum(in_camera[:, 2], 1e-300)
         sigma_px = np.sqrt(np.maximum(covariance[:, 0, 0] + covariance[:, 1, 1], 0.0)) * self.focal[own] / depth
         firm &= (worst <= options.max_others_px) & (in_camera[:, 2] > 0) & (sigma_px <= options.max_spread_px)
-        return own[firm], points[firm]
+        return own[firm], np.asarray(points[firm], np.float64)
 
     def _errors_px(self, points: Array, observation: Index) -> Array:
         """(m,) errors of points in the photos of observations; infinite behind them."""

@@ -41,13 +41,17 @@ class PlyExport:
 
 
 def _frusta(model: SparseModel, size: float, rgb: tuple[int, int, int]) -> dict[str, NDArray[np.void]]:
-    """Five vertices and eight edges per camera."""
-    corners = [_image_corners(model, row, size) for row in range(len(model.photos))]
-    xyz = np.concatenate([np.empty((0, 3)), *corners])
-    edges = np.empty(len(corners) * len(FRUSTUM_EDGES), EDGE)
-    ends = (5 * np.arange(len(corners))[:, None, None] + FRUSTUM_EDGES).reshape(-1, 2)
+    xyz, ends = camera_frusta(model, size)
+    edges = np.empty(len(ends), EDGE)
     edges["vertex1"], edges["vertex2"] = ends.T
     return {"vertex": vertices(xyz, np.broadcast_to(np.array(rgb), xyz.shape)), "edge": edges}
+
+
+def camera_frusta(model: SparseModel, size: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Five vertices (5 p, 3) and eight edges (8 p, 2) of the pyramids of all cameras."""
+    corners = [_image_corners(model, row, size) for row in range(len(model.photos))]
+    ends = (5 * np.arange(len(corners))[:, None, None] + FRUSTUM_EDGES).reshape(-1, 2)
+    return np.concatenate([np.empty((0, 3)), *corners]), ends
 
 
 def _image_corners(model: SparseModel, row: int, size: float) -> NDArray[np.float64]:

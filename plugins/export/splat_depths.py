@@ -78,13 +78,13 @@ def _inverse(dense: Path, file: str, about: dict[str, Any], per_level: float) ->
     try:
         data = np.frombuffer((dense / "depths" / file).read_bytes(), np.uint8)
         levels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        if levels.dtype != np.uint16 or levels.shape != (about["height"], about["width"]):
+        if levels is None or levels.dtype != np.uint16 or levels.shape != (about["height"], about["width"]):
             raise ValueError
-    except (OSError, ValueError, KeyError, AttributeError, cv2.error):
+    except (OSError, ValueError, KeyError, cv2.error):
         raise InputError(
             f"{dense / 'depths' / file}: no depth map as depths.json describes it: run dense again"
         ) from None
-    if (levels > 0).mean() < LEAST_KNOWN:
+    if np.count_nonzero(levels) < LEAST_KNOWN * levels.size:
         return None
     return np.asarray(levels * np.float32(per_level), np.float32)
 
@@ -108,4 +108,4 @@ def _filled(inverse: Array32) -> Array32:
     value = np.zeros(int(nearest.max()) + 1, np.float32)
     known = unknown == 0
     value[nearest[known]] = inverse[known]
-    return value[nearest]
+    return np.asarray(value[nearest], np.float32)

@@ -72,7 +72,8 @@ class ImageTest:
         return bool(np.isfinite(self.correlation))
 
 
-NOT_TESTED = ImageTest(*[float("nan")] * 4, 0.0)
+_NONE = float("nan")
+NOT_TESTED = ImageTest(_NONE, _NONE, _NONE, _NONE, 0.0)
 
 
 def held_out_images(
@@ -128,7 +129,7 @@ class _Comparison:
         return best
 
     def _estimate(self, row: int, others: tuple[int, ...]) -> DepthEstimate:
-        depth = self.depths[row]
+        depth = np.asarray(self.depths[row], np.float64)
         inverse_range = inverse_depth_range(depth[depth > 0], self.options.neighbours.range_margin)
         with torch.inference_mode():
             return sweep_depth(
