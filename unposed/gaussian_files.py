@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unposed.optim.arrays import Array
+from unposed.optim.arrays import AnyArray, Array
 from unposed.pipeline.artifacts import Bytes
 from unposed.pipeline.ply_files import write_ply
 from unposed.surface.gaussians.scene import Gaussians
@@ -31,7 +31,8 @@ def write_gaussians_ply(gaussians: Gaussians, file: Path) -> None:
     zeros = np.zeros((len(gaussians), 3), np.float32)
     rest = np.zeros((len(gaussians), HARMONICS), np.float32)
     turn = _unit(gaussians)
-    columns = [gaussians.mean, zeros, gaussians.coefficient, rest, gaussians.logit[:, None], gaussians.log_scale, turn]
+    columns: list[AnyArray] = [gaussians.mean, zeros, gaussians.coefficient, rest, gaussians.logit[:, None]]
+    columns += [gaussians.log_scale, turn]
     rows = np.ascontiguousarray(np.concatenate(columns, axis=1), "<f4").view([(name, "<f4") for name in names])[:, 0]
     write_ply(file, {"vertex": rows})
 
@@ -96,5 +97,5 @@ def _opacity(gaussians: Gaussians) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-gaussians.logit.astype(np.float64))))
 
 
-def _bytes(values: Array) -> Bytes:
+def _bytes(values: AnyArray) -> Bytes:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
