@@ -203,7 +203,7 @@ def parser() -> Parser:
 
     p = verb("judge", "say whether a splat will train well on a finished reconstruction, and which photos hurt")
     _positional(p, "out", "what unposed reconstruct has written")
-    add_flags(p, "photos_folder", "how", "device", "workers", "quiet", "json")
+    add_flags(p, "photos_folder", "how", "device", "quiet", "json")
 
     p = verb("splat", "train a Gaussian splat of a finished reconstruction, and measure it on photos held out")
     _positional(p, "out", "what unposed reconstruct has written")

@@ -145,12 +145,12 @@ def judge(
     *,
     settings: Settings = (),
     device: str = "auto",
-    workers: int | None = None,
     progress: Progress | None = None,
 ) -> JudgedModel:
     """Judge whether a splat will train well on the largest model of the finished reconstruction in `out`.
 
-    photos: the photo folder, if it has moved. settings: fields of JudgeOptions as lines `key=value`.
+    photos: the photo folder, if it has moved. settings: fields of JudgeOptions as lines `key=value`. device: where
+    depths are estimated.
 
     Every photo is tested by what it had no part in: points that only other photos place, and depths of its neighbours
     from further photos, through which its image must look like theirs. A pose that is off by half a degree is found.
@@ -160,7 +160,7 @@ def judge(
     made = load(out, photos)
     if not made.sparse.models:
         raise InputError(f"{out}: there is no model in it: no photo was registered")
-    model, shown, resources = made.sparse.models[0], progress or Quiet(), machine(device, workers)
+    model, shown, resources = made.sparse.models[0], progress or Quiet(), machine(device, None)
     if not len(model.points):
         raise InputError(f"{out}: its model has no points, by which photos could be tested: reconstruct with points")
     with closing(shown), one_thread_each(), shown_as(shown, "judge", resources) as reporting:
@@ -174,8 +174,9 @@ def judged_model(model: SparseModel, photos: Photos, options: JudgeOptions, reso
     poses = held_out_poses(rays, options.poses)
     resources.report(1, 2, "images")
     views = _small_views(model, photos, options, resources)
+    device = resources.device if resources.device.startswith("cuda") else "cpu"
     left_out = np.array([each.fails for each in poses])
-    images = held_out_images(views, rays.points, rays.photo, rays.point, left_out, options.images)
+    images = held_out_images(views, rays.points, rays.photo, rays.point, left_out, options.images, device)
     judged = [
         JudgedPhoto(photos[index].name, pose, image, degrees(image.shift_px / view.camera.fx))
         for index, pose, image, view in zip(model.photos.tolist(), poses, images, views, strict=True)

@@ -19,6 +19,8 @@ from .neighbours import NeighbourOptions, choose_sources, inverse_depth_range
 from .sweep import SweepOptions, sweep_depth
 from .view import DepthEstimate, StereoView
 
+ESTIMATES_HELD = 256
+"""Depths that are kept for further photos that are compared with the same neighbour."""
 REACH_PX = 3
 """Pixels that an image is shifted by at most in each direction."""
 
@@ -83,6 +85,7 @@ def held_out_images(
     point: Index,
     left_out: Mask,
     options: HeldOutImageOptions = HeldOutImageOptions(),
+    device: str = "cpu",
 ) -> list[ImageTest]:
     """Compare every photo with its neighbours, over depths of these in which it had no part.
 
@@ -91,7 +94,7 @@ def held_out_images(
     about no other; see `blamed` for others that fail. points (p, 3) with their observations (m,) by photo say who is a
     neighbour, and between which depths surfaces lie. Sides must be multiples of 2^coarse_halvings.
     """
-    comparison = _Comparison(views, points, photo, point, options)
+    comparison = _Comparison(views, points, photo, point, options, device)
 
     def again(row: int, wrong: set[int]) -> ImageTest:
         asked = ~left_out
@@ -106,15 +109,21 @@ class _Comparison:
     """Photos that are compared, and the depths that have been estimated for it."""
 
     def __init__(
-        self, views: Sequence[StereoView], points: Array, photo: Index, point: Index, options: HeldOutImageOptions
+        self,
+        views: Sequence[StereoView],
+        points: Array,
+        photo: Index,
+        point: Index,
+        options: HeldOutImageOptions,
+        device: str,
     ) -> None:
-        self.views, self.options = views, options
+        self.views, self.options, self.device = views, options, device
         centres = np.array([view.camera.centre for view in views]).reshape(-1, 3)
         self.sources = choose_sources(centres, points, photo, point, options.neighbours)
         self.depths = [
             np.asarray(view.camera.project(points[point[photo == row]])[1]) for row, view in enumerate(views)
         ]
-        self.estimate = lru_cache(maxsize=None)(self._estimate)
+        self.estimate = lru_cache(maxsize=ESTIMATES_HELD)(self._estimate)
 
     def test(self, row: int, asked: Mask) -> ImageTest:
         """Compare a photo with those of its neighbours that may be asked."""
@@ -132,9 +141,8 @@ class _Comparison:
         depth = np.asarray(self.depths[row], np.float64)
         inverse_range = inverse_depth_range(depth[depth > 0], self.options.neighbours.range_margin)
         with torch.inference_mode():
-            return sweep_depth(
-                self.views[row], [self.views[each] for each in others], inverse_range, self.options.sweep
-            )
+            sources = [self.views[each] for each in others]
+            return sweep_depth(self.views[row], sources, inverse_range, self.options.sweep, self.device)
 
     def _compared(self, row: int, estimate: DepthEstimate, reference: int) -> ImageTest:
         options, there, here = self.options, estimate.camera, self.views[row].camera

@@ -93,5 +93,7 @@ def test_it_says_so_in_words_and_in_json(
     assert one["pose"]["points"] > 100 and one["image"]["shift_deg"] is not None
     with pytest.raises(ConfigError, match="sharp_pix"):
         unposed.judge(tmp_path / "out", settings=["sharp_pix=1"])
+    write_finished(photo_set("easy", 2, 320), tmp_path / "two")
+    assert unposed.judge(tmp_path / "two", device="cpu").outlook == "unknown"
     with pytest.raises(InputError, match="no finished reconstruction"):
         unposed.judge(tmp_path)
