@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Array
+from .poses import camera_centres
 from .similarity import Similarity
 
 LEVEL_ENOUGH = 0.05
@@ -19,8 +20,8 @@ def upright_frame(cam_from_world: Array, keep_scale: bool = False) -> Similarity
     Photos are mostly taken level: up is the direction that is orthogonal to the x axes of the cameras, or the mean of
     their own up where these hardly differ. The scale is kept if asked for, and where all cameras are at one place.
     """
-    rotation, translation = cam_from_world[:, :, :3], cam_from_world[:, :, 3]
-    centres = -np.einsum("nji,nj->ni", rotation, translation)
+    rotation = cam_from_world[:, :, :3]
+    centres = camera_centres(cam_from_world)
     down = rotation[:, 1].mean(axis=0)
     spread, axes = np.linalg.eigh(rotation[:, 0].T @ rotation[:, 0])
     if spread[1] > LEVEL_ENOUGH * spread[2] and np.linalg.norm(down) > 0.1:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Array
-from .cameras import CX, CY, FX, FY, project, unproject
+from .cameras import CX, CY, FX, FY, P1, P2, distort, unproject
 from .option_ranges import Within
 
 HalfAngle = Annotated[float, Within("(0, 90)")]
@@ -68,11 +68,13 @@ def origins(pinhole: Array, width: int, height: int, intrinsics: Array, fisheye:
     """(height, width, 2) float32: the point of the distorted image that each pixel centre of the pinhole comes from."""
     out = np.empty((height, width, 2), np.float32)
     rows = max(1, STRIP_PX // width)
+    tangential = not fisheye and bool(intrinsics[[P1, P2]].any())
     u = (np.arange(width) + 0.5 - pinhole[CX]) / pinhole[FX]
     for start in range(0, height, rows):
         v = (np.arange(start, min(start + rows, height)) + 0.5 - pinhole[CY]) / pinhole[FY]
-        rays = np.stack([*np.broadcast_arrays(u, v[:, None]), np.ones((len(v), width))], axis=-1)
-        out[start : start + rows] = project(rays.reshape(-1, 3), intrinsics, fisheye).reshape(len(v), width, 2)
+        across, down = distort(*np.broadcast_arrays(u, v[:, None]), intrinsics.tolist(), fisheye, tangential)
+        out[start : start + rows, :, 0] = intrinsics[FX] * across + intrinsics[CX]
+        out[start : start + rows, :, 1] = intrinsics[FY] * down + intrinsics[CY]
     return out
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from unposed.optim.arrays import AnyArray, Array, Index
+from unposed.optim.poses import camera_centres
 from unposed.pipeline.artifacts import SparseModel
-
-from .track_figures import camera_centres
 
 CELLS = 110
 """Of the map of coverage along its longer side."""

@@ -7,10 +7,10 @@ from PIL import Image, ImageDraw
 
 from unposed.optim.arrays import Array
 from unposed.optim.cameras import CAMERA_MODELS, FX, FY, intrinsics_of
+from unposed.optim.poses import camera_centres
 from unposed.pipeline.artifacts import Bytes, SparseModel
 
 from .ground import upright_axes
-from .track_figures import camera_centres
 
 SIDE = 720
 """Height of the picture, and width of each of its two views, in pixels."""

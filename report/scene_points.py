@@ -8,11 +8,12 @@ import numpy as np
 
 from unposed.optim.arrays import Array, Index
 from unposed.optim.cameras import CAMERA_MODELS, FX, FY, intrinsics_of
+from unposed.optim.poses import camera_centres
 from unposed.pipeline.artifacts import Photos, SparseModel
 
 from .ground import upright_axes
 from .pictures import base64_of
-from .track_figures import camera_centres, track_lengths
+from .track_figures import track_lengths
 
 MOST_POINTS = 40_000
 """Of all models together: half a megabyte, and drawn in a few milliseconds without a GPU."""

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from unposed.optim.arrays import AnyArray, Array, Index
+from unposed.optim.arrays import Array, Index
+from unposed.optim.poses import camera_centres
 from unposed.pipeline.artifacts import SparseModel
 
 
 def track_lengths(model: SparseModel) -> Index:
     """(n,) number of observations of each point."""
     return np.bincount(model.obs_point, minlength=len(model.points))
-
-
-def camera_centres(cam_from_world: AnyArray) -> Array:
-    """(p, 3) positions of cameras in the world, c = -R^T t."""
-    pose = np.asarray(cam_from_world, np.float64)
-    return np.asarray(-np.einsum("pji,pj->pi", pose[:, :, :3], pose[:, :, 3]))
 
 
 def triangulation_angles_deg(model: SparseModel) -> Array:

@@ -18,6 +18,7 @@ _NAMES = {
     "Evaluation": "unposed.evaluation",
     "Finding": "unposed.linting.finding",
     "JsonLines": "unposed.pipeline.progress",
+    "JudgedModel": "unposed.judging",
     "Localization": "unposed.localization.result",
     "Localizer": "unposed.localization.localizer",
     "Model": "unposed.model",
@@ -38,6 +39,7 @@ _NAMES = {
     "evaluate": "unposed.evaluation",
     "export": "unposed.reconstruction",
     "get_weights": "unposed.installed",
+    "judge": "unposed.judging",
     "lint": "unposed.linting.lint",
     "list_plugins": "unposed.installed",
     "list_presets": "unposed.installed",
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
         show_plugin as show_plugin,
         show_preset as show_preset,
     )
+    from .judging import JudgedModel as JudgedModel, judge as judge
     from .linting.finding import Finding as Finding
     from .linting.lint import lint as lint
     from .localization.localize import localize as localize

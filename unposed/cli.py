@@ -143,9 +143,8 @@ def parser() -> Parser:
     p = verb("reconstruct", "estimate the cameras and 3D points of a folder of photos")
     _positional(p, "photos", "folder of photos and videos, searched with its sub-folders, or one video")
     _out(p, "folder for the result; an older result is replaced")
-    add_flags(
-        p, *RUN, "cameras", "intrinsics", "poses", "rigs", "masks", "include", "exclude", "frames", "require", "report"
-    )
+    add_flags(p, *RUN, "cameras", "intrinsics", "poses", "rigs", "masks", "include", "exclude", "frames", "require")
+    add_flags(p, "report", "exports")
 
     p = verb("check", "look at photos before work: what is amiss, what overlaps, what a run will take")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")
@@ -201,6 +200,10 @@ def parser() -> Parser:
     p = verb("lint", "check a folder to train Gaussian splats from, whoever made it")
     _positional(p, "folder", "folder with images and cameras", metavar="DIR")
     add_flags(p, "trainers", "limits", "json")
+
+    p = verb("judge", "say whether a splat will train well on a finished reconstruction, and which photos hurt")
+    _positional(p, "out", "what unposed reconstruct has written")
+    add_flags(p, "photos_folder", "how", "device", "quiet", "json")
 
     p = verb("splat", "train a Gaussian splat of a finished reconstruction, and measure it on photos held out")
     _positional(p, "out", "what unposed reconstruct has written")

@@ -83,6 +83,7 @@ def _completer(command: str, parameter: str) -> Any:
         "settings": settings,
         "executor": lambda **_: plugins("executor"),
         "to": lambda **_: plugins("export"),
+        "exports": lambda **_: plugins("export"),
         "options": export_options,
         "what": lambda **_: sorted(_targets()),
         "stage": lambda **_: sorted(_targets()),

@@ -19,6 +19,7 @@ from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, project
 from unposed.pipeline.artifacts import Bytes, Depths, Floats, Ints, Photos, SparseModel
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.ply_files import NORMAL_VERTEX, vertices, write_ply
 from unposed.pipeline.progress import Progress, Quiet, forward_step
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
@@ -30,9 +31,6 @@ from .reconstruction import load
 from .settings import options_of
 
 POINTS = "points-{}.ply"
-VERTEX = np.dtype(
-    [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")] + [(name, "u1") for name in ("red", "green", "blue")]
-)
 STEPS = 65535
 """Of the depth maps' 16 bits; 0 is unknown."""
 
@@ -161,14 +159,7 @@ def _write_png(file: Path, image: NDArray[np.unsignedinteger]) -> None:
 def write_points_seen(depths: Depths, file: Path) -> None:
     """A PLY file, and file.vis with the photos of the model, by their row, that see each point."""
     points = depths.points
-    rows = np.zeros(len(points), VERTEX)
-    columns = [*points.xyz.T, *points.normal.T, *points.rgb.T]
-    for name, column in zip(VERTEX.names or (), columns, strict=True):
-        rows[name] = column
-    kinds = {"<f4": "float", "|u1": "uchar"}
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
-    header += [f"property {kinds[str(kind)]} {name}" for name, kind, *_ in VERTEX.descr]
-    file.write_bytes("\n".join([*header, "end_header", ""]).encode("ascii") + rows.tobytes())
+    write_ply(file, {"vertex": vertices(points.xyz, points.rgb, points.normal)})
     counts = np.diff(points.start).astype(np.uint32)
     lists = np.insert(points.seen_by.astype(np.uint32), points.start[:-1], counts)
     file.with_name(f"{file.name}.vis").write_bytes(struct.pack("<Q", len(points)) + lists.astype("<u4").tobytes())
@@ -190,7 +181,7 @@ def read_points_seen(file: Path) -> SeenPoints:
     try:
         head, _, body = file.read_bytes().partition(b"end_header\n")
         count = int(head.split(b"element vertex ")[1].split()[0])
-        rows = np.frombuffer(body, VERTEX, count)
+        rows = np.frombuffer(body, NORMAL_VERTEX, count)
         data = file.with_name(f"{file.name}.vis").read_bytes()
         (listed,) = struct.unpack_from("<Q", data)
         numbers = np.frombuffer(data, "<u4", offset=8)

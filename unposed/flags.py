@@ -112,6 +112,7 @@ FLAGS: dict[str, Flag] = {
     "host": Flag("serve to others than this machine, e.g. 0.0.0.0 (default: 127.0.0.1)", "ADDRESS"),
     "port": Flag("where to serve (default: 8080)", "N", whole_above_zero),
     "report": Flag("no report.html and no overview.jpg", switch=True, off=True, names=("--no-report",)),
+    "exports": Flag("also export to OUT/FORMAT, e.g. splat", "FORMAT", repeated=True, names=("--export",)),
     "to": Flag("an export plugin, see unposed plugins", "FORMAT"),
     "photos_folder": Flag("where the photos are now, if they have moved", "DIR", Path, names=("--photos",)),
     "seeds": Flag("with the dense points that unposed dense has written there", "DIR", Path),

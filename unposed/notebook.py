@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.poses import camera_centres
 from unposed.report.ground import upright_axes
 
 from .show import NAMED, count
@@ -44,7 +45,7 @@ def reconstruction_html(rec: Reconstruction) -> str:
 def top_view_svg(model: Model) -> str:
     """Top view: cameras as triangles that open in their viewing direction, points as dots."""
     pose = model.cam_from_world[_chosen(len(model), MAX_CAMERAS)]
-    centres = -np.einsum("nji,nj->ni", pose[:, :, :3], pose[:, :, 3])
+    centres = camera_centres(pose)
     right, forward, _ = upright_axes(pose)
     axes = np.stack([right, -forward])  # y of a drawing points down
     flat, looks = centres @ axes.T, pose[:, 2, :3] @ axes.T

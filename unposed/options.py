@@ -105,6 +105,7 @@ KEYWORDS = (
     "frames",
     "require",
     "report",
+    "exports",
     "options",
 )
 """Other keywords of `reconstruct`, which misspelled names are compared with."""

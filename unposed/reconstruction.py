@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Unpack
@@ -237,7 +237,8 @@ def export(
     """Export the finished reconstruction in `out` for another program; `to` is an export plugin.
 
     settings: options of the plugin as lines `key=value`, in addition to keywords.
-    seeds: folder that `unposed dense` has written, whose points are exported, too.
+    seeds: folder that `unposed dense` has written, whose points are exported, too; depth maps by exporters that have
+    the option `depths`.
     original: in the frame that it was reconstructed in, if it was aligned since.
     """
     made = load(out, photos)
@@ -247,7 +248,15 @@ def export(
         models = with_seeds(made.sparse.models, seeds)
         made = replace(made, sparse=replace(made.sparse, models=models))
     made = made.unaligned() if original else made
-    made.export(to, folder, **{**options_of(settings), **options})
+    said = {**options_of(settings), **options}
+    if seeds is not None and "depths" in _option_names(to):
+        said.setdefault("depths", str(seeds))
+    made.export(to, folder, **said)
+
+
+def _option_names(exporter: str) -> set[str]:
+    plugin: Any = Registry().find("export", exporter)
+    return {each.name for each in fields(plugin)} if is_dataclass(plugin) else set()
 
 
 def _collection_of(models: Sequence[pycolmap.Reconstruction]) -> Photos:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, Unpack
 
 from unposed.pipeline.artifacts import SparseModels
 from unposed.pipeline.colmap_model import write_models
-from unposed.pipeline.errors import InputError, NoReconstruction, StageCrashed, UnposedError
+from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction, StageCrashed, UnposedError
+from unposed.pipeline.registry import Registry
 from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.whole_panoramas import whole_panoramas
 from unposed.synthetic.sample import sample_folder
 
 from . import summary as facts
 from .evaluation import Evaluation, evaluate
+from .export_folder import MARK as EXPORT_MARK
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
 from .output import locked_folder, publish
 from .photo_sources import PhotoSource, collect
@@ -43,6 +45,7 @@ def reconstruct(
     frames: int | None = None,
     require: float = 0.0,
     report: bool = True,
+    exports: Sequence[str] = (),
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> Reconstruction:
@@ -61,10 +64,12 @@ def reconstruct(
     frames: of each video that are taken, at most; None: two a second, from 20 to 300.
     require: share of the photos that must be registered, else NoReconstruction (the result is still written).
     report: whether report.html and overview.jpg are written beside the models.
+    exports: export plugins, such as `splat`; each writes a folder of its name in `out` when the models are there.
     options: how to run; its fields may also be given as keywords (`device="cpu"`, `workers=2`, `cache=...`).
     Raises ConfigError, InputError, NoReconstruction, Interrupted; each has a message of one line with the remedy.
     """
     started = facts.Clock.now()
+    _check_exports(exports, out)
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         effort = effort_of(place.options.effort)
         name = chosen_preset(preset)
@@ -123,7 +128,7 @@ def reconstruct(
                     name,
                     settings,
                     place.options,
-                    {"include": include, "exclude": exclude},
+                    {"include": include, "exclude": exclude, "exports": exports},
                     cameras=cameras,
                     intrinsics=intrinsics,
                     poses=poses,
@@ -146,11 +151,30 @@ def reconstruct(
                 shutil.rmtree(new, ignore_errors=True)
                 new.mkdir()
                 write_result(made, new, out)
+            if made.sparse.models:
+                export_within(made, out, exports, log.note)
         log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
     if crash is not None:
         raise crash
     _check(made, require)
     return made
+
+
+def _check_exports(exports: Sequence[str], out: str | Path | None) -> None:
+    """Before anything is computed: there are such plugins, and a folder for what they write."""
+    for name in exports:
+        Registry().find("export", name)
+    if exports and out is None:
+        raise ConfigError("exports are written into the output folder: give one")
+
+
+def export_within(made: Reconstruction, out: Path, exports: Sequence[str], note: Callable[[str], None]) -> None:
+    """Write exports of a result into its folder; those of an older result that are not made again are noted."""
+    stale = sorted(mark.parent.name for mark in out.glob(f"*/{EXPORT_MARK}") if mark.parent.name not in exports)
+    for name in stale:
+        note(f"{out / name} was exported from an older result: --export {name} makes it anew")
+    for name in exports:
+        made.export(name, out / name)
 
 
 def demo(

@@ -15,6 +15,7 @@ from unposed.pipeline.images.panoramas import VIEWS
 from .options import EFFORTS
 
 if TYPE_CHECKING:
+    from .judging import JudgedModel
     from .localization.result import Localization
     from .photo_check import PhotoCheck
     from .view_graph.pair_table import PairTable
@@ -282,6 +283,22 @@ def dense_rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
             more = f" and {len(bare) - NAMED} more" if len(bare) > NAMED else ""
             rows.append(("hardly any in", ", ".join(bare[:NAMED]) + more))
     return [*rows, ("written to", str(folder))]
+
+
+def judged_rows(judged: JudgedModel, out: Path) -> list[tuple[str, str]]:
+    """Whether a splat will train well, and what is amiss with which photos, as rows for `table`."""
+    rows = [("splat", judged.line)]
+    rows += [("hurts", f"{each.name}: {each.reason}") for each in judged.hurting]
+    unknown = [each for each in judged.photos if not each.tested]
+    rows += [("unknown", f"{each.name}: {each.reason}") for each in unknown[:NAMED]]
+    if len(unknown) > NAMED:
+        rows.append(("unknown", f"{len(unknown) - NAMED} more, see --json"))
+    if judged.error_px == judged.error_px:
+        rows.append(("points", f"median error of those that other photos place: {judged.error_px:.2f} px"))
+    if judged.hurting and judged.outlook != "badly":
+        words = [word for each in judged.hurting for word in ("--without", each.name)]
+        rows.append(("next", shlex.join(["unposed", "add", str(out), *words])))
+    return rows
 
 
 def splat_rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:

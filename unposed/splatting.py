@@ -29,15 +29,16 @@ from unposed.surface.gaussians.scene import Gaussians, SplatState, TrainingView,
 from unposed.surface.gaussians.training import drawn, scored
 
 from .dense_points import POINTS, densified, read_points_seen, shown_as
+from .gaussian_files import write_antimatter_splat, write_gaussians_ply, write_spz
 from .options import Settings
 from .reconstruction import Reconstruction, load
 from .settings import options_of
 
-STATE, PLY, SPLAT, SCORES, HELD_OUT = "state.npz", "splat.ply", "scene.splat", "scores.json", "held-out"
+STATE, SCORES, HELD_OUT = "state.npz", "scores.json", "held-out"
+FILES = {"splat.ply": write_gaussians_ply, "scene.splat": write_antimatter_splat, "scene.spz": write_spz}
+"""What viewers read, by name."""
 SEED_SIDE_PX = 512
 """Longer side at which seeds are looked for where none are given: as dense as previews are large."""
-HARMONICS = 45
-"""Coefficients of higher harmonics, all zero here, that readers of such files count on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +78,8 @@ def splat(
     method: a plugin of the slot `splat`; settings are its options as lines `key=value`.
     seeds: folder that `unposed dense` has written; None: dense points are computed, at a small size.
 
-    splat.ply and scene.splat are what viewers read, scores.json how close photos come that were held out, held-out/
-    these photos beside what the splat shows. The same call goes on where it was stopped.
+    splat.ply, scene.splat and scene.spz are what viewers read, scores.json how close photos come that were held out,
+    held-out/ these photos beside what the splat shows. The same call goes on where it was stopped.
     """
     options = options_of(settings)
     plugin: Any = build(Registry().find("splat", method), options, f"splat.{method}")
@@ -163,8 +164,8 @@ def _store(folder: Path, key: str, state: SplatState) -> None:
 def write_splat(result: Splat, held_out: Sequence[TrainingView]) -> None:
     """Write the files for viewers, the scores, and photos held out beside what the splat shows."""
     folder, gaussians = result.folder, result.gaussians
-    write_gaussians_ply(gaussians, folder / PLY)
-    write_antimatter_splat(gaussians, folder / SPLAT)
+    for name, write in FILES.items():
+        write(gaussians, folder / name)
     (folder / SCORES).write_text(json.dumps(result.facts(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for view in held_out:
         image = drawn(gaussians, view.camera, draw)[0].clamp(0.0, 1.0).numpy()
@@ -172,34 +173,3 @@ def write_splat(result: Splat, held_out: Sequence[TrainingView]) -> None:
         file = (folder / HELD_OUT / view.name).with_suffix(".png")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(cv2.imencode(".png", cv2.cvtColor(both, cv2.COLOR_RGB2BGR))[1].tobytes())
-
-
-def write_gaussians_ply(gaussians: Gaussians, file: Path) -> None:
-    """The PLY file of Kerbl et al., which all viewers and trainers read; higher harmonics are zero."""
-    names = ["x", "y", "z", "nx", "ny", "nz", *(f"f_dc_{i}" for i in range(3))]
-    names += [f"f_rest_{i}" for i in range(HARMONICS)]
-    names += ["opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
-    zeros = np.zeros((len(gaussians), 3), np.float32)
-    rest = np.zeros((len(gaussians), HARMONICS), np.float32)
-    turn = gaussians.quaternion / np.maximum(np.linalg.norm(gaussians.quaternion, axis=1, keepdims=True), 1e-12)
-    columns = [gaussians.mean, zeros, gaussians.coefficient, rest, gaussians.logit[:, None], gaussians.log_scale, turn]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(gaussians)}"]
-    header += [f"property float {name}" for name in names]
-    rows = np.concatenate(columns, axis=1).astype("<f4")
-    file.write_bytes("\n".join([*header, "end_header", ""]).encode("ascii") + rows.tobytes())
-
-
-SPLAT_ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("turn", "u1", 4)])
-"""32 bytes a Gaussian, as the viewer antimatter15/splat reads them."""
-
-
-def write_antimatter_splat(gaussians: Gaussians, file: Path) -> None:
-    """The .splat file of web viewers: large and opaque Gaussians first, so that a part of it is an image already."""
-    opacity = 1.0 / (1.0 + np.exp(-gaussians.logit.astype(np.float64)))
-    rows = np.zeros(len(gaussians), SPLAT_ROW)
-    rows["mean"], rows["scale"] = gaussians.mean, np.exp(gaussians.log_scale)
-    rows["rgba"] = np.rint(np.concatenate([gaussians.rgb, opacity[:, None]], axis=1) * 255)
-    turn = gaussians.quaternion / np.maximum(np.linalg.norm(gaussians.quaternion, axis=1, keepdims=True), 1e-12)
-    rows["turn"] = np.clip(np.rint(turn * 128 + 128), 0, 255)
-    order = np.argsort(-(opacity * np.exp(gaussians.log_scale.sum(axis=1))), kind="stable")
-    file.write_bytes(rows[order].tobytes())

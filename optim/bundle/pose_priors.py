@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Mask
+from ..poses import camera_centres
 from ..rotations import nearest_rotation, skew
 from ..similarity import Similarity, fit_similarity
 from .losses import CAUCHY
@@ -168,10 +169,10 @@ def align_to_pose_priors(bundle: Bundle, priors: PosePriors, fixed_poses: Array)
     """
     fixed = priors.fixed
     posed = np.isfinite(bundle.cam_from_world[:, 0, 0])
-    target = np.where(fixed[:, None], _centres(fixed_poses), priors.centre)
+    target = np.where(fixed[:, None], camera_centres(fixed_poses), priors.centre)
     has_centre = posed & (fixed | np.isfinite(priors.centre_sigma).all(axis=1))
     has_rotation = posed & (fixed | np.isfinite(priors.rotation_sigma_rad))
-    source = _centres(bundle.cam_from_world)
+    source = camera_centres(bundle.cam_from_world)
     cam_from_target = fixed_poses[:, :, :3] if fixed.any() else priors.rotation
     cam_from_target = np.where(fixed[:, None, None], cam_from_target, priors.rotation)
     similarity = _robust_similarity(
@@ -226,8 +227,3 @@ def _robust_weight(error: Array, least_median: float) -> Array:
     scale = ALIGNMENT_SCALE * max(float(np.median(error)), least_median)
     weight: Array = 1.0 / (1.0 + (error / scale) ** 2) ** 2
     return weight
-
-
-def _centres(cam_from_world: Array) -> Array:
-    centres: Array = -np.einsum("cji,cj->ci", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
-    return centres

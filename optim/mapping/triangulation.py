@@ -10,6 +10,7 @@ import numpy as np
 from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle, errors_px
 from ..cameras import fisheyes, unproject
+from ..poses import camera_centres
 from ..rigs import frames_of
 from ..view_graph import Keypoints
 from .tracks import Tracks
@@ -89,7 +90,7 @@ def rays_of(
 
 def angles_deg(bundle: Bundle) -> Array:
     """(points,) upper bound of the triangulation angle: twice the largest angle of a ray to the mean of all rays."""
-    centres = _centres(bundle.cam_from_world)
+    centres = camera_centres(bundle.cam_from_world)
     starts = np.flatnonzero(np.diff(bundle.point, prepend=-1))
     out = np.empty(len(starts))
     for some, part in _parts(starts, len(bundle.point)):
@@ -175,7 +176,7 @@ def _linear(
 
     The algebraic error depends on the coordinates, and its squares lose all digits far from the origin.
     """
-    centres = _centres(cam_from_world[np.flatnonzero(np.bincount(tracks.photo))])
+    centres = camera_centres(cam_from_world[np.flatnonzero(np.bincount(tracks.photo))])
     middle = centres.mean(axis=0) if len(centres) else np.zeros(3)
     extent = float(np.linalg.norm(centres - middle, axis=1).max(initial=0.0)) or 1.0
     pose = cam_from_world.copy()
@@ -219,9 +220,3 @@ def _parts(starts: Index, observations: int) -> Iterator[tuple[slice, slice]]:
     for begin in range(0, len(starts), TRACK_CHUNK):
         some = slice(begin, begin + TRACK_CHUNK)
         yield some, slice(int(starts[begin]), int(ends[some][-1]))
-
-
-def _centres(cam_from_world: Array) -> Array:
-    """(c, 3) camera centres in the world."""
-    centres: Array = -np.einsum("cji,cj->ci", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
-    return centres

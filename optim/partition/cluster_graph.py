@@ -11,6 +11,7 @@ import numpy as np
 from ..arrays import Array, Index, Mask
 from ..bundle.intrinsics import Intrinsics
 from ..bundle.problem import Bundle
+from ..poses import camera_centres
 from ..view_graph import Keypoints, ViewGraph
 
 _Column = TypeVar("_Column")
@@ -60,8 +61,7 @@ class ClusterModel:
     @property
     def centres(self) -> Array:
         """(n, 3) positions of the photos."""
-        rotation, translation = self.cam_from_world[:, :, :3], self.cam_from_world[:, :, 3]
-        return np.asarray(-np.einsum("nji,nj->ni", rotation, translation))
+        return camera_centres(self.cam_from_world)
 
 
 EMPTY_MODEL = ClusterModel(

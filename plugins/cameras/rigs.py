@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -166,7 +166,21 @@ def _of_file(path: Path, photos: Photos, layout: _Layout) -> dict[int, Camera]:
             cameras[i] = _camera(entry, photo, f"{path}: {rig}: {prefix}")
     if len(layout.sensor) == sum(photo.view is not None for photo in photos.photos):
         raise InputError(f"{path}: the names of no photos begin with an image_prefix in it")
+    _all_used(path, sensors, photos, layout)
     return cameras
+
+
+def _all_used(path: Path, prefixes: Iterable[str], photos: Photos, layout: _Layout) -> None:
+    """InputError for a prefix without photos while photos are without a prefix: it is misspelt, and these would be
+    taken for photos of no rig. Where all photos have one, it is that of a camera whose photos are left out."""
+    used = {prefix for _, prefix in layout.sensor.values()}
+    unused = [prefix for prefix in prefixes if prefix not in used]
+    others = [photo.name for i, photo in enumerate(photos.photos) if photo.view is None and i not in layout.sensor]
+    if unused and others:
+        raise InputError(
+            f"{path}: no photo begins with the image_prefix {unused[0]}, and {others[0]} begins with none: correct it, "
+            "or leave this camera out of the file"
+        )
 
 
 def _pose(entry: Mapping[str, Any], where: str) -> Array | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 
 from unposed.pipeline.artifacts import Photos, SparseModel, SparseModels
 from unposed.pipeline.config import Within
+from unposed.pipeline.ply_files import vertices, write_ply
 
-VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
 EDGE = np.dtype([("vertex1", "<i4"), ("vertex2", "<i4")])
-PLY_TYPE = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
 
 FRUSTUM_EDGES = np.array([(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)])
 """From the camera centre to the corners of the image, and around it."""
@@ -37,39 +35,23 @@ class PlyExport:
     def __call__(self, sparse: SparseModels, photos: Photos, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for number, model in enumerate(sparse.models):
-            write_ply(folder / f"points-{number}.ply", {"vertex": _vertices(model.points, model.rgb)})
+            write_ply(folder / f"points-{number}.ply", {"vertex": vertices(model.points, model.rgb)})
             if self.cameras:
                 write_ply(folder / f"cameras-{number}.ply", _frusta(model, self.camera_size, self.camera_rgb))
 
 
-def write_ply(file: Path, elements: Mapping[str, NDArray[np.void]]) -> None:
-    """Write a binary PLY file of elements, each an array of records whose fields are the properties."""
-    header = ["ply", "format binary_little_endian 1.0"]
-    for name, rows in elements.items():
-        header.append(f"element {name} {len(rows)}")
-        fields = rows.dtype.descr
-        header += [f"property {PLY_TYPE[str(kind)]} {field}" for field, kind, *_ in fields]
-    head = "\n".join([*header, "end_header", ""]).encode("ascii")
-    file.write_bytes(head + b"".join(rows.tobytes() for rows in elements.values()))
-
-
-def _vertices(xyz: NDArray[np.floating], rgb: NDArray[np.integer]) -> NDArray[np.void]:
-    rows = np.empty(len(xyz), VERTEX)
-    for axis, name in enumerate(("x", "y", "z")):
-        rows[name] = xyz[:, axis]
-    for channel, name in enumerate(("red", "green", "blue")):
-        rows[name] = rgb[:, channel]
-    return rows
-
-
 def _frusta(model: SparseModel, size: float, rgb: tuple[int, int, int]) -> dict[str, NDArray[np.void]]:
-    """Five vertices and eight edges per camera."""
-    corners = [_image_corners(model, row, size) for row in range(len(model.photos))]
-    xyz = np.concatenate([np.empty((0, 3)), *corners])
-    edges = np.empty(len(corners) * len(FRUSTUM_EDGES), EDGE)
-    ends = (5 * np.arange(len(corners))[:, None, None] + FRUSTUM_EDGES).reshape(-1, 2)
+    xyz, ends = camera_frusta(model, size)
+    edges = np.empty(len(ends), EDGE)
     edges["vertex1"], edges["vertex2"] = ends.T
-    return {"vertex": _vertices(xyz, np.broadcast_to(np.array(rgb), xyz.shape)), "edge": edges}
+    return {"vertex": vertices(xyz, np.broadcast_to(np.array(rgb), xyz.shape)), "edge": edges}
+
+
+def camera_frusta(model: SparseModel, size: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Five vertices (5 p, 3) and eight edges (8 p, 2) of the pyramids of all cameras."""
+    corners = [_image_corners(model, row, size) for row in range(len(model.photos))]
+    ends = (5 * np.arange(len(corners))[:, None, None] + FRUSTUM_EDGES).reshape(-1, 2)
+    return np.concatenate([np.empty((0, 3)), *corners]), ends
 
 
 def _image_corners(model: SparseModel, row: int, size: float) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.logs import module_logger
 
+from .splat_depths import write_depths
 from .splat_files import (
     SplatReadme,
     held_out_names,
@@ -41,9 +42,9 @@ from .splat_model import (
 
 LOG = module_logger(__name__)
 
-SplatPart = Literal["points", "test", "lists", "transforms", "colmap", "copies"]
+SplatPart = Literal["points", "test", "lists", "transforms", "colmap", "copies", "depths"]
 """What some programs read beside images and sparse/0: sparse/0/points3D.ply; sparse/0/test.txt; lists of the parts;
-transforms.json with sparse_pc.ply; colmap/sparse/0; and smaller copies of the images."""
+transforms.json with sparse_pc.ply; colmap/sparse/0; smaller copies of the images; and depth maps, if there are any."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class SplatExport:
     left out, and unposed_frame.json has the way back to the frame of the reconstruction.
     """
 
-    parts: ClassVar[frozenset[SplatPart]] = frozenset({"points", "test", "lists", "transforms", "colmap", "copies"})
+    parts: ClassVar[frozenset[SplatPart]] = frozenset(get_args(SplatPart))
     program: ClassVar[str] = ""
     """The program that README.txt has a command for; empty: all."""
 
@@ -85,6 +86,9 @@ class SplatExport:
     point_ratio: Annotated[float, Within("(1, inf)")] = 100.0
     """The same for points; what is far behind a scene, such as hills, is within 100, and errors of nearly parallel rays
     are beyond."""
+    depths: str | None = None
+    """Folder that `unposed dense` has written, whose depth maps are written as depths; none: no depth maps. Set by
+    --seeds, too."""
     undistortion: UndistortionOptions = field(default_factory=UndistortionOptions)
     """Largest field of view of the undistorted photos."""
 
@@ -106,6 +110,8 @@ class SplatExport:
             renamed[index] = replace(renamed[index], name=name)
         write_models([whole], Photos(tuple(renamed), {}), folder / "sparse")
         self._write_others(whole, names, with_masks, folder)
+        if self.depths is not None and "depths" in self.parts:
+            self._write_depths(Path(self.depths), whole, photos, names, frame.scale, folder)
         write_frame(frame, folder / "unposed_frame.json")
         missing = set(range(len(photos))) - set(sparse.models[0].photos.tolist())
         readme = SplatReadme(
@@ -168,3 +174,13 @@ class SplatExport:
             write_test_names(held_out, folder / "sparse" / "0" / "test.txt")
         if "colmap" in self.parts:
             link_colmap(folder)
+
+    def _write_depths(
+        self, dense: Path, model: SparseModel, photos: Photos, names: list[str], scale: float, folder: Path
+    ) -> None:
+        """Depth maps of the images, unless these are PNG files."""
+        if names[0].endswith(".png"):  # depths sorts before images, and Brush takes the first file of a name
+            LOG.warning("no depth maps are written beside images in PNG: a program would take them for these")
+            return
+        cameras = [model.cameras[number] for number in model.camera_of_photo.tolist()]
+        write_depths(dense, cameras, names_of(photos, model.photos.tolist()), names, scale, folder)

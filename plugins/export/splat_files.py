@@ -17,14 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.poses import camera_centres
 from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import SparseModel
+from unposed.pipeline.ply_files import vertices, write_ply
 
-from .ply import write_ply
-
-NORMAL_VERTEX = np.dtype(
-    [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")] + [(name, "u1") for name in ("red", "green", "blue")]
-)
 COMMANDS = {
     "inria": ("Inria 3DGS", "python train.py -s THIS --eval"),
     "gsplat": ("gsplat", "python simple_trainer.py default --data_dir THIS --data_factor 1"),
@@ -37,6 +34,7 @@ COMMANDS = {
 PLACES = {
     "sparse/0": "COLMAP model: PINHOLE, principal points in the middle; test.txt has the photos held out",
     "masks": "what is to be kept is white",
+    "depths": "1 / depth = level / 65536 * scale + offset, by sparse/0/depth_params.json; train.py -d depths",
     "colmap": "the same model where nerfstudio's colmap reader looks",
     "transforms.json": "the same cameras, with the points of sparse_pc.ply, in the same world",
     "unposed_frame.json": "the way back to the frame of the reconstruction: x_scene = scale * rotation x + translation",
@@ -49,19 +47,11 @@ def write_normal_points(model: SparseModel, file: Path) -> None:
 
     Normals point to the mean of the cameras that see a point: readers demand some, and nothing better is known.
     """
-    rows = np.zeros(len(model.points), NORMAL_VERTEX)
-    for axis, name in enumerate(("x", "y", "z")):
-        rows[name] = model.points[:, axis]
-    for name, normal in zip(("nx", "ny", "nz"), _normals(model).T, strict=True):
-        rows[name] = normal
-    for channel, name in enumerate(("red", "green", "blue")):
-        rows[name] = model.rgb[:, channel]
-    write_ply(file, {"vertex": rows})
+    write_ply(file, {"vertex": vertices(model.points, model.rgb, _normals(model))})
 
 
 def _normals(model: SparseModel) -> NDArray[np.float64]:
-    rotation, translation = model.cam_from_world[:, :, :3], model.cam_from_world[:, :, 3]
-    centres = -np.einsum("nji,nj->ni", rotation, translation)
+    centres = camera_centres(model.cam_from_world)
     row = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
     count = np.maximum(np.bincount(model.obs_point, minlength=len(model.points)), 1)
     total = [np.bincount(model.obs_point, centres[row, axis], len(model.points)) for axis in range(3)]

@@ -56,10 +56,12 @@ class SplatImages:
         if mask is not None:
             grey = resampling.mask(mask.astype(np.uint8) * 255)
         exif = upright_exif(photo.path)
+        before = 1
         for factor in (1, *self.factors):
+            image, before = _smaller(image, factor // before), factor  # a mean of means is a mean, and soon made
             visible = (_smaller(grey, factor) >= 128).astype(np.uint8) * 255 if self.with_masks else None
             file = self.folder / _scaled("images", factor) / name
-            self._save(_smaller(image, factor), visible, file, exif)
+            self._save(image, visible, file, exif)
             if visible is not None:
                 Image.fromarray(visible).save((self.folder / _scaled("masks", factor) / name).with_suffix(".png"))
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from unposed.optim.partition.model_merging import moved_poses
+from unposed.optim.poses import camera_centres
 from unposed.optim.scene_frame import far_from_others, upright_frame
 from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import Bools, Photos, SparseModel
@@ -23,8 +24,7 @@ def trainable(model: SparseModel, photos: Photos) -> None:
         raise InputError("one registered photo shows no depth: splats need several, from several places")
     if not len(model.points):
         raise InputError("the model has no points, from which splats start: reconstruct with points")
-    rotation, translation = model.cam_from_world[:, :, :3], model.cam_from_world[:, :, 3]
-    centres = -np.einsum("nji,nj->ni", rotation, translation)
+    centres = camera_centres(model.cam_from_world)
     depth = float(np.median(np.linalg.norm(model.points - centres.mean(axis=0), axis=1)))
     if not np.ptp(centres, axis=0).max() > ONE_SPOT * depth:
         raise InputError("all photos were taken from one spot, which shows no depth: splats need several places")
@@ -39,8 +39,7 @@ def trainable(model: SparseModel, photos: Photos) -> None:
 
 def without_far_cameras(model: SparseModel, ratio: float) -> tuple[SparseModel, list[int]]:
     """The model without the cameras that are far from all others, and the photos of these."""
-    rotation, translation = model.cam_from_world[:, :, :3], model.cam_from_world[:, :, 3]
-    far = far_from_others(-np.einsum("nji,nj->ni", rotation, translation), ratio)
+    far = far_from_others(camera_centres(model.cam_from_world), ratio)
     if not far.any():
         return model, []
     lengths = np.diff(model.xy_start)

@@ -10,9 +10,10 @@ from .splat import SplatExport, SplatPart
 
 @dataclass(frozen=True)
 class InriaExport(SplatExport):
-    """For Inria's code and its forks: images, images_2 ... for their -i, sparse/0 with points3D.ply and test.txt."""
+    """For Inria's code and its forks: images, images_2 ... for their -i, sparse/0 with points3D.ply and test.txt,
+    and depths for their -d."""
 
-    parts: ClassVar[frozenset[SplatPart]] = frozenset({"points", "test", "copies"})
+    parts: ClassVar[frozenset[SplatPart]] = frozenset({"points", "test", "copies", "depths"})
     program: ClassVar[str] = "inria"
 
 

@@ -31,6 +31,8 @@ MOST_ALPHA = 0.99
 
 SIDES = np.array([3, 5, 7, 10, 14, 20, 30, 50, 100, 250, 1000])
 """Pixels along the rectangles, which end with the image; what is larger than the last is cut off."""
+FEW = 128
+"""Gaussians of which fewer share a size of rectangle get a square: a size takes as long as some thousand pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,10 @@ def _pairs_of(mean: Array32, conic: Array32, opacity: Array32, depth: Array32, w
     need = np.minimum(np.floor(mean + half - 0.5), (width - 1, height - 1)) - low + 1
     outside = ((mean + half < 0) | (mean - half > (width, height))).any(axis=1)
     columns, rows = np.minimum(np.searchsorted(SIDES, need), len(SIDES) - 1).T
-    size = np.where(outside | (need < 1).any(axis=1), -1, rows * len(SIDES) + columns)
+    size = rows * len(SIDES) + columns
+    rare = np.bincount(size, minlength=len(SIDES) ** 2)[size] < FEW
+    size = np.where(rare, np.maximum(rows, columns) * (len(SIDES) + 1), size)
+    size[outside | (need < 1).any(axis=1)] = -1
     blocks, pixels, alphas, gaussians = [], [], [], []
     for number in np.unique(size[size >= 0]).tolist():
         tall, wide = SIDES[number // len(SIDES)], SIDES[number % len(SIDES)]
@@ -134,7 +139,7 @@ class _Rasterise(torch.autograd.Function):
         k = pairs.gaussian
         by_rgb = weight.T @ by_image
         counts = np.diff(pairs.start)
-        light = np.einsum("ij,ij->i", rgb[k], np.repeat(by_image, counts, axis=0))
+        light = sum(np.repeat(by_image[:, each], counts) * rgb[:, each][k] for each in range(3))
         # What lies behind a pair is dimmed by it: the sum over the pairs behind, over 1 - a.
         share = reaching * light
         running = np.concatenate([[0.0], np.cumsum(pairs.alpha * share, dtype=np.float64)])

@@ -14,10 +14,10 @@ from PIL.TiffImagePlugin import IFDRational
 from unposed.optim.rotations import exp_so3
 from unposed.pipeline.artifacts import Camera, Photo, Photos, SparseModel, SparseModels
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.ply_files import NORMAL_VERTEX
 from unposed.plugins.export.colmap import ColmapExport
 from unposed.plugins.export.ply import PlyExport
 from unposed.plugins.export.splat import SplatExport
-from unposed.plugins.export.splat_files import NORMAL_VERTEX
 from unposed.plugins.export.splat_images import plain_names
 
 PHOTOS = Photos(tuple(Photo(f"{i}.jpg", Path("nowhere"), str(i), 400, 200) for i in range(3)), {})

@@ -90,11 +90,18 @@ def test_each_sensor_has_a_camera_of_its_own_and_may_be_given(priors: Callable[.
             "the focal length must be above 0",
         ),
         ([{"cameras": [LEFT, {**RIGHT, "image_prefix": "left/"}]}], "this image_prefix is there twice"),
+        ([{"cameras": [LEFT, {**RIGHT, "image_prefix": "rihgt/"}]}], "no photo begins with the image_prefix rihgt/"),
     ],
 )
 def test_malformed_files_are_refused(priors: Callable[..., CameraPriors], content: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         priors(content)
+
+
+def test_a_camera_whose_photos_are_all_left_out_does_no_harm(priors: Callable[..., CameraPriors]) -> None:
+    rigs = priors([{"cameras": [LEFT, RIGHT]}], ["left/0.jpg", "left/1.jpg"]).rigs
+    assert rigs is not None
+    assert rigs.sensor_of_photo.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("order", [1, -1])

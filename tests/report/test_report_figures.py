@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import shortest_path
 from scipy.spatial.distance import pdist
 
 from unposed.optim.arrays import Array
+from unposed.optim.poses import camera_centres
 from unposed.optim.rotations import exp_so3
 from unposed.pipeline.artifacts import Camera, Photo, Photos, Ranking, SparseModel, SparseModels
 from unposed.report import graph_layout
@@ -22,7 +23,7 @@ from unposed.report.pictures import DOUBTED, similarity_matrix
 from unposed.report.residuals import observation_errors, residual_field
 from unposed.report.scene_points import scene_data
 from unposed.report.sources import ReportSources
-from unposed.report.track_figures import camera_centres, track_lengths, triangulation_angles_deg
+from unposed.report.track_figures import track_lengths, triangulation_angles_deg
 from unposed.report.words import advice, headline
 
 CAMERA = Camera("SIMPLE_RADIAL", 640, 480, (500.0, 320.0, 240.0, 0.0))

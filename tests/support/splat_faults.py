@@ -361,5 +361,6 @@ PLANTED: dict[str, Callable[[Path], object]] = {
     "depth-params": lambda d: depths(d, params=False),
     "depth-names": lambda d: (depths(d), (d / "depths/3.png").unlink()),
     "depth-scale": lambda d: depths(d, last=9.0),
+    "depth-size": lambda d: (depths(d), Image.new("I;16", (400, 300)).save(d / "depths/3.png")),
 }
 """By the name of the check that is to find it: what it takes to plant a fault in a copy of our own export."""

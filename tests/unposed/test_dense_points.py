@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,3 +95,42 @@ def test_a_photo_that_is_no_longer_whole_is_named(
     (tmp_path / "full" / "a").touch()
     with pytest.raises(InputError, match="is not empty: give a new folder"):
         unposed.dense(tmp_path / "out", tmp_path / "full")
+
+
+def test_depth_maps_of_an_export_are_those_of_its_points(written: Path, tmp_path: Path) -> None:
+    """Read as Inria's code does: level / 65536 * scale + offset is 1 / depth in the frame of the folder."""
+    unposed.export(written / "out", "splat", tmp_path / "scene", seeds=written / "dense")
+    assert unposed.lint(tmp_path / "scene") == ()
+    params = json.loads((tmp_path / "scene" / "sparse" / "0" / "depth_params.json").read_text("utf-8"))
+    assert len({each["scale"] for each in params.values()}) == 1
+    model = pycolmap.Reconstruction(tmp_path / "scene" / "sparse" / "0")
+    points = np.array([point.xyz for point in model.points3D.values()])
+    for image in model.images.values():
+        levels = cv2.imread(str(tmp_path / "scene" / "depths" / f"{Path(image.name).stem}.png"), cv2.IMREAD_UNCHANGED)
+        assert levels.dtype == np.uint16 and levels.shape == (image.camera.height, image.camera.width)
+        one = params[Path(image.name).stem]
+        inverse = levels / 65536 * one["scale"] + one["offset"]
+        seen = np.array([each.point3D_id for each in image.points2D if each.has_point3D()])
+        rows = np.searchsorted(sorted(model.points3D), seen)
+        fx, fy, cx, cy = image.camera.params
+        x, y, z = image.cam_from_world().matrix() @ np.c_[points[rows], np.ones(len(rows))].T
+        found = inverse[(fy * y / z + cy).astype(int), (fx * x / z + cx).astype(int)] * z
+        assert np.median(np.abs(found - 1)) < 0.004
+        assert np.mean(np.abs(found - 1) < 0.05) > 0.9
+    unposed.export(written / "out", "splat", tmp_path / "alpha", seeds=written / "dense", bake="alpha")
+    assert (tmp_path / "alpha" / "depths").exists()  # nothing is masked, so that images are JPEG all the same
+
+
+def test_an_image_without_depth_is_dropped_by_its_scale(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written / "dense", tmp_path / "dense")
+    about = json.loads((tmp_path / "dense" / "depths.json").read_text("utf-8"))
+    lost = sorted(about["maps"])[2]
+    del about["maps"][lost]
+    (tmp_path / "dense" / "depths.json").write_text(json.dumps(about), encoding="utf-8")
+    unposed.export(written / "out", "inria", tmp_path / "scene", depths=str(tmp_path / "dense"))
+    params = json.loads((tmp_path / "scene" / "sparse" / "0" / "depth_params.json").read_text("utf-8"))
+    assert [stem for stem, each in params.items() if each["scale"] == 0.0] == [Path(lost).stem]
+    assert unposed.lint(tmp_path / "scene", ("inria",)) == ()
+    (tmp_path / "dense" / "depths.json").unlink()
+    with pytest.raises(InputError, match=r"no depths\.json as unposed dense writes it"):
+        unposed.export(written / "out", "inria", tmp_path / "again", depths=str(tmp_path / "dense"))

@@ -10,4 +10,12 @@ from .installing import (
     weights as weights,
 )
 from .running import check as check, demo as demo, pairs as pairs, pairwise as pairwise, reconstruct as reconstruct
-from .using import dense as dense, eval as eval, export as export, lint as lint, splat as splat, view as view
+from .using import (
+    dense as dense,
+    eval as eval,
+    export as export,
+    judge as judge,
+    lint as lint,
+    splat as splat,
+    view as view,
+)

@@ -22,7 +22,8 @@ def reconstruct(arguments: argparse.Namespace) -> int:
     made = unposed.reconstruct(arguments.photos, **given_options(arguments, unposed.reconstruct))
     if arguments.json:
         return print_json(made.summary)
-    say(table(reconstruction_rows(made.summary, arguments.out, getattr(arguments, "preset", "auto"))))
+    rows = reconstruction_rows(made.summary, arguments.out, getattr(arguments, "preset", "auto"))
+    say(table([*rows, *(("exported", f"{arguments.out / name}") for name in getattr(arguments, "exports", ()))]))
     return 0
 
 

@@ -9,6 +9,7 @@ from unposed.pipeline.plain_text import say
 
 from ..show import (
     dense_rows,
+    judged_rows,
     splat_rows,
     table,
 )
@@ -54,6 +55,17 @@ def dense(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return print_json(facts)
     say(table(dense_rows(facts, arguments.folder)))
+    return 0
+
+
+def judge(arguments: argparse.Namespace) -> int:
+    """`unposed judge OUT`."""
+    photos, settings = getattr(arguments, "photos_folder", None), getattr(arguments, "how", ())
+    given = given_options(arguments, unposed.judge) | {"settings": settings}
+    judged = unposed.judge(arguments.out, photos, **given)
+    if arguments.json:
+        return print_json(judged.facts())
+    say(table(judged_rows(judged, arguments.out)))
     return 0
 
 

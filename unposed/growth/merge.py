@@ -13,6 +13,7 @@ import numpy as np
 from unposed.optim.alignment.robust_similarity import RobustSimilarityOptions, fit_positions
 from unposed.optim.arrays import Array, Mask
 from unposed.optim.option_ranges import Angle, Count, Positive, Share
+from unposed.optim.poses import camera_centres
 from unposed.optim.rotations import rotation_angle_deg
 from unposed.optim.similarity import Similarity
 from unposed.pipeline.errors import InputError
@@ -197,7 +198,7 @@ def _similarity(
             f"the models do not belong together: {len(poses)} of their photos are {what}, {how.min_photos} are needed"
         )
     pose_a, pose_b = (np.array([each[name].cam_from_world for name in poses]) for each in (link.poses, known_b))
-    centre_a, centre_b = (-np.einsum("nji,nj->ni", pose[:, :, :3], pose[:, :, 3]) for pose in (pose_a, pose_b))
+    centre_a, centre_b = (camera_centres(pose) for pose in (pose_a, pose_b))
     source, target = np.concatenate([centre_b, link.points_b]), np.concatenate([centre_a, link.points_a])
     fitted = fit_positions(source, target, how.similarity)
     if fitted is None:
@@ -226,7 +227,7 @@ def _consistent(
 ) -> tuple[Array, Mask]:
     """(n,) degrees that photos differ by after the similarity, and (n,) which agree with it."""
     angle = rotation_angle_deg(pose_b[:, :, :3] @ similarity.rotation.T @ pose_a[:, :, :3].transpose(0, 2, 1))
-    centre_a, centre_b = (-np.einsum("nji,nj->ni", pose[:, :, :3], pose[:, :, 3]) for pose in (pose_a, pose_b))
+    centre_a, centre_b = (camera_centres(pose) for pose in (pose_a, pose_b))
     offset = np.linalg.norm(similarity(centre_b) - centre_a, axis=1) / distance
     return angle, (angle <= how.max_angle_deg) & (offset <= how.max_offset)
 

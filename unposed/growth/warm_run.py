@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from unposed.optim.poses import camera_centres
 from unposed.optim.rotations import rotation_angle_deg
 from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import Photos, SparseModels
@@ -156,7 +157,7 @@ def _moves(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     old = np.array([before[name].cam_from_world for name in common])
     new = np.array([after[name].cam_from_world for name in common])
-    centre, old_centre = (-np.einsum("nji,nj->ni", pose[:, :, :3], pose[:, :, 3]) for pose in (new, old))
+    centre, old_centre = (camera_centres(pose) for pose in (new, old))
     turned = rotation_angle_deg(new[:, :, :3] @ similarity.rotation.T @ old[:, :, :3].transpose(0, 2, 1))
     extent = max(float(np.linalg.norm(np.ptp(old_centre, axis=0))), 1e-300)
     return turned, np.linalg.norm(similarity(centre) - old_centre, axis=1) / extent

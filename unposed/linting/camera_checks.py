@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from unposed.optim.poses import camera_centres
+
 from .finding import TRAINERS, Finding, LintLimits, several
 from .posed_images import OPENGL, PosedImages
 from .scene_folder import SceneFolder
@@ -203,7 +205,7 @@ def check_agreement(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]
 def _difference(model: PosedImages, rows: list[int], cam_from_world: np.ndarray) -> float:
     """Largest difference of rotations, and of positions over the extent of the cameras."""
     rotation = np.abs(model.cam_from_world[rows, :, :3] - cam_from_world[:, :, :3]).max()
-    centres = -np.einsum("nji,nj->ni", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
+    centres = camera_centres(cam_from_world)
     extent = float(np.ptp(model.centres, axis=0).max())
     moved = np.abs(model.centres[rows] - centres).max() / max(extent, 1e-12)
     return float(max(rotation, moved))

@@ -18,6 +18,10 @@ DEPTH_SPREAD = 5.0
 """Inria's reader drops a depth map whose scale is this many times the median, or a fifth of it."""
 
 
+SIDES_DIFFER = 0.02
+"""Share that the ratio of the sides of a depth map may differ from that of its image: rounding of small maps."""
+
+
 def check_masks(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]:
     """Masks for some images only, of other sizes, or for programs that read none."""
     masks = scene.headers("masks")
@@ -88,8 +92,19 @@ def check_depths(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]:
     if odd := sorted(stems ^ set(scales)):
         text = f"{several(odd)} is not in both depths and {params}"
         yield Finding("depth-names", ("inria",), params, text, "write both for the same images")
-    usual = float(np.median(list(scales.values()) or [1.0])) or 1.0
-    dropped = [stem for stem, scale in scales.items() if not 1 / DEPTH_SPREAD <= scale / usual <= DEPTH_SPREAD]
+    sides = {str(PurePosixPath(name).with_suffix("")): (each.width, each.height) for name, each in scene.images.items()}
+    sized = []
+    for name, facts in depths.items():
+        width, height = sides.get(str(PurePosixPath(name).with_suffix("")), (facts.width, facts.height))
+        if abs(facts.width * height - facts.height * width) > SIDES_DIFFER * facts.height * width:
+            sized.append(name)
+    if sized:
+        text = "has other proportions than its image, and is stretched"
+        yield Finding("depth-size", ("inria",), f"depths/{several(sized)}", text, "undistort and crop it as the image")
+    # A scale of zero says that there is no depth, and is meant.
+    given = {stem: scale for stem, scale in scales.items() if scale != 0.0}
+    usual = float(np.median(list(given.values()) or [1.0])) or 1.0
+    dropped = [stem for stem, scale in given.items() if not 1 / DEPTH_SPREAD <= scale / usual <= DEPTH_SPREAD]
     if dropped:
         text = f"{several(dropped)} has a scale beyond a fifth or five times the median, and is dropped"
         yield Finding("depth-scale", ("inria",), params, text, "use one quantisation for all maps")

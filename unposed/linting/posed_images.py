@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.poses import camera_centres
 from unposed.pipeline.artifacts import Camera
 from unposed.pipeline.colmap_model import read_model
 
@@ -39,9 +40,7 @@ class PosedImages:
     @property
     def centres(self) -> NDArray[np.float64]:
         """(n, 3) positions of the cameras in the world."""
-        rotation, translation = self.cam_from_world[:, :, :3], self.cam_from_world[:, :, 3]
-        centres: NDArray[np.float64] = -np.einsum("nji,nj->ni", rotation, translation)
-        return centres
+        return camera_centres(self.cam_from_world)
 
     def camera_of(self, row: int) -> Camera:
         """The camera of an image."""

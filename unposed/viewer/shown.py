@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from unposed.optim.arrays import AnyArray, Array, Index
+from unposed.optim.poses import camera_centres
 from unposed.optim.similarity import fit_similarity
 from unposed.pipeline.artifacts import Bytes, SparseModel
-from unposed.report.track_figures import camera_centres, track_lengths, triangulation_angles_deg
+from unposed.report.track_figures import track_lengths, triangulation_angles_deg
 
 Colouring = Literal["photos", "error", "photos per point", "angle", "model"]
 """By what points are coloured; small angles mean uncertain depths."""

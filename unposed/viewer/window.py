@@ -14,12 +14,12 @@ from scipy.spatial.transform import Rotation
 
 from unposed.optim.arrays import Array
 from unposed.optim.cameras import CAMERA_MODELS, FX, FY, intrinsics_of
+from unposed.optim.poses import camera_centres
 from unposed.pipeline.artifacts import Bytes, Camera, Photos
 from unposed.pipeline.images.pixels import photo_per_px
 from unposed.report.ground import upright_axes
 from unposed.report.pair_drawings import lined
 from unposed.report.pictures import readable_rgb
-from unposed.report.track_figures import camera_centres
 
 from ..poses import Poses
 from ..reconstruction import Reconstruction
