@@ -18,10 +18,12 @@ from .cancel import INTERRUPTED, Cancellation
 from .errors import Interrupted, NoReconstruction, StageCrashed, UnposedError
 from .executor import Executor, Local
 from .graph import Graph, Node
+from .item_failures import Failure
 from .logs import module_logger
+from .meter import NodeReport
 from .progress import Progress, Quiet
 from .resources import machine
-from .runner import Failure, NodeReport, Runner
+from .runner import Runner
 from .stage import Resources
 from .store.store import Store
 from .threads import one_thread_each

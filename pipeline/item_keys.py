@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from .artifacts import PhotoGroups, Photos, SceneGraph
-from .errors import ConfigError
 from .executor import Item
 from .graph import PHOTOS, Graph, Node
 from .ports import Port, wants_parts
@@ -53,9 +52,8 @@ class ItemKeys:
                 assert node.edges is not None  # by the checks of the graph
                 edges: SceneGraph | PhotoGroups = self._demand(node.edges)
                 if isinstance(edges, PhotoGroups):
-                    self._items[name] = _groups(edges, node.edges, len(self._photos))
+                    self._items[name] = _groups(edges)
                 else:
-                    _check_pairs(edges, node.edges, len(self._photos))
                     pairs = node.ports.grain is Grain.PAIR
                     self._items[name] = _pairs(edges) if pairs else _stars(edges, node.group_size)
         return self._items[name]
@@ -118,20 +116,9 @@ def wiring(node: Node) -> list[tuple[Port, str]]:
     return [(port, node.sources[port.name]) for port in node.ports.inputs if port.name in node.sources]
 
 
-def _check_pairs(edges: SceneGraph, name: str, photos: int) -> None:
-    pairs = edges.pairs.reshape(-1, 2)
-    ordered = np.all((pairs[:, 0] >= 0) & (pairs[:, 0] < pairs[:, 1]) & (pairs[:, 1] < photos))
-    if not ordered or len(np.unique(pairs, axis=0)) != len(pairs):
-        raise ConfigError(f"{name}: its plugin gave pairs that are not distinct (i, j), i < j < {photos}")
-
-
-def _groups(chosen: PhotoGroups, name: str, photos: int) -> list[Item]:
+def _groups(chosen: PhotoGroups) -> list[Item]:
     """The groups, each once."""
-    items = dict.fromkeys(tuple(group.tolist()) for group in chosen.groups)
-    for item in items:
-        if not item or len(set(item)) != len(item) or min(item) < 0 or max(item) >= photos:
-            raise ConfigError(f"{name}: its plugin gave a group that is not of distinct photos below {photos}: {item}")
-    return list(items)
+    return list(dict.fromkeys(tuple(group.tolist()) for group in chosen.groups))
 
 
 def _pairs(edges: SceneGraph) -> list[Item]:

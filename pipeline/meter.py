@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +21,24 @@ class MachineShare:
 
     items: int = 0
     cpu_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """What happened at a node."""
+
+    plugin: str
+    computed: int
+    reused: int
+    failed: int
+    """Items that gave nothing, in this run or (stored) in an earlier one."""
+    dropped: int
+    """Items not tried, because what they need has failed."""
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    machines: Mapping[str, MachineShare] = field(default_factory=dict)
+    """What the machines of a cluster have computed of it, by name; empty where all was computed here."""
 
 
 @dataclass

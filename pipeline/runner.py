@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from .artifact_rules import broken_rules
 from .artifacts import Photos
 from .cancel import Cancellation
 from .errors import NoReconstruction, StageCrashed, UnposedError
-from .executor import Argument, Executor, Item, Job, Piece, Watch, call, is_out_of_memory, map_by
+from .executor import Argument, Executor, Item, Job, Piece, Watch, call, map_by
 from .graph import PHOTOS, Graph, Node
+from .item_failures import BrokenRule, Failure, is_bug, line_of, reason_of, reason_of_all
 from .item_keys import WHOLE, ItemKeys
 from .lazy_results import GroupView, PairView, PhotoView
-from .meter import MachineShare, Meter
+from .meter import Meter, NodeReport
 from .ports import Port, fits
 from .progress import Progress, forward_step
 from .stage import Grain, InputUnavailable, Resources, Sides, StageError
@@ -24,33 +26,8 @@ from .store.memo import StoredMemo
 from .store.store import Store
 from .threads import hold_this_thread
 
-
-@dataclass(frozen=True)
-class Failure:
-    """An item that gave nothing; what depends on it went without."""
-
-    node: str
-    photos: tuple[str, ...]
-    """Names of the photo, or of the photos of the pair or group; empty for a stage over the collection."""
-    reason: str
-
-
-@dataclass(frozen=True)
-class NodeReport:
-    """What happened at a node."""
-
-    plugin: str
-    computed: int
-    reused: int
-    failed: int
-    """Items that gave nothing, in this run or (stored) in an earlier one."""
-    dropped: int
-    """Items not tried, because what they need has failed."""
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
-    machines: Mapping[str, MachineShare] = field(default_factory=dict)
-    """What the machines of a cluster have computed of it, by name; empty where all was computed here."""
+NAMED_RULES = 3
+"""Broken rules that a message has."""
 
 
 class Runner:
@@ -129,8 +106,9 @@ class Runner:
             ready = self._ready(node, missing)
             keys = self._keys.of(name)
             self._dropped.update(keys[item] for item in set(missing) - set(ready))
-            if ready:
-                self._compute(node, ready)
+            cause = self._compute(node, ready) if ready else None
+            if not self._is_whole(name):
+                self._end_if_all_failed(node, cause)
 
     def _needed(self, node: Node, source: str, items: list[Item]) -> list[Item]:
         """Which items of a source these items read."""
@@ -151,17 +129,34 @@ class Runner:
                 items = [item for item in items if there.issuperset(self._needed(node, source, [item]))]
         return items
 
-    def _compute(self, node: Node, items: list[Item]) -> None:
+    def _compute(self, node: Node, items: list[Item]) -> Exception | None:
+        """Computes items, and gives the first exception of theirs if they have met with nothing else."""
         self.cancellation.check()
         name, keys = node.name, self._keys.of(node.name)
         unique = list({keys[item]: item for item in items}.values())  # the same photo may be there twice
         self.progress.begin(name, len(keys), len(keys) - len(unique))
-        before = self.meter.spent_s(name)
+        before, cause = self.meter.spent_s(name), None
         if self._is_whole(name):
             self._compute_whole(node)
         else:
-            self._compute_items(node, unique)
+            cause = self._compute_items(node, unique)
         self.progress.end(name, self.meter.spent_s(name) - before)
+        return cause
+
+    def _end_if_all_failed(self, node: Node, cause: Exception | None) -> None:
+        """Raise what a stage met with that failed for every item it could be tried on, and that others need: what they
+        would make of nothing would be blamed on the photos."""
+        keys = set(self._keys.of(node.name).values())
+        stored = [self._stored.get(key, self._crashed.get(key)) for key in keys - self._dropped]
+        reasons = [reason for reason in stored if reason is not None]
+        if not reasons or len(reasons) < len(stored):
+            return
+        line = reason_of_all(node.name, node.plugin, node.ports.grain, reasons)
+        bug = cause is not None and is_bug(cause)
+        if not self._is_dispensable(node.name):
+            raise (StageCrashed(line) if bug else NoReconstruction(line)) from cause
+        if bug:
+            self._warn(f"{line}; the run goes on without it")
 
     def _compute_whole(self, node: Node) -> None:
         hold_this_thread()
@@ -175,16 +170,17 @@ class Runner:
             arguments = {name: argument.value() for name, argument in self._arguments(node, WHOLE).items()}
             self._save(node, WHOLE, call(node.stage, arguments, node.ports.lent, resources))
         except StageError as error:
-            raise NoReconstruction(f"{node.name}: {_one_line(error)}") from error
+            raise NoReconstruction(f"{node.name}: {line_of(error)}") from error
         except UnposedError:
             raise
         except Exception as error:
-            reason = self._reported(node, error)
+            reason = reason_of(error, node.name, self.resources.device)
             self._crashed[self._keys.of(node.name)[WHOLE]] = reason
             if not self._is_optional(node.name):
                 if isinstance(error, InputUnavailable):
                     raise NoReconstruction(f"{node.name}: {reason}") from error
-                raise StageCrashed(f"{node.name} ({node.plugin}) failed with an unexpected {reason}") from error
+                met = ": " if isinstance(error, BrokenRule) else " with an unexpected "
+                raise StageCrashed(f"{node.name} ({node.plugin}) failed{met}{reason}") from error
             self._go_on_without(node.name, reason)
             self.progress.advance(node.name, True)
         else:
@@ -201,9 +197,18 @@ class Runner:
         readers = [node for node in self.graph.nodes.values() if name in node.reads]
         return name not in self.graph.outputs and all(name in node.optional_sources for node in readers)
 
+    def _is_dispensable(self, name: str) -> bool:
+        """Whether the run can go on without any item of a node, such as one of a closer look at some photos."""
+        readers = [reader for reader, node in self.graph.nodes.items() if name in node.reads]
+        return name not in self.graph.outputs and all(
+            name in self.graph.nodes[reader].optional_sources
+            or (not self._is_whole(reader) and self._is_dispensable(reader))
+            for reader in readers
+        )
+
     def _go_on_without(self, name: str, reason: str) -> None:
         """Compute the readers of a crashed node as if the graph did not have it, under the keys of such a graph."""
-        self._warn(f"{name} failed and was left out: unexpected {reason}; the next run tries it again")
+        self._warn(f"{name} failed and was left out: {reason}; the next run tries it again")
         readers = [reader for reader, node in self.graph.nodes.items() if name in node.sources.values()]
         for reader in readers:
             self._look_up(reader)  # items that are stored keep their keys
@@ -214,7 +219,7 @@ class Runner:
         self.graph = self._keys.graph = replace(self.graph, nodes=nodes)
         self._rekey(readers)
 
-    def _compute_items(self, node: Node, items: list[Item]) -> None:
+    def _compute_items(self, node: Node, items: list[Item]) -> Exception | None:
         name, keys = node.name, self._keys.of(node.name)
         job = Job(
             node.stage,
@@ -225,21 +230,22 @@ class Runner:
             self._watch(name),
             self._decoding_bytes if PHOTOS in node.sources.values() else lambda item: 0,
         )
-        any_crashed = False
+        any_crashed, cause = False, None
         with closing(self.executor.run(job, self.resources)) as outcomes:
             for item, error in outcomes:
                 if error is None:
                     self._computed[name] += 1
                 elif isinstance(error, StageError):
-                    self._stored[keys[item]] = _one_line(error)
-                    self.store.put_failure(keys[item], _one_line(error), stage=node.plugin)
+                    self._stored[keys[item]] = line_of(error)
+                    self.store.put_failure(keys[item], line_of(error), stage=node.plugin)
                 else:
-                    self._crashed[keys[item]] = self._reported(node, error)
-                    any_crashed = True
+                    self._crashed[keys[item]] = reason_of(error, name, self.resources.device)
+                    any_crashed, cause = True, cause or error
                 self.progress.advance(name, error is not None)
                 self.cancellation.check()
         if any_crashed:
             self._rekey_readers(name)
+        return cause
 
     def _decoding_bytes(self, item: Item) -> int:
         """Photos of a pair are decoded one after the other."""
@@ -262,15 +268,6 @@ class Runner:
         self.warnings.append(line)
         self.progress.note(line)
 
-    def _reported(self, node: Node, error: Exception) -> str:
-        if isinstance(error, InputUnavailable):
-            return f"{_one_line(error)}; the next run tries it again"
-        reason = f"{type(error).__name__}: {_one_line(error)}"
-        if not is_out_of_memory(error):
-            return reason
-        instead = "" if self.resources.device == "cpu" else ", or use --device cpu"
-        return f"not even one fits into memory: lower the sizes among the options of {node.name}{instead} ({reason})"
-
     def _rekey_readers(self, name: str) -> None:
         """Items that would be made without a crashed one get keys that say so; those that are stored keep theirs."""
         self._rekey([reader for reader, node in self.graph.nodes.items() if name in node.sources.values()])
@@ -288,7 +285,10 @@ class Runner:
 
     def _save(self, node: Node, item: Item, value: object) -> None:
         if not fits(type(value), node.ports.result):
-            raise TypeError(f"{node.plugin} has given a {type(value).__name__}")
+            raise BrokenRule(f"{node.plugin} gives a {type(value).__name__}")
+        sizes = [(self.photos[i].width, self.photos[i].height) for i in item]
+        if wrong := broken_rules(value, sizes, len(self.photos)):
+            raise BrokenRule(f"{node.plugin} gives what it must not: {'; '.join(wrong[:NAMED_RULES])}")
         key = self._keys.of(node.name)[item]
         self.store.put(key, value, stage=node.plugin)
         self._stored[key] = None
@@ -385,7 +385,3 @@ class Runner:
             round(cost.peak_mb, 1),
             {machine: replace(share, cpu_s=round(share.cpu_s, 4)) for machine, share in sorted(cost.elsewhere.items())},
         )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,12 @@ from unposed.pipeline.resources import cores
 from unposed.pipeline.store.store import default_folder
 
 from .plugin_check import check_plugins
+from .preset_check import preset_states
 
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "faiss-cpu", "torch", "pillow")
+
+EXTRAS = {"view": "viser", "video": "av", "splat": "gsplat", "ray": "ray"}
+"""Distribution that each extra of ours brings."""
 
 GPU_CHECK_S = 180
 """Seconds after which the self test of a GPU is ended; it takes twenty, and a first compilation a minute."""
@@ -42,35 +46,45 @@ class Diagnosis:
 
 
 def doctor(cache: str | Path | None = None, gpu: bool = False) -> Diagnosis:
-    """Check Python, libraries, GPUs, memory, plugins and the cache folder (None: the user's). With `gpu` the first GPU
-    is tested for twenty seconds, see `gpu_check`; where there is none, the CPU is."""
+    """Check Python, libraries, extras, GPUs, memory, plugins, which presets can run, and the cache folder (None: the
+    user's). With `gpu` the first GPU is tested for twenty seconds, see `gpu_check`; where there is none, the CPU is."""
     folder = default_folder() if cache is None else Path(cache)
     libraries, missing = _libraries()
     gpus, gpu_problems = _gpus()
     cache_facts, cache_problems = _cache(folder)
     plugins, plugin_problems = _plugins()
+    presets, preset_problems = preset_states()
     facts: dict[str, Any] = {
         "unposed": version("unposed"),
         "python": platform.python_version(),
         "system": platform.platform(),
         **_machine(),
         "libraries": libraries,
+        "extras": {extra: _version(name) for extra, name in EXTRAS.items()},
         "gpus": gpus,
         "cache": cache_facts,
         "plugins": plugins,
+        "presets": {each.name: {**asdict(each), "runs": each.runs, "text": each.text(bool(gpus))} for each in presets},
     }
     if gpu:
         facts["gpu_check"], check_problems = _gpu_check()
         gpu_problems += check_problems
-    return Diagnosis(facts, (*missing, *gpu_problems, *cache_problems, *plugin_problems))
+    return Diagnosis(facts, (*missing, *gpu_problems, *cache_problems, *plugin_problems, *preset_problems))
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def _libraries() -> tuple[dict[str, str], list[str]]:
     versions, missing = {}, []
     for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
+        if found := _version(name):
+            versions[name] = found
+        else:
             missing.append(f"{name} is not installed: pip install {name}")
     return versions, missing
 

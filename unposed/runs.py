@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -112,6 +113,7 @@ def reconstruct(
             try:
                 outcome = facts.outcome(collection, sparse, done, failure)
                 facts.add_files(outcome, collection, folder)
+                outcome["warnings"] += [] if done is None else facts.camera_notes(graph, done)
             except UnposedError:
                 raise
             except Exception as error:  # what is known goes to the summary all the same
@@ -226,8 +228,10 @@ def _check(made: Reconstruction, require: float) -> None:
     if made.summary["failure"]:
         raise NoReconstruction(f"{made.summary['failure']}{where}")
     if not made.sparse.models:
+        look = shlex.join(["unposed", "pairs", made.summary["photos_folder"]])
         raise NoReconstruction(
-            f"none of the {total} photos could be registered: every spot has to be seen from two or more places{where}"
+            f"none of the {total} photos could be registered: every spot has to be seen from two or more places; "
+            f"{look} lists what was matched with what{where}"
         )
     if registered < require * total:
         raise NoReconstruction(f"registered only {registered} of {total} photos, {require:.0%} are required{where}")

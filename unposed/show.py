@@ -98,7 +98,9 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     rows += [("not registered", text) for text in left_out]
     if left_out:
         harder = "" if facts["effort"] >= EFFORTS["high"] else "--effort high looks harder for partners of these; "
-        rows.append(("", f"{harder}unposed pairs {facts['photos_folder']} --why A B says what joins two photos or not"))
+        lost = next((name for name, photo in facts["photos"].items() if "reason" in photo), "A")
+        look = shlex.join(["unposed", "pairs", facts["photos_folder"], "--why", lost])
+        rows.append(("", f"{harder}{look} B says what joins it to another photo B, or not"))
     rows += [("warning", warning) for warning in facts["warnings"][:NAMED]]
     if (more := len(facts["warnings"]) - NAMED) > 0:
         rows.append(("warning", f"{count(more, 'warning')} more in summary.json"))

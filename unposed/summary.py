@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from unposed.pipeline.artifacts import Doubts, Photos, RefinementReport, SparseModel, SparseModels
+from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos, RefinementReport, SparseModel, SparseModels
 from unposed.pipeline.engine import Failure, NodeReport, Run, with_run_values
 from unposed.pipeline.graph import EDGES, Graph, Node
 from unposed.pipeline.images.panoramas import panorama_name
@@ -92,6 +93,25 @@ def add_files(outcome: dict[str, Any], photos: Photos, folder: Path) -> None:
         usual = folder / photo.name
         if photo.path.absolute() != (usual.parent if photo.view else usual).absolute():  # a panorama has many views
             outcome["photos"][photo.name]["file"] = str(photo.path.absolute())
+
+
+def camera_notes(graph: Graph, run: Run) -> list[str]:
+    """What became of the request for one camera where photos have several sizes: a camera has one."""
+    nodes = [name for name, node in graph.nodes.items() if getattr(node.stage, "grouping", None) == "single"]
+    notes = []
+    for priors in (run.stored(name) for name in nodes):
+        if not isinstance(priors, CameraPriors):
+            continue
+        photos = Counter[tuple[int, int]]()
+        for camera in np.asarray(priors.camera_of_photo).tolist():
+            photos[priors.cameras[camera].width, priors.cameras[camera].height] += 1
+        if len(photos) > 1:
+            sizes = ", ".join(f"{width} × {height}: {count}" for (width, height), count in photos.most_common())
+            notes.append(
+                f"--cameras single: photos of {len(photos)} sizes got a camera each ({sizes}), since a camera has one "
+                "size; photos that were cropped or turned are of other ones"
+            )
+    return notes
 
 
 def registration(

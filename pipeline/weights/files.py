@@ -109,6 +109,11 @@ def _located(stage: Any, node: str, named: Mapping[str, Path], missing: dict[tup
     return dataclasses.replace(stage, **located) if located else stage
 
 
+def needs_weights(stage: object) -> bool:
+    """Whether a stage is a network with weight files."""
+    return bool(_weight_fields(type(stage)))
+
+
 def weights_used(stages: Mapping[str, object]) -> dict[str, dict[str, str]]:
     """`node.field` to file and hash, of stages with weight files."""
     return {

@@ -125,6 +125,17 @@ def _keypoints(
     )
 
 
+def _require_rows(keypoints: Keypoints, pair: tuple[int, int], matches: PairMatches, inliers: int) -> None:
+    """Blame the matcher or the verifier for rows of key points, or inliers, that are not there: they would be taken for
+    those of another photo."""
+    if inliers != len(matches.weight):
+        raise StageError(f"the verification gives {inliers} inliers for {len(matches.weight)} matches: a fault of it")
+    for photo, rows in zip(pair, (matches.index_a, matches.index_b), strict=True):
+        count = int(keypoints.start[photo + 1] - keypoints.start[photo])
+        if rows is not None and len(rows) and int(rows.max()) >= count:
+            raise StageError(f"the matching names key point {rows.max()} of a photo that has {count}: a fault of it")
+
+
 def _sparse(
     keypoints: Keypoints,
     edges: list[tuple[int, int]],
@@ -142,6 +153,7 @@ def _sparse(
         matches, geometry = matching[a, b], verification[a, b]
         assert matches.index_a is not None and matches.index_b is not None
         keep = geometry.inliers
+        _require_rows(keypoints, (a, b), matches, len(keep))
         table.append(
             row_a=matches.index_a[keep] + keypoints.start[a],
             row_b=matches.index_b[keep] + keypoints.start[b],

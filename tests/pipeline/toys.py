@@ -144,7 +144,7 @@ class Scaled:
     def __call__(self, features: Sides[Features], cameras: Sides[CameraPrior]) -> PairMatches:
         log("matching")
         focals = [prior.camera.params[0] for prior in cameras]
-        weight = np.full(len(features.a.xy), focals[0] * focals[1], np.float32)
+        weight = np.full(len(features.a.xy), focals[0] * focals[1] / 1e6, np.float32)
         return PairMatches(features.a.xy, features.b.xy, weight)
 
 
@@ -160,7 +160,7 @@ class Nearest:
         time.sleep(float(os.environ.get("UNPOSED_TOY_SLEEP", "0")))
         a, b = features
         weight = np.matmul(a.descriptors, b.descriptors.T, dtype=np.float32).mean(axis=1)
-        return PairMatches(a.xy, b.xy, weight.astype(np.float32))
+        return PairMatches(a.xy, b.xy, weight.astype(np.float32) / 64)
 
 
 @dataclass(frozen=True)

@@ -294,3 +294,14 @@ def test_the_reference_size_and_the_range_of_sigmas_are_options() -> None:
     graph = VerifiedViewGraph(reference_side_px=4800, min_sigma=0.9, max_sigma=2.0)(photos, {}, {}, CPU, features)
     assert graph.keypoint_error_px == 1.0
     np.testing.assert_allclose(graph.keypoints.sigma, [0.9, 1.0, 2.0])
+
+
+def test_rows_that_are_not_there_are_blamed_on_whom_they_are_from() -> None:
+    """Else they would be key points of the next photo."""
+    xy = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+    photos, features = photos_of([(10, 10), (10, 10)]), {0: features_of(xy), 1: features_of(xy)}
+    both = {(0, 1): matched([0, 1], [0, 1])}
+    with pytest.raises(StageError, match="matching names key point 3 of a photo that has 3: a fault of it"):
+        graph_of(photos, features, {(0, 1): matched([0, 3], [0, 1])}, {(0, 1): geometry([True, True])})
+    with pytest.raises(StageError, match="verification gives 3 inliers for 2 matches"):
+        graph_of(photos, features, both, {(0, 1): geometry([True, True, False])})

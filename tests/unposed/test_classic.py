@@ -55,6 +55,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "-o", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert "chosen by auto" in printed
+    assert "were there from an earlier run" in printed
     assert "registered 20 of 20 photos" in printed
     assert "measured against the true cameras" in printed
 

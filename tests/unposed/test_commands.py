@@ -17,6 +17,7 @@ import unposed
 import unposed.commands
 from unposed.cli import main, parser
 from unposed.photo_sources import prune_images, write_images
+from unposed.preset_check import MEASURED
 
 Capture = pytest.CaptureFixture[str]
 
@@ -135,15 +136,31 @@ def test_a_cache_that_cannot_be(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_doctor(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("UNPOSED_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("UNPOSED_CACHE", str(tmp_path / "own"))
+    (tmp_path / "weights" / "da3-base.safetensors").write_bytes(b"no network, but a file")
     facts = json.loads(printed(capsys, "doctor", "--json", "--cache", tmp_path / "cache"))
     assert facts["problems"] == []
     assert facts["cores"] >= 1
     assert facts["cache"]["bytes"] == 0
     assert "features.sift" in facts["plugins"]
+    presets = facts["presets"]
+    assert set(presets) == {name for name, _ in unposed.list_presets()} and set(presets) > MEASURED
+    assert presets["classic"]["runs"] and presets["classic"]["text"] == "runs here"
+    assert not presets["loftr"]["runs"] and presets["loftr"]["missing"] == ["loftr-outdoor"]
+    assert presets["loftr"]["text"] == (
+        "lacks loftr-outdoor: unposed weights get --preset loftr; not measured with published weights"
+    )
+    assert presets["da3"]["runs"] and presets["da3"]["networks"]
+    assert presets["da3"]["text"].endswith("; not measured with published weights")
+    assert set(facts["extras"]) == {"view", "video", "splat", "ray"}
     assert not (tmp_path / "cache").exists()
 
 
 def test_doctor_names_what_is_broken(toys: str, tmp_path: Path, capsys: Capture) -> None:
     shown = printed(capsys, "doctor", "--cache", tmp_path / "cache", code=2)
     assert "problem" in shown
+    assert "classic: runs here" in shown
+    assert "pip install 'unposed[splat]'" in shown or "splat 1." in shown
     assert "plugin matching.broken of toys 1.0 cannot be loaded" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -135,7 +136,7 @@ def test_what_was_done_and_may_be_done_for_lost_photos_is_told(toys: str, photos
     lost = {**facts, "photos": {"a.png": {"reason": "lost"}}}
     for effort, offered in ((1.0, True), (4.0, False)):
         text = " ".join(text for _, text in reconstruction_rows({**lost, "effort": effort}, Path("out"), "classic"))
-        assert f"unposed pairs {made.summary['photos_folder']} --why A B" in text
+        assert f"unposed pairs {made.summary['photos_folder']} --why a.png B says" in text
         assert ("--effort high" in text) == offered
     assert not any("--why" in text for _, text in reconstruction_rows(facts, Path("out"), "classic"))
 
@@ -148,6 +149,22 @@ def test_what_a_run_has_stored_itself_is_of_no_earlier_one(toys: str, photos: Ph
     assert "stored" not in dict(rows)
     second = unposed.reconstruct(folder, preset=toys, cache=tmp_path / "cache").summary
     assert "were there from an earlier run" in dict(reconstruction_rows(second, Path("out"), "classic"))["stored"]
+
+
+def test_one_camera_for_photos_of_several_sizes_says_what_became_of_it(
+    toys: str, photos: Photos, tmp_path: Path
+) -> None:
+    folder = photos("a.png", "b.png")
+    photos("c.png", width=80)
+    single = {"preset": toys, "cache": tmp_path / "cache", "cameras": "single"}
+    settings = {"cameras.use": "exif"}
+    (warning,) = (
+        line for line in unposed.reconstruct(folder, settings=settings, **single).warnings if "--cameras" in line
+    )
+    assert "photos of 2 sizes got a camera each (64 × 48: 2, 80 × 48: 1)" in warning
+    alike = unposed.reconstruct(folder, settings=settings, include=["[ab].png"], **single)
+    assert not any("--cameras" in line for line in alike.warnings)
+    assert not any("--cameras" in line for line in unposed.reconstruct(folder, preset=toys, cache=tmp_path).warnings)
 
 
 def test_an_older_result_is_replaced_whole(toys: str, photos: Photos, tmp_path: Path) -> None:
@@ -334,7 +351,9 @@ def test_nothing_placed(toys: str, photos: Photos, tmp_path: Path, capsys: Captu
     run = ["reconstruct", folder, "-o", out, "--preset", toys]
     assert main([str(arg) for arg in run]) == 0
     capsys.readouterr()
-    assert "none of the 2 photos could be registered" in complaint(capsys, *run, "--set", "fine.at_most=0", code=3)
+    line = complaint(capsys, *run, "--set", "fine.at_most=0", code=3)
+    assert "none of the 2 photos could be registered" in line
+    assert re.search("unposed pairs .*photos lists what was matched with what", line)
     assert summary(out)["registered"] == 0
     assert not (out / "sparse").exists()
 

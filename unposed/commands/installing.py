@@ -209,11 +209,17 @@ def doctor(arguments: argparse.Namespace) -> int:
             *_gpu_rows(facts.get("gpu_check")),
             ("cache", f"{held['folder']}: {size(held['bytes'])}, {size(held['disk_free_bytes'])} free on that disk"),
             ("libraries", ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())),
+            ("extras", "; ".join(_extra(name, version) for name, version in facts["extras"].items())),
             ("plugins", ", ".join(facts["plugins"]) or "none"),
+            *(("preset", f"{name}: {each['text']}") for name, each in facts["presets"].items()),
             *(("problem", problem) for problem in diagnosis.problems),
         ]
         say(table(rows))
     return 2 if diagnosis.problems else 0
+
+
+def _extra(name: str, version: str | None) -> str:
+    return f"{name} {version}" if version else f"{name} is not installed (pip install 'unposed[{name}]')"
 
 
 def _gpu_rows(found: dict[str, Any] | None) -> list[tuple[str, str]]:

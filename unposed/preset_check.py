@@ -1,0 +1,80 @@
+"""Which presets can run on this machine, and which were measured with the weights that they need."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+
+from unposed.pipeline.errors import ConfigError
+from unposed.pipeline.presets import list_presets
+from unposed.pipeline.weights.files import MissingWeights, needs_weights
+
+from .run_setup import checked_graph
+
+MEASURED = frozenset({"aliked", "best", "classic", "colmap", "fast", "glomap", "sift-aliked", "sift-xfeat"})
+"""Presets that docs/benchmarks has figures of on real photos, with published weights where they need any."""
+PATIENCE_S = 120.0
+"""To import the plugins of all presets takes a few seconds."""
+
+
+@dataclass(frozen=True)
+class PresetState:
+    """Whether a preset can run here."""
+
+    name: str
+    networks: bool
+    """Whether it needs weights, and so is better with a GPU."""
+    missing: tuple[str, ...]
+    """Published weights that are not here."""
+    problem: str
+    """Why it cannot run, weights apart; empty if nothing else is in the way."""
+    measured: bool
+    """Whether it was measured on real photos, with published weights where it needs any."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether a run with it would begin."""
+        return not self.missing and not self.problem
+
+    def text(self, gpu: bool) -> str:
+        """One line."""
+        found = self.problem or "runs here"
+        if self.missing:
+            found = f"lacks {', '.join(self.missing)}: unposed weights get --preset {self.name}"
+        elif self.networks and not gpu and not self.problem:
+            found += ", slowly without a GPU"
+        return found if self.measured else f"{found}; not measured with published weights"
+
+
+def preset_states() -> tuple[list[PresetState], list[str]]:
+    """The state of every packaged preset, and problems; found by a process of its own, since plugins may end it."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "unposed.preset_check"]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return [], [f"presets could not be checked in {PATIENCE_S:.0f} s"]
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return [], [f"presets could not be checked ({last})"]
+    rows = json.loads(done.stdout.splitlines()[-1])
+    return [PresetState(**{**row, "missing": tuple(row["missing"])}) for row in rows], []
+
+
+def _state(name: str) -> PresetState:
+    measured = name in MEASURED
+    try:
+        graph = checked_graph(name, ())
+    except MissingWeights as error:
+        # Weights without a published name have their remedy in the message.
+        return PresetState(name, True, error.names, "" if error.names else str(error), measured)
+    except ConfigError as error:
+        return PresetState(name, False, (), str(error), measured)
+    return PresetState(name, any(needs_weights(node.stage) for node in graph.nodes.values()), (), "", measured)
+
+
+if __name__ == "__main__":
+    print(json.dumps([asdict(_state(name)) for name, _ in list_presets()]))
