@@ -25,9 +25,9 @@ from unposed.optim.option_ranges import Share
 from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import Photo, SparseModel
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.pose_files import read_poses
 
 from ..model import Model
-from ..poses import read_poses
 
 
 @dataclass(frozen=True)
