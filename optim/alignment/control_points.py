@@ -103,7 +103,7 @@ def fit_control(
     pixel: (photos,) length of a pixel of a photo of the reference size in pixels of each photo, one or more.
     """
     seen = _sighted(bundle, control, pixel, options)
-    known: Mask = np.isfinite(seen.position).all(axis=1)
+    known: Mask = np.asarray(np.isfinite(seen.position).all(axis=1))
     if known.sum() < 3:
         return f"two of its photos or more see {int(known.sum())} of the control points alike, three are needed"
     fitted = fit_positions(seen.position[known], control.position[known], options.similarity)

@@ -48,7 +48,7 @@ from ..shared.models import (
     triangulated_subset,
     without_doubts,
 )
-from .pose_priors import anchored, given_pose_sigma, pose_priors_of
+from .pose_priors import anchored, given_pose_sigma, is_rough, pose_priors_of
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import hypothesis_figures, poses_in_conflict, refinement_report, warning_about
 from .rigs import tied_by_rigs, ties_more
@@ -305,7 +305,7 @@ class BundleAdjustment:
         if start.anchors is None or cameras.cam_from_world is None:
             return np.zeros(0, np.int64)
         mine = np.isfinite(start.bundle.cam_from_world[:, 0, 0])[:, None, None]
-        exact = ~(given_pose_sigma(cameras, self.pose_sigma) > 0.0).any(axis=1)[:, None, None]
+        exact = ~is_rough(given_pose_sigma(cameras, self.pose_sigma))[:, None, None]
         given = np.where(mine & exact, np.asarray(cameras.cam_from_world, np.float64), np.nan)
         max_error_px = self.max_error_px * graph.keypoint_error_px
         return poses_in_conflict(graph, bundle, given, max_error_px, self.min_pose_inlier_ratio)

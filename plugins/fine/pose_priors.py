@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from unposed.optim.arrays import Array
+from unposed.optim.arrays import Array, Mask
 from unposed.optim.bundle.pose_priors import PosePriors, align_to_pose_priors, no_pose_priors
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.evaluation import rotation_and_centre
@@ -31,7 +31,7 @@ def pose_priors_of(
         poses = np.asarray(cameras.cam_from_world, np.float64)
         known = np.asarray(np.isfinite(poses).all(axis=(1, 2)))
         sigma = given_pose_sigma(cameras, given_sigma)
-        rough = known & (sigma > 0.0).any(axis=1)
+        rough = known & is_rough(sigma)
         rotation, centre = rotation_and_centre(np.where(rough[:, None, None], poses, np.eye(3, 4)))
         return replace(
             nothing,
@@ -53,7 +53,12 @@ def given_pose_sigma(cameras: CameraPriors, otherwise: tuple[float, float] | Non
     """(photos, 2) standard deviations of given poses, degrees and units of the world; 0 for exact ones."""
     photos = len(cameras.camera_of_photo)
     sigma = np.zeros((photos, 2)) if cameras.pose_sigma is None else np.asarray(cameras.pose_sigma, np.float64)
-    return sigma if otherwise is None else np.where((sigma > 0.0).any(axis=1)[:, None], sigma, otherwise)
+    return sigma if otherwise is None else np.where(is_rough(sigma)[:, None], sigma, otherwise)
+
+
+def is_rough(sigma: Array) -> Mask:
+    """(photos,) which given poses may move, by their standard deviations (photos, 2)."""
+    return np.asarray((sigma > 0.0).any(axis=1))
 
 
 def anchored(
