@@ -44,9 +44,10 @@ class ControlOptions:
     """Extent of the points across their longest axis over that along it, from which on they determine a rotation."""
     adjust: bool = True
     """Whether all is adjusted to the points; otherwise only moved."""
-    noise_px: Positive = 1.5
-    """Reprojection error of a key point that an error of one sigma weighs as much as: errors of key points have causes
-    in common, so that thousands of them are not worth more than some control points."""
+    noise_px: Positive = 0.75
+    """Reprojection error of a key point that an error of one sigma weighs as much as, in a photo of 1600 pixels.
+    Several times their scatter, as for priors of intrinsics: errors of key points have causes in common, so that
+    thousands of them are not worth more than some control points."""
     loss_px: Positive = 0.8
     """Scale of the robust loss of reprojection errors, in a photo of 1600 pixels."""
     dependable_points: Annotated[int, Within("[0, inf)")] = 40

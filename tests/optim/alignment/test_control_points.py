@@ -87,7 +87,7 @@ def test_noise_leaves_errors_of_its_size(collection: Make) -> None:
     assert 0.5 < np.median(found.error_px) < 1.5
     # Cameras are 30 m away, and their distance hangs on the focal length.
     assert error_m(found, world) < 0.25 < 0.3 * error_m(moved, world)
-    assert found.bundle.intrinsics[0, 0] == pytest.approx(1500.0, rel=0.003)
+    assert found.bundle.intrinsics[0, 0] == pytest.approx(1500.0, rel=0.008)  # without points 1529
 
 
 def test_marks_of_another_photo_and_exchanged_axes_are_found(collection: Make) -> None:
