@@ -1,6 +1,6 @@
 """Read camera poses from gt.json, transforms.json, ARKit, TUM trajectories or a COLMAP model.
 
-gt.json is {"images": {name: {"R_w2c", "t_w2c", "K", "width", "height", "sigma_deg", "sigma"}}, "units": "m"}, of which
+gt.json is {"images": {name: {"R_w2c", "t_w2c", "K", "width", "height"}}, "units": "m"}, of which
 only the pose is needed; its axes are COLMAP's. transforms.json is what radiance field programs read: camera to world,
 OpenGL axes. ARKit has the same axes: frames with `transform`, four columns or 16 numbers column by column, which hold
 for the photo as the sensor took it. A TUM trajectory has lines `name x y z qx qy qz qw`, camera to world, COLMAP's
@@ -26,6 +26,8 @@ from .errors import InputError
 from .regular_files import read_text
 
 TRAJECTORIES = (".txt", ".tum")
+POSE_SIGMAS = ("sigma_deg", "sigma_position")
+"""Keys of standard deviations of a pose in gt.json, see `Poses.sigma`."""
 NAMES = ("file_path", "image", "name")
 """Keys of a frame's photo."""
 MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
@@ -192,7 +194,7 @@ def _sigmas(images: Mapping[str, Any], names: Sequence[str]) -> Array | None:
     """(n, 2) as in `Poses.sigma`."""
     out = np.full((len(names), 2), np.nan)
     for row, name in enumerate(names):
-        for column, key in enumerate(("sigma_deg", "sigma")):
+        for column, key in enumerate(POSE_SIGMAS):
             if images[name].get(key) is not None:
                 out[row, column] = _numbers(images[name][key], (), f"{name}: {key}")
                 if out[row, column] < 0.0:

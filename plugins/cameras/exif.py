@@ -33,8 +33,8 @@ class ExifCameras:
     Photos of different sizes never share a camera. Portrait and landscape photos of one body are two cameras: EXIF does
     not say which way the sensor was turned, so their principal points differ.
     default_focal: focal length where EXIF has none, in units of the longer side.
-    intrinsics, poses: files with known values, which stay constant; those with standard deviations have a prior. Formats:
-    unposed/plugins/cameras/given.py.
+    intrinsics, poses: files with known values, which stay constant; those with standard deviations have a prior.
+    Formats: unposed/plugins/cameras/given.py.
     Photos with the same intrinsics share a camera. The known poses give the result its frame and scale.
     Views of panoramas have a known camera, and those of one panorama are fixed to each other.
     """

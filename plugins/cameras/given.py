@@ -12,9 +12,9 @@ An entry may say how exact its intrinsics are, as standard deviations:
 What it names starts from the value in the file and is held to it by a Gaussian prior; the rest, and all of an entry
 without, stays constant.
 
-Poses with sigma_deg or sigma, standard deviations of the rotation in degrees and of the position in units of the world,
-are rough: they may move as far; those without are exact. Poses may also come from transforms.json, ARKit, a TUM
-trajectory or a COLMAP model, see unposed/pipeline/pose_files.py.
+Poses with sigma_deg or sigma_position, standard deviations of the rotation in degrees and of the position in units of
+the world, are rough: they may move as far; those without are exact. Poses may also come from transforms.json, ARKit, a
+TUM trajectory or a COLMAP model, see unposed/pipeline/pose_files.py.
 
 Without pixel_convention the centre of the top-left pixel is (0.5, 0.5), as everywhere here. COLMAP's cameras.txt gives
 intrinsics by size: each camera is used for all photos of its size.
@@ -38,7 +38,7 @@ from unposed.optim.cameras import CAMERA_MODELS, K1
 from unposed.optim.rigs import Rigs
 from unposed.pipeline.artifacts import Camera, Photo, Photos
 from unposed.pipeline.errors import InputError
-from unposed.pipeline.pose_files import TRAJECTORIES, read_poses
+from unposed.pipeline.pose_files import POSE_SIGMAS, TRAJECTORIES, read_poses
 from unposed.pipeline.regular_files import read_text
 
 NUM_PARAMS = {name: len(model.params) for name, model in CAMERA_MODELS.items()}
@@ -133,7 +133,7 @@ def _poses_of_images(path: Path, photos: Photos) -> GivenPoses:
         u, _, vt = np.linalg.svd(rotation)
         out[i, :, :3] = u @ vt
         out[i, :, 3] = numbers(entry["t_w2c"], (3,), f"{path}: {photo.name}: t_w2c")
-        given = [entry.get(key) for key in ("sigma_deg", "sigma")]
+        given = [entry.get(key) for key in POSE_SIGMAS]
         if any(value is not None for value in given):
             # Who says how exact one half of a pose is, and nothing of the other, knows nothing of that.
             sigma[i] = [np.inf if each is None else numbers(each, (), f"{path}: {photo.name}: sigma") for each in given]

@@ -82,7 +82,11 @@ def test_poses(tmp_path: Path) -> None:
 
 def test_poses_with_standard_deviations_are_rough_and_others_exact(tmp_path: Path) -> None:
     pose = {"R_w2c": TURN, "t_w2c": [1, 2, 3]}
-    images = {"a/1.jpg": {**pose, "sigma_deg": 2.0, "sigma": 0.1}, "a/2.jpg": pose, "b.png": {**pose, "sigma": 0.3}}
+    images = {
+        "a/1.jpg": {**pose, "sigma_deg": 2.0, "sigma_position": 0.1},
+        "a/2.jpg": pose,
+        "b.png": {**pose, "sigma_position": 0.3},
+    }
     sigma = ExifCameras(poses=write(tmp_path / "p.json", images))(PHOTOS).pose_sigma
     np.testing.assert_array_equal(sigma, [[2.0, 0.1], [0.0, 0.0], [np.inf, 0.3]])
     images = {"a/1.jpg": pose}
@@ -154,7 +158,7 @@ def test_a_name_that_two_photos_have_says_nothing(tmp_path: Path) -> None:
         ("p.json", '{"frames": [{"transform": [1, 2]}]}', "a frame has no file_path"),
         (
             "p.json",
-            '{"images": {"b.png": {"R_w2c": [[1,0,0],[0,1,0],[0,0,1]], "t_w2c": [0,0,0], "sigma": -1}}}',
+            '{"images": {"b.png": {"R_w2c": [[1,0,0],[0,1,0],[0,0,1]], "t_w2c": [0,0,0], "sigma_position": -1}}}',
             "above 0",
         ),
     ],
