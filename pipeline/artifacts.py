@@ -100,7 +100,7 @@ class CameraPriors:
     grouping: Literal["given", "assumed"] = "assumed"
     """Assumed groups (same body, lens and size) are a hypothesis for the mapper to test, given ones are a fact."""
     cam_from_world: Floats | None = None
-    """(photos, 3, 4) float64 poses that are given and not to be changed; not a number for photos without."""
+    """(photos, 3, 4) float64 poses that are given; not a number for photos without."""
     prior: IntrinsicsPriorOptions = field(default_factory=IntrinsicsPriorOptions)
     """Standard deviations of the intrinsics, for all stages that estimate them."""
     rigs: Rigs | None = None
@@ -108,6 +108,9 @@ class CameraPriors:
     given_sigma: Floats | None = None
     """(cameras, 8) float64 standard deviations of given intrinsics in the order of optim.cameras, zero where they are
     constant; None: all that are given are."""
+    pose_sigma: Floats | None = None
+    """(photos, 2) standard deviations of given rotations, in degrees, and positions, in units of the world: 0 for poses
+    that are not to be changed, infinite where nothing is known. None: no given pose is to be changed."""
 
     def of_photo(self, photo: int) -> CameraPrior:
         """The part that concerns one photo, and changes only if that does (see stage.PerPhotoParts)."""

@@ -49,6 +49,28 @@ def near_positions(
     return unique_pairs(pairs, (reach_m / (reach_m + distance[near])).astype(np.float32))
 
 
+def near_views(
+    photos: Sequence[int],
+    position: NDArray[np.float64],
+    axis: NDArray[np.float64],
+    partners: int,
+    max_angle_deg: float,
+) -> tuple[PhotoPairs, PairSimilarity]:
+    """Pairs of the nearest `partners` of each photo whose optical axes (n, 3) are at most so many degrees apart, with
+    similarity 1 / place: distances (n, 3) have no scale that says what is near."""
+    bound = np.cos(np.radians(max_angle_deg))
+    found = [np.empty((0, 3))]
+    for row, (own, direction) in enumerate(zip(position, axis, strict=True)):
+        turned = axis @ direction
+        turned[row] = -np.inf
+        alike = np.flatnonzero(turned >= bound)
+        order = alike[np.argsort(np.linalg.norm(position[alike] - own, axis=1), kind="stable")[:partners]]
+        found.append(np.column_stack([np.full(len(order), row), order, 1.0 / np.arange(1, len(order) + 1)]))
+    table = np.concatenate(found)
+    pairs = np.asarray(photos, np.int64)[table[:, :2].astype(np.int64)]
+    return unique_pairs(pairs, table[:, 2].astype(np.float32))
+
+
 def metres(latitude_deg: NDArray[np.float64], longitude_deg: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 3) positions on a sphere of the Earth's radius; distances of kilometres are exact to half a per cent."""
     latitude, longitude = np.radians(latitude_deg), np.radians(longitude_deg)

@@ -12,9 +12,9 @@ import numpy as np
 
 from unposed.optim.evaluation import PoseErrors, evaluate_poses
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.pose_files import PointFigures, Poses, read_poses
 
 from .output import settled
-from .poses import PointFigures, Poses, read_poses
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,7 +91,7 @@ FLAGS: dict[str, Flag] = {
     "settings": Flag("change one setting; NODE=null drops the node", "NODE.KEY=VALUE", repeated=True, names=("--set",)),
     "cameras": Flag("which photos share one camera", choices=("auto", "single", "folder", "image")),
     "intrinsics": Flag("known intrinsics: JSON or COLMAP's cameras.txt", "FILE", Path),
-    "poses": Flag("known poses, JSON; they set frame and scale", "FILE", Path),
+    "poses": Flag("known or rough poses; they set frame and scale", "FILE", Path),
     "rigs": Flag("which photos were taken by cameras fixed to each other, COLMAP's rig_config.json", "FILE", Path),
     "masks": Flag("masks named like the photos; black hides", "DIR", Path),
     "include": Flag("only photos whose name matches", "GLOB", repeated=True),

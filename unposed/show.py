@@ -148,13 +148,29 @@ def alignment_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         text = f"aligned to {last['to']}, {entry['scale']:.6g} times as large as it was reconstructed"
         if "rms" in last:
             right = last["positions"] - len(last["wrong"])
-            text += f"; RMS error {last['rms']:.3g} over {right} of {count(last['positions'], 'position')}"
+            kind = "control point" if "points" in last else "position"
+            text += f"; RMS error {last['rms']:.3g} over {right} of {count(last['positions'], kind)}"
         rows.append((f"model {number}", text))
         wrong = sorted(last.get("wrong", {}).items(), key=lambda each: -each[1])
         rows += [("wrong", f"{name}: off by {error:.3g}, not used") for name, error in wrong[:NAMED]]
         if len(wrong) > NAMED:
             rows.append(("wrong", f"{len(wrong) - NAMED} more, see summary.json"))
+        rows += _control_rows(last)
     return rows + [("warning", warning) for warning in facts["warnings"] if "not aligned" in warning]
+
+
+def _control_rows(step: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Residuals of ground control points, and marks that were not used."""
+    rows = []
+    for mark, error in list(step.get("wrong_marks", {}).items())[:NAMED]:
+        rows.append(("wrong mark", f"{mark}: {error:.3g} pixels from where the others see it, not used"))
+    for name, each in step.get("points", {}).items():
+        if each["error_m"] is None:
+            rows.append((name, "no two photos see it at one place, not used"))
+        elif each["used"]:
+            text = f"off by {each['error_m']:.3g} m, {each['error_px']:.3g} pixels in {count(each['photos'], 'photo')}"
+            rows.append((name, text))
+    return rows
 
 
 def growth_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

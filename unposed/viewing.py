@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unposed.pipeline.errors import ConfigError, InputError, UnposedError
+from unposed.pipeline.pose_files import Poses, read_poses
 
 from .output import SUMMARY
-from .poses import Poses, read_poses
 from .reconstruction import load
 
 if TYPE_CHECKING:

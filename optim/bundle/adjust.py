@@ -22,6 +22,7 @@ from .normal_equations import (
     reprojection_cost,
 )
 from .objective import Objective, build_objective, bundle_state, bundle_with_state
+from .point_priors import PointPriors, point_prior_terms
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from .rig_steps import move_sensors
@@ -43,14 +44,16 @@ def adjust_bundle(
     sigma: Array | None = None,
     pose_priors: PosePriors | None = None,
     depth_priors: DepthPriors | None = None,
+    *,
+    point_priors: PointPriors | None = None,
 ) -> tuple[Bundle, BundleSummary]:
     """Adjust a bundle to the minimum of its objective.
 
     `sigma` (m,) is the relative standard deviation of each observation, 1 for a usual one: errors are divided by it.
-    Without pose priors the gauge is free: the whole bundle may drift, turn and grow a little. Photos that the bundle's
-    rigs tie to each other stay so; rigs with baselines keep their size, and thereby that of the bundle.
+    Without priors of poses or points the gauge is free: the whole bundle may drift, turn and grow a little. Photos that
+    the bundle's rigs tie to each other stay so; rigs with baselines keep their size, and thereby that of the bundle.
     """
-    objective = build_objective(bundle, options, prior, sigma, pose_priors, depth_priors)
+    objective = build_objective(bundle, options, prior, sigma, pose_priors, depth_priors, point_priors=point_priors)
     free = objective.free
     structure = schur_structure(objective.order, free.pose_size, free.intrinsics_size, bundle.rigs)
     start = bundle_state(bundle, objective.order)
@@ -123,6 +126,15 @@ class CpuProblem:
             blocks, gradient = equations.intrinsics_blocks()
             blocks[:] += terms.intrinsics
             gradient[:] += terms.intrinsics_gradient
+        if objective.point_priors is not None:
+            own = objective.point_priors.point
+            blocks, gradient = point_prior_terms(objective.point_priors, state.points)
+            for row, block in zip((0, 3, 5), blocks, strict=True):  # the diagonals of upper triangles
+                equations.point[row, own] += block
+            equations.point_gradient[:, own] += gradient
+            of_priors = np.zeros_like(equations.point_gradient)
+            of_priors[:, own] = gradient
+            equations = replace(equations, point_prior_gradient=of_priors)
         return equations
 
     def step(self, state: BundleState, linearization: NormalEquations, damping: float) -> BundleState | None:

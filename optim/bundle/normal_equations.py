@@ -124,6 +124,8 @@ class NormalEquations:
     """(6, p) upper triangles."""
     point_gradient: Array
     """(3, p)."""
+    point_prior_gradient: Array | None = None
+    """(3, p) the part of it that comes from priors and not from observations; None where there are none."""
 
     def intrinsics_blocks(self) -> tuple[Array, Array]:
         """Blocks (k, q, q) and gradients (k, q) of the intrinsics, be they part of `camera` or of `photo`; views, so

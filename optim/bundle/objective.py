@@ -1,4 +1,4 @@
-"""The objective of bundle adjustment: robust reprojection errors, and priors of intrinsics, poses and depths."""
+"""The objective of bundle adjustment: robust reprojection errors, and priors of all that is unknown."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..rigs import Rigs, whole_frames
 from ..rotations import exp_so3
 from .normal_equations import BundleState
 from .observation_order import BLOCK_SIZE, ObservationOrder, order_observations
+from .point_priors import PointPriors, point_prior_cost
 from .pose_priors import DepthPriors, PosePriors, noise_with_depth_priors, pose_prior_cost, pose_prior_terms
 from .problem import Bundle, BundleOptions, IntrinsicsPrior
 from .reprojection import FreeParameters, ObservationNoise, free_parameters
@@ -49,15 +50,19 @@ class Objective:
     """Of all photos of the bundle."""
     basis: Array
     """(k, 8, q) derivative of the intrinsics by the unknowns, see FreeParameters.intrinsics_basis."""
+    point_priors: PointPriors | None = None
+    """Of points in the order."""
 
     def prior_cost(self, state: BundleState) -> float:
-        """The cost of the priors of intrinsics and poses; depth priors are part of the observations' noise."""
+        """The cost of the priors of intrinsics, poses and points; depth priors are part of the observations' noise."""
         out = 0.0
         if self.prior is not None:
             off = (state.intrinsics.T - self.prior.mean) / self.prior.sigma
             out += 0.5 * self.prior.noise_px**2 * float((off**2).sum())
         if self.pose_priors is not None:
             out += pose_prior_cost(self.pose_priors, self.order, state)
+        if self.point_priors is not None:
+            out += point_prior_cost(self.point_priors, state.points)
         return out
 
     def prior_terms(self, state: BundleState) -> PriorTerms:
@@ -103,6 +108,7 @@ def build_objective(
     pose_priors: PosePriors | None = None,
     depth_priors: DepthPriors | None = None,
     *,
+    point_priors: PointPriors | None = None,
     block_size: int = BLOCK_SIZE,
 ) -> Objective:
     """The objective of adjusting a bundle; arguments as of `adjust_bundle`, `block_size` as of `order_observations`."""
@@ -133,7 +139,10 @@ def build_objective(
     noise = ObservationNoise(options.loss, options.loss_px, inverse_sigma)
     if depth_priors is not None:
         noise = noise_with_depth_priors(noise, depth_priors, order)
-    return Objective(order, free, noise, prior, pose_priors, bundle.rigs, free.intrinsics_basis(len(order.cameras)))
+    if point_priors is not None:
+        point_priors = point_priors.ordered(order.points)
+    basis = free.intrinsics_basis(len(order.cameras))
+    return Objective(order, free, noise, prior, pose_priors, bundle.rigs, basis, point_priors)
 
 
 def bundle_state(bundle: Bundle, order: ObservationOrder) -> BundleState:

@@ -172,6 +172,8 @@ def align_to_pose_priors(bundle: Bundle, priors: PosePriors, fixed_poses: Array)
     target = np.where(fixed[:, None], camera_centres(fixed_poses), priors.centre)
     has_centre = posed & (fixed | np.isfinite(priors.centre_sigma).all(axis=1))
     has_rotation = posed & (fixed | np.isfinite(priors.rotation_sigma_rad))
+    if (posed & fixed).sum() >= 2:  # rough ones would leave these beside their matches, and they do not move
+        has_centre, has_rotation = posed & fixed, posed & fixed
     source = camera_centres(bundle.cam_from_world)
     cam_from_target = fixed_poses[:, :, :3] if fixed.any() else priors.rotation
     cam_from_target = np.where(fixed[:, None, None], cam_from_target, priors.rotation)

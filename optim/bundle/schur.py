@@ -288,4 +288,4 @@ def _point_gradients_after(equations: NormalEquations, changes: Array) -> Array:
             residual = rows.residual + np.einsum("rjn,jn->rn", rows.j_camera, change)
             gradients[chunk.rows_in_block] = np.einsum("rin,rn->ni", rows.j_point, residual)
         out[:, block.points] = np.asarray(block.point_sums @ gradients).T
-    return out
+    return out if equations.point_prior_gradient is None else out + equations.point_prior_gradient

@@ -33,8 +33,8 @@ class ExifCameras:
     Photos of different sizes never share a camera. Portrait and landscape photos of one body are two cameras: EXIF does
     not say which way the sensor was turned, so their principal points differ.
     default_focal: focal length where EXIF has none, in units of the longer side.
-    intrinsics, poses: files with known values, which stay constant, or intrinsics with standard deviations, which have
-    a prior; formats: unposed/plugins/cameras/given.py.
+    intrinsics, poses: files with known values, which stay constant; those with standard deviations have a prior.
+    Formats: unposed/plugins/cameras/given.py.
     Photos with the same intrinsics share a camera. The known poses give the result its frame and scale.
     Views of panoramas have a known camera, and those of one panorama are fixed to each other.
     """
@@ -84,15 +84,17 @@ class ExifCameras:
             camera, source = self._camera([photos[i] for i in indices])
             cameras.append(known or camera)
             sources.append("given" if known else source)
+        poses = None if self.poses is None else given_poses(self.poses, photos, rigs)
         return CameraPriors(
             cameras=tuple(cameras),
             camera_of_photo=np.array(camera_of_photo, np.int32),
             focal_source=tuple(sources),
             grouping="assumed" if self.grouping == "auto" and len(given) < len(photos) else "given",
-            cam_from_world=None if self.poses is None else given_poses(self.poses, photos, rigs),
+            cam_from_world=None if poses is None else poses.cam_from_world,
             prior=self.prior,
             rigs=rigs,
             given_sigma=np.array([sigmas.get(indices[0], CONSTANT) for indices in members]) if sigmas else None,
+            pose_sigma=None if poses is None else poses.sigma,
         )
 
     def _key(self, photo: Photo) -> Hashable:

@@ -12,6 +12,10 @@ An entry may say how exact its intrinsics are, as standard deviations:
 What it names starts from the value in the file and is held to it by a Gaussian prior; the rest, and all of an entry
 without, stays constant.
 
+Poses with sigma_deg or sigma_position, standard deviations of the rotation in degrees and of the position in units of
+the world, are rough: they may move as far; those without are exact. Poses may also come from transforms.json, ARKit, a
+TUM trajectory or a COLMAP model, see unposed/pipeline/pose_files.py.
+
 Without pixel_convention the centre of the top-left pixel is (0.5, 0.5), as everywhere here. COLMAP's cameras.txt gives
 intrinsics by size: each camera is used for all photos of its size.
 
@@ -21,7 +25,9 @@ A malformed file raises InputError, which ends the run.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +38,7 @@ from unposed.optim.cameras import CAMERA_MODELS, K1
 from unposed.optim.rigs import Rigs
 from unposed.pipeline.artifacts import Camera, Photo, Photos
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.pose_files import POSE_SIGMAS, TRAJECTORIES, read_poses
 from unposed.pipeline.regular_files import read_text
 
 NUM_PARAMS = {name: len(model.params) for name, model in CAMERA_MODELS.items()}
@@ -79,25 +86,83 @@ def _sigma(entry: Any, where: str) -> tuple[float, ...]:
     return out
 
 
-def given_poses(path: Path, photos: Photos, rigs: Rigs | None = None) -> Array:
-    """(photos, 3, 4) cam_from_world, NaN for photos that are not in the file. Photos of rigs may not be in it."""
+@dataclass(frozen=True, eq=False)
+class GivenPoses:
+    """Poses of photos from a file."""
+
+    cam_from_world: Array
+    """(photos, 3, 4), NaN for photos that are not in the file."""
+    sigma: Array | None
+    """(photos, 2) standard deviations as in CameraPriors.pose_sigma; None where all poses are exact."""
+
+
+def given_poses(path: Path, photos: Photos, rigs: Rigs | None = None) -> GivenPoses:
+    """The poses of a file. Photos of rigs may not be in it."""
+    found = _poses_of_images(path, photos) if _is_by_photo(path) else _poses_of_others(path, photos)
+    known = np.isfinite(found.cam_from_world).all(axis=(1, 2))
+    for i in np.flatnonzero(known).tolist():
+        if rigs is not None and rigs.sensor_of_photo[i] >= 0:
+            raise InputError(f"{path}: {photos[i].name} belongs to a rig, whose poses cannot be given: leave it out")
+    if not known.any() and len(photos):
+        raise InputError(f"{path}: knows the pose of none of the photos: their names are not in it")
+    return found
+
+
+def _is_by_photo(path: Path) -> bool:
+    """Whether a file is JSON that lists poses by photo, or means to be."""
+    if path.suffix.lower() in (*TRAJECTORIES, ".bin"):
+        return False
+    text = _text(path)
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return True
+    return not (isinstance(data, dict) and "frames" in data and "images" not in data)
+
+
+def _poses_of_images(path: Path, photos: Photos) -> GivenPoses:
     images, _ = _images(_text(path), path)
-    out = np.full((len(photos), 3, 4), np.nan)
+    out, sigma = np.full((len(photos), 3, 4), np.nan), np.zeros((len(photos), 2))
     for i, photo in enumerate(photos.photos):
         entry = images.get(photo.name, {})
         if entry.get("R_w2c") is None or entry.get("t_w2c") is None:
             continue
-        if rigs is not None and rigs.sensor_of_photo[i] >= 0:
-            raise InputError(f"{path}: {photo.name} belongs to a rig, whose poses cannot be given: leave it out")
         rotation = numbers(entry["R_w2c"], (3, 3), f"{path}: {photo.name}: R_w2c")
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0.0:
             raise InputError(f"{path}: {photo.name}: R_w2c is no rotation")
         u, _, vt = np.linalg.svd(rotation)
         out[i, :, :3] = u @ vt
         out[i, :, 3] = numbers(entry["t_w2c"], (3,), f"{path}: {photo.name}: t_w2c")
-    if not np.isfinite(out).any() and len(photos):
-        raise InputError(f"{path}: knows the pose of none of the photos: their names are not in it")
-    return out
+        given = [entry.get(key) for key in POSE_SIGMAS]
+        if any(value is not None for value in given):
+            # Who says how exact one half of a pose is, and nothing of the other, knows nothing of that.
+            sigma[i] = [np.inf if each is None else numbers(each, (), f"{path}: {photo.name}: sigma") for each in given]
+            if not (sigma[i] > 0.0).all():
+                raise InputError(f"{path}: {photo.name}: a standard deviation must be above 0")
+    return GivenPoses(out, sigma if sigma.any() else None)
+
+
+def _poses_of_others(path: Path, photos: Photos) -> GivenPoses:
+    """Of frames, trajectories and models, whose names may have other folders or no ending."""
+    try:
+        listed = read_poses(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    out = np.full((len(photos), 3, 4), np.nan)
+    rows = {key: row for row, name in enumerate(listed[0].names) for key in _names_of(name)}
+    claims = Counter(key for photo in photos.photos for key in _names_of(photo.name))
+    for i, photo in enumerate(photos.photos):
+        row = next((rows[key] for key in _names_of(photo.name) if key in rows and claims[key] == 1), None)
+        if row is not None:
+            out[i] = listed[0].cam_from_world[row]
+    return GivenPoses(out, None)
+
+
+def _names_of(name: str) -> tuple[str, ...]:
+    """A name as it is, without folders, and without the ending of an image."""
+    last = name.rpartition("/")[2]
+    stem, dot, ending = last.rpartition(".")
+    return tuple(dict.fromkeys((name, last, stem if dot and ending.isalpha() else last)))
 
 
 def _text(path: Path) -> str:

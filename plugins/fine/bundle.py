@@ -48,7 +48,7 @@ from ..shared.models import (
     triangulated_subset,
     without_doubts,
 )
-from .pose_priors import anchored, pose_priors_of
+from .pose_priors import anchored, given_pose_sigma, is_rough, pose_priors_of
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import hypothesis_figures, poses_in_conflict, refinement_report, warning_about
 from .rigs import tied_by_rigs, ties_more
@@ -78,6 +78,9 @@ class BundleAdjustment:
     """Points seen under smaller triangulation angles are removed."""
     rounds: Annotated[int, Within("[1, 20]")] = 1
     gps_sigma_m: Annotated[float | None, Within("(0, inf)")] = None
+    pose_sigma: tuple[Positive, Positive] | None = None
+    """Standard deviations of given poses that have none in their file, degrees and units of the world, such as
+    [2, 0.05] of a phone's own tracking. None: these poses are exact."""
     seed: int = 0
     height_sigma_ratio: Annotated[float, Within("[1, inf)")] = 3.0
     """Standard deviation of GPS heights over that of positions, and once more that of unknown heights, which are taken
@@ -281,7 +284,7 @@ class BundleAdjustment:
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         bundle, intrinsics = initial_bundle(model, len(photos), intrinsics)
         bundle = tied_by_rigs(bundle, graph.rigs, candidates, self.rig_sensors)
-        anchors = pose_priors_of(cameras, photos, self.gps_sigma_m, self.height_sigma_ratio)
+        anchors = pose_priors_of(cameras, photos, self.gps_sigma_m, self.height_sigma_ratio, self.pose_sigma)
         bundle, anchors, warnings = anchored(bundle, cameras, anchors)
         prior, depths = intrinsics.prior, None
         if graph.dense:  # a free principal point would absorb systematic errors of dense matches, and bias rotations
@@ -302,7 +305,8 @@ class BundleAdjustment:
         if start.anchors is None or cameras.cam_from_world is None:
             return np.zeros(0, np.int64)
         mine = np.isfinite(start.bundle.cam_from_world[:, 0, 0])[:, None, None]
-        given = np.where(mine, np.asarray(cameras.cam_from_world, np.float64), np.nan)
+        exact = ~is_rough(given_pose_sigma(cameras, self.pose_sigma))[:, None, None]
+        given = np.where(mine & exact, np.asarray(cameras.cam_from_world, np.float64), np.nan)
         max_error_px = self.max_error_px * graph.keypoint_error_px
         return poses_in_conflict(graph, bundle, given, max_error_px, self.min_pose_inlier_ratio)
 

@@ -80,6 +80,95 @@ def test_poses(tmp_path: Path) -> None:
     assert np.isnan(poses[[0, 2]]).all()
 
 
+def test_poses_with_standard_deviations_are_rough_and_others_exact(tmp_path: Path) -> None:
+    pose = {"R_w2c": TURN, "t_w2c": [1, 2, 3]}
+    images = {
+        "a/1.jpg": {**pose, "sigma_deg": 2.0, "sigma_position": 0.1},
+        "a/2.jpg": pose,
+        "b.png": {**pose, "sigma_position": 0.3},
+    }
+    sigma = ExifCameras(poses=write(tmp_path / "p.json", images))(PHOTOS).pose_sigma
+    np.testing.assert_array_equal(sigma, [[2.0, 0.1], [0.0, 0.0], [np.inf, 0.3]])
+    images = {"a/1.jpg": pose}
+    assert ExifCameras(poses=write(tmp_path / "p.json", images))(PHOTOS).pose_sigma is None
+
+
+WORLD_FROM_CAM = np.column_stack([np.array(TURN, float), [1.0, 2.0, 3.0]])
+FROM_GL = np.diag([1.0, -1.0, -1.0])
+
+
+def transforms(folder: Path) -> Path:
+    """Names with other folders and without endings, OpenGL axes, rows."""
+    rows = np.vstack([np.column_stack([WORLD_FROM_CAM[:, :3] @ FROM_GL, WORLD_FROM_CAM[:, 3]]), [0, 0, 0, 1]])
+    frames = [{"file_path": "./images/2", "transform_matrix": rows.tolist()}]
+    (folder / "transforms.json").write_text(json.dumps({"frames": frames}))
+    return folder / "transforms.json"
+
+
+def arkit(folder: Path) -> Path:
+    """The same, columns one after the other."""
+    frames = json.loads(transforms(folder).read_text())["frames"]
+    columns = np.array(frames[0]["transform_matrix"]).T
+    entries = [
+        {"image": "2.jpg", "transform": columns.tolist()},
+        {"name": "b.png", "transform": columns.ravel().tolist()},
+    ]
+    (folder / "arkit.json").write_text(json.dumps({"frames": entries}))
+    return folder / "arkit.json"
+
+
+def trajectory(folder: Path) -> Path:
+    """TURN is a quarter turn about z."""
+    (folder / "poses.tum").write_text(f"# time x y z qx qy qz qw\n2 1 2 3 0 0 {0.5**0.5} {0.5**0.5}\n")
+    return folder / "poses.tum"
+
+
+def colmap(folder: Path) -> Path:
+    world_from_cam = WORLD_FROM_CAM[:, :3]
+    x, y, z = -world_from_cam.T @ WORLD_FROM_CAM[:, 3]
+    (folder / "cameras.txt").write_text("1 PINHOLE 800 600 700 700 400 300\n")
+    (folder / "images.txt").write_text(f"1 {0.5**0.5} 0 0 {-(0.5**0.5)} {x} {y} {z} 1 a/2.jpg\n\n")
+    (folder / "points3D.txt").write_text("")
+    return folder / "images.txt"
+
+
+@pytest.mark.parametrize("source", [transforms, arkit, trajectory, colmap])
+def test_poses_of_other_programs(tmp_path: Path, source: Any) -> None:
+    found = ExifCameras(poses=source(tmp_path))(PHOTOS).cam_from_world
+    assert found is not None
+    rotation = WORLD_FROM_CAM[:, :3].T
+    np.testing.assert_allclose(found[1], np.column_stack([rotation, -rotation @ [1.0, 2.0, 3.0]]), atol=1e-12)
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[2]).all() == (source is arkit)
+
+
+def test_a_name_that_two_photos_have_says_nothing(tmp_path: Path) -> None:
+    twice = Photos((*PHOTOS.photos, Photo("c/2.jpg", Path("c/2.jpg"), "c", 800, 600)), {})
+    with pytest.raises(InputError, match="pose of none of the photos"):
+        ExifCameras(poses=trajectory(tmp_path))(twice)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("p.tum", "2 1 2 3 0 0 0\n", "expected lines"),
+        ("p.tum", "2 1 2 3 0 0 0 0\n", "expected lines"),
+        ("p.tum", "# nothing\n", "has no pose"),
+        ("p.json", '{"frames": [{"image": "2.jpg", "transform": [1, 2]}]}', "2.jpg: transform: expected 4 x 4 numbers"),
+        ("p.json", '{"frames": [{"transform": [1, 2]}]}', "a frame has no file_path"),
+        (
+            "p.json",
+            '{"images": {"b.png": {"R_w2c": [[1,0,0],[0,1,0],[0,0,1]], "t_w2c": [0,0,0], "sigma_position": -1}}}',
+            "above 0",
+        ),
+    ],
+)
+def test_bad_poses_of_other_programs_are_named(tmp_path: Path, name: str, text: str, problem: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=problem):
+        ExifCameras(poses=tmp_path / name)(PHOTOS)
+
+
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [

@@ -16,6 +16,7 @@ from worlds import mapper_inputs as inputs
 from unposed.optim.cameras import K1
 from unposed.optim.doppelgangers import relative_rotations
 from unposed.optim.partition import divided_mapping
+from unposed.optim.rotations import exp_so3, rotation_angle_deg
 from unposed.pipeline.artifacts import (
     Camera,
     Exif,
@@ -230,6 +231,39 @@ def test_given_poses_are_kept_and_set_the_frame(collection: Make) -> None:
             for poses in (scene.cam_from_world, world.cam_from_world)
         )
         assert np.abs(centres - truth).max() < 0.05
+
+
+def test_rough_poses_set_the_frame_and_move_as_far_as_they_are_wrong(collection: Make) -> None:
+    """Of ten poses two are exact, three are not known, and five are off by some degrees and 3 % of the distance."""
+    world = collection(noise_px=0.3, points=600)
+    rng = np.random.default_rng(2)
+    known = world.cam_from_world.copy()
+    known[:, :, :3] = exp_so3(np.radians(2.0) * rng.standard_normal((10, 3))) @ known[:, :, :3]
+    known[:, :, 3] += 0.1 * rng.standard_normal((10, 3))
+    known[[0, 5]] = world.cam_from_world[[0, 5]]
+    known[[2, 4, 7]] = np.nan
+    sigma = np.where(np.isin(np.arange(10), [0, 5])[:, None], 0.0, [3.0, 0.25])
+    given = inputs(world)
+    for poses, sigmas, option in ((known, sigma, None), (known[:], None, (3.0, 0.25))):
+        given["cameras"] = replace(given["cameras"], cam_from_world=poses, pose_sigma=sigmas)
+        fine = BundleAdjustment(pose_sigma=option)
+        sparse: SparseModels = fine(**given, resources=CPU, coarse=GlobalMapper()(**given))
+        (scene,) = sparse.models
+        assert sparse.warnings == ()
+        assert len(scene.photos) == 10
+        turned = rotation_angle_deg(scene.cam_from_world[:, :, :3] @ world.cam_from_world[:, :, :3].transpose(0, 2, 1))
+        centre, truth = (
+            -np.einsum("cji,cj->ci", each[:, :, :3], each[:, :, 3])
+            for each in (scene.cam_from_world, world.cam_from_world)
+        )
+        error = np.linalg.norm(centre - truth, axis=1)
+        if option is None:  # two exact poses hold the frame
+            np.testing.assert_allclose(scene.cam_from_world[[0, 5]], known[[0, 5]], rtol=0, atol=1e-12)
+            assert turned.max() < 0.3
+            assert error.max() < 0.05
+        else:  # seven rough ones do so as well as their mean
+            assert turned.max() < 3.0
+            assert error.max() < 0.35
 
 
 def test_one_given_pose_sets_no_frame(collection: Make) -> None:

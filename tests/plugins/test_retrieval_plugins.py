@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from unposed.pipeline.errors import Interrupted
 from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.store.memo import StoredMemo
 from unposed.pipeline.store.store import Store
+from unposed.plugins.cameras.exif import ExifCameras
 from unposed.plugins.retrieval import asmk
 from unposed.plugins.retrieval.asmk import Asmk, AsmkOfMast3r, read_codebook, words_for
 from unposed.plugins.retrieval.coarse_matching import CoarseMatching
 from unposed.plugins.retrieval.gps import Gps
 from unposed.plugins.retrieval.pairs_file import PairsFile
+from unposed.plugins.retrieval.poses import PoseRanking
 from unposed.plugins.retrieval.sequence import Sequence
 from unposed.plugins.retrieval.union import Union
 from unposed.plugins.retrieval.vectors import PowerMean, Vlad
@@ -207,6 +210,23 @@ def test_gps():
     assert ranking.pairs.tolist() == [[0, 1], [1, 2], [2, 3]]
     with pytest.raises(StageError, match="1 of 2 photos"):
         Gps()(collection(["a", "b"], [at[0], Exif()]))
+
+
+def test_poses_choose_the_nearest_that_look_the_same_way():
+    """Five cameras on a line, the middle one turned around, and one without a pose."""
+    poses = np.tile(np.eye(3, 4), (6, 1, 1))
+    poses[:, 0, 3] = -np.arange(6.0)
+    poses[2] = np.diag([-1.0, 1.0, -1.0]) @ poses[2]
+    poses[5] = np.nan
+    photos = collection(list("abcdef"))
+    cameras = replace(ExifCameras()(photos), cam_from_world=poses)
+    ranking = PoseRanking(partners=2)(photos, cameras)
+    assert ranking.pairs.tolist() == [[0, 1], [0, 3], [1, 3], [1, 4], [3, 4]]
+    assert ranking.similarity.tolist() == [1.0, 0.5, 0.5, 0.5, 1.0]
+    every = PoseRanking(max_angle_deg=180.0)(photos, cameras)
+    assert every.pairs.tolist() == [list(pair) for pair in combinations(range(5), 2)]
+    with pytest.raises(StageError, match="poses of 0 of 6 photos are given"):
+        PoseRanking()(photos, ExifCameras()(photos))
 
 
 def test_pairs_from_a_file(tmp_path):

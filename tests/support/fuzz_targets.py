@@ -29,13 +29,13 @@ from unposed.pipeline.images.content import bytes_content
 from unposed.pipeline.images.exif import read_exif
 from unposed.pipeline.images.image_file import UnreadableImage, frames, open_image
 from unposed.pipeline.images.pixels import read_mask, read_rgb
+from unposed.pipeline.pose_files import read_poses
 from unposed.pipeline.presets import read_preset
 from unposed.pipeline.stage import StageError
 from unposed.pipeline.store.codec import CodecError, decode, encode
 from unposed.pipeline.yaml_text import read_yaml
 from unposed.plugins.cameras.given import given_cameras, given_poses
 from unposed.plugins.retrieval.unpickle import read_arrays
-from unposed.poses import read_poses
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from unposed.model import Model
 from unposed.optim.alignment.geodesy import GeodeticOrigin, ecef_m
 from unposed.optim.evaluation import rotation_and_centre
 from unposed.optim.rigs import Rigs
-from unposed.optim.similarity import Similarity
+from unposed.optim.similarity import Similarity, fit_similarity
 from unposed.pipeline.artifacts import Exif, Photos
 from unposed.pipeline.errors import ConfigError, InputError
 
@@ -167,7 +167,7 @@ def test_georeference_is_beside_the_models_and_goes_with_them(
     ("target", "message"),
     [
         (["gps"], "no photo of the models has a GPS position"),
-        (["north"], "expected gps, poses, gravity"),
+        (["north"], "expected gps, poses, points, gravity"),
         (["poses"], "expected a file of poses after it"),
         (["scale", "a", "b", "1"], "a is not in it"),
         (["poses", "missing.json"], "no such file"),
@@ -200,3 +200,74 @@ def test_baselines_of_rigs_grow_with_the_model(reconstructed: Any) -> None:
     assert moved.rigs is not None
     assert np.allclose(moved.rigs.sensor_from_rig[1, :, 3], [0.6, 0.0, 0.3])
     assert np.allclose(moved.rigs.sensor_from_rig[:, :, :3], np.eye(3))
+
+
+def control_file(reconstructed: Any, out: Path, file: Path, wrong: bool = False) -> Path:
+    """Eight points of the yard as surveyed, 1000 km from the origin, with their marks in all photos."""
+    model = unposed.load(out)[0]
+    truth = json.loads(reconstructed.truth.read_text())["images"]
+    poses = np.array([reconstructed.true_pose(name) for name in model.photo_names])
+    centre, true_centre = (rotation_and_centre(each)[1] for each in (np.asarray(model.cam_from_world), poses))
+    there = fit_similarity(centre, true_centre)
+    far = np.argsort(-np.linalg.norm(model.points - np.median(model.points, axis=0), axis=1), kind="stable")
+    rows = ["# a survey", "point;photo;x;y;X;Y;Z;sigma_m"]
+    for number, point in enumerate(there(model.points[far[100:900:100]])):
+        east, north, up = point + np.array([1e6, 0.0, 0.0])
+        if wrong and number == 3:
+            north, up = up, north
+        for name, pose in zip(model.photo_names, poses, strict=True):
+            pixel = np.array(truth[name]["K"]) @ (pose[:, :3] @ point + pose[:, 3])
+            x, y = pixel[:2] / pixel[2] + 0.5  # K is for pixels whose first has its centre at (0, 0)
+            if wrong and number == 1 and name == model.photo_names[4]:
+                x, y = 240.0, 160.0 + (60.0 if y < 160.0 else -60.0)
+            if 0.0 <= x <= 480.0 and 0.0 <= y <= 320.0:
+                rows.append(f"P{number};{name};{x:.4f};{y:.4f};{east:.6f};{north:.6f};{up:.6f};0.01")
+    file.write_text("\n".join(rows), "utf-8")
+    return file
+
+
+def test_to_control_points_of_which_some_are_wrong(
+    reconstructed: Any, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = unposed.load(out)[0].photo_names[4]
+    file = control_file(reconstructed, out, tmp_path / "survey.csv", wrong=True)
+    assert main(["align", str(out), "--to", "points", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert f"P1 in {first}: " in said and "pixels from where the others see it, not used" in said
+    assert "P3: off by" in said
+    made = unposed.load(out)
+    step = made.summary["models"][0]["alignment"]["steps"][0]
+    assert list(step["wrong"]) == ["P3"] and list(step["wrong_marks"]) == [f"P1 in {first}"]
+    assert step["wrong_marks"][f"P1 in {first}"] > 59.0
+    used = {name: each for name, each in step["points"].items() if each["used"]}
+    assert len(used) == 7 and all(each["photos"] >= 2 for each in used.values())
+    assert max(each["error_m"] for each in used.values()) < 0.03
+    assert max(each["error_px"] for each in used.values()) < 1.0
+    poses = np.array([reconstructed.true_pose(name) for name in made[0].photo_names])
+    centre, true_centre = (rotation_and_centre(each)[1] for each in (np.asarray(made[0].cam_from_world), poses))
+    assert np.abs(centre - true_centre - [1e6, 0.0, 0.0]).max() < 0.1
+    assert made[0].mean_reprojection_px == pytest.approx(made.summary["models"][0]["mean_reprojection_px"], abs=1e-3)
+    assert "refinement" in made.summary["models"][0]
+
+
+def test_files_of_control_points_that_are_wrong(out: Path, tmp_path: Path) -> None:
+    name = unposed.load(out)[0].photo_names[0]
+    head = "point,photo,x,y,X,Y,Z"
+    for text, reason in (
+        ("", "is empty"),
+        ("point,photo,x,y,X,Y\n", "no column Z"),
+        (f"{head}\nA,{name},10,10,0,0,0\n", "0 of the control points"),
+        (f"{head}\nA,{name[:-1]},10,10,0,0,0\n", f"line 2: {name[:-1]} is no photo of the reconstruction.*{name}"),
+        (f"{head}\nA,{name},1000,10,0,0,0\n", "outside"),
+        (f"{head}\n\nA,{name},10,ten,0,0,0\n", "line 3: y is 'ten', expected a number"),
+        (f"{head}\nA,{name},10,10,0,0,0\nA,{name},10,10,0,0,1\n", "other coordinates"),
+        (f"{head}\nA,{name},10,10,0,0,0\nA,{name},10,11,0,0,0\n", "marked twice"),
+        (f"{head},sigma_m\nA,{name},10,10,0,0,0,-1\n", "above 0"),
+        (f"{head}\nA,{name},10,10,0,0\n", "Z is '', expected a number"),
+    ):
+        file = tmp_path / "points.csv"
+        file.write_text(text, "utf-8")
+        with pytest.raises(InputError, match=reason):
+            unposed.align(out, "points", file)
+    with pytest.raises(ConfigError, match="expected a file of control points"):
+        unposed.align(out, "points")

@@ -14,7 +14,7 @@ import pytest
 from unposed.evaluation import evaluate, match_names
 from unposed.optim.rotations import nearest_rotation
 from unposed.pipeline.errors import InputError
-from unposed.poses import read_poses
+from unposed.pipeline.pose_files import read_poses
 
 YARDSTICK = Path(__file__).resolve().parents[3] / "shared" / "tools" / "pose_eval.py"
 

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import unposed
 from unposed.cli import main
+from unposed.optim.rotations import exp_so3
 from unposed.synthetic.photos import PhotoSet
 
 
@@ -32,6 +34,36 @@ def test_known_intrinsics_and_poses_are_kept(yard: PhotoSet, tmp_path: Path) -> 
     centres, expected = (-np.einsum("cji,cj->ci", p[:, :, :3], p[:, :, 3]) for p in (scene.cam_from_world, true))
     extent = np.linalg.norm(expected - expected.mean(axis=0), axis=1).max()
     assert np.abs(centres - expected).max() < 0.003 * extent
+
+
+def test_rough_poses_of_a_phone_choose_pairs_and_set_the_frame(reconstructed: Any, tmp_path: Path) -> None:
+    """ARKit's frames, a degree and ten centimetres off, five metres from what is photographed; one photo has none."""
+    rng = np.random.default_rng(4)
+    names = sorted(file.name for file in reconstructed.kept.iterdir())
+    frames = []
+    for name in names[1:]:
+        pose = np.vstack([reconstructed.true_pose(name), [0.0, 0.0, 0.0, 1.0]])
+        pose[:3, :3] = exp_so3(np.radians(1.0) * rng.standard_normal((1, 3)))[0] @ pose[:3, :3]
+        world_from_gl = np.linalg.inv(pose) @ np.diag([1.0, -1.0, -1.0, 1.0])
+        world_from_gl[:3, 3] += 0.1 * rng.standard_normal(3)
+        frames.append({"image": name, "transform": world_from_gl.T.tolist()})
+    (tmp_path / "arkit.json").write_text(json.dumps({"frames": frames}))
+    made = unposed.reconstruct(
+        reconstructed.kept,
+        preset="posed",
+        poses=tmp_path / "arkit.json",
+        settings={"fine.pose_sigma": [1.0, 0.1], "near.partners": 4},
+        cache=reconstructed.cache,
+        device="cpu",
+        report=False,
+    )
+    (model,) = made.models
+    assert len(model) == len(names)
+    true = np.array([reconstructed.true_pose(name) for name in model.photo_names])
+    centre, expected = (-np.einsum("nji,nj->ni", p[:, :, :3], p[:, :, 3]) for p in (model.cam_from_world, true))
+    assert np.linalg.norm(centre - expected, axis=1).max() < 0.12
+    length, true_length = (np.linalg.norm(each[0] - each[-1]) for each in (centre, expected))
+    assert length == pytest.approx(true_length, rel=0.03)
 
 
 def test_files_that_are_not_there(yard: PhotoSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,8 +84,8 @@ def test_many_frames_do_not_cost_their_square(made: Path, tmp_path: Path) -> Non
     frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist()}
     frames = [{**frame, "file_path": f"{n}/a.png"} for n in range(3000)]
     (tmp_path / "t.json").write_text(json.dumps({"frames": frames, **{f"k{n}": n for n in range(50_000)}}))
-    code = "import sys, time; from unposed.poses import read_poses; from pathlib import Path; t = time.process_time(); "
-    code += "read_poses(Path(sys.argv[1])); print(time.process_time() - t)"
+    code = "import sys, time; from unposed.pipeline.pose_files import read_poses; from pathlib import Path; "
+    code += "t = time.process_time(); read_poses(Path(sys.argv[1])); print(time.process_time() - t)"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "t.json")], capture_output=True, check=True)
     assert float(done.stdout) < 3.0
 

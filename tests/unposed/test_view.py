@@ -18,7 +18,7 @@ from browser import browser
 import unposed
 from unposed import Reconstruction
 from unposed.cli import main
-from unposed.poses import Poses
+from unposed.pipeline.pose_files import Poses
 from unposed.synthetic.photos import PhotoSet
 from unposed.viewer.shown import PointFilter, aligned_poses, nearest_to_ray, ramp, shown_model
 

@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from unposed.optim.alignment.geodesy import GeodeticOrigin
+from unposed.pipeline.artifacts import CameraPriors
 from unposed.pipeline.errors import ConfigError, InputError
+from unposed.pipeline.graph import build_graph
+from unposed.pipeline.registry import Registry
 
 from ..options import Settings
 from ..output import GEOREFERENCE, OVERVIEW, REPORT, locked_folder
 from ..reconstruction import Reconstruction, load
+from ..refinement_report import photo_figures
 from ..runs import write_result
 from ..settings import built_options
+from ..summary import model_figures
+from .control import from_points
 from .frames import KEY, aligned_facts, moved_model, original_model
 from .targets import (
     AlignmentOptions,
@@ -28,7 +34,9 @@ from .targets import (
     from_poses,
 )
 
-TARGETS = ("gps", "poses", "gravity", "plane", "scale", "original")
+TARGETS = ("gps", "poses", "points", "gravity", "plane", "scale", "original")
+CAMERAS = "cameras"
+"""The node of a preset that says what is known of cameras before any geometry."""
 
 
 def align(
@@ -41,20 +49,26 @@ def align(
     """Align the finished reconstruction in `out`, in its place.
 
     to: `gps`: metres to the east, north and up by the positions in EXIF, with georeference.json beside the models;
-    `poses`, a file or folder of poses of photos of the same names; `gravity`: z is up as in upright photos; `plane`:
-    z = 0 is the largest plane of points below the cameras; `scale`, two names of photos and the metres between them;
-    `original`: the frame that it was reconstructed in.
+    `poses`, a file or folder of poses of photos of the same names; `points`, a file of ground control points, to which
+    the reconstruction is adjusted as well (see `unposed.alignment.control_file`); `gravity`: z is up as in upright
+    photos; `plane`: z = 0 is the largest plane of points below the cameras; `scale`, two names of photos and the metres
+    between them; `original`: the frame that it was reconstructed in.
     settings: options of `unposed.alignment.targets.AlignmentOptions`, such as `similarity.max_sigmas=2`.
     photos: the photo folder, if it has moved.
 
-    Wrong positions are left out and named. The similarity is in summary.json, by model, and every export can undo it.
+    Wrong positions are left out and named. The similarity is in summary.json, by model, and every export can undo it;
+    the adjustment to control points stays.
     """
     out = Path(out)
     if to not in TARGETS:
         raise ConfigError(f"align to {to!r}: expected {', '.join(TARGETS)}")
-    wanted = {"poses": 1, "scale": 3}.get(to, 0)
+    wanted = {"poses": 1, "points": 1, "scale": 3}.get(to, 0)
     if len(values) != wanted:
-        what = {"poses": "a file of poses", "scale": "two names of photos and metres"}.get(to, "nothing")
+        what = {
+            "poses": "a file of poses",
+            "points": "a file of control points",
+            "scale": "two names of photos and metres",
+        }.get(to, "nothing")
         raise ConfigError(f"align to {to}: expected {what} after it")
     options: AlignmentOptions = built_options(AlignmentOptions, settings, "align")
     made = load(out, photos)
@@ -108,6 +122,8 @@ def _found(
         return from_gps(models, options)
     if to == "poses":
         return from_poses(models, Path(str(values[0])), options), None
+    if to == "points":
+        return from_points(models, Path(str(values[0])), camera_priors(made), options), None
     if to == "scale":
         return from_length(models, str(values[0]), str(values[1]), _metres(values[2])), None
     return (from_gravity if to == "gravity" else from_plane)(models, options), None
@@ -125,10 +141,27 @@ def _moved(made: Reconstruction, to: str, found: Sequence[ModelAlignment | str])
             models.append(model)
             facts.append(old)
         else:
-            models.append(moved_model(model, each.similarity))
+            models.append(moved_model(each.adjusted or model, each.similarity))
             facts.append(aligned_facts(old, each.similarity, to, each.facts))
-    summary = {**made.summary, "models": facts, "warnings": [*made.summary["warnings"], *warnings]}
-    return replace(made, sparse=replace(made.sparse, models=tuple(models)), summary=summary)
+    sparse = replace(made.sparse, models=tuple(models))
+    if any(not isinstance(each, str) and each.adjusted is not None for each in found):
+        facts = [{**old, **new} for old, new in zip(facts, model_figures(made.photos, sparse), strict=True)]
+    photos = dict(made.summary["photos"])
+    for model in sparse.models:
+        for index, figures in zip(model.photos.tolist(), photo_figures(model, None), strict=True):
+            photos[made.photos[index].name] = {**photos[made.photos[index].name], **figures}
+    said = [*made.summary["warnings"], *warnings]
+    summary = {**made.summary, "models": facts, "photos": photos, "warnings": said}
+    return replace(made, sparse=sparse, summary=summary)
+
+
+def camera_priors(made: Reconstruction) -> CameraPriors | None:
+    """What was known of the cameras before any geometry; None where the preset has no node that says it."""
+    graph = build_graph(made.summary["settings"], Registry())
+    if CAMERAS not in graph.nodes:
+        return None
+    priors: CameraPriors = graph.nodes[CAMERAS].stage(made.photos)
+    return priors
 
 
 def _metres(value: str | Path | float) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unposed.optim.alignment.control_points import ControlOptions
 from unposed.optim.alignment.geodesy import GeodeticOrigin, enu_m, median_origin
 from unposed.optim.alignment.robust_similarity import (
     FittedSimilarity,
@@ -22,11 +23,11 @@ from unposed.optim.arrays import Array
 from unposed.optim.evaluation import rotation_and_centre
 from unposed.optim.option_ranges import Share
 from unposed.optim.similarity import Similarity
-from unposed.pipeline.artifacts import Photo
+from unposed.pipeline.artifacts import Photo, SparseModel
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.pose_files import read_poses
 
 from ..model import Model
-from ..poses import read_poses
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class AlignmentOptions:
     """Fit to known positions."""
     up: UpAxisOptions = field(default_factory=UpAxisOptions)
     """Up axis of photos and planes."""
+    control: ControlOptions = field(default_factory=ControlOptions)
+    """Ground control points."""
     max_relative_error: Share = 0.4
     """RMS error of positions over their own scatter above which they do not belong to the model, as those of a wrong
     hemisphere, which are mirrored."""
@@ -50,6 +53,8 @@ class ModelAlignment:
     """New frame from old frame."""
     facts: Mapping[str, object]
     """What supports it, for summary.json."""
+    adjusted: SparseModel | None = None
+    """The model in its old frame, where it is not only moved."""
 
 
 def from_gps(models: Sequence[Model], options: AlignmentOptions) -> tuple[list[ModelAlignment | str], GeodeticOrigin]:

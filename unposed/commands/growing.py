@@ -49,7 +49,7 @@ def merge(arguments: argparse.Namespace) -> int:
 
 
 def align(arguments: argparse.Namespace) -> int:
-    """`unposed align OUT --to gps|poses FILE|gravity|plane|scale NAME1 NAME2 METRES|original`."""
+    """`unposed align OUT --to gps|poses FILE|points FILE|gravity|plane|scale NAME1 NAME2 METRES|original`."""
     settings, photos = getattr(arguments, "how", ()), getattr(arguments, "photos_folder", None)
     made = unposed.align(arguments.out, *arguments.target, settings=settings, photos=photos)
     if arguments.json:

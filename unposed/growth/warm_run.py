@@ -68,19 +68,22 @@ def warm_run(
     """Compute the models of all photos from a warm start, by the nodes of a preset from features to the fine stage."""
     with tempfile.TemporaryDirectory(prefix="unposed-") as folder:
         pairs, models = Path(folder) / PAIRS, Path(folder) / MODELS
-        graph = build_graph(warm_settings(settings, pairs, models, files=False), Registry())
+        registry = Registry()
+        graph = build_graph(warm_settings(settings, pairs, models, registry, files=False), registry)
         priors = graph.nodes[CAMERAS].stage(start.photos)
         old = [name for model in start.before for name in model]
         known = with_group_cameras(start.models, old, priors, start.photos)
         pairs.write_text(_pair_lines(start.pairs), encoding="utf-8")
         models.write_text(models_as_json(known), encoding="utf-8")
-        graph = build_graph(warm_settings(settings, pairs, models, files=True), Registry())
+        graph = build_graph(warm_settings(settings, pairs, models, registry, files=True), registry)
         done = place.run(graph, start.photos, store, progress)
         sparse = done.sparse or SparseModels((), {})
     return _in_old_frames(start, sparse, graph, done)
 
 
-def warm_settings(settings: Mapping[str, Any], pairs: Path, models: Path, *, files: bool) -> dict[str, Any]:
+def warm_settings(
+    settings: Mapping[str, Any], pairs: Path, models: Path, registry: Registry, *, files: bool
+) -> dict[str, Any]:
     """A preset with its pairs and initial models from files. ConfigError where it has no node that refines models.
 
     Without `files`, which need not exist then, it serves to read the options of the other nodes.
@@ -98,10 +101,10 @@ def warm_settings(settings: Mapping[str, Any], pairs: Path, models: Path, *, fil
             out[name] = {"use": "graph.ranked", "from": {"retrieval": "known-pairs"}}
     out["known-pairs"] = {"use": "retrieval.pairs-file", "file": str(pairs)}
     out[COARSE] = {"use": "coarse.given", "models": str(models)}
-    return _reachable(out)
+    return _reachable(out, registry)
 
 
-def _reachable(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _reachable(settings: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
     """The nodes that the fine stage needs; the graph has none that nobody reads."""
     kept, waiting = set[str](), [FINE]
     graph = {name: node for name, node in settings.items() if name != "outputs"}
@@ -112,17 +115,17 @@ def _reachable(settings: Mapping[str, Any]) -> dict[str, Any]:
         kept.add(name)
         node = graph[name]
         wired = node.get("from", {})
-        readers = _parameters(name, node)
+        readers = _parameters(name, node, registry)
         waiting += [wired.get(each, each) for each in readers if wired.get(each, each) in graph]
     return {name: node for name, node in graph.items() if name in kept}
 
 
-def _parameters(name: str, node: Mapping[str, Any]) -> list[str]:
+def _parameters(name: str, node: Mapping[str, Any], registry: Registry) -> list[str]:
     from unposed.pipeline.ports import read_ports
     from unposed.pipeline.stage import Grain
 
     slot, _, plugin = str(node["use"]).partition(".")
-    ports = read_ports(Registry().find(slot if plugin else name, plugin or slot))
+    ports = read_ports(registry.find(slot if plugin else name, plugin or slot))
     over_edges = ports.grain in (Grain.PAIR, Grain.GROUP)
     return [*(port.name for port in ports.inputs), *(["graph"] if over_edges else [])]
 

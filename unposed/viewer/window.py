@@ -17,11 +17,11 @@ from unposed.optim.cameras import CAMERA_MODELS, FX, FY, intrinsics_of
 from unposed.optim.poses import camera_centres
 from unposed.pipeline.artifacts import Bytes, Camera, Photos
 from unposed.pipeline.images.pixels import photo_per_px
+from unposed.pipeline.pose_files import Poses
 from unposed.report.ground import upright_axes
 from unposed.report.pair_drawings import lined
 from unposed.report.pictures import readable_rgb
 
-from ..poses import Poses
 from ..reconstruction import Reconstruction
 from .shown import COLOURINGS, PointFilter, ShownModel, aligned_poses, frustum_scale, nearest_to_ray, shown_model
 

@@ -1,7 +1,10 @@
-"""Read camera poses from gt.json, transforms.json or a COLMAP model.
+"""Read camera poses from gt.json, transforms.json, ARKit, TUM trajectories or a COLMAP model.
 
-gt.json is {"images": {name: {"R_w2c", "t_w2c", "K", "width", "height"}}, "units": "m"}, of which only the pose is
-needed; its axes are COLMAP's. transforms.json is what radiance field programs read: camera to world, OpenGL axes.
+gt.json is {"images": {name: {"R_w2c", "t_w2c", "K", "width", "height"}}, "units": "m"}, of which
+only the pose is needed; its axes are COLMAP's. transforms.json is what radiance field programs read: camera to world,
+OpenGL axes. ARKit has the same axes: frames with `transform`, four columns or 16 numbers column by column, which hold
+for the photo as the sensor took it. A TUM trajectory has lines `name x y z qx qy qz qw`, camera to world, COLMAP's
+axes; names are often times.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections import ChainMap, Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,16 @@ from typing import Any
 import numpy as np
 
 from unposed.optim.arrays import Array
-from unposed.optim.rotations import nearest_rotation
-from unposed.pipeline.colmap_model import read_model
-from unposed.pipeline.errors import InputError
-from unposed.pipeline.regular_files import read_text
 
+from .colmap_model import read_model
+from .errors import InputError
+from .regular_files import read_text
+
+TRAJECTORIES = (".txt", ".tum")
+POSE_SIGMAS = ("sigma_deg", "sigma_position")
+"""Keys of standard deviations of a pose in gt.json, see `Poses.sigma`."""
+NAMES = ("file_path", "image", "name")
+"""Keys of a frame's photo."""
 MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
 
 
@@ -48,6 +56,9 @@ class Poses:
     millimetres: float | None = None
     """Length of one world unit; None where the file has no unit, or one without meaning."""
     point_figures: PointFigures | None = None
+    sigma: Array | None = None
+    """(n, 2) standard deviations of rotation, in degrees, and of position, in units of the world; NaN where the file
+    says nothing. None: of no photo."""
 
 
 def read_poses(path: Path) -> list[Poses]:
@@ -58,8 +69,10 @@ def read_poses(path: Path) -> list[Poses]:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
+    if path.stem == "images" and _is_model(path.parent):
+        return [_read_colmap(path.parent)]
     if not path.is_dir():
-        return [_read_json(path)]
+        return [_read_trajectory(path) if path.suffix.lower() in TRAJECTORIES else _read_json(path)]
     models = _models_in(path) or _models_in(path / "sparse")
     if models:
         return [_read_colmap(model) for model in models]
@@ -107,8 +120,9 @@ def _read_json(path: Path) -> Poses:
         if isinstance(data, dict) and isinstance(data.get("images"), dict):
             entries = list(_ground_truth_entries(data["images"]))
             millimetres = MILLIMETRES.get(str(data.get("units", "m")))
+            sigma = _sigmas(data["images"], [name for name, _, _ in entries])
         elif isinstance(data, dict) and isinstance(data.get("frames"), list):
-            entries, millimetres = list(_transforms_entries(data)), None
+            entries, millimetres, sigma = list(_transforms_entries(data)), None, None
         else:
             raise _Malformed('neither "images" (gt.json) nor "frames" (transforms.json) at the top')
     except _Malformed as problem:
@@ -118,7 +132,41 @@ def _read_json(path: Path) -> Poses:
         twice = Counter(names).most_common(1)[0][0]
         raise InputError(f"{path}: {twice!r} comes twice")
     matrices = np.array([pose for _, pose, _ in entries]).reshape(-1, 3, 4)
-    return Poses(path, names, matrices, np.array([focal for _, _, focal in entries], float), millimetres)
+    focal = np.array([focal for _, _, focal in entries], float)
+    return Poses(path, names, matrices, focal, millimetres, sigma=sigma)
+
+
+def _read_trajectory(path: Path) -> Poses:
+    try:
+        lines = [line.split() for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as text: {_first_line(error)}") from error
+    names, matrices = [], []
+    for words in lines:
+        try:
+            values = _numbers([float(word) for word in words[1:]], (7,), words[0])
+        except (ValueError, _Malformed):
+            values = np.zeros(7)
+        if not values[3:].any():
+            raise InputError(f"{path}: expected lines `name x y z qx qy qz qw`, got {' '.join(words)[:60]!r}")
+        rotation = _rotation_from_xyzw(values[3:]).T
+        names.append(words[0])
+        matrices.append(np.c_[rotation, -rotation @ values[:3]])
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{path}: {'has no pose' if not names else 'a name comes twice'}")
+    return Poses(path, tuple(names), np.array(matrices), np.full(len(names), np.nan))
+
+
+def _rotation_from_xyzw(quaternion: Array) -> Array:
+    x, y, z, w = quaternion / np.linalg.norm(quaternion)
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(np.eye(3) + 2.0 * w * cross + 2.0 * cross @ cross)
+
+
+def _nearest_rotation(matrix: Array) -> Array:
+    u, _, vt = np.linalg.svd(matrix)
+    sign = np.sign(np.linalg.det(u) * np.linalg.det(vt))
+    return np.asarray((u * [1.0, 1.0, sign]) @ vt)
 
 
 class _Malformed(Exception):
@@ -139,23 +187,47 @@ def _ground_truth_entries(images: Mapping[str, Any]) -> Iterable[tuple[str, Arra
         if entry.get("K") is not None:
             k = _numbers(entry["K"], (3, 3), f"{name}: K")
             focal = _over_longer_side((k[0, 0] + k[1, 1]) / 2, entry.get("width"), entry.get("height"), name)
-        yield name, np.c_[nearest_rotation(rotation), translation], focal
+        yield name, np.c_[_nearest_rotation(rotation), translation], focal
+
+
+def _sigmas(images: Mapping[str, Any], names: Sequence[str]) -> Array | None:
+    """(n, 2) as in `Poses.sigma`."""
+    out = np.full((len(names), 2), np.nan)
+    for row, name in enumerate(names):
+        for column, key in enumerate(POSE_SIGMAS):
+            if images[name].get(key) is not None:
+                out[row, column] = _numbers(images[name][key], (), f"{name}: {key}")
+                if out[row, column] < 0.0:
+                    raise _Malformed(f"{name}: {key} is below 0")
+    return None if np.isnan(out).all() else out
 
 
 def _transforms_entries(data: dict[str, Any]) -> Iterable[tuple[str, Array, float]]:
     for frame in data["frames"]:
-        if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
+        name = next((frame[key] for key in NAMES if isinstance(frame, dict) and key in frame), None)
+        if not isinstance(name, str):
             raise _Malformed("a frame has no file_path")
-        name, intrinsics = frame["file_path"], ChainMap(frame, data)  # a frame's own intrinsics go first
-        matrix = frame.get("transform_matrix")
-        rows = matrix[:3] if isinstance(matrix, list) else matrix  # with or without the row 0 0 0 1
-        world_from_gl = _numbers(rows, (3, 4), f"{name}: transform_matrix")
+        intrinsics = ChainMap(frame, data)  # a frame's own intrinsics go first
+        world_from_gl = _world_from_gl(frame, name)
         # OpenGL cameras look along -z with y up. A common scale of the axes is some exporters' habit: drop it.
         world_from_cam = world_from_gl[:, :3] * [1.0, -1.0, -1.0]
         if abs(np.linalg.det(world_from_cam)) == 0:
             raise _Malformed(f"{name}: transform_matrix is singular")
-        rotation = nearest_rotation(world_from_cam).T
+        rotation = _nearest_rotation(world_from_cam).T
         yield name, np.c_[rotation, -rotation @ world_from_gl[:, 3]], _transforms_focal(intrinsics, name)
+
+
+def _world_from_gl(frame: Mapping[str, Any], name: str) -> Array:
+    """(3, 4) from `transform_matrix`, rows with or without 0 0 0 1, or ARKit's `transform`, columns."""
+    if "transform_matrix" in frame or "transform" not in frame:
+        matrix = frame.get("transform_matrix")
+        return _numbers(matrix[:3] if isinstance(matrix, list) else matrix, (3, 4), f"{name}: transform_matrix")
+    columns = frame["transform"]
+    flat = isinstance(columns, list) and len(columns) == 16
+    found = _numbers(columns, (16,) if flat else (4, 4), f"{name}: transform").reshape(4, 4).T
+    if not np.allclose(found[3], [0.0, 0.0, 0.0, 1.0], atol=1e-6):
+        raise _Malformed(f"{name}: transform has no columns that end with 0 0 0 1; rows are called transform_matrix")
+    return found[:3]
 
 
 def _transforms_focal(intrinsics: Mapping[str, Any], name: str) -> float:
