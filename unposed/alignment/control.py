@@ -15,6 +15,7 @@ from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import intrinsics_with_priors, prior_after
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, errors_px
 from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, params_of
+from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
 from unposed.optim.view_graph import KeypointOptions
 from unposed.pipeline.artifacts import Camera, CameraPriors, SparseModel
 
@@ -115,18 +116,23 @@ def _intrinsics_prior(model: SparseModel, bundle: Bundle, priors: CameraPriors |
     """The prior about the intrinsics that the photos have led to, as wide as that before any geometry: these are still
     among the observations."""
     first = np.unique(bundle.camera_of_photo, return_index=True)[1]
-    if priors is None:
-        sources = ["given" for _ in first]
-    else:
-        sources = [priors.focal_source[int(priors.camera_of_photo[photo])] for photo in model.photos[first]]
+    groups = None if priors is None else priors.camera_of_photo[model.photos[first]]
+    sources: list[FocalSource] = ["given" for _ in first]
+    options, given_sigma = IntrinsicsPriorOptions(), None
+    if priors is not None and groups is not None:
+        sources = [priors.focal_source[int(group)] for group in groups]
+        options = priors.prior
+        if priors.given_sigma is not None:
+            given_sigma = np.asarray(priors.given_sigma, np.float64)[groups]
     found = intrinsics_with_priors(
         bundle.models,
         [camera.params for camera in model.cameras],
         np.array([(camera.width, camera.height) for camera in model.cameras], np.float64).reshape(-1, 2),
-        sources,  # type: ignore[arg-type]
+        sources,
         bundle.camera_of_photo,
         NOISE_PX,
-        *([] if priors is None else [priors.prior]),
+        options,
+        given_sigma,
     )
     return prior_after(found.prior, bundle.intrinsics, np.bincount(bundle.camera_of_photo, minlength=len(first)))
 
