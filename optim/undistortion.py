@@ -72,7 +72,8 @@ def origins(pinhole: Array, width: int, height: int, intrinsics: Array, fisheye:
     u = (np.arange(width) + 0.5 - pinhole[CX]) / pinhole[FX]
     for start in range(0, height, rows):
         v = (np.arange(start, min(start + rows, height)) + 0.5 - pinhole[CY]) / pinhole[FY]
-        across, down = distort(*np.broadcast_arrays(u, v[:, None]), intrinsics.tolist(), fisheye, tangential)
+        right, below = np.broadcast_arrays(u, v[:, None])
+        across, down = distort(right, below, intrinsics.tolist(), fisheye, tangential)
         out[start : start + rows, :, 0] = intrinsics[FX] * across + intrinsics[CX]
         out[start : start + rows, :, 1] = intrinsics[FY] * down + intrinsics[CY]
     return out

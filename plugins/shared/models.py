@@ -67,7 +67,7 @@ def intrinsics_of_priors(
         np.asarray(cameras.camera_of_photo, np.int64),
         prior_noise * keypoint_error_px,
         cameras.prior,
-        cameras.given_sigma,
+        None if cameras.given_sigma is None else np.asarray(cameras.given_sigma, np.float64),
     )
 
 
