@@ -104,21 +104,29 @@ def test_depth_maps_of_an_export_are_those_of_its_points(written: Path, tmp_path
     params = json.loads((tmp_path / "scene" / "sparse" / "0" / "depth_params.json").read_text("utf-8"))
     assert len({each["scale"] for each in params.values()}) == 1
     model = pycolmap.Reconstruction(tmp_path / "scene" / "sparse" / "0")
-    points = np.array([point.xyz for point in model.points3D.values()])
+    ids, points = zip(*sorted((key, point.xyz) for key, point in model.points3D.items()), strict=True)
     for image in model.images.values():
         levels = cv2.imread(str(tmp_path / "scene" / "depths" / f"{Path(image.name).stem}.png"), cv2.IMREAD_UNCHANGED)
         assert levels.dtype == np.uint16 and levels.shape == (image.camera.height, image.camera.width)
         one = params[Path(image.name).stem]
         inverse = levels / 65536 * one["scale"] + one["offset"]
         seen = np.array([each.point3D_id for each in image.points2D if each.has_point3D()])
-        rows = np.searchsorted(sorted(model.points3D), seen)
+        xyz = np.array(points)[np.searchsorted(ids, seen)]
         fx, fy, cx, cy = image.camera.params
-        x, y, z = image.cam_from_world().matrix() @ np.c_[points[rows], np.ones(len(rows))].T
-        found = inverse[(fy * y / z + cy).astype(int), (fx * x / z + cx).astype(int)] * z
+        x, y, z = image.cam_from_world().matrix() @ np.c_[xyz, np.ones(len(xyz))].T
+        column = np.clip((fx * x / z + cx).astype(int), 0, image.camera.width - 1)  # on the very border by rounding
+        line = np.clip((fy * y / z + cy).astype(int), 0, image.camera.height - 1)
+        found = inverse[line, column] * z
         assert np.median(np.abs(found - 1)) < 0.004
         assert np.mean(np.abs(found - 1) < 0.05) > 0.9
+
+
+def test_depth_maps_are_not_written_beside_images_of_their_names(
+    written: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     unposed.export(written / "out", "splat", tmp_path / "alpha", seeds=written / "dense", bake="alpha")
-    assert (tmp_path / "alpha" / "depths").exists()  # nothing is masked, so that images are JPEG all the same
+    assert "no depth maps are written beside images in PNG" in caplog.text
+    assert not (tmp_path / "alpha" / "depths").exists()
 
 
 def test_an_image_without_depth_is_dropped_by_its_scale(written: Path, tmp_path: Path) -> None:
@@ -127,7 +135,7 @@ def test_an_image_without_depth_is_dropped_by_its_scale(written: Path, tmp_path:
     lost = sorted(about["maps"])[2]
     del about["maps"][lost]
     (tmp_path / "dense" / "depths.json").write_text(json.dumps(about), encoding="utf-8")
-    unposed.export(written / "out", "inria", tmp_path / "scene", depths=str(tmp_path / "dense"))
+    unposed.export(written / "out", "inria", tmp_path / "scene", seeds=tmp_path / "dense")
     params = json.loads((tmp_path / "scene" / "sparse" / "0" / "depth_params.json").read_text("utf-8"))
     assert [stem for stem, each in params.items() if each["scale"] == 0.0] == [Path(lost).stem]
     assert unposed.lint(tmp_path / "scene", ("inria",)) == ()
