@@ -279,7 +279,6 @@ def test_a_browser_is_sent_the_splat_in_place_of_the_points(made: Reconstruction
     with served(made.folder, free_port(), splat=tmp_path) as address, browser() as tab:
         tab.send("Page.navigate", url=address)
         until(lambda: "50 Gaussians" in tab.ask("document.body ? document.body.innerText : ''"))
-        assert all("'rendering'" in line for line in tab.errors)  # Chromium's, about drawing without a GPU
 
 
 def test_without_viser_one_line_says_what_to_install(
