@@ -15,7 +15,6 @@ from unposed.pipeline.pose_files import Poses, read_poses
 from .output import SUMMARY
 from .reconstruction import load
 from .so_far import folder_so_far, load_so_far
-from .splatting import PLY
 from .viewer.beside import Beside
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 LOOK_AGAIN_S = 1.0
 """How often the output folder is looked at."""
 LOG_LINES = 12
+SPLAT_PLY = "splat.ply"
+"""What unposed splat writes for viewers."""
 Stamp = tuple[int, int]
 """When a file was changed, and which file it is."""
 
@@ -60,7 +61,7 @@ def view(
     from .viewer.splats import read_splat
     from .viewer.window import opened as opened_window
 
-    drawn = None if splat is None else read_splat(Path(splat) / PLY if Path(splat).is_dir() else Path(splat))
+    drawn = None if splat is None else read_splat(Path(splat) / SPLAT_PLY if Path(splat).is_dir() else Path(splat))
     window = opened_window(host, port)
     try:
         opened(f"http://{host}:{window.server.get_port()}")

@@ -18,12 +18,12 @@ from browser import browser
 import unposed
 from unposed import Reconstruction
 from unposed.cli import main
+from unposed.gaussian_files import write_gaussians_ply
 from unposed.output import locked_folder, publish
 from unposed.pipeline.artifacts import InitialModel, InitialModels, Photos
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.pose_files import Poses
 from unposed.so_far import discard, load_so_far, preview_of
-from unposed.splatting import write_gaussians_ply
 from unposed.surface.gaussians.scene import Gaussians
 from unposed.synthetic.photos import PhotoSet
 from unposed.viewer.beside import Beside
