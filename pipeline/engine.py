@@ -9,11 +9,11 @@ differ from an undisturbed one, and the items of a node are never in memory toge
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .artifacts import Photos, SparseModels
+from .artifacts import InitialModels, Photos, SparseModels
 from .cancel import INTERRUPTED, Cancellation
 from .errors import Interrupted, NoReconstruction, StageCrashed, UnposedError
 from .executor import Executor, Local
@@ -82,8 +82,10 @@ def run(
     seed: int = 0,
     effort: float = 1.0,
     cancellation: Cancellation | None = None,
+    preview: Callable[[InitialModels], None] = lambda models: None,
 ) -> Run:
     """Compute the outputs of the graph. `seed` and `effort` go to all stages that have such a field and leave it open.
+    `preview` hears the models that a stage is about to refine.
 
     Items that fail are recorded and left out, and so is a stage over the collection that has a bug, if its readers can
     do without. Raises NoReconstruction if a stage over the collection cannot work (StageError), StageCrashed if it, or
@@ -100,6 +102,7 @@ def run(
         resources,
         progress or Quiet(),
         cancellation or Cancellation(),
+        preview,
     )
     try:
         with runner.meter.running(), one_thread_each():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from .artifact_rules import broken_rules
-from .artifacts import Photos
+from .artifacts import InitialModels, Photos
 from .cancel import Cancellation
 from .errors import NoReconstruction, StageCrashed, UnposedError
 from .executor import Argument, Executor, Item, Job, Piece, Watch, call, map_by
@@ -45,8 +45,10 @@ class Runner:
         resources: Resources,
         progress: Progress,
         cancellation: Cancellation,
+        preview: Callable[[InitialModels], None],
     ) -> None:
         self.graph, self.store, self.executor, self.resources = graph, store, executor, resources
+        self._preview = preview
         self.photos = replace(photos, rejected={})  # what lies beside the photos must not change anything
         self.progress, self.cancellation, self.meter = progress, cancellation, Meter()
         self._asked: set[str] = set()
@@ -168,6 +170,9 @@ class Runner:
         )
         try:
             arguments = {name: argument.value() for name, argument in self._arguments(node, WHOLE).items()}
+            for each in arguments.values():
+                if isinstance(each, InitialModels):
+                    self._preview(each)
             self._save(node, WHOLE, call(node.stage, arguments, node.ports.lent, resources))
         except StageError as error:
             raise NoReconstruction(f"{node.name}: {line_of(error)}") from error

@@ -185,7 +185,7 @@ def parser() -> Parser:
 
     p = verb("view", "show a reconstruction in the browser, also while it is computed")
     _positional(p, "out", "what unposed reconstruct writes")
-    add_flags(p, "photos_folder", "compare", "host", "port")
+    add_flags(p, "photos_folder", "compare", "splat", "host", "port")
 
     p = verb("export", "write a finished reconstruction for another program")
     _positional(p, "out", "what unposed reconstruct has written")

@@ -109,6 +109,7 @@ FLAGS: dict[str, Flag] = {
     "ram_bytes": Flag("memory to stay within, e.g. 8G (default: what is free)", "SIZE", size_bytes, names=("--ram",)),
     "vram_bytes": Flag("the same on the GPU", "SIZE", size_bytes, names=("--vram",)),
     "compare": Flag("other poses of the same photos, to see the differences", "GT|DIR", Path),
+    "splat": Flag("a splat of it, as unposed splat has written, or its PLY file", "DIR|PLY", Path),
     "host": Flag("serve to others than this machine, e.g. 0.0.0.0 (default: 127.0.0.1)", "ADDRESS"),
     "port": Flag("where to serve (default: 8080)", "N", whole_above_zero),
     "report": Flag("no report.html and no overview.jpg", switch=True, off=True, names=("--no-report",)),

@@ -20,7 +20,7 @@ from unposed.pipeline.errors import InputError
 
 MARK = ".unposed"
 """Empty file that marks a folder as ours."""
-LOCK, READY, SUMMARY = ".lock", ".ready", "summary.json"
+LOCK, NEW, READY, SUMMARY = ".lock", ".new", ".ready", "summary.json"
 REPORT, OVERVIEW, GEOREFERENCE = "report.html", "overview.jpg", "georeference.json"
 OF_RESULT = (SUMMARY, "sparse", "panoramas", REPORT, OVERVIEW, GEOREFERENCE)
 """What a new result replaces, even if it has no such thing itself."""
@@ -45,12 +45,12 @@ def locked_folder(out: Path) -> Iterator[Path]:
         raise InputError(f"{out} cannot be written ({error.strerror}): give another folder with -o") from None
     try:
         _settle(out)
-        new = out / ".new"
+        new = out / NEW
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         yield new
     finally:
-        shutil.rmtree(out / ".new", ignore_errors=True)
+        shutil.rmtree(out / NEW, ignore_errors=True)
         lock.release()
 
 

@@ -46,7 +46,9 @@ class PresetState:
             found = f"lacks {', '.join(self.missing)}: unposed weights get --preset {self.name}"
         elif self.networks and not gpu and not self.problem:
             found += ", slowly without a GPU"
-        return found if self.measured else f"{found}; not measured with published weights"
+        if self.measured:
+            return found
+        return f"{found}; not measured {'with published weights' if self.networks else 'on photos of many kinds'}"
 
 
 def preset_states() -> tuple[list[PresetState], list[str]]:

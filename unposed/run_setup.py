@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from unposed.pipeline.artifacts import Photos
+from unposed.pipeline.artifacts import InitialModels, Photos
 from unposed.pipeline.config import build
 from unposed.pipeline.engine import Run, run
 from unposed.pipeline.errors import ConfigError
@@ -50,8 +50,15 @@ class Workplace:
         resources, fit = fitting(self.resources, self.options.ram_bytes, graph, photos, note)
         return replace(self, resources=resources), fit
 
-    def run(self, graph: Graph, photos: Photos, store: Store, progress: Progress) -> Run:
-        """Compute the outputs of the graph."""
+    def run(
+        self,
+        graph: Graph,
+        photos: Photos,
+        store: Store,
+        progress: Progress,
+        preview: Callable[[InitialModels], None] = lambda models: None,
+    ) -> Run:
+        """Compute the outputs of the graph; `preview` hears the models that a stage is about to refine."""
         return run(
             graph,
             photos,
@@ -62,6 +69,7 @@ class Workplace:
             self.options.seed,
             effort_of(self.options.effort),
             cancellation=self.options.cancellation,
+            preview=preview,
         )
 
 

@@ -28,6 +28,7 @@ from .reconstruction import Reconstruction
 from .run_log import RunLog
 from .run_report import gathered, run_command, write_report
 from .run_setup import WITH_GPU, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
+from .so_far import discard, preview_of
 
 
 def reconstruct(
@@ -101,7 +102,7 @@ def reconstruct(
         crash: StageCrashed | None = None
         with open_store(place.cache, log.note) as store:
             try:
-                done = place.run(graph, collection, store, log)
+                done = place.run(graph, collection, store, log, preview_of(collection, folder, new))
                 sparse = done.sparse or SparseModels((), {})
             except (NoReconstruction, StageCrashed) as error:
                 failure, done, sparse = str(error), error.run, SparseModels((), {})
@@ -215,6 +216,7 @@ def write_result(made: Reconstruction, new: Path, out: Path) -> None:
         text = json.dumps(made.summary, indent=1, ensure_ascii=False)
         # Names that are not UTF-8 were rejected, and are listed: as escapes, which JSON has as well.
         (new / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        discard(new)
         publish(new, out)
     except OSError as error:
         raise InputError(

@@ -14,6 +14,8 @@ from unposed.pipeline.pose_files import Poses, read_poses
 
 from .output import SUMMARY
 from .reconstruction import load
+from .so_far import folder_so_far, load_so_far
+from .viewer.beside import Beside
 
 if TYPE_CHECKING:
     from .viewer.window import Window
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 LOOK_AGAIN_S = 1.0
 """How often the output folder is looked at."""
 LOG_LINES = 12
+SPLAT_PLY = "splat.ply"
+"""What unposed splat writes for viewers."""
+Stamp = tuple[int, int]
+"""When a file was changed, and which file it is."""
 
 
 def view(
@@ -28,6 +34,7 @@ def view(
     *,
     photos: str | Path | None = None,
     compare: str | Path | None = None,
+    splat: str | Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
     opened: Callable[[str], None] = print,
@@ -35,11 +42,12 @@ def view(
 ) -> None:
     """Show a reconstruction in the browser until Ctrl-C: points, cameras, photos with their key points and partners.
 
-    out: what `reconstruct` has written, or is about to write: while it runs, its log is shown, and each result when it
-    is complete.
+    out: what `reconstruct` has written, or is about to write: while it runs, its log is shown with the cameras that it
+    has found so far, and each result when it is complete.
     photos: where the photos are now, if they have moved.
     compare: another reconstruction or known poses of the same photos (gt.json, a COLMAP folder, transforms.json), which
     are aligned and drawn with the differences.
+    splat: folder that `unposed splat` has written, or a PLY file of Gaussians in the same world, to be drawn as well.
     host, port: where to serve. Others than this machine see it only if `host` says so, such as 0.0.0.0; there is no
     password.
     opened: receives the address. ended: asked once in a while whether to end.
@@ -50,43 +58,46 @@ def view(
     if importlib.util.find_spec("viser") is None:
         raise ConfigError("the viewer needs viser: pip install 'unposed[view]'; report.html needs nothing")
     other = None if compare is None else _largest(read_poses(Path(compare)), Path(compare))
+    from .viewer.splats import read_splat
     from .viewer.window import opened as opened_window
 
+    drawn = None if splat is None else read_splat(Path(splat) / SPLAT_PLY if Path(splat).is_dir() else Path(splat))
     window = opened_window(host, port)
     try:
         opened(f"http://{host}:{window.server.get_port()}")
-        _watch(window, out, photos, other, ended)
+        _watch(window, out, photos, Beside(other, drawn), ended)
     except KeyboardInterrupt:
         return
     finally:
         window.server.stop()
 
 
-def _watch(
-    window: Window, out: Path, photos: str | Path | None, other: Poses | None, ended: Callable[[], bool]
-) -> None:
-    """Show what is in the folder, whenever it has changed."""
-    shown, log = None, None
+def _watch(window: Window, out: Path, photos: str | Path | None, beside: Beside, ended: Callable[[], bool]) -> None:
+    """Show what is in the folder, whenever it has changed: what a run has found so far, or else the result."""
+    shown: Stamp | None = None
+    log: list[str] = []
     while True:
-        now = _stamp(out / SUMMARY)
+        running = _stamp(folder_so_far(out))
+        now = running or _stamp(out / SUMMARY)
         if now is not None and now != shown:
             try:
-                made = load(out, photos)
+                made = load_so_far(out, photos) if running else load(out, photos)
             except (UnposedError, OSError):
-                if _stamp(out / SUMMARY) == now:
+                if not running and _stamp(out / SUMMARY) == now:
                     raise
                 continue  # a run has replaced it meanwhile
-            window.show(made, other)
-            shown = now
-        elif now is None and (lines := _last_lines(out / "run.log")) != log:
-            window.wait(lines)
-            log, shown = lines, None
+            window.show(made, beside)
+            shown, log = now, []
+        lines = _last_lines(out / "run.log")
+        if (running or now is None) and lines != log:
+            window.say(lines, running is not None)
+            log = lines
         if ended():
             return
         time.sleep(LOOK_AGAIN_S)
 
 
-def _stamp(file: Path) -> tuple[int, int] | None:
+def _stamp(file: Path) -> Stamp | None:
     try:
         status = file.stat()
     except OSError:

@@ -18,9 +18,17 @@ from browser import browser
 import unposed
 from unposed import Reconstruction
 from unposed.cli import main
+from unposed.gaussian_files import write_gaussians_ply
+from unposed.output import locked_folder, publish
+from unposed.pipeline.artifacts import InitialModel, InitialModels, Photos
+from unposed.pipeline.errors import InputError
 from unposed.pipeline.pose_files import Poses
+from unposed.so_far import discard, load_so_far, preview_of
+from unposed.surface.gaussians.scene import Gaussians
 from unposed.synthetic.photos import PhotoSet
+from unposed.viewer.beside import Beside
 from unposed.viewer.shown import PointFilter, aligned_poses, nearest_to_ray, ramp, shown_model
+from unposed.viewer.splats import read_splat
 
 
 def free_port() -> int:
@@ -121,7 +129,8 @@ def test_what_happens_when_a_photo_and_a_partner_are_chosen(made: Reconstruction
     window = opened("127.0.0.1", free_port())
     try:
         poses = made.sparse.models[0].cam_from_world
-        window.show(made, Poses(Path("other"), tuple(made.models[0].photo_names), poses, np.full(len(poses), 1.2)))
+        other = Poses(Path("other"), tuple(made.models[0].photo_names), poses, np.full(len(poses), 1.2))
+        window.show(made, Beside(other))
         assert len(window.frusta) == len(made.models[0])
         window._choose((0, 1))
         controls = window.controls
@@ -159,6 +168,117 @@ def test_a_run_in_progress_shows_its_log_then_its_result(made: Reconstruction, t
         until(lambda: "features: 12 to do" in tab.ask("document.body ? document.body.innerText : ''"))
         shutil.copytree(made.folder, out, dirs_exist_ok=True)
         until(lambda: "photos per point" in tab.ask("document.body.innerText"))
+
+
+def test_what_a_run_has_found_so_far_is_there_until_the_result_is(
+    made: Reconstruction, yard: PhotoSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, found = tmp_path / "out", []
+    written = unposed.runs.preview_of
+
+    def watched(photos: Photos, folder: Path, new: Path | None) -> Callable[[InitialModels], None]:
+        def hear(models: InitialModels) -> None:
+            written(photos, folder, new)(models)
+            found.append((models, load_so_far(out, None)))
+
+        return hear
+
+    monkeypatch.setattr("unposed.runs.preview_of", watched)
+    assert made.folder is not None
+    cache = made.folder.parent / "cache"  # where all but the last stage is stored
+    unposed.reconstruct(yard.images, out, preset="fast", cache=cache, settings={"fine.rounds": 4}, report=False)
+    ((models, so_far),) = found
+    assert so_far.models[0].photo_names == made.models[0].photo_names
+    assert np.allclose(so_far.sparse.models[0].cam_from_world, models.models[0].cam_from_world, atol=1e-9)
+    assert len(so_far.sparse.models[0].points) == 0
+    assert so_far.photos[0].path == next(iter(sorted(yard.images.iterdir()))).resolve()
+    assert not (out / "so-far").exists() and len(unposed.load(out).models[0].points)
+    with pytest.raises(InputError, match="no run is at work"):
+        load_so_far(out, None)
+
+
+def test_a_browser_sees_what_a_run_has_found_so_far_then_its_result(
+    made: Reconstruction, yard: PhotoSet, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with locked_folder(out) as new:
+        (out / "run.log").write_text("coarse: done in 1.00 s\n")
+        coarse = InitialModels(
+            tuple(InitialModel(m.cameras, m.photos, m.camera_of_photo, m.cam_from_world) for m in made.sparse.models),
+            {},
+        )
+        preview_of(made.photos, yard.images, new)(coarse)
+        with served(out, free_port()) as address, browser() as tab:
+            tab.send("Page.navigate", url=address)
+
+            def text() -> str:
+                return str(tab.ask("document.body ? document.body.innerText : ''"))
+
+            until(lambda: "Still running" in text())
+            assert "coarse: done in 1.00 s" in text() and "12 photos, 0 points" in text()
+            (out / "run.log").write_text("coarse: done in 1.00 s\nfine: 1 to do\n")
+            until(lambda: "fine: 1 to do" in text())
+            discard(new)
+            assert made.folder is not None
+            shutil.copytree(made.folder, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "run.log"))
+            publish(new, out)
+            until(lambda: f"12 photos, {len(made.sparse.models[0].points):,} points" in text())
+            assert "Still running" not in text()
+
+
+def gaussians(count: int) -> Gaussians:
+    rng = np.random.default_rng(0)
+    turn = rng.normal(size=(count, 4)).astype(np.float32)
+    mean, log_scale, colour = (rng.normal(size=(count, 3)).astype(np.float32) for _ in range(3))
+    return Gaussians(mean, log_scale, turn, rng.normal(size=count).astype(np.float32), colour)
+
+
+def test_gaussians_are_read_as_they_were_written(tmp_path: Path) -> None:
+    given = gaussians(7)
+    write_gaussians_ply(given, tmp_path / "splat.ply")
+    shown = read_splat(tmp_path / "splat.ply")
+    opacity = 1.0 / (1.0 + np.exp(-given.logit))
+    order = np.argsort(-np.log(opacity) - given.log_scale.sum(axis=1))
+    assert shown.total == 7 and np.array_equal(shown.centres, given.mean[order])
+    assert shown.rgb == pytest.approx(given.rgb[order], abs=1e-6)
+    assert shown.opacity[:, 0] == pytest.approx(opacity[order], abs=1e-6)
+    squares = np.linalg.eigvalsh(shown.covariances.astype(np.float64))
+    assert squares == pytest.approx(np.sort(np.exp(2 * given.log_scale[order]), axis=1), rel=1e-3)
+    w, x, y, z = (given.quaternion[order[0]] / np.linalg.norm(given.quaternion[order[0]])).tolist()
+    first = np.array([1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)])  # first axis in the world
+    assert first @ shown.covariances[0] @ first == pytest.approx(np.exp(2 * given.log_scale[order[0], 0]), rel=1e-3)
+    few = read_splat(tmp_path / "splat.ply", most=3)
+    assert np.array_equal(few.centres, shown.centres[:3]) and few.total == 7
+
+
+def test_files_that_are_no_splat_are_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "splat.ply"
+    write_gaussians_ply(gaussians(3), file)
+    data = file.read_bytes()
+    wrong = {
+        "cut off": data[:-5],
+        "no splat": data.replace(b"rot_3", b"rot_9"),
+        "no splat:": b"",
+        "no splat: ": data[9:],
+    }
+    for line, content in wrong.items():
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=line.strip()):
+            read_splat(file)
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_splat(tmp_path / "nothing.ply")
+    broken = gaussians(3)
+    broken.mean[1] = np.nan
+    write_gaussians_ply(broken, file)
+    assert len(read_splat(file).centres) == 2
+
+
+def test_a_browser_is_sent_the_splat_in_place_of_the_points(made: Reconstruction, tmp_path: Path) -> None:
+    write_gaussians_ply(gaussians(50), tmp_path / "splat.ply")
+    assert made.folder is not None
+    with served(made.folder, free_port(), splat=tmp_path) as address, browser() as tab:
+        tab.send("Page.navigate", url=address)
+        until(lambda: "50 Gaussians" in tab.ask("document.body ? document.body.innerText : ''"))
 
 
 def test_without_viser_one_line_says_what_to_install(

@@ -18,7 +18,7 @@ from .shared import given_options, print_json
 
 def view(arguments: argparse.Namespace) -> int:
     """`unposed view OUT`."""
-    said = {n: v for n, v in vars(arguments).items() if n in ("compare", "host", "port")}
+    said = {n: v for n, v in vars(arguments).items() if n in ("compare", "splat", "host", "port")}
     photos = getattr(arguments, "photos_folder", None)
     unposed.view(arguments.out, photos=photos, opened=lambda address: say(f"{address}  (Ctrl-C ends it)"), **said)
     return 0

@@ -23,7 +23,9 @@ from unposed.report.pair_drawings import lined
 from unposed.report.pictures import readable_rgb
 
 from ..reconstruction import Reconstruction
+from .beside import Beside
 from .shown import COLOURINGS, PointFilter, ShownModel, aligned_poses, frustum_scale, nearest_to_ray, shown_model
+from .splats import ShownSplat
 
 FIRST_POINTS = 200_000
 """Points that are sent at first: more are drawn slowly without a GPU, and are a slider away."""
@@ -49,13 +51,16 @@ class Window:
     controls: dict[str, Any] = field(default_factory=dict)
     frusta: dict[tuple[int, int], Any] = field(default_factory=dict)
     measured: list[Array] = field(default_factory=list)
+    log: Any = None
+    """The last lines of a run at work, where they are shown."""
 
-    def show(self, made: Reconstruction, other: Poses | None) -> None:
+    def show(self, made: Reconstruction, beside: Beside) -> None:
         """Show a reconstruction in place of what was there."""
         self.server.scene.reset()
         self.server.gui.reset()
         self.frusta.clear()
         self.measured.clear()
+        self.log = None
         self.photos, self.chosen = made.photos, None
         self.models = [shown_model(model, k) for k, model in enumerate(made.sparse.models)]
         self.names = tuple(photo.name for photo in made.photos.photos)
@@ -73,14 +78,23 @@ class Window:
         self._draw_points()
         self._draw_cameras()
         self._draw_edges(made)
-        if other is not None:
-            self._draw_other(other)
+        if beside.poses is not None:
+            self._draw_other(beside.poses)
+        if beside.splat is not None:
+            self._draw_splat(beside.splat)
 
-    def wait(self, lines: list[str]) -> None:
-        """Show the last lines of the log of a run, where there is no result yet."""
-        self.server.gui.reset()
+    def say(self, lines: list[str], some: bool) -> None:
+        """Show the last lines of the log of a run at work: alone, or below what it has found so far."""
         text = "\n".join(lines).replace("`", "'") or "nothing was written yet"
-        self.server.gui.add_markdown(f"**No result yet.** The run says:\n\n```\n{text}\n```")
+        head = "**Still running:** this is what is there so far." if some else "**No result yet.**"
+        content = f"{head} The run says:\n\n```\n{text}\n```"
+        if not some:
+            self.server.gui.reset()
+            self.log = None
+        if self.log is None:
+            self.log = self.server.gui.add_markdown(content, order=-1.0)
+        else:
+            self.log.content = content
 
     def _add_controls(self, reach: float) -> None:
         gui, total = self.server.gui, sum(len(each.model.points) for each in self.models)
@@ -90,7 +104,7 @@ class Window:
         gui.add_markdown(f"**{sum(len(m.model.photos) for m in self.models)} photos, {total:,} points**")
         with gui.add_folder("Points"):
             c["colour"] = gui.add_dropdown("colour", COLOURINGS)
-            c["most"] = gui.add_slider("shown", 1000, max(total, 1001), 1000, min(total, FIRST_POINTS))
+            c["most"] = gui.add_slider("shown", 1000, max(total, 1001), 1000, min(max(total, 1000), FIRST_POINTS))
             c["size"] = gui.add_slider("size", 0.1, 5.0, 0.1, 1.0)
             c["length"] = gui.add_slider("photos per point", 2, 20, 1, 2)
             c["error"] = gui.add_slider("error below, px", 0.0, top, top / 100, top)
@@ -132,8 +146,9 @@ class Window:
             points = each.model.points[rows].astype(np.float32)
             size = c["unit"] * c["size"].value
             self.server.scene.add_point_cloud(
-                f"/points/{each.number}", points, colours, point_size=size, point_shape="circle", point_shading="flat"
-            )
+                f"/points/{each.number}", points, colours, point_size=size, point_shape="circle",
+                point_shading="flat", visible="points" not in c or c["points"].value,
+            )  # fmt: skip
 
     def _draw_cameras(self) -> None:
         count = sum(len(each.model.photos) for each in self.models)
@@ -221,6 +236,20 @@ class Window:
             f"{len(lines)} photos are in both; positions differ by {np.median(gap):.3g} in the median, "
             f"{gap.max():.3g} at most ({gap.max() / max(extent, 1e-12):.2%} of the extent)."
         )
+
+    def _draw_splat(self, splat: ShownSplat) -> None:
+        """The Gaussians in place of the points, which they would hide."""
+        handle = self.server.scene.add_gaussian_splats(
+            "/splat", centers=splat.centres, covariances=splat.covariances, rgbs=splat.rgb, opacities=splat.opacity
+        )
+        count = len(splat.centres)
+        of = "" if count == splat.total else f", the largest of {splat.total:,}"
+        with self.server.gui.add_folder("Splat"):
+            self.controls["splat"] = self.server.gui.add_checkbox(f"{count:,} Gaussians{of}", True)
+            self.controls["points"] = self.server.gui.add_checkbox("points", False)
+        self.controls["splat"].on_update(lambda _: setattr(handle, "visible", self.controls["splat"].value))
+        self.controls["points"].on_update(lambda _: self._draw_points())
+        self._draw_points()
 
     def _choose_by_name(self, name: str) -> None:
         for each in self.models:
