@@ -16,12 +16,14 @@ from unposed.optim.mapping import intrinsics_search as search
 from unposed.optim.mapping.global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from unposed.optim.mapping.intrinsics_search import (
     IntrinsicsChoice,
+    _beyond_core,
     _evaluate_repeatedly,
     core_matches,
     initial_focals,
     select_intrinsics,
 )
 from unposed.optim.mapping.intrinsics_search_options import IntrinsicsSearchOptions
+from unposed.optim.mapping.view_graph_calibration import ViewGraphCalibrationOptions
 from unposed.optim.view_graph import ViewGraph
 
 Make = Callable[..., Any]
@@ -127,6 +129,21 @@ def test_a_ring_by_as_many_long_lenses_as_photos(collection: Make) -> None:
     choice = found_for(world)
     assert len(choice.intrinsics.models) == 20 and choice.clear
     assert focal_errors_percent(world, choice).max() < 10.0
+
+
+def test_a_camera_beyond_the_core_is_like_those_in_it_unless_its_pairs_say_otherwise(collection: Make) -> None:
+    lenses = [LONG] * 7 + [(7200.0, 800.0, 600.0, 0.0)]
+    world = collection(photos=8, sweep_deg=120.0, distance=12.0, grouped=False, lenses=lenses)
+    start = world.initial_intrinsics().with_focals(np.array([LONG[0]] * 7 + [1900.0]))
+    found = np.arange(8) < 7
+    usual = _beyond_core(world.graph, start, found, IntrinsicsSearchOptions())
+    np.testing.assert_array_equal(usual.values[:7, 0], LONG[0])
+    assert usual.values[7, 0] == pytest.approx(7200.0, rel=0.03)
+    calibration = ViewGraphCalibrationOptions(min_log_sigma=1e-4)
+    held = _beyond_core(world.graph, start, found, IntrinsicsSearchOptions(calibration=calibration))
+    silent = _beyond_core(world.without_fundamental(), start, found, IntrinsicsSearchOptions())
+    assert held.values[7, 0] == pytest.approx(LONG[0], rel=0.02)
+    assert silent.values[7, 0] == pytest.approx(LONG[0])  # and not the guess
 
 
 def test_a_ring_by_one_long_lens_stays_one_camera(collection: Make) -> None:
