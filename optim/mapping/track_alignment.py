@@ -200,7 +200,8 @@ def _window() -> Patches:
     """(2 HALF + 1, 2 HALF + 1) weights that fall off towards the border, where neighbours on other surfaces begin."""
     along = np.exp(-0.5 * (np.arange(-HALF, HALF + 1) / (HALF / 1.6)) ** 2)
     both = np.outer(along, along)
-    return (both / both.sum()).astype(np.float32)
+    weight: Patches = (both / both.sum()).astype(np.float32)
+    return weight
 
 
 def _normalized(patches: Patches, weight: Patches) -> tuple[Patches, Patches]:
@@ -227,8 +228,12 @@ def _shifted(patches: Patches, shift: Array) -> Patches:
     first = (MARGIN + 1 + whole).clip(0, SIZE - width - 3).astype(np.int64)
     windows = sliding_window_view(patches, (width + 3, width + 3), axis=(1, 2))
     read = windows[np.arange(len(patches)), first[:, 1], first[:, 0]]
-    rows = sum(y[:, i, None, None] * read[:, i : i + width] for i in range(4))
-    out: Patches = sum(x[:, i, None, None] * rows[:, :, i : i + width] for i in range(4))
+    rows = np.zeros((len(patches), width, width + 3), np.float32)
+    for i in range(4):
+        rows += y[:, i, None, None] * read[:, i : i + width]
+    out = np.zeros((len(patches), width, width), np.float32)
+    for i in range(4):
+        out += x[:, i, None, None] * rows[:, :, i : i + width]
     return out
 
 

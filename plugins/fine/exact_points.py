@@ -33,7 +33,7 @@ CUT_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class ExactPointOptions(TrackAlignmentOptions):
-    """Alignment of key points, and what makes the adjustment believe them."""
+    """Alignment of key points, and when the adjustment takes the result."""
 
     enabled: bool = True
     max_side_px: Count = 1600
@@ -47,7 +47,7 @@ class ExactPointOptions(TrackAlignmentOptions):
     loss_scale: Positive = 2.0
     """Scale of the loss, in median reprojection errors of aligned key points."""
     max_iterations: Count = 15
-    """Steps of each of both adjustments, at most."""
+    """Steps of either adjustment, at most."""
     tolerance: Positive = 1e-5
     """Relative decrease of the cost in one step at which they end."""
 
