@@ -115,7 +115,7 @@ class BundleAdjustment:
     """Verdict: how probable it is that the poses of a model are right."""
     rig_sensors: RigSensorOptions = field(default_factory=RigSensorOptions)
     """Sensors of rigs whose poses are unknown: when photos show that they are fixed to each other."""
-    exact_points: ExactPointOptions = field(default_factory=ExactPointOptions)
+    exact_points: ExactPointOptions = ExactPointOptions()
     """A last adjustment of key points that were aligned in the pixels of the photos."""
     predictions: PredictionOptions = field(default_factory=PredictionOptions)
     """Priors from the depths and focal lengths that a dense matcher predicts."""
@@ -231,15 +231,16 @@ class BundleAdjustment:
         return _Refined(start, own, result)
 
     def _exact(self, model: _Refined, photos: Photos, options: RefineOptions, resources: Resources) -> _Refined:
-        """The model adjusted to exact points; predicted depths have no part in it, and keep what they have shaped."""
-        if model.start.depths is not None:
+        """The model adjusted to exact points, unless predicted depths, which have no part in that, have shaped it."""
+        start = model.start
+        if start.depths is not None:
             return model
         result, graph = with_exact_points(
             photos,
             model.graph,
             model.result,
-            prior_of_refinement(model.start.bundle, model.start.prior),
-            model.start.anchors,
+            prior_of_refinement(start.bundle, start.prior),
+            start.anchors,
             self.solver(resources.device),
             options,
             self.exact_points,

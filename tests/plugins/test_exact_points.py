@@ -28,10 +28,15 @@ NOISE_PX = 0.4
 
 
 @pytest.fixture(scope="module")
-def corners(yard: Any) -> Bundle:
+def wall(photo_set: Any) -> Any:
+    return photo_set("planar_wall", 10, 480)
+
+
+@pytest.fixture(scope="module")
+def corners(wall: Any) -> Bundle:
     """Corners of one photo where four others truly see them, these with noise."""
-    world, shots = yard.scene.world, yard.scene.shots
-    grey = read_grey(scan(yard.images)[SEEN_FROM[0]])
+    world, shots = wall.scene.world, wall.scene.shots
+    grey = read_grey(scan(wall.images)[SEEN_FROM[0]])
     found = cv2.goodFeaturesToTrack(grey, 300, 0.02, 8)
     assert found is not None
     start = found.reshape(-1, 2).astype(np.float64) + 0.5
@@ -57,18 +62,18 @@ def corners(yard: Any) -> Bundle:
     return bundle
 
 
-def aligned(yard: Any, bundle: Bundle, **options: Any) -> tuple[AlignedTracks, np.ndarray[Any, Any]]:
+def aligned(wall: Any, bundle: Bundle, **options: Any) -> tuple[AlignedTracks, np.ndarray[Any, Any]]:
     chosen = TrackAlignmentOptions(**options)
     sigma = np.ones(len(bundle.xy))
     layout = patch_layout(bundle, sigma, 1.0, chosen)
-    patches = _patches(scan(yard.images), bundle, layout, 1600)
+    patches = _patches(scan(wall.images), bundle, layout, 1600)
     assert patches.shape == (len(bundle.xy), SIZE, SIZE)
     return align_tracks(bundle, layout, patches, sigma, 1.0, chosen), layout.reference
 
 
-def off_reference(yard: Any, xy: Any, reference: Any, bundle: Bundle) -> Any:
+def off_reference(wall: Any, xy: Any, reference: Any, bundle: Bundle) -> Any:
     """(m,) distance from where each photo truly shows what the reference shows at its key point."""
-    world, shots = yard.scene.world, yard.scene.shots
+    world, shots = wall.scene.world, wall.scene.shots
     off = np.full(len(xy), np.nan)
     for a in SEEN_FROM:
         for b in SEEN_FROM:
@@ -78,12 +83,12 @@ def off_reference(yard: Any, xy: Any, reference: Any, bundle: Bundle) -> Any:
     return off
 
 
-def test_aligned_key_points_are_nearer_to_the_truth(yard: Any, corners: Bundle) -> None:
+def test_aligned_key_points_are_nearer_to_the_truth(wall: Any, corners: Bundle) -> None:
     bundle = corners
-    found, reference = aligned(yard, bundle)
+    found, reference = aligned(wall, bundle)
     others = np.flatnonzero((reference != np.arange(len(reference))) & found.aligned)
-    before = off_reference(yard, bundle.xy, reference, bundle)[others]
-    after = off_reference(yard, found.xy, reference, bundle)[others]
+    before = off_reference(wall, bundle.xy, reference, bundle)[others]
+    after = off_reference(wall, found.xy, reference, bundle)[others]
     assert len(reference) > 200 and len(others) > 0.4 * len(reference)
     assert np.nanmedian(before) > 0.4
     assert np.nanmedian(after) < 0.12
@@ -91,13 +96,13 @@ def test_aligned_key_points_are_nearer_to_the_truth(yard: Any, corners: Bundle) 
     assert (found.xy[reference] == bundle.xy[reference]).all()
 
 
-def test_what_shows_something_else_keeps_its_place(yard: Any, corners: Bundle) -> None:
+def test_what_shows_something_else_keeps_its_place(wall: Any, corners: Bundle) -> None:
     bundle = corners
     moved = bundle.xy.copy()
     wrong = np.flatnonzero(bundle.photo == SEEN_FROM[2])
     moved[wrong] += (30.0, 20.0)
     other = replace(bundle, xy=moved)
-    found, reference = aligned(yard, other)
+    found, reference = aligned(wall, other)
     usual = wrong[reference[wrong] != wrong]
     assert found.aligned[usual].mean() < 0.05
     assert (found.xy[~found.aligned] == moved[~found.aligned]).all()
