@@ -115,7 +115,7 @@ class BundleAdjustment:
     """Verdict: how probable it is that the poses of a model are right."""
     rig_sensors: RigSensorOptions = field(default_factory=RigSensorOptions)
     """Sensors of rigs whose poses are unknown: when photos show that they are fixed to each other."""
-    exact_points: ExactPointOptions = ExactPointOptions()
+    exact_points: ExactPointOptions = field(default_factory=ExactPointOptions)
     """A last adjustment of key points that were aligned in the pixels of the photos."""
     predictions: PredictionOptions = field(default_factory=PredictionOptions)
     """Priors from the depths and focal lengths that a dense matcher predicts."""
@@ -235,15 +235,9 @@ class BundleAdjustment:
         start = model.start
         if start.depths is not None:
             return model
+        prior, solver = prior_of_refinement(start.bundle, start.prior), self.solver(resources.device)
         result, graph = with_exact_points(
-            photos,
-            model.graph,
-            model.result,
-            prior_of_refinement(start.bundle, start.prior),
-            start.anchors,
-            self.solver(resources.device),
-            options,
-            self.exact_points,
+            photos, model.graph, model.result, prior, start.anchors, solver, options, self.exact_points
         )
         return replace(model, graph=graph, result=result)
 
