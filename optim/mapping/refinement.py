@@ -114,9 +114,7 @@ def refine(
     the units of `start`.
     """
     bundle = start
-    posed = np.isfinite(start.cam_from_world[:, 0, 0])
-    photos_per_camera = np.bincount(start.camera_of_photo[posed], minlength=len(start.models))
-    prior = prior_after(prior, start.intrinsics, photos_per_camera)
+    prior = prior_of_refinement(start, prior)
     summaries = []
     for turn in range(1 + options.rounds):
         first = turn == 0
@@ -158,6 +156,20 @@ def refine(
     found = None
     if determined and few:
         found = _covariance(bundle, prior, graph.keypoints.sigma, options, keypoint_error_px, anchors, depths)
+    done = completed(graph, bundle, options, keypoint_error_px)
+    return replace(done, summaries=tuple(summaries), covariance=found)
+
+
+def prior_of_refinement(start: Bundle, prior: IntrinsicsPrior) -> IntrinsicsPrior:
+    """The prior under which a model is refined that starts from these cameras."""
+    posed = np.isfinite(start.cam_from_world[:, 0, 0])
+    photos_per_camera = np.bincount(start.camera_of_photo[posed], minlength=len(start.models))
+    return prior_after(prior, start.intrinsics, photos_per_camera)
+
+
+def completed(graph: ViewGraph, bundle: Bundle, options: RefineOptions, keypoint_error_px: float) -> RefinementResult:
+    """The bundle with the points of all tracks that agree with its cameras, and how far matches do; nothing is
+    adjusted."""
     error = epipolar_errors_px(graph, bundle)
     bound_px = options.max_error * keypoint_error_px
     row_a, row_b = (row[error < bound_px] for row in graph.matches())
@@ -169,11 +181,11 @@ def refine(
         bundle = one_point_per_place(bundle)
     return RefinementResult(
         bundle,
-        tuple(summaries),
+        (),
         pair_consistency(graph, error, bound_px),
         off_track=int(np.count_nonzero(_among(len(graph.keypoints.xy), row_a, row_b))) - len(tracks.row),
         off_point=int(np.count_nonzero(~_among(len(graph.keypoints.xy), bundle.row)[tracks.row])),
-        covariance=found,
+        covariance=None,
     )
 
 

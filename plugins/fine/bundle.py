@@ -10,15 +10,14 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.arrays import Array
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.losses import BARRON_SHAPE, LossName, loss_by_name
 from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors
-from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
+from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior
 from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
 from unposed.optim.mapping.global_mapper import track_cost
-from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, refine
+from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, prior_of_refinement, refine
 from unposed.optim.mapping.rig_sensors import RigSensorOptions
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.option_ranges import Count, Positive
@@ -48,6 +47,8 @@ from ..shared.models import (
     triangulated_subset,
     without_doubts,
 )
+from .exact_points import ExactPointOptions, with_exact_points
+from .on_device import adjust_on_device
 from .pose_priors import anchored, given_pose_sigma, is_rough, pose_priors_of
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import hypothesis_figures, poses_in_conflict, refinement_report, warning_about
@@ -64,7 +65,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 20
+    version: ClassVar[int] = 21
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -114,6 +115,8 @@ class BundleAdjustment:
     """Verdict: how probable it is that the poses of a model are right."""
     rig_sensors: RigSensorOptions = field(default_factory=RigSensorOptions)
     """Sensors of rigs whose poses are unknown: when photos show that they are fixed to each other."""
+    exact_points: ExactPointOptions = field(default_factory=ExactPointOptions)
+    """A last adjustment of key points that were aligned in the pixels of the photos."""
     predictions: PredictionOptions = field(default_factory=PredictionOptions)
     """Priors from the depths and focal lengths that a dense matcher predicts."""
     scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
@@ -188,7 +191,7 @@ class BundleAdjustment:
         every = graph.among(candidates | np.any(posed, axis=0))
         costs = [self._cost(each.result.bundle, every) for each in refined] if len(models) > 1 else [0.0]
         chosen = int(np.argmin(costs))
-        best = refined[chosen]
+        best = self._exact(refined[chosen], photos, options, resources)
         inconsistent = self._inconsistent_poses(cameras, best.graph, best.start, best.result.bundle)
         outcome = _outcome(models[0], best.start, best.result, inconsistent, photos, best.graph)
         if len(models) > 1:
@@ -226,6 +229,17 @@ class BundleAdjustment:
         if ties_more(tied, start.bundle):  # refined poses show rigs that those of the coarse stage did not
             result = refined(tied)
         return _Refined(start, own, result)
+
+    def _exact(self, model: _Refined, photos: Photos, options: RefineOptions, resources: Resources) -> _Refined:
+        """The model adjusted to exact points, unless predicted depths, which have no part in that, have shaped it."""
+        start = model.start
+        if start.depths is not None:
+            return model
+        prior, solver = prior_of_refinement(start.bundle, start.prior), self.solver(resources.device)
+        result, graph = with_exact_points(
+            photos, model.graph, model.result, prior, start.anchors, solver, options, self.exact_points
+        )
+        return replace(model, graph=graph, result=result)
 
     def _judged(
         self,
@@ -270,7 +284,7 @@ class BundleAdjustment:
 
     def solver(self, device: str) -> Solver:
         """The bundle adjustment that runs on a device."""
-        return adjust_bundle if device == "cpu" else partial(_on_gpu, device, self.min_gpu_observations)
+        return adjust_bundle if device == "cpu" else partial(adjust_on_device, device, self.min_gpu_observations)
 
     def _start_of(
         self,
@@ -379,20 +393,3 @@ def _why(
     return few | {
         photo: "its given pose is inconsistent with its matches" for photo in left_out if photo in inconsistent
     }
-
-
-def _on_gpu(
-    device: str,
-    min_observations: int,
-    bundle: Bundle,
-    options: BundleOptions,
-    prior: IntrinsicsPrior | None,
-    sigma: Array | None,
-    pose_priors: PosePriors | None,
-    depth_priors: DepthPriors | None,
-) -> tuple[Bundle, BundleSummary]:
-    if len(bundle.xy) < min_observations or bundle.rigs is not None:  # rigs are known to the CPU's solver only
-        return adjust_bundle(bundle, options, prior, sigma, pose_priors, depth_priors)
-    from unposed.optim.bundle.adjust_torch import adjust_by_torch  # torch takes a second to import
-
-    return adjust_by_torch(device, bundle, options, prior, sigma, pose_priors, depth_priors)
