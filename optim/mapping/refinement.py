@@ -134,7 +134,7 @@ def refine(
                 tolerance=options.tolerance[0 if first else 1],
             ),
             prior,
-            None if graph.keypoints.sigma is None else graph.keypoints.sigma[bundle.row],
+            relative_sigma(graph, bundle),
             anchors,
             None if depths is None else depths.of(bundle.row),
         )
@@ -158,6 +158,11 @@ def refine(
         found = _covariance(bundle, prior, graph.keypoints.sigma, options, keypoint_error_px, anchors, depths)
     done = completed(graph, bundle, options, keypoint_error_px)
     return replace(done, summaries=tuple(summaries), covariance=found)
+
+
+def relative_sigma(graph: ViewGraph, bundle: Bundle) -> Array | None:
+    """(m,) relative standard deviations of the observed key points; None where all have the same."""
+    return None if graph.keypoints.sigma is None else graph.keypoints.sigma[bundle.row]
 
 
 def prior_of_refinement(start: Bundle, prior: IntrinsicsPrior) -> IntrinsicsPrior:

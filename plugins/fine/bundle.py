@@ -17,6 +17,7 @@ from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior
 from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
 from unposed.optim.mapping.global_mapper import track_cost
+from unposed.optim.mapping.radial_terms import RadialTermOptions, with_radial_terms
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, prior_of_refinement, refine
 from unposed.optim.mapping.rig_sensors import RigSensorOptions
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
@@ -65,7 +66,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 21
+    version: ClassVar[int] = 22
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -115,6 +116,8 @@ class BundleAdjustment:
     """Verdict: how probable it is that the poses of a model are right."""
     rig_sensors: RigSensorOptions = field(default_factory=RigSensorOptions)
     """Sensors of rigs whose poses are unknown: when photos show that they are fixed to each other."""
+    radial_terms: RadialTermOptions = field(default_factory=RadialTermOptions)
+    """Which cameras get a second radial term of distortion."""
     exact_points: ExactPointOptions = field(default_factory=ExactPointOptions)
     """A last adjustment of key points that were aligned in the pixels of the photos."""
     predictions: PredictionOptions = field(default_factory=PredictionOptions)
@@ -191,7 +194,7 @@ class BundleAdjustment:
         every = graph.among(candidates | np.any(posed, axis=0))
         costs = [self._cost(each.result.bundle, every) for each in refined] if len(models) > 1 else [0.0]
         chosen = int(np.argmin(costs))
-        best = self._exact(refined[chosen], photos, options, resources)
+        best = self._finished(refined[chosen], photos, options, resources)
         inconsistent = self._inconsistent_poses(cameras, best.graph, best.start, best.result.bundle)
         outcome = _outcome(models[0], best.start, best.result, inconsistent, photos, best.graph)
         if len(models) > 1:
@@ -230,14 +233,16 @@ class BundleAdjustment:
             result = refined(tied)
         return _Refined(start, own, result)
 
-    def _exact(self, model: _Refined, photos: Photos, options: RefineOptions, resources: Resources) -> _Refined:
-        """The model adjusted to exact points, unless predicted depths, which have no part in that, have shaped it."""
+    def _finished(self, model: _Refined, photos: Photos, options: RefineOptions, resources: Resources) -> _Refined:
+        """The model with the distortion that its photos ask for and adjusted to exact points, unless predicted depths,
+        which have no part in that, have shaped it."""
         start = model.start
         if start.depths is not None:
             return model
         prior, solver = prior_of_refinement(start.bundle, start.prior), self.solver(resources.device)
+        result = with_radial_terms(model.graph, model.result, prior, start.anchors, solver, options, self.radial_terms)
         result, graph = with_exact_points(
-            photos, model.graph, model.result, prior, start.anchors, solver, options, self.exact_points
+            photos, model.graph, result, prior, start.anchors, solver, options, self.exact_points
         )
         return replace(model, graph=graph, result=result)
 
