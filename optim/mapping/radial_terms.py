@@ -88,7 +88,7 @@ def _cost_by_camera(bundle: Bundle, sigma: Array | None, options: BundleOptions)
     """(cameras,) sum of the loss over the observations of each camera."""
     scale = options.loss_px * (1.0 if sigma is None else sigma)
     loss = options.loss.rho(np.minimum(errors_px(bundle) / scale, 1e6) ** 2, np)
-    return np.bincount(bundle.camera_of_photo[bundle.photo], loss, minlength=len(bundle.models))
+    return np.asarray(np.bincount(bundle.camera_of_photo[bundle.photo], loss, len(bundle.models)), np.float64)
 
 
 def _held_by_second_term(bundle: Bundle, sigma: Array | None, options: BundleOptions) -> Array:
