@@ -13,7 +13,7 @@ from unposed.pipeline.graph import Graph
 from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.store.store import RECENT_BYTES
 
-from .show import count, size
+from .amounts import count, size
 
 NAMED = 3
 """Photos that a line lists by name."""

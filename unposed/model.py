@@ -14,7 +14,7 @@ from unposed.pipeline.colmap_model import to_colmap
 from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import InputError
 
-from .show import count
+from .amounts import count
 
 if TYPE_CHECKING:
     import pycolmap

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from unposed.optim.poses import camera_centres
 from unposed.report.ground import upright_axes
 
-from .show import NAMED, count
+from .amounts import count
+from .show import NAMED
 
 if TYPE_CHECKING:
     from .model import Model

@@ -20,13 +20,13 @@ from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.threads import one_thread_each
 
 from . import summary as facts
+from .amounts import count
 from .export_folder import replaced_export
 from .model import Model
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
 from .output import settled
 from .run_setup import workplace
 from .settings import built_options, options_of
-from .show import count
 
 if TYPE_CHECKING:
     import pycolmap

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unposed.pipeline.images.panoramas import VIEWS
 
+from .amounts import count, duration, size
 from .options import EFFORTS
 
 if TYPE_CHECKING:
@@ -36,28 +37,6 @@ def table(rows: Iterable[Sequence[str]], indent: str = "") -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(indent + line.rstrip() for line in lines)
-
-
-def size(count: float) -> str:
-    """Bytes with a suitable unit: 3.2 GB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds with suitable units: 0.8 s, 4 min 10 s, 2 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds) // 60
-    return f"{minutes} min {round(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def count(number: int, noun: str) -> str:
-    """`1 photo`, `2 photos`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def paragraph(text: str, indent: str = "") -> str:

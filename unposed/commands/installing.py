@@ -16,10 +16,9 @@ from unposed.pipeline.store.store import StageUse, Store
 from unposed.pipeline.weights.catalogue import entry
 from unposed.pipeline.weights.files import weight_folders
 
+from ..amounts import count, size
 from ..show import (
-    count,
     paragraph,
-    size,
     table,
 )
 from .shared import print_json
