@@ -17,7 +17,7 @@ from ..bundle.problem import Bundle, BundleOptions, IntrinsicsPrior, camera_poin
 from ..cameras import FX, K2
 from ..option_ranges import Count, Positive, Share
 from ..view_graph import ViewGraph
-from .refinement import RefinementResult, RefineOptions, Solver, completed, dependable, relative_sigma
+from .refinement import RefinementResult, RefineOptions, Solver, completed, dependable, observation_sigma
 from .triangulation import keep_observations
 
 
@@ -63,7 +63,7 @@ def with_radial_terms(
         max_iterations=options.max_iterations,
         tolerance=options.tolerance,
     )
-    sigma = relative_sigma(graph, bundle)
+    sigma = observation_sigma(graph, bundle)
     # Further steps alone lower the cost as well: both sides have the same.
     without, _ = solver(bundle, free, prior, sigma, anchors, None)
     found, summary = solver(_with_second_term(without, tried), free, prior, sigma, anchors, None)

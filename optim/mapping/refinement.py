@@ -134,7 +134,7 @@ def refine(
                 tolerance=options.tolerance[0 if first else 1],
             ),
             prior,
-            relative_sigma(graph, bundle),
+            observation_sigma(graph, bundle),
             anchors,
             None if depths is None else depths.of(bundle.row),
         )
@@ -160,7 +160,7 @@ def refine(
     return replace(done, summaries=tuple(summaries), covariance=found)
 
 
-def relative_sigma(graph: ViewGraph, bundle: Bundle) -> Array | None:
+def observation_sigma(graph: ViewGraph, bundle: Bundle) -> Array | None:
     """(m,) relative standard deviations of the observed key points; None where all have the same."""
     return None if graph.keypoints.sigma is None else graph.keypoints.sigma[bundle.row]
 

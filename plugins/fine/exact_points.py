@@ -11,7 +11,14 @@ import numpy as np
 from unposed.optim.arrays import Array, Mask
 from unposed.optim.bundle.pose_priors import PosePriors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, IntrinsicsPrior, errors_px
-from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, completed, dependable
+from unposed.optim.mapping.refinement import (
+    RefinementResult,
+    RefineOptions,
+    Solver,
+    completed,
+    dependable,
+    observation_sigma,
+)
 from unposed.optim.mapping.track_alignment import (
     SIZE,
     AlignedTracks,
@@ -120,8 +127,8 @@ def _moved(
 
 def _sigma_of(graph: ViewGraph, bundle: Bundle) -> Array:
     """(m,) relative standard deviations of the key points observed."""
-    sigma = graph.keypoints.sigma
-    return np.ones(len(bundle.row)) if sigma is None else sigma[bundle.row]
+    sigma = observation_sigma(graph, bundle)
+    return np.ones(len(bundle.row)) if sigma is None else sigma
 
 
 def _patches(photos: Photos, bundle: Bundle, layout: PatchLayout, max_side_px: int) -> Patches:
