@@ -72,7 +72,7 @@ def _features(value: Features, size: Size) -> list[str]:
         found.append("xy lies outside the photo: give pixels of the original size")
     if np.any(np.diff(value.score) > 0):
         found.append("rows are not sorted by score, best first")
-    return found + ([] if value.rgb.dtype == np.uint8 else ["rgb is not uint8"])
+    return found
 
 
 def _matches(value: PairMatches, size_a: Size, size_b: Size) -> list[str]:
@@ -175,6 +175,8 @@ def _array(name: str, value: Any, shape: tuple[int | None, ...], kinds: str = "f
         return [f"{name} has shape {value.shape}, not ({wanted}{',' if len(shape) == 1 else ''})"]
     if value.dtype.kind not in kinds:
         return [f"{name} is of {value.dtype}, not {KINDS[kinds]}"]
+    if kinds == "u" and value.dtype != np.uint8:
+        return [f"{name} is of {value.dtype}, not uint8"]
     return [f"{name} is not finite"] if finite and not np.all(np.isfinite(value)) else []
 
 

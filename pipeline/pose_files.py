@@ -59,6 +59,8 @@ class Poses:
     sigma: Array | None = None
     """(n, 2) standard deviations of rotation, in degrees, and of position, in units of the world; NaN where the file
     says nothing. None: of no photo."""
+    as_stored: bool = False
+    """Whether poses hold for photos as the sensor took them, whatever their EXIF orientation is."""
 
 
 def read_poses(path: Path) -> list[Poses]:
@@ -69,7 +71,9 @@ def read_poses(path: Path) -> list[Poses]:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if path.stem == "images" and _is_model(path.parent):
+    if path.name in ("images.bin", "images.txt") and _is_model(path.parent):
+        if path.suffix == ".txt" and (path.parent / "images.bin").is_file():
+            raise InputError(f"{path}: images.bin beside it would be read instead: give that, or move one of them away")
         return [_read_colmap(path.parent)]
     if not path.is_dir():
         return [_read_trajectory(path) if path.suffix.lower() in TRAJECTORIES else _read_json(path)]
@@ -116,6 +120,7 @@ def _read_json(path: Path) -> Poses:
         data = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {_first_line(error)}") from error
+    as_stored = False
     try:
         if isinstance(data, dict) and isinstance(data.get("images"), dict):
             entries = list(_ground_truth_entries(data["images"]))
@@ -123,6 +128,7 @@ def _read_json(path: Path) -> Poses:
             sigma = _sigmas(data["images"], [name for name, _, _ in entries])
         elif isinstance(data, dict) and isinstance(data.get("frames"), list):
             entries, millimetres, sigma = list(_transforms_entries(data)), None, None
+            as_stored = any("transform_matrix" not in frame for frame in data["frames"])
         else:
             raise _Malformed('neither "images" (gt.json) nor "frames" (transforms.json) at the top')
     except _Malformed as problem:
@@ -133,7 +139,7 @@ def _read_json(path: Path) -> Poses:
         raise InputError(f"{path}: {twice!r} comes twice")
     matrices = np.array([pose for _, pose, _ in entries]).reshape(-1, 3, 4)
     focal = np.array([focal for _, _, focal in entries], float)
-    return Poses(path, names, matrices, focal, millimetres, sigma=sigma)
+    return Poses(path, names, matrices, focal, millimetres, sigma=sigma, as_stored=as_stored)
 
 
 def _read_trajectory(path: Path) -> Poses:
@@ -165,8 +171,7 @@ def _rotation_from_xyzw(quaternion: Array) -> Array:
 
 def _nearest_rotation(matrix: Array) -> Array:
     u, _, vt = np.linalg.svd(matrix)
-    sign = np.sign(np.linalg.det(u) * np.linalg.det(vt))
-    return np.asarray((u * [1.0, 1.0, sign]) @ vt)
+    return np.asarray(u @ vt)
 
 
 class _Malformed(Exception):
@@ -180,8 +185,8 @@ def _ground_truth_entries(images: Mapping[str, Any]) -> Iterable[tuple[str, Arra
         if not isinstance(entry, dict):
             raise _Malformed(f"{name}: expected an object with R_w2c and t_w2c")
         rotation = _numbers(entry.get("R_w2c"), (3, 3), f"{name}: R_w2c")
-        if not np.linalg.det(rotation):
-            raise _Malformed(f"{name}: R_w2c is singular")
+        if np.linalg.det(rotation) <= 0.0:
+            raise _Malformed(f"{name}: R_w2c is singular or mirrored, and no rotation")
         translation = _numbers(entry.get("t_w2c"), (3,), f"{name}: t_w2c")
         focal = math.nan
         if entry.get("K") is not None:
@@ -211,8 +216,8 @@ def _transforms_entries(data: dict[str, Any]) -> Iterable[tuple[str, Array, floa
         world_from_gl = _world_from_gl(frame, name)
         # OpenGL cameras look along -z with y up. A common scale of the axes is some exporters' habit: drop it.
         world_from_cam = world_from_gl[:, :3] * [1.0, -1.0, -1.0]
-        if abs(np.linalg.det(world_from_cam)) == 0:
-            raise _Malformed(f"{name}: transform_matrix is singular")
+        if np.linalg.det(world_from_cam) <= 0.0:
+            raise _Malformed(f"{name}: its matrix is singular or mirrored: are its axes left-handed?")
         rotation = _nearest_rotation(world_from_cam).T
         yield name, np.c_[rotation, -rotation @ world_from_gl[:, 3]], _transforms_focal(intrinsics, name)
 

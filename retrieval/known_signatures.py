@@ -20,6 +20,7 @@ class KnownSignatures:
 
     def __init__(self, known: dict[int, tuple[Index32, Codes]]) -> None:
         self._known = known
+        self._used = set[int]()
         self._added = False
 
     @classmethod
@@ -33,21 +34,26 @@ class KnownSignatures:
         return cls({number: (word[low:high], code[low:high]) for number, (low, high) in rows})
 
     def arrays(self) -> list[NDArray[Any]] | None:
-        """Contents (n,) sorted, start (n + 1,) of the rows of each, their words and their codes; None if nothing was
-        added."""
+        """Contents (n,) of the photos asked for, sorted, start (n + 1,) of the rows of each, their words and codes.
+
+        None if nothing was added."""
         if not self._added:
             return None
-        numbers = sorted(self._known)
+        numbers = sorted(self._used)  # of this collection alone: others would make the table grow without end
         words, codes = zip(*(self._known[number] for number in numbers), strict=True)
         start = np.cumsum([0, *map(len, words)])
         return [np.array(numbers, np.uint64), start, np.concatenate(words), np.concatenate(codes)]
 
     def of(self, rows: NDArray[np.generic], photo: int) -> Signatures | None:
         """What the photo with these descriptors shows, as the photo of this number; None if that is not known."""
-        found = self._known.get(int(content_number(rows)))
+        number = int(content_number(rows))
+        self._used.add(number)
+        found = self._known.get(number)
         return None if found is None else Signatures(np.full(len(found[0]), photo, np.int32), *found)
 
     def add(self, rows: NDArray[np.generic], signatures: Signatures) -> None:
         """The signatures of a photo with these descriptors. May be called from any thread, as `of` may."""
-        self._known[int(content_number(rows))] = signatures.word, signatures.code
+        number = int(content_number(rows))
+        self._used.add(number)
+        self._known[number] = signatures.word, signatures.code
         self._added = True

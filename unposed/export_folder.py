@@ -27,7 +27,7 @@ def replaced_export(folder: Path) -> Iterator[Path]:
     new = folder / NEW
     existed = folder.exists()
     try:
-        older = _older_export(folder)
+        older = older_export(folder)
         shutil.rmtree(new, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         yield new
@@ -48,7 +48,7 @@ def replaced_export(folder: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
-def _older_export(folder: Path) -> list[str]:
+def older_export(folder: Path) -> list[str]:
     """The entries of an older export. InputError if the folder holds anything else."""
     if not folder.exists():
         return []

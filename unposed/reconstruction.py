@@ -247,10 +247,15 @@ def export(
 
         models = with_seeds(made.sparse.models, seeds)
         made = replace(made, sparse=replace(made.sparse, models=models))
-    made = made.unaligned() if original else made
+    aligned, made = made, made.unaligned() if original else made
     said = {**options_of(settings), **options}
     if seeds is not None and "depths" in _option_names(to):
         said.setdefault("depths", str(seeds))
+    if said.get("depths") and made.summary["models"] != aligned.summary["models"]:
+        raise InputError(
+            f"{said['depths']}: its depth maps have the scale of the aligned model: export without --original, or with "
+            "--set depths=null"
+        )
     made.export(to, folder, **said)
 
 

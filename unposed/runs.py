@@ -20,7 +20,7 @@ from unposed.synthetic.sample import sample_folder
 
 from . import summary as facts
 from .evaluation import Evaluation, evaluate
-from .export_folder import MARK as EXPORT_MARK
+from .export_folder import MARK as EXPORT_MARK, older_export
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
 from .output import locked_folder, publish
 from .photo_sources import PhotoSource, collect
@@ -154,12 +154,12 @@ def reconstruct(
                 shutil.rmtree(new, ignore_errors=True)
                 new.mkdir()
                 write_result(made, new, out)
-            if made.sparse.models:
-                export_within(made, out, exports, log.note)
         log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
-    if crash is not None:
-        raise crash
-    _check(made, require)
+        complaint = crash or _shortfall(made, require)
+        if out is not None and complaint is None:
+            export_within(made, out, exports, log.note)
+    if complaint is not None:
+        raise complaint
     return made
 
 
@@ -169,15 +169,20 @@ def _check_exports(exports: Sequence[str], out: str | Path | None) -> None:
         Registry().find("export", name)
     if exports and out is None:
         raise ConfigError("exports are written into the output folder: give one")
+    for name in exports:
+        older_export(Path(str(out)) / name)
 
 
 def export_within(made: Reconstruction, out: Path, exports: Sequence[str], note: Callable[[str], None]) -> None:
     """Write exports of a result into its folder; those of an older result that are not made again are noted."""
     stale = sorted(mark.parent.name for mark in out.glob(f"*/{EXPORT_MARK}") if mark.parent.name not in exports)
     for name in stale:
-        note(f"{out / name} was exported from an older result: --export {name} makes it anew")
+        note(f"{out / name} was exported from an older result: export it again")
     for name in exports:
-        made.export(name, out / name)
+        try:
+            made.export(name, out / name)
+        except InputError as error:
+            raise InputError(f"{out} has the result, but {name} was not exported: {error}") from error
 
 
 def demo(
@@ -224,16 +229,18 @@ def write_result(made: Reconstruction, new: Path, out: Path) -> None:
         ) from error
 
 
-def _check(made: Reconstruction, require: float) -> None:
+def _shortfall(made: Reconstruction, require: float) -> NoReconstruction | None:
+    """Why a result is none, or not what is required."""
     where = f"; {made.folder}/summary.json says why, photo by photo" if made.folder else ""
     total, registered = made.summary["total"], made.summary["registered"]
     if made.summary["failure"]:
-        raise NoReconstruction(f"{made.summary['failure']}{where}")
+        return NoReconstruction(f"{made.summary['failure']}{where}")
     if not made.sparse.models:
         look = shlex.join(["unposed", "pairs", made.summary["photos_folder"]])
-        raise NoReconstruction(
+        return NoReconstruction(
             f"none of the {total} photos could be registered: every spot has to be seen from two or more places; "
             f"{look} lists what was matched with what{where}"
         )
     if registered < require * total:
-        raise NoReconstruction(f"registered only {registered} of {total} photos, {require:.0%} are required{where}")
+        return NoReconstruction(f"registered only {registered} of {total} photos, {require:.0%} are required{where}")
+    return None

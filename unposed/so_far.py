@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from unposed.pipeline.artifacts import InitialModel, InitialModels, Photos, SparseModel
 from unposed.pipeline.colmap_model import read_model, write_models
 from unposed.pipeline.errors import InputError
 
-from .output import NEW
+from .output import LOCK, NEW
 from .reconstruction import Reconstruction
 
 SO_FAR = "so-far"
@@ -38,6 +39,17 @@ def folder_so_far(out: Path) -> Path:
     return out / NEW / SO_FAR
 
 
+def at_work(out: Path) -> bool:
+    """Whether a run that has found something holds the folder; one that was killed has left it behind."""
+    if not folder_so_far(out).exists():
+        return False
+    try:
+        with FileLock(out / LOCK, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
 def load_so_far(out: Path, photos: str | Path | None) -> Reconstruction:
     """The models that a run at work in `out` has found; InputError if they are gone, since the run has ended."""
     place = folder_so_far(out)
@@ -53,13 +65,15 @@ def load_so_far(out: Path, photos: str | Path | None) -> Reconstruction:
 
 def _write(photos: Photos, folder: Path, new: Path, models: InitialModels) -> None:
     """Complete or not at all: what is read has been renamed. A preview is no reason to end a run."""
-    with suppress(OSError):
-        discard(new)
-        aside = new / f".{SO_FAR}"
+    discard(new)
+    aside = new / f".{SO_FAR}"
+    try:
         aside.mkdir()
         write_models([_with_points(each) for each in models.models], photos, aside / "sparse")
         (aside / FOLDER).write_text(str(folder.absolute()), encoding="utf-8", errors="surrogateescape")
         aside.rename(new / SO_FAR)
+    except Exception:  # pycolmap raises many kinds
+        discard(new)
 
 
 def _with_points(model: InitialModel) -> SparseModel:

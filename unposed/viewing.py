@@ -13,8 +13,8 @@ from unposed.pipeline.errors import ConfigError, InputError, UnposedError
 from unposed.pipeline.pose_files import Poses, read_poses
 
 from .output import SUMMARY
-from .reconstruction import load
-from .so_far import folder_so_far, load_so_far
+from .reconstruction import Reconstruction, load
+from .so_far import at_work, folder_so_far, load_so_far
 from .viewer.beside import Beside
 
 if TYPE_CHECKING:
@@ -77,20 +77,22 @@ def _watch(window: Window, out: Path, photos: str | Path | None, beside: Beside,
     shown: Stamp | None = None
     log: list[str] = []
     while True:
-        running = _stamp(folder_so_far(out))
+        running = _stamp(folder_so_far(out)) if at_work(out) else None
         now = running or _stamp(out / SUMMARY)
         if now is not None and now != shown:
+            made: Reconstruction | None = None
             try:
                 made = load_so_far(out, photos) if running else load(out, photos)
             except (UnposedError, OSError):
                 if not running and _stamp(out / SUMMARY) == now:
                     raise
-                continue  # a run has replaced it meanwhile
-            window.show(made, beside)
-            shown, log = now, []
+                # Else a run has replaced it meanwhile, or writes it at the moment: look again.
+            if made is not None:
+                window.show(made, beside)
+                shown, log = now, []
         lines = _last_lines(out / "run.log")
         if (running or now is None) and lines != log:
-            window.say(lines, running is not None)
+            window.say(lines, running is not None and shown == running)
             log = lines
         if ended():
             return

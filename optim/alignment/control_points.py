@@ -147,7 +147,7 @@ def _fit_of(
 
 def _agreeing(fit: ControlFit, sigma: Array, options: ControlOptions) -> Mask:
     """(n,) points whose error is within so many of their own standard deviations, or of those of the points in use."""
-    usual = 1.4826 * float(np.median(fit.distance[fit.used])) / np.sqrt(3.0)
+    usual = 1.4826 * float(np.nanmedian(fit.distance[fit.used])) / np.sqrt(3.0)  # photos may see one no longer
     bound = options.max_sigmas * np.sqrt(3.0) * np.maximum(sigma, usual)
     return np.asarray(np.isfinite(fit.distance) & (fit.distance <= bound))
 

@@ -15,6 +15,7 @@ from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle
 from ..bundle.reprojection import MIN_DEPTH
 from ..cameras import fisheyes, project_with_jacobians, unproject
+from ..poses import camera_centres
 
 REFINEMENT_STEPS = 5
 """Gauss-Newton steps of a point: they converge quadratically from where the rays meet."""
@@ -110,7 +111,7 @@ def _rays(cameras: Bundle, marks: Marks) -> tuple[Array, Array]:
     pose, camera = cameras.cam_from_world[marks.photo], cameras.camera_of_photo[marks.photo]
     plane = unproject(marks.xy, cameras.intrinsics[camera], fisheyes(cameras.models)[camera])
     ray = np.einsum("mji,mj->mi", pose[:, :, :3], np.column_stack([plane, np.ones(len(plane))]))
-    centre = -np.einsum("mji,mj->mi", pose[:, :, :3], pose[:, :, 3])
+    centre = camera_centres(pose)
     return centre, ray / np.linalg.norm(ray, axis=1, keepdims=True)
 
 

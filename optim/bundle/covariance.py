@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from ..arrays import Array
+from ..poses import camera_centres
 from ..rigs import frame_poses
 from .adjust import CpuProblem
 from .arrowhead import dense_upper_triangle
@@ -114,7 +115,7 @@ def _gauge(poses: Array, size: int, pose_size: int, unknowns: int) -> Array:
     """(unknowns, 7) derivative of the poses by a rotation, translation and growth of the world, in units of the extent
     of the camera centres; (unknowns, 4) where poses have three unknowns, which cannot follow a rotation."""
     rotation, translation = poses[:, :, :3], poses[:, :, 3]
-    centres = -np.einsum("cji,cj->ci", rotation, translation)
+    centres = camera_centres(poses)
     extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max()) or 1.0
     per_photo = np.zeros((len(poses), 6, 7))
     per_photo[:, :3, :3] = -rotation

@@ -107,7 +107,7 @@ def with_fisheyes(
 
     Focal lengths that are `known` (cameras,) stay, others are looked for in photos whose longer sides are `sides_px`.
     """
-    given = intrinsics.prior.sigma[:, FX] <= FIXED_SIGMA
+    given = np.any(intrinsics.prior.sigma <= FIXED_SIGMA, axis=1)  # a focal length may be given with a deviation
     if given.all() or _barrel(best, sides_px) < options.min_barrel:
         return None
     start, found = intrinsics.with_fisheyes(~given), list[CoarseModel]()

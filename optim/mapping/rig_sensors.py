@@ -11,6 +11,7 @@ import numpy as np
 
 from ..arrays import Array, Index
 from ..option_ranges import Angle, Count, Positive, Within
+from ..poses import camera_centres
 from ..rigs import Rigs, frame_poses, photo_poses, whole_frames
 from ..rotations import nearest_rotation, rotation_angle_deg
 
@@ -35,7 +36,7 @@ def with_found_sensors(rigs: Rigs, cam_from_world: Array, options: RigSensorOpti
     options = options or RigSensorOptions()
     posed = np.isfinite(cam_from_world[:, 0, 0])
     sensors, refined = rigs.sensor_from_rig.copy(), rigs.refined.copy()
-    centres = -np.einsum("pji,pj->pi", cam_from_world[posed, :, :3], cam_from_world[posed, :, 3])
+    centres = camera_centres(cam_from_world[posed])
     extent = float(np.linalg.norm(np.ptp(centres, axis=0))) if len(centres) else 0.0
     references = np.unique(rigs.rig_of_sensor, return_index=True)[1]
     photo_of = defaultdict[int, dict[int, int]](dict)  # by sensor, then by frame
@@ -65,8 +66,8 @@ def rig_scale(rigs: Rigs, cam_from_world: Array) -> float | None:
     photos = np.flatnonzero(rigs.known & np.isfinite(cam_from_world[:, 0, 0]))
     order = photos[np.argsort(rigs.frame_of_photo[photos], kind="stable")]
     sensor = rigs.sensor_poses()[order]
-    mount = -np.einsum("pji,pj->pi", sensor[:, :, :3], sensor[:, :, 3])
-    centre = -np.einsum("pji,pj->pi", cam_from_world[order, :, :3], cam_from_world[order, :, 3])
+    mount = camera_centres(sensor)
+    centre = camera_centres(cam_from_world[order])
     same = rigs.frame_of_photo[order][1:] == rigs.frame_of_photo[order][:-1]
     wanted = np.linalg.norm(np.diff(mount, axis=0)[same], axis=1)
     found = np.linalg.norm(np.diff(centre, axis=0)[same], axis=1)
@@ -85,8 +86,8 @@ def with_baselines(rigs: Rigs, cam_from_world: Array, growth: float) -> Array:
 def growths_to_try(rigs: Rigs, cam_from_world: Array, ratios: tuple[float, float], count: int) -> Array:
     """(count,) growths of the world under which the extent of the camera centres is so many times that of the largest
     rig, from the first ratio to the second, evenly on a logarithmic scale."""
-    centres = -np.einsum("pji,pj->pi", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
-    mounts = -np.einsum("sji,sj->si", rigs.sensor_from_rig[:, :, :3], rigs.sensor_from_rig[:, :, 3])
+    centres = camera_centres(cam_from_world)
+    mounts = camera_centres(rigs.sensor_from_rig)
     extent = float(np.linalg.norm(np.nanmax(centres, axis=0) - np.nanmin(centres, axis=0)))
     size = float(np.nanmax(np.linalg.norm(mounts, axis=1)))
     return np.geomspace(*ratios, count) * size / max(extent, 1e-300)

@@ -24,6 +24,7 @@ from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle, camera_points
 from ..cameras import fisheyes, project_with_jacobians
 from ..option_ranges import Count, Positive, Share
+from ..poses import camera_centres
 
 Patches = NDArray[np.float32]
 """(m, s, s) grey values on a grid of the tangent plane around each observation."""
@@ -149,7 +150,7 @@ def _normals(bundle: Bundle) -> Array:
     A normal that is wrong turns a patch by a few pixels at its border, the same way to both sides, which moves no
     middle.
     """
-    centres = -np.einsum("cji,cj->ci", bundle.cam_from_world[:, :, :3], bundle.cam_from_world[:, :, 3])
+    centres = camera_centres(bundle.cam_from_world)
     rays = centres[bundle.photo] - bundle.points[bundle.point]
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     first = np.flatnonzero(np.diff(bundle.point, prepend=-1))

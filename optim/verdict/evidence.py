@@ -91,8 +91,6 @@ class PhotoEvidence:
     """Share of its matches that agree with the poses."""
     ties: Index
     """Number of other photos with which it has enough agreeing matches for a relative pose."""
-    neighbours: Array
-    """Its matches with the nearest view over those with its best partner; NaN without any."""
     determined: Array
     """Share of its pairs that the covariance leaves within 5 degrees; NaN if not computed."""
 
@@ -168,7 +166,6 @@ def gather_evidence(
         observations=observations[frame].astype(np.int64),
         agreeing=(good / np.maximum(matches, 1))[frame],
         ties=np.bincount(number[tied].ravel(), minlength=nodes)[frame],
-        neighbours=neighbours,
         determined=np.full(len(frame), np.nan) if determined is None else determined,
     )
 

@@ -15,6 +15,7 @@ from scipy.sparse import coo_array
 from ..arrays import Array, Index
 from ..bundle.problem import Bundle
 from ..option_ranges import Angle, Positive
+from ..poses import camera_centres
 from ..view_graph import ViewGraph
 
 
@@ -40,7 +41,7 @@ def neighbour_matches(
     are no neighbours. A neighbour that is not matched counts as 0; NaN where a photo looks nowhere or has no partner.
     """
     poses, out = bundle.cam_from_world[photos], np.full(len(photos), np.nan)
-    centre = -np.einsum("pij,pi->pj", poses[:, :, :3], poses[:, :, 3])
+    centre = camera_centres(poses)
     axis = poses[:, 2, :3]
     focal = bundle.intrinsics[bundle.camera_of_photo[photos], 0] / graph.keypoints.size[photos].max(axis=1)
     a, b = np.searchsorted(photos, graph.pairs).T

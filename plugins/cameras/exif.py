@@ -59,10 +59,14 @@ class ExifCameras:
 
     def __call__(self, photos: Photos) -> CameraPriors:
         given = {} if self.intrinsics is None else given_cameras(self.intrinsics, photos)
-        sigmas = {i: sigma for i, sigma in given_sigmas(self.intrinsics, photos).items() if i in given}
         rigs, of_rigs = rigs_of(
             photos, self.rigs, of_folders=self.folder_rigs and self.poses is None, refined=self.refine_rigs
         )
+        sigmas = {
+            i: sigma
+            for i, sigma in given_sigmas(self.intrinsics, photos).items()
+            if i in given and i not in of_rigs and photos[i].view is None
+        }
         given |= of_rigs
         given |= {i: camera_of_view(photo) for i, photo in enumerate(photos.photos) if photo.view is not None}
         # Sensors that a file names are different cameras; folders may be of one, and views of panoramas are.

@@ -10,7 +10,7 @@ An entry may say how exact its intrinsics are, as standard deviations:
     "sigma": {"f": pixels, "c": pixels, "dist": [of k1, of k2, of p1, of p2]}
 
 What it names starts from the value in the file and is held to it by a Gaussian prior; the rest, and all of an entry
-without, stays constant.
+without, stays constant, and so does a principal point of fewer photos than cameras.prior.min_photos_for_principal.
 
 Poses with sigma_deg or sigma_position, standard deviations of the rotation in degrees and of the position in units of
 the world, are rough: they may move as far; those without are exact. Poses may also come from transforms.json, ARKit, a
@@ -149,10 +149,18 @@ def _poses_of_others(path: Path, photos: Photos) -> GivenPoses:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     out = np.full((len(photos), 3, 4), np.nan)
-    rows = {key: row for row, name in enumerate(listed[0].names) for key in _names_of(name)}
+    names = listed[0].names
+    exact = {name: row for row, name in enumerate(names)}
+    holders = Counter(key for name in names for key in _names_of(name))
+    rows = {key: row for row, name in enumerate(names) for key in _names_of(name) if holders[key] == 1}
     claims = Counter(key for photo in photos.photos for key in _names_of(photo.name))
     for i, photo in enumerate(photos.photos):
-        row = next((rows[key] for key in _names_of(photo.name) if key in rows and claims[key] == 1), None)
+        alike = (rows[key] for key in _names_of(photo.name) if key in rows and claims[key] == 1)
+        row = exact.get(photo.name, next(alike, None))
+        if row is not None and listed[0].as_stored and photo.orientation != 1:
+            raise InputError(
+                f"{path}: {photo.name} is turned by its EXIF data, and poses of ARKit hold for photos that are not"
+            )
         if row is not None:
             out[i] = listed[0].cam_from_world[row]
     return GivenPoses(out, None)
@@ -238,5 +246,5 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
     except (TypeError, ValueError, OverflowError):
         numbers = np.full((), np.nan)
     if numbers.shape != shape or not np.isfinite(numbers).all():
-        raise InputError(f"{where}: expected {' x '.join(map(str, shape))} numbers")
+        raise InputError(f"{where}: expected {' x '.join(map(str, shape)) + ' numbers' if shape else 'a number'}")
     return numbers

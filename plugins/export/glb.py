@@ -19,7 +19,7 @@ from .ply import Channel, camera_frusta
 
 POINTS, LINES = 0, 1
 """Kinds of primitives."""
-FLOAT, UNSIGNED_BYTE, UNSIGNED_INT = 5126, 5121, 5125
+FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125
 """Kinds of numbers."""
 UP = (1.0, 0.0, 0.0, 0.0)
 """Half a turn around x, as a quaternion x y z w: there y points up and z to the viewer, here down and away."""
@@ -65,12 +65,14 @@ class _Gltf:
     def add(self, name: str, mode: int, xyz: Array, rgb: Bytes, edges: NDArray[np.integer] | None = None) -> None:
         """Add vertices (n, 3) with colours (n, 3), joined by edges (e, 2) if there are any."""
         place = xyz.astype("<f4")
-        # Elements begin at multiples of four bytes, so that colours have an opacity.
-        rgba = np.concatenate([rgb, np.full((len(rgb), 1), 255)], axis=1).astype(np.uint8)
+        # Colours are linear there, not sRGB. Elements begin at multiples of four bytes, so that they have an opacity.
+        level = np.asarray(rgb, np.float64) / 255.0
+        linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+        rgba = np.rint(np.concatenate([linear, np.ones((len(rgb), 1))], axis=1) * 65535).astype("<u2")
         low, high = (each.tolist() for each in (place.min(axis=0), place.max(axis=0)))
         attributes = {
             "POSITION": self._stored(place, FLOAT, "VEC3", min=low, max=high),
-            "COLOR_0": self._stored(rgba, UNSIGNED_BYTE, "VEC4", normalized=True),
+            "COLOR_0": self._stored(rgba, UNSIGNED_SHORT, "VEC4", normalized=True),
         }
         primitive: dict[str, Any] = {"attributes": attributes, "mode": mode}
         if edges is not None:

@@ -39,9 +39,9 @@ def write_depths(
     about = _about(dense)
     of_photo = {str(each["photo"]): (file, each) for file, each in about["maps"].items() if each.get("model", 0) == 0}
     maps = []
-    for camera, photo in zip(cameras, photos, strict=True):
-        known = None if photo not in of_photo else _inverse(dense, *of_photo[photo], about["inverse_depth_per_level"])
-        maps.append(None if known is None else _seen_by(camera, known, of_photo[photo][1]))
+    for photo in photos:
+        of_none = photo not in of_photo
+        maps.append(None if of_none else _inverse(dense, *of_photo[photo], about["inverse_depth_per_level"]))
     if all(each is None for each in maps):
         raise InputError(
             f"{dense}: no depth map in it is of these photos: run unposed dense on the same reconstruction"
@@ -49,13 +49,14 @@ def write_depths(
     largest = max(float(each.max()) for each in maps if each is not None)
     (folder / "depths").mkdir()
     params = {}
-    for camera, name, inverse in zip(cameras, names, maps, strict=True):
+    for camera, photo, name, known in zip(cameras, photos, names, maps, strict=True):
         levels = np.zeros((camera.height, camera.width), np.uint16)
-        if inverse is not None:
+        if known is not None:  # at the size of the image one at a time
+            inverse = _seen_by(camera, known, of_photo[photo][1])
             levels = np.clip(np.rint(inverse * ((LEVELS - 1) / largest)), 1, LEVELS - 1).astype(np.uint16)
         stem = Path(name).stem
         (folder / "depths" / f"{stem}.png").write_bytes(cv2.imencode(".png", levels)[1].tobytes())
-        params[stem] = {"scale": 0.0 if inverse is None else largest * LEVELS / (LEVELS - 1) / scale, "offset": 0.0}
+        params[stem] = {"scale": 0.0 if known is None else largest * LEVELS / (LEVELS - 1) / scale, "offset": 0.0}
     text = json.dumps(params, indent=1) + "\n"
     (folder / "sparse" / "0" / "depth_params.json").write_text(text, encoding="utf-8")
 

@@ -39,6 +39,9 @@ class CeresBundleAdjustment(BundleAdjustment):
     ) -> SparseModels:
         if cameras.rigs is not None:
             raise StageError("Ceres is not told of rigs and panoramas: take fine.use=bundle")
+        rough = cameras.cam_from_world is not None and (cameras.pose_sigma is not None or self.pose_sigma is not None)
+        if cameras.given_sigma is not None or rough:
+            raise StageError("Ceres is not told how exact given cameras and poses are: take fine.use=bundle")
         return super().__call__(photos, cameras, view_graph, coarse, resources, doubts)
 
     def solver(self, device: str) -> Solver:

@@ -71,7 +71,7 @@ class Asmk:
             resources.report(0, len(usable.photos), "learn visual words")
             words = codebook_of(self._centroids(usable, resources), resources.device)
             usable = reported(usable, resources.report, "assign descriptors to visual words")
-            memo = resources.memo if self.assigned == 1 else None
+            memo = resources.memo if self.assigned == 1 and self.binary else None  # others take 32 times the memory
             name = f"signatures {self.version} {self.binary} {content_number(words.centroids)}"
             known = None if memo is None else KnownSignatures.from_arrays(memo.recall(name))
             pairs, similarity = best_partners_by_words(

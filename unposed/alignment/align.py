@@ -83,8 +83,8 @@ def align(
             aligned = _moved(made, to, found)
         if origin is not None:
             (new / GEOREFERENCE).write_text(json.dumps(georeference(origin), indent=1) + "\n", encoding="utf-8")
-        for name in (REPORT, OVERVIEW):  # they have an up axis of their own
-            if (out / name).exists():
+        for name in (REPORT, OVERVIEW):  # they have an up axis of their own, but not the figures of another adjustment
+            if (out / name).exists() and to != "points":
                 shutil.copy2(out / name, new / name)
         write_result(aligned, new, out)
     return aligned

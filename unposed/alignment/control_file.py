@@ -46,18 +46,25 @@ def read_control_marks(path: Path, photos: Sequence[Photo]) -> list[ControlMark]
     if not lines:
         raise InputError(f"{path}: is empty; expected a row of names, {','.join(COLUMNS)}, and one for each mark")
     delimiter = max(",;\t", key=lines[0][1].count)
-    names = [name.strip() for name in lines[0][1].split(delimiter)]
+    names = _cells(lines[0][1], delimiter, f"{path}, line {lines[0][0]}")
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         raise InputError(f"{path}: its first row names no column {missing[0]}; expected {','.join(COLUMNS)}")
     known = {photo.name: photo for photo in photos}
-    cells = csv.reader((line for _, line in lines[1:]), delimiter=delimiter)
-    marks = [
-        _mark(dict(zip(names, (cell.strip() for cell in row), strict=False)), known, f"{path}, line {number}")
-        for (number, _), row in zip(lines[1:], cells, strict=False)
-    ]
+    marks = []
+    for number, line in lines[1:]:
+        where = f"{path}, line {number}"
+        marks.append(_mark(dict(zip(names, _cells(line, delimiter, where), strict=False)), known, where))
     _check_together(marks, path)
     return marks
+
+
+def _cells(line: str, delimiter: str, where: str) -> list[str]:
+    try:
+        (row,) = csv.reader([line], delimiter=delimiter, strict=True)
+    except csv.Error as error:
+        raise InputError(f"{where}: {error}") from error
+    return [cell.strip() for cell in row]
 
 
 def _mark(row: Mapping[str, str], photos: Mapping[str, Photo], where: str) -> ControlMark:
