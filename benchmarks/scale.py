@@ -104,7 +104,7 @@ def emulated_inputs(truth: EmulatedCollection) -> tuple[ViewGraph, CameraPriors,
     width, height = truth.size[0].tolist()
     camera = Camera("SIMPLE_RADIAL", width, height, (EXIF_ERROR * truth.focal_px, width / 2, height / 2, 0.0))
     cameras = CameraPriors((camera,), np.zeros(count, np.int32), ("exif",))
-    photos = tuple(Photo(f"{i:06d}.jpg", Path(f"{i:06d}.jpg"), f"{i}", width, height) for i in range(count))
+    photos = tuple(Photo(f"{i:06d}.jpg", Path(), f"{i}", width, height) for i in range(count))
     return graph, cameras, Photos(photos, {})
 
 

@@ -51,6 +51,7 @@ class Photo:
     name: str
     """Path below the photo folder, with forward slashes: the name users see, and the one in the COLMAP model."""
     path: Path
+    """Empty for photos that are made up, and have no pixels."""
     content: str
     """Hash of the file's bytes: the photo's identity in the store."""
     width: int

@@ -140,7 +140,7 @@ def _view_graph(photos: int) -> tuple[dict[str, Any], Oracle]:
     oracle = Oracle(made_up(photos, 1, None if photos <= 20 else 6))
     width, height = oracle.width, oracle.height
     collection = Photos(
-        tuple(Photo(f"{i:04d}.png", Path(f"{i:04d}.png"), str(i), width, height) for i in range(photos)), {}
+        tuple(Photo(f"{i:04d}.png", Path(), str(i), width, height) for i in range(photos)), {}
     )
     lenses = [Camera("SIMPLE_PINHOLE", width, height, (float(f), width / 2, height / 2)) for f in oracle.focal_px]
     cameras = CameraPriors(tuple(lenses), np.arange(photos), ("exif",) * photos)

@@ -74,6 +74,8 @@ def with_exact_points(
     bundle = keep_observations(result.bundle, dependable(result.bundle, refinement.dependable_points))
     if graph.dense or not options.enabled or not refinement.min_points <= len(bundle.xy) <= options.max_observations:
         return result, graph
+    if not all(photos[photo].path.name for photo in np.unique(bundle.photo).tolist()):  # made-up ones have no pixels
+        return result, graph
     sigma = _sigma_of(graph, bundle)
     unit_px = graph.keypoint_error_px
     layout = patch_layout(bundle, sigma, unit_px, options)

@@ -93,7 +93,7 @@ def world() -> tuple[np.ndarray, Inputs]:
                     fundamental=geometry.F,
                     angle_deg=10.0,
                 )
-    photos = Photos(tuple(Photo(f"{i}.jpg", Path("nowhere"), str(i), WIDTH, HEIGHT) for i in range(N)), {})
+    photos = Photos(tuple(Photo(f"{i}.jpg", Path(), str(i), WIDTH, HEIGHT) for i in range(N)), {})
     camera = Camera("SIMPLE_RADIAL", WIDTH, HEIGHT, (GUESS, WIDTH / 2, HEIGHT / 2, 0.0))
     cameras = CameraPriors((camera,), np.zeros(N, np.int32), ("guess",))
     truth = np.array([model.image(i + 1).cam_from_world().matrix() for i in range(N)])

@@ -154,7 +154,7 @@ USUAL = ModelEvidence(
     photo_observations=400.0,
     photos=12,
 )
-PHOTOS = PhotoEvidence(np.full(12, 400), np.full(12, 0.95), np.full(12, 5), np.full(12, 0.97), np.full(12, 0.95))
+PHOTOS = PhotoEvidence(np.full(12, 400), np.full(12, 0.95), np.full(12, 5), np.full(12, 0.95))
 
 
 @pytest.mark.parametrize(
