@@ -33,7 +33,7 @@ MOST_EXAMINED = 20_000
 apart, and decoding the others would take hours."""
 QUALITY = 95
 LIST = "frames.json"
-VERSION = 2
+VERSION = 3
 """Raised when other frames are chosen from the same video."""
 
 

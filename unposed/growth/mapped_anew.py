@@ -1,0 +1,66 @@
+"""Where new photos are tied to another model, or to what is in none, all is mapped anew: going on does not join them.
+
+A photo is localized by points, which two photos of the model have to show. Where each of several photos sees what one
+other shows, as on the far side of a ring, none has such points before the others are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from unposed.pipeline.graph import build_graph
+from unposed.pipeline.progress import Progress
+from unposed.pipeline.registry import Registry
+from unposed.pipeline.store.store import Store
+
+from ..run_setup import Workplace
+from .warm_run import WarmResult, WarmStart, in_old_frames
+
+VIEW_GRAPH = "view_graph"
+
+
+def mapped_anew_if_better(
+    result: WarmResult,
+    start: WarmStart,
+    new: Collection[str],
+    settings: Mapping[str, Any],
+    place: Workplace,
+    store: Store,
+    progress: Progress,
+) -> WarmResult | None:
+    """What the preset makes of all photos, features and pairs from the store, in the old frames.
+
+    None where no verified pair of a new photo leads out of its model, or out of none; where a photo is lost; or where
+    nothing is gained, neither photos nor a model that two have become.
+    """
+    before = _model_of_photo(result, start)
+    if not _leads_outside(result, start, new, before):
+        return None
+    graph = build_graph(settings, Registry())
+    done = place.run(graph, start.photos, store, progress)
+    if done.sparse is None:
+        return None
+    anew = in_old_frames(start, done.sparse, graph, done)
+    after = _model_of_photo(anew, start)
+    gained = after.keys() > before.keys() or len(anew.sparse.models) < len(result.sparse.models)
+    return anew if gained and after.keys() >= before.keys() else None
+
+
+def _model_of_photo(result: WarmResult, start: WarmStart) -> dict[str, int]:
+    """Of registered photos, by name."""
+    photos, models = start.photos, result.sparse.models
+    return {photos[index].name: number for number, model in enumerate(models) for index in model.photos.tolist()}
+
+
+def _leads_outside(result: WarmResult, start: WarmStart, new: Collection[str], models: Mapping[str, int]) -> bool:
+    """Whether a verified pair of a new photo has photos in two models, or one in none."""
+    if VIEW_GRAPH not in result.graph.nodes:
+        return False
+    names = [photo.name for photo in start.photos.photos]
+    is_new, model = np.array([name in new for name in names]), np.array([models.get(name, -1) for name in names])
+    pairs = result.run.value(VIEW_GRAPH).pairs
+    a, b = model[pairs].T
+    return bool((is_new[pairs].any(axis=1) & ((a != b) | (a < 0))).any())
