@@ -97,8 +97,6 @@ def add(
                 "moved": result.moved,
                 "anew": anew is not None,
             }
-            if anew is not None:
-                log.note("all photos were mapped anew, which registers more, or joins models")
             grown_made = as_reconstruction(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
             words = ["add", str(out), *([str(photos)] if isinstance(photos, str | Path) else [])]
             words += [word for name in without for word in ("--without", name)]

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from unposed.pipeline.errors import NoReconstruction
 from unposed.pipeline.graph import build_graph
-from unposed.pipeline.progress import Progress
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.store.store import Store
 
+from ..run_log import RunLog
 from ..run_setup import Workplace
 from .warm_run import WarmResult, WarmStart, in_old_frames
 
@@ -29,7 +30,7 @@ def mapped_anew_if_better(
     settings: Mapping[str, Any],
     place: Workplace,
     store: Store,
-    progress: Progress,
+    log: RunLog,
 ) -> WarmResult | None:
     """What the preset makes of all photos, features and pairs from the store, in the old frames.
 
@@ -40,13 +41,19 @@ def mapped_anew_if_better(
     if not _leads_outside(result, start, new, before):
         return None
     graph = build_graph(settings, Registry())
-    done = place.run(graph, start.photos, store, progress)
+    try:
+        done = place.run(graph, start.photos, store, log)
+    except NoReconstruction:
+        return None
     if done.sparse is None:
         return None
     anew = in_old_frames(start, done.sparse, graph, done)
     after = _model_of_photo(anew, start)
     gained = after.keys() > before.keys() or len(anew.sparse.models) < len(result.sparse.models)
-    return anew if gained and after.keys() >= before.keys() else None
+    if not gained or not after.keys() >= before.keys():
+        return None
+    log.note("all photos were mapped anew, which registers more, or joins models")
+    return anew
 
 
 def _model_of_photo(result: WarmResult, start: WarmStart) -> dict[str, int]:
