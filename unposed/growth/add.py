@@ -44,8 +44,9 @@ class GrowthOptions(LocalizationOptions):
     new_partners: Annotated[int, Within("[0, inf)")] = 5
     """Pairs of a new photo with other new ones, by retrieval: several of one spot that the model does not show."""
     anew: bool = True
-    """Whether all photos are mapped anew where verified pairs tie a new one to another model or to what is in none, if
-    that registers more or joins models: the work of a reconstruction, without features and pairs that are known."""
+    """Whether all photos are mapped anew where verified pairs tie a new one to another model or to what is in none, or
+    where the verdict warns, if that registers more, joins models or is surer: the work of a reconstruction, without
+    features and pairs that are known."""
 
 
 def add(

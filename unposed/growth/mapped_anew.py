@@ -1,7 +1,8 @@
 """Where new photos are tied to another model, or to what is in none, all is mapped anew: going on does not join them.
 
 A photo is localized by points, which two photos of the model have to show. Where each of several photos sees what one
-other shows, as on the far side of a ring, none has such points before the others are there.
+other shows, as on the far side of a ring, none has such points before the others are there. Nor does going on find
+other poses or another focal length than a few photos had let pass: where the verdict warns, all is mapped anew, too.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ def mapped_anew_if_better(
 ) -> WarmResult | None:
     """What the preset makes of all photos, features and pairs from the store, in the old frames.
 
-    None where no verified pair of a new photo leads out of its model, or out of none; where a photo is lost; or where
-    nothing is gained, neither photos nor a model that two have become.
+    None where the verdict about the largest model does not warn and no verified pair of a new photo leads out of its
+    model, or out of none; where a photo is lost; or where nothing is gained: no photo, no model that two have become,
+    and no better verdict where it warns.
     """
     before = _model_of_photo(result, start)
-    if not _leads_outside(result, start, new, before):
+    doubted, probability = _verdict(result)
+    if not new or not (doubted or _leads_outside(result, start, new, before)):
         return None
     graph = build_graph(settings, Registry())
     try:
@@ -49,11 +52,19 @@ def mapped_anew_if_better(
         return None
     anew = in_old_frames(start, done.sparse, graph, done)
     after = _model_of_photo(anew, start)
-    gained = after.keys() > before.keys() or len(anew.sparse.models) < len(result.sparse.models)
+    models, models_anew = len(result.sparse.models), len(anew.sparse.models)
+    surer = doubted and models_anew <= models and _verdict(anew)[1] > probability
+    gained = after.keys() > before.keys() or models_anew < models or surer
     if not gained or not after.keys() >= before.keys():
         return None
-    log.note("all photos were mapped anew, which registers more, or joins models")
+    log.note("all photos were mapped anew, which registers more, joins models or is surer")
     return anew
+
+
+def _verdict(result: WarmResult) -> tuple[bool, float]:
+    """Whether the verdict about the largest model warns, and its probability; no and 0 where there is none."""
+    verdict = result.sparse.reports[0].verdict if result.sparse.reports else None
+    return (False, 0.0) if verdict is None else (not verdict.trusted, verdict.probability)
 
 
 def _model_of_photo(result: WarmResult, start: WarmStart) -> dict[str, int]:
