@@ -1,6 +1,6 @@
-"""Collections that grow: photos localized, added, and models merged, beside doing it all at once.
+"""Collections that grow: photos localized, added, and models merged, beside doing it all at once; photos as a video.
 
-    python benchmarks/grow.py DATA_DIR [--sets A,B] [--parts localize,add,merge] [--work DIR] [--json FILE]
+    python benchmarks/grow.py DATA_DIR [--sets A,B] [--parts localize,add,single,merge,clips] [--work DIR] [--json FILE]
 
 localize: every fifth photo is taken out, the rest is reconstructed, and those taken out are localized, with the camera
 of the others (known) and with an unknown one (free). Errors are medians over the photos taken out, in degrees and in
@@ -10,8 +10,14 @@ on the same correspondences. A pose is right within 5 degrees and 5 % of the ext
 add: the photos taken out are added to the model of the rest, beside reconstructing all of them anew: AUC at 5 degrees
 and CPU seconds, each with a cache that holds nothing of the photos taken out.
 
+single: the first five photos are reconstructed and the others added one by one, beside all of them at once.
+
 merge: two halves, in the order of the names, with five photos in both and with none, are reconstructed and merged: AUC
 at 5 degrees beside that of the whole.
+
+clips: photos in their order are encoded as a video, with smeared and repeated frames, and so is a rendered walk around
+a yard, `walk`: frames that are taken and placed, AUC at 5 degrees, and pairs of the scene graph beside those of a run
+with every frame, of which only that graph is made. Needs `pip install 'unposed[video]'`.
 
 DIR keeps results and cache, so that what was cut short goes on where it stopped.
 """
@@ -20,9 +26,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +42,23 @@ from unposed.optim.arrays import Array
 from unposed.optim.evaluation import rotation_and_centre
 from unposed.optim.rotations import nearest_rotation, rotation_angle_deg
 from unposed.optim.similarity import fit_similarity, flatness
-from unposed.pipeline.errors import NoReconstruction, UnposedError
+from unposed.options import RunOptions
+from unposed.photo_sources import collect
+from unposed.pipeline.artifacts import Photos
+from unposed.pipeline.errors import InputError, NoReconstruction, UnposedError
+from unposed.pipeline.store.overlay import open_store
+from unposed.run_setup import checked_graph, workplace
+from unposed.synthetic.photos import write_set
 
 EVERY = 5
 RIGHT_DEG, RIGHT_OFFSET = 5.0, 0.05
 """A pose is right within so many degrees, and so much of the extent of the set."""
+FIRST = 5
+"""Photos that others are added to one by one."""
+WALK = "walk"
+IN_ORDER = ("drone-lab", "fox", "giza", WALK)
+"""Sets whose names are in the order in which the photos were taken, each near the one before."""
+CLIP_WIDTH_PX = 480
 
 
 @dataclass(frozen=True)
@@ -77,8 +96,9 @@ def main() -> None:
     args = _arguments()
     place = Workplace(args.work, args.work / "cache")
     rows: dict[str, list[dict[str, Any]]] = {part: [] for part in args.parts}
-    for photo_set in _sets(args.data, args.sets):
-        for part in args.parts:
+    rendered = [_walk(args.work)] if "clips" in args.parts and (not args.sets or WALK in args.sets) else []
+    for photo_set in [*_sets(args.data, args.sets), *rendered]:
+        for part in args.parts if photo_set not in rendered else ["clips"]:
             rows[part] += [{"set": photo_set.name, **row} for row in PARTS[part](photo_set, place)]
             if args.json:
                 args.json.write_text(json.dumps(rows, indent=1))
@@ -222,6 +242,27 @@ def add_left_out(photo_set: PhotoFolder, place: Workplace) -> Iterator[dict[str,
     }
 
 
+def add_one_by_one(photo_set: PhotoFolder, place: Workplace) -> Iterator[dict[str, Any]]:
+    """A row: photos added one by one to the first ones, and all of them at once; with the work of each."""
+    whole, whole_cpu_s = place.reconstructed(f"{photo_set.name}-all", photo_set.files)
+    out, cache = place.folder / f"{photo_set.name}-single", place.folder / f"{photo_set.name}-single-cache"
+    shutil.rmtree(out, ignore_errors=True)  # what was cut short is not known to be whole
+    place.reconstructed(out.name, photo_set.files[:FIRST], cache)
+    seconds = []
+    for file in photo_set.files[FIRST:]:
+        unposed.add(out, [file], cache=cache, device="cpu")
+        seconds.append(unposed.load(out).summary["cpu_s"])
+    grown = unposed.load(out)
+    yield {
+        "added": f"{len(seconds)} to {FIRST}",
+        "registered": f"{grown.summary['registered']}/{grown.summary['total']}",
+        "at once": f"{whole.summary['registered']}/{whole.summary['total']}" if whole else "none",
+        **_areas({"AUC@5": out, "AUC@5 at once": place.folder / f"{photo_set.name}-all"}, photo_set.truth),
+        "cpu s of the last": seconds[-1],
+        "cpu s at once": whole_cpu_s,
+    }
+
+
 def merge_halves(photo_set: PhotoFolder, place: Workplace) -> Iterator[dict[str, Any]]:
     """A row for halves with five common photos, and one for halves with none."""
     count = len(photo_set.files)
@@ -261,10 +302,54 @@ def _areas(folders: dict[str, Path], truth: Path) -> dict[str, str]:
     return out
 
 
+def photos_as_clip(photo_set: PhotoFolder, place: Workplace) -> Iterator[dict[str, Any]]:
+    """A row, of sets whose photos are in the order of a walk."""
+    if photo_set.name not in IN_ORDER:
+        return
+    import clips
+
+    name = f"{photo_set.name}-clip"
+    place.folder.mkdir(parents=True, exist_ok=True)
+    clip = clips.write_clip(photo_set.files, place.folder / f"{name}.mp4", CLIP_WIDTH_PX)
+    try:
+        taken = collect([clip.file], place.cache)[0]
+    except InputError as error:
+        yield {"photos": len(photo_set.files), "frames": len(clip.photo_of_frame), "taken": str(error)}
+        return
+    names = [photo.name for photo in taken.photos]
+    made, _ = place.reconstructed(name, [clip.file])
+    truth = place.folder / f"{name}.json"
+    clips.write_frame_truth(clip, photo_set.truth, photo_set.files, names, truth)
+    pairs, every = (_graph_pairs(each, place) for each in (taken, collect(clips.every_frame(clip), place.cache)[0]))
+    yield {
+        "photos": len(photo_set.files),
+        "frames": len(clip.photo_of_frame),
+        "taken": len(names),
+        "placed": made.summary["registered"] if made else 0,
+        "models": len(made.models) if made else 0,
+        **_areas({"AUC@5": place.folder / name}, truth),
+        "pairs": pairs,
+        "pairs of every frame": every,
+    }
+
+
+def _graph_pairs(photos: Photos, place: Workplace) -> int:
+    """Pairs of the scene graph of the preset."""
+    graph = checked_graph("classic", ())
+    with (
+        workplace(RunOptions(device="cpu", cache=place.cache)) as (here, shown),
+        open_store(here.cache, print) as store,
+    ):
+        done = here.run(replace(graph, outputs=("graph",), result=None), photos, store, shown)
+    return len(done.value("graph").pairs)
+
+
 PARTS: dict[str, Callable[[PhotoFolder, Workplace], Iterator[dict[str, Any]]]] = {
     "localize": localize_left_out,
     "add": add_left_out,
+    "single": add_one_by_one,
     "merge": merge_halves,
+    "clips": photos_as_clip,
 }
 
 
@@ -275,6 +360,16 @@ def _sets(data: Path, wanted: Sequence[str] | None) -> Iterator[PhotoFolder]:
             files = tuple(sorted((folder / "images").iterdir()))
             if len(files) >= 10:
                 yield PhotoFolder(folder.name, files, truth)
+
+
+def _walk(work: Path) -> PhotoFolder:
+    """The rendered walk, from an earlier run if there was one."""
+    import clips
+
+    folder = work / WALK
+    if not (folder / "gt.json").exists():
+        write_set(clips.walk(), folder)
+    return PhotoFolder(WALK, tuple(sorted((folder / "images").iterdir())), folder / "gt.json")
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

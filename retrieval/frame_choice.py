@@ -7,11 +7,12 @@ between frames, summed up, is the way; it is cut into equal pieces, and the shar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from unposed.optim.arrays import Array, Index, Mask
-from unposed.optim.option_ranges import Count, Positive, Share
+from unposed.optim.option_ranges import Count, Positive, Share, Within
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class FrameChoiceOptions:
     max_step: Positive = 0.04
     """Motion from one frame to the next above which a frame is not taken: it is smeared, and its rows, which are read
     one after the other, are from different places."""
+    max_over_usual: Annotated[float, Within("[1, inf)")] = 2.0
+    """Up to so many times the median motion between frames that differ none is too quick: where all move as much, as in
+    a time lapse or a clip of few frames a second, the motion between frames is not that of a frame."""
     min_difference: Positive = 0.4
     """Mean difference from the frame before, in grey levels, below which a frame is a duplicate; compression alone
     gives less."""
@@ -64,7 +68,9 @@ def choose_frames(
     way = np.cumsum(np.where(cuts, spacing, known))
     duplicate: Mask = difference < options.min_difference
     duplicate[0] = False
-    fast: Mask = ~duplicate & (known > options.max_step)
+    moving = step[~duplicate & np.isfinite(step) & (np.arange(count) > 0)]
+    usual = float(np.median(moving)) if len(moving) else 0.0
+    fast: Mask = ~duplicate & (known > max(options.max_step, options.max_over_usual * usual))
     blurred: Mask = ~duplicate & ~fast & (sharpness < options.min_sharpness * _around(sharpness, options.around))
     good = ~(duplicate | fast | blurred)
     piece = np.minimum((way / spacing).astype(np.int64), budget - 1)

@@ -96,7 +96,7 @@ FLAGS: dict[str, Flag] = {
     "masks": Flag("masks named like the photos; black hides", "DIR", Path),
     "include": Flag("only photos whose name matches", "GLOB", repeated=True),
     "exclude": Flag("no photos whose name matches", "GLOB", repeated=True),
-    "frames": Flag("of each video, at most (default: 2 a second, 20 to 300)", "N", whole_above_zero),
+    "frames": Flag("of each video, at most (default: 2 a second, 60 to 300)", "N", whole_above_zero),
     "require": Flag("exit 3 if a smaller share of the photos is registered", "FRACTION", fraction),
     "device": Flag(f"default: {DEFAULTS.device}", "auto|cpu|cuda[:i]", device),
     "executor": Flag(f"plugin that spreads the work (default: {DEFAULTS.executor})", "NAME[:ADDRESS]"),

@@ -16,7 +16,7 @@ from unposed.pipeline.engine import Run, run
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.executor import Executor
 from unposed.pipeline.graph import Graph, build_graph
-from unposed.pipeline.presets import apply_settings, read_preset
+from unposed.pipeline.presets import read_preset
 from unposed.pipeline.progress import Progress
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
@@ -25,6 +25,7 @@ from unposed.pipeline.store.store import Store, default_folder
 
 from .memory_budget import fitting
 from .options import EFFORTS, RunOptions, Settings
+from .posed_pairs import with_settings
 from .reproducible import require_reproducible
 from .run_log import Silent
 
@@ -141,13 +142,13 @@ def setting_lines(settings: Settings) -> list[str]:
 
 
 def checked_graph(preset: str, settings: Settings, cameras: Mapping[str, Any] | None = None) -> Graph:
-    """The graph of a reconstruction, checked before any photo is read.
+    """The graph of a reconstruction, checked before any photo is read; poses that are given choose pairs, too.
 
     cameras: settings of the node of that name; None values are ignored.
     """
     given = {key: str(value) for key, value in (cameras or {}).items() if value is not None}
     lines = [*setting_lines(settings), *setting_lines({f"cameras.{key}": value for key, value in given.items()})]
-    graph = build_graph(apply_settings(read_preset(preset), lines), Registry())
+    graph = build_graph(with_settings(read_preset(preset), lines), Registry())
     if graph.result is None:
         raise ConfigError(f"{preset}: no node gives SparseModels, so there would be no reconstruction")
     return graph

@@ -24,6 +24,7 @@ from .export_folder import MARK as EXPORT_MARK, older_export
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
 from .output import locked_folder, publish
 from .photo_sources import PhotoSource, collect
+from .posed_pairs import NEAR
 from .reconstruction import Reconstruction
 from .run_log import RunLog
 from .run_report import gathered, run_command, write_report
@@ -58,12 +59,12 @@ def reconstruct(
     preset: name or YAML file of the graph of stages; `auto` chooses one that suits the machine.
     settings: `node.key=value`, or a mapping of `node.key` to value, on top of the preset.
     cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
-    intrinsics, poses: files with known values, which stay constant; short forms of `cameras.intrinsics` and
-    `cameras.poses`.
+    intrinsics, poses: files with known values, which stay constant unless they say how exact they are; short forms of
+    `cameras.intrinsics` and `cameras.poses`. Poses choose pairs, too.
     rigs: file that says which photos were taken by cameras that are fixed to each other; short for `cameras.rigs`.
     masks: folder of masks named like the photos; black hides.
     include, exclude: shell patterns of photo names.
-    frames: of each video that are taken, at most; None: two a second, from 20 to 300.
+    frames: of each video that are taken, at most; None: two a second, from 60 to 300.
     require: share of the photos that must be registered, else NoReconstruction (the result is still written).
     report: whether report.html and overview.jpg are written beside the models.
     exports: export plugins, such as `splat`; each writes a folder of its name in `out` when the models are there.
@@ -96,6 +97,8 @@ def reconstruct(
         for line in videos:
             log.note(line)
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
+        if NEAR in graph.nodes:
+            log.note("given poses choose pairs, beside what photos look like (they do not with --set near=null)")
         if preset == "auto" and could_use_networks(place.resources.device):
             log.note(f"{WITH_GPU} can run here as well, but was never judged with these weights: --preset {WITH_GPU}")
         failure: str | None = None

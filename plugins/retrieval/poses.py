@@ -20,7 +20,7 @@ class PoseRanking:
     """The nearest photos that look the same way, by the poses given with --poses, exact or rough.
 
     Photos without a pose get no partners, and rough poses that have drifted close no loop: merge it with a ranking by
-    appearance, retrieval.union, as the preset `posed` does.
+    appearance, retrieval.union, as every preset does where poses are given.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
@@ -32,11 +32,10 @@ class PoseRanking:
     """Between the optical axes of partners: beyond, photos from one place hardly overlap."""
 
     def __call__(self, photos: Photos, cameras: CameraPriors) -> Ranking:
-        given = np.full((len(photos), 3, 4), np.nan) if cameras.cam_from_world is None else cameras.cam_from_world
-        poses = np.asarray(given, np.float64)
+        if cameras.cam_from_world is None:
+            raise StageError("no poses are given, by which photos could be near: use another retrieval")
+        poses = np.asarray(cameras.cam_from_world, np.float64)
         known = np.flatnonzero(np.isfinite(poses).all(axis=(1, 2)))
-        if len(known) < 2:
-            raise StageError(f"the poses of {len(known)} of {len(photos)} photos are given: use another retrieval")
         rotation, centre = rotation_and_centre(poses[known])
         pairs, similarity = near_views(known.tolist(), centre, rotation[:, 2], self.partners, self.max_angle_deg)
         return Ranking(pairs=pairs, similarity=similarity)

@@ -225,7 +225,9 @@ def test_poses_choose_the_nearest_that_look_the_same_way():
     assert ranking.similarity.tolist() == [1.0, 0.5, 0.5, 0.5, 1.0]
     every = PoseRanking(max_angle_deg=180.0)(photos, cameras)
     assert every.pairs.tolist() == [list(pair) for pair in combinations(range(5), 2)]
-    with pytest.raises(StageError, match="poses of 0 of 6 photos are given"):
+    poses[1:] = np.nan
+    assert len(PoseRanking()(photos, replace(cameras, cam_from_world=poses)).pairs) == 0
+    with pytest.raises(StageError, match="no poses are given"):
         PoseRanking()(photos, ExifCameras()(photos))
 
 

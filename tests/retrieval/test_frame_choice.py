@@ -35,6 +35,15 @@ def test_what_is_passed_over_is_counted() -> None:
     assert not taken & {*range(10, 20), *range(50, 55), *range(100, 107)}
 
 
+def test_where_all_move_as_much_no_frame_is_in_quick_motion() -> None:
+    """A time lapse, with one jump in it."""
+    step = np.full(40, 0.1)
+    step[20] = 0.3
+    chosen = choose_frames(np.ones(40), step, np.full(40, 30.0), budget=60)
+    assert chosen.fast == 1
+    assert chosen.rows.tolist() == [row for row in range(40) if row != 20]
+
+
 def test_little_motion_gives_few_frames_whatever_the_budget() -> None:
     assert len(choose_frames(np.ones(300), np.full(300, 1e-4), np.full(300, 5.0), budget=100).rows) == 1
     assert len(choose_frames(np.zeros(0), np.zeros(0), np.zeros(0), budget=100).rows) == 0

@@ -16,6 +16,7 @@ from unposed.cli import main
 from unposed.growth.add import joined_photos
 from unposed.pipeline.artifacts import Photo
 from unposed.pipeline.errors import ConfigError, InputError
+from unposed.synthetic.photos import PhotoSet
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,23 @@ def test_a_photo_of_another_place_is_named(reconstructed: Any, grown: Path, tmp_
     assert made.summary["registered"] == 12
     assert made.summary["grown"]["added"]["noise.png"]["registered"] is False
     assert "noise.png" in made.unregistered
+
+
+def test_photos_that_see_no_point_of_the_model_are_reached_anew(
+    yard: PhotoSet, reconstructed: Any, tmp_path: Path
+) -> None:
+    """Both ends of an arc: the photos of the second one see each other, and nothing that the model has."""
+    photos, out, alone = sorted(yard.images.iterdir()), tmp_path / "out", tmp_path / "alone"
+    unposed.reconstruct(photos[:3], out, cache=reconstructed.cache, device="cpu", report=False)
+    shutil.copytree(out, alone)
+    warm = unposed.add(alone, photos[9:], settings=["anew=false"], cache=reconstructed.cache, device="cpu")
+    assert warm.summary["grown"]["anew"] is False and warm.summary["registered"] < 6
+    grown = unposed.add(out, photos[9:], cache=reconstructed.cache, device="cpu")
+    assert grown.summary["grown"]["anew"] is True and grown.summary["registered"] == 6
+    assert grown.summary["grown"]["moved"]["photos"] == 3
+    area = unposed.evaluate(out, yard.truth).errors.auc[5]
+    pairs = 12 * 11 / 2, 6 * 5 / 2
+    assert area is not None and area > 0.95 * pairs[1] / pairs[0]
 
 
 def test_names_that_are_taken_get_their_folder(tmp_path: Path) -> None:

@@ -50,7 +50,6 @@ def test_rough_poses_of_a_phone_choose_pairs_and_set_the_frame(reconstructed: An
     (tmp_path / "arkit.json").write_text(json.dumps({"frames": frames}))
     made = unposed.reconstruct(
         reconstructed.kept,
-        preset="posed",
         poses=tmp_path / "arkit.json",
         settings={"fine.pose_sigma": [1.0, 0.1], "near.partners": 4},
         cache=reconstructed.cache,

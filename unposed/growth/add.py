@@ -32,6 +32,7 @@ from ..run_setup import Workplace, setting_lines, workplace
 from ..runs import write_result
 from ..settings import built_options
 from .known_models import KnownPose, known_model
+from .mapped_anew import mapped_anew_if_better
 from .new_photos import localized_photos, pairs_by_votes
 from .warm_run import WarmResult, WarmStart, known_pairs, name_pair, warm_run
 
@@ -42,6 +43,10 @@ class GrowthOptions(LocalizationOptions):
 
     new_partners: Annotated[int, Within("[0, inf)")] = 5
     """Pairs of a new photo with other new ones, by retrieval: several of one spot that the model does not show."""
+    anew: bool = True
+    """Whether all photos are mapped anew where verified pairs tie a new one to another model or to what is in none, or
+    where the verdict warns, if that registers more, joins models or is surer: the work of a reconstruction, without
+    features and pairs that are known."""
 
 
 def add(
@@ -81,12 +86,17 @@ def add(
             raise InputError(f"nothing to add: {joined.reason()}")
         with open_store(place.cache, log.note) as store:
             start, found = _warm_start(made, joined, set(without), how, place, store, log)
-            result = warm_run(start, made.summary["settings"], place, store, log)
+            settings_of_model = made.summary["settings"]
+            result = warm_run(start, settings_of_model, place, store, log)
+            new = {photo.name for photo in joined.new}
+            anew = mapped_anew_if_better(result, start, new, settings_of_model, place, store, log) if how.anew else None
+            result = anew or result
             grown = {
                 "added": {each.photo.name: _said_of(each, result, start.photos) for each in found},
                 "passed_over": {**joined.passed_over, **given.rejected},
                 "without": list(without),
                 "moved": result.moved,
+                "anew": anew is not None,
             }
             grown_made = as_reconstruction(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
             words = ["add", str(out), *([str(photos)] if isinstance(photos, str | Path) else [])]

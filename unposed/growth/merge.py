@@ -33,6 +33,7 @@ from ..runs import write_result
 from ..settings import built_options
 from .add import GrowthOptions, as_reconstruction, growth_command, joined_photos, report_growth
 from .known_models import KnownModel, KnownPose, known_model, moved_known, similarity_between
+from .mapped_anew import mapped_anew_if_better
 from .new_photos import localized_photos, pairs_by_votes
 from .warm_run import WarmStart, known_pairs, name_pair, warm_run
 
@@ -71,7 +72,7 @@ def merge(
 
     The largest models are joined by the photos that are in both, whatever their names, or by photos of `b` that are
     localized in `a`. Photos and points of both are one afterwards, in the frame and by the preset of `a`, and all is
-    adjusted. Other models stay as they are.
+    adjusted. Other models stay as they are, unless mapping all anew joins them.
     settings: options of `unposed.growth.merge.MergeOptions`.
     Raises InputError with the reason where the models do not belong together.
     """
@@ -88,8 +89,13 @@ def merge(
         log = stack.enter_context(RunLog(None, shown))
         with open_store(place.cache, log.note) as store:
             start, link = _merged(first, second, how, place, store, log)
-            result = warm_run(start, first.summary["settings"], place, store, log)
-            grown = {"merged": {"from": str(Path(b).absolute()), **link}, "moved": result.moved}
+            settings_of_a = first.summary["settings"]
+            result = warm_run(start, settings_of_a, place, store, log)
+            new = {photo.name for photo in start.photos.photos} - {photo.name for photo in first.photos.photos}
+            anew = mapped_anew_if_better(result, start, new, settings_of_a, place, store, log) if how.anew else None
+            result = anew or result
+            merged = {"from": str(Path(b).absolute()), **link}
+            grown = {"merged": merged, "moved": result.moved, "anew": anew is not None}
             made = as_reconstruction(first, start.photos, result, {"grown": grown, **started.elapsed()}, target)
             words = ["merge", str(a), str(b), *([] if out is None else ["-o", str(out)])]
             report_growth(made, result, growth_command(words, settings), new_folder, log)

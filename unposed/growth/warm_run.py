@@ -78,7 +78,7 @@ def warm_run(
         graph = build_graph(warm_settings(settings, pairs, models, registry, files=True), registry)
         done = place.run(graph, start.photos, store, progress)
         sparse = done.sparse or SparseModels((), {})
-    return _in_old_frames(start, sparse, graph, done)
+    return in_old_frames(start, sparse, graph, done)
 
 
 def warm_settings(
@@ -136,7 +136,8 @@ def _pair_lines(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _in_old_frames(start: WarmStart, sparse: SparseModels, graph: Graph, done: Run) -> WarmResult:
+def in_old_frames(start: WarmStart, sparse: SparseModels, graph: Graph, done: Run) -> WarmResult:
+    """The models of a run, moved to where those before are that share most photos with them."""
     moved, old_of, turns, shifts = [], [], [], []
     for model in sparse.models:
         new = known_model(model, start.photos)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unposed.pipeline.artifacts import Features, Photos
+from unposed.pipeline.artifacts import Features, Photos, Ranking
 from unposed.pipeline.engine import run
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import Graph, build_graph
@@ -80,11 +80,13 @@ def _matching(graph: Graph) -> str:
 
 
 def _appearance(graph: Graph, over_photos: list[str]) -> str:
-    """The features that retrieval compares: those of the preset's retrieval, else those that are matched."""
-    retrieval = graph.nodes.get(RETRIEVAL)
-    names = [*(retrieval.sources.values() if retrieval else ()), *over_photos]
-    for name in names:
-        if name in graph.nodes and fits(graph.nodes[name].ports.result, Features):
+    """The features that retrieval compares, of any of the rankings it merges; else those that are matched."""
+    names, rankings = list[str](), [RETRIEVAL] if RETRIEVAL in graph.nodes else []
+    for ranking in rankings:  # which grows
+        names += graph.nodes[ranking].reads
+        rankings += [name for name in graph.nodes[ranking].reads if fits(graph.nodes[name].ports.result, Ranking)]
+    for name in [*names, *over_photos]:
+        if fits(graph.nodes[name].ports.result, Features):
             return str(name)
     raise ConfigError("the preset of the reconstruction has no features, by which photos are compared: use another one")
 

@@ -26,14 +26,15 @@ from unposed.retrieval.frame_choice import FrameChoice, FrameChoiceOptions, choo
 
 SMALL_SIDE_PX = 320
 """Longer side of the copies that motion and sharpness are measured on."""
-FRAMES_PER_S, FEWEST, MOST = 2.0, 20, 300
-"""Default budget: two frames a second, within these limits."""
+FRAMES_PER_S, FEWEST, MOST = 2.0, 60, 300
+"""Default budget: two frames a second, within these limits. Up to sixty photos are little work, and short clips need
+them where the camera moves quickly."""
 MOST_EXAMINED = 20_000
 """Of longer videos, eleven minutes at 30 frames a second, key frames alone are examined: they are a second or two
 apart, and decoding the others would take hours."""
 QUALITY = 95
 LIST = "frames.json"
-VERSION = 2
+VERSION = 3
 """Raised when other frames are chosen from the same video."""
 
 
