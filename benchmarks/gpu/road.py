@@ -139,9 +139,7 @@ def _view_graph(photos: int) -> tuple[dict[str, Any], Oracle]:
     """What mappers read of emulated predictions, with the matches that the true cameras confirm."""
     oracle = Oracle(made_up(photos, 1, None if photos <= 20 else 6))
     width, height = oracle.width, oracle.height
-    collection = Photos(
-        tuple(Photo(f"{i:04d}.png", Path(), str(i), width, height) for i in range(photos)), {}
-    )
+    collection = Photos(tuple(Photo(f"{i:04d}.png", Path(), str(i), width, height) for i in range(photos)), {})
     lenses = [Camera("SIMPLE_PINHOLE", width, height, (float(f), width / 2, height / 2)) for f in oracle.focal_px]
     cameras = CameraPriors(tuple(lenses), np.arange(photos), ("exif",) * photos)
     matching = {(int(a), int(b)): oracle.pair(int(a), int(b)) for a, b in oracle.pairs}

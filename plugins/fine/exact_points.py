@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-import cv2
 import numpy as np
 
 from unposed.optim.arrays import Array, Mask
@@ -145,6 +144,8 @@ def _patches(photos: Photos, bundle: Bundle, layout: PatchLayout, max_side_px: i
 def _cut(photo: Photo, xy: Array, xy_per_step: Array, max_side_px: int) -> Patches:
     """Patches (n, SIZE, SIZE) around pixels (n, 2) of a photo, from the photo or, where steps are long, from half of
     it."""
+    import cv2  # here: a machine that only proves its GPU (docs/gpu.md) lacks it, and its photos are made up
+
     grey = read_grey(photo, max_side_px)
     image_per_photo = 1.0 / np.array(photo_per_px(photo, grey))
     middle = xy * image_per_photo
