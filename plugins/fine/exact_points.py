@@ -31,7 +31,6 @@ from unposed.optim.mapping.triangulation import keep_observations
 from unposed.optim.option_ranges import Count, Positive, Within
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import Photo, Photos
-from unposed.pipeline.images.pixels import photo_per_px, read_grey
 
 CUT_AT_ONCE = 1000
 """Patches cut together: images of more rows than a short integer counts are refused by OpenCV."""
@@ -144,7 +143,10 @@ def _patches(photos: Photos, bundle: Bundle, layout: PatchLayout, max_side_px: i
 def _cut(photo: Photo, xy: Array, xy_per_step: Array, max_side_px: int) -> Patches:
     """Patches (n, SIZE, SIZE) around pixels (n, 2) of a photo, from the photo or, where steps are long, from half of
     it."""
-    import cv2  # here: a machine that only proves its GPU (docs/gpu.md) lacks it, and its photos are made up
+    # Here: a machine that only proves its GPU (docs/gpu.md) lacks these, and its photos are made up.
+    import cv2
+
+    from unposed.pipeline.images.pixels import photo_per_px, read_grey
 
     grey = read_grey(photo, max_side_px)
     image_per_photo = 1.0 / np.array(photo_per_px(photo, grey))
