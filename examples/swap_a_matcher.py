@@ -76,7 +76,8 @@ def main() -> None:
             made = unposed.reconstruct(photos, out, preset="fast", settings={"matching.use": matcher})
             errors = unposed.evaluate(out, photos / "gt.json").errors
             auc = ", ".join(f"AUC@{limit} {100 * errors.auc[limit]:.1f}" for limit in (1, 3, 5))
-            print(f"{matcher:10} {made.summary['registered']} of {made.summary['total']} registered, {auc}")
+            registered = f"{made.summary['registered']} of {made.summary['total']} registered"
+            print(f"{matcher:10} {registered}, {len(made.models[0].points)} points, {auc}")
 
 
 if __name__ == "__main__":
