@@ -217,7 +217,7 @@ def _transforms_entries(data: dict[str, Any]) -> Iterable[tuple[str, Array, floa
         # OpenGL cameras look along -z with y up. A common scale of the axes is some exporters' habit: drop it.
         world_from_cam = world_from_gl[:, :3] * [1.0, -1.0, -1.0]
         if np.linalg.det(world_from_cam) <= 0.0:
-            raise _Malformed(f"{name}: its matrix is singular or mirrored: are its axes left-handed?")
+            raise _Malformed(f"{name}: transform_matrix is singular or mirrored: are its axes left-handed?")
         rotation = _nearest_rotation(world_from_cam).T
         yield name, np.c_[rotation, -rotation @ world_from_gl[:, 3]], _transforms_focal(intrinsics, name)
 

@@ -98,7 +98,7 @@ def reconstruct(
             log.note(line)
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
         if NEAR in graph.nodes:
-            log.note("given poses choose pairs, beside what photos look like (they do not with --set near=null)")
+            log.write("given poses choose pairs, beside what photos look like (they do not with --set near=null)")
         if preset == "auto" and could_use_networks(place.resources.device):
             log.note(f"{WITH_GPU} can run here as well, but was never judged with these weights: --preset {WITH_GPU}")
         failure: str | None = None

@@ -97,7 +97,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "reduced": (features(xy=features().xy * 2), "xy lies outside the photo: give pixels of the original size"),
     "unsorted": (features(score=features().score[::-1]), "rows are not sorted by score, best first"),
     "flat": (features(descriptors=np.zeros(N, np.uint8)), "descriptors has shape (6,), not (6, any)"),
-    "colours": (features(rgb=np.zeros((N, 3), np.uint16)), "rgb is not uint8"),
+    "colours": (features(rgb=np.zeros((N, 3), np.uint16)), "rgb is of uint16, not uint8"),
     "tokens": (Tokens(np.full((2, 2, 4), NAN), 16, (0.0, 0.0), (1.0, 1.0), "x"), "values is not finite"),
     "match": (matches(xy_b=matches().xy_b + 20), "xy_b lies outside the photo: give pixels of the original size"),
     "weight": (matches(weight=np.full(N, 1.5, np.float32)), "weight is outside (0, 1]"),

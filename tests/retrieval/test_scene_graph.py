@@ -67,7 +67,7 @@ def test_nobody_is_cut_off(ranking, neighbours, floor):
     assert components(photos, pairs[kept]) == components(photos, pairs)
     hopeful = best_partners(pairs, similarity, neighbours) & (similarity >= floor)
     assert kept[hopeful].all()
-    assert (kept & ~hopeful).sum() < photos
+    assert (kept & ~hopeful).sum() < 2 * photos  # a forest, and at most a pair for each of its bridges
 
 
 @given(rankings())
