@@ -55,14 +55,7 @@ def with_radial_terms(
     if not options.enabled or not tried.any():
         return result
     unit_px = graph.keypoint_error_px
-    free = BundleOptions(
-        principal=True,
-        distortion=True,
-        loss=refinement.loss,
-        loss_px=refinement.loss_scale * unit_px,
-        max_iterations=options.max_iterations,
-        tolerance=options.tolerance,
-    )
+    free = refinement.adjustment(unit_px, options.max_iterations, options.tolerance)
     sigma = observation_sigma(graph, bundle)
     # Further steps alone lower the cost as well: both sides have the same.
     without, _ = solver(bundle, free, prior, sigma, anchors, None)

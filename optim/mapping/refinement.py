@@ -56,6 +56,17 @@ class RefineOptions:
     absolute_pose: AbsolutePoseOptions = field(default_factory=AbsolutePoseOptions)
     """Registration of further photos after the first bundle adjustment."""
 
+    def adjustment(self, keypoint_error_px: float, max_iterations: int, tolerance: float) -> BundleOptions:
+        """A bundle adjustment of everything that is not given."""
+        return BundleOptions(
+            principal=True,
+            distortion=True,
+            loss=self.loss,
+            loss_px=self.loss_scale * keypoint_error_px,
+            max_iterations=max_iterations,
+            tolerance=tolerance,
+        )
+
 
 class Solver(Protocol):
     """A bundle adjustment, as optim.bundle.adjust.adjust_bundle."""
@@ -125,13 +136,8 @@ def refine(
             break
         bundle, summary = solver(
             bundle,
-            BundleOptions(
-                principal=True,
-                distortion=True,
-                loss=options.loss,
-                loss_px=options.loss_scale * keypoint_error_px,
-                max_iterations=options.max_iterations[0 if first else 1],
-                tolerance=options.tolerance[0 if first else 1],
+            options.adjustment(
+                keypoint_error_px, options.max_iterations[0 if first else 1], options.tolerance[0 if first else 1]
             ),
             prior,
             observation_sigma(graph, bundle),

@@ -9,7 +9,7 @@ import numpy as np
 
 from unposed.optim.arrays import Array, Mask
 from unposed.optim.bundle.pose_priors import PosePriors
-from unposed.optim.bundle.problem import Bundle, BundleOptions, IntrinsicsPrior, errors_px
+from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, errors_px
 from unposed.optim.mapping.refinement import (
     RefinementResult,
     RefineOptions,
@@ -86,14 +86,7 @@ def with_exact_points(
     aligned[bundle.row[tracks.aligned]] = True
     if np.count_nonzero(aligned[exact.row]) < refinement.min_points:
         return result, graph
-    free = BundleOptions(
-        principal=True,
-        distortion=True,
-        loss=refinement.loss,
-        loss_px=refinement.loss_scale * unit_px,
-        max_iterations=options.max_iterations,
-        tolerance=options.tolerance,
-    )
+    free = refinement.adjustment(unit_px, options.max_iterations, options.tolerance)
     exact, first = solver(exact, free, prior, _sigma_of(graph, exact), anchors, None)
     error_px = float(np.median(errors_px(exact)[aligned[exact.row]]))
     if not error_px <= options.max_unexplained * tracks.expected_error_px:
