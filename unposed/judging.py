@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 
-from unposed.optim.cameras import intrinsics_of
+from unposed.optim.arrays import Array
 from unposed.optim.option_ranges import Positive, Share, Within
-from unposed.optim.verdict.held_out_poses import HeldOutPoseOptions, PosedRays, PoseTest, held_out_poses
+from unposed.optim.verdict.held_out_poses import HeldOutPoseOptions, PoseTest, held_out_poses
 from unposed.pipeline.artifacts import Photos, SparseModel
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import InputError
@@ -27,6 +27,7 @@ from unposed.surface.stereo.held_out import HeldOutImageOptions, ImageTest, held
 from unposed.surface.stereo.view import StereoView
 
 from .dense_points import shown_as
+from .model_bundles import bundle_of_model
 from .options import Settings
 from .reconstruction import load
 from .settings import built_options
@@ -170,13 +171,14 @@ def judge(
 def judged_model(model: SparseModel, photos: Photos, options: JudgeOptions, resources: Resources) -> JudgedModel:
     """Test all photos of a model."""
     resources.report(0, 2, "points")
-    rays = _rays_of(model, options.trained_side_px)
-    poses = held_out_poses(rays, options.poses)
+    scale = _trained_scale(model, options.trained_side_px)
+    bundle = bundle_of_model(model)
+    poses = held_out_poses(bundle, scale, options.poses)
     resources.report(1, 2, "images")
     views = _small_views(model, photos, options, resources)
     device = resources.device if resources.device.startswith("cuda") else "cpu"
     left_out = np.array([each.fails for each in poses])
-    images = held_out_images(views, rays.points, rays.photo, rays.point, left_out, options.images, device)
+    images = held_out_images(views, bundle.points, bundle.photo, bundle.point, left_out, options.images, device)
     judged = [
         JudgedPhoto(photos[index].name, pose, image, degrees(image.shift_px / view.camera.fx))
         for index, pose, image, view in zip(model.photos.tolist(), poses, images, views, strict=True)
@@ -199,19 +201,9 @@ def _judged(judged: list[JudgedPhoto], options: JudgeOptions) -> JudgedModel:
     return JudgedModel(outlook, error_px, tuple(judged))
 
 
-def _rays_of(model: SparseModel, trained_side_px: int) -> PosedRays:
-    cameras = model.cameras
-    return PosedRays(
-        models=tuple(camera.model for camera in cameras),
-        intrinsics=np.array([intrinsics_of(camera.model, camera.params) for camera in cameras]),
-        image_scale=np.array([min(1.0, trained_side_px / max(camera.width, camera.height)) for camera in cameras]),
-        camera_of_photo=np.asarray(model.camera_of_photo, np.int64),
-        cam_from_world=np.asarray(model.cam_from_world, np.float64),
-        points=np.asarray(model.points, np.float64),
-        xy=np.asarray(model.xy[model.obs_xy], np.float64),
-        photo=np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1,
-        point=np.asarray(model.obs_point, np.int64),
-    )
+def _trained_scale(model: SparseModel, trained_side_px: int) -> Array:
+    """(cameras,) pixels of the images that are trained on per pixel of the photo."""
+    return np.array([min(1.0, trained_side_px / max(camera.width, camera.height)) for camera in model.cameras])
 
 
 def _small_views(model: SparseModel, photos: Photos, options: JudgeOptions, resources: Resources) -> list[StereoView]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from ..arrays import Array, Index, Mask
+from ..bundle.problem import Bundle
 from ..cameras import FX, FY, fisheyes, project, unproject
 from ..localization.pose_refinement import refine_absolute_pose, reprojection_errors_px
 from ..option_ranges import Count, Positive, Within
@@ -37,29 +38,6 @@ class HeldOutPoseOptions:
     """Median error at which a pose fails even if no other is better."""
 
 
-@dataclass(frozen=True, eq=False)
-class PosedRays:
-    """Photos with poses, and what they observe, as plain arrays."""
-
-    models: tuple[str, ...]
-    """COLMAP model name per camera."""
-    intrinsics: Array
-    """(cameras, 8) as in optim.cameras."""
-    image_scale: Array
-    """(cameras,) pixels of the images that are trained on per pixel of the photo."""
-    camera_of_photo: Index
-    """(photos,)."""
-    cam_from_world: Array
-    """(photos, 3, 4)."""
-    points: Array
-    """(points, 3) world, where all photos place them."""
-    xy: Array
-    """(m, 2) observed pixels."""
-    photo: Index
-    point: Index
-    """(m,) who observes which point."""
-
-
 @dataclass(frozen=True)
 class PoseTest:
     """How well points that only other photos have placed fit a photo; not a number where too few do."""
@@ -80,8 +58,11 @@ class PoseTest:
         return bool(np.isfinite(self.error_px))
 
 
-def held_out_poses(rays: PosedRays, options: HeldOutPoseOptions = HeldOutPoseOptions()) -> list[PoseTest]:
-    """Test the pose of every photo by points that the other photos place without it.
+def held_out_poses(
+    bundle: Bundle, image_scale: Array, options: HeldOutPoseOptions = HeldOutPoseOptions()
+) -> list[PoseTest]:
+    """Test the pose of every photo by points that the other photos place without it. Errors are in pixels of smaller
+    images, `image_scale` (cameras,) of them per pixel of the photo.
 
     A point is placed by the rays of the other photos. A ray at distance r in a camera of focal length f weighs
     (f / r)^2, so that with its direction d and centre c the point is (sum A)^-1 sum A c, A = (f / r)^2 (I - d d^T), and
@@ -90,8 +71,8 @@ def held_out_poses(rays: PosedRays, options: HeldOutPoseOptions = HeldOutPoseOpt
 
     Points that a wrong photo helps to place are wrong in others, too; see `blamed`.
     """
-    everyone = np.ones(len(rays.cam_from_world), bool)
-    tests = _RayTest(rays)
+    everyone = np.ones(len(bundle.cam_from_world), bool)
+    tests = _RayTest(bundle, image_scale)
 
     def again(photo: int, wrong: set[int]) -> PoseTest:
         used = everyone.copy()
@@ -105,36 +86,36 @@ def held_out_poses(rays: PosedRays, options: HeldOutPoseOptions = HeldOutPoseOpt
 class _RayTest:
     """The rays of all observations, by point and by photo."""
 
-    def __init__(self, rays: PosedRays) -> None:
-        self.rays = rays
-        camera = rays.camera_of_photo[rays.photo]
-        self.fisheye = fisheyes(rays.models)
-        plane = unproject(rays.xy, rays.intrinsics[camera], self.fisheye[camera])
+    def __init__(self, bundle: Bundle, image_scale: Array) -> None:
+        self.bundle, self.image_scale = bundle, image_scale
+        camera = bundle.camera_of_photo[bundle.photo]
+        self.fisheye = fisheyes(bundle.models)
+        plane = unproject(bundle.xy, bundle.intrinsics[camera], self.fisheye[camera])
         ray = np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
         ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-        direction = np.einsum("mji,mj->mi", rays.cam_from_world[rays.photo, :, :3], ray)
-        self.centres = camera_centres(rays.cam_from_world)
-        focal = np.sqrt(rays.intrinsics[:, FX] * rays.intrinsics[:, FY]) * rays.image_scale
+        direction = np.einsum("mji,mj->mi", bundle.cam_from_world[bundle.photo, :, :3], ray)
+        self.centres = camera_centres(bundle.cam_from_world)
+        focal = np.sqrt(bundle.intrinsics[:, FX] * bundle.intrinsics[:, FY]) * image_scale
         self.focal = focal[camera]
-        apart = np.linalg.norm(rays.points[rays.point] - self.centres[rays.photo], axis=1)
+        apart = np.linalg.norm(bundle.points[bundle.point] - self.centres[bundle.photo], axis=1)
         across = np.eye(3) - direction[:, :, None] * direction[:, None, :]
         self.matrix = (self.focal / np.maximum(apart, 1e-300))[:, None, None] ** 2 * across
-        self.vector = np.einsum("mij,mj->mi", self.matrix, self.centres[rays.photo])
-        self.by_point = np.argsort(rays.point, kind="stable")
-        self.start = np.searchsorted(rays.point[self.by_point], np.arange(len(rays.points) + 1))
-        self.by_photo = np.argsort(rays.photo, kind="stable")
-        self.photo_start = np.searchsorted(rays.photo[self.by_photo], np.arange(len(rays.cam_from_world) + 1))
+        self.vector = np.einsum("mij,mj->mi", self.matrix, self.centres[bundle.photo])
+        self.by_point = np.argsort(bundle.point, kind="stable")
+        self.start = np.searchsorted(bundle.point[self.by_point], np.arange(len(bundle.points) + 1))
+        self.by_photo = np.argsort(bundle.photo, kind="stable")
+        self.photo_start = np.searchsorted(bundle.photo[self.by_photo], np.arange(len(bundle.cam_from_world) + 1))
 
     def test(self, photo: int, used: Mask, options: HeldOutPoseOptions) -> PoseTest:
         """Test a photo by the points of the others that are used."""
-        rays = self.rays
+        bundle = self.bundle
         own = self.by_photo[self.photo_start[photo] : self.photo_start[photo + 1]]
         kept, points = self._placed(own, photo, used, options)
         if len(kept) < options.min_points:
             return PoseTest(len(kept), float("nan"), float("nan"), float("nan"))
-        camera = int(rays.camera_of_photo[photo])
-        model, intrinsics, scale = rays.models[camera], rays.intrinsics[camera], float(rays.image_scale[camera])
-        pose, xy = rays.cam_from_world[photo], rays.xy[kept]
+        camera = int(bundle.camera_of_photo[photo])
+        model, intrinsics, scale = bundle.models[camera], bundle.intrinsics[camera], float(self.image_scale[camera])
+        pose, xy = bundle.cam_from_world[photo], bundle.xy[kept]
         error = reprojection_errors_px(xy, points, pose, model, intrinsics) * scale
         moved, turned = [], []
         half = np.arange(len(kept)) % 2 == 0
@@ -151,12 +132,12 @@ class _RayTest:
 
     def _placed(self, own: Index, photo: int, used: Mask, options: HeldOutPoseOptions) -> tuple[Index, Array]:
         """Those of a photo's observations whose points the others place well, and where they do (n, 3)."""
-        rays = self.rays
-        count = self.start[rays.point[own] + 1] - self.start[rays.point[own]]
+        bundle = self.bundle
+        count = self.start[bundle.point[own] + 1] - self.start[bundle.point[own]]
         row = np.repeat(np.arange(len(own)), count)
-        first = np.repeat(self.start[rays.point[own]] - np.cumsum(count) + count, count)
+        first = np.repeat(self.start[bundle.point[own]] - np.cumsum(count) + count, count)
         other = self.by_point[first + np.arange(len(row))]
-        keep = used[rays.photo[other]] & (rays.photo[other] != photo)
+        keep = used[bundle.photo[other]] & (bundle.photo[other] != photo)
         row, other = row[keep], other[keep]
         matrix, vector = np.zeros((len(own), 3, 3)), np.zeros((len(own), 3))
         np.add.at(matrix, row, self.matrix[other])
@@ -167,8 +148,8 @@ class _RayTest:
         points = np.linalg.solve(matrix, vector[..., None])[..., 0]
         worst = np.zeros(len(own))
         np.maximum.at(worst, row, self._errors_px(points[row], other))
-        turn = rays.cam_from_world[photo, :, :3]
-        in_camera = points @ turn.T + rays.cam_from_world[photo, :, 3]
+        turn = bundle.cam_from_world[photo, :, :3]
+        in_camera = points @ turn.T + bundle.cam_from_world[photo, :, 3]
         covariance = turn @ np.linalg.inv(matrix) @ turn.T
         depth = np.maximum(in_camera[:, 2], 1e-300)
         sigma_px = np.sqrt(np.maximum(covariance[:, 0, 0] + covariance[:, 1, 1], 0.0)) * self.focal[own] / depth
@@ -177,11 +158,11 @@ class _RayTest:
 
     def _errors_px(self, points: Array, observation: Index) -> Array:
         """(m,) errors of points in the photos of observations; infinite behind them."""
-        rays = self.rays
-        photo = rays.photo[observation]
-        camera, pose = rays.camera_of_photo[photo], rays.cam_from_world[photo]
+        bundle = self.bundle
+        photo = bundle.photo[observation]
+        camera, pose = bundle.camera_of_photo[photo], bundle.cam_from_world[photo]
         y = np.einsum("mij,mj->mi", pose[:, :, :3], points) + pose[:, :, 3]
         ahead = y[:, 2] > 0
-        pixels = project(np.where(ahead[:, None], y, 1.0), rays.intrinsics[camera], self.fisheye[camera])
-        apart = np.linalg.norm(pixels - rays.xy[observation], axis=1) * rays.image_scale[camera]
+        pixels = project(np.where(ahead[:, None], y, 1.0), bundle.intrinsics[camera], self.fisheye[camera])
+        apart = np.linalg.norm(pixels - bundle.xy[observation], axis=1) * self.image_scale[camera]
         return np.where(ahead, apart, np.inf)

@@ -19,6 +19,7 @@ from unposed.optim.poses import camera_centres
 from unposed.optim.rotations import exp_so3
 from unposed.pipeline.artifacts import Photos, SparseModel
 from unposed.pipeline.resources import machine
+from unposed.pipeline.threads import one_thread_each
 from unposed.synthetic.photos import PhotoSet
 
 Made = tuple[SparseModel, Photos]
@@ -41,7 +42,8 @@ def turned(model: SparseModel, row: int, angle_deg: float) -> SparseModel:
 
 
 def judged(made: Made, model: SparseModel, options: JudgeOptions | None = None) -> JudgedModel:
-    return judged_model(model, made[1], options or JudgeOptions(), machine("cpu", 1))
+    with one_thread_each():  # as in a command: two workers whose libraries take all cores wait for each other
+        return judged_model(model, made[1], options or JudgeOptions(), machine("cpu", 1))
 
 
 def test_photos_that_nobody_has_touched_are_all_well(made: Made) -> None:

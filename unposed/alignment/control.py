@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,15 @@ from unposed.optim.alignment.control_points import ControlFit, ControlPoints, fi
 from unposed.optim.alignment.marks import Marks
 from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import intrinsics_with_priors, prior_after
-from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, errors_px
-from unposed.optim.cameras import CAMERA_MODELS, intrinsics_of, params_of
+from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior
+from unposed.optim.cameras import CAMERA_MODELS
 from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
 from unposed.optim.view_graph import KeypointOptions
-from unposed.pipeline.artifacts import Camera, CameraPriors, SparseModel
+from unposed.pipeline.artifacts import CameraPriors, SparseModel
 
 from ..localization.camera_guess import NOISE_PX
 from ..model import Model
+from ..model_bundles import bundle_of_model, model_of_bundle
 from .control_file import ControlMark, read_control_marks
 from .targets import AlignmentOptions, ModelAlignment
 
@@ -76,40 +76,6 @@ def _to_points(
         )
     adjusted = model_of_bundle(model.sparse, fit.bundle) if how.adjust else None
     return ModelAlignment(fit.similarity, _facts(fit, names, own, rms), adjusted)
-
-
-def bundle_of_model(model: SparseModel) -> Bundle:
-    """A model as bundle adjustment takes it; rows are those of its own key points."""
-    return Bundle(
-        models=tuple(camera.model for camera in model.cameras),
-        intrinsics=np.array([intrinsics_of(camera.model, camera.params) for camera in model.cameras]).reshape(-1, 8),
-        camera_of_photo=np.asarray(model.camera_of_photo, np.int64),
-        cam_from_world=np.array(model.cam_from_world, np.float64),
-        points=np.array(model.points, np.float64),
-        xy=np.asarray(model.xy, np.float64)[model.obs_xy],
-        photo=np.searchsorted(model.xy_start, model.obs_xy, side="right").astype(np.int64) - 1,
-        point=np.asarray(model.obs_point, np.int64),
-        row=np.asarray(model.obs_xy, np.int64),
-        rigs=model.rigs,
-    )
-
-
-def model_of_bundle(model: SparseModel, bundle: Bundle) -> SparseModel:
-    """The model with the values of a bundle that has its photos, points and observations."""
-    cameras = tuple(
-        Camera(each.model, each.width, each.height, params_of(each.model, values))
-        for each, values in zip(model.cameras, bundle.intrinsics, strict=True)
-    )
-    count = np.bincount(bundle.point, minlength=len(bundle.points))
-    error = np.bincount(bundle.point, errors_px(bundle), minlength=len(bundle.points)) / np.maximum(count, 1)
-    return replace(
-        model,
-        cameras=cameras,
-        cam_from_world=bundle.cam_from_world,
-        points=bundle.points,
-        error_px=error,
-        rigs=bundle.rigs,
-    )
 
 
 def _intrinsics_prior(model: SparseModel, bundle: Bundle, priors: CameraPriors | None) -> IntrinsicsPrior:
