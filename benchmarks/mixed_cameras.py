@@ -7,13 +7,13 @@ Rings around the courtyard. A camera for each photo is what most of them need, a
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from rendered import in_folder
 
 import unposed
 from unposed.synthetic.photos import write_set
@@ -22,19 +22,13 @@ from unposed.synthetic.wide_scenes import long_lenses, ring_of_lenses
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where photos and results go; a temporary one if not given")
-    folder = parser.parse_args().folder
-    print("| photos | told | registered | cameras | AUC@1 / 5 | CPU s |\n|---|---|---|---|---|---|")
-    if folder is not None:
-        measure(folder)
-        return
-    with TemporaryDirectory() as scratch:
-        measure(Path(scratch))
+    """Print the table row by row."""
+    in_folder(__doc__, measure)
 
 
 def measure(folder: Path) -> None:
     """Render the scenes that are not there, and print a row for each run."""
+    print("| photos | told | registered | cameras | AUC@1 / 5 | CPU s |\n|---|---|---|---|---|---|")
     for number, (words, scene) in enumerate(scenes().items()):
         place = folder / str(number)
         if not (place / "gt.json").exists():

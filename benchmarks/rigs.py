@@ -8,7 +8,6 @@ whose poses on it are known, unknown, suggested by folders, or not used.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
+from rendered import in_folder
 from scipy.spatial.transform import Rotation
 
 import unposed
@@ -28,19 +28,13 @@ ALONE = {"cameras.folder_rigs": False}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where photos and results go; a temporary one if not given")
-    folder = parser.parse_args().folder
-    print("| scene | told | registered | AUC@1 / 5 | ATE, of the extent | CPU s |\n|---|---|---|---|---|---|")
-    if folder is not None:
-        measure(folder)
-        return
-    with TemporaryDirectory() as scratch:
-        measure(Path(scratch))
+    """Print the table row by row."""
+    in_folder(__doc__, measure)
 
 
 def measure(folder: Path) -> None:
     """Render the scenes that are not there, and print a row for each run."""
+    print("| scene | told | registered | AUC@1 / 5 | ATE, of the extent | CPU s |\n|---|---|---|---|---|---|")
     round_about, walk = folder / "panoramas", folder / "rig_walk"
     for place, scene in ((round_about, panoramas), (walk, rig_walk)):
         if not (place / "gt.json").exists():

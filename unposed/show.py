@@ -73,11 +73,9 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
         total = reused + sum(stage["computed"] for stage in firsts)
         rows.append(("stored", f"{reused} of {count(total, 'result')} of its stages were there from an earlier run"))
     rows += [("second look", reason) for reason in facts["helpings"].values()]
-    left_out = _left_out(facts["photos"])
-    rows += [("not registered", text) for text in left_out]
-    if left_out:
+    rows += [("not registered", text) for text in _left_out(facts["photos"])]
+    if lost := _without_partners(facts):
         harder = "" if facts["effort"] >= EFFORTS["high"] else "--effort high looks harder for partners of these; "
-        lost = next((name for name, photo in facts["photos"].items() if "reason" in photo), "A")
         look = shlex.join(["unposed", "pairs", facts["photos_folder"], "--why", lost])
         rows.append(("", f"{harder}{look} B says what joins it to another photo B, or not"))
     rows += [("warning", warning) for warning in facts["warnings"][:NAMED]]
@@ -237,6 +235,13 @@ def pair_list(found: PairTable) -> list[tuple[str, ...]]:
     connected = {name for pair in found.pairs if pair.kind != "none" and not pair.doubt for name in pair.photos}
     isolated = (photo.name for photo in found.photos.photos if photo.name not in connected)
     return rows + [(name, "-", "", "", "", "connected with no other photo") for name in isolated]
+
+
+def _without_partners(facts: Mapping[str, Any]) -> str | None:
+    """The first photo that was read and is in no model; None if there is none."""
+    unread = ("not read: ", *(f"{node}: " for node in facts["stages"]))
+    left_out = ((name, photo["reason"]) for name, photo in facts["photos"].items() if "reason" in photo)
+    return next((name for name, reason in left_out if not reason.startswith(unread)), None)
 
 
 def _left_out(photos: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -139,6 +139,9 @@ def test_what_was_done_and_may_be_done_for_lost_photos_is_told(toys: str, photos
         assert f"unposed pairs {made.summary['photos_folder']} --why a.png B says" in text
         assert ("--effort high" in text) == offered
     assert not any("--why" in text for _, text in reconstruction_rows(facts, Path("out"), "classic"))
+    for unread in ("not read: not an image", f"{next(iter(facts['stages']))}: the file is cut off"):
+        damaged = {**facts, "photos": {"a.png": {"reason": unread}}}
+        assert not any("--why" in text for _, text in reconstruction_rows(damaged, Path("out"), "classic"))
 
 
 def test_what_a_run_has_stored_itself_is_of_no_earlier_one(toys: str, photos: Photos, tmp_path: Path) -> None:
