@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from functools import cache
@@ -10,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Before numpy and torch are loaded. Tests call numerics as no command does, with all threads of the libraries; beside
+# other tests those wait busily for one another: three quarters of the time of the tests of bundle adjustment.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from reference_data import find_file, read_safetensors
 
 from unposed.synthetic.photos import PhotoSet, write_set
