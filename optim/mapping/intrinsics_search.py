@@ -152,23 +152,22 @@ def _with_focals_of(model: CoarseModel, intrinsics: Intrinsics, start: Intrinsic
 
 def _beyond_core(graph: ViewGraph, intrinsics: Intrinsics, found: Mask, options: IntrinsicsSearchOptions) -> Intrinsics:
     """The intrinsics with the focal lengths of cameras beyond the core calibrated against those that are `found`
-    (cameras,), and taken to be like them: from a usual focal length a whole ring of long lenses does not converge."""
+    (cameras,), whose lenses they are taken to have: from a usual focal length a whole ring of long lenses does not
+    converge."""
     here = _cameras_of(graph, intrinsics)
     left, found = here & ~found & ~fisheyes(intrinsics.models), here & found
     if not left.any() or not found.any():
         return intrinsics
     side = _long_sides(graph.keypoints, intrinsics)
-    logs = np.log(intrinsics.values[found, FX] / side[found])
-    middle = np.median(logs)
-    spread = 1.4826 * float(np.median(np.abs(logs - middle)))
-    start = intrinsics.with_focals(np.where(left, np.exp(middle) * side, intrinsics.values[:, FX]))
+    middle = np.median(intrinsics.values[found, FX] / side[found])
+    start = intrinsics.with_focals(np.where(left, middle * side, intrinsics.values[:, FX]))
     calibrated = calibrate_neighbours(
         graph,
         start.values,
         start.camera_of_photo,
         ~left,
-        (options.min_focal_ratio * side, options.max_focal_ratio * side),
-        max(spread, options.calibration.min_log_sigma),
+        side,
+        (options.min_focal_ratio, options.max_focal_ratio),
         options.calibration,
     )
     return start.with_focals(calibrated)

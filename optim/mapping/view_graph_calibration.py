@@ -28,9 +28,11 @@ class ViewGraphCalibrationOptions:
     """Weight of the logarithm of the ratio to the initial focal length: holds cameras without constraints."""
     agreement: Positive = 0.2
     """Focal lengths whose logarithms differ by less agree."""
-    min_log_sigma: Positive = 0.1
-    """Least standard deviation of the logarithms of focal lengths beyond a core around those in it: where these are
-    alike, the next one may still be by another lens."""
+    lens_log_sigma: Positive = 0.1
+    """Standard deviation of the logarithms of focal lengths of one lens, as pairs and small models find them: a camera
+    beyond a core has one of the lenses in it, up to this,"""
+    other_lenses: Positive = 1.0
+    """or another one, which is as probable as this number of cameras in the core."""
     log_focal_step: Positive = 0.01
     """Distance of the logarithms of the focal lengths that are tried for a camera beside known ones: finer than what
     one pair tells."""
@@ -82,54 +84,67 @@ def calibrate_neighbours(
     intrinsics: Array,
     camera_of_photo: Index,
     known: Mask,
-    bounds_px: tuple[Array, Array],
-    log_sigma: float,
+    side_px: Array,
+    ratio_bounds: tuple[float, float],
     options: ViewGraphCalibrationOptions | None = None,
 ) -> Array:
     """Estimate focal lengths (cameras,) from edges to cameras that are known, which then are known to their neighbours.
 
-    Each is the best of a grid between `bounds_px` (cameras,) under a Gaussian prior: its logarithm is that of the value
-    in `intrinsics` up to `log_sigma`, without which errors of weak edges would grow from wave to wave. One known focal
-    length of two makes an edge tell the other well, long lenses included, where edges between unknown cameras do not.
-    Cameras without such edges keep their value.
+    Each is the best of a grid between `ratio_bounds` in units of `side_px` (cameras,), under the prior that its lens is
+    one of those of the `known` cameras. One known focal length of two makes an edge tell the other well, long lenses
+    included, where edges between unknown cameras do not. The camera with most matches to known ones is next: the few
+    matches across half a ring are wrong more often than those of neighbours. Cameras without such edges keep their
+    value.
     """
     options = options or ViewGraphCalibrationOptions()
     focal, done = intrinsics[:, 0].copy(), known.copy()
     strong = np.linalg.norm(graph.fundamental, axis=(1, 2)) > 0
     cameras = camera_of_photo[graph.pairs[strong]]
     centred = _centred(graph.fundamental[strong], intrinsics[cameras])
-    weight = np.minimum(graph.match_count[strong], options.max_matches) / options.max_matches
-    while (wave := np.flatnonzero(done[cameras].sum(axis=1) == 1)).size:
-        a_is_new = ~done[cameras[wave, 0]]
-        # E and its transpose have the same singular values: let the new camera be the second one.
-        matrices = np.where(a_is_new[:, None, None], centred[wave].transpose(0, 2, 1), centred[wave])
-        known_camera, new_camera = np.where(a_is_new[:, None], cameras[wave], cameras[wave, ::-1])[:, ::-1].T
-        matrices = matrices.copy()
-        matrices[:, :, :2] *= focal[known_camera, None, None]
-        new, place = np.unique(new_camera, return_inverse=True)
-        logs, lowest = np.log(focal[new]), np.full(len(new), np.inf)
-        start = logs.copy()
-        low, high = (np.log(bound[new]) for bound in bounds_px)
-        for step in range(1 + int(np.ceil((high - low).max() / options.log_focal_step))):
-            tried = np.minimum(low + step * options.log_focal_step, high)
-            ratio = _singular_value_ratio(matrices, np.exp(tried)[place])
-            loss = weight[wave] * np.log1p(((1.0 - ratio) / options.residual_sigma) ** 2)
-            cost = np.bincount(place, loss, minlength=len(new)) + 0.5 * ((tried - start) / log_sigma) ** 2
-            better = cost < lowest
-            logs[better], lowest[better] = tried[better], cost[better]
-        focal[new] = np.exp(logs)
-        done[new] = True
+    weight = np.tile(np.minimum(graph.match_count[strong], options.max_matches) / options.max_matches, 2)
+    # Each edge in both directions: E and its transpose have the same singular values.
+    matrices = np.concatenate([centred, centred.transpose(0, 2, 1)])
+    source, target = np.concatenate([cameras, cameras[:, ::-1]]).T
+    low, high = np.log(ratio_bounds)
+    log_ratio = np.append(np.arange(low, high, options.log_focal_step), high)
+    prior = _lens_cost(log_ratio, np.log(focal[known] / side_px[known]), options)
+    while (tied := done[source] & ~done[target]).any():
+        new = int(np.argmax(np.bincount(target[tied], weight[tied])))
+        tied &= target == new
+        with_known = _scaled(matrices[tied].transpose(0, 2, 1), focal[source[tied]]).transpose(0, 2, 1)
+        tried = np.exp(log_ratio) * side_px[new]
+        ratio = _singular_value_ratio(_scaled(with_known, tried[:, None]))
+        cost = np.log1p(((1.0 - ratio) / options.residual_sigma) ** 2) @ weight[tied] + prior
+        focal[new], done[new] = tried[np.argmin(cost)], True
     return focal
 
 
-def _singular_value_ratio(matrices: Array, focal_px: Array) -> Array:
-    """s2 / s1 of diag(f, f, 1) M for matrices (n, 3, 3) of rank two, by s1^2 + s2^2 = |M|^2 and the trace of the
-    square of M M^T: far less work than as many decompositions."""
-    scaled = matrices.copy()
-    scaled[:, :2] *= focal_px[:, None, None]
-    gram = scaled @ scaled.transpose(0, 2, 1)
-    total = np.trace(gram, axis1=1, axis2=2)
-    root = np.sqrt(np.maximum(2.0 * (gram**2).sum(axis=(1, 2)) - total**2, 0.0))  # s1^2 - s2^2
+def _lens_cost(log_ratio: Array, seen: Array, options: ViewGraphCalibrationOptions) -> Array:
+    """-log of the probability density at `log_ratio`, the logarithms of focal lengths over sides (n,), of a camera
+    after those of `seen` (m,): a lens like one of them, or any within the range.
+
+    Without it errors of weak edges would grow from wave to wave. A mean and a deviation of all would not do: a zoom is
+    mostly used at its ends, and of two or three lenses none lies in the middle.
+    """
+    z = (log_ratio[:, None] - seen) / options.lens_log_sigma
+    like_seen = np.exp(-0.5 * z**2).sum(axis=1) / (np.sqrt(2.0 * np.pi) * options.lens_log_sigma)
+    any_lens = options.other_lenses / max(float(np.ptp(log_ratio)), options.lens_log_sigma)
+    cost: Array = -np.log((like_seen + any_lens) / (len(seen) + options.other_lenses))
+    return cost
+
+
+def _scaled(matrices: Array, focal_px: Array) -> Array:
+    """diag(f, f, 1) M; focal lengths and matrices (..., 3, 3) are broadcast."""
+    rows = np.stack([focal_px, focal_px, np.ones_like(focal_px)], axis=-1)
+    return rows[..., None] * matrices
+
+
+def _singular_value_ratio(matrices: Array) -> Array:
+    """s2 / s1 of matrices (..., 3, 3) of rank two, by s1^2 + s2^2 = |M|^2 and the trace of the square of M M^T: far
+    less work than as many decompositions."""
+    gram = matrices @ matrices.swapaxes(-1, -2)
+    total = np.trace(gram, axis1=-2, axis2=-1)
+    root = np.sqrt(np.maximum(2.0 * (gram**2).sum(axis=(-2, -1)) - total**2, 0.0))  # s1^2 - s2^2
     ratio: Array = np.sqrt(np.maximum(total - root, 0.0) / np.maximum(total + root, 1e-300))
     return ratio
 
