@@ -130,12 +130,12 @@ class DoppelgangerOptions:
     # Missing correspondences
 
     grid_cells: int = 16
-    """Cells along the longer image side, each of which matches or does not."""
+    """Cells along the extent of the key points that match in any photo, each of which matches or does not."""
     min_cell_keypoints: int = 3
     """Key points with a match in any photo that a cell needs before it can lack matches."""
     max_extrapolation: float = 0.25
-    """Distance from the nearest match up to which cells are compared, as a share of the longer image side: farther
-    away, parallax may have moved them anywhere."""
+    """Distance from the nearest match up to which cells are compared, as a share of this extent: farther away, parallax
+    may have moved them anywhere."""
     extrapolation_neighbours: int = 8
     """Nearest matches whose mean displacement predicts where the other photo shows a cell."""
     missing_ratio_start: float = 0.1
