@@ -1,9 +1,10 @@
-"""Buildings whose front and back are the same, photographed from all around: with doubts about pairs, and without.
+"""Things whose front and back look alike, photographed from all around: with doubts about pairs, and without.
 
     python benchmarks/doppelgangers.py [SCENE:PHOTOS:WIDTH:SEED ...]
 
-Photos are rendered; the AUC@5 is that of `classic`, against the cameras they were rendered with. CPU seconds are those
-of the nodes `doubts` and `verification`.
+Photos are rendered; the AUC@5 is that of `classic`, against the cameras they were rendered with: without doubts, with
+doubts that do not look at the order of the names, as if these were shuffled, and as it is. CPU seconds are those of the
+nodes `doubts` and `verification`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ def main() -> None:
     """Print the table row by row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("cases", nargs="*", metavar="SCENE:PHOTOS:WIDTH:SEED", default=CASES)
-    print("| scene | seed | photos | pixels | without | with | pairs doubted | CPU s, doubts | verification |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    headings = ("scene", "seed", "photos", "pixels", "without", "names shuffled", "with", "pairs doubted")
+    print(f"| {' | '.join((*headings, 'CPU s, doubts', 'verification'))} |")
+    print("| --- " * (len(headings) + 2) + "|")
     for case in parser.parse_args().cases:
         name, photos, width, seed = case.split(":")
         with tempfile.TemporaryDirectory(prefix="unposed-benchmark-") as folder:
@@ -41,19 +43,20 @@ def main() -> None:
 
 
 def _row(name: str, seed: str, photos: str, album: PhotoSet, folder: Path) -> str:
-    made, with_doubts = _judged(album, folder, ())
-    _, without = _judged(album, folder, ("doubts=null",))
+    made, with_doubts = _judged(album, folder / "with", ())
+    _, shuffled = _judged(album, folder / "shuffled", ("doubts.min_walk_sigmas=1e6",))
+    _, without = _judged(album, folder / "without", ("doubts=null",))
     lens = album.scene.shots[0].lens
     doubts, verification = (made.summary["stages"][node]["cpu_s"] for node in ("doubts", "verification"))
-    cells = [name, seed, photos, f"{lens.width} x {lens.height}", f"{100 * without:.1f}", f"{100 * with_doubts:.1f}"]
+    cells = [name, seed, photos, f"{lens.width} x {lens.height}"]
+    cells += [f"{100 * auc:.1f}" for auc in (without, shuffled, with_doubts)]
     cells += [str(len(made.summary["doubts"])), f"{doubts:.1f}", f"{verification:.1f}"]
     return f"| {' | '.join(cells)} |"
 
 
-def _judged(album: PhotoSet, folder: Path, settings: tuple[str, ...]) -> tuple[Reconstruction, float]:
-    """The reconstruction and its AUC@5; the one without doubts takes all else from the cache of the other."""
-    out = folder / ("without" if settings else "with")
-    made = reconstruct(album.images, out, preset="classic", settings=settings, cache=folder / "cache")
+def _judged(album: PhotoSet, out: Path, settings: tuple[str, ...]) -> tuple[Reconstruction, float]:
+    """The reconstruction and its AUC@5; all but the first take what comes before doubts from the cache of the first."""
+    made = reconstruct(album.images, out, preset="classic", settings=settings, cache=out.parent / "cache")
     return made, evaluate(out, album.truth).errors.auc[5] or 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,12 @@ from scipy.spatial import cKDTree
 from .pairs import PairSimilarity, PhotoPairs, unique_pairs
 
 EARTH_RADIUS_M = 6_371_000.0
+
+
+def capture_order(names: Sequence[str]) -> list[int]:
+    """Indices of the names in natural order, frame2 before frame10: that of capture, as cameras name their photos."""
+    keys = [[(int(digits or -1), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)] for name in names]
+    return sorted(range(len(names)), key=keys.__getitem__)
 
 
 def along_sequence(

@@ -36,6 +36,8 @@ class RelativeRotations:
     """(e,) in [0, 1], see missing_correspondences.score_pairs."""
     match_completeness: Array
     """(e,) in (0, 1], see missing_correspondences.score_pairs."""
+    walked: Mask
+    """(e,) whether the photos were taken one after the other, see capture_order.walked_pairs."""
 
 
 def weighted_matches(edges: RelativeRotations, options: DoppelgangerOptions) -> Array:

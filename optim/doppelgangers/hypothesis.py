@@ -29,7 +29,8 @@ class Energy:
     """The terms of the energy of a hypothesis, see docs/doppelgangers.md."""
 
     inconsistent_clusters: float
-    """sum over clusters c of 1 - exp(-(w_c / w_0)^2), with w_c its weighted matches and w_0 the significant ones."""
+    """sum over clusters c of 1 - exp(-(w_c / w_0)^2), with w_c its weighted matches and w_0 the significant ones; those
+    that cut the walk count 1 + `walk_cost` times."""
     missing_correspondences: float
     """1 - exp(-sum over consistent pairs of score * weight / w_0): at most 1 for all of them together, since in scenes
     full of occlusions many pairs lack correspondences and are correct."""
@@ -88,11 +89,13 @@ def _energy(edges: RelativeRotations, cluster: Index, options: DoppelgangerOptio
     weight, inconsistent, w_0 = weighted_matches(edges, options), cluster != CONSISTENT, options.significant_matches
     clustered = cluster >= 0
     w_cluster = np.bincount(cluster[clustered], weights=weight[clustered])
+    cuts = np.bincount(cluster[clustered], weights=edges.walked[clustered]) > 0.0
     w_missing = float((edges.missing_score * weight)[~inconsistent].sum())
     z_scores = edge_z_scores(edges, options)
     penalty = lost_neighbour_penalty(edges, inconsistent, options)
+    cluster_cost = (1.0 - np.exp(-((w_cluster / w_0) ** 2))) * (1.0 + options.walk_cost * cuts)
     return Energy(
-        inconsistent_clusters=float((1.0 - np.exp(-((w_cluster / w_0) ** 2))).sum()),
+        inconsistent_clusters=float(cluster_cost.sum()),
         missing_correspondences=float(1.0 - np.exp(-w_missing / w_0)),
         inconsistent_weight=float(
             options.inconsistent_weight_cost * weight[inconsistent].sum() / max(weight.sum(), 1e-9)

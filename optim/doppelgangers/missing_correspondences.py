@@ -18,6 +18,10 @@ from ..parallel import even_blocks, parallel_map
 from ..view_graph import Keypoints, ViewGraph
 from .options import DoppelgangerOptions
 
+MIN_EXTENT = 0.1
+"""Extent of the key points, as a share of the longer image side, down to which cells become smaller with it: a grid of
+smaller ones would take memory and hold no points."""
+
 EDGES_PER_TASK = 128
 """Pairs that a thread takes at a time."""
 
@@ -27,7 +31,7 @@ class _CellGrid:
     """Real key points of one photo by square cells."""
 
     cell_px: float
-    """Side of a cell."""
+    """Side of a cell: that of the photo over a whole number."""
     size: Index
     """(2,) width and height of the photo."""
     start: int
@@ -91,18 +95,29 @@ def _pair_ratios(
 
 def _cell_grid(keypoints: Keypoints, photo: int, real: NDArray[np.bool_], options: DoppelgangerOptions) -> _CellGrid:
     rows = slice(keypoints.start[photo], keypoints.start[photo + 1])
-    size = keypoints.size[photo]
-    cell_px = float(size.max()) / options.grid_cells
+    size, mine = keypoints.size[photo], real[rows]
+    cells = options.grid_cells / _extent(keypoints.xy[rows][mine] / size.max())
+    cell_px = float(size.max()) / max(round(cells), 1)
     columns, lines = np.ceil(size / cell_px).astype(int).tolist()
     column, line = np.clip(keypoints.xy[rows] // cell_px, 0, (columns - 1, lines - 1)).astype(np.int64).T
     cell = line * columns + column
-    mine = real[rows]
     count = _counted(cell[mine], (lines, columns))
     sums = [np.bincount(cell[mine], weights=x, minlength=count.size) for x in keypoints.xy[rows][mine].T]
     judged = np.flatnonzero(count.ravel() >= options.min_cell_keypoints)
     centre = np.stack(sums, axis=1)[judged] / np.maximum(count.reshape(-1, 1)[judged], 1.0)
     start = int(keypoints.start[photo])
     return _CellGrid(cell_px, size, start, cell, count, _sum_around(count), judged, centre)
+
+
+def _extent(points: Array) -> float:
+    """Longer side of the box around nine tenths of the points (n, 2) in each direction, over 0.9, in [MIN_EXTENT, 1].
+
+    An object before nothing, or before a blank wall, is all that there is to compare, however small it is in the photo.
+    """
+    if not len(points):
+        return 1.0
+    low, high = np.quantile(points, (0.05, 0.95), axis=0)
+    return float(np.clip((high - low).max() / 0.9, MIN_EXTENT, 1.0))
 
 
 def _counted(cell: Index, shape: tuple[int, ...]) -> Array:
@@ -129,7 +144,7 @@ def _missing_ratio(
     distance, near = map(np.asarray, KDTree(xy).query(centre, k=neighbours))
     away = (centre - xy[near].mean(axis=1)) @ _turn_and_scale(xy, xy_there)
     seen_at = xy_there[near].mean(axis=1) + away
-    in_range = distance[:, 0] < options.max_extrapolation * here.size.max()
+    in_range = distance[:, 0] < options.max_extrapolation * options.grid_cells * here.cell_px
     shown = in_range & ((seen_at > 0) & (seen_at < there.size)).all(axis=1)
     unmatched = np.flatnonzero(shown & without)
     if not len(unmatched):

@@ -65,6 +65,14 @@ class DoppelgangerOptions:
     significant_matches: float = 100.0
     """Weighted matches at which an inconsistent cluster costs 63 % of its maximum of 1. A cluster of that many matches
     can hardly be an accident, and more matches prove no more."""
+    walk_cost: float = 1.0
+    """Cost, in addition, of an inconsistent cluster in which photos follow each other in the order of capture, as a
+    share of its cost without: a camera that is carried along does not jump to the other side of an object."""
+    min_walk_strength: float = 0.5
+    """Matches of a photo with the next one, over those with its best partner, from which on in the mean the order of
+    names is taken for that of capture,"""
+    min_walk_sigmas: float = 4.0
+    """if by chance it would be less by so many standard deviations: names in any other order change nothing."""
     inconsistent_weight_cost: float = 0.05
     """Cost of making all pairs inconsistent, by weighted matches. Hardly anything, but it decides between hypotheses
     that are equal otherwise."""
@@ -122,12 +130,12 @@ class DoppelgangerOptions:
     # Missing correspondences
 
     grid_cells: int = 16
-    """Cells along the longer image side, each of which matches or does not."""
+    """Cells along the extent of the key points that match in any photo, each of which matches or does not."""
     min_cell_keypoints: int = 3
     """Key points with a match in any photo that a cell needs before it can lack matches."""
     max_extrapolation: float = 0.25
-    """Distance from the nearest match up to which cells are compared, as a share of the longer image side: farther
-    away, parallax may have moved them anywhere."""
+    """Distance from the nearest match up to which cells are compared, as a share of this extent: farther away, parallax
+    may have moved them anywhere."""
     extrapolation_neighbours: int = 8
     """Nearest matches whose mean displacement predicts where the other photo shows a cell."""
     missing_ratio_start: float = 0.1
@@ -184,6 +192,7 @@ _CLOSED = {
     "rival_share": (0.0, 1.0),
     "lost_neighbour_tolerance": (0.0, 1.0),
     "min_duplicate_ratio": (0.0, 1.0),
+    "min_walk_strength": (0.0, 1.0),
     "min_duplicate_extent": (0.0, 1.0),
     "max_rotation_error_deg": (0.0, 180.0),
     "max_cycle_error_deg": (0.0, 180.0),
@@ -204,6 +213,8 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
     "min_cluster_matches",
+    "walk_cost",
+    "min_walk_sigmas",
     "cycle_error_per_edge_deg",
     "cycle_error_deg",
     "averaging_sweeps",

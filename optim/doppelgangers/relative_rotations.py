@@ -14,6 +14,7 @@ from ..intrinsics_priors import FocalSource
 from ..mapping.relative_poses import estimate_relative_poses
 from ..mapping.view_graph_calibration import shared_focal
 from ..view_graph import ViewGraph
+from .capture_order import walked_pairs
 from .edges import RelativeRotations
 from .hypothesis import Hypothesis
 from .missing_correspondences import matched_points, score_pairs
@@ -31,8 +32,9 @@ class _FixedInputs:
     match_completeness: Array
     real: Index
     """(photos,) number of key points that match in any photo."""
+    order: Index
     max_error_px: float
-    seed: int
+    options: DoppelgangerOptions
     threads: int
 
 
@@ -42,13 +44,15 @@ def estimate_relative_rotations(
     sources: Sequence[FocalSource],
     *,
     planar: Mask,
+    order: Index,
     keypoint_sigma_px: float,
     options: DoppelgangerOptions,
     threads: int = 1,
 ) -> tuple[RelativeRotations, list[Hypothesis]]:
     """Relative rotations of the verified pairs, and initial hypotheses, none without pairs.
 
-    `sources` are those of each camera's focal length, and `planar` (e,) marks pairs that one plane explains.
+    `sources` are those of each camera's focal length, `planar` (e,) marks pairs that one plane explains, and `order`
+    (photos,) is that of capture.
 
     With a focal length that is far off, or with a wide-angle lens taken for a perfect one, no cycle closes. If pairs
     are inconsistent, distortion is tried, and other focal lengths where pairs do not agree on one: camera parameters
@@ -58,7 +62,7 @@ def estimate_relative_rotations(
     real = np.add.reduceat(np.append(matched_points(graph), False).astype(np.int64), graph.keypoints.start[:-1])
     max_error_px = options.max_error_sigmas * keypoint_sigma_px
     fixed = _FixedInputs(
-        graph, planar, *score_pairs(graph, options, threads), real, max_error_px, options.seed, threads
+        graph, planar, *score_pairs(graph, options, threads), real, order, max_error_px, options, threads
     )
     focals_px, unsure = intrinsics.values[:, FX].copy(), np.zeros(len(intrinsics.values), bool)
     for camera, source in enumerate(sources):
@@ -105,7 +109,7 @@ def _relative_rotations(fixed: _FixedInputs, intrinsics: Intrinsics) -> Relative
         intrinsics.values,
         intrinsics.camera_of_photo,
         max_error_px=fixed.max_error_px,
-        seed=fixed.seed,
+        seed=fixed.options.seed,
         threads=fixed.threads,
     )
     pairs = fixed.graph.pairs[relative.edge]
@@ -118,4 +122,5 @@ def _relative_rotations(fixed: _FixedInputs, intrinsics: Intrinsics) -> Relative
         planar=fixed.planar[relative.edge],
         missing_score=fixed.missing_score[relative.edge],
         match_completeness=fixed.match_completeness[relative.edge],
+        walked=walked_pairs(fixed.graph.photo_count, pairs, relative.weight, fixed.order, fixed.options),
     )

@@ -108,11 +108,12 @@ def _improve(
 
 
 def _weights(edges: RelativeRotations, options: DoppelgangerOptions) -> list[Array]:
-    """(e,) each, edge weights of the initial spanning forests."""
+    """(e,) each, edge weights of the initial spanning forests; the last one is the walk, where there is one."""
     discounts = [np.where(edges.planar, options.planar_match_weight**power, 1.0) for power in options.planar_powers]
     plain = [discount * weight for discount, weight in product(discounts, (edges.match_ratio, edges.matches))]
     complete = [weight * edges.match_completeness for weight in plain]
-    return [*plain, *complete, effective_resistance_weights(edges, options)]
+    walk = [edges.matches + edges.walked * (edges.matches.max() + 1.0)] if edges.walked.any() else []
+    return [*plain, *complete, effective_resistance_weights(edges, options), *walk]
 
 
 def turn_parts(hypothesis: Hypothesis, edges: RelativeRotations, options: DoppelgangerOptions) -> Iterator[Mask]:

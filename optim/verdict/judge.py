@@ -29,11 +29,11 @@ class VerdictWeights:
     nothing that these do not say, about sets that they were not fitted to.
     """
 
-    bias: Weight = -5.42
-    disagreeing: Weight = 0.39
-    determined: Weight = 0.62
-    unchanged: Weight = 1.52
-    neighbours: Weight = 2.92
+    bias: Weight = -5.44
+    disagreeing: Weight = 0.38
+    determined: Weight = 0.63
+    unchanged: Weight = 1.53
+    neighbours: Weight = 3.01
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,11 @@ class VerdictOptions(EvidenceOptions):
     tracks and leave all pairs right, and one wrong place takes whole pairs with it;"""
     folded_neighbours: Share = 0.92
     """and if neighbours match less than this: where they match, what scatters the tracks is somewhere else."""
-    contested_contradicted: Share = 0.15
-    """Share of the matches that a model contradicts from which on it is asked how sure its reading of the pairs is,"""
-    contested_margin: Annotated[float, Within("[0, inf)")] = 0.1
-    """energy by which that must be ahead of its rivals, where two places cost 1 that look alike and are kept apart:
-    less is what a few chance matches decide,"""
-    contested_agreement: Share = 0.93
-    """and agreement of tracks from which on it stands all the same: a wrong reading keeps wrong pairs."""
+    tied_margin: Annotated[float, Within("[0, inf)")] = 0.1
+    """Logarithm of the cost of the next model of the same photos over that of the model below which both explain the
+    photos equally well: the cost of a right and of a wrong model may be that close."""
     folded_probability: Annotated[float, Within("(0, 1)")] = 0.5
-    """Probability, at most, of models that may be folded or are contested: one of two readings is right."""
+    """Probability, at most, of models that may be folded or are tied with another one: one of two is right."""
     photo_below: Share = 0.5
     """Probability below which photos of a model that is probably right are named in a warning."""
     weights: VerdictWeights = field(default_factory=VerdictWeights)
@@ -89,9 +85,9 @@ def judge(model: ModelEvidence, photos: PhotoEvidence, options: VerdictOptions |
     usual, features = model_features(USUAL, options), model_features(model, options)
     loss = {name: getattr(options.weights, name) * (usual[name] - value) for name, value in features.items()}
     weighed = [_reason(name, model) for name in sorted(loss, key=lambda name: -loss[name]) if loss[name] > MIN_LOSS]
-    doubled = _doubled(model, options)
+    of_two = _one_of_two(model, options)
     score = model_score(model, options)
-    reasons = (*doubled, *weighed, *_aside(model, contradicted=not doubled))
+    reasons = (*of_two, *weighed, *_aside(model, options))
     return Judgement(_probability(score), _photo_probabilities(score, photos), reasons)
 
 
@@ -99,7 +95,7 @@ def model_score(model: ModelEvidence, options: VerdictOptions) -> float:
     """Logarithm of the odds that the relative pose of two photos is right."""
     features = model_features(model, options)
     score = options.weights.bias + float(sum(getattr(options.weights, name) * each for name, each in features.items()))
-    if not _doubled(model, options):
+    if not _one_of_two(model, options):
         return score
     return min(score, float(np.log(options.folded_probability / (1.0 - options.folded_probability))))
 
@@ -138,20 +134,27 @@ def model_features(model: ModelEvidence, options: VerdictOptions) -> dict[str, f
     }
 
 
-def _doubled(model: ModelEvidence, options: VerdictOptions) -> tuple[str, ...]:
-    """Why two places, or two sides of an object, may lie on each other; nothing where that is unlikely."""
+def _folded(model: ModelEvidence, options: VerdictOptions) -> bool:
+    """Whether two places, or two sides of an object, may lie on each other."""
     scattered = model.agreement < options.folded_agreement and model.contradicted >= options.folded_contradicted
-    scattered = scattered and not model.neighbours >= options.folded_neighbours
-    contested = model.contradicted >= options.contested_contradicted and model.rival_margin <= options.contested_margin
-    contested = contested and model.agreement < options.contested_agreement
-    if not scattered and not contested:
-        return ()
-    how = f"{model.contradicted:.0%} of the verified matches contradict it"
-    if scattered:
-        how += f" and {1.0 - model.agreement:.0%} of the track observations do not meet in a point"
-    if contested:
-        how += ", and a reading of the pairs that keeps them is about as likely"
-    return (f"it may be folded where two places, or two sides of an object, look alike: {how}",)
+    return scattered and not model.neighbours >= options.folded_neighbours
+
+
+def _one_of_two(model: ModelEvidence, options: VerdictOptions) -> tuple[str, ...]:
+    """Why another model of the same photos is as likely; nothing where that is not so."""
+    reasons = []
+    if _folded(model, options):
+        reasons.append(
+            "it may be folded where two places, or two sides of an object, look alike: "
+            f"{model.contradicted:.0%} of the verified matches contradict it and {1.0 - model.agreement:.0%} of the "
+            "track observations do not meet in a point"
+        )
+    if model.margin < options.tied_margin:
+        reasons.append(
+            "two models explain these photos about equally well: the other one, with the cameras elsewhere, costs only "
+            f"{np.expm1(model.margin):.0%} more"
+        )
+    return tuple(reasons)
 
 
 def _photo_probabilities(score: float, photos: PhotoEvidence) -> Array:
@@ -181,13 +184,13 @@ def _reason(name: str, model: ModelEvidence) -> str:
     return texts[name]
 
 
-def _aside(model: ModelEvidence, contradicted: bool) -> Iterator[str]:
+def _aside(model: ModelEvidence, options: VerdictOptions) -> Iterator[str]:
     """What does not count in the probability but helps to see what is wrong."""
-    if model.margin < NAMED_MARGIN:
+    if options.tied_margin <= model.margin < NAMED_MARGIN:
         yield f"another model of the same photos costs only {np.expm1(model.margin):.0%} more"
     if model.photo_observations < NAMED_OBSERVATIONS:
         yield f"photos observe {model.photo_observations:.0f} points only"
-    if contradicted and model.contradicted > NAMED_CONTRADICTED:
+    if model.contradicted > NAMED_CONTRADICTED and not _folded(model, options):
         yield f"{model.contradicted:.0%} of the verified matches contradict it"
 
 

@@ -20,6 +20,7 @@ from unposed.optim.partition.cluster_graph import PartGraph, part_of
 from unposed.optim.view_graph import KINDS, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos
 from unposed.pipeline.stage import Grain, Resources
+from unposed.retrieval.neighbours import capture_order
 from unposed.retrieval.scene_graph import components_and_bridges
 
 from ..shared.models import intrinsics_of_priors
@@ -39,7 +40,7 @@ class Doppelgangers(DoppelgangerOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 20
+    version: ClassVar[int] = 22
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
@@ -54,12 +55,13 @@ class Doppelgangers(DoppelgangerOptions):
         rotated = view_graph.kind == KINDS.index("rotation")
         duplicates = tuple(_warnings_about_duplicates(photos, view_graph, rotated, self))
         intrinsics = intrinsics_of_priors(cameras, view_graph.keypoint_error_px)
+        place = np.argsort(capture_order([photo.name for photo in photos.photos]))
         found, rival_margin = [], np.full(len(photos), np.inf)
         for component in components_and_bridges(len(photos), view_graph.pairs).components:
             member = np.zeros(len(photos), bool)
             member[list(component)] = True
             part = part_of(view_graph.in_units_of(member), intrinsics, member)
-            found.append(self._doubted(part, cameras, resources.threads))
+            found.append(self._doubted(part, np.argsort(place[part.photos]), cameras, resources.threads))
             rival_margin[member] = found[-1].rival_margin
         pairs = np.concatenate([np.zeros((0, 2), np.int32), *(each.pairs for each in found)])
         reasons = [reason for each in found for reason in each.reasons]
@@ -75,7 +77,7 @@ class Doppelgangers(DoppelgangerOptions):
             rival_margin,
         )
 
-    def _doubted(self, part: PartGraph, cameras: CameraPriors, threads: int) -> _DoubtedPairs:
+    def _doubted(self, part: PartGraph, order: NDArray[np.int64], cameras: CameraPriors, threads: int) -> _DoubtedPairs:
         """The doubted pairs of one component of the view graph: others have no say in its energy or its cameras."""
         graph = part.graph
         edges, initial = estimate_relative_rotations(
@@ -83,6 +85,7 @@ class Doppelgangers(DoppelgangerOptions):
             part.intrinsics,
             [cameras.focal_source[camera] for camera in part.cameras.tolist()],
             planar=graph.kind == KINDS.index("planar"),
+            order=order,
             keypoint_sigma_px=graph.keypoint_error_px,
             options=self,
             threads=threads,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from unposed.pipeline.artifacts import Photos, Ranking
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain
-from unposed.retrieval.neighbours import along_sequence
+from unposed.retrieval.neighbours import along_sequence, capture_order
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,8 @@ class Sequence:
     """Whether the first photo follows the last."""
 
     def __call__(self, photos: Photos) -> Ranking:
-        order = sorted(range(len(photos)), key=lambda index: _natural(photos[index].name))
+        order = capture_order([photo.name for photo in photos.photos])
         pairs, similarity = along_sequence(
             order, min(self.window, len(photos)), doubling=self.doubling, closed=self.closed
         )
         return Ranking(pairs=pairs, similarity=similarity)
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """frame2 before frame10."""
-    return [(int(digits or -1), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]

@@ -35,7 +35,9 @@ def folded_ring(photos: int, turn_deg: float, seed: int) -> tuple[RelativeRotati
     nothing = np.zeros(len(pairs))
     completeness = np.full(len(pairs), 0.5)
     return (
-        RelativeRotations(photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, completeness),
+        RelativeRotations(
+            photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, completeness, nothing > 0
+        ),
         folded,
         is_true,
     )

@@ -57,6 +57,20 @@ def test_different_things_around_what_matches() -> None:
     np.testing.assert_array_equal(found[1:], 0.0)
 
 
+def test_an_object_before_nothing_is_compared_as_if_it_filled_the_photo() -> None:
+    """A carton whose logo is printed on two sides; with cells of the photo it would be five of them high."""
+    filling = collection(around_the_middle(), 0.8)
+    small = replace(filling.keypoints, xy=filling.keypoints.xy * 0.3 + (200.0, 90.0))
+    np.testing.assert_allclose(_missing_scores(replace(filling, keypoints=small)), _missing_scores(filling), atol=0.1)
+
+
+def test_photos_whose_key_points_match_nowhere_are_not_compared() -> None:
+    empty = Keypoints(np.zeros((0, 2)), np.zeros(3, np.int64), np.array([SIZE] * 2))
+    nothing = np.zeros(0, np.int64)
+    graph = build_view_graph(empty, np.array([(0, 1)]), np.zeros(1, np.int64), nothing, nothing)
+    assert _missing_scores(graph).tolist() == [0.0]
+
+
 def test_thin_matches_prove_nothing() -> None:
     """With a wide baseline most patches find no match by themselves."""
     assert _missing_scores(collection(around_the_middle(), 0.08))[0] == 0.0

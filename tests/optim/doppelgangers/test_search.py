@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from unposed.optim.doppelgangers.capture_order import walked_pairs
 from unposed.optim.doppelgangers.duplicates import is_duplicate
 from unposed.optim.doppelgangers.edges import RelativeRotations, effective_resistance_weights
 from unposed.optim.doppelgangers.forest_rotations import rotations_along_forest
@@ -51,7 +52,9 @@ def walk(
     matches = np.array([strength for *_, strength in rows])
     nothing = np.zeros(len(rows))
     return (
-        RelativeRotations(photos, pairs, b_from_a, matches, matches / 1000.0, nothing > 0, nothing, nothing + 0.5),
+        RelativeRotations(
+            photos, pairs, b_from_a, matches, matches / 1000.0, nothing > 0, nothing, nothing + 0.5, nothing > 0
+        ),
         np.arange(len(rows)) < true,
     )
 
@@ -80,6 +83,34 @@ def test_a_rival_comes_closer_the_more_matches_the_doppelgangers_have() -> None:
     assert search_hypotheses(edges, initial_hypotheses(edges, single), single).rival_margin == np.inf
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_order_of_capture_outvotes_doppelgangers_of_more_matches(shuffled: bool) -> None:
+    """Up to half more matches than neighbours have; and names in any other order change nothing."""
+    order = np.random.default_rng(0).permutation(24) if shuffled else np.arange(24)
+    for false_matches in (100.0, 150.0):
+        edges, true = walk(false_matches=false_matches)
+        walked = walked_pairs(24, edges.pairs, edges.matches, order, OPTIONS)
+        assert walked.sum() == (0 if shuffled else 23)
+        ordered = replace(edges, walked=walked)
+        found, without = (
+            search_hypotheses(each, initial_hypotheses(each, OPTIONS), OPTIONS) for each in (ordered, edges)
+        )
+        if shuffled:
+            np.testing.assert_array_equal(found.best.cluster, without.best.cluster)
+            assert found.rival_margin == without.rival_margin
+        else:
+            np.testing.assert_array_equal(consistent(found.best), true)
+            assert found.rival_margin > without.rival_margin + 0.5
+
+
+@pytest.mark.parametrize(
+    ("photos", "pairs"), [(2, [[0, 1]]), (4, [[0, 1], [1, 2], [2, 3]]), (5, np.zeros((0, 2), int))]
+)
+def test_few_photos_have_no_order_that_tells(photos: int, pairs: list[list[int]]) -> None:
+    edges = np.array(pairs)
+    assert not walked_pairs(photos, edges, np.full(len(edges), 100.0), np.arange(photos), OPTIONS).any()
+
+
 @pytest.mark.parametrize("ends", [1, 2])
 def test_rotations_stay_rotations_when_400_photos_are_joined_in_the_worst_order(ends: int) -> None:
     """With one end all photos are joined with the last one, with two ends the tree is a chain that grows at both."""
@@ -88,7 +119,9 @@ def test_rotations_stay_rotations_when_400_photos_are_joined_in_the_worst_order(
     true = exp_so3(rng.normal(size=(photos, 3)))
     b_from_a = true[pairs[:, 1]] @ true[pairs[:, 0]].transpose(0, 2, 1)
     matches, nothing = np.full(photos - 1, 100.0), np.zeros(photos - 1)
-    edges = RelativeRotations(photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5)
+    edges = RelativeRotations(
+        photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5, nothing > 0
+    )
     order = np.arange(photos - 1)[::-1]
     rotations, _, _ = rotations_along_forest(edges, order, 1.0, OPTIONS)
     assert np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max() < 1e-12
@@ -108,7 +141,9 @@ def test_rotations_stay_rotations_when_trees_of_equal_size_are_joined() -> None:
     true = exp_so3(rng.normal(size=(photos, 3)))
     b_from_a = true[pairs[:, 1]] @ true[pairs[:, 0]].transpose(0, 2, 1)
     matches, nothing = np.full(photos - 1, 100.0), np.zeros(photos - 1)
-    edges = RelativeRotations(photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5)
+    edges = RelativeRotations(
+        photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5, nothing > 0
+    )
     rotations, _, _ = rotations_along_forest(edges, np.arange(photos - 1), 1.0, OPTIONS)
     assert np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max() < 1e-13
 
@@ -135,7 +170,9 @@ def test_of_ways_that_turn_equally_well_the_one_that_keeps_likely_pairs() -> Non
     pairs, nothing = np.array([[0, 1], [1, 2], [0, 2]]), np.zeros(3)
     b_from_a = exp_so3(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 2.0, 0.0]]))
     matches, completeness = np.full(3, 120.0), np.array([0.5, 0.2, 0.6])
-    edges = RelativeRotations(3, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, completeness)
+    edges = RelativeRotations(
+        3, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, completeness, nothing > 0
+    )
     ways = [evaluate_hypothesis(edges, np.roll(np.arange(3), -1 - left_out), 1.0, OPTIONS) for left_out in range(3)]
     assert [np.flatnonzero(~consistent(way)).tolist() for way in ways] == [[0], [1], [2]]
     assert np.argsort([way.cost for way in ways]).tolist() == np.argsort(completeness).tolist() == [1, 0, 2]
@@ -145,7 +182,9 @@ def test_of_ways_that_turn_equally_well_the_one_that_keeps_likely_pairs() -> Non
 def test_best_partners_are_not_given_up_lightly() -> None:
     pairs, matches = np.array([[0, 1], [0, 2], [1, 2]]), np.array([100.0, 80.0, 30.0])
     same, nothing = np.tile(np.eye(3), (3, 1, 1)), np.zeros(3)
-    edges = RelativeRotations(4, pairs, same, matches, matches / 200.0, nothing > 0, nothing, nothing + 0.5)
+    edges = RelativeRotations(
+        4, pairs, same, matches, matches / 200.0, nothing > 0, nothing, nothing + 0.5, nothing > 0
+    )
     no_pair, first, every = np.zeros(3, bool), np.arange(3) == 0, np.ones(3, bool)
     np.testing.assert_allclose(lost_neighbour_penalty(edges, no_pair, OPTIONS), 0.0)
     # Photo 0 has one that is nearly as good, photo 1 keeps 30 matches of 100, photo 2 its best, photo 3 never had any.
@@ -179,6 +218,7 @@ def test_single_false_pairs_are_contradicted_and_cost_little() -> None:
         np.append(edges.planar, [False, False]),
         np.append(edges.missing_score, [0.0, 0.0]),
         np.append(edges.match_completeness, [0.5, 0.5]),
+        np.append(edges.walked, [False, False]),
     )
     hypothesis = searched(far)
     assert np.flatnonzero(~consistent(hypothesis)).tolist() == [len(far.pairs) - 2, len(far.pairs) - 1]
@@ -234,7 +274,7 @@ def test_estimated_effective_resistances() -> None:
         np.vstack([ring.pairs, [[0, 24], [26, 27]]]),
         np.concatenate([ring.b_from_a, np.tile(np.eye(3), (2, 1, 1))]),
         *(np.append(x, x[:2]) for x in (ring.matches, ring.match_ratio, ring.planar)),
-        *(np.append(x, x[:2]) for x in (ring.missing_score, ring.match_completeness)),
+        *(np.append(x, x[:2]) for x in (ring.missing_score, ring.match_completeness, ring.walked)),
     )
     exact = effective_resistance_weights(edges, OPTIONS)
     many = DoppelgangerOptions(max_dense_photos=0, resistance_projections=4000)
