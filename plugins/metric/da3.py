@@ -14,7 +14,8 @@ from unposed.networks.manyview.config import PATCH_PX
 from unposed.networks.manyview.da3 import SKY, Da3DepthNetwork
 from unposed.networks.manyview.images import normalised
 from unposed.networks.precision import Precision
-from unposed.optim.alignment.metric_scale import MetricScale, MetricScaleOptions
+from unposed.optim.alignment.depth_scale import MetricScaleOptions
+from unposed.optim.alignment.metric_scale import MetricScale
 from unposed.optim.undistortion import UndistortionOptions
 from unposed.pipeline.artifacts import Bytes, Floats, Photos, SparseModel
 from unposed.pipeline.config import Within

@@ -6,13 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from unposed.optim.alignment.metric_scale import (
-    MetricScale,
-    MetricScaleOptions,
-    combined_scale,
-    photo_log_scale,
-    spread_photos,
-)
+from unposed.optim.alignment.depth_scale import MetricScaleOptions, combined_scale, photo_log_scale, spread_photos
+from unposed.optim.alignment.metric_scale import MetricScale
 from unposed.optim.poses import camera_centres
 from unposed.optim.undistortion import UndistortionOptions
 from unposed.pipeline.artifacts import Bytes, Floats, Photos, SparseModel

@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unposed.optim.alignment.metric_scale import (
-    MetricScale,
-    MetricScaleOptions,
-    combined_scale,
-    photo_log_scale,
-    spread_photos,
-)
+from unposed.optim.alignment.depth_scale import MetricScaleOptions, combined_scale, photo_log_scale, spread_photos
+from unposed.optim.alignment.metric_scale import MetricScale
 
 OPTIONS = MetricScaleOptions()
 
