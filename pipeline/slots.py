@@ -12,6 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Protocol, get_args, get_type_hints
 
+from unposed.optim.alignment.metric_scale import MetricScale
 from unposed.optim.arrays import Array
 from unposed.optim.view_graph import ViewGraph
 from unposed.surface.gaussians.scene import SplatRun, SplatState, TrainingOptions
@@ -155,6 +156,13 @@ class DenseStereo(Protocol):
     def __call__(self, model: SparseModel, photos: Photos, resources: Resources) -> Depths: ...
 
 
+class MetricEstimator(Protocol):
+    """Slot `metric`: estimate how many metres a unit of a finished model is, where nothing that is known says it. No
+    node of a graph. Raises StageError with the reason where it cannot."""
+
+    def __call__(self, model: SparseModel, photos: Photos, resources: Resources) -> MetricScale: ...
+
+
 class SplatTrainer(Protocol):
     """Slot `splat`: train Gaussians on the photos of a finished model, from points (n, 3) with colours, or from where
     an earlier training was left. No node of a graph."""
@@ -189,6 +197,7 @@ PROTOCOLS: dict[str, type] = {
     "fine": FineMapper,
     "export": Exporter,
     "dense": DenseStereo,
+    "metric": MetricEstimator,
     "splat": SplatTrainer,
     "executor": Executor,
 }

@@ -28,6 +28,7 @@ DATA = {
         "optim.rigs",
         "surface.stereo.view",
         "surface.gaussians.scene",
+        "optim.alignment.metric_scale",
         "optim.arrays",
     }
 }

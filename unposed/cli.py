@@ -179,9 +179,9 @@ def parser() -> Parser:
 
     p = verb("align", "give a finished reconstruction an up axis, metres or a place on earth")
     _positional(p, "out", "what unposed reconstruct has written; it is changed")
-    targets = "gps | poses FILE | points FILE | gravity | plane | scale NAME1 NAME2 METRES | original"
+    targets = "gps | poses FILE | points FILE | gravity | plane | scale NAME1 NAME2 METRES | depth [PLUGIN] | original"
     p.add_argument("--to", dest="target", nargs="+", required=True, metavar="TARGET", help=targets)
-    add_flags(p, "how", "photos_folder", "json")
+    add_flags(p, "how", "photos_folder", "device", "json")
 
     p = verb("view", "show a reconstruction in the browser, also while it is computed")
     _positional(p, "out", "what unposed reconstruct writes")

@@ -25,6 +25,7 @@ from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.threads import one_thread_each
+from unposed.pipeline.weights.files import ready_plugin
 
 from .options import Settings
 from .reconstruction import load
@@ -82,7 +83,7 @@ def dense(
     fused.ply.vis; depths/NAME.png inverse depths in 16 bits, trust/NAME.png how surely they are right, and depths.json
     the one scale of all depth maps and their cameras. Export with `seeds` takes the points along.
     """
-    plugin: Any = build(Registry().find("dense", method), options_of(settings), f"dense.{method}")
+    plugin: Any = ready_plugin(build(Registry().find("dense", method), options_of(settings), f"dense.{method}"))
     folder = empty_folder(folder)
     made = load(out, photos)
     if not made.sparse.models:

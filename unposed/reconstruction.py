@@ -76,8 +76,12 @@ class Reconstruction:
         """Write the models for another program: `to` is an export plugin (`ply`, `splat`, `colmap`), `options` are its
         options. An older export in the folder is replaced."""
         plugin: Any = build(Registry().find("export", to), options, f"export.{to}")
+        from .alignment.metres import add_metres
+
         with replaced_export(Path(folder)) as new:
             plugin(self.sparse, self.photos, new)
+            if self.sparse.models:
+                add_metres(new, self.summary["models"][0])
 
     def to_pycolmap(self, model: int = 0) -> pycolmap.Reconstruction:
         """Convert one of the models, the largest by default, to a pycolmap.Reconstruction."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unposed.pipeline.images.panoramas import VIEWS
 
+from .alignment.metres import IN_METRES
 from .amounts import count, duration, size
 from .options import EFFORTS
 
@@ -128,12 +129,27 @@ def alignment_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             kind = "control point" if "points" in last else "position"
             text += f"; RMS error {last['rms']:.3g} over {right} of {count(last['positions'], kind)}"
         rows.append((f"model {number}", text))
+        rows += _scale_rows(model, last)
         wrong = sorted(last.get("wrong", {}).items(), key=lambda each: -each[1])
         rows += [("wrong", f"{name}: off by {error:.3g}, not used") for name, error in wrong[:NAMED]]
         if len(wrong) > NAMED:
             rows.append(("wrong", f"{len(wrong) - NAMED} more, see summary.json"))
         rows += _control_rows(last)
-    return rows + [("warning", warning) for warning in facts["warnings"] if "not aligned" in warning]
+    about = [each for each in facts["warnings"] if "not aligned" in each or each.endswith(IN_METRES)]
+    return rows + [("warning", each) for each in about]
+
+
+def _scale_rows(model: Mapping[str, Any], step: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How far metres can be relied on, and photos that predicted depth is wrong of."""
+    rows = []
+    if (scale := model.get("scale")) is not None:
+        error = "" if scale["sigma"] is None else f", give or take {100 * scale['sigma']:.2g} %"
+        rows.append(("scale", f"metres by {scale['from']}{error}"))
+    if "kept" in step:
+        said = f"predicted depth says that a unit is {step['metres_per_unit']:.3g} metres"
+        rows.append(("scale", f"kept, as {step['kept']} gave it; {said}, give or take {100 * step['sigma']:.2g} %"))
+    named = [f"{name}: {scale:.3g} metres per unit, not used" for name, scale in step.get("disagree", {}).items()]
+    return rows + [("disagrees", text) for text in named[:NAMED]]
 
 
 def _control_rows(step: Mapping[str, Any]) -> list[tuple[str, str]]:

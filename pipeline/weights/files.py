@@ -89,11 +89,16 @@ def with_weights(stages: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def ready_plugin(plugin: Any, prefix: str = "") -> Any:
+    """A plugin outside of a graph with its weight files; `prefix` is what its options have before their names."""
+    return with_weights({prefix: plugin})[prefix]
+
+
 def _located(stage: Any, node: str, named: Mapping[str, Path], missing: dict[tuple[str, ...], str]) -> Any:
     """The stage with its files; what is not here is added to `missing`, by its names."""
     located: dict[str, Path | None] = {}
     for field, marker in _weight_fields(type(stage)).items():
-        names = marker.names_for(stage)
+        names, option = marker.names_for(stage), f"{node}.{field}" if node else field
         given = getattr(stage, field) or next((named[name] for name in names if name in named), None)
         if given is None:
             located[field] = find_weights(*names)
@@ -102,10 +107,10 @@ def _located(stage: Any, node: str, named: Mapping[str, Path], missing: dict[tup
         elif given.is_file():
             located[field] = given
         else:
-            raise ConfigError(f"{node}.{field}: no such file: {given}")
+            raise ConfigError(f"{option}: no such file: {given}")
         if located[field] is None:
-            missing.setdefault(tuple(names), f"{node}.{field}: {_remedy(names, given, f'{node}.{field}')}")
-        LOG.debug("%s.%s is %s", node, field, located[field])
+            missing.setdefault(tuple(names), f"{option}: {_remedy(names, given, option)}")
+        LOG.debug("%s is %s", option, located[field])
     return dataclasses.replace(stage, **located) if located else stage
 
 

@@ -15,7 +15,7 @@ from unposed.surface.stereo.neighbours import NeighbourOptions, choose_sources
 from unposed.surface.stereo.thinning import thinned
 from unposed.surface.stereo.view import DepthEstimate, Pinhole
 
-from ..shared.pinhole_images import PinholeCamera, pinhole_cameras, undistorted_mask, undistorted_rgb
+from ..shared.pinhole_images import PinholeCamera, observed_depths, pinhole_cameras, undistorted_mask, undistorted_rgb
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +44,7 @@ class ModelViews:
 
     def points_in(self, row: int) -> tuple[Array, Array]:
         """Pixels (n, 2) in the undistorted image, and depths (n,), of the points that a photo observes."""
-        first, last = self.model.xy_start[row : row + 2]
-        seen = self.model.obs_point[(self.model.obs_xy >= first) & (self.model.obs_xy < last)]
-        xy, depth = self.cameras[row].project(np.asarray(self.model.points[seen], np.float64))
-        ahead = depth > 0
-        return np.asarray(xy[ahead]), np.asarray(depth[ahead])
+        return observed_depths(self.model, row, self.cameras[row])
 
     def fused(self, maps: Sequence[DepthEstimate], options: FusionOptions, most_points: int) -> Depths:
         """Depth maps of all photos with the points that several of them agree on."""

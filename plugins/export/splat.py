@@ -75,7 +75,7 @@ class SplatExport:
     time: optics and colour filters blur the pixels of large photos more than it does."""
     frame: Literal["unit", "metric", "keep"] = "unit"
     """unit: y down, the cameras around the origin, the farthest at a distance of 1; metric: the same with the scale of
-    the reconstruction, as where positions were given in metres; keep: the frame of the reconstruction."""
+    the reconstruction, as where it was aligned to metres; keep: the frame of the reconstruction."""
     bake: Literal["none", "black", "white", "alpha"] = "none"
     """What masks hide is also painted, or made transparent, for programs that read no masks; alpha makes PNG files."""
     points: Count | None = None

@@ -37,7 +37,8 @@ PLACES = {
     "depths": "1 / depth = level / 65536 * scale + offset, by sparse/0/depth_params.json; train.py -d depths",
     "colmap": "the same model where nerfstudio's colmap reader looks",
     "transforms.json": "the same cameras, with the points of sparse_pc.ply, in the same world",
-    "unposed_frame.json": "the way back to the frame of the reconstruction: x_scene = scale * rotation x + translation",
+    "unposed_frame.json": "the way back to the frame of the reconstruction: x_scene = scale * rotation x + translation;"
+    " metres per unit, where known",
 }
 """What stands in the folder beside images."""
 

@@ -72,6 +72,15 @@ def undistorted_mask(photo: Photo, camera: PinholeCamera) -> Bools | None:
     return visible
 
 
+def observed_depths(model: SparseModel, row: int, camera: Pinhole) -> tuple[Array, Array]:
+    """Pixels (n, 2) in the undistorted image of a photo, and depths (n,), of the points that it observes."""
+    first, last = model.xy_start[row : row + 2]
+    seen = model.obs_point[(model.obs_xy >= first) & (model.obs_xy < last)]
+    xy, depth = camera.project(np.asarray(model.points[seen], np.float64))
+    ahead = depth > 0
+    return np.asarray(xy[ahead]), np.asarray(depth[ahead])
+
+
 @contextmanager
 def _named(photo: Photo) -> Iterator[None]:
     """Name a photo that was readable when it was reconstructed, and is not now."""

@@ -11,19 +11,24 @@ from typing import Any
 
 from unposed.optim.alignment.geodesy import GeodeticOrigin
 from unposed.pipeline.artifacts import CameraPriors
+from unposed.pipeline.config import build
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import build_graph
 from unposed.pipeline.registry import Registry
+from unposed.pipeline.resources import machine
+from unposed.pipeline.threads import one_thread_each
+from unposed.pipeline.weights.files import ready_plugin
 
 from ..options import Settings
 from ..output import GEOREFERENCE, OVERVIEW, REPORT, locked_folder
 from ..reconstruction import Reconstruction, load
 from ..refinement_report import photo_figures
 from ..runs import write_result
-from ..settings import built_options
+from ..settings import built_options, options_of
 from ..summary import model_figures
 from .control import from_points
-from .frames import KEY, aligned_facts, moved_model, original_model
+from .frames import KEY, SCALE, aligned_facts, moved_model, original_model
+from .metres import from_depth, known_scale, scale_contradiction, scale_entry
 from .targets import (
     AlignmentOptions,
     ModelAlignment,
@@ -34,7 +39,7 @@ from .targets import (
     from_poses,
 )
 
-TARGETS = ("gps", "poses", "points", "gravity", "plane", "scale", "original")
+TARGETS = ("gps", "poses", "points", "gravity", "plane", "scale", "depth", "original")
 CAMERAS = "cameras"
 """The node of a preset that says what is known of cameras before any geometry."""
 
@@ -45,6 +50,7 @@ def align(
     *values: str | Path | float,
     settings: Settings = (),
     photos: str | Path | None = None,
+    device: str = "auto",
 ) -> Reconstruction:
     """Align the finished reconstruction in `out`, in its place.
 
@@ -52,9 +58,13 @@ def align(
     `poses`, a file or folder of poses of photos of the same names; `points`, a file of ground control points, to which
     the reconstruction is adjusted as well (see `unposed.alignment.control_file`); `gravity`: z is up as in upright
     photos; `plane`: z = 0 is the largest plane of points below the cameras; `scale`, two names of photos and the metres
-    between them; `original`: the frame that it was reconstructed in.
-    settings: options of `unposed.alignment.targets.AlignmentOptions`, such as `similarity.max_sigmas=2`.
+    between them; `depth`: metres, within some percent, by the depth that a network predicts for some photos, where
+    nothing better has given them (a plugin of the slot `metric` may follow, `da3` is the default); `original`: the
+    frame that it was reconstructed in.
+    settings: options of `unposed.alignment.targets.AlignmentOptions`, such as `similarity.max_sigmas=2`; those of the
+    plugin for `depth` begin with `depth.`.
     photos: the photo folder, if it has moved.
+    device: where that plugin computes.
 
     Wrong positions are left out and named. The similarity is in summary.json, by model, and every export can undo it;
     the adjustment to control points stays.
@@ -62,15 +72,17 @@ def align(
     out = Path(out)
     if to not in TARGETS:
         raise ConfigError(f"align to {to!r}: expected {', '.join(TARGETS)}")
-    wanted = {"poses": 1, "points": 1, "scale": 3}.get(to, 0)
-    if len(values) != wanted:
-        what = {
-            "poses": "a file of poses",
-            "points": "a file of control points",
-            "scale": "two names of photos and metres",
-        }.get(to, "nothing")
+    wanted, what = {
+        "poses": ((1,), "a file of poses"),
+        "points": ((1,), "a file of control points"),
+        "scale": ((3,), "two names of photos and metres"),
+        "depth": ((0, 1), "a plugin of the slot metric, or nothing,"),
+    }.get(to, ((0,), "nothing"))
+    if len(values) not in wanted:
         raise ConfigError(f"align to {to}: expected {what} after it")
-    options: AlignmentOptions = built_options(AlignmentOptions, settings, "align")
+    said = options_of(settings)
+    estimator = _estimator(str(values[0]) if values else "da3", said.pop("depth", {})) if to == "depth" else None
+    options: AlignmentOptions = built_options(AlignmentOptions, said, "align")
     made = load(out, photos)
     if not made.models:
         raise InputError(f"{out}: the reconstruction has no model to align")
@@ -79,7 +91,10 @@ def align(
         if to == "original":
             aligned, origin = in_original_frame(made), None
         else:
-            found, origin = _found(made, to, values, options)
+            if estimator is not None:
+                found, origin = _by_depth(made, estimator, device), None
+            else:
+                found, origin = _found(made, to, values, options)
             aligned = _moved(made, to, found)
         if origin is not None:
             (new / GEOREFERENCE).write_text(json.dumps(georeference(origin), indent=1) + "\n", encoding="utf-8")
@@ -94,7 +109,7 @@ def in_original_frame(made: Reconstruction) -> Reconstruction:
     """The reconstruction with its models in the frames that they were reconstructed in."""
     facts = made.summary["models"]
     models = tuple(original_model(model, each) for model, each in zip(made.sparse.models, facts, strict=True))
-    kept = [{key: value for key, value in each.items() if key != KEY} for each in facts]
+    kept = [{key: value for key, value in each.items() if key not in (KEY, SCALE)} for each in facts]
     return replace(made, sparse=replace(made.sparse, models=models), summary={**made.summary, "models": kept})
 
 
@@ -129,6 +144,19 @@ def _found(
     return (from_gravity if to == "gravity" else from_plane)(models, options), None
 
 
+def _estimator(method: str, values: Any) -> tuple[str, Any]:
+    """The plugin that predicts depth in metres, with its weights, and its name."""
+    name = f"metric.{method}"
+    return name, ready_plugin(build(Registry().find("metric", method), values, "depth"), "depth")
+
+
+def _by_depth(made: Reconstruction, estimator: tuple[str, Any], device: str) -> list[ModelAlignment | str]:
+    settings, priors = made.summary.get("settings") or {}, camera_priors(made)
+    known = [known_scale(facts, settings, priors) for facts in made.summary["models"]]
+    with one_thread_each():
+        return from_depth(made.models, known, estimator[1], estimator[0], machine(device, None))
+
+
 def _moved(made: Reconstruction, to: str, found: Sequence[ModelAlignment | str]) -> Reconstruction:
     """The reconstruction with every model moved that could be aligned; InputError with the reason if none could."""
     reasons = [each for each in found if isinstance(each, str)]
@@ -142,7 +170,11 @@ def _moved(made: Reconstruction, to: str, found: Sequence[ModelAlignment | str])
             facts.append(old)
         else:
             models.append(moved_model(each.adjusted or model, each.similarity))
-            facts.append(aligned_facts(old, each.similarity, to, each.facts))
+            moved = aligned_facts(old, each.similarity, to, each.facts)
+            entry = scale_entry(each, to)
+            facts.append(moved if entry is None else {**moved, SCALE: entry})
+            if line := scale_contradiction(each.facts):
+                warnings.append(f"model {number}: {line}")
     sparse = replace(made.sparse, models=tuple(models))
     if any(not isinstance(each, str) and each.adjusted is not None for each in found):
         facts = [{**old, **new} for old, new in zip(facts, model_figures(made.photos, sparse), strict=True)]
@@ -150,15 +182,16 @@ def _moved(made: Reconstruction, to: str, found: Sequence[ModelAlignment | str])
     for model in sparse.models:
         for index, figures in zip(model.photos.tolist(), photo_figures(model, None), strict=True):
             photos[made.photos[index].name] = {**photos[made.photos[index].name], **figures}
-    said = [*made.summary["warnings"], *warnings]
+    said = list(dict.fromkeys([*made.summary["warnings"], *warnings]))
     summary = {**made.summary, "models": facts, "photos": photos, "warnings": said}
     return replace(made, sparse=sparse, summary=summary)
 
 
 def camera_priors(made: Reconstruction) -> CameraPriors | None:
     """What was known of the cameras before any geometry; None where the preset has no node that says it."""
-    graph = build_graph(made.summary["settings"], Registry())
-    if CAMERAS not in graph.nodes:
+    settings = made.summary.get("settings")
+    graph = build_graph(settings, Registry()) if settings else None
+    if graph is None or CAMERAS not in graph.nodes:
         return None
     priors: CameraPriors = graph.nodes[CAMERAS].stage(made.photos)
     return priors

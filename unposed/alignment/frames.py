@@ -16,6 +16,8 @@ from unposed.pipeline.errors import InputError
 
 KEY = "alignment"
 """Of an entry of `models` in summary.json."""
+SCALE = "scale"
+"""Likewise: metres per unit, their standard deviation as a share, and what gave them; none where nothing did."""
 IDENTITY = Similarity(1.0, np.eye(3), np.zeros(3))
 
 

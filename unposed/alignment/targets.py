@@ -55,6 +55,10 @@ class ModelAlignment:
     """What supports it, for summary.json."""
     adjusted: SparseModel | None = None
     """The model in its old frame, where it is not only moved."""
+    sigma: float | None = None
+    """Standard deviation of the scale, as a share, where the similarity gives metres; None: not known."""
+    source: str = ""
+    """What gave the scale, where the name of the target does not say it."""
 
 
 def from_gps(models: Sequence[Model], options: AlignmentOptions) -> tuple[list[ModelAlignment | str], GeodeticOrigin]:
@@ -174,6 +178,7 @@ def _checked(
             "rms": float(f"{fitted.rms:.4g}"),
             "wrong": {name: float(f"{error:.4g}") for name, error, inlier in errors if not inlier},
         },
+        sigma=fitted.rms / (scatter * float(np.sqrt(fitted.inliers.sum()))),
     )
 
 

@@ -49,9 +49,10 @@ def merge(arguments: argparse.Namespace) -> int:
 
 
 def align(arguments: argparse.Namespace) -> int:
-    """`unposed align OUT --to gps|poses FILE|points FILE|gravity|plane|scale NAME1 NAME2 METRES|original`."""
+    """`unposed align OUT --to gps|poses FILE|points FILE|gravity|plane|scale NAME1 NAME2 METRES|depth|original`."""
     settings, photos = getattr(arguments, "how", ()), getattr(arguments, "photos_folder", None)
-    made = unposed.align(arguments.out, *arguments.target, settings=settings, photos=photos)
+    given = {"device": arguments.device} if "device" in arguments else {}
+    made = unposed.align(arguments.out, *arguments.target, settings=settings, photos=photos, **given)
     if arguments.json:
         return print_json([model.get("alignment") for model in made.summary["models"]])
     say(table(alignment_rows(made.summary)))
