@@ -147,8 +147,12 @@ class SplatExport:
             )
             cameras.append(Camera("PINHOLE", width, height, tuple(pinhole[[FX, FY, CX, CY]].tolist())))
             shrunk = min(1.0, float(pinhole[FX] / given[FX]))
-            seen_at = origins(pinhole, width, height, given, fisheye)
-            resampling = Resampling(seen_at, (camera.width, camera.height), shrunk, 1e6 * self.sharp_megapixels)
+            resampling = Resampling(
+                origins(pinhole, width, height, given, fisheye),
+                (camera.width, camera.height),
+                shrunk,
+                1e6 * self.sharp_megapixels,
+            )
             for row in np.flatnonzero(model.camera_of_photo == number).tolist():
                 own = slice(model.xy_start[row], model.xy_start[row + 1])
                 new = undistorted(model.xy[own].astype(np.float64), given, fisheye, pinhole)

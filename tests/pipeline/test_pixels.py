@@ -175,6 +175,15 @@ def test_cut_off_pixels_are_one_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{"subsampling": 2}, {"progressive": True, "quality": 50}])
+def test_a_whole_jpeg_has_the_values_that_pillow_reads(tmp_path: Path, mode: str, options: dict[str, object]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (61, 93, 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(tmp_path / "a.jpg", **options)
+    with Image.open(tmp_path / "a.jpg") as file:
+        np.testing.assert_array_equal(read_rgb(only(tmp_path / "a.jpg")), np.asarray(file.convert("RGB")))
+
+
 def test_photo_that_vanished(tmp_path: Path, image: Image.Image) -> None:
     image.save(tmp_path / "a.png")
     photo = only(tmp_path / "a.png")

@@ -124,14 +124,16 @@ def colour_at(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return image[row, column]
 
 
-def test_splat_is_a_folder_of_pinhole_photos(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sharp_megapixels", [4.0, 0.0])
+def test_splat_is_a_folder_of_pinhole_photos(tmp_path: Path, sharp_megapixels: float) -> None:
     names = ["a/1.png", "b/1.png", "ä b.png"]
     images = [smooth_photo(tmp_path / "in" / name, seed) for seed, name in enumerate(names)]
     photos = Photos(tuple(Photo(name, tmp_path / "in" / name, "", 400, 200) for name in names), {})
     bent = Camera("SIMPLE_RADIAL", 400, 200, (300.0, 206.0, 95.0, -0.15))
     scene = replace(make_scene([0, 1], 400), cameras=(bent,))
     scene = replace(scene, xy=np.random.default_rng(1).uniform(1, (399, 199), scene.xy.shape))
-    SplatExport(quality=100, frame="keep")(SparseModels((scene, make_scene([2], 3)), {}), photos, tmp_path / "out")
+    export = SplatExport(quality=100, frame="keep", sharp_megapixels=sharp_megapixels)
+    export(SparseModels((scene, make_scene([2], 3)), {}), photos, tmp_path / "out")
 
     assert sorted(file.name for file in (tmp_path / "out" / "images").iterdir()) == ["a_1.jpg", "b_1.jpg"]
     assert [folder.name for folder in (tmp_path / "out" / "sparse").iterdir()] == ["0"]
