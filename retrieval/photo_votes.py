@@ -46,11 +46,11 @@ def photo_votes(table: VoteTable, rows: Array32, *, background: float) -> NDArra
     while first < photos and len(rows):
         last = max(first + 1, int(np.searchsorted(table.start, table.start[first] + BLOCK_ROWS, side="right")) - 1)
         begin, end = table.start[first], table.start[last]
-        starts = table.start[first:last] - begin
-        filled = np.flatnonzero(np.diff(table.start[first : last + 1]) > 0)
-        if end > begin:
-            cosine = table.rows[begin:end] @ rows.T
-            nearest[first + filled] = np.maximum.reduceat(cosine, starts[filled], axis=0)
+        cosine = table.rows[begin:end] @ rows.T
+        for photo in range(first, last):  # np.maximum.reduceat takes ten times as long
+            own = cosine[table.start[photo] - begin : table.start[photo + 1] - begin]
+            if len(own):
+                own.max(axis=0, out=nearest[photo])
         first = last
     distance = np.sqrt(np.maximum(2.0 - 2.0 * nearest, 0.0))
     usual = np.maximum(np.quantile(distance, background, axis=0), np.float32(1e-6))

@@ -129,7 +129,7 @@ def refine(
     summaries = []
     for turn in range(1 + options.rounds):
         first = turn == 0
-        bundle = _retriangulate(graph, bundle, options, keypoint_error_px, options.subset_tracks if first else None)
+        bundle = retriangulated(graph, bundle, options, keypoint_error_px, options.subset_tracks if first else None)
         bundle = keep_observations(bundle, dependable(bundle, options.dependable_points))
         if len(bundle.points) < options.min_points:
             bundle = without_weak_photos(bundle, options.min_observations)
@@ -161,7 +161,7 @@ def refine(
     few = np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() <= options.max_covariance_photos
     found = None
     if determined and few:
-        found = _covariance(bundle, prior, graph.keypoints.sigma, options, keypoint_error_px, anchors, depths)
+        found = refined_covariance(bundle, prior, graph.keypoints.sigma, options, keypoint_error_px, anchors, depths)
     done = completed(graph, bundle, options, keypoint_error_px)
     return replace(done, summaries=tuple(summaries), covariance=found)
 
@@ -217,7 +217,7 @@ def pair_consistency(graph: ViewGraph, error_px: Array, bound_px: float) -> Pair
     return PairConsistency(inliers, np.sqrt(squares / np.where(inliers > 0, inliers, np.nan)))
 
 
-def _covariance(
+def refined_covariance(
     bundle: Bundle,
     prior: IntrinsicsPrior,
     sigma: Array | None,
@@ -226,6 +226,7 @@ def _covariance(
     anchors: PosePriors | None,
     depths: DepthPriors | None,
 ) -> Covariance | None:
+    """Covariance of poses and intrinsics that are as free as in refinement; None where they are not determined."""
     loss_px = options.loss_scale * keypoint_error_px
     free = BundleOptions(principal=True, distortion=True, loss=options.loss, loss_px=loss_px)
     try:
@@ -248,14 +249,15 @@ def dependable(bundle: Bundle, enough: int) -> Mask:
     return needed[bundle.point]
 
 
-def _retriangulate(
+def retriangulated(
     graph: ViewGraph,
     bundle: Bundle,
     options: RefineOptions,
     keypoint_error_px: float,
-    per_photo: int | None,
+    per_photo: int | None = None,
 ) -> Bundle:
-    """Establish tracks from the matches that agree with the current poses, and triangulate them."""
+    """Establish tracks from the matches that agree with the current poses, and triangulate them, or about `per_photo`
+    of each photo."""
     allowed = epipolar_errors_px(graph, bundle) < options.max_error * keypoint_error_px
     tracks = establish_tracks(graph.keypoints, *(row[allowed] for row in graph.matches()))
     if per_photo is not None:

@@ -87,15 +87,22 @@ class AlignedTracks:
     aligned."""
 
 
-def patch_layout(bundle: Bundle, sigma: Array, keypoint_error_px: float, options: TrackAlignmentOptions) -> PatchLayout:
+def patch_layout(
+    bundle: Bundle,
+    sigma: Array,
+    keypoint_error_px: float,
+    options: TrackAlignmentOptions,
+    late: Mask | None = None,
+) -> PatchLayout:
     """Patches that follow the tangent planes of the points, as large as the scales of the reference key points ask for.
 
-    `sigma` (m,) are the relative standard deviations of the key points, whose square is their relative scale.
+    `sigma` (m,) are the relative standard deviations of the key points, whose square is their relative scale. Of a
+    point that others see, `late` observations (m,) are no reference.
     """
     by_plane = _pixels_by_plane(bundle, _normals(bundle))
     area = np.abs(np.linalg.det(by_plane))
     first = np.flatnonzero(np.diff(bundle.point, prepend=-1))
-    best = np.lexsort((-area, bundle.point))[first]
+    best = np.lexsort((-area, np.zeros(len(area), bool) if late is None else late, bundle.point))[first]
     low, high = options.radius_bounds
     radius_px = keypoint_error_px * np.clip(options.radius * sigma[best] ** 2, low, high)
     # A step along the grid is one of this length in the reference photo; singular planes are seen from their edge.

@@ -54,15 +54,7 @@ class Doppelgangers(DoppelgangerOptions):
     ) -> Doubts:
         rotated = view_graph.kind == KINDS.index("rotation")
         duplicates = tuple(_warnings_about_duplicates(photos, view_graph, rotated, self))
-        intrinsics = intrinsics_of_priors(cameras, view_graph.keypoint_error_px)
-        place = np.argsort(capture_order([photo.name for photo in photos.photos]))
-        found, rival_margin = [], np.full(len(photos), np.inf)
-        for component in components_and_bridges(len(photos), view_graph.pairs).components:
-            member = np.zeros(len(photos), bool)
-            member[list(component)] = True
-            part = part_of(view_graph.in_units_of(member), intrinsics, member)
-            found.append(self._doubted(part, np.argsort(place[part.photos]), cameras, resources.threads))
-            rival_margin[member] = found[-1].rival_margin
+        found, rival_margin = self.searched(photos, cameras, view_graph, resources.threads)
         pairs = np.concatenate([np.zeros((0, 2), np.int32), *(each.pairs for each in found)])
         reasons = [reason for each in found for reason in each.reasons]
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))
@@ -77,7 +69,22 @@ class Doppelgangers(DoppelgangerOptions):
             rival_margin,
         )
 
-    def _doubted(self, part: PartGraph, order: NDArray[np.int64], cameras: CameraPriors, threads: int) -> _DoubtedPairs:
+    def searched(
+        self, photos: Photos, cameras: CameraPriors, view_graph: ViewGraph, threads: int
+    ) -> tuple[list[DoubtedPairs], NDArray[np.float64]]:
+        """The doubted pairs of each component of the view graph, and (photos,) margins over rivals."""
+        intrinsics = intrinsics_of_priors(cameras, view_graph.keypoint_error_px)
+        place = np.argsort(capture_order([photo.name for photo in photos.photos]))
+        found, rival_margin = [], np.full(len(photos), np.inf)
+        for component in components_and_bridges(len(photos), view_graph.pairs).components:
+            member = np.zeros(len(photos), bool)
+            member[list(component)] = True
+            part = part_of(view_graph.in_units_of(member), intrinsics, member)
+            found.append(self._doubted(part, np.argsort(place[part.photos]), cameras, threads))
+            rival_margin[member] = found[-1].rival_margin
+        return found, rival_margin
+
+    def _doubted(self, part: PartGraph, order: NDArray[np.int64], cameras: CameraPriors, threads: int) -> DoubtedPairs:
         """The doubted pairs of one component of the view graph: others have no say in its energy or its cameras."""
         graph = part.graph
         edges, initial = estimate_relative_rotations(
@@ -91,10 +98,10 @@ class Doppelgangers(DoppelgangerOptions):
             threads=threads,
         )
         if not initial:
-            return _DoubtedPairs(np.zeros((0, 2), np.int32), (), np.zeros(0), len(edges.pairs), np.inf)
+            return DoubtedPairs(np.zeros((0, 2), np.int32), (), np.zeros(0), len(edges.pairs), np.inf)
         result = search_hypotheses(edges, initial, self)
         doubted = np.flatnonzero(left_out_pairs(edges, result.best, self))
-        return _DoubtedPairs(
+        return DoubtedPairs(
             part.photos[edges.pairs[doubted]].astype(np.int32),
             tuple(_reason(edges, result.best, row, self) for row in doubted.tolist()),
             edges.matches[doubted],
@@ -104,7 +111,7 @@ class Doppelgangers(DoppelgangerOptions):
 
 
 @dataclass(frozen=True, eq=False)
-class _DoubtedPairs:
+class DoubtedPairs:
     """Doubted pairs of one component of the view graph."""
 
     pairs: NDArray[np.int32]
@@ -126,7 +133,7 @@ def _reason(edges: RelativeRotations, best: Hypothesis, row: int, options: Doppe
     return f"{differs}, and {turned}" if is_missing and inconsistent else differs if is_missing else turned
 
 
-def _warnings_about_doubts(photos: Photos, found: Sequence[_DoubtedPairs]) -> list[str]:
+def _warnings_about_doubts(photos: Photos, found: Sequence[DoubtedPairs]) -> list[str]:
     pairs = [pair for each in found for pair in each.pairs.tolist()]
     if not pairs:
         return []

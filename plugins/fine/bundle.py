@@ -211,7 +211,7 @@ class BundleAdjustment:
         candidates: NDArray[np.bool_],
         options: RefineOptions,
         resources: Resources,
-    ) -> _Refined:
+    ) -> Refined:
         """Refine one model, and register what it can of the candidates (photos,)."""
         start = self._start_of(model, photos, cameras, graph, candidates)
         own = graph.among(candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0]))
@@ -231,9 +231,9 @@ class BundleAdjustment:
         tied = tied_by_rigs(result.bundle, result.bundle.rigs, candidates, self.rig_sensors)
         if ties_more(tied, start.bundle):  # refined poses show rigs that those of the coarse stage did not
             result = refined(tied)
-        return _Refined(start, own, result)
+        return Refined(start, own, result)
 
-    def _finished(self, model: _Refined, photos: Photos, options: RefineOptions, resources: Resources) -> _Refined:
+    def _finished(self, model: Refined, photos: Photos, options: RefineOptions, resources: Resources) -> Refined:
         """The model with the distortion that its photos ask for and adjusted to exact points, unless predicted depths,
         which have no part in that, have shaped it."""
         start = model.start
@@ -298,7 +298,7 @@ class BundleAdjustment:
         cameras: CameraPriors,
         graph: ViewGraph,
         candidates: NDArray[np.bool_],
-    ) -> _Start:
+    ) -> ModelStart:
         """The initial model with its priors, in the frame of the pose priors if there are any."""
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         bundle, intrinsics = initial_bundle(model, len(photos), intrinsics)
@@ -315,10 +315,10 @@ class BundleAdjustment:
             if has_few_long_tracks(subset, self.predictions):
                 depths = predicted_depths(own, subset, self.predictions)
                 prior = with_predicted_focals(prior, intrinsics, own, self.predictions)
-        return _Start(bundle, prior, anchors, depths, warnings)
+        return ModelStart(bundle, prior, anchors, depths, warnings)
 
     def _inconsistent_poses(
-        self, cameras: CameraPriors, graph: ViewGraph, start: _Start, bundle: Bundle
+        self, cameras: CameraPriors, graph: ViewGraph, start: ModelStart, bundle: Bundle
     ) -> NDArray[np.int64]:
         """Photos whose given poses are inconsistent with their matches, if the model is in the frame of given poses."""
         if start.anchors is None or cameras.cam_from_world is None:
@@ -331,7 +331,7 @@ class BundleAdjustment:
 
 
 @dataclass(frozen=True, eq=False)
-class _Start:
+class ModelStart:
     """Input of the refinement of one model."""
 
     bundle: Bundle
@@ -342,10 +342,10 @@ class _Start:
 
 
 @dataclass(frozen=True, eq=False)
-class _Refined:
+class Refined:
     """One hypothesis of a model, refined."""
 
-    start: _Start
+    start: ModelStart
     graph: ViewGraph
     """The edges that took part."""
     result: RefinementResult
@@ -369,7 +369,7 @@ class _Outcome:
 
 def _outcome(
     initial: InitialModel,
-    start: _Start,
+    start: ModelStart,
     result: RefinementResult,
     inconsistent: NDArray[np.int64],
     photos: Photos,

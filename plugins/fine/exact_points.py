@@ -74,39 +74,57 @@ def with_exact_points(
         return result, graph
     if not all(photos[photo].path.name for photo in np.unique(bundle.photo).tolist()):  # made-up ones have no pixels
         return result, graph
-    sigma = _sigma_of(graph, bundle)
+    sigma = sigma_of(graph, bundle)
     unit_px = graph.keypoint_error_px
     layout = patch_layout(bundle, sigma, unit_px, options)
     patches = _patches(photos, bundle, layout, options.max_side_px)
     tracks = align_tracks(bundle, layout, patches, sigma, unit_px, options)
     del patches
-    kept = _kept(bundle, tracks, refinement.dependable_points)
+    kept = kept_when_aligned(bundle, tracks, refinement.dependable_points)
     exact = keep_observations(replace(bundle, xy=tracks.xy), kept)
     aligned = np.zeros(len(graph.keypoints.xy), bool)
     aligned[bundle.row[tracks.aligned]] = True
     if np.count_nonzero(aligned[exact.row]) < refinement.min_points:
         return result, graph
     free = refinement.adjustment(unit_px, options.max_iterations, options.tolerance)
-    exact, first = solver(exact, free, prior, _sigma_of(graph, exact), anchors, None)
+    exact, first = solver(exact, free, prior, sigma_of(graph, exact), anchors, None)
     error_px = float(np.median(errors_px(exact)[aligned[exact.row]]))
     if not error_px <= options.max_unexplained * tracks.expected_error_px:
         return result, graph
     better = min(1.0, options.loss_scale * error_px / free.loss_px)
-    own = _sigma_of(graph, exact) * np.where(aligned[exact.row], better, 1.0)
+    own = sigma_of(graph, exact) * np.where(aligned[exact.row], better, 1.0)
     exact, last = solver(exact, free, prior, own, anchors, None)
-    return _moved(graph, replace(result, summaries=(*result.summaries, first, last)), exact, refinement)
+    done, moved = with_all_points(graph, exact, refinement)
+    return replace(done, summaries=(*result.summaries, first, last), covariance=result.covariance), moved
 
 
-def _kept(bundle: Bundle, tracks: AlignedTracks, enough: int) -> Mask:
+def with_aligned_new_photos(
+    photos: Photos, bundle: Bundle, new: Mask, moved: Mask, sigma: Array, unit_px: float, options: ExactPointOptions
+) -> AlignedTracks:
+    """The key points of the `new` photos aligned with those of the others, which stay: of these `moved` (m,)
+    observations were aligned before."""
+    late = new[bundle.photo]
+    layout = patch_layout(bundle, sigma, unit_px, options, late)
+    own = np.unique(np.concatenate([np.flatnonzero(late), layout.reference[late]]))
+    part = replace(bundle, xy=bundle.xy[own], photo=bundle.photo[own], point=bundle.point[own], row=bundle.row[own])
+    place = PatchLayout(np.searchsorted(own, layout.reference[own]), layout.xy_per_step[own])
+    patches = _patches(photos, part, place, options.max_side_px)
+    tracks = align_tracks(part, place, patches, sigma[own], unit_px, options)
+    xy, aligned = bundle.xy.copy(), moved.copy()
+    xy[own] = tracks.xy
+    aligned[layout.reference[moved]] = True
+    aligned[own] |= tracks.aligned
+    return AlignedTracks(xy, aligned, tracks.expected_error_px)
+
+
+def kept_when_aligned(bundle: Bundle, tracks: AlignedTracks, enough: int) -> Mask:
     """(m,) aligned observations, and all others of photos that have fewer than `enough` of them."""
     count = np.bincount(bundle.photo[tracks.aligned], minlength=len(bundle.cam_from_world))
     return np.asarray(tracks.aligned | (count < enough)[bundle.photo])
 
 
-def _moved(
-    graph: ViewGraph, result: RefinementResult, exact: Bundle, refinement: RefineOptions
-) -> tuple[RefinementResult, ViewGraph]:
-    """The result with the cameras of an exact bundle, all its points, and the graph with its key points moved."""
+def with_all_points(graph: ViewGraph, exact: Bundle, refinement: RefineOptions) -> tuple[RefinementResult, ViewGraph]:
+    """An exact bundle with all its points, and the graph with its key points moved; nothing is adjusted."""
     found = graph.keypoints.xy
     exact = keep_observations(exact, errors_px(exact) < refinement.max_error * graph.keypoint_error_px)
     xy = found.copy()
@@ -114,11 +132,10 @@ def _moved(
     # Key points found twice are known by their equal places, so that all points are looked for at these.
     done = completed(graph, replace(exact, xy=found[exact.row]), refinement, graph.keypoint_error_px)
     bundle = replace(done.bundle, xy=xy[done.bundle.row])
-    result = replace(done, bundle=bundle, summaries=result.summaries, covariance=result.covariance)
-    return result, replace(graph, keypoints=replace(graph.keypoints, xy=xy))
+    return replace(done, bundle=bundle), replace(graph, keypoints=replace(graph.keypoints, xy=xy))
 
 
-def _sigma_of(graph: ViewGraph, bundle: Bundle) -> Array:
+def sigma_of(graph: ViewGraph, bundle: Bundle) -> Array:
     """(m,) relative standard deviations of the key points observed."""
     sigma = observation_sigma(graph, bundle)
     return np.ones(len(bundle.row)) if sigma is None else sigma

@@ -19,7 +19,7 @@ from unposed.optim.mapping.track_alignment import (
 )
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.images.pixels import read_grey
-from unposed.plugins.fine.exact_points import _kept, _patches
+from unposed.plugins.fine.exact_points import _patches, kept_when_aligned
 from unposed.synthetic.camera import viewing_rays
 from unposed.synthetic.render import cast, transfer
 
@@ -111,9 +111,9 @@ def test_what_shows_something_else_keeps_its_place(wall: Any, corners: Bundle) -
 def test_photos_with_few_aligned_key_points_keep_the_others(corners: Bundle) -> None:
     bundle = corners
     only = (bundle.photo == SEEN_FROM[0]) | (bundle.photo == SEEN_FROM[1])
-    kept = _kept(bundle, AlignedTracks(bundle.xy, only, 0.1), enough=5)
+    kept = kept_when_aligned(bundle, AlignedTracks(bundle.xy, only, 0.1), enough=5)
     assert kept.all()
     some = only.copy()
     some[np.flatnonzero(bundle.photo == SEEN_FROM[2])[:10]] = True
-    kept = _kept(bundle, AlignedTracks(bundle.xy, some, 0.1), enough=5)
+    kept = kept_when_aligned(bundle, AlignedTracks(bundle.xy, some, 0.1), enough=5)
     assert kept[bundle.photo == SEEN_FROM[2]].sum() == 10

@@ -96,6 +96,26 @@ def test_photos_are_taken_out_and_put_back(
     assert unposed.load(out).summary["registered"] == 12
 
 
+def test_few_new_photos_leave_old_key_points_and_doubts_as_they_were(
+    reconstructed: Any, grown: Path, tmp_path: Path
+) -> None:
+    """As exact as with all looked at again; and with less work, for which twelve photos are too few to tell."""
+    out = reconstructed.copied_to(tmp_path / "out")
+    made = unposed.add(out, reconstructed.left, settings=["max_new_share=0.5"], cache=reconstructed.cache)
+    stages = made.summary["stages"]
+    assert stages["fine"]["plugin"] == "fine.warm" and stages["doubts"]["plugin"] == "doubts.known"
+    assert made.summary["settings"] == unposed.load(reconstructed.out).summary["settings"]
+    errors, others = (unposed.evaluate(each, reconstructed.truth).errors for each in (out, grown))
+    assert errors.registered == 12
+    assert np.nanmax(errors.rotation_error_deg) < np.nanmax(others.rotation_error_deg) + 0.1
+    before, after = unposed.load(reconstructed.out)[0], unposed.load(out)[0]
+    name = before.photo_names[0]
+    seen = np.flatnonzero((before.images[name].point3D_ids >= 0) & (after.images[name].point3D_ids >= 0))
+    assert len(seen) > 100
+    same = (before.images[name].xy[seen] == after.images[name].xy[seen]).all(axis=1)
+    assert same.mean() > 0.95  # but for those that are no part of the adjustment any more
+
+
 def test_a_photo_of_another_place_is_named(reconstructed: Any, grown: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(grown, out)

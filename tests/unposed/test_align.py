@@ -231,7 +231,10 @@ def test_to_control_points_of_which_some_are_wrong(
 ) -> None:
     first = unposed.load(out)[0].photo_names[4]
     file = control_file(reconstructed, out, tmp_path / "survey.csv", wrong=True)
+    (out / "report.html").write_text("about this model", "utf-8")
     assert main(["align", str(out), "--to", "points", str(file)]) == 0
+    page = (out / "report.html").read_text("utf-8")
+    assert "--to points" in page and unposed.load(out)[0].photo_names[0] in page
     said = capsys.readouterr().out
     assert f"P1 in {first}: " in said and "pixels from where the others see it, not used" in said
     assert "P3: off by" in said

@@ -83,6 +83,19 @@ def test_images_in_memory_and_threads_give_the_same(reconstructed: Any) -> None:
         assert alone.pose.partners == each.pose.partners
 
 
+def test_key_points_that_alignment_has_moved_take_part(reconstructed: Any) -> None:
+    """The model has them where they look alike, features where they were detected."""
+    localizer = unposed.load(reconstructed.out).localizer(cache=reconstructed.cache)
+    moved = 0
+    for mapped, values in zip(localizer.model_map.photos, localizer.values, strict=True):
+        detected = {tuple(xy) for xy in values[localizer.appearance].xy.tolist()}
+        assert {tuple(xy) for xy in mapped.xy.tolist()} <= detected
+        offset = np.linalg.norm(mapped.xy - mapped.aligned_xy, axis=1)
+        assert offset.max() < 5.0
+        moved += int((offset > 0.0).sum())
+    assert moved > 500
+
+
 def test_known_intrinsics_are_taken(reconstructed: Any, tmp_path: Path) -> None:
     found = unposed.localize(
         reconstructed.out, reconstructed.left, intrinsics=reconstructed.truth, cache=reconstructed.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,8 @@ from ..options import Settings
 from ..output import GEOREFERENCE, OVERVIEW, REPORT, locked_folder
 from ..reconstruction import Reconstruction, load
 from ..refinement_report import photo_figures
+from ..run_log import Silent
+from ..run_report import gathered, write_report
 from ..runs import write_result
 from ..settings import built_options, options_of
 from ..summary import model_figures
@@ -98,9 +101,15 @@ def align(
             aligned = _moved(made, to, found)
         if origin is not None:
             (new / GEOREFERENCE).write_text(json.dumps(georeference(origin), indent=1) + "\n", encoding="utf-8")
-        for name in (REPORT, OVERVIEW):  # they have an up axis of their own, but not the figures of another adjustment
-            if (out / name).exists() and to != "points":
-                shutil.copy2(out / name, new / name)
+        if to == "points" and (out / REPORT).exists():  # figures of another adjustment
+            command = shlex.join(["unposed", "align", str(out), "--to", to, *map(str, values)])
+            graph = build_graph(aligned.summary["settings"], Registry())
+            sources = gathered(graph, aligned.photos, aligned.sparse, aligned.summary, None, command)
+            write_report(sources, new, Silent().note)
+        elif to != "points":  # they have an up axis of their own
+            for name in (REPORT, OVERVIEW):
+                if (out / name).exists():
+                    shutil.copy2(out / name, new / name)
         write_result(aligned, new, out)
     return aligned
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Unpack
 
-from unposed.optim.option_ranges import Within
+from unposed.optim.option_ranges import Share, Within
 from unposed.pipeline.artifacts import Photo, Photos
 from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import InputError
@@ -23,7 +23,7 @@ from ..localization.options import LocalizationOptions
 from ..localization.prepare import make_localizer
 from ..localization.result import Localization
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
-from ..output import GEOREFERENCE, locked_folder
+from ..output import GEOREFERENCE, SUMMARY, locked_folder
 from ..photo_sources import PhotoSource, collect
 from ..reconstruction import Reconstruction, load
 from ..run_log import RunLog
@@ -34,7 +34,7 @@ from ..settings import built_options
 from .known_models import KnownPose, known_model
 from .mapped_anew import mapped_anew_if_better
 from .new_photos import localized_photos, pairs_by_votes
-from .warm_run import WarmResult, WarmStart, known_pairs, name_pair, warm_run
+from .warm_run import WarmResult, WarmStart, kept_findings, known_pairs, name_pair, warm_run
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ class GrowthOptions(LocalizationOptions):
 
     new_partners: Annotated[int, Within("[0, inf)")] = 5
     """Pairs of a new photo with other new ones, by retrieval: several of one spot that the model does not show."""
+    max_new_share: Share = 0.1
+    """Up to this share of new photos, key points of the old ones stay where they were aligned, and one adjustment goes
+    on from there. More photos change enough for a full refinement."""
     anew: bool = True
     """Whether all photos are mapped anew where verified pairs tie a new one to another model or to what is in none, or
     where the verdict warns, if that registers more, joins models or is surer: the work of a reconstruction, without
@@ -74,9 +77,11 @@ def add(
     how = built_options(GrowthOptions, settings, "add")
     out = Path(out)
     made = load(out, photos_folder)
+    summary = (out / SUMMARY).read_bytes()
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         new_folder = stack.enter_context(locked_folder(out))
-        made = load(out, photos_folder)  # again: another run may have ended since
+        if summary != (out / SUMMARY).read_bytes():  # another run has ended since
+            made = load(out, photos_folder)
         log = stack.enter_context(RunLog(None, shown))
         given = _collected(photos, place)
         _check_names(made, without)
@@ -218,7 +223,9 @@ def _warm_start(
             if each.pose is not None and not each.ambiguous:
                 models[each.pose.model][name] = KnownPose(each.pose.camera, each.pose.cam_from_world)
     old = tuple({name: pose for name, pose in model.items() if name not in without} for model in before)
-    return WarmStart(photos, frozenset(pairs), tuple(models), old), found
+    few = len(wanted) <= how.max_new_share * len(registered)
+    kept = kept_findings(made, registered - without) if few else None
+    return WarmStart(photos, frozenset(pairs), tuple(models), old, kept), found
 
 
 def _said_of(found: Localization, result: WarmResult, photos: Photos) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unposed.optim.alignment.robust_similarity import FittedSimilarity, fit_poses
-from unposed.optim.arrays import Array
+from unposed.optim.arrays import Array, Index
 from unposed.optim.evaluation import rotation_and_centre
 from unposed.optim.partition.model_merging import moved_poses
 from unposed.optim.similarity import Similarity
@@ -38,6 +39,41 @@ def known_model(model: SparseModel, photos: Photos) -> dict[str, KnownPose]:
             model.photos.tolist(), model.camera_of_photo.tolist(), model.cam_from_world, strict=True
         )
     }
+
+
+@dataclass(frozen=True, eq=False)
+class KnownKeypoints:
+    """The observed key points of a photo, where a model has them."""
+
+    number: Index
+    """(k,) among the key points of the photo."""
+    xy: Array
+    """(k, 2)."""
+
+
+def known_keypoints_of(models: Sequence[SparseModel], photos: Photos) -> dict[str, KnownKeypoints]:
+    """Those of all photos of some models, by name."""
+    out = {}
+    for model in models:
+        observed = np.unique(model.obs_xy)
+        bounds = np.searchsorted(observed, model.xy_start)
+        for row, index in enumerate(model.photos.tolist()):
+            own = observed[bounds[row] : bounds[row + 1]].astype(np.int64)
+            xy = np.asarray(model.xy[own], np.float64)
+            out[photos[index].name] = KnownKeypoints(own - int(model.xy_start[row]), xy)
+    return out
+
+
+def write_keypoints(keypoints: Mapping[str, KnownKeypoints], file: Path) -> None:
+    """The file that `fine.warm` reads."""
+    each = [keypoints[name] for name in sorted(keypoints)]
+    np.savez(
+        file,
+        names=np.array(sorted(keypoints), np.str_),
+        start=np.cumsum([0, *(len(own.number) for own in each)]),
+        keypoint=np.concatenate([np.zeros(0, np.int64), *(own.number for own in each)]),
+        xy=np.concatenate([np.zeros((0, 2)), *(own.xy for own in each)]),
+    )
 
 
 def moved_known(model: KnownModel, similarity: Similarity) -> dict[str, KnownPose]:

@@ -32,15 +32,18 @@ def mapped_anew_if_better(
     place: Workplace,
     store: Store,
     log: RunLog,
+    *,
+    suspected: bool = False,
 ) -> WarmResult | None:
     """What the preset makes of all photos, features and pairs from the store, in the old frames.
 
-    None where the verdict about the largest model does not warn and no verified pair of a new photo leads out of its
-    model, or out of none; where a photo is lost; or where nothing is gained: no photo, no model that two have become,
-    and no better verdict where it warns.
+    None where the verdict about the largest model does not warn, what it goes on from is not `suspected` to be wrong
+    and no verified pair of a new photo leads out of its model, or out of none; where a photo is lost; or where nothing
+    is gained: no photo, no model that two have become, and no better verdict where it warns or there was suspicion.
     """
     before = _model_of_photo(result, start)
     doubted, probability = _verdict(result)
+    doubted |= suspected
     if not new or not (doubted or _leads_outside(result, start, new, before)):
         return None
     graph = build_graph(settings, Registry())

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from unposed.optim.alignment.robust_similarity import RobustSimilarityOptions, fit_positions
 from unposed.optim.arrays import Array, Mask
-from unposed.optim.option_ranges import Angle, Count, Positive, Share
+from unposed.optim.option_ranges import Angle, Count, Positive, Share, Within
 from unposed.optim.poses import camera_centres
 from unposed.optim.rotations import rotation_angle_deg
 from unposed.optim.similarity import Similarity
@@ -37,6 +38,9 @@ from .mapped_anew import mapped_anew_if_better
 from .new_photos import localized_photos, pairs_by_votes
 from .warm_run import WarmStart, known_pairs, name_pair, warm_run
 
+MAX_ALIGNED_PX = 2.0
+"""Two models have a key point of one photo where each has aligned it: parts of a pixel apart, rarely more."""
+
 
 @dataclass(frozen=True)
 class MergeOptions(GrowthOptions):
@@ -55,6 +59,10 @@ class MergeOptions(GrowthOptions):
     max_offset: Positive = 0.1
     """and one whose positions differ by more, in units of the median distance of the first model's points from the
     middle of the common photos."""
+    max_focal_ratio: Annotated[float, Within("[1, inf)")] = 1.03
+    """Where one camera has focal lengths in the two models that differ by more, one of them is wrong, and all is mapped
+    anew if that is surer. Focal lengths of right models differ by less than a hundredth, where three photos share
+    them."""
     similarity: RobustSimilarityOptions = field(default_factory=RobustSimilarityOptions)
     """Fit to common points and photos."""
 
@@ -92,7 +100,10 @@ def merge(
             settings_of_a = first.summary["settings"]
             result = warm_run(start, settings_of_a, place, store, log)
             new = {photo.name for photo in start.photos.photos} - {photo.name for photo in first.photos.photos}
-            anew = mapped_anew_if_better(result, start, new, settings_of_a, place, store, log) if how.anew else None
+            anew = None
+            if how.anew:
+                suspected = _is_suspected(first, second, link["focal_ratio"], how)
+                anew = mapped_anew_if_better(result, start, new, settings_of_a, place, store, log, suspected=suspected)
             result = anew or result
             merged = {"from": str(Path(b).absolute()), **link}
             grown = {"merged": merged, "moved": result.moved, "anew": anew is not None}
@@ -148,6 +159,19 @@ def _merged(
     pairs |= {name_pair(names[x], names[y]) for x, y in known_pairs(second.summary) if names[x] != names[y]}
     models = (whole, *(model for model in rest if len(model) > 1))
     return WarmStart(joined.all, frozenset(pairs), models, tuple(known_a)), support
+
+
+def _is_suspected(first: Reconstruction, second: Reconstruction, focal_ratio: float, how: MergeOptions) -> bool:
+    """Whether one of two models is probably wrong: by its own verdict, or by a camera that both have."""
+    reports = [made.summary["models"][0].get("refinement", {}) for made in (first, second)]
+    warned = any((each.get("verdict") or {}).get("trusted") is False for each in reports)
+    return warned or max(focal_ratio, 1.0 / focal_ratio) > how.max_focal_ratio
+
+
+def _focal_ratio(a: KnownModel, b: KnownModel) -> float:
+    """Median over photos in two models of the focal length in the first one over that in the second; 1 without any."""
+    ratios = [a[name].camera.params[0] / b[name].camera.params[0] for name in sorted(a.keys() & b.keys())]
+    return float(f"{np.median(ratios):.6g}") if ratios else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +246,7 @@ def _similarity(
         "photos": len(poses),
         "consistent": int(consistent.sum()),
         "points": len(link.points_a),
+        "focal_ratio": _focal_ratio(link.poses, known_b),
         "scale": found.scale,
         "distance": distance,
         "median_deg": float(f"{np.median(angle[consistent]):.4g}"),
@@ -260,7 +285,12 @@ def _with_points(
 
 
 def _same_pixels(a: Any, b: Any) -> tuple[Any, Any]:
-    """Rows of two lists of pixels that are equal."""
-    one, other = (np.ascontiguousarray(xy, np.float64).reshape(-1, 2).view(np.complex128)[:, 0] for xy in (a, b))
-    _, at_a, at_b = np.intersect1d(one, other, return_indices=True)
-    return at_a, at_b
+    """Rows of two lists of key points of one photo that are each other's nearest, and as near as alignment in the
+    pixels of the photos leaves them."""
+    one, other = (np.ascontiguousarray(xy, np.float64).reshape(-1, 2) for xy in (a, b))
+    if not len(one) or not len(other):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    distance, nearest = (np.asarray(each) for each in cKDTree(other).query(one))
+    back = np.asarray(cKDTree(one).query(other)[1])
+    at_a = np.flatnonzero((back[nearest] == np.arange(len(one))) & (distance < MAX_ALIGNED_PX))
+    return at_a, nearest[at_a]

@@ -3,8 +3,9 @@ is taken from the store, and the fine stage adjusts all from where it was."""
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,31 @@ from unposed.pipeline.registry import Registry
 from unposed.pipeline.store.store import Store
 
 from ..alignment.frames import moved_model
+from ..reconstruction import Reconstruction
 from ..run_setup import Workplace
 from .known_models import (
+    KnownKeypoints,
     KnownModel,
+    known_keypoints_of,
     known_model,
     models_as_json,
     similarity_between,
     with_group_cameras,
+    write_keypoints,
 )
 
-PAIRS, MODELS = "pairs.txt", "models.json"
-COARSE, FINE, CAMERAS = "coarse", "fine", "cameras"
+PAIRS, MODELS, KEYPOINTS, DOUBTS = "pairs.txt", "models.json", "keypoints.npz", "doubts.json"
+COARSE, FINE, CAMERAS, DOUBTED = "coarse", "fine", "cameras", "doubts"
+
+
+@dataclass(frozen=True, eq=False)
+class KeptFindings:
+    """What a warm run of few new photos takes from the old models as it is."""
+
+    keypoints: Mapping[str, KnownKeypoints]
+    """By name of the photo: where the models have its observed key points."""
+    doubts: str
+    """The file that `doubts.known` reads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +61,8 @@ class WarmStart:
     models: tuple[KnownModel, ...]
     before: tuple[KnownModel, ...]
     """The models as they were, which give the new ones their frames."""
+    kept: KeptFindings | None = None
+    """What stays as it was; None: all is looked at again, as where much is new."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,40 +84,57 @@ def warm_run(
 ) -> WarmResult:
     """Compute the models of all photos from a warm start, by the nodes of a preset from features to the fine stage."""
     with tempfile.TemporaryDirectory(prefix="unposed-") as folder:
-        pairs, models = Path(folder) / PAIRS, Path(folder) / MODELS
+        pairs, models, keypoints, doubts = (Path(folder) / name for name in (PAIRS, MODELS, KEYPOINTS, DOUBTS))
         registry = Registry()
-        graph = build_graph(warm_settings(settings, pairs, models, registry, files=False), registry)
+        graph = build_graph(warm_settings(settings, None, registry), registry)
         priors = graph.nodes[CAMERAS].stage(start.photos)
         old = [name for model in start.before for name in model]
         known = with_group_cameras(start.models, old, priors, start.photos)
         pairs.write_text(_pair_lines(start.pairs), encoding="utf-8")
         models.write_text(models_as_json(known), encoding="utf-8")
-        graph = build_graph(warm_settings(settings, pairs, models, registry, files=True), registry)
+        if start.kept is not None:
+            write_keypoints(start.kept.keypoints, keypoints)
+            doubts.write_text(start.kept.doubts, encoding="utf-8")
+        files = WarmFiles(pairs, models, *((None, None) if start.kept is None else (keypoints, doubts)))
+        graph = build_graph(warm_settings(settings, files, registry), registry)
         done = place.run(graph, start.photos, store, progress)
         sparse = done.sparse or SparseModels((), {})
     return in_old_frames(start, sparse, graph, done)
 
 
-def warm_settings(
-    settings: Mapping[str, Any], pairs: Path, models: Path, registry: Registry, *, files: bool
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class WarmFiles:
+    """Files that a warm run reads."""
+
+    pairs: Path
+    models: Path
+    keypoints: Path | None
+    doubts: Path | None
+    """Of the old models, if they stay as these have them."""
+
+
+def warm_settings(settings: Mapping[str, Any], files: WarmFiles | None, registry: Registry) -> dict[str, Any]:
     """A preset with its pairs and initial models from files. ConfigError where it has no node that refines models.
 
-    Without `files`, which need not exist then, it serves to read the options of the other nodes.
+    Without files it serves to read the options of the other nodes.
     """
     out = dict(settings)
     if not all(isinstance(out.get(name), Mapping) for name in (COARSE, FINE, CAMERAS)):
         raise ConfigError(
             "the preset of the reconstruction has no nodes `cameras`, `coarse` and `fine`: it cannot go on from models"
         )
-    if not files:
+    if files is None:
         return out
     for name, node in settings.items():
         use = node.get("use", "") if isinstance(node, Mapping) else ""
         if use.startswith("graph.") and use != "graph.closer":  # a closer look is decided by what pairs give
             out[name] = {"use": "graph.ranked", "from": {"retrieval": "known-pairs"}}
-    out["known-pairs"] = {"use": "retrieval.pairs-file", "file": str(pairs)}
-    out[COARSE] = {"use": "coarse.given", "models": str(models)}
+    out["known-pairs"] = {"use": "retrieval.pairs-file", "file": str(files.pairs)}
+    out[COARSE] = {"use": "coarse.given", "models": str(files.models)}
+    if files.keypoints is not None and out[FINE].get("use") in ("bundle", "fine.bundle"):
+        out[FINE] = {**out[FINE], "use": "fine.warm", "keypoints": str(files.keypoints)}
+    if files.doubts is not None and out.get(DOUBTED, {}).get("use") in ("doppelgangers", "doubts.doppelgangers"):
+        out[DOUBTED] = {**out[DOUBTED], "use": "doubts.known", "known": str(files.doubts)}
     return _reachable(out, registry)
 
 
@@ -194,3 +228,25 @@ def known_pairs(summary: Mapping[str, Any]) -> set[tuple[str, str]]:
     if not found:
         raise InputError("the reconstruction does not list its pairs: its preset cannot go on from models")
     return found
+
+
+def kept_findings(made: Reconstruction, names: Collection[str]) -> KeptFindings:
+    """Of these photos of a finished reconstruction."""
+    keypoints = known_keypoints_of(made.sparse.models, made.photos)
+    said = [(*each["photos"], each["reason"]) for each in made.summary.get("doubts", [])]
+    doubts = {
+        "photos": sorted(names),
+        "doubts": [each for each in said if each[0] in names and each[1] in names],
+        "rival_margin": min(_rival_margins(made.summary), default=None),
+    }
+    kept = {name: own for name, own in keypoints.items() if name in names}
+    return KeptFindings(kept, json.dumps(doubts))
+
+
+def _rival_margins(summary: Mapping[str, Any]) -> Iterator[float]:
+    """Of the verdicts about the models, where there was a rival."""
+    for model in summary["models"]:
+        verdict = model.get("refinement", {}).get("verdict") or {}
+        margin = verdict.get("evidence", {}).get("rival_margin")
+        if margin is not None:
+            yield float(margin)

@@ -92,7 +92,7 @@ class Localizer:
         most = 0
         for turn in turns:
             self._match(values, turn, found)
-            poses, most = self._poses(photo, found, camera)
+            poses, most = self._poses(photo, found, camera, draft=True)
             if poses:
                 break
         if poses:
@@ -100,9 +100,8 @@ class Localizer:
             seen[list(found.by_partner)] = 0
             rest = max(0, options.partners - len(found.by_partner))
             more = [row for row in np.argsort(-seen, kind="stable")[:rest].tolist() if seen[row] > 0]
-            if more:
-                self._match(values, more, found)
-                poses, most = self._poses(photo, found, camera)
+            self._match(values, more, found)
+            poses, most = self._poses(photo, found, camera)
         hypotheses = tuple(self._as_pose(photo, found, *each) for each in poses)
         xy, point = found.distinct()
         reason = _why_not(len(np.unique(xy, axis=0)), most, options.pose.min_inliers) if not hypotheses else None
@@ -121,17 +120,18 @@ class Localizer:
         return self.model_map.photos[row].photo if name == PHOTOS else self.values[row][name]
 
     def _poses(
-        self, photo: Photo, found: _Correspondences, camera: Camera | None
+        self, photo: Photo, found: _Correspondences, camera: Camera | None, *, draft: bool = False
     ) -> tuple[list[tuple[int, Camera, PoseHypothesis, Array, Index]], int]:
         """Poses by all models, that of most inliers first: two at most, the second only if it has as good a claim as
-        another hypothesis of one model. And the most inliers that any pose has, accepted or not."""
+        another hypothesis of one model. And the most inliers that any pose has, accepted or not. A draft, which only
+        says what the photo sees, takes the first camera under which there is a pose."""
         xy, point = found.distinct()
         poses: list[tuple[int, Camera, PoseHypothesis, Array, Index]] = []
         most = 0
         error_px = detected_keypoint_error_px(np.array([[photo.width, photo.height]]), KeypointOptions())
         for model in np.unique(self.model_map.point_model[point]).tolist():
             own = self.model_map.point_model[point] == model
-            shape, search = self._search(photo, xy[own], point[own], model, camera, error_px)
+            shape, search = self._search(photo, xy[own], point[own], model, camera, error_px, draft=draft)
             most = max(most, search.most_inliers)
             poses += [(model, shape, each, xy[own], point[own]) for each in search.hypotheses]
         poses.sort(key=lambda each: -int(each[2].inliers.sum()))
@@ -139,7 +139,15 @@ class Localizer:
         return [each for each in poses[:2] if each[2].inliers.sum() >= least], most
 
     def _search(
-        self, photo: Photo, xy: Array, point: Index, model: int, camera: Camera | None, error_px: float
+        self,
+        photo: Photo,
+        xy: Array,
+        point: Index,
+        model: int,
+        camera: Camera | None,
+        error_px: float,
+        *,
+        draft: bool,
     ) -> tuple[Camera, PoseSearch]:
         """The search under the camera that is given or assumed, or without an assumption where that explains more."""
         best: tuple[Camera, PoseSearch] | None = None
@@ -157,6 +165,8 @@ class Localizer:
             shape = Camera(guess.model, photo.width, photo.height, ())
             if best is None or _inliers(search) > self.options.min_gain * _inliers(best[1]):
                 best = shape, search
+            if draft and search.hypotheses:
+                break
         assert best is not None
         return best
 

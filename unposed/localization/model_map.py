@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,10 @@ from unposed.retrieval.photo_votes import VoteTable, vote_table
 
 REFERENCE_SIDE_PX = KeypointOptions().reference_side_px
 
+MAX_ALIGNED_SHARE = 0.005
+"""Alignment moves key points by parts of this share of the longer side; equal numbers of other key points lie a
+quarter of the photo apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class MappedPhoto:
@@ -30,7 +34,11 @@ class MappedPhoto:
     cam_from_world: Array
     """(3, 4)."""
     xy: Array
-    """(k, 2) the key points that see a point."""
+    """(k, 2) the key points that see a point, as they were detected: what matches lead to."""
+    aligned_xy: Array
+    """(k, 2) the same where the model has them: an alignment in the pixels of the photos has moved some."""
+    keypoint: Index
+    """(k,) their numbers among the key points of the photo."""
     point: Index
     """(k,) the points that they see, rows of `ModelMap.points`."""
 
@@ -96,7 +104,9 @@ def model_map(models: Sequence[SparseModel], photos: Photos) -> ModelMap:
             own = order[bounds[row] : bounds[row + 1]]
             camera = model.cameras[int(model.camera_of_photo[row])]
             xy = np.asarray(model.xy[model.obs_xy[own]], np.float64)
-            mapped.append(MappedPhoto(photos[index], number, camera, np.asarray(pose, np.float64), xy, seen[own]))
+            keypoint = np.asarray(model.obs_xy[own], np.int64) - int(model.xy_start[row])
+            cam_from_world = np.asarray(pose, np.float64)
+            mapped.append(MappedPhoto(photos[index], number, camera, cam_from_world, xy, xy, keypoint, seen[own]))
         points.append(np.asarray(model.points, np.float64))
         first.append(first[-1] + len(model.points))
     point, owner = (np.concatenate([np.zeros(0, np.int64), *column]) for column in zip(*columns, strict=True))
@@ -109,6 +119,20 @@ def model_map(models: Sequence[SparseModel], photos: Photos) -> ModelMap:
         seen_by=owner[order],
         seen_start=np.searchsorted(point[order], np.arange(first[-1] + 1)),
     )
+
+
+def as_detected(mapped: MappedPhoto, features: Features) -> MappedPhoto:
+    """The photo with its key points where its features have them, by their numbers; as it is where the key points are
+    not of these features, as those that are made of dense matches."""
+    known = mapped.keypoint < len(features.xy)
+    detected = features.xy[mapped.keypoint[known]].astype(np.float64)
+    bound_px = MAX_ALIGNED_SHARE * max(mapped.photo.width, mapped.photo.height)
+    offset_px = np.linalg.norm(detected - mapped.aligned_xy[known], axis=1)
+    if not known.any() or np.median(offset_px) > bound_px:
+        return mapped
+    xy = mapped.aligned_xy.copy()
+    xy[known] = detected
+    return replace(mapped, xy=xy)
 
 
 def observed_part(value: Any, mapped: MappedPhoto) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unposed.pipeline.artifacts import Features, Photos, Ranking
@@ -16,7 +17,7 @@ from unposed.pipeline.store.store import Store
 
 from .camera_guess import CameraGuess, CameraSource
 from .localizer import Localizer
-from .model_map import MappedPhoto, model_map, model_vote_table, observed_part
+from .model_map import MappedPhoto, as_detected, model_map, model_vote_table, observed_part
 from .node_values import NodeValues, nodes_over_photos
 from .options import LocalizationOptions
 
@@ -46,7 +47,12 @@ def make_localizer(
     appearance = _appearance(graph, over_photos)
     wanted = tuple(dict.fromkeys([appearance, *over_photos]))
     mapped = model_map(made.sparse.models, made.photos)
-    values = _values(graph, wanted, mapped.photos, store, resources, progress)
+    views = _views(graph, wanted, mapped.photos, store, resources, progress)
+    photos = tuple(_detected(each, row, views) for row, each in enumerate(mapped.photos))
+    mapped = replace(mapped, photos=photos)
+    values = tuple(
+        {name: observed_part(view[row], each) for name, view in views.items()} for row, each in enumerate(photos)
+    )
     return Localizer(
         model_map=mapped,
         nodes=NodeValues(graph, resources),
@@ -91,20 +97,25 @@ def _appearance(graph: Graph, over_photos: list[str]) -> str:
     raise ConfigError("the preset of the reconstruction has no features, by which photos are compared: use another one")
 
 
-def _values(
+def _views(
     graph: Graph,
     wanted: tuple[str, ...],
     photos: tuple[MappedPhoto, ...],
     store: Store,
     resources: Resources,
     progress: Progress | None,
-) -> tuple[dict[str, Any], ...]:
-    """By photo: the values of the wanted nodes, reduced to what the model's points need."""
+) -> dict[str, Any]:
+    """The values of the wanted nodes over photos, by node."""
     collection = Photos(tuple(each.photo for each in photos), {})
     done = run(Graph(graph.nodes, wanted, None), collection, store, resources=resources, progress=progress)
-    views = {name: done.value(name) for name in wanted}
     for failure in done.failures:
         raise InputError(f"{failure.photos[0]}, a photo of the model: {failure.node}: {failure.reason}")
-    return tuple(
-        {name: observed_part(view[row], mapped) for name, view in views.items()} for row, mapped in enumerate(photos)
-    )
+    return {name: done.value(name) for name in wanted}
+
+
+def _detected(mapped: MappedPhoto, row: int, views: dict[str, Any]) -> MappedPhoto:
+    """The photo with its key points as one of the nodes has detected them."""
+    for view in views.values():
+        if isinstance(view[row], Features):
+            mapped = as_detected(mapped, view[row])
+    return mapped

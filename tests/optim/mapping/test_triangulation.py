@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unposed.optim.bundle.losses import CAUCHY
 from unposed.optim.bundle.problem import Bundle, errors_px
+from unposed.optim.mapping.point_refinement import refine_points
 from unposed.optim.mapping.tracks import Tracks, establish_tracks
 from unposed.optim.mapping.triangulation import (
     angles_deg,
@@ -237,3 +239,19 @@ def test_a_place_sees_the_point_with_most_observations(collection: Make) -> None
     np.testing.assert_array_equal(kept.row, bundle.row)
     elsewhere = replace(repeated, xy=repeated.xy + np.linspace(0, 1, len(repeated.xy))[:, None])
     assert len(one_point_per_place(elsewhere).points) == len(repeated.points)
+
+
+def test_points_move_to_the_least_error_and_outliers_hold_them_little(collection: Make) -> None:
+    world = collection(lenses=LENS)
+    bundle = solve(world, tracks_of(world))
+    rng = np.random.default_rng(0)
+    length = np.bincount(bundle.point)
+    spoilt = np.unique(bundle.point, return_index=True)[1][length >= 5]
+    xy = bundle.xy.copy()
+    xy[spoilt] += 40.0
+    moved = replace(bundle, xy=xy, points=bundle.points + rng.normal(scale=0.002, size=bundle.points.shape))
+    found = refine_points(moved, CAUCHY, 1.0, np.ones(len(xy)), 10)
+    off, before = (np.linalg.norm(each.points - bundle.points, axis=1) for each in (found, moved))
+    assert np.median(off[length >= 5]) < 0.1 * np.median(before)
+    others = np.setdiff1d(np.flatnonzero(length >= 3), bundle.point[spoilt])
+    assert off[others].max() < 1e-4
