@@ -30,6 +30,11 @@ class DoppelgangerOptions:
 
     max_error_sigmas: float = 2.0
     """Inlier threshold of the relative poses, in units of the usual key-point error."""
+    min_pose_share: float = 0.75
+    """Share of its matches that the relative pose of a pair explains, over the median share of all pairs, below which
+    the pair is no evidence, as its matches belong to two geometries: 0.5 to 0.75 where patterned wallpaper behind an
+    object is matched one pattern off, 0.8 to 1.1 of right pairs and of doppelgangers alike. It is left out where others
+    join its photos. 0: every pair is evidence."""
     max_rotation_error_deg: float = 30.0
     """Residual of a relative rotation, in degrees, beyond which its pair is inconsistent with the averaged rotations.
     Equal facades are mostly turned by 90 or 180 degrees; noise stays far below 30."""
@@ -48,7 +53,8 @@ class DoppelgangerOptions:
     min_trial_cost: float = 0.5
     """Cost of the best hypothesis above which other camera parameters are tried, inconsistent cluster or not."""
     min_trial_gain: float = 0.2
-    """Cost by which other camera parameters must be better to replace the given ones."""
+    """Cost by which other camera parameters, or the other poses of planar pairs, must be better to replace the first
+    ones."""
     trial_focals: tuple[float, ...] = (0.7, 0.5, 1.0, 1.5)
     """Focal lengths to try where pairs do not agree on one, as multiples of the longer image side."""
     trial_distortions: tuple[float, ...] = (-0.1, -0.2)
@@ -189,6 +195,7 @@ _CLOSED = {
     "max_missing_score_inconsistent": (0.0, 1.0),
     "max_missing_score_forest": (0.0, 1.0),
     "min_focal_agreement": (0.0, 1.0),
+    "min_pose_share": (0.0, 1.0),
     "rival_share": (0.0, 1.0),
     "lost_neighbour_tolerance": (0.0, 1.0),
     "min_duplicate_ratio": (0.0, 1.0),

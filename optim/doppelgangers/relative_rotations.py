@@ -11,7 +11,8 @@ from ..arrays import Array, Index, Mask
 from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX, K1
 from ..intrinsics_priors import FocalSource
-from ..mapping.relative_poses import estimate_relative_poses
+from ..mapping.planar_ambiguity import resolve_planar_ambiguity
+from ..mapping.relative_poses import RelativePoses, estimate_relative_poses
 from ..mapping.view_graph_calibration import shared_focal
 from ..view_graph import ViewGraph
 from .capture_order import walked_pairs
@@ -19,7 +20,19 @@ from .edges import RelativeRotations
 from .hypothesis import Hypothesis
 from .missing_correspondences import matched_points, score_pairs
 from .options import DoppelgangerOptions
-from .search import has_inconsistent_cluster, initial_hypotheses
+from .search import SearchResult, has_inconsistent_cluster, initial_hypotheses, search_hypotheses
+
+
+@dataclass(frozen=True, eq=False)
+class RotationEvidence:
+    """What the verified pairs say about rotations, and where the search starts."""
+
+    edges: RelativeRotations
+    """Pairs that are evidence."""
+    divided: RelativeRotations
+    """Pairs that are none, since their matches belong to two geometries; see `min_pose_share`."""
+    initial: list[Hypothesis]
+    """Hypotheses about `edges`, the best one first; none without pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +48,56 @@ class _FixedInputs:
     order: Index
     max_error_px: float
     options: DoppelgangerOptions
+    chosen_planes: bool
     threads: int
+
+
+def searched_relative_rotations(
+    graph: ViewGraph,
+    intrinsics: Intrinsics,
+    sources: Sequence[FocalSource],
+    *,
+    planar: Mask,
+    order: Index,
+    keypoint_sigma_px: float,
+    options: DoppelgangerOptions,
+    threads: int = 1,
+) -> tuple[RotationEvidence, SearchResult | None]:
+    """Relative rotations of the verified pairs, and what the search finds in them; nothing without pairs.
+
+    `sources` are those of each camera's focal length, `planar` (e,) marks pairs that one plane explains, and `order`
+    (photos,) is that of capture.
+
+    If the search leaves a cluster inconsistent, planar pairs get the pose of their two that closes more triangles, and
+    it is repeated: wrong poses of neighbouring pairs are alike and make a cluster as doppelgangers do. The result is
+    taken only if no inconsistent cluster is left, since doppelgangers whose front is flat may be turned until some fit.
+    """
+
+    def searched(chosen_planes: bool) -> tuple[RotationEvidence, SearchResult | None]:
+        found = estimate_relative_rotations(
+            graph,
+            intrinsics,
+            sources,
+            planar=planar,
+            order=order,
+            keypoint_sigma_px=keypoint_sigma_px,
+            options=options,
+            chosen_planes=chosen_planes,
+            threads=threads,
+        )
+        return found, search_hypotheses(found.edges, found.initial, options) if found.initial else None
+
+    found, result = searched(chosen_planes=False)
+    if result is None or not planar.any() or not has_inconsistent_cluster(result.best, found.edges, options):
+        return found, result
+    chosen, other = searched(chosen_planes=True)
+    if (
+        other is not None
+        and not has_inconsistent_cluster(other.best, chosen.edges, options)
+        and other.best.cost < result.best.cost - options.min_trial_gain
+    ):
+        return chosen, other
+    return found, result
 
 
 def estimate_relative_rotations(
@@ -47,12 +109,13 @@ def estimate_relative_rotations(
     order: Index,
     keypoint_sigma_px: float,
     options: DoppelgangerOptions,
+    chosen_planes: bool = False,
     threads: int = 1,
-) -> tuple[RelativeRotations, list[Hypothesis]]:
+) -> RotationEvidence:
     """Relative rotations of the verified pairs, and initial hypotheses, none without pairs.
 
-    `sources` are those of each camera's focal length, `planar` (e,) marks pairs that one plane explains, and `order`
-    (photos,) is that of capture.
+    Arguments as of `searched_relative_rotations`; with `chosen_planes`, planar pairs get the pose of their two that
+    closes more triangles.
 
     With a focal length that is far off, or with a wide-angle lens taken for a perfect one, no cycle closes. If pairs
     are inconsistent, distortion is tried, and other focal lengths where pairs do not agree on one: camera parameters
@@ -61,39 +124,48 @@ def estimate_relative_rotations(
     """
     real = np.add.reduceat(np.append(matched_points(graph), False).astype(np.int64), graph.keypoints.start[:-1])
     max_error_px = options.max_error_sigmas * keypoint_sigma_px
-    fixed = _FixedInputs(
-        graph, planar, *score_pairs(graph, options, threads), real, order, max_error_px, options, threads
-    )
+    scores = score_pairs(graph, options, threads)
+    fixed = _FixedInputs(graph, planar, *scores, real, order, max_error_px, options, chosen_planes, threads)
     focals_px, unsure = intrinsics.values[:, FX].copy(), np.zeros(len(intrinsics.values), bool)
     for camera, source in enumerate(sources):
         if source == "guess":
             suggested_px, agreement = shared_focal(graph, intrinsics.camera_of_photo, camera)
             focals_px[camera] = suggested_px if np.isfinite(suggested_px) else focals_px[camera]
             unsure[camera] = agreement < options.min_focal_agreement
-    edges = _relative_rotations(fixed, intrinsics.with_focals(focals_px))
-    initial = initial_hypotheses(edges, options)
-    free = np.array([source != "given" for source in sources], bool)
-    if not initial or not free.any():
-        return edges, initial
-    if initial[0].cost <= options.min_trial_cost and not has_inconsistent_cluster(initial[0], edges, options):
-        return edges, initial
-    longer_px = np.ones(len(focals_px))
-    np.maximum.at(longer_px, intrinsics.camera_of_photo, graph.keypoints.size.max(axis=1))
-    trials: list[tuple[Array, float | None]] = [(focals_px, k1) for k1 in options.trial_distortions]
-    if unsure.any():
-        others_px = [np.where(unsure, factor * longer_px, focals_px) for factor in options.trial_focals]
-        trials += [(other_px, k1) for other_px in others_px for k1 in (None, *options.trial_distortions[:1])]
-    for trial_px, k1 in trials:
-        trial = intrinsics.with_focals(trial_px)
-        other = _relative_rotations(fixed, trial if k1 is None else _with_distortion(trial, free, k1))
-        others = initial_hypotheses(other, options)
+    first = intrinsics.with_focals(focals_px)
+    found = _evidence(fixed, first)
+    if not found.initial:
+        return found
+    contradicted = has_inconsistent_cluster(found.initial[0], found.edges, options)
+    if not contradicted and found.initial[0].cost <= options.min_trial_cost:
+        return found
+    for trial in _other_cameras(graph, first, sources, unsure, options):
+        other = _evidence(fixed, trial)
         if (
-            others
-            and not has_inconsistent_cluster(others[0], other, options)
-            and others[0].cost < initial[0].cost - options.min_trial_gain
+            other.initial
+            and not has_inconsistent_cluster(other.initial[0], other.edges, options)
+            and other.initial[0].cost < found.initial[0].cost - options.min_trial_gain
         ):
-            return other, others
-    return edges, initial
+            return other
+    return found
+
+
+def _other_cameras(
+    graph: ViewGraph, first: Intrinsics, sources: Sequence[FocalSource], unsure: Mask, options: DoppelgangerOptions
+) -> list[Intrinsics]:
+    """Camera parameters to try; those that were given stay."""
+    free = np.array([source != "given" for source in sources], bool)
+    if not free.any():
+        return []
+    focals_px = first.values[:, FX]
+    longer_px = np.ones(len(focals_px))
+    np.maximum.at(longer_px, first.camera_of_photo, graph.keypoints.size.max(axis=1))
+    trials = [_with_distortion(first, free, k1) for k1 in options.trial_distortions]
+    if unsure.any():
+        others = [first.with_focals(np.where(unsure, each * longer_px, focals_px)) for each in options.trial_focals]
+        for other in others:
+            trials += [other, *(_with_distortion(other, free, k1) for k1 in options.trial_distortions[:1])]
+    return trials
 
 
 def _with_distortion(intrinsics: Intrinsics, cameras: Mask, k1: float) -> Intrinsics:
@@ -102,16 +174,25 @@ def _with_distortion(intrinsics: Intrinsics, cameras: Mask, k1: float) -> Intrin
     return intrinsics.with_values(values)
 
 
-def _relative_rotations(fixed: _FixedInputs, intrinsics: Intrinsics) -> RelativeRotations:
+def _evidence(fixed: _FixedInputs, intrinsics: Intrinsics) -> RotationEvidence:
+    """Relative rotations and initial hypotheses under these cameras."""
+    cameras = intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
+    graph, options = fixed.graph, fixed.options
     relative = estimate_relative_poses(
-        fixed.graph,
-        intrinsics.models,
-        intrinsics.values,
-        intrinsics.camera_of_photo,
-        max_error_px=fixed.max_error_px,
-        seed=fixed.options.seed,
-        threads=fixed.threads,
+        graph, *cameras, max_error_px=fixed.max_error_px, seed=options.seed, threads=fixed.threads
     )
+    share = relative.weight / np.maximum(graph.match_count[relative.edge], 1)
+    whole = share >= options.min_pose_share * (np.median(share) if len(share) else 0.0)
+    divided, relative = relative.select(~whole), relative.select(whole)
+    if fixed.chosen_planes:
+        relative = resolve_planar_ambiguity(
+            graph, relative, *cameras, keypoint_error_px=graph.keypoint_error_px, threads=fixed.threads
+        )
+    edges = _relative_rotations(fixed, relative)
+    return RotationEvidence(edges, _relative_rotations(fixed, divided), initial_hypotheses(edges, options))
+
+
+def _relative_rotations(fixed: _FixedInputs, relative: RelativePoses) -> RelativeRotations:
     pairs = fixed.graph.pairs[relative.edge]
     return RelativeRotations(
         photos=fixed.graph.photo_count,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from ..arrays import Array, Index
+from ..arrays import Array, Index, Mask
 from ..cameras import params_of
 from ..option_ranges import Count, Within
 from ..parallel import even_blocks, parallel_map
@@ -44,6 +44,10 @@ class RelativePoses:
     """(e, 3, 4), baselines of unit length."""
     weight: Array
     """(e,) estimated number of inliers among all matches."""
+
+    def select(self, keep: Mask) -> RelativePoses:
+        """Those of some edges (e,)."""
+        return RelativePoses(self.edge[keep], self.b_from_a[keep], self.weight[keep])
 
 
 def estimate_relative_poses(

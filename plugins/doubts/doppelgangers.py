@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from unposed.optim.doppelgangers.duplicates import is_duplicate
 from unposed.optim.doppelgangers.edges import RelativeRotations
-from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis, left_out_pairs
+from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis, joined_otherwise, left_out_pairs
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
-from unposed.optim.doppelgangers.relative_rotations import estimate_relative_rotations
-from unposed.optim.doppelgangers.search import search_hypotheses
+from unposed.optim.doppelgangers.relative_rotations import searched_relative_rotations
 from unposed.optim.option_ranges import Count
 from unposed.optim.partition.cluster_graph import PartGraph, part_of
 from unposed.optim.view_graph import KINDS, ViewGraph
@@ -28,6 +27,9 @@ from ..shared.models import intrinsics_of_priors
 MAX_NAMES = 4
 """Duplicates of one image that a warning names."""
 
+DIVIDED_REASON = "its matches belong to two geometries, and other pairs join its photos"
+"""Of doubts about pairs of which one pose explains too few matches."""
+
 
 @dataclass(frozen=True)
 class Doppelgangers(DoppelgangerOptions):
@@ -40,7 +42,7 @@ class Doppelgangers(DoppelgangerOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 22
+    version: ClassVar[int] = 24
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
@@ -87,7 +89,7 @@ class Doppelgangers(DoppelgangerOptions):
     def _doubted(self, part: PartGraph, order: NDArray[np.int64], cameras: CameraPriors, threads: int) -> DoubtedPairs:
         """The doubted pairs of one component of the view graph: others have no say in its energy or its cameras."""
         graph = part.graph
-        edges, initial = estimate_relative_rotations(
+        found, result = searched_relative_rotations(
             graph,
             part.intrinsics,
             [cameras.focal_source[camera] for camera in part.cameras.tolist()],
@@ -97,15 +99,17 @@ class Doppelgangers(DoppelgangerOptions):
             options=self,
             threads=threads,
         )
-        if not initial:
-            return DoubtedPairs(np.zeros((0, 2), np.int32), (), np.zeros(0), len(edges.pairs), np.inf)
-        result = search_hypotheses(edges, initial, self)
+        edges, divided = found.edges, found.divided
+        tested = len(edges.pairs) + len(divided.pairs)
+        if result is None:
+            return DoubtedPairs(np.zeros((0, 2), np.int32), (), np.zeros(0), tested, np.inf)
         doubted = np.flatnonzero(left_out_pairs(edges, result.best, self))
+        spare = np.flatnonzero(joined_otherwise(result.best, divided.pairs))
         return DoubtedPairs(
-            part.photos[edges.pairs[doubted]].astype(np.int32),
-            tuple(_reason(edges, result.best, row, self) for row in doubted.tolist()),
-            edges.matches[doubted],
-            len(edges.pairs),
+            part.photos[np.concatenate([edges.pairs[doubted], divided.pairs[spare]])].astype(np.int32),
+            (*(_reason(edges, result.best, row, self) for row in doubted.tolist()), *[DIVIDED_REASON] * len(spare)),
+            np.concatenate([edges.matches[doubted], divided.matches[spare]]),
+            tested,
             result.rival_margin,
         )
 
