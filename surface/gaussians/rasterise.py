@@ -98,9 +98,9 @@ def _pairs_of(mean: Array32, conic: Array32, opacity: Array32, depth: Array32, w
     near_to_far = np.lexsort([gaussian, depth[gaussian]])  # at one depth in a fixed order, whatever their sizes
     rows = sparse.csr_matrix((np.arange(len(pixel)), pixel, first), (len(gaussian), width * height))[near_to_far]
     by_pixel = rows.tocsc()
-    order = by_pixel.data
+    order, start = by_pixel.data, by_pixel.indptr.astype(np.int64)
     alpha = np.concatenate([np.zeros(0, mean.dtype), *alphas])[order]
-    return _Pairs(blocks, order, gaussian[near_to_far].astype(np.int32)[by_pixel.indices], by_pixel.indptr, alpha)
+    return _Pairs(blocks, order, gaussian[near_to_far].astype(np.int32)[by_pixel.indices], start, alpha)
 
 
 def _transmittance(pairs: _Pairs) -> tuple[Array32, Array32]:
