@@ -1,6 +1,7 @@
 """Whose poses make the better splat: photos held out, with our poses, COLMAP's and the true ones.
 
-    python benchmarks/splat.py DATA_DIR SET [SET ...] [--seeds 0,1] [--peer tuned-shared] [--set KEY=VALUE]
+    python benchmarks/splat.py DATA_DIR SET [SET ...] [--seeds 0,1] [--sources truth,ours] [--peer tuned-shared]
+        [--set KEY=VALUE]
 
 DATA_DIR/SET has images/ and gt.json. Every source of poses gets what its own poses give: dense points at 512 pixels,
 thinned to one budget, and the same trainer, splat.cpu. Scores are means over the photos held out and over seeds, of
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="DATA_DIR")
     parser.add_argument("sets", nargs="+", metavar="SET")
     parser.add_argument("--seeds", default="0", metavar="N,N")
+    parser.add_argument("--sources", default="truth,ours,colmap", metavar="NAME,NAME")
     parser.add_argument("--peer", default="tuned-shared", choices=PEERS)
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
@@ -46,22 +48,25 @@ def main() -> None:
     print("| set | poses | registered | held out | PSNR | SSIM | covered | PSNR of each |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in arguments.sets:
-        for source, made in _sources(arguments.data / name, arguments.peer):
+        for source, made in _sources(arguments.data / name, arguments.sources.split(","), arguments.peer):
             if made.sparse.models:
                 print(_row(name, source, made, seeds, arguments.settings), flush=True)
             else:
                 print(f"| {name} | {source} | 0 of {len(made.photos)} | | | | | |", flush=True)
 
 
-def _sources(folder: Path, peer: str) -> Iterator[tuple[str, Reconstruction]]:
-    """Models of the set with poses from three sources."""
+def _sources(folder: Path, wanted: Sequence[str], peer: str) -> Iterator[tuple[str, Reconstruction]]:
+    """Models of the set with poses from the sources that are wanted."""
     images, truth = folder / "images", folder / "gt.json"
-    yield "truth", reconstruct(images, preset="classic", poses=truth, intrinsics=truth)
-    yield "ours", reconstruct(images, preset="classic")
-    with tempfile.TemporaryDirectory(prefix="unposed-benchmark-") as out:
-        run(PEERS[peer], images, Path(out) / "colmap", seed=0)
-        models = [pycolmap.Reconstruction(each) for each in sorted((Path(out) / "colmap" / "sparse").iterdir())]
-        yield f"COLMAP {peer}", Reconstruction.from_pycolmap(models, images)
+    if "truth" in wanted:
+        yield "truth", reconstruct(images, preset="classic", poses=truth, intrinsics=truth)
+    if "ours" in wanted:
+        yield "ours", reconstruct(images, preset="classic")
+    if "colmap" in wanted:
+        with tempfile.TemporaryDirectory(prefix="unposed-benchmark-") as out:
+            run(PEERS[peer], images, Path(out) / "colmap", seed=0)
+            models = [pycolmap.Reconstruction(each) for each in sorted((Path(out) / "colmap" / "sparse").iterdir())]
+            yield f"COLMAP {peer}", Reconstruction.from_pycolmap(models, images)
 
 
 def _row(name: str, source: str, made: Reconstruction, seeds: Sequence[int], settings: Sequence[str]) -> str:

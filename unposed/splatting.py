@@ -143,16 +143,18 @@ def _stored(folder: Path, key: str) -> SplatState | None:
         with np.load(folder / STATE) as held:
             if str(held["key"]) != key:
                 raise InputError(f"{folder} holds another training: give a new folder")
-            parts = {name: held[name] for name in held.files}
+            parts = {name: held[name] for name in ("motion", *held.files)}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         raise InputError(f"{folder} is not empty, and holds no training: give a new folder") from None
     arrays = {name.removeprefix("gaussians."): value for name, value in parts.items() if name.startswith("gaussians.")}
     moments = {name.removeprefix("moments."): value for name, value in parts.items() if name.startswith("moments.")}
-    return SplatState(int(parts["step"]), Gaussians(**arrays), parts["log_gain"], float(parts["size"]), moments)
+    gaussians, size = Gaussians(**arrays), float(parts["size"])
+    return SplatState(int(parts["step"]), gaussians, parts["log_gain"], parts["motion"], size, moments)
 
 
 def _store(folder: Path, key: str, state: SplatState) -> None:
-    arrays: dict[str, Any] = {"key": np.array(key), "step": state.step, "size": state.size, "log_gain": state.log_gain}
+    arrays: dict[str, Any] = {"key": np.array(key)}
+    arrays |= {name: getattr(state, name) for name in ("step", "size", "log_gain", "motion")}
     arrays |= {f"gaussians.{name}": value for name, value in as_arrays(state.gaussians).items()}
     arrays |= {f"moments.{name}": value for name, value in state.moments.items()}
     aside = folder / f".{STATE}"

@@ -90,7 +90,9 @@ class Resampling:
         self._sharp = self._read_size[0] * self._read_size[1] <= sharp_pixels
         scale = np.array(self._read_size, np.float32) / np.array(photo_size, np.float32)
         self._x, self._y = (seen_at[..., axis] * scale[axis] - np.float32(0.5) for axis in (0, 1))
-        self._wide = self._resampled = self._bgr = None
+        self._wide: Any = None
+        self._resampled: Any = None
+        self._bgr: Any = None
 
     def bgr(self, rgb: Bytes) -> Bytes:
         """(height, width, 3) blue, green and red of a photo that was read at `read_side_px`, until the next is asked

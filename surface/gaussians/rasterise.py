@@ -73,7 +73,7 @@ def _pairs_of(mean: Array32, conic: Array32, opacity: Array32, depth: Array32, w
     rare = np.bincount(size, minlength=len(SIDES) ** 2)[size] < FEW
     size = np.where(rare, np.maximum(rows, columns) * (len(SIDES) + 1), size)
     size[outside | (need < 1).any(axis=1)] = -1
-    blocks, pixels, alphas, gaussians = [], [], [], []
+    blocks, pixels, alphas, counts = [], [], [], []
     for number in np.unique(size[size >= 0]).tolist():
         tall, wide = SIDES[number // len(SIDES)], SIDES[number % len(SIDES)]
         members = np.flatnonzero(size == number)
@@ -90,21 +90,17 @@ def _pairs_of(mean: Array32, conic: Array32, opacity: Array32, depth: Array32, w
         blocks.append(_Block(members, dx, dy, kept))
         pixels.append(pixel)
         alphas.append(np.minimum(opacity[members][member] * np.exp(-0.5 * q.ravel()[kept]), MOST_ALPHA))
-        gaussians.append(members[member].astype(np.int32))
+        counts.append(np.bincount(member, minlength=len(members)))
+    gaussian = np.concatenate([np.zeros(0, np.int64), *(block.members for block in blocks)])
     pixel = np.concatenate([np.zeros(0, np.int32), *pixels])
-    gaussian = np.concatenate([np.zeros(0, np.int32), *gaussians])
-    rank = np.empty(len(depth), np.int32)
-    rank[np.argsort(depth, kind="stable")] = np.arange(len(depth), dtype=np.int32)
-    order = _stable(rank[gaussian], len(depth))
-    order = order[_stable(pixel[order], width * height)]
-    start = np.concatenate([[0], np.cumsum(np.bincount(pixel, minlength=width * height))])
+    first = np.concatenate([[0], *counts]).cumsum()
+    # One row for each Gaussian, from front to back; to take the matrix by columns sorts by pixel, by counting.
+    near_to_far = np.lexsort([gaussian, depth[gaussian]])  # at one depth in a fixed order, whatever their sizes
+    rows = sparse.csr_matrix((np.arange(len(pixel)), pixel, first), (len(gaussian), width * height))[near_to_far]
+    by_pixel = rows.tocsc()
+    order, start = by_pixel.data, by_pixel.indptr.astype(np.int64)
     alpha = np.concatenate([np.zeros(0, mean.dtype), *alphas])[order]
-    return _Pairs(blocks, order, gaussian[order], start, alpha)
-
-
-def _stable(keys: Index32, below: int) -> Index:
-    """Order of keys; short numbers are sorted by radix, several times as fast as longer ones."""
-    return np.argsort(keys.astype(np.uint16 if below <= 1 << 16 else np.uint32), kind="stable")
+    return _Pairs(blocks, order, gaussian[near_to_far].astype(np.int32)[by_pixel.indices], start, alpha)
 
 
 def _transmittance(pairs: _Pairs) -> tuple[Array32, Array32]:
@@ -139,7 +135,10 @@ class _Rasterise(torch.autograd.Function):
         k = pairs.gaussian
         by_rgb = weight.T @ by_image
         counts = np.diff(pairs.start)
-        light = sum(np.repeat(by_image[:, each], counts) * rgb[:, each][k] for each in range(3))
+        light = sum(
+            np.repeat(by_channel, counts) * channel[k]
+            for by_channel, channel in zip(*(np.ascontiguousarray(each.T) for each in (by_image, rgb)), strict=True)
+        )
         # What lies behind a pair is dimmed by it: the sum over the pairs behind, over 1 - a.
         share = reaching * light
         running = np.concatenate([[0.0], np.cumsum(pairs.alpha * share, dtype=np.float64)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -54,6 +55,10 @@ class TrainingView:
     """(height, width): pixels that count; None: all."""
     held_out: bool = False
     """Whether it is kept from training, to measure with."""
+    sigma_rad: float = math.inf
+    sigma_centre: float = math.inf
+    """Standard deviations of the pose, as far as they are known: of the rotation, and of the position in units of the
+    world."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,8 @@ class SplatState:
     gaussians: Gaussians
     log_gain: Array32
     """(views, 3) exposure of each photo against the mean of all, by channel, as natural logarithms."""
+    motion: Array32
+    """(views, 6) how far the poses have moved, see `poses.moved`."""
     size: float
     """Median size of the Gaussians at the start, which steps of positions are measured in."""
     moments: dict[str, Array32]
@@ -119,6 +126,12 @@ class TrainingOptions:
     """First step widths of the other parameters; they fall to a tenth."""
     gain_rate: Annotated[float, Within("[0, inf)")] = 0.002
     """Step width of the exposure of each photo; 0 takes all as equally exposed."""
+    pose_rate: Annotated[float, Within("[0, inf)")] = 0.0
+    """First step width of the pose of each photo, in pixels that it moves the scene by, or in standard deviations of
+    the pose where these are less; it falls to a hundredth. 0 keeps all poses."""
+    correlated_px: Positive = 5.0
+    """Side of the squares whose errors go together: a photo has so many independent errors as squares, against the
+    standard deviations of its pose."""
     test_every: Annotated[int, Within("[2, inf)")] = 8
     """Every so many photos, by name, are held out; none of fewer than four."""
     seed: int = 0

@@ -12,6 +12,7 @@ from ..stereo.correlation import halved
 from ..stereo.view import Pinhole
 from .initial import as_arrays
 from .losses import photo_loss, structural_similarity
+from .poses import motion_units, moved, pose_prior
 from .projection import Parameters
 from .scene import Gaussians, SplatState, TrainingOptions, TrainingView, ViewScore
 
@@ -25,7 +26,8 @@ BETAS, EPSILON = (0.9, 0.999), 1e-15
 def first_state(gaussians: Gaussians, views: int) -> SplatState:
     """Where a training begins."""
     size = float(np.exp(np.median(gaussians.log_scale))) if len(gaussians) else 1.0
-    return SplatState(0, gaussians, np.zeros((views, 3), np.float32), size, {})
+    nothing = np.zeros((views, 3), np.float32)
+    return SplatState(0, gaussians, nothing, np.concatenate([nothing, nothing], axis=1), size, {})
 
 
 def trained(
@@ -35,12 +37,13 @@ def trained(
 
     Each step draws the Gaussians in the camera of a photo, multiplies the channels by its gain, and moves all
     parameters by Adam against the derivatives of the loss. Gains have a mean of one over the photos, so that they
-    cannot drift together.
+    cannot drift together. With a `pose_rate` the photo's pose is moved as well, against what is known of it.
     """
     training = [number for number, view in enumerate(views) if not view.held_out]
     sizes = [[(views[number].camera, *_target(views[number], device)) for number in range(len(views))]]
     sizes.append([_halved(*each) for each in sizes[0]])
-    arrays = {**as_arrays(state.gaussians), "log_gain": state.log_gain}
+    units = motion_units(views, state.gaussians.mean)
+    arrays = {**as_arrays(state.gaussians), "log_gain": state.log_gain, "motion": state.motion / units}
     tensors = {name: torch.tensor(value, device=device, requires_grad=True) for name, value in arrays.items()}
     first = {
         "mean": options.mean_rate * state.size,
@@ -49,27 +52,32 @@ def trained(
         "logit": options.opacity_rate,
         "coefficient": options.colour_rate,
         "log_gain": options.gain_rate,
+        "motion": options.pose_rate,
     }
     groups = [{"params": [tensors[name]], "lr": rate, "name": name} for name, rate in first.items()]
     adam = torch.optim.Adam(groups, betas=BETAS, eps=EPSILON)
     _restore(adam, tensors, state, device)
-    gain = tensors.pop("log_gain")
+    gain, moves, unit = tensors.pop("log_gain"), tensors.pop("motion"), torch.from_numpy(units).to(device)
     parameters = Parameters(**tensors)
     report_every = max(1, options.steps // 10)
     for step in range(state.step, options.steps):
         left = 1.0 - step / options.steps
         for group in adam.param_groups:
-            least = 0.01 if group["name"] == "mean" else 0.1
+            least = 0.01 if group["name"] in ("mean", "motion") else 0.1
             group["lr"] = first[group["name"]] * least ** (1.0 - left)
         number = _photo_of(step, training, options.seed)
         camera, photo, weight = sizes[step < options.coarse_share * options.steps][number]
-        image, _ = draw(parameters, camera)
+        motion, shown = unit[number] * moves[number], parameters
+        if options.pose_rate > 0:
+            shown = moved(parameters, motion, torch.from_numpy(camera.centre).to(motion))
+        image, _ = draw(shown, camera)
         exposed = image * torch.exp(gain[number] - gain[training].mean(dim=0))
+        loss = photo_loss(exposed, photo, weight, options.structure)
         adam.zero_grad()
-        torch.autograd.backward(photo_loss(exposed, photo, weight, options.structure))
+        torch.autograd.backward(loss + pose_prior(motion, views[number], loss, options) if options.pose_rate else loss)
         adam.step()
         if (step + 1) % report_every == 0 or step + 1 == options.steps:
-            yield _state(step + 1, parameters, gain, state.size, adam)
+            yield _state(step + 1, parameters, gain, unit * moves, state.size, adam)
 
 
 def _photo_of(step: int, training: Sequence[int], seed: int) -> int:
@@ -89,20 +97,27 @@ def _halved(camera: Pinhole, photo: Tensor, weight: Tensor | None) -> tuple[Pinh
     return camera.smaller(2), smaller, None if weight is None else halved(weight)
 
 
-def _state(step: int, parameters: Parameters, gain: Tensor, size: float, adam: torch.optim.Adam) -> SplatState:
+def _state(
+    step: int, parameters: Parameters, gain: Tensor, motion: Tensor, size: float, adam: torch.optim.Adam
+) -> SplatState:
     arrays = {name: each.detach().cpu().numpy().copy() for name, each in parameters.tensors().items()}
     moments = {}
     for group in adam.param_groups:
-        held = adam.state[group["params"][0]]
+        held = adam.state.get(group["params"][0])
+        if held is None:  # poses that are kept
+            continue
         for key in ("exp_avg", "exp_avg_sq"):
             moments[f"{group['name']}.{key}"] = held[key].cpu().numpy().copy()
-    return SplatState(step, Gaussians(**arrays), gain.detach().cpu().numpy().copy(), size, moments)
+    exposure, poses = (each.detach().cpu().numpy().copy() for each in (gain, motion))
+    return SplatState(step, Gaussians(**arrays), exposure, poses, size, moments)
 
 
 def _restore(adam: torch.optim.Adam, tensors: dict[str, Tensor], state: SplatState, device: str) -> None:
     if not state.moments:
         return
     for name, tensor in tensors.items():
+        if f"{name}.exp_avg" not in state.moments:
+            continue
         adam.state[tensor] = {
             "step": torch.tensor(float(state.step)),
             **{key: torch.tensor(state.moments[f"{name}.{key}"], device=device) for key in ("exp_avg", "exp_avg_sq")},

@@ -11,6 +11,7 @@ import torch
 from unposed.plugins.splat.gsplat import drawn_by
 from unposed.surface.gaussians.initial import initial_gaussians, thinned_seeds, with_fillers
 from unposed.surface.gaussians.losses import photo_loss, structural_similarity
+from unposed.surface.gaussians.poses import aligned, moved, moved_camera
 from unposed.surface.gaussians.projection import BLUR_PX2, Parameters, draw, rotations
 from unposed.surface.gaussians.rasterise import LEAST_ALPHA, MOST_ALPHA, rasterise
 from unposed.surface.gaussians.scene import SH_0, Gaussians, TrainingOptions, TrainingView
@@ -82,6 +83,25 @@ def test_derivatives_are_differences(name: str) -> None:
         with torch.no_grad():
             slope = float(total(value + step) - total(value - step)) / 2e-6
         assert float(found.reshape(-1)[index]) == pytest.approx(slope, abs=1e-5)
+
+
+def test_derivatives_by_the_pose_are_differences() -> None:
+    """Of the image, in a camera that stands elsewhere and has moved already."""
+    camera = moved_camera(CAMERA, np.array([0.03, -0.05, 0.02, 0.1, 0.05, -0.2]))
+    parameters, centre = some_gaussians(40, seed=1), torch.from_numpy(camera.centre)
+    weight = torch.rand(16, 24, 3, dtype=torch.float64)
+    motion = torch.tensor([0.02, 0.01, -0.03, 0.05, -0.04, 0.1], dtype=torch.float64, requires_grad=True)
+
+    def total(changed: torch.Tensor) -> torch.Tensor:
+        return (draw(moved(parameters, changed, centre), camera)[0] * weight).sum()
+
+    (found,) = torch.autograd.grad(total(motion), motion)
+    for each, step in zip(found, 1e-6 * torch.eye(6, dtype=torch.float64), strict=True):
+        with torch.no_grad():
+            slope = float(total(motion + step) - total(motion - step)) / 2e-6
+        assert float(each) == pytest.approx(slope, abs=1e-5)
+    there = moved_camera(camera, motion.detach().numpy())
+    torch.testing.assert_close(draw(parameters, there)[0], draw(moved(parameters, motion, centre), camera)[0].detach())
 
 
 def test_nothing_in_sight_is_a_black_image() -> None:
@@ -157,6 +177,55 @@ def test_a_training_goes_on_as_if_it_had_not_stopped() -> None:
     for name, value in vars(states[-1].gaussians).items():
         np.testing.assert_allclose(getattr(resumed.gaussians, name), value, atol=1e-6)
     assert list(trained(states[-1], views, options, draw)) == []
+
+
+def hill_views() -> tuple[list[TrainingView], Gaussians]:
+    """Photos of a hill whose colours change slowly, the middle one held out; and its Gaussians. All depths differ: at
+    one depth, a camera that turns changes what hides what."""
+    y, x = np.meshgrid(np.linspace(-1.6, 1.6, 17), np.linspace(-2.4, 2.4, 25), indexing="ij")
+    xyz = np.stack([x, y, 3.0 - np.exp(-(x**2) - y**2) + 0.013 * x + 0.007 * y], axis=2).reshape(-1, 3)
+    colours = 127 + 100 * np.sin(np.stack([3 * x + y, 2 * y - x, 3 * y + 2 * x], axis=2).reshape(-1, 3))
+    truth = initial_gaussians(xyz, colours.astype(np.uint8), [])
+    truth = replace(truth, log_scale=truth.log_scale + np.float32(0.3))
+    views = []
+    for number in range(5):
+        camera = replace(CAMERA, cam_from_world=np.c_[np.eye(3), [0.15 * (2 - number), 0.0, 0.0]])
+        image = drawn(truth, camera, draw)[0].numpy()
+        views.append(
+            TrainingView(f"{number}.png", camera, np.rint(image.clip(0, 1) * 255).astype(np.uint8), None, number == 2)
+        )
+    return views, truth
+
+
+def seen_apart_px(a: Pinhole, b: Pinhole) -> float:
+    """How far two cameras see four points apart, at most: to turn and to shift a camera look much alike."""
+    corners = np.array([[x, y, 2.8] for x in (-1.0, 1.0) for y in (-0.7, 0.7)])
+    return float(np.abs(a.project(corners)[0] - b.project(corners)[0]).max())
+
+
+def test_a_photo_finds_the_pose_that_it_was_moved_from() -> None:
+    views, truth = hill_views()
+    wrong = moved_camera(views[2].camera, np.array([0.03, -0.03, 0.02, 0.02, 0.02, 0.02]))
+    parameters = Parameters(**{name: torch.from_numpy(value) for name, value in vars(truth).items()})
+    found = aligned(parameters, replace(views[2], camera=wrong), draw, TrainingOptions())
+    assert seen_apart_px(wrong, views[2].camera) > 0.6
+    assert seen_apart_px(found.camera, views[2].camera) < 0.2
+
+
+def test_poses_are_trained_as_far_as_they_are_uncertain() -> None:
+    views, truth = hill_views()
+    right = views[1].camera
+    certain = [replace(view, sigma_rad=1e-4, sigma_centre=1e-4) for view in views]
+    certain[1] = replace(certain[1], camera=moved_camera(right, np.array([0.03, 0.03, 0.0, 0.0, 0.0, 0.0])))
+    uncertain = [*certain[:1], replace(certain[1], sigma_rad=0.1, sigma_centre=0.1), *certain[2:]]
+    options = TrainingOptions(steps=60, pose_rate=0.05, mean_rate=1e-6)
+    apart = []
+    for given in (certain, uncertain):
+        *_, state = trained(first_state(truth, 5), given, options, draw)
+        apart.append(seen_apart_px(moved_camera(given[1].camera, state.motion[1]), right))
+    assert apart[0] > 0.6 > 0.3 > apart[1]
+    assert not state.motion[2].any()  # held out
+    assert np.abs(state.motion[[0, 3, 4]]).max() < 1e-3
 
 
 def test_exposure_is_learned_photo_by_photo() -> None:
