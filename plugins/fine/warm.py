@@ -44,7 +44,8 @@ class WarmAdjustment(BundleAdjustment):
     """Goes on from finished models with a few new photos: one adjustment of everything from where it was.
 
     Key points of the old photos stay where an earlier run has aligned them, those of the new photos are aligned with
-    them. The cameras keep the distortion that was found for them. Dense matches are adjusted as by fine.bundle.
+    them. The cameras keep the distortion that was found for them. Dense matches, and models of whose key points the
+    file has none, are adjusted as by fine.bundle.
 
     The file of key points is a NumPy archive: `names` of the photos, `start` (photos + 1,), and for the observed key
     points of photo i, rows start[i]:start[i + 1], their numbers `keypoint` and where the model has them, `xy`.
@@ -72,7 +73,7 @@ class WarmAdjustment(BundleAdjustment):
         options: RefineOptions,
         resources: Resources,
     ) -> Refined:
-        if graph.dense:
+        if not self._is_warm(photos, graph):
             return super()._refined(model, photos, cameras, graph, candidates, options, resources)
         start = self._start_of(model, photos, cameras, graph, candidates)
         own = graph.among(candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0]))
@@ -81,7 +82,11 @@ class WarmAdjustment(BundleAdjustment):
         return Refined(start, moved, result)
 
     def _finished(self, model: Refined, photos: Photos, options: RefineOptions, resources: Resources) -> Refined:
-        return super()._finished(model, photos, options, resources) if model.graph.dense else model
+        return model if self._is_warm(photos, model.graph) else super()._finished(model, photos, options, resources)
+
+    def _is_warm(self, photos: Photos, graph: ViewGraph) -> bool:
+        """Whether the file has key points of this graph; those made of dense matches change with every pair."""
+        return not graph.dense and len(known_keypoints(self.keypoints, photos, graph.keypoints)[0]) > 0
 
     def _adjusted(
         self,
@@ -116,7 +121,8 @@ class WarmAdjustment(BundleAdjustment):
         free = options.adjustment(unit_px, self.warm_iterations, self.warm_tolerance)
         bundle = refine_points(bundle, free.loss, free.loss_px, sigma_of(graph, bundle), self.point_steps)
         bundle, sigma = self._aligned(photos, graph, bundle, ~old, (xy != found).any(axis=1)[bundle.row])
-        bundle = _with_poses(bundle, np.flatnonzero(~old), sigma, free.loss_px)
+        if start.anchors is None and bundle.rigs is None:  # each photo moves by itself
+            bundle = _with_poses(bundle, np.flatnonzero(~old), sigma, free.loss_px)
         bundle = refine_points(bundle, free.loss, free.loss_px, sigma, self.point_steps)
         prior = prior_of_refinement(start.bundle, start.prior)
         bundle, summary = self.solver(resources.device)(bundle, free, prior, sigma, start.anchors, None)

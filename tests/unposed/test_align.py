@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycolmap
 import pytest
 
 import unposed
@@ -27,6 +28,19 @@ from unposed.pipeline.errors import ConfigError, InputError
 def out(reconstructed: Any, tmp_path: Path) -> Path:
     folder: Path = reconstructed.copied_to(tmp_path / "out")
     return folder
+
+
+def test_poses_of_a_trajectory_need_no_folders_and_endings(reconstructed: Any, out: Path, tmp_path: Path) -> None:
+    lines = ["# name x y z qx qy qz qw"]
+    for name in unposed.load(out)[0].photo_names:
+        pose = reconstructed.true_pose(name)
+        turn = pycolmap.Rotation3d(pose[:, :3].T).quat
+        place = -pose[:, :3].T @ pose[:, 3]
+        lines.append(" ".join([f"elsewhere/{Path(name).stem}", *map(str, [*place, *turn])]))
+    (tmp_path / "walk.txt").write_text("\n".join(lines) + "\n")
+    made = unposed.align(out, "poses", tmp_path / "walk.txt")
+    step = made.summary["models"][0]["alignment"]["steps"][0]
+    assert step["positions"] == len(lines) - 1
 
 
 def test_to_poses_and_back(reconstructed: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +99,6 @@ def test_export_in_the_original_frame(out: Path, tmp_path: Path) -> None:
         line = ["export", str(out), "--to", "colmap", "-o", str(folder), *(["--original"] if original else [])]
         assert main(line) == 0
         found = unposed.load(out) if not original else unposed.load(out).unaligned()
-        import pycolmap
 
         model = pycolmap.Reconstruction(next(folder.rglob("points3D.*")).parent)
         first = model.points3D[min(model.points3D)].xyz

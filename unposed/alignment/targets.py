@@ -27,6 +27,7 @@ from unposed.pipeline.artifacts import Photo, SparseModel
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.pose_files import read_poses
 
+from ..evaluation import match_names
 from ..model import Model
 
 
@@ -71,13 +72,14 @@ def from_gps(models: Sequence[Model], options: AlignmentOptions) -> tuple[list[M
 
 
 def from_poses(models: Sequence[Model], file: Path, options: AlignmentOptions) -> list[ModelAlignment | str]:
-    """Align to the poses of photos of the same names in a file."""
+    """Align to the poses of photos of the same names in a file, or without folders and endings where only one has that
+    name."""
     listed = read_poses(file)
     out: list[ModelAlignment | str] = []
     for model in models:
-        rows = {name: row for row, name in enumerate(model.photo_names)}
-        best = max(listed, key=lambda each: sum(name in rows for name in each.names))
-        common = [(rows[name], row) for row, name in enumerate(best.names) if name in rows]
+        alike = [match_names(model.photo_names, each.names) for each in listed]
+        which = max(range(len(listed)), key=lambda number: len(alike[number]))
+        best, common = listed[which], sorted(alike[which].items())
         if len(common) < 2:
             out.append(f"{file.name} has poses of {len(common)} of its photos, two are needed")
             continue
