@@ -45,8 +45,8 @@ class DivisionOptions(DividedMappingOptions):
 
     max_photos: Annotated[int, Within("[8, inf)")] = 3000
     """Components with more photos are cut into clusters of at most so many, and of at most cut.cluster_photos. Below,
-    it takes as much CPU undivided, and is more exact: 1,200 photos around a block end at 0.09 degrees, in parts at
-    0.18."""
+    it takes as much CPU undivided, and is a little more exact: 1,200 photos around a block end at 0.056 degrees, in
+    parts at 0.065."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 22
+    version: ClassVar[int] = 23
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
