@@ -84,20 +84,37 @@ class Objective:
 
     def retract(self, state: BundleState, photos: Array, cameras: Array, points: Vectors) -> BundleState | None:
         """Apply changes of photos (c, d), of shared cameras (k, q) and of points (3, p): R' = exp(omega) R,
-        t' = t + dt, k' = k + B u, X' = X + dX. None where a focal length would not stay positive."""
+        t' = s + exp(omega) (t - s + dt - omega x (t - s)), k' = k + B u, X' = X + dX, with s the translation of the
+        photo's sensor, zero outside of rigs. None where a focal length would not stay positive.
+
+        To first order t' = t + dt, but photos move along straight lines in the world, as points do. Under t' = t + dt
+        they leave these by |omega|^2 / 2 times their distance from the origin: with loops of a thousand photos, more
+        than the noise of key points, so that steps that bend the loop as a whole would be rejected.
+        """
         pose, of_camera = np.split(photos, [self.free.pose_size], axis=1)
         if len(cameras):
             of_camera = cameras
         poses = state.poses.reshape(3, 4, -1).copy()
-        if self.free.rotations:
-            poses[:, :3] = np.einsum("cij,jkc->ikc", exp_so3(pose[:, :3]), poses[:, :3])
         poses[:, 3] += pose[:, -3:].T
+        if self.free.rotations:
+            turn, sensor = exp_so3(pose[:, :3]), self._sensor_translations(state)
+            poses[:, 3] -= sensor.T + np.cross(pose[:, :3], state.poses.reshape(3, 4, -1)[:, 3].T - sensor).T
+            poses = np.einsum("cij,jkc->ikc", turn, poses)
+            poses[:, 3] += sensor.T
         intrinsics = state.intrinsics
         if self.free.intrinsics_size:
             intrinsics = intrinsics + np.einsum("kiq,kq->ik", self.basis, of_camera)
         if (intrinsics[:2] <= 0).any():
             return None
         return BundleState(poses.reshape(12, -1), intrinsics, state.points + points, state.sensors)
+
+    def _sensor_translations(self, state: BundleState) -> Array:
+        """(c, 3) of the sensors of the photos; zero outside of rigs."""
+        out = np.zeros((len(self.order.photos), 3))
+        if self.rigs is not None and state.sensors is not None:
+            tied = self.rigs.known[self.order.photos]
+            out[tied] = state.sensors[self.rigs.sensor_of_photo[self.order.photos[tied]], :, 3]
+        return out
 
 
 def build_objective(

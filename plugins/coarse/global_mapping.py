@@ -45,8 +45,8 @@ class DivisionOptions(DividedMappingOptions):
 
     max_photos: Annotated[int, Within("[8, inf)")] = 3000
     """Components with more photos are cut into clusters of at most so many, and of at most cut.cluster_photos. Below,
-    it takes as much CPU undivided, and is more exact: 1,200 photos around a block end at 0.09 degrees, in parts at
-    0.18."""
+    it takes as much CPU undivided, and is a little more exact: 1,200 photos around a block end at 0.056 degrees, in
+    parts at 0.065."""
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,25 @@ def test_the_gradient_is_that_of_the_cost(
             assert expected == pytest.approx(slope, rel=1e-5, abs=1e-4 * scale)
 
 
+def test_a_step_that_turns_the_world_far_from_its_origin_changes_no_error(collection: Make) -> None:
+    """Photos and points move alike, however far out they are: else steps that bend long loops would be rejected."""
+    bundle = collection(photos=4, points=60).bundle()
+    far = np.array([1000.0, 500.0, 0.0])
+    poses = bundle.cam_from_world.copy()
+    poses[:, :, 3] -= poses[:, :, :3] @ far
+    bundle = replace(bundle, cam_from_world=poses, points=bundle.points + far)
+    task = adjustment.build_objective(bundle, BundleOptions(focal=False))
+    state = adjustment.bundle_state(bundle, task.order)
+    turn = np.array([0.002, -0.003, 0.004])
+    steps = np.zeros((4, 6))
+    steps[:, :3] = -poses[:, :, :3] @ turn  # and dt = 0: the world turns about its origin
+    moved = task.retract(state, steps, np.zeros((0, 0)), np.cross(turn, state.points.T).T)
+    assert moved is not None
+    found = adjustment.bundle_with_state(bundle, task.order, moved)
+    assert np.abs(found.points - bundle.points).max() > 2.0
+    assert errors_px(found).max() < 0.05  # 0.01 off would be 3 pixels
+
+
 @pytest.mark.parametrize("grouped", [True, False])
 def test_blocks_of_points_change_nothing(collection: Make, monkeypatch: pytest.MonkeyPatch, grouped: bool) -> None:
     """Neither how many are eliminated together, nor whether their linearisation is remembered. A photo is fixed."""
