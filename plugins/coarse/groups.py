@@ -7,26 +7,23 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.groups.focals import focals_of_groups
 from unposed.optim.groups.fusion import FusedGroups, GroupFusionOptions, PairDirections, fuse_groups
-from unposed.optim.groups.scenes import GroupScenes
 from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
-from unposed.optim.pointmaps.pair_depths import LATTICE_SIDE
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, LocalScene, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerGroup, Resources, StageError
 
+from ..shared.group_scenes import OverlapTrust, group_scenes
 from ..shared.models import PRIOR_NOISE, initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
-from ..shared.point_maps import grid_lattice
 
 _REMEDY = "what the network says of these photos, or its weights, may be worth nothing; the preset classic does without"
 
 
 @dataclass(frozen=True)
-class GroupMapper:
+class GroupMapper(OverlapTrust):
     """Fuse the cameras of groups to one model, with the relative poses of verified pairs as further measurements.
 
     A group of its own frame and scale counts as one opinion, however many pairs it has; groups that others contradict
@@ -38,10 +35,6 @@ class GroupMapper:
 
     min_photos: Annotated[int, Within("[2, inf)")] = 3
     """Parts with fewer photos give no model, unless there is no larger one."""
-    enough_overlap: Annotated[float, Within("(0, 1]")] = 0.2
-    """Overlap with another photo of the group from which on a photo is trusted fully; below it in proportion."""
-    min_overlap: Annotated[float, Within("[0, 1]")] = 0.02
-    """Overlap below which a photo has nothing in common with the others of its group, which then says nothing of it."""
     min_consistent: Annotated[float, Within("[0, 1]")] = 0.5
     """Share of consistent groups, or of pairs that agree with them, below which a warning says that the network may not
     be relied on."""
@@ -69,7 +62,7 @@ class GroupMapper:
         graph = without_doubts(view_graph, doubts)
         priors = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         known = np.array([source != "guess" for source in cameras.focal_source])
-        scenes = self._scenes(local, graph.keypoints.size.astype(np.float64))
+        scenes = group_scenes(local, graph.keypoints.size.astype(np.float64), self)
         intrinsics = focals_of_groups(scenes, priors, known)
         pairs = self._pairs(graph, intrinsics, resources)
         found: list[FusedGroups] = []
@@ -87,28 +80,6 @@ class GroupMapper:
             scenes = scenes.select(~inside[scenes.group] & ~registered[scenes.photo])
         models = tuple(initial_model(intrinsics, each.cam_from_world, graph.keypoints) for each in found)
         return InitialModels(models, reasons_left_out(graph, models), self._warnings(found, len(local)))
-
-    def _scenes(self, local: PerGroup[LocalScene], size: Array) -> GroupScenes:
-        group, photo, poses, lattices, focals, trusts = [], [], [], [], [], []
-        for number, (members, scene) in enumerate(local.items()):
-            overlap = scene.overlap - np.eye(len(members))
-            best = np.maximum(overlap.max(axis=0), overlap.max(axis=1))
-            trust = np.where(best >= self.min_overlap, np.minimum(best / self.enough_overlap, 1.0), 0.0)
-            for place in np.flatnonzero(trust > 0).tolist():
-                group.append(number)
-                photo.append(members[place])
-                poses.append(scene.cam_from_local[place])
-                lattices.append(grid_lattice(scene.grids[place], size[members[place]]))
-                focals.append(scene.focals_px[place])
-                trusts.append(trust[place])
-        return GroupScenes(
-            np.array(group, np.int64),
-            np.array(photo, np.int64),
-            np.array(poses, np.float64).reshape(-1, 3, 4),
-            np.array(lattices, np.float64).reshape(len(lattices), LATTICE_SIDE**2),
-            np.array(focals, np.float64),
-            np.array(trusts, np.float64),
-        )
 
     def _pairs(self, graph: ViewGraph, intrinsics: Intrinsics, resources: Resources) -> PairDirections:
         relative = estimate_relative_poses(

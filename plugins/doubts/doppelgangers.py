@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,14 +14,16 @@ from unposed.optim.doppelgangers.edges import RelativeRotations
 from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis, joined_otherwise, left_out_pairs
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.relative_rotations import searched_relative_rotations
+from unposed.optim.groups.layout import GroupLayout, LayoutOptions, contradicted_pairs, group_layout, layout_errors_deg
 from unposed.optim.option_ranges import Count
 from unposed.optim.partition.cluster_graph import PartGraph, part_of
 from unposed.optim.view_graph import KINDS, ViewGraph
-from unposed.pipeline.artifacts import CameraPriors, Doubts, Photos
-from unposed.pipeline.stage import Grain, Resources
+from unposed.pipeline.artifacts import CameraPriors, Doubts, LocalScene, Photos
+from unposed.pipeline.stage import Grain, PerGroup, Resources
 from unposed.retrieval.neighbours import capture_order
 from unposed.retrieval.scene_graph import components_and_bridges
 
+from ..shared.group_scenes import OverlapTrust, group_scenes
 from ..shared.models import intrinsics_of_priors
 
 MAX_NAMES = 4
@@ -38,7 +40,8 @@ class Doppelgangers(DoppelgangerOptions):
     Rotations along every cycle of correct pairs multiply to the identity, and the surroundings of correct matches match
     as well. If a building has two equal facades, pairs between them agree with each other but not with the way around
     the corner, and near the corner the photos show different things beside the equal ones. See docs/doppelgangers.md.
-    Every connected component of the view graph is searched by itself, as if the others were not there.
+    Every connected component of the view graph is searched by itself, as if the others were not there. Where a network
+    has seen photos in groups, pairs are left out as well that contradict every trusted group about how photos lie.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
@@ -46,6 +49,10 @@ class Doppelgangers(DoppelgangerOptions):
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
+    layout: LayoutOptions = field(default_factory=LayoutOptions)
+    """Groups of photos that a network has seen at once, where there are any, as a further witness."""
+    group_trust: OverlapTrust = field(default_factory=OverlapTrust)
+    """How far these are trusted."""
 
     def __call__(
         self,
@@ -53,10 +60,12 @@ class Doppelgangers(DoppelgangerOptions):
         cameras: CameraPriors,
         view_graph: ViewGraph,
         resources: Resources,
+        local: PerGroup[LocalScene] | None = None,
     ) -> Doubts:
         rotated = view_graph.kind == KINDS.index("rotation")
         duplicates = tuple(_warnings_about_duplicates(photos, view_graph, rotated, self))
-        found, rival_margin = self.searched(photos, cameras, view_graph, resources.threads)
+        layout = None if local is None else self._layout(local, view_graph)
+        found, rival_margin = self.searched(photos, cameras, view_graph, resources.threads, layout)
         pairs = np.concatenate([np.zeros((0, 2), np.int32), *(each.pairs for each in found)])
         reasons = [reason for each in found for reason in each.reasons]
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))
@@ -72,7 +81,12 @@ class Doppelgangers(DoppelgangerOptions):
         )
 
     def searched(
-        self, photos: Photos, cameras: CameraPriors, view_graph: ViewGraph, threads: int
+        self,
+        photos: Photos,
+        cameras: CameraPriors,
+        view_graph: ViewGraph,
+        threads: int,
+        layout: GroupLayout | None = None,
     ) -> tuple[list[DoubtedPairs], NDArray[np.float64]]:
         """The doubted pairs of each component of the view graph, and (photos,) margins over rivals."""
         intrinsics = intrinsics_of_priors(cameras, view_graph.keypoint_error_px)
@@ -82,11 +96,22 @@ class Doppelgangers(DoppelgangerOptions):
             member = np.zeros(len(photos), bool)
             member[list(component)] = True
             part = part_of(view_graph.in_units_of(member), intrinsics, member)
-            found.append(self._doubted(part, np.argsort(place[part.photos]), cameras, threads))
+            found.append(self._doubted(part, np.argsort(place[part.photos]), cameras, threads, layout))
             rival_margin[member] = found[-1].rival_margin
         return found, rival_margin
 
-    def _doubted(self, part: PartGraph, order: NDArray[np.int64], cameras: CameraPriors, threads: int) -> DoubtedPairs:
+    def _layout(self, local: PerGroup[LocalScene], view_graph: ViewGraph) -> GroupLayout:
+        scenes = group_scenes(local, view_graph.keypoints.size.astype(np.float64), self.group_trust)
+        return group_layout(scenes, view_graph.photo_count, self.layout)
+
+    def _doubted(
+        self,
+        part: PartGraph,
+        order: NDArray[np.int64],
+        cameras: CameraPriors,
+        threads: int,
+        layout: GroupLayout | None,
+    ) -> DoubtedPairs:
         """The doubted pairs of one component of the view graph: others have no say in its energy or its cameras."""
         graph = part.graph
         found, result = searched_relative_rotations(
@@ -103,14 +128,22 @@ class Doppelgangers(DoppelgangerOptions):
         tested = len(edges.pairs) + len(divided.pairs)
         if result is None:
             return DoubtedPairs(np.zeros((0, 2), np.int32), (), np.zeros(0), tested, np.inf)
-        doubted = np.flatnonzero(left_out_pairs(edges, result.best, self))
+        by_search, off_deg, overruled = left_out_pairs(edges, result.best, self), np.zeros(len(edges.pairs)), False
+        if layout is not None:
+            off_deg = layout_errors_deg(layout, part.photos[edges.pairs], edges.b_from_a, self.layout)
+            against = contradicted_pairs(off_deg, edges.matches, edges.planar, self.layout)
+            overruled = against is None
+            off_deg = np.where(np.False_ if against is None else against, off_deg, 0.0)
+        doubted = np.flatnonzero(by_search | (off_deg > 0))
         spare = np.flatnonzero(joined_otherwise(result.best, divided.pairs))
+        reasons = [_reason(edges, result.best, row, by_search[row], off_deg[row], self) for row in doubted.tolist()]
         return DoubtedPairs(
             part.photos[np.concatenate([edges.pairs[doubted], divided.pairs[spare]])].astype(np.int32),
-            (*(_reason(edges, result.best, row, self) for row in doubted.tolist()), *[DIVIDED_REASON] * len(spare)),
+            (*reasons, *[DIVIDED_REASON] * len(spare)),
             np.concatenate([edges.matches[doubted], divided.matches[spare]]),
             tested,
             result.rival_margin,
+            overruled,
         )
 
 
@@ -127,24 +160,36 @@ class DoubtedPairs:
     """Number of pairs that have a relative pose."""
     rival_margin: float
     """See SearchResult."""
+    overruled: bool = False
+    """Whether groups contradict so many pairs that they were not heard."""
 
 
-def _reason(edges: RelativeRotations, best: Hypothesis, row: int, options: DoppelgangerOptions) -> str:
+def _reason(
+    edges: RelativeRotations, best: Hypothesis, row: int, searched: bool, off_deg: float, options: DoppelgangerOptions
+) -> str:
+    """searched: whether the search leaves the pair out; off_deg: what groups contradict it by, or 0."""
+    layout = f"groups of photos say that the two are turned by {off_deg:.0f} degrees otherwise"
+    if not searched:
+        return layout
     is_missing = edges.missing_score[row] > options.max_missing_score_inconsistent
     turned = f"its rotation is {best.residual_deg[row]:.0f} degrees off that of the cycles with other pairs"
     differs = "around their matches the photos show different things"
     inconsistent = best.cluster[row] != CONSISTENT
-    return f"{differs}, and {turned}" if is_missing and inconsistent else differs if is_missing else turned
+    said = f"{differs}, and {turned}" if is_missing and inconsistent else differs if is_missing else turned
+    return f"{said}; {layout}" if off_deg else said
 
 
 def _warnings_about_doubts(photos: Photos, found: Sequence[DoubtedPairs]) -> list[str]:
     pairs = [pair for each in found for pair in each.pairs.tolist()]
+    unheard = "most verified pairs contradict what groups of photos say of their layout: groups have no say in doubts"
+    said = [unheard] if any(each.overruled for each in found) else []
     if not pairs:
-        return []
+        return said
     a, b = pairs[int(np.argmax(np.concatenate([each.matches for each in found])))]
     return [
+        *said,
         f"doppelgangers: {len(pairs)} of {sum(each.tested for each in found)} matching pairs join different places "
-        f"and were left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them"
+        f"and were left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them",
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unposed.optim.arrays import Array, Index
+from unposed.optim.groups.layout import GroupLayout
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Photos
 from unposed.pipeline.regular_files import read_text
@@ -34,7 +35,12 @@ class KnownDoubts(Doppelgangers):
     """The file."""
 
     def searched(
-        self, photos: Photos, cameras: CameraPriors, view_graph: ViewGraph, threads: int
+        self,
+        photos: Photos,
+        cameras: CameraPriors,
+        view_graph: ViewGraph,
+        threads: int,
+        layout: GroupLayout | None = None,
     ) -> tuple[list[DoubtedPairs], Array]:
         said = self._read()
         names = [photo.name for photo in photos.photos]
@@ -42,7 +48,7 @@ class KnownDoubts(Doppelgangers):
         new = np.array([name not in listed for name in names], bool)
         near = new.copy()
         near[view_graph.pairs[new[view_graph.pairs].any(axis=1)]] = True
-        local, margin = super().searched(photos, cameras, view_graph.among(near), threads)
+        local, margin = super().searched(photos, cameras, view_graph.among(near), threads, layout)
         found = [_only(each, np.flatnonzero(new[each.pairs].any(axis=1))) for each in local]
         index = {name: row for row, name in enumerate(names)}
         verified = {(int(a), int(b)) for a, b in view_graph.pairs}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.store.codec import decode, encode
 from unposed.pipeline.weights.catalogue import entry
 from unposed.plugins.coarse.groups import GroupMapper
+from unposed.plugins.doubts.doppelgangers import Doppelgangers
 from unposed.plugins.groups.cover import Cover
 from unposed.plugins.local.many_views import DepthAnything3, Pi3, Vggt
 
@@ -216,6 +219,41 @@ def test_a_network_that_always_says_the_same_is_told_by_the_pairs(collection: Ca
         local[group] = LocalScene(same, seen.focals_px, seen.grids, seen.overlap)
     found = GroupMapper()(**inputs, local=local, resources=CPU)
     assert found.warnings[-1].startswith("most verified pairs are inconsistent with the groups")
+
+
+def test_pairs_that_contradict_the_layout_of_groups_are_doubted(collection: Callable[..., Any]) -> None:
+    """Photos match as of one place; groups say that the last five look the other way. Without these, all is right."""
+    world = collection(photos=16, points=800, noise_px=0.5)
+    inputs = {key: each for key, each in mapper_inputs(world).items() if key != "doubts"}
+    groups = [tuple((start + step) % 16 for step in range(8)) for start in range(0, 16, 2)]
+    rng = np.random.default_rng(0)
+    assert not len(Doppelgangers()(**inputs, resources=CPU).pairs)
+    true = {group: emulated(world, group, rng, wrong=False) for group in groups}
+    assert not len(Doppelgangers()(**inputs, local=true, resources=CPU).pairs)
+    turned = copy(world)
+    turned.cam_from_world = world.cam_from_world.copy()
+    turned.cam_from_world[11:, :, :3] = world.cam_from_world[11:, :, :3] @ exp_so3(np.array([[0.0, 2.0, 0.0]]))[0]
+    other = {group: emulated(turned, group, rng, wrong=False) for group in groups}
+    found = Doppelgangers()(**inputs, local=other, resources=CPU)
+    together = {(a, b) for group in groups for a in group for b in group if a < 11 <= b}
+    assert {tuple(pair) for pair in found.pairs.tolist()} <= together and len(found.pairs) > 0.8 * len(together)
+    assert all(
+        re.fullmatch(r"groups of photos say .* turned by 11\d degrees otherwise", each) for each in found.reasons
+    )
+    nonsense = {group: emulated(world, group, rng, wrong=True) for group in groups}
+    assert not len(Doppelgangers()(**inputs, local=nonsense, resources=CPU).pairs)
+
+
+def test_groups_that_contradict_most_pairs_have_no_say(collection: Callable[..., Any]) -> None:
+    world = collection(photos=12, points=600, noise_px=0.5)
+    inputs = {key: each for key, each in mapper_inputs(world).items() if key != "doubts"}
+    groups = [tuple((start + step) % 12 for step in range(6)) for start in range(0, 12, 2)]
+    mirrored = copy(world)
+    mirrored.cam_from_world = exp_so3(np.arange(12)[:, None] * [[0.0, 0.9, 0.0]]) @ world.cam_from_world
+    rng = np.random.default_rng(0)
+    local = {group: emulated(mirrored, group, rng, wrong=False) for group in groups}
+    found = Doppelgangers()(**inputs, local=local, resources=CPU)
+    assert not len(found.pairs) and "groups have no say in doubts" in found.warnings[0]
 
 
 def test_photos_with_nothing_in_common_give_no_model(collection: Callable[..., Any]) -> None:
