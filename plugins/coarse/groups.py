@@ -12,9 +12,9 @@ from unposed.optim.groups.focals import focals_of_groups
 from unposed.optim.groups.fusion import FusedGroups, GroupFusionOptions, PairDirections, fuse_groups
 from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
 from unposed.optim.view_graph import ViewGraph
-from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, LocalScene, Photos
+from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, LocalScene, Photos, TwoViewGeometry
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, PerGroup, Resources, StageError
+from unposed.pipeline.stage import Grain, PerGroup, PerPair, Resources, StageError
 
 from ..shared.group_scenes import OverlapTrust, group_scenes
 from ..shared.models import PRIOR_NOISE, initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
@@ -27,7 +27,8 @@ class GroupMapper(OverlapTrust):
     """Fuse the cameras of groups to one model, with the relative poses of verified pairs as further measurements.
 
     A group of its own frame and scale counts as one opinion, however many pairs it has; groups that others contradict
-    are left out.
+    are left out. A network that regresses relative poses of pairs may be wired as `regressed`; what it says of a pair
+    counts where the pair has no verified pose.
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
@@ -42,6 +43,9 @@ class GroupMapper(OverlapTrust):
     """Inliers of relative poses of pairs, in expected key point errors."""
     half_weight_matches: Annotated[float, Within("(0, inf)")] = 30.0
     """Inliers at which a pair has half of its full weight: fewer fit a wrong pose by chance."""
+    regressed_weight: Annotated[float, Within("(0, 1]")] = 0.5
+    """Weight of a relative pose that a network regresses from two photos without matches: that of a pair with so many
+    inliers as give half of the full weight."""
     prior_noise: Annotated[float, Within("(0, inf)")] = PRIOR_NOISE
     """Noise that priors of intrinsics are weighed against, in expected key point errors."""
     seed: int = 0
@@ -58,6 +62,7 @@ class GroupMapper(OverlapTrust):
         local: PerGroup[LocalScene],
         resources: Resources,
         doubts: Doubts | None = None,
+        regressed: PerPair[TwoViewGeometry] | None = None,
     ) -> InitialModels:
         graph = without_doubts(view_graph, doubts)
         priors = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
@@ -65,6 +70,8 @@ class GroupMapper(OverlapTrust):
         scenes = group_scenes(local, graph.keypoints.size.astype(np.float64), self)
         intrinsics = focals_of_groups(scenes, priors, known)
         pairs = self._pairs(graph, intrinsics, resources)
+        if regressed is not None:
+            pairs = self._with_regressed(pairs, regressed, doubts)
         found: list[FusedGroups] = []
         while len(scenes.group):
             part = fuse_groups(scenes, len(photos), pairs, self.fusion, resources.report)
@@ -94,6 +101,22 @@ class GroupMapper(OverlapTrust):
         )
         weight = relative.weight / (relative.weight + self.half_weight_matches)
         return PairDirections(graph.pairs[relative.edge], relative.b_from_a, weight)
+
+    def _with_regressed(
+        self, pairs: PairDirections, regressed: PerPair[TwoViewGeometry], doubts: Doubts | None
+    ) -> PairDirections:
+        """The pairs, and those besides them that a network has a relative pose of, unless they are doubted."""
+        settled = {tuple(pair) for pair in pairs.pairs.tolist()}
+        settled |= set() if doubts is None else {tuple(pair) for pair in doubts.pairs.tolist()}
+        more = [pair for pair, said in regressed.items() if said.kind != "none" and pair not in settled]
+        if not more:
+            return pairs
+        said = np.array([regressed[pair].b_from_a for pair in more], np.float64)
+        return PairDirections(
+            np.concatenate([pairs.pairs, np.array(more, np.int64)]),
+            np.concatenate([pairs.b_from_a, said]),
+            np.concatenate([pairs.weight, np.full(len(more), self.regressed_weight)]),
+        )
 
     def _warnings(self, found: list[FusedGroups], groups: int) -> tuple[str, ...]:
         inside = sum(int(np.isfinite(each.agreement).sum()) for each in found)

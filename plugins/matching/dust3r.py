@@ -38,7 +38,8 @@ _ITEM_BYTES = 5 << 28
 class Dust3rMatcher:
     """Reciprocal nearest neighbours among the predicted points of all pixels, by DUSt3R or any network of its family.
 
-    Reads the tokens of the same network. Needs published weights (non-commercial), and better a GPU.
+    Reads the tokens of the same network. Needs published weights (non-commercial), and better a GPU. Networks that were
+    trained further from DUSt3R, as MonST3R was on moving scenes, load by the path of their file.
     """
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR

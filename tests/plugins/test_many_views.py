@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from worlds import mapper_inputs
 from unposed.networks.manyview.overlap import view_overlap
 from unposed.networks.manyview.prediction import GroupPrediction
 from unposed.optim.rotations import exp_so3
-from unposed.pipeline.artifacts import DepthGrid, LocalScene, Photo, SceneGraph
+from unposed.pipeline import ports
+from unposed.pipeline.artifacts import DepthGrid, LocalScene, Photo, SceneGraph, TwoViewGeometry
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.presets import read_preset
-from unposed.pipeline.stage import Resources, StageError
+from unposed.pipeline.stage import Grain, Resources, Sides, StageError
 from unposed.pipeline.store.codec import decode, encode
 from unposed.pipeline.weights.catalogue import entry
 from unposed.plugins.coarse.groups import GroupMapper
@@ -32,6 +34,8 @@ from unposed.plugins.groups.cover import Cover
 from unposed.plugins.local.many_views import DepthAnything3, Pi3, Vggt
 
 CPU = Resources("cpu", threads=1, ram_bytes=1 << 31, vram_bytes=0)
+WORLD: Any = None
+"""What made-up plugins know."""
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +188,7 @@ def test_groups_become_a_model_and_wrong_ones_are_named(collection: Callable[...
     (model,) = found.models
     assert len(model.photos) >= 15
     assert found.warnings == (f"1 of {len(groups)} groups are inconsistent with the others and were left out",)
-    true = world.cam_from_world[model.photos]
-    relative = model.cam_from_world[:, :, :3].transpose(0, 2, 1) @ true[:, :, :3]
-    mean = np.linalg.svd(relative.sum(axis=0))
-    best = mean[0] @ mean[2]
-    angle = np.degrees(np.arccos(np.clip((np.trace(relative @ best.T, axis1=1, axis2=2) - 1) / 2, -1, 1)))
-    assert np.median(angle) < (0.3 if matched else 1.0)
+    assert rotation_error_deg(world, found) < (0.3 if matched else 1.0)
     assert model.cameras[0].params[0] == pytest.approx(1500.0, rel=0.05)
 
 
@@ -253,6 +252,57 @@ def test_groups_that_contradict_most_pairs_have_no_say(collection: Callable[...,
     local = {group: emulated(mirrored, group, rng, wrong=False) for group in groups}
     found = Doppelgangers()(**inputs, local=local, resources=CPU)
     assert not len(found.pairs) and "groups have no say in doubts" in found.warnings[0]
+
+
+@dataclass(frozen=True)
+class RegressedPoses:
+    """What a plugin looks like that regresses relative poses from two photos: here it knows them, up to 0.2 degrees."""
+
+    grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
+    version: ClassVar[int] = 1
+
+    def __call__(self, photos: Sides[Photo]) -> TwoViewGeometry:
+        number_a, number_b = int(photos.a.name), int(photos.b.name)
+        a, b = WORLD.cam_from_world[[number_a, number_b]]
+        rng = np.random.default_rng(number_a * 100 + number_b)
+        rotation = exp_so3(np.radians(0.2 / np.sqrt(3)) * rng.standard_normal((1, 3)))[0] @ b[:, :3] @ a[:, :3].T
+        move = b[:, 3] - rotation @ a[:, 3]
+        pose = np.column_stack([rotation, move / np.linalg.norm(move)])
+        focals, nothing = np.full(2, 1500.0), np.zeros((3, 3))
+        return TwoViewGeometry("general", np.zeros(0, bool), pose, focals, "guess", nothing, 0.0)
+
+
+def test_a_network_that_regresses_relative_poses_ties_photos_without_matches(
+    collection: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports.check_plugin(RegressedPoses, "verification")
+    world = collection(photos=16, points=600, noise_px=0.5)
+    monkeypatch.setitem(globals(), "WORLD", world)
+    inputs = mapper_inputs(world, lambda a, b: (a, b) == (0, 1))
+    groups = [tuple((start + step) % 16 for step in range(8)) for start in range(0, 16, 2)]
+    rng = np.random.default_rng(0)
+    local = {group: emulated(world, group, rng, wrong=False) for group in groups}
+    sides = [(a, b) for a in range(16) for b in range(a + 1, 16) if (b - a) % 16 in (1, 2, 3, 13, 14, 15)]
+    plugin = RegressedPoses()
+    named = [Photo(str(number), Path(), str(number), 400, 300) for number in range(16)]
+    regressed = {(a, b): plugin(Sides(named[a], named[b])) for a, b in sides}
+    wrong = exp_so3(np.array([[0.0, 1.5, 0.0]]))[0]
+    regressed[5, 6] = replace(regressed[5, 6], b_from_a=wrong @ regressed[5, 6].b_from_a)
+    alone = GroupMapper()(**inputs, local=local, resources=CPU)
+    tied = GroupMapper()(**inputs, local=local, regressed=regressed, resources=CPU)
+    assert rotation_error_deg(world, tied) < 0.3 < rotation_error_deg(world, alone)
+    nothing = {pair: replace(said, kind="none") for pair, said in regressed.items()}
+    same = GroupMapper()(**inputs, local=local, regressed=nothing, resources=CPU)
+    np.testing.assert_array_equal(same.models[0].cam_from_world, alone.models[0].cam_from_world)
+
+
+def rotation_error_deg(world: Any, found: Any) -> float:
+    """Median over the photos of the first model, after the turn that fits best."""
+    (model,) = found.models
+    relative = model.cam_from_world[:, :, :3].transpose(0, 2, 1) @ world.cam_from_world[model.photos, :, :3]
+    left, _, right = np.linalg.svd(relative.sum(axis=0))
+    angle = (np.trace(relative @ (left @ right).T, axis1=1, axis2=2) - 1) / 2
+    return float(np.median(np.degrees(np.arccos(np.clip(angle, -1, 1)))))
 
 
 def test_photos_with_nothing_in_common_give_no_model(collection: Callable[..., Any]) -> None:

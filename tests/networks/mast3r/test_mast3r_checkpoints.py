@@ -115,6 +115,35 @@ def test_linear_heads(tmp_path: Path) -> None:
     assert view.conf[0, 21, 39] == pytest.approx(5) and view.conf[0, 21, 38] == pytest.approx(2)
 
 
+def test_a_fine_tune_on_moving_scenes_loads_as_what_it_was_made_of(tmp_path: Path) -> None:
+    """MonST3R is DUSt3R, trained further: its file has another name, other values and the state of its training."""
+    config = Mast3rConfig(SMALL.encoder, SMALL.decoder, head="dpt", dpt=SMALL.dpt, descriptor_width=0)
+    arguments = (
+        "AsymmetricCroCo3DStereo(pos_embed='RoPE100', patch_embed_cls='ManyAR_PatchEmbed', img_size=(512, 512), "
+        "head_type='dpt', output_mode='pts3d', depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf), "
+        "enc_num_heads=2, dec_num_heads=2, freeze='encoder')"
+    )
+    before, after = made_up(config), made_up(config, seed=1)
+    tuned = {name: before[name] if name.startswith(("enc", "patch_embed")) else value for name, value in after.items()}
+    training = {
+        "optimizer": {"state": {}, "param_groups": [{"lr": 5e-5}]},
+        "scaler": {},
+        "epoch": 49,
+        "best_so_far": 0.1,
+    }
+    networks = []
+    for name, state in (("dust3r.pth", before), ("monst3r.pth", tuned)):
+        torch.save({"args": argparse.Namespace(model=arguments), "model": state, **training}, tmp_path / name)
+        networks.append(load_network(tmp_path / name))
+    assert networks[0].config == networks[1].config and networks[0].config.head == "dpt"
+    images = torch.linspace(-1, 1, 3 * 32 * 48).reshape(1, 3, 32, 48)
+    tokens = [network.encode(images) for network in networks]
+    torch.testing.assert_close(*tokens)
+    views = [network.decode(tokens[0], tokens[0], (32, 48), (32, 48))[1] for network in networks]
+    assert all(torch.isfinite(view.pts3d).all() for view in views)
+    assert not torch.allclose(views[0].pts3d, views[1].pts3d)
+
+
 def test_croco_gives_tokens_only(tmp_path: Path) -> None:
     state = made_up()
     kept = {name: value for name, value in state.items() if not name.startswith(("downstream_head", "dec_blocks2"))}
