@@ -16,6 +16,7 @@ from .artifacts import (
     InitialModels,
     PairMatches,
     PhotoGroups,
+    PhotoMask,
     Ranking,
     SceneGraph,
     SparseModel,
@@ -39,6 +40,10 @@ def broken_rules(value: Any, of_item: Sequence[Size], photos: int) -> list[str]:
         return _features(value, of_item[0])
     if isinstance(value, Tokens):
         return _array("values", value.values, (None, None, None))
+    if isinstance(value, PhotoMask):
+        return _array("visible", value.visible, (None, None), "b") or (
+            [] if value.visible.size else ["visible is empty"]
+        )
     if isinstance(value, PairMatches) and len(of_item) == 2:
         return _matches(value, of_item[0], of_item[1])
     if isinstance(value, TwoViewGeometry) and len(of_item) == 2:

@@ -67,6 +67,14 @@ class Tokens:
     """Hash of the weight file: tokens are only valid for the network they come from."""
 
 
+@dataclass(frozen=True, eq=False)
+class PhotoMask:
+    """What of a photo is to be used, as a network says: not what moves, nor the sky."""
+
+    visible: Bools
+    """(h, w) bool, of any size but spanning the photo; True is to be used."""
+
+
 @dataclass(frozen=True)
 class Camera:
     """Intrinsics by COLMAP's name and parameter order, e.g. SIMPLE_RADIAL (f, cx, cy, k)."""

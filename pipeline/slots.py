@@ -27,6 +27,7 @@ from .artifacts import (
     LocalScene,
     PairMatches,
     PhotoGroups,
+    PhotoMask,
     Photos,
     Ranking,
     SceneGraph,
@@ -61,6 +62,14 @@ class FeatureExtractor(Stage, Protocol):
     @property
     def grain(self) -> Literal[Grain.PHOTO]: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Features | Tokens: ...
+
+
+class MaskPredictor(Stage, Protocol):
+    """Slot `masks`: say what of a photo is not to be used, such as moving objects."""
+
+    @property
+    def grain(self) -> Literal[Grain.PHOTO]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> PhotoMask: ...
 
 
 class Retriever(Stage, Protocol):
@@ -185,6 +194,7 @@ class SplatTrainer(Protocol):
 PROTOCOLS: dict[str, type] = {
     "cameras": CameraGrouper,
     "features": FeatureExtractor,
+    "masks": MaskPredictor,
     "retrieval": Retriever,
     "graph": SceneGraphBuilder,
     "groups": GroupChooser,

@@ -14,6 +14,7 @@ from unposed.pipeline.artifacts import (
     Features,
     PairMatches,
     Photo,
+    PhotoMask,
     Photos,
     SceneGraph,
     SparseModel,
@@ -38,6 +39,17 @@ class ToyCameras:
         first = photos[0]
         camera = Camera("SIMPLE_PINHOLE", first.width, first.height, (100.0, first.width / 2, first.height / 2))
         return CameraPriors((camera,), np.zeros(len(photos), np.int32), ("guess",))
+
+
+@dataclass(frozen=True)
+class ToyMasks:
+    """The left third of every photo is not to be used."""
+
+    grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
+    version: ClassVar[int] = 1
+
+    def __call__(self, photos: Photo) -> PhotoMask:
+        return PhotoMask(np.tile(np.arange(30) >= 10, (20, 1)))
 
 
 @dataclass(frozen=True)
