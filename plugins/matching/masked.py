@@ -29,10 +29,7 @@ class MaskedMatches:
     version: ClassVar[int] = 1
 
     def __call__(self, matches: PairMatches, masks: Sides[PhotoMask], photos: Sides[Photo]) -> PairMatches:
-        a, b = (
-            _shown(mask, photo, xy) for mask, photo, xy in zip(masks, photos, (matches.xy_a, matches.xy_b), strict=True)
-        )
-        keep = a & b
+        keep = _shown(masks.a, photos.a, matches.xy_a) & _shown(masks.b, photos.b, matches.xy_b)
         names = ("xy_a", "xy_b", "weight", "index_a", "index_b", "depth_a", "depth_b")
         columns = {name: getattr(matches, name) for name in names}
         kept = {name: None if column is None else column[keep] for name, column in columns.items()}
