@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class MaskedMatches:
         keep = _shown(masks.a, photos.a, matches.xy_a) & _shown(masks.b, photos.b, matches.xy_b)
         names = ("xy_a", "xy_b", "weight", "index_a", "index_b", "depth_a", "depth_b")
         columns = {name: getattr(matches, name) for name in names}
-        kept = {name: None if column is None else column[keep] for name, column in columns.items()}
+        kept: dict[str, Any] = {key: None if column is None else column[keep] for key, column in columns.items()}
         grids = matches.grids
         if grids is not None:
             grids = _masked_grid(grids[0], masks.a, photos.a), _masked_grid(grids[1], masks.b, photos.b)
