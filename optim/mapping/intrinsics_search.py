@@ -93,6 +93,9 @@ def select_intrinsics(
     if best is None:
         return IntrinsicsChoice(start, 1.0, ("no candidate focal length gives a model of these photos",), clear=False)
 
+    if (astray := _told(start, known) & (np.abs(_prior_z(best, start)) > options.max_told_deviation)).any():
+        intrinsics, start = (each.without_focals(astray) for each in (intrinsics, start))
+        best = evaluate(_with_focals_of(best, start, start)) or best
     warnings: list[str] = []
     by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > FIXED_SIGMA)  # or given with a deviation
     if best.cost > options.clear_cost and by_exif.any():
@@ -265,7 +268,7 @@ def _search_focals(
     models: list[CoarseModel] = []
     best: CoarseModel | None = None
     arrivals = 0
-    told = ~known & np.isfinite(start.prior.sigma[:, FX])  # by single photos
+    told = _told(start, known)
     alone = np.where(told, start.prior.mean[:, FX], focal)
     bases = (*((alone,) if told.any() else ()), focal, focal / near, focal * near)
     for number, base in enumerate((*bases, *(side * r for r in options.focal_ratios))):
@@ -291,13 +294,23 @@ def _search_focals(
     return FocalSearch(best, False, _distinct(best, equals, known, options))
 
 
+def _told(intrinsics: Intrinsics, known: Mask) -> Mask:
+    """(cameras,) whose focal lengths are not known, but which single photos have told."""
+    return ~known & np.isfinite(intrinsics.prior.sigma[:, FX])
+
+
+def _prior_z(model: CoarseModel, intrinsics: Intrinsics) -> Array:
+    """(cameras,) distance of focal lengths from their prior, in standard deviations of their logarithms; zero for
+    cameras that are not in the model."""
+    mean, sigma = intrinsics.prior.mean[:, FX], intrinsics.prior.sigma[:, FX]
+    return np.where(seen_cameras(model), np.log(model.focals / mean) / (sigma / mean), 0.0)
+
+
 def _prior_cost(model: CoarseModel, intrinsics: Intrinsics, told: Mask) -> float:
     """What the focal lengths of cameras that are `told` (cameras,) by single photos add to the mean cost of an
     observation: log(1 + z^2 / 2) each, z in standard deviations. It decides where photos are few, and never alone: of
     what single photos say a few in a hundred is quite wrong."""
-    seen = told & seen_cameras(model)
-    prior = intrinsics.prior
-    z = np.log(model.focals[seen] / prior.mean[seen, FX]) / (prior.sigma[seen, FX] / prior.mean[seen, FX])
+    z = _prior_z(model, intrinsics)[told]
     return float(np.log1p(0.5 * z**2).sum()) / max(len(model.bundle.photo), 1)
 
 
