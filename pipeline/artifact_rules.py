@@ -15,6 +15,7 @@ from .artifacts import (
     InitialModel,
     InitialModels,
     PairMatches,
+    PhotoCalibration,
     PhotoGroups,
     PhotoMask,
     Ranking,
@@ -59,6 +60,8 @@ def broken_rules(value: Any, of_item: Sequence[Size], photos: int) -> list[str]:
     if isinstance(value, Doubts):
         found = _pairs(value.pairs, photos, True)
         return found or ([] if len(value.reasons) == len(value.pairs) else ["there is not one reason for each pair"])
+    if isinstance(value, PhotoCalibration):
+        return _calibration(value)
     if isinstance(value, CameraPriors):
         return _cameras(value, photos)
     if isinstance(value, InitialModels):
@@ -102,6 +105,14 @@ def _matches(value: PairMatches, size_a: Size, size_b: Size) -> list[str]:
     return found
 
 
+def _calibration(value: PhotoCalibration) -> list[str]:
+    if not value.log_sigma > 0.0:
+        return ["log_sigma is not positive"]
+    if np.isnan(value.focal_px):
+        return [] if np.isinf(value.log_sigma) else ["log_sigma is finite, but focal_px is not a number"]
+    return [] if 0.0 < value.focal_px < np.inf else ["focal_px is not positive"]
+
+
 def _cameras(value: CameraPriors, photos: int) -> list[str]:
     found = _array("camera_of_photo", value.camera_of_photo, (photos,), "iu")
     if not found and _beyond(value.camera_of_photo, len(value.cameras)):
@@ -112,6 +123,8 @@ def _cameras(value: CameraPriors, photos: int) -> list[str]:
         found.append("params of a camera are not finite")
     if value.cam_from_world is not None:
         found += _array("cam_from_world", value.cam_from_world, (photos, 3, 4), finite=False)
+    if value.guess_log_sigma is not None:
+        found += _array("guess_log_sigma", value.guess_log_sigma, (len(value.cameras),), finite=False)
     return found
 
 

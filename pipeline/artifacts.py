@@ -93,6 +93,16 @@ class CameraPrior:
     focal_source: FocalSource
 
 
+@dataclass(frozen=True)
+class PhotoCalibration:
+    """What one photo alone says of its camera."""
+
+    focal_px: float
+    """At the photo's original size; not a number where the photo does not tell."""
+    log_sigma: float
+    """Standard deviation of the logarithm of the focal length; infinite where the photo does not tell."""
+
+
 @dataclass(frozen=True, eq=False)
 class CameraPriors:
     """Which photos are assumed to share a camera, and what is known of the cameras before any geometry.
@@ -119,6 +129,9 @@ class CameraPriors:
     pose_sigma: Floats | None = None
     """(photos, 2) standard deviations of given rotations, in degrees, and positions, in units of the world: 0 for poses
     that are not to be changed, infinite where nothing is known. None: no given pose is to be changed."""
+    guess_log_sigma: Floats | None = None
+    """(cameras,) float64 standard deviations of the logarithms of guessed focal lengths, infinite for those that no
+    photo speaks for. None: all are infinite."""
 
     def of_photo(self, photo: int) -> CameraPrior:
         """The part that concerns one photo, and changes only if that does (see stage.PerPhotoParts)."""

@@ -26,6 +26,7 @@ from .artifacts import (
     InitialModels,
     LocalScene,
     PairMatches,
+    PhotoCalibration,
     PhotoGroups,
     PhotoMask,
     Photos,
@@ -46,6 +47,14 @@ class Stage(Protocol):
     @property
     def version(self) -> int:
         """A class variable, to be raised when results change: stored ones are then recomputed."""
+
+
+class Calibrator(Stage, Protocol):
+    """Slot `calibration`: estimate the focal length of one photo from its pixels alone."""
+
+    @property
+    def grain(self) -> Literal[Grain.PHOTO]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> PhotoCalibration: ...
 
 
 class CameraGrouper(Stage, Protocol):
@@ -192,6 +201,7 @@ class SplatTrainer(Protocol):
 
 
 PROTOCOLS: dict[str, type] = {
+    "calibration": Calibrator,
     "cameras": CameraGrouper,
     "features": FeatureExtractor,
     "masks": MaskPredictor,

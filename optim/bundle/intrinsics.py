@@ -134,9 +134,11 @@ def intrinsics_with_priors(
     noise_px: float,
     options: IntrinsicsPriorOptions = _DEFAULTS,
     given_sigma: Array | None = None,
+    guess_log_sigma: Array | None = None,
 ) -> Intrinsics:
     """Intrinsics and priors before any geometry: given cameras are fixed but for what has a standard deviation in
-    `given_sigma` (cameras, 8), EXIF focal lengths have a prior, guessed ones none.
+    `given_sigma` (cameras, 8), EXIF focal lengths have a prior, guessed ones that of `guess_log_sigma` (cameras,) or
+    none.
 
     `sizes` (cameras, 2) in pixels; `noise_px` as in IntrinsicsPrior.
     """
@@ -150,10 +152,12 @@ def intrinsics_with_priors(
     sigma[:, K1:] = np.array([radial, radial, tangential, tangential])
     sigma[:, K1:] /= corner[:, None] ** DEGREE
     for camera, source in enumerate(sources):
-        if source == "exif":
+        guessed = guess_log_sigma is not None and source == "guess"
+        if source == "exif" or guessed:
             # A shared focal length has its prior once, at fx: a second one at fy would count it twice.
             focals = [FX] if CAMERA_MODELS[models[camera]].shared_focal else [FX, FY]
-            sigma[camera, focals] = options.exif_focal_sigma * values[camera, FX]
+            relative = guess_log_sigma[camera] if guess_log_sigma is not None and guessed else options.exif_focal_sigma
+            sigma[camera, focals] = relative * values[camera, FX]
         if source == "given":
             sigma[camera] = FIXED_SIGMA if given_sigma is None else np.maximum(given_sigma[camera], FIXED_SIGMA)
     prior = IntrinsicsPrior(values.copy(), sigma, noise_px, options.min_photos_for_principal)

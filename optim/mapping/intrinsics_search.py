@@ -93,6 +93,9 @@ def select_intrinsics(
     if best is None:
         return IntrinsicsChoice(start, 1.0, ("no candidate focal length gives a model of these photos",), clear=False)
 
+    if (astray := _told(start, known) & (np.abs(_prior_z(best, start)) > options.max_told_deviation)).any():
+        intrinsics, start = (each.without_focals(astray) for each in (intrinsics, start))
+        best = evaluate(_with_focals_of(best, start, start)) or best
     warnings: list[str] = []
     by_exif = known & ~elsewhere & (intrinsics.prior.sigma[:, FX] > FIXED_SIGMA)  # or given with a deviation
     if best.cost > options.clear_cost and by_exif.any():
@@ -116,7 +119,9 @@ def select_intrinsics(
         warnings = ["the photos were taken with a fisheye, by how well its camera model fits them"]
         best, intrinsics = fisheye
         start, found = intrinsics, FocalSearch(best, True)
-    single = _with_focals_of(best, intrinsics, start).split()
+    own_known = known[intrinsics.camera_of_photo]
+    # What single photos say of their one camera says nothing of several.
+    single = _with_focals_of(best, intrinsics, start).split().without_focals(~own_known)
     if (
         assumed_groups
         and (found.clear or best.cost > options.clear_cost)  # else a camera per photo absorbs any focal length
@@ -125,12 +130,12 @@ def select_intrinsics(
     ):
         # From their usual focal lengths: that of the one camera fits none of them, and pairs say more than it does.
         single = single.with_focals(usual[intrinsics.camera_of_photo])
-        fixed = known[intrinsics.camera_of_photo] | ~_cameras_of(core, single)
+        fixed = own_known | ~_cameras_of(core, single)
         single_start = initial_focals(core, single, fixed, options)
         own = _search_focals(evaluate, single_start, fixed, graph.keypoints, single.values[:, 0], options)
         if own.best is not None and own.best.cost < options.accepted_cost_ratio * best.cost:
             warnings.append("photos of equal size were not taken by one camera; each gets a camera of its own")
-            best, found, start, known = own.best, own, single_start, known[intrinsics.camera_of_photo]
+            best, found, start, known = own.best, own, single_start, own_known
             intrinsics = single
     if not found.clear:
         warnings.append("the focal length could not be determined well from these photos")
@@ -263,10 +268,14 @@ def _search_focals(
     models: list[CoarseModel] = []
     best: CoarseModel | None = None
     arrivals = 0
-    for number, base in enumerate((focal, focal / near, focal * near, *(side * r for r in options.focal_ratios))):
+    told = _told(start, known)
+    alone = np.where(told, start.prior.mean[:, FX], focal)
+    bases = (*((alone,) if told.any() else ()), focal, focal / near, focal * near)
+    for number, base in enumerate((*bases, *(side * r for r in options.focal_ratios))):
         new = evaluate(start.with_focals(np.where(known, focal, base)), number)
         if new is None:
             continue
+        new = replace(new, cost=new.cost + _prior_cost(new, start, told))
         models.append(new)
         if best is None or new.cost < options.better_cost_ratio * best.cost:
             best, arrivals = new, 1
@@ -283,6 +292,26 @@ def _search_focals(
         return FocalSearch(best, True)
     best = min(equals, key=lambda model: _log_focal_distance_to(usual, model, known))
     return FocalSearch(best, False, _distinct(best, equals, known, options))
+
+
+def _told(intrinsics: Intrinsics, known: Mask) -> Mask:
+    """(cameras,) whose focal lengths are not known, but which single photos have told."""
+    return ~known & np.isfinite(intrinsics.prior.sigma[:, FX])
+
+
+def _prior_z(model: CoarseModel, intrinsics: Intrinsics) -> Array:
+    """(cameras,) distance of focal lengths from their prior, in standard deviations of their logarithms; zero for
+    cameras that are not in the model."""
+    mean, sigma = intrinsics.prior.mean[:, FX], intrinsics.prior.sigma[:, FX]
+    return np.where(seen_cameras(model), np.log(model.focals / mean) / (sigma / mean), 0.0)
+
+
+def _prior_cost(model: CoarseModel, intrinsics: Intrinsics, told: Mask) -> float:
+    """What the focal lengths of cameras that are `told` (cameras,) by single photos add to the mean cost of an
+    observation: log(1 + z^2 / 2) each, z in standard deviations. It decides where photos are few, and never alone: of
+    what single photos say a few in a hundred is quite wrong."""
+    z = _prior_z(model, intrinsics)[told]
+    return float(np.log1p(0.5 * z**2).sum()) / max(len(model.bundle.photo), 1)
 
 
 def _distinct(

@@ -53,6 +53,9 @@ class IntrinsicsSearchOptions:
     undecided_focal_ratio: Positive = 1.2
     """If candidates of equal cost differ by more in focal length, the one nearest to the priors is chosen, with a
     warning."""
+    max_told_deviation: Positive = 3.0
+    """Focal lengths further than so many standard deviations from what single photos say show that to be wrong: it is
+    left out then."""
     freed_cost_ratio: Positive = 0.9
     """What a few steps of bundle adjustment must reduce the cost to, with a camera per photo, free principal points or
     two focal lengths, for such a candidate to be mapped. Over 0.97 where photos share a camera, about 0.5 where they do

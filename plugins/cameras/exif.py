@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated, ClassVar, Literal
@@ -12,10 +12,11 @@ import numpy as np
 
 from unposed.optim.cameras import CAMERA_MODELS, FOCAL_GUESS, CameraModelName
 from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
-from unposed.pipeline.artifacts import Camera, CameraPriors, Photo, Photos
+from unposed.pipeline.artifacts import Camera, CameraPriors, Photo, PhotoCalibration, Photos
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain
+from unposed.pipeline.stage import Grain, PerPhoto
 
+from .calibrated import focal_of_camera
 from .focal_prior import focal_px
 from .given import given_cameras, given_poses, given_sigmas
 from .rigs import camera_of_view, rigs_of
@@ -35,6 +36,8 @@ class ExifCameras:
     default_focal: focal length where EXIF has none, in units of the longer side.
     intrinsics, poses: files with known values, which stay constant; those with standard deviations have a prior.
     Formats: unposed/plugins/cameras/given.py.
+    Where neither they nor EXIF know a focal length, `calibration` of the photos may: it takes the place of
+    default_focal, with a standard deviation, and the photos together decide.
     Photos with the same intrinsics share a camera. The known poses give the result its frame and scale.
     Views of panoramas have a known camera, and those of one panorama are fixed to each other.
     """
@@ -57,7 +60,7 @@ class ExifCameras:
     prior: IntrinsicsPriorOptions = field(default_factory=IntrinsicsPriorOptions)
     """Standard deviations of the intrinsics, for all stages that estimate them."""
 
-    def __call__(self, photos: Photos) -> CameraPriors:
+    def __call__(self, photos: Photos, calibration: PerPhoto[PhotoCalibration] | None = None) -> CameraPriors:
         given = {} if self.intrinsics is None else given_cameras(self.intrinsics, photos)
         rigs, of_rigs = rigs_of(
             photos, self.rigs, of_folders=self.folder_rigs and self.poses is None, refined=self.refine_rigs
@@ -83,9 +86,14 @@ class ExifCameras:
             members[group].append(i)
         cameras: list[Camera] = []
         sources: list[FocalSource] = []
+        guess_log_sigma = np.full(len(groups), np.inf)
         for indices in members:
             known = given.get(indices[0])
             camera, source = self._camera([photos[i] for i in indices])
+            if calibration and known is None and source == "guess":
+                alone = focal_of_camera(calibration[i] for i in indices if i in calibration)
+                if alone is not None:
+                    camera, guess_log_sigma[len(cameras)] = with_focal(camera, alone[0]), alone[1]
             cameras.append(known or camera)
             sources.append("given" if known else source)
         poses = None if self.poses is None else given_poses(self.poses, photos, rigs)
@@ -99,6 +107,7 @@ class ExifCameras:
             rigs=rigs,
             given_sigma=np.array([sigmas.get(indices[0], CONSTANT) for indices in members]) if sigmas else None,
             pose_sigma=None if poses is None else poses.sigma,
+            guess_log_sigma=guess_log_sigma if np.isfinite(guess_log_sigma).any() else None,
         )
 
     def _key(self, photo: Photo) -> Hashable:
@@ -119,3 +128,9 @@ class ExifCameras:
         model = CAMERA_MODELS[self.model]
         params = (*[float(focal)] * model.num_focals, width / 2, height / 2, *[0.0] * model.num_distortion)
         return Camera(self.model, width, height, params), "exif" if priors else "guess"
+
+
+def with_focal(camera: Camera, focal_px: float) -> Camera:
+    """The camera with another focal length, across and down."""
+    count = CAMERA_MODELS[camera.model].num_focals
+    return replace(camera, params=(*[focal_px] * count, *camera.params[count:]))

@@ -68,6 +68,7 @@ def intrinsics_of_priors(
         prior_noise * keypoint_error_px,
         cameras.prior,
         None if cameras.given_sigma is None else np.asarray(cameras.given_sigma, np.float64),
+        None if cameras.guess_log_sigma is None else np.asarray(cameras.guess_log_sigma, np.float64),
     )
 
 

@@ -19,6 +19,7 @@ from unposed.pipeline.artifacts import (
     Features,
     PairMatches,
     Photo,
+    PhotoCalibration,
     PhotoGroups,
     PhotoMask,
     Ranking,
@@ -122,6 +123,8 @@ WRONG: dict[str, tuple[Any, str]] = {
         priors(cameras=(Camera("SIMPLE_PINHOLE", 40, 30, (NAN, 20.0, 15.0)),)),
         "params of a camera are not finite",
     ),
+    "calibration": (PhotoCalibration(NAN, 0.1), "log_sigma is finite, but focal_px is not a number"),
+    "told": (priors(guess_log_sigma=np.ones(2)), "guess_log_sigma has shape (2,), not (1,)"),
     "rotation": (
         model(cam_from_world=2 * model().models[0].cam_from_world),
         "model 0: cam_from_world has a matrix that is no rotation",
@@ -142,6 +145,8 @@ def test_each_broken_rule_is_one_line(name: str) -> None:
 
 def test_right_values_break_none() -> None:
     assert all(broken_rules(each, [(40, 30)], 3) == [] for each in (features(), model(), priors()))
+    told = PhotoCalibration(50.0, 0.1), PhotoCalibration(NAN, np.inf), priors(guess_log_sigma=np.full(1, np.inf))
+    assert all(broken_rules(each, [(40, 30)], 3) == [] for each in told)
     assert all(broken_rules(each, [(40, 30)] * 2, 3) == [] for each in (matches(), geometry()))
     nothing = np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
     empty = Features(*nothing, np.zeros((0, 8), np.uint8), np.zeros((0, 3), np.uint8), nothing[1])

@@ -425,3 +425,32 @@ def test_candidates_are_mapped_with_the_options_of_the_mapper(collection: Make) 
     world = collection(noise_px=0.5, wrong=0.03)
     strict = found_for(world, mapper=GlobalMapperOptions(adjustment_iterations=(8, 15, 1)))
     assert strict.cost != found_for(world).cost
+
+
+@pytest.mark.parametrize("factor", [0.55, 1.9])
+def test_what_single_photos_say_decides_where_two_photos_leave_it_open(collection: Make, factor: float) -> None:
+    """Two photos side by side: with noise and wrong matches many focal lengths fit about as well."""
+    world = collection(photos=2, points=60, sweep_deg=7.0, roll_deg=0.0, noise_px=1.5, wrong=0.1, seed=3)
+    start = world.initial_intrinsics(factor)
+    unknown, told = np.zeros(1, bool), start.with_focals(np.array([1500.0]))
+    sigma = start.prior.sigma.copy()
+    sigma[:, 0] = 0.04 * 1500.0
+    told = replace(told, prior=replace(told.prior, mean=told.values.copy(), sigma=sigma))
+    found = [
+        select_intrinsics(world.graph, each, unknown, assumed_groups=True, keypoint_error_px=1.5).intrinsics.values[
+            0, 0
+        ]
+        for each in (start, told)
+    ]
+    assert abs(np.log(found[0] / 1500.0)) > 0.2
+    assert found[1] == pytest.approx(1500.0, rel=0.08)
+
+
+def test_many_photos_outweigh_a_wrong_calibration_of_single_ones(collection: Make) -> None:
+    world = collection(photos=8, noise_px=0.5)
+    start = world.initial_intrinsics(2.0)
+    sigma = start.prior.sigma.copy()
+    sigma[:, 0] = 0.04 * start.values[:, 0]
+    wrong = replace(start, prior=replace(start.prior, mean=start.values.copy(), sigma=sigma))
+    choice = select_intrinsics(world.graph, wrong, np.zeros(1, bool), assumed_groups=True, keypoint_error_px=1.0)
+    assert focal_errors_percent(world, choice).max() < 3.0
