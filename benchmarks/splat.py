@@ -80,7 +80,7 @@ def _row(name: str, source: str, made: Reconstruction, seeds: Sequence[int], set
         for seed in seeds:
             options = options_of([*settings, f"training.seed={seed}"])
             trainer: Any = build(Registry().find("splat", "cpu"), options, "splat.cpu")
-            prepared = trainer(model, made.photos, xyz, rgb, None, resources)
+            prepared = trainer(model, made.photos, xyz, rgb, np.full(len(model.photos), np.inf), None, resources)
             *_, state = prepared.states
             found.append(scored(state.gaussians, [view for view in prepared.views if view.held_out], draw))
     registered = f"{len(model.photos)} of {len(made.photos)}"

@@ -183,7 +183,7 @@ class MetricEstimator(Protocol):
 
 class SplatTrainer(Protocol):
     """Slot `splat`: train Gaussians on the photos of a finished model, from points (n, 3) with colours, or from where
-    an earlier training was left. No node of a graph."""
+    an earlier training was left. The rotations of the photos are known to `sigma_deg` (p,). No node of a graph."""
 
     @property
     def training(self) -> TrainingOptions:
@@ -195,6 +195,7 @@ class SplatTrainer(Protocol):
         photos: Photos,
         xyz: Array,
         rgb: Bytes,
+        sigma_deg: Array,
         resume: SplatState | None,
         resources: Resources,
     ) -> SplatRun: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -327,4 +328,9 @@ def splat_rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
         rows.append(("held out", f"PSNR {facts['psnr']:.2f} dB, SSIM {facts['ssim']:.3f}, {count(number, 'photo')}"))
         worst = min(facts["held_out"], key=lambda each: each["psnr"])
         rows.append(("worst", f"{worst['name']}: PSNR {worst['psnr']:.2f} dB"))
+    if (poses := facts.get("poses")) is not None:
+        turned = statistics.median(each["turned_deg"] for each in poses["moved"])
+        change = f"PSNR {poses['psnr_of_given']:.2f} to {poses['psnr_of_trained']:.2f} dB held out"
+        kept = f"kept, see {folder / 'refined'}" if poses["kept"] else "those of the model stay"
+        rows.append(("poses", f"moved by {turned:.2g} degrees in the median, {change}: {kept}"))
     return [*rows, ("written to", str(folder))]

@@ -7,7 +7,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from .gaussian_files import write_antimatter_splat, write_gaussians_ply, write_s
 from .options import Settings
 from .reconstruction import Reconstruction, load
 from .settings import options_of
+from .splat_poses import TrainedPoses, check_trainable_poses, judged_poses, rotation_sigmas_deg, write_refined
 
 STATE, SCORES, HELD_OUT = "state.npz", "scores.json", "held-out"
 FILES = {"splat.ply": write_gaussians_ply, "scene.splat": write_antimatter_splat, "scene.spz": write_spz}
@@ -49,6 +50,8 @@ class Splat:
     scores: tuple[ViewScore, ...]
     """Of the photos held out, by name."""
     folder: Path
+    poses: TrainedPoses | None = None
+    """What it was worth to train poses; None: they were not."""
 
     def facts(self) -> dict[str, Any]:
         """Figures for people and programs."""
@@ -57,7 +60,8 @@ class Splat:
             key: round(float(np.mean([getattr(each, key) for each in scores])), 4) if scores else None
             for key in ("psnr", "ssim")
         }
-        return {"gaussians": len(self.gaussians), **mean, "held_out": [asdict(each) for each in self.scores]}
+        poses = {} if self.poses is None else {"poses": self.poses.facts()}
+        return {"gaussians": len(self.gaussians), **mean, "held_out": [asdict(each) for each in self.scores], **poses}
 
 
 def splat(
@@ -78,6 +82,9 @@ def splat(
     method: a plugin of the slot `splat`; settings are its options as lines `key=value`.
     seeds: folder that `unposed dense` has written; None: dense points are computed, at a small size.
 
+    With the setting `training.pose_rate` poses are trained, too, as far as they are uncertain. They are kept, and
+    written as a model to refined/, where photos that were held out come closer by that.
+
     splat.ply, scene.splat and scene.spz are what viewers read, scores.json how close photos come that were held out,
     held-out/ these photos beside what the splat shows. The same call goes on where it was stopped.
     """
@@ -87,14 +94,18 @@ def splat(
     if not made.sparse.models:
         raise InputError(f"{out}: there is no model in it: no photo was registered")
     model, shown = made.sparse.models[0], progress or Quiet()
+    posing = plugin.training.pose_rate > 0
+    if posing:
+        check_trainable_poses(model)
+    sigma_deg = rotation_sigmas_deg(made.summary, model, made.photos)
     key = _key(model, made, plugin, method, seeds)
     resume = _stored(folder, key)
     with closing(shown), one_thread_each():
-        if resume is None:
+        if resume is None or posing:
             xyz, rgb = _seeds(made, seeds, resources, shown)
         else:
             xyz, rgb = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-        run = plugin(model, made.photos, xyz, rgb, resume, resources)
+        run = plugin(model, made.photos, xyz, rgb, sigma_deg, resume, resources)
         folder.mkdir(parents=True, exist_ok=True)
         state = resume
         with shown_as(shown, "splat", resources) as reporting:
@@ -102,8 +113,19 @@ def splat(
                 _store(folder, key, state)
                 reporting.report(state.step, plugin.training.steps, "steps")
         assert state is not None
-        held_out = [view for view in run.views if view.held_out]
-        result = Splat(state.gaussians, tuple(scored(state.gaussians, held_out, draw)), folder)
+        views = run.views
+        if not posing:
+            held_out = [view for view in views if view.held_out]
+            result = Splat(state.gaussians, tuple(scored(state.gaussians, held_out, draw)), folder)
+        else:
+            keeping = replace(plugin, training=replace(plugin.training, pose_rate=0.0))
+            with shown_as(shown, "splat", resources) as reporting:
+                for given in keeping(model, made.photos, xyz, rgb, sigma_deg, None, resources).states:
+                    reporting.report(given.step, plugin.training.steps, "steps with the given poses")
+            poses = judged_poses(views, given, state, plugin.training)
+            write_refined(folder, model, made.photos, poses)
+            result = Splat((state if poses.kept else given).gaussians, poses.scores, folder, poses)
+            held_out = [view for view in poses.views if view.held_out]
         write_splat(result, held_out)
     return result
 

@@ -21,10 +21,15 @@ FEWEST = 4
 
 
 def training_views(
-    model: SparseModel, photos: Photos, options: TrainingOptions, undistortion: UndistortionOptions
+    model: SparseModel,
+    photos: Photos,
+    sigma_deg: Array,
+    options: TrainingOptions,
+    undistortion: UndistortionOptions,
 ) -> tuple[TrainingView, ...]:
     """The undistorted photos of a model, in its order. Of every `test_every` the middle one is held out: the first and
-    the last of a walk show what no other photo does."""
+    the last of a walk show what no other photo does. A position is taken to be known as well as a rotation: to turn a
+    camera by its standard deviation or to shift it moves the scene by the same in the photo."""
     lenses = pinhole_cameras(model, options.max_side_px, 1, undistortion)
     views = []
     for row, index in enumerate(model.photos.tolist()):
@@ -33,9 +38,11 @@ def training_views(
             options.test_every // 2, len(model.photos) // 2
         )
         camera = lens.posed(np.asarray(model.cam_from_world[row], np.float64))
-        views.append(
-            TrainingView(photo.name, camera, undistorted_rgb(photo, lens), undistorted_mask(photo, lens), held_out)
-        )
+        depth = camera.project(np.asarray(model.points, np.float64))[1]
+        sigma_rad = float(np.radians(sigma_deg[row]))
+        away = float(np.median(depth[depth > 0])) if (depth > 0).any() else np.inf
+        image, visible = undistorted_rgb(photo, lens), undistorted_mask(photo, lens)
+        views.append(TrainingView(photo.name, camera, image, visible, held_out, sigma_rad, sigma_rad * away))
     return tuple(views)
 
 

@@ -33,10 +33,11 @@ class CpuSplat:
         photos: Photos,
         xyz: Array,
         rgb: Bytes,
+        sigma_deg: Array,
         resume: SplatState | None,
         resources: Resources,
     ) -> SplatRun:
-        views = training_views(model, photos, self.training, self.undistortion)
+        views = training_views(model, photos, sigma_deg, self.training, self.undistortion)
         return splat_run(views, xyz, rgb, self.training, resume, draw, "cpu")
 
 

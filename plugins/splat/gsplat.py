@@ -41,6 +41,7 @@ class GsplatSplat:
         photos: Photos,
         xyz: Array,
         rgb: Bytes,
+        sigma_deg: Array,
         resume: SplatState | None,
         resources: Resources,
     ) -> SplatRun:
@@ -54,7 +55,7 @@ class GsplatSplat:
         def draw(parameters: Parameters, camera: Pinhole) -> tuple[Tensor, Tensor]:
             return drawn_by(rasterization, parameters, camera)
 
-        views = training_views(model, photos, self.training, self.undistortion)
+        views = training_views(model, photos, sigma_deg, self.training, self.undistortion)
         return splat_run(views, xyz, rgb, self.training, resume, draw, resources.device)
 
 

@@ -132,6 +132,9 @@ class TrainingOptions:
     correlated_px: Positive = 5.0
     """Side of the squares whose errors go together: a photo has so many independent errors as squares, against the
     standard deviations of its pose."""
+    pose_gain_db: Annotated[float, Within("[0, inf)")] = 0.2
+    """Poses that were trained are kept where photos held out come closer by so much: another order of photos changes
+    their mean by up to that."""
     test_every: Annotated[int, Within("[2, inf)")] = 8
     """Every so many photos, by name, are held out; none of fewer than four."""
     seed: int = 0

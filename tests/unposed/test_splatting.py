@@ -6,10 +6,12 @@ import gzip
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 import torch
 from finished import write_finished
@@ -19,9 +21,13 @@ import unposed
 from unposed.cli import main
 from unposed.errors import ConfigError, InputError
 from unposed.gaussian_files import SPLAT_ROW, write_spz
+from unposed.model_bundles import bundle_of_model, model_of_bundle
 from unposed.settings import options_of
+from unposed.splat_poses import TrainedPoses, check_trainable_poses, write_refined
+from unposed.surface.gaussians.poses import moved_camera
 from unposed.surface.gaussians.projection import rotations
-from unposed.surface.gaussians.scene import Gaussians
+from unposed.surface.gaussians.scene import Gaussians, TrainingView
+from unposed.surface.stereo.view import Pinhole
 from unposed.synthetic.photos import PhotoSet
 
 SMALL = ("training.max_side_px=64", "training.steps=30", "training.seeds=800")
@@ -68,6 +74,38 @@ def test_a_finished_training_is_not_repeated_and_another_refused(written: Path) 
         unposed.splat(written / "out", written / "splat", seeds=written / "dense", settings=SMALL[:2], device="cpu")
     with pytest.raises(InputError, match="is not empty, and holds no training"):
         unposed.splat(written / "out", written / "dense", device="cpu")
+
+
+def test_poses_stay_where_photos_held_out_get_no_better(
+    written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [*SMALL, "training.pose_rate=0.02", "training.pose_gain_db=60"]
+    line = ["splat", str(written / "out"), "-o", str(tmp_path / "splat"), "--seeds", str(written / "dense"), "--quiet"]
+    assert main([*line, "--device", "cpu", *(part for each in settings for part in ("--set", each))]) == 0
+    assert "those of the model stay" in capsys.readouterr().out
+    poses = json.loads((tmp_path / "splat" / "scores.json").read_text("utf-8"))["poses"]
+    assert not poses["kept"] and len(poses["moved"]) == 5
+    assert 0 < max(each["turned_deg"] for each in poses["moved"]) < 3
+    assert not (tmp_path / "splat" / "refined").exists()
+    assert (tmp_path / "splat" / "splat.ply").read_bytes() == (written / "splat" / "splat.ply").read_bytes()
+
+
+def test_poses_that_are_kept_are_a_model_whose_points_follow(written: Path, tmp_path: Path) -> None:
+    made = unposed.load(written / "out")
+    model = made.sparse.models[0]
+    cameras = [moved_camera(Pinhole(64, 48, 50, 50, 32, 24, pose), np.full(6, 0.02)) for pose in model.cam_from_world]
+    views = tuple(TrainingView(str(k), each, np.zeros((48, 64, 3), np.uint8)) for k, each in enumerate(cameras))
+    write_refined(tmp_path, model, made.photos, TrainedPoses(True, 20.0, 21.0, (), views, ()))
+    refined = pycolmap.Reconstruction(tmp_path / "refined" / "sparse" / "0")
+    poses = [image.cam_from_world().matrix() for _, image in sorted(refined.images.items())]
+    np.testing.assert_allclose(poses, [each.cam_from_world for each in cameras], atol=1e-9)
+    left = np.stack([each.cam_from_world for each in cameras])
+    in_place = model_of_bundle(model, replace(bundle_of_model(model), cam_from_world=left))
+    assert refined.compute_mean_reprojection_error() < 0.5 * in_place.error_px.mean()
+    write_refined(tmp_path, model, made.photos, TrainedPoses(False, 20.0, 20.0, (), views, ()))
+    assert not (tmp_path / "refined").exists()
+    with pytest.raises(InputError, match="four photos or more"):
+        check_trainable_poses(replace(model, photos=model.photos[:3]))
 
 
 def test_a_gpu_is_asked_for_where_there_is_none(written: Path, tmp_path: Path) -> None:
