@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..arrays import Array
+from .long_tracks import join_parts, split_long_tracks
 from .normal_equations import (
     BundleState,
     LinearizedProblem,
@@ -50,9 +51,22 @@ def adjust_bundle(
     """Adjust a bundle to the minimum of its objective.
 
     `sigma` (m,) is the relative standard deviation of each observation, 1 for a usual one: errors are divided by it.
+    Points that more than `max_track_length` photos see are several while cameras are adjusted, and then their mean.
     Without priors of poses or points the gauge is free: the whole bundle may drift, turn and grow a little. Photos that
     the bundle's rigs tie to each other stay so; rigs with baselines keep their size, and thereby that of the bundle.
     """
+    longest = int(np.bincount(bundle.point).max(initial=0))
+    if longest > options.max_track_length and point_priors is None:  # these are of whole points
+        split, origin, order = split_long_tracks(bundle, options.max_track_length)
+        adjusted, summary = adjust_bundle(
+            split,
+            options,
+            prior,
+            None if sigma is None else sigma[order],
+            pose_priors,
+            None if depth_priors is None else depth_priors.of(order),
+        )
+        return join_parts(adjusted, bundle, origin), summary
     objective = build_objective(bundle, options, prior, sigma, pose_priors, depth_priors, point_priors=point_priors)
     free = objective.free
     structure = schur_structure(objective.order, free.pose_size, free.intrinsics_size, bundle.rigs)

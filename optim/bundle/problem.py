@@ -75,6 +75,8 @@ class BundleOptions:
     """Robust loss of the reprojection errors; `losses.loss_by_name` has them all."""
     loss_px: float = 0.5
     """Scale of the loss: errors well beyond it have little influence."""
+    max_track_length: int = 40
+    """Points that more photos see are taken for several, on a CPU: see `split_long_tracks`."""
     max_iterations: int = 30
     """Steps tried, including those that were rejected."""
     tolerance: float = 1e-5

@@ -53,6 +53,8 @@ class RefineOptions:
     """Relative decrease of the cost in one step at which these end."""
     max_covariance_photos: int = 100
     """Photos up to which covariances are computed: their cost grows with the cube of the number."""
+    max_track_length: int = BundleOptions.max_track_length
+    """Points that more photos see are taken for several while cameras are adjusted."""
     absolute_pose: AbsolutePoseOptions = field(default_factory=AbsolutePoseOptions)
     """Registration of further photos after the first bundle adjustment."""
 
@@ -63,6 +65,7 @@ class RefineOptions:
             distortion=True,
             loss=self.loss,
             loss_px=self.loss_scale * keypoint_error_px,
+            max_track_length=self.max_track_length,
             max_iterations=max_iterations,
             tolerance=tolerance,
         )

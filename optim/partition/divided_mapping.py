@@ -247,6 +247,7 @@ def _adjusted(
         settings = BundleOptions(
             principal=intrinsics.crops,
             loss_px=options.joint_loss_scale * keypoint_error_px,
+            max_track_length=mapper.max_track_length,
             max_iterations=options.joint_iterations,
             tolerance=options.joint_tolerance,
         )

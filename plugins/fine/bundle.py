@@ -98,6 +98,8 @@ class BundleAdjustment:
     """Photos with fewer are not registered."""
     max_iterations: tuple[Count, Count] = RefineOptions.max_iterations
     """Steps of bundle adjustment, at most: of the subset of the tracks, and of all tracks."""
+    max_track_length: Annotated[int, Within("[4, inf)")] = RefineOptions.max_track_length
+    """Points that more photos see are taken for several while cameras are adjusted, on a CPU: see coarse."""
     tolerance: tuple[Positive, Positive] = RefineOptions.tolerance
     """Relative decrease of the cost in one step at which these end."""
     max_covariance_photos: Annotated[int, Within("[0, inf)")] = RefineOptions.max_covariance_photos
@@ -168,12 +170,9 @@ class BundleAdjustment:
         failed.raise_if_nothing(len(done))
         kept = sorted((each for each in done if each.registered), key=lambda each: -len(each.model.photos))
         warnings = [*(warning for each in done for warning in each.warnings), *coarse.warnings, *failed.warnings]
-        models = tuple(each.model for each in kept)
-        left_out = reasons_left_out(graph, models)
-        left_out |= _why(
-            left_out, {p for each in done for p in each.inconsistent}, registered, options.min_observations
-        )
-        reports = tuple(each.report for each in kept)
+        models, reports = (tuple(getattr(each, name) for each in kept) for name in ("model", "report"))
+        left_out, inconsistent = reasons_left_out(graph, models), {p for each in done for p in each.inconsistent}
+        left_out |= _why(left_out, inconsistent, registered, options.min_observations)
         return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), reports=reports)
 
     def _best(
@@ -282,6 +281,7 @@ class BundleAdjustment:
             dependable_points=self.dense_dependable_points if graph.dense else self.dependable_points,
             min_observations=self.min_observations,
             max_iterations=self.max_iterations,
+            max_track_length=self.max_track_length,
             tolerance=self.tolerance,
             max_covariance_photos=self.max_covariance_photos,
             absolute_pose=self.absolute_pose,
