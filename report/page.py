@@ -15,12 +15,13 @@ from unposed.pipeline.artifacts import Bytes
 
 from .pair_drawings import pair_drawings, shown_pairs
 from .panels import graph_panel, ground_panels, intrinsics_rows, model_figures, photo_rows, quality_panel, settings_text
-from .photo_findings import header_findings, pixel_findings
+from .photo_findings import header_findings, pixel_findings, still_findings
 from .photo_quality import photo_quality
 from .pictures import COVERAGE, small_images, thumbnails
 from .scene_points import ERROR_STEP_PX, scene_data
 from .sources import ReportSources
-from .words import advice, headline
+from .still_matches import still_matches
+from .words import Advice, advice, headline
 
 if TYPE_CHECKING:
     import jinja2
@@ -43,7 +44,7 @@ def report_page(sources: ReportSources) -> str:
         summary=sources.summary,
         folder=sources.summary["photos_folder"],
         headline=headline(dict(sources.summary)),
-        advice=advice(sources, fields, lengths, angles),
+        advice=[*_still(sources), *advice(sources, fields, lengths, angles)],
         photo_findings=[*header_findings(sources.photos), *pixel_findings(seen, quality, sharp=False)],
         scene={"models": scene_data(sources.photos, sources.sparse.models), "errorStep": ERROR_STEP_PX},
         photos=photo_rows(sources, small),
@@ -60,6 +61,13 @@ def report_page(sources: ReportSources) -> str:
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
     )
+
+
+def _still(sources: ReportSources) -> list[Advice]:
+    """What stands still while the rest moves, unless masks hide parts of the photos already."""
+    if sources.view_graph is None or any(photo.mask is not None for photo in sources.photos.photos):
+        return []
+    return still_findings(sources.summary["photos_folder"], *still_matches(sources.view_graph))
 
 
 def _grey(image: Bytes) -> Bytes:

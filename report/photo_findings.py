@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ ZOOM_RATIO = 1.02
 """Focal lengths of one lens that differ by more are a zoom that was turned."""
 INTERNET_CAMERAS = 0.5
 """Share of the photos that are of a camera of their own, from which on they are by many people."""
+STILL_LEAST, STILL_SHARE = 10, 0.5
+"""Key points of a photo that stand still, and photos with so many, from which on something stands still throughout: of
+22 sets by cameras that move, the photo with most has 3."""
 DRONES = ("dji", "hasselblad l2d", "parrot", "autel", "yuneec", "skydio")
 EXPOSURE_RATIO = 3.0
 """Mean grey of a photo over that of the set, either way, from which on matches become fewer."""
@@ -113,6 +117,22 @@ def overlap_findings(names: Sequence[str], pairs: Index, matches: Index) -> list
         text = f"{links} on a single pair, {first} for instance."
         found.append(Advice("hint", text, "A photo between the two makes it firm."))
     return found
+
+
+def still_findings(folder: str, still: Index, keypoints: Index) -> list[Advice]:
+    """What stands still in the photos of a folder, by the number of key points (n,) of each that do, and of all."""
+    photos = int(np.sum(np.asarray(still) >= STILL_LEAST))
+    if not photos or photos < STILL_SHARE * len(still):
+        return []
+    share = float(np.median(np.asarray(still) / np.maximum(keypoints, 1)))
+    text = f"In {photos} of {len(still)} photos something stands still: {share:.0%} of the key points of each are found"
+    text += " at the same pixels of many others."
+    remedy = (
+        "A background behind an object that is turned, or a logo in every photo, says that the camera does not move."
+        " Hide it by masks, and give these to the run by --masks."
+    )
+    command = shlex.join(["unposed", "check", folder, "--write-masks", "masks"])
+    return [Advice("warning", text, remedy, command)]
 
 
 def suggested(photos: Photos) -> ScenePreset:

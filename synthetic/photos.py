@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from .camera import Lens
-from .render import render
+from .camera import Lens, Shot
+from .render import depth, render
 from .scenes import Scene
 
 MAKE, MODEL, ORIENTATION, EXIF_IFD, FOCAL_MM, FOCAL_35MM = 271, 272, 274, 0x8769, 37386, 41989
@@ -39,6 +40,8 @@ def write_photos(scene: Scene, folder: Path, quality: int = 92) -> None:
     """Render every shot of the scene to folder/<name>, with EXIF where its lens has a maker."""
     for shot in scene.shots:
         pixels = render(scene.world, shot)
+        if scene.backdrop is not None:
+            pixels = _in_front(pixels, scene.backdrop, shot, scene)
         exif = _exif(shot.lens)
         if shot.stored_sideways:
             pixels = np.rot90(pixels)
@@ -46,6 +49,13 @@ def write_photos(scene: Scene, folder: Path, quality: int = 92) -> None:
         path = folder / shot.name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(pixels)).save(path, "JPEG", quality=quality, optimize=True, exif=exif)
+
+
+def _in_front(pixels: NDArray[np.uint8], backdrop: NDArray[np.uint8], shot: Shot, scene: Scene) -> NDArray[np.uint8]:
+    """The photo with the backdrop where its world ends, under noise of its own."""
+    noise = np.random.default_rng([1, *shot.name.encode()]).standard_normal(backdrop.shape)
+    behind = np.clip(np.rint(backdrop + shot.noise * noise), 0, 255).astype(np.uint8)
+    return np.where(np.isinf(depth(scene.world, shot))[..., None], behind, pixels)
 
 
 def write_truth(scene: Scene, file: Path) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import patterns as p
 from .camera import Lens, Shot, look_at, simple_lens
 from .places import building, courtyard, crate, poster_image, poster_texture, room, two_fronts
+from .render import render
 from .texture import texture
-from .world import World, box, cylinder, rectangle, sphere
+from .world import Surface, World, box, cylinder, rectangle, sphere
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +23,9 @@ class Scene:
     name: str
     world: World
     shots: tuple[Shot, ...]
+    backdrop: NDArray[np.uint8] | None = None
+    """(height, width, 3) what every photo shows where the world ends, at the same pixels: a background that stands
+    still before a camera that does, while the world turns. None: the sky."""
 
 
 def easy(photos: int = 20, width: int = 640, seed: int = 0, widest_step_deg: float = 18.0) -> Scene:
@@ -123,8 +128,16 @@ def two_cameras(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
 
 def turntable(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
     """A small object on black through a long lens: little perspective, so the focal length is weakly constrained."""
+    lens = simple_lens(width, width * 3 // 4, 18)
+    black = (0.0, 0.0, 0.0)
+    world = World(_small_object(seed), zenith=black, horizon=black)
+    return Scene("turntable", world, _ring(lens, photos, 2.6, (0.8, 1.0), (0, 0, 0.28)))
+
+
+def _small_object(seed: int) -> tuple[Surface, ...]:
+    """A box on planks, with a ball and a roll on top, half a metre high."""
     rng = np.random.default_rng(seed)
-    surfaces = (
+    return (
         *box((0, 0, 0.06), (0.44, 0.44, 0.04), [texture(p.planks((32, 256), rng))], texture(p.planks((256, 256), rng))),
         *box(
             (0, 0, 0.1),
@@ -135,10 +148,25 @@ def turntable(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
         sphere((0.02, 0, 0.4), 0.11, texture(p.marble((512, 1024), rng))),
         cylinder((-0.1, -0.08, 0.3), 0.03, 0.25, texture(p.quilt((512, 256), rng, (p.BRICK, p.CREAM, p.NAVY)))),
     )
-    lens = simple_lens(width, width * 3 // 4, 18)
-    black = (0.0, 0.0, 0.0)
-    world = World(surfaces, zenith=black, horizon=black)
-    return Scene("turntable", world, _ring(lens, photos, 2.6, (0.8, 1.0), (0, 0, 0.28)))
+
+
+def turning_object(photos: int = 20, width: int = 640, seed: int = 0, heights_m: tuple[float, ...] = (0.75,)) -> Scene:
+    """The object of `turntable`, turned before a camera on a tripod, in front of the courtyard: seen from the object
+    the camera goes around it and takes the background along. One round for each height of the camera.
+
+    Matches of the background obey one geometry, of a camera that does not move, which is not that of the object.
+    """
+    lens, target = simple_lens(width, width * 3 // 4, 30), np.array([0.0, 0.0, 0.28])
+    turns = np.arange(photos) // len(heights_m) * 2.0 * np.pi / -(-photos // len(heights_m))
+    shots = []
+    for i, angle in enumerate(turns.tolist()):
+        z = heights_m[i % len(heights_m)]
+        eye = (1.5 * np.cos(angle), 1.5 * np.sin(angle), z)
+        shots.append(Shot(_name(i), lens, look_at(eye, target)))
+    behind = Shot(
+        "backdrop", simple_lens(width, width * 3 // 4, 62), look_at((0.4, -4.3, 1.9), (0, 0, 0.75)), noise=0.0
+    )
+    return Scene("turning_object", World(_small_object(seed)), tuple(shots), render(courtyard(seed), behind))
 
 
 def low_texture(photos: int = 14, width: int = 640, seed: int = 0) -> Scene:

@@ -148,7 +148,7 @@ def parser() -> Parser:
 
     p = verb("check", "look at photos before work: what is amiss, what overlaps, what a run will take")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")
-    add_flags(p, "include", "exclude", "workers", "cache", "json")
+    add_flags(p, "write_masks", "include", "exclude", "workers", "cache", "json")
 
     p = verb("pairs", "list the pairs that are matched and verified, and draw the view graph")
     _positional(p, "photos", "folder of photos, searched with its sub-folders")

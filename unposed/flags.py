@@ -94,6 +94,9 @@ FLAGS: dict[str, Flag] = {
     "poses": Flag("known or rough poses; they set frame and scale", "FILE", Path),
     "rigs": Flag("which photos were taken by cameras fixed to each other, COLMAP's rig_config.json", "FILE", Path),
     "masks": Flag("masks named like the photos; black hides", "DIR", Path),
+    "write_masks": Flag(
+        "write masks there that hide what stands still in the photos", "DIR", Path, names=("--write-masks",)
+    ),
     "include": Flag("only photos whose name matches", "GLOB", repeated=True),
     "exclude": Flag("no photos whose name matches", "GLOB", repeated=True),
     "frames": Flag("of each video, at most (default: 2 a second, 60 to 300)", "N", whole_above_zero),

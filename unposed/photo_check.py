@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unposed.optim.arrays import Index
-from unposed.optim.pair.matching import DescriptorRows, byte_rows
+from unposed.optim.arrays import Array32, Index, Mask
+from unposed.optim.pair.matching import SIFT_LENGTH, DescriptorRows, byte_rows
+from unposed.optim.pair.still_keypoints import COMPARED, PLACED_SIDE_PX, PlacedKeypoints, spread, still_keypoints
 from unposed.pipeline.artifacts import Bytes, Photo, Photos
 from unposed.pipeline.images.pixels import read_grey
 from unposed.pipeline.resources import machine
@@ -20,10 +21,12 @@ from unposed.pipeline.threads import one_thread_each
 from unposed.report.expected_cost import ExpectedCost, expected_cost
 from unposed.report.photo_findings import (
     LINK_MATCHES,
+    STILL_LEAST,
     ScenePreset,
     header_findings,
     overlap_findings,
     pixel_findings,
+    still_findings,
     suggested,
     unreadable,
 )
@@ -34,8 +37,8 @@ from unposed.retrieval.coarse import coarse_similarity, largest_rows
 from .options import DEFAULTS, RunOptions
 from .photo_sources import PhotoSource, collect
 from .run_setup import cache_folder
+from .still_masks import new_mask_folder, write_still_masks
 
-OVERLAP_SIDE_PX = 512
 KEYPOINTS = 512
 MAX_RATIO, DIMS = 0.8, 62
 """As retrieval by coarse matching has them."""
@@ -56,6 +59,8 @@ class PhotoCheck:
     suggested: ScenePreset
     cost: ExpectedCost | None
     """Of the suggested preset."""
+    masks: tuple[str, ...] = ()
+    """Photos for which a mask was written."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -66,7 +71,18 @@ class PhotoCheck:
             "partners": dict(zip(self.compared, self.partners, strict=True)),
             "suggested": asdict(self.suggested),
             "cost": None if self.cost is None else asdict(self.cost),
+            "masks": list(self.masks),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What the pixels of a photo say."""
+
+    quality: PhotoQuality
+    keypoints: PlacedKeypoints
+    """The largest first; none where they are not needed."""
+    descriptors: DescriptorRows
 
 
 def check(
@@ -74,64 +90,98 @@ def check(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    write_masks: str | Path | None = None,
     cache: str | Path | None = None,
     workers: int | None = None,
 ) -> PhotoCheck:
-    """Look at photos before work: copies, blur, exposure, cameras, zoom, EXIF data, overlap; and what a run will take.
+    """Look at photos before work: copies, blur, exposure, cameras, zoom, EXIF data, overlap, what stands still; and
+    what a run will take.
 
-    Nothing is matched exactly: key points of reduced photos are compared, as retrieval does. The other arguments are
-    those of `reconstruct`.
+    Nothing is matched exactly: key points of reduced photos are compared, as retrieval does. `write_masks` is a new
+    folder for masks that hide what is at the same pixels of many photos, such as the background of a turntable or a
+    logo: `reconstruct` takes it as `masks`. The other arguments are those of `reconstruct`.
     """
+    folder = None if write_masks is None else new_mask_folder(write_masks)
     options = RunOptions(cache=cache, workers=workers)
-    found, _ = collect(photos, cache_folder(options), include=include, exclude=exclude)
+    found, place = collect(photos, cache_folder(options), include=include, exclude=exclude)
     threads = machine("cpu", workers, DEFAULTS.ram_bytes, DEFAULTS.vram_bytes).threads
-    step = -(-len(found) // MOST_COMPARED)
-    compared = list(range(0, len(found), step))
+    compared = range(0, len(found), -(-len(found) // MOST_COMPARED))
+    wanted = set(range(len(found)) if folder else [*compared, *spread(len(found), COMPARED).tolist()])
     with one_thread_each(), ThreadPoolExecutor(threads) as pool:
-        looks = list(pool.map(lambda i: _looked_at(found[i], i % step == 0), range(len(found))))
-        seen = [i for i in range(len(found)) if looks[i] is not None]
-        rows = {i: look[1] for i in seen if (look := looks[i]) is not None and i in compared}
+        looks = list(pool.map(lambda i: _looked_at(found[i], i in wanted), range(len(found))))
+        seen = {i: look for i, look in enumerate(looks) if look is not None}
+        still = _standing_still(seen, everywhere=folder is not None)
+        rows = {i: _moving_rows(seen[i], still.get(i)) for i in compared if i in seen}
         pairs, matches = _coarse_matches(rows, threads)
-    quality = [look[0] for i in seen if (look := looks[i]) is not None]
     names = [found[i].name for i in sorted(rows)]
     findings = [*unreadable(found), *header_findings(found)]
     findings += [
         Advice("warning", f"{found[i].name} is damaged or cut off.") for i, look in enumerate(looks) if look is None
     ]
-    findings += pixel_findings([found[i].name for i in seen], quality)
+    findings += pixel_findings([found[i].name for i in seen], [look.quality for look in seen.values()])
+    counts = np.array([still[i].sum() for i in still], np.int64), np.array([len(still[i]) for i in still], np.int64)
+    findings += still_findings(str(place), *counts)
     findings += overlap_findings(names, pairs, matches)
     partners = np.bincount(pairs[matches >= LINK_MATCHES].ravel(), minlength=len(names))
+    masks: tuple[str, ...] = ()
+    if folder is not None:
+        masks = write_still_masks(folder, {found[i].name: (found[i], seen[i].keypoints, still[i]) for i in still})
     preset = suggested(found)
+    if masks:
+        preset = replace(preset, options=(*preset.options, "--masks", str(folder)))
     cost = expected_cost(found, preset.preset, threads)
     order = {"problem": 0, "warning": 1, "hint": 2}
     ordered = tuple(sorted(findings, key=lambda each: order[each.level]))
-    return PhotoCheck(found, ordered, tuple(partners.tolist()), tuple(names), preset, cost)
+    return PhotoCheck(found, ordered, tuple(partners.tolist()), tuple(names), preset, cost, masks)
 
 
-def _looked_at(photo: Photo, compare: bool) -> tuple[PhotoQuality, DescriptorRows] | None:
-    """Quality and coarse descriptors of a photo; None if it cannot be decoded."""
+def _looked_at(photo: Photo, compare: bool) -> _Look | None:
+    """Quality of a photo, and key points to compare it by; None if it cannot be decoded."""
     try:
         grey = read_grey(photo, QUALITY_SIDE_PX)
     except (StageError, InputUnavailable, MemoryError):
         return None
-    return photo_quality(grey), _descriptors(grey) if compare else byte_rows(np.zeros((0, 128), np.uint8), DIMS)
+    if not compare:
+        return _Look(photo_quality(grey), PlacedKeypoints(grey[:1, :1], np.zeros((0, 2))), _rooted(None))
+    return _Look(photo_quality(grey), *_keypoints(grey))
 
 
-def _descriptors(grey: Bytes) -> DescriptorRows:
-    """Of the largest key points of the reduced photo."""
+def _keypoints(grey: Bytes) -> tuple[PlacedKeypoints, DescriptorRows]:
+    """Of the reduced photo."""
     import cv2
 
-    scale = min(1.0, OVERLAP_SIDE_PX / max(grey.shape))
+    scale = min(1.0, PLACED_SIDE_PX / max(grey.shape))
     size = max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale))
-    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    small: Bytes = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
     keypoints, found = cv2.SIFT.create(nfeatures=3 * KEYPOINTS, contrastThreshold=CONTRAST).detectAndCompute(
         small, None
     )
-    if found is None:
-        return byte_rows(np.zeros((0, 128), np.uint8), DIMS)
-    rows = largest_rows(np.array([each.size for each in keypoints]), KEYPOINTS)
-    share = found[rows] / np.maximum(found[rows].sum(axis=1, keepdims=True), 1e-6)
+    rows = largest_rows(np.array([each.size for each in keypoints]), len(keypoints))
+    xy = np.array([keypoints[row].pt for row in rows], float).reshape(-1, 2)
+    return PlacedKeypoints(small, xy), _rooted(None if found is None else found[rows])
+
+
+def _rooted(descriptors: Array32 | None) -> DescriptorRows:
+    if descriptors is None:
+        return byte_rows(np.zeros((0, SIFT_LENGTH), np.uint8), DIMS)
+    share = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6)
     return byte_rows(np.clip(KEYPOINTS * np.sqrt(share), 0, 255).astype(np.uint8), DIMS)
+
+
+def _standing_still(looks: Mapping[int, _Look], everywhere: bool) -> dict[int, Mask]:
+    """By photo whether its key points stand still: of some, evenly spread; of all if asked to, or where these do."""
+    photos = list(looks)
+    chosen = [photos[i] for i in spread(len(photos), COMPARED).tolist() if len(looks[photos[i]].keypoints.xy)]
+    found = dict(zip(chosen, still_keypoints([looks[i].keypoints for i in chosen]), strict=True))
+    if not everywhere and not any(each.sum() >= STILL_LEAST for each in found.values()):
+        return found
+    wanted = [i for i in photos if len(looks[i].keypoints.xy)]
+    return dict(zip(wanted, still_keypoints([looks[i].keypoints for i in wanted]), strict=True))
+
+
+def _moving_rows(look: _Look, still: Mask | None) -> DescriptorRows:
+    """Descriptors of the largest key points, without those that stand still: they would connect all photos."""
+    return (look.descriptors if still is None else look.descriptors[~still])[:KEYPOINTS]
 
 
 def _coarse_matches(rows: dict[int, DescriptorRows], threads: int) -> tuple[Index, Index]:

@@ -227,6 +227,8 @@ def check_rows(found: PhotoCheck, photos: Path) -> list[tuple[str, str]]:
         rows.append((each.level, each.text))
         if each.remedy:
             rows.append(("", each.remedy))
+    if found.masks:
+        rows.append(("masks", f"written for {count(len(found.masks), 'photo')}: look at them, and paint what is wrong"))
     if not found.findings:
         rows.append(("findings", "none: nothing speaks against these photos"))
     if found.cost is not None:
@@ -237,7 +239,8 @@ def check_rows(found: PhotoCheck, photos: Path) -> list[tuple[str, str]]:
     chosen = found.suggested
     rows.append(("preset", f"{chosen.preset}: {chosen.why}"))
     words = ["unposed", "reconstruct", str(photos), "-o", "result/", "--preset", chosen.preset, *chosen.options]
-    rows.append(("next", shlex.join(words)))
+    first = [] if found.masks else [each.command for each in found.findings if each.command]
+    rows.append(("next", first[0] if first else shlex.join(words)))
     return rows
 
 

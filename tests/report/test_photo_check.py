@@ -14,11 +14,15 @@ from PIL import Image
 
 import unposed
 from unposed.cli import main
+from unposed.optim.view_graph import Keypoints, build_view_graph
 from unposed.pipeline.artifacts import Exif, Photo, Photos
 from unposed.report.expected_cost import expected_cost
-from unposed.report.photo_findings import header_findings, overlap_findings, suggested
+from unposed.report.photo_findings import header_findings, overlap_findings, still_findings, suggested
 from unposed.report.photo_quality import blurred, copies, photo_quality, sharpness
-from unposed.synthetic.photos import PhotoSet
+from unposed.report.still_matches import still_matches
+from unposed.synthetic.photos import PhotoSet, write_photos
+from unposed.synthetic.render import depth
+from unposed.synthetic.scenes import turning_object
 
 
 def faces(photos: int, **changes: object) -> Photos:
@@ -127,6 +131,64 @@ def test_a_preset_is_suggested_by_kind(photos: Photos, kind: str, options: tuple
     found = suggested(photos)
     assert (found.kind, found.options) == (kind, options)
     assert expected_cost(photos, found.preset, 2) is not None
+
+
+def test_a_turntables_background_is_recognised_and_hidden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = turning_object(photos=9, width=256)
+    write_photos(scene, tmp_path / "photos")
+    line = ["check", str(tmp_path / "photos"), "--cache", str(tmp_path / "cache")]
+    assert main(line) == 0
+    printed = capsys.readouterr().out
+    assert "In 9 of 9 photos something stands still" in printed
+    assert printed.rstrip().endswith(f"unposed check {tmp_path / 'photos'} --write-masks masks")
+    assert main([*line, "--write-masks", str(tmp_path / "masks")]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"--preset classic --masks {tmp_path / 'masks'}")
+    shown, right = [], []
+    for shot in scene.shots[::4]:
+        mask = np.asarray(Image.open(tmp_path / "masks" / f"{shot.name}.png")) > 0
+        turned = np.isfinite(depth(scene.world, shot))
+        shown.append(mask[~turned].mean())
+        right.append(mask[turned].mean())
+    assert np.mean(shown) < 0.15 and np.mean(right) > 0.8
+    assert main([*line, "--write-masks", str(tmp_path / "masks")]) == 2  # they may be somebody's work
+
+
+def test_a_logo_in_every_photo_is_recognised_and_hidden(yard: PhotoSet, tmp_path: Path) -> None:
+    logo = np.kron(np.random.default_rng(0).integers(0, 2, (8, 12)), np.ones((5, 5))).astype(np.uint8) * 255
+    for file in yard.images.iterdir():
+        image = np.array(Image.open(file))
+        image[-50:-10, 20:80] = logo[..., None]
+        Image.fromarray(image).save(tmp_path / file.name, quality=90)
+    found = unposed.check(tmp_path, cache=tmp_path / "cache", write_masks=tmp_path / "masks")
+    assert [each.text for each in found.findings if "stands still" in each.text]
+    assert found.masks == tuple(photo.name for photo in found.photos.photos)
+    for name in found.masks:
+        hidden = np.asarray(Image.open(tmp_path / "masks" / f"{name}.png")) == 0
+        assert hidden[-50:-10, 20:80].mean() > 0.95 and hidden.mean() < 0.12
+
+
+def test_cameras_that_move_leave_nothing_still(yard: PhotoSet, tmp_path: Path) -> None:
+    found = unposed.check(yard.images, cache=tmp_path, write_masks=tmp_path / "masks")
+    assert found.findings == () and found.masks == () and not (tmp_path / "masks").exists()
+
+
+def test_matches_at_the_same_pixels_are_counted_by_photo() -> None:
+    rng = np.random.default_rng(0)
+    photos, still, moving = 6, 30, 50
+    xy = np.concatenate([[*np.stack([rng.uniform(0, 400, moving + still), np.arange(80.0)], axis=1)] for _ in range(6)])
+    for photo in range(1, photos):
+        xy[photo * 80 : photo * 80 + still] = xy[:still] + 0.2
+    pairs = np.array([(a, b) for a in range(photos) for b in range(a + 1, photos)])
+    rows = np.arange(80)
+    keypoints = Keypoints(xy, np.arange(7) * 80, np.tile([400, 300], (photos, 1)))
+    row_a, row_b = (np.concatenate([rows + 80 * pair[side] for pair in pairs]) for side in (0, 1))
+    graph = build_view_graph(keypoints, pairs, np.full(len(pairs), 80), row_a, row_b)
+    counts = still_matches(graph)
+    assert counts[0].tolist() == [still] * photos and counts[1].tolist() == [80] * photos
+    (advice,) = still_findings("my photos", *counts)
+    assert advice.text.startswith("In 6 of 6 photos something stands still: 38% of the key points")
+    assert advice.command == "unposed check 'my photos' --write-masks masks"
+    assert still_findings("p", counts[0] // 4, counts[1]) == []
 
 
 def test_what_to_expect_grows_with_photos_and_preset() -> None:

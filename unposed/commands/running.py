@@ -29,7 +29,7 @@ def reconstruct(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """`unposed check PHOTOS`."""
-    names = ("include", "exclude", "workers", "cache")
+    names = ("include", "exclude", "write_masks", "workers", "cache")
     found = unposed.check(arguments.photos, **{n: v for n, v in vars(arguments).items() if n in names})
     if arguments.json:
         return print_json(found.to_json())
