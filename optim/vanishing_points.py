@@ -175,8 +175,11 @@ def _refined(lines: _Lines, frame: Array, focal: float, options: VanishingPointO
         out: Array = 0.5 * length * across / np.maximum(np.linalg.norm(to_point, axis=1), 1e-12) / options.max_error
         return out
 
+    def from_centre(x: Array) -> Array:
+        return residuals(np.append(x, [0.0, 0.0]))
+
     start = np.array([0.0, 0.0, 0.0, np.log(focal)])
-    found = least_squares(lambda x: residuals(np.append(x, [0.0, 0.0])), start, loss="cauchy", f_scale=0.5, max_nfev=30)
+    found = least_squares(from_centre, start, loss="cauchy", f_scale=0.5, max_nfev=30)
     x = np.append(found.x, [0.0, 0.0])
     turned, f = moved(x)
     at_best = residuals(x)
