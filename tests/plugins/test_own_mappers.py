@@ -397,15 +397,16 @@ def test_distortion_is_tried_where_no_chain_closes(collection: Make, monkeypatch
     given = inputs(ring, lambda a, b: (b - a) % 14 in (1, 2, 3, 11, 12, 13))
     known = replace(given["cameras"].cameras[0], params=(1000.0, 800.0, 600.0, 0.0))
     given["cameras"] = replace(given["cameras"], cameras=(known,), focal_source=("exif",))
-    under, wide_k1 = relative_rotations._relative_rotations, doppelgangers.Doppelgangers().trial_distortions[-1]
+    under, wide_k1 = relative_rotations.estimate_relative_poses, doppelgangers.Doppelgangers().trial_distortions[-1]
 
-    def too_far(fixed: Any, intrinsics: Any) -> Any:
-        found = under(fixed, intrinsics)
-        wide = intrinsics.values[0, K1] == wide_k1
-        turned = Rotation.from_rotvec(1.6 * Rotation.from_matrix(found.b_from_a).as_rotvec())
-        return found if wide else replace(found, b_from_a=turned.as_matrix())
+    def too_far(graph: Any, models: Any, values: Any, *others: Any, **options: Any) -> Any:
+        found = under(graph, models, values, *others, **options)
+        wide = values[0, K1] == wide_k1
+        turned, b_from_a = Rotation.from_matrix(found.b_from_a[:, :, :3]).as_rotvec(), found.b_from_a.copy()
+        b_from_a[:, :, :3] = Rotation.from_rotvec(1.6 * turned).as_matrix()
+        return found if wide else replace(found, b_from_a=b_from_a)
 
-    monkeypatch.setattr(relative_rotations, "_relative_rotations", too_far)
+    monkeypatch.setattr(relative_rotations, "estimate_relative_poses", too_far)
     assert len(doppelgangers.Doppelgangers()(**given, resources=CPU).pairs) == 0
     assert len(doppelgangers.Doppelgangers(trial_distortions=())(**given, resources=CPU).pairs) >= 6
 
