@@ -67,6 +67,22 @@ class Graph:
     """The node whose SparseModels are the reconstruction; None if the graph computes something else."""
 
 
+def without(graph: Graph, name: str) -> Graph | None:
+    """The graph without a node and those that cannot be computed without it; None if an output is among these."""
+    gone, kept = {name}, {}
+    for each, node in graph.nodes.items():
+        if each in gone or (set(node.reads) - node.optional_sources) & gone:
+            gone.add(each)
+        else:
+            kept[each] = replace(node, sources={to: read for to, read in node.sources.items() if read not in gone})
+    if gone.intersection((*graph.outputs, graph.result)):
+        return None
+    needed: set[str | None] = {*graph.outputs, graph.result}
+    for each in reversed(list(kept)):
+        needed |= set(kept[each].reads) if each in needed else set()
+    return Graph({each: node for each, node in kept.items() if each in needed}, graph.outputs, graph.result)
+
+
 def build_graph(preset: Mapping[str, Any], registry: Registry) -> Graph:
     """Build and check the graph of a preset; ConfigError names the wrong node, option or cycle."""
     declared = {name: value for name, value in preset.items() if name not in RESERVED}

@@ -9,7 +9,7 @@ import psutil
 
 from unposed.pipeline.artifacts import Photos
 from unposed.pipeline.errors import ConfigError, InputError
-from unposed.pipeline.graph import Graph
+from unposed.pipeline.graph import Graph, without
 from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.store.store import RECENT_BYTES
 
@@ -23,6 +23,23 @@ def lendable_bytes(limit_bytes: int) -> int:
     """What stages may use of the memory that the user has given to the whole process: all but what it has taken by now,
     with its libraries loaded, and what the store keeps of the values read last."""
     return limit_bytes - int(psutil.Process().memory_info().rss) - RECENT_BYTES
+
+
+def affordable(resources: Resources, limit_bytes: int | None, graph: Graph, note: Callable[[str], None]) -> Graph:
+    """The graph without stages that take more memory for an item than there is, as far as it gives a result without
+    them, as it does without a closer look; a line says so."""
+    while limit_bytes is not None:
+        node, needed = _hungriest(resources, graph)
+        left = lendable_bytes(limit_bytes)
+        smaller = without(graph, node) if left < needed else None
+        if smaller is None:
+            return graph
+        note(
+            f"{node} is left out: it takes {size(needed)} for a single item, and {size(limit_bytes)} of memory (--ram) "
+            f"leave {size(left)}"
+        )
+        graph = smaller
+    return graph
 
 
 def fitting(

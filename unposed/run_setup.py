@@ -23,7 +23,7 @@ from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.store.store import Store, default_folder
 
-from .memory_budget import fitting
+from .memory_budget import affordable, fitting
 from .options import EFFORTS, RunOptions, Settings
 from .posed_pairs import with_settings
 from .reproducible import require_reproducible
@@ -45,6 +45,10 @@ class Workplace:
     resources: Resources
     executor: Executor
     cache: Path
+
+    def affordable(self, graph: Graph, note: Callable[[str], None]) -> Graph:
+        """The graph without stages that it can do without, and that the memory of the run does not allow."""
+        return affordable(self.resources, self.options.ram_bytes, graph, note)
 
     def fitting(self, graph: Graph, photos: Photos, note: Callable[[str], None]) -> tuple[Workplace, Photos]:
         """The same with the memory that stages may use, and the photos that can be decoded in it."""

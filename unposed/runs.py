@@ -93,6 +93,7 @@ def reconstruct(
         out = None if out is None else Path(out)
         new = None if out is None else stack.enter_context(locked_folder(out))
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
+        graph = place.affordable(graph, log.note)
         place, collection = place.fitting(graph, collection, log.note)
         for line in videos:
             log.note(line)

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from unposed import memory_budget
-from unposed.memory_budget import fitting
+from unposed.memory_budget import affordable, fitting
 from unposed.pipeline.artifacts import Photo, Photos
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.stage import Grain, Resources
+from unposed.run_setup import checked_graph
 
 MB = 1 << 20
 
@@ -55,6 +56,23 @@ def test_without_a_limit_stages_have_what_is_free(notes: list[str]) -> None:
 def test_a_stage_that_cannot_work_is_said_beforehand(notes: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"features takes 157 MB .* give 367 MB or more \(--ram\)"):
         fitting(Resources("cpu", 2, 1, 0), 300 * MB, graph(150), collection(1, 2), notes.append)
+
+
+def test_a_closer_look_that_does_not_fit_is_left_out(notes: list[str]) -> None:
+    whole = checked_graph("classic", ())
+    assert affordable(Resources("cpu", 1, 1, 0), None, whole, notes.append) is whole
+    assert affordable(Resources("cpu", 1, 1, 0), 2000 * MB, whole, notes.append) is whole and notes == []
+    smaller = affordable(Resources("cpu", 1, 1, 0), 640 * MB, whole, notes.append)
+    assert set(whole.nodes) - set(smaller.nodes) == {name for name in whole.nodes if "closer_" in name}
+    assert "closer_features" not in smaller.nodes["view_graph"].sources.values() and smaller.result == whole.result
+    assert notes == [
+        "closer_features is left out: it takes 614 MB for a single item, and 671 MB of memory (--ram) leave 461 MB"
+    ]
+    # Nothing is left out of what a result needs: that is refused, as it was.
+    tight = affordable(Resources("cpu", 1, 1, 0), 300 * MB, whole, notes.append)
+    assert set(tight.nodes) == set(smaller.nodes)
+    with pytest.raises(ConfigError, match="too little: features takes 154 MB for a single item"):
+        fitting(Resources("cpu", 1, 1, 0), 300 * MB, tight, collection(10, 10), notes.append)
 
 
 def test_photos_that_are_too_large_are_left_out_in_one_line(notes: list[str]) -> None:

@@ -43,7 +43,7 @@ def pairs(
     The other options are those of `reconstruct`, which reuses the results.
     """
     with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
-        graph = checked_graph(chosen_preset(preset), settings)
+        graph = place.affordable(checked_graph(chosen_preset(preset), settings), log.note)
         wanted = tuple(filter(None, (_last(graph, Ranking), *_verifying(graph), _last(graph, Doubts))))
         found, _ = collect(
             photos,
