@@ -85,6 +85,7 @@ def test_photos_are_taken_out_and_put_back(
     assert ["taken", "out", name] in [line.split() for line in capsys.readouterr().out.splitlines()]
     made = unposed.load(out)
     assert made.summary["registered"] == 11 and name not in made.summary["photos"]
+    assert made.summary["grown"]["since_refined"] == 0
     assert made.summary["grown"]["without"] == [name]
     line = ["add", str(out), str(reconstructed.left), "--cache", str(reconstructed.cache), "--quiet", "--json"]
     assert main(line) == 0
@@ -105,6 +106,7 @@ def test_few_new_photos_leave_old_key_points_and_doubts_as_they_were(
     stages = made.summary["stages"]
     assert stages["fine"]["plugin"] == "fine.warm" and stages["doubts"]["plugin"] == "doubts.known"
     assert made.summary["settings"] == unposed.load(reconstructed.out).summary["settings"]
+    assert made.summary["grown"]["since_refined"] == 2
     errors, others = (unposed.evaluate(each, reconstructed.truth).errors for each in (out, grown))
     assert errors.registered == 12
     assert np.nanmax(errors.rotation_error_deg) < np.nanmax(others.rotation_error_deg) + 0.1

@@ -44,8 +44,8 @@ class GrowthOptions(LocalizationOptions):
     new_partners: Annotated[int, Within("[0, inf)")] = 5
     """Pairs of a new photo with other new ones, by retrieval: several of one spot that the model does not show."""
     max_new_share: Share = 0.1
-    """Up to this share of new photos, key points of the old ones stay where they were aligned, and one adjustment goes
-    on from there. More photos change enough for a full refinement."""
+    """Up to this share of new photos, with those that were added so before, key points of the old ones stay where they
+    were aligned, and one adjustment goes on from there. More photos change enough for a full refinement."""
     anew: bool = True
     """Whether all photos are mapped anew where verified pairs tie a new one to another model or to what is in none, or
     where the verdict warns, if that registers more, joins models or is surer: the work of a reconstruction, without
@@ -102,6 +102,7 @@ def add(
                 "without": list(without),
                 "moved": result.moved,
                 "anew": anew is not None,
+                "since_refined": 0 if start.kept is None or anew else _added_warm(made) + len(found),
             }
             grown_made = as_reconstruction(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
             words = ["add", str(out), *([str(photos)] if isinstance(photos, str | Path) else [])]
@@ -181,6 +182,11 @@ def growth_command(words: Sequence[str], settings: Settings) -> str:
     return shlex.join(["unposed", *words, *(word for line in setting_lines(settings) for word in ("--set", line))])
 
 
+def _added_warm(made: Reconstruction) -> int:
+    """Photos that were added since all was refined."""
+    return int((made.summary.get("grown") or {}).get("since_refined", 0))
+
+
 def _collected(photos: PhotoSource | None, place: Workplace) -> Photos:
     if photos is None:
         return Photos((), {})
@@ -223,7 +229,7 @@ def _warm_start(
             if each.pose is not None and not each.ambiguous:
                 models[each.pose.model][name] = KnownPose(each.pose.camera, each.pose.cam_from_world)
     old = tuple({name: pose for name, pose in model.items() if name not in without} for model in before)
-    few = len(wanted) <= how.max_new_share * len(registered)
+    few = _added_warm(made) + len(wanted) <= how.max_new_share * len(registered)
     kept = kept_findings(made, registered - without) if few else None
     return WarmStart(photos, frozenset(pairs), tuple(models), old, kept), found
 
