@@ -25,9 +25,8 @@ def main() -> None:
     parser.add_argument("--sets", type=lambda text: text.split(","))
     parser.add_argument("--photos", type=int, default=14)
     args = parser.parse_args()
-    print(
-        "| set | photos that tell | median error, % | largest | largest z | CPU s a photo |\n|---|---|---|---|---|---|"
-    )
+    print("| set | photos that tell | median error of the logarithm, % | largest, % | largest z | CPU s a photo |")
+    print("|---|---|---|---|---|---|")
     for folder in sorted(args.data.iterdir()):
         truth = next((folder / name for name in ("gt.json", "ref_colmap.json") if (folder / name).is_file()), None)
         if truth is not None and (not args.sets or folder.name in args.sets):
