@@ -25,7 +25,7 @@ INTERNET_CAMERAS = 0.5
 """Share of the photos that are of a camera of their own, from which on they are by many people."""
 STILL_LEAST, STILL_SHARE = 10, 0.5
 """Key points of a photo that stand still, and photos with so many, from which on something stands still throughout: of
-22 sets by cameras that move, the photo with most has 3."""
+22 sets by cameras that move, the photo with most has 4."""
 DRONES = ("dji", "hasselblad l2d", "parrot", "autel", "yuneec", "skydio")
 EXPOSURE_RATIO = 3.0
 """Mean grey of a photo over that of the set, either way, from which on matches become fewer."""

@@ -158,7 +158,7 @@ def _keypoints(grey: Bytes) -> tuple[PlacedKeypoints, DescriptorRows]:
     )
     rows = largest_rows(np.array([each.size for each in keypoints]), len(keypoints))
     xy = np.array([keypoints[row].pt for row in rows], float).reshape(-1, 2)
-    return PlacedKeypoints(small, xy), _rooted(None if found is None else found[rows])
+    return PlacedKeypoints(small, xy), _rooted(None if found is None else found[rows].astype(np.float32))
 
 
 def _rooted(descriptors: Array32 | None) -> DescriptorRows:

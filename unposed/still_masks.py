@@ -44,7 +44,7 @@ def write_still_masks(folder: Path, photos: Mapping[str, tuple[Photo, PlacedKeyp
 
 def _shown(photo: Photo, shape: tuple[int, ...]) -> Mask:
     """(h, w) what the photo's own transparency shows."""
-    opaque = read_mask(photo)
+    opaque, (height, width) = read_mask(photo), shape
     if opaque is None:
         return np.ones(shape, bool)
-    return np.asarray(Image.fromarray(opaque).resize(shape[::-1], Image.Resampling.NEAREST))
+    return np.asarray(Image.fromarray(opaque).resize((width, height), Image.Resampling.NEAREST))

@@ -74,8 +74,7 @@ def still_region(photo: PlacedKeypoints, still: Mask) -> Mask:
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     count = min(NEAREST, len(photo.xy))
     _, nearest = cKDTree(photo.xy).query(np.column_stack([x.ravel(), y.ravel()]), k=count)
-    region: Mask = still[nearest].reshape(height, width, count).any(axis=2)
-    return region
+    return np.asarray(still[nearest].reshape(height, width, count).any(axis=2), bool)
 
 
 def spread(count: int, most: int) -> Index:
