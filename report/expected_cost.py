@@ -26,7 +26,7 @@ class CostModel:
 COSTS = {
     "fast": CostModel(640, 0.35, 0.009, 0.09, 6),
     "classic": CostModel(800, 0.42, 0.022, 0.09, 7),
-    "best": CostModel(1600, 0.42, 0.14, 0.14, 10),
+    "best": CostModel(800, 0.42, 0.022, 0.14, 7),
 }
 START_S = 1.2
 """To import what a run needs."""

@@ -144,8 +144,7 @@ def suggested(photos: Photos) -> ScenePreset:
         why = "taken by a drone, with one camera"
         return ScenePreset("drone", "classic", ("--cameras", "single") if cameras == 1 else (), why)
     if cameras > max(3.0, INTERNET_CAMERAS * len(every)):
-        why = "by many cameras: each gets intrinsics of its own, and finer key points bridge different views"
-        return ScenePreset("internet", "best" if len(every) <= 200 else "classic", (), why)
+        return ScenePreset("internet", "classic", (), "by many cameras: each gets intrinsics of its own")
     numbered = sum(any(c.isdigit() for c in each.name) for each in every) == len(every)
     bare = all(each.exif == Exif() for each in every)
     if len(every) > 60 and cameras == 1 and numbered and bare:

@@ -196,4 +196,4 @@ def test_what_to_expect_grows_with_photos_and_preset() -> None:
     best, unknown = expected_cost(faces(8), "best", 2), expected_cost(faces(8), "mast3r", 2)
     assert few is not None and many is not None and best is not None and unknown is None
     assert 2.0 < few.cpu_s < 8.0  # of 8 photos classic takes 3.8 s (docs/benchmarks)
-    assert many.cpu_s > 8 * few.cpu_s and best.cpu_s > 2 * few.cpu_s
+    assert many.cpu_s > 8 * few.cpu_s and best.cpu_s > few.cpu_s
