@@ -31,6 +31,8 @@ class RotationEvidence:
     """Pairs that are evidence."""
     divided: RelativeRotations
     """Pairs that are none, since their matches belong to two geometries; see `min_pose_share`."""
+    divided_edges: Index
+    """Their rows in the view graph."""
     initial: list[Hypothesis]
     """Hypotheses about `edges`, the best one first; none without pairs."""
 
@@ -140,7 +142,7 @@ def estimate_relative_rotations(
     if not contradicted and found.initial[0].cost <= options.min_trial_cost:
         return found
     for trial in _other_cameras(graph, first, sources, unsure, options):
-        other = _evidence(fixed, trial)
+        other = _evidence(fixed, trial, found.divided_edges)
         if (
             other.initial
             and not has_inconsistent_cluster(other.initial[0], other.edges, options)
@@ -174,22 +176,29 @@ def _with_distortion(intrinsics: Intrinsics, cameras: Mask, k1: float) -> Intrin
     return intrinsics.with_values(values)
 
 
-def _evidence(fixed: _FixedInputs, intrinsics: Intrinsics) -> RotationEvidence:
-    """Relative rotations and initial hypotheses under these cameras."""
+def _evidence(fixed: _FixedInputs, intrinsics: Intrinsics, divided_edges: Index | None = None) -> RotationEvidence:
+    """Relative rotations and initial hypotheses under these cameras.
+
+    Which pairs are divided the first cameras tell, and others must explain what is left: wrong ones would divide the
+    very pairs that contradict them.
+    """
     cameras = intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
     graph, options = fixed.graph, fixed.options
     relative = estimate_relative_poses(
         graph, *cameras, max_error_px=fixed.max_error_px, seed=options.seed, threads=fixed.threads
     )
-    share = relative.weight / np.maximum(graph.match_count[relative.edge], 1)
-    whole = share >= options.min_pose_share * (np.median(share) if len(share) else 0.0)
-    divided, relative = relative.select(~whole), relative.select(whole)
+    if divided_edges is None:
+        share = relative.weight / np.maximum(graph.match_count[relative.edge], 1)
+        divided_edges = relative.edge[share < options.min_pose_share * (np.median(share) if len(share) else 0.0)]
+    is_divided = np.isin(relative.edge, divided_edges)
+    divided, relative = relative.select(is_divided), relative.select(~is_divided)
     if fixed.chosen_planes:
         relative = resolve_planar_ambiguity(
             graph, relative, *cameras, keypoint_error_px=graph.keypoint_error_px, threads=fixed.threads
         )
     edges = _relative_rotations(fixed, relative)
-    return RotationEvidence(edges, _relative_rotations(fixed, divided), initial_hypotheses(edges, options))
+    initial = initial_hypotheses(edges, options)
+    return RotationEvidence(edges, _relative_rotations(fixed, divided), divided_edges, initial)
 
 
 def _relative_rotations(fixed: _FixedInputs, relative: RelativePoses) -> RelativeRotations:
