@@ -310,6 +310,11 @@ class SparseModel(InitialModel):
     rigs: Rigs | None = None
     """Rigs that the photos (p,) belong to; None: none."""
 
+    @property
+    def obs_photo(self) -> NDArray[np.int64]:
+        """(m,) row in `photos` of the one that makes each observation."""
+        return np.searchsorted(self.xy_start, self.obs_xy, side="right") - 1
+
 
 @dataclass(frozen=True, eq=False)
 class ModelVerdict:

@@ -65,7 +65,7 @@ def to_colmap(scene: SparseModel, photos: Photos) -> pycolmap.Reconstruction:
 def _add_points(model: pycolmap.Reconstruction, scene: SparseModel) -> None:
     import pycolmap
 
-    row_in_scene = np.searchsorted(scene.xy_start, scene.obs_xy, side="right") - 1
+    row_in_scene = scene.obs_photo
     image_id = (scene.photos[row_in_scene] + 1).tolist()
     keypoint = (scene.obs_xy - scene.xy_start[row_in_scene]).tolist()
     elements = list(map(pycolmap.TrackElement, image_id, keypoint))

@@ -127,8 +127,9 @@ def _read_json(path: Path) -> Poses:
             millimetres = MILLIMETRES.get(str(data.get("units", "m")))
             sigma = _sigmas(data["images"], [name for name, _, _ in entries])
         elif isinstance(data, dict) and isinstance(data.get("frames"), list):
-            entries, millimetres, sigma = list(_transforms_entries(data)), None, None
+            entries, sigma = list(_transforms_entries(data)), None
             as_stored = any("transform_matrix" not in frame for frame in data["frames"])
+            millimetres = MILLIMETRES["m"] if as_stored else None  # ARKit's unit is the metre
         else:
             raise _Malformed('neither "images" (gt.json) nor "frames" (transforms.json) at the top')
     except _Malformed as problem:

@@ -75,7 +75,7 @@ def ground_map(model: SparseModel, axes: Array) -> GroundMap:
     high = low + cell * np.array([columns, rows])
     at = np.floor((points - low) / cell).astype(np.int64)
     inside = ((at >= 0) & (at < [columns, rows])).all(axis=1)
-    photo = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
+    photo = model.obs_photo
     own = inside[model.obs_point]
     place = (rows - 1 - at[:, 1]) * columns + at[:, 0]
     seen = np.unique(place[model.obs_point[own]] * len(pose) + photo[own]) // len(pose)

@@ -41,7 +41,7 @@ def observation_errors(model: SparseModel) -> ObservationErrors:
     """Project the points of a model into the photos that observe them, and subtract the key points."""
     known = np.array([camera.model in CAMERA_MODELS for camera in model.cameras], bool)
     rows = [intrinsics_of(c.model, c.params) if c.model in CAMERA_MODELS else np.full(8, np.nan) for c in model.cameras]
-    photo = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
+    photo = model.obs_photo
     keep = known[model.camera_of_photo[photo]]
     photo, row, point = photo[keep], model.obs_xy[keep], model.obs_point[keep]
     pose, camera = model.cam_from_world[photo], np.asarray(model.camera_of_photo[photo], np.int64)

@@ -19,7 +19,7 @@ def triangulation_angles_deg(model: SparseModel) -> Array:
     that one to the farthest again. Exact where the cameras of a track stand on a line or an arc."""
     if not len(model.points):
         return np.zeros(0)
-    photo = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
+    photo = model.obs_photo
     ray = model.points[model.obs_point] - camera_centres(model.cam_from_world)[photo]
     ray /= np.maximum(np.linalg.norm(ray, axis=1), 1e-300)[:, None]
     seen, start = np.unique(model.obs_point, return_index=True)

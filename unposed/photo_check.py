@@ -108,7 +108,7 @@ def check(
     compared = range(0, len(found), -(-len(found) // MOST_COMPARED))
     wanted = set(range(len(found)) if folder else [*compared, *spread(len(found), COMPARED).tolist()])
     with one_thread_each(), ThreadPoolExecutor(threads) as pool:
-        looks = list(pool.map(lambda i: _looked_at(found[i], i in wanted), range(len(found))))
+        looks = list(pool.map(lambda i: looked_at(found[i], i in wanted), range(len(found))))
         seen = {i: look for i, look in enumerate(looks) if look is not None}
         still = _standing_still(seen, everywhere=folder is not None)
         rows = {i: _moving_rows(seen[i], still.get(i)) for i in compared if i in seen}
@@ -135,14 +135,14 @@ def check(
     return PhotoCheck(found, ordered, tuple(partners.tolist()), tuple(names), preset, cost, masks)
 
 
-def _looked_at(photo: Photo, compare: bool) -> _Look | None:
+def looked_at(photo: Photo, compare: bool) -> _Look | None:
     """Quality of a photo, and key points to compare it by; None if it cannot be decoded."""
     try:
         grey = read_grey(photo, QUALITY_SIDE_PX)
     except (StageError, InputUnavailable, MemoryError):
         return None
-    if not compare:
-        return _Look(photo_quality(grey), PlacedKeypoints(grey[:1, :1], np.zeros((0, 2))), _rooted(None))
+    if not compare:  # the copy of one pixel: a view would keep all others in memory
+        return _Look(photo_quality(grey), PlacedKeypoints(grey[:1, :1].copy(), np.zeros((0, 2))), _rooted(None))
     return _Look(photo_quality(grey), *_keypoints(grey))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from math import inf
@@ -143,6 +144,11 @@ def could_use_networks(device: str) -> bool:
 def setting_lines(settings: Settings) -> list[str]:
     """Settings as lines `node.key=value`."""
     return [f"{k}={json.dumps(v)}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
+
+
+def typed_command(words: Sequence[str], settings: Settings) -> str:
+    """The command line with settings, as it is typed in a shell."""
+    return shlex.join(["unposed", *words, *(word for line in setting_lines(settings) for word in ("--set", line))])
 
 
 def checked_graph(preset: str, settings: Settings, cameras: Mapping[str, Any] | None = None) -> Graph:

@@ -145,7 +145,8 @@ def _scale_rows(model: Mapping[str, Any], step: Mapping[str, Any]) -> list[tuple
     rows = []
     if (scale := model.get("scale")) is not None:
         error = "" if scale["sigma"] is None else f", give or take {100 * scale['sigma']:.2g} %"
-        rows.append(("scale", f"metres by {scale['from']}{error}"))
+        unit = "metres" if scale["metres_per_unit"] == 1.0 else f"a unit is {scale['metres_per_unit']:g} metres"
+        rows.append(("scale", f"{unit} by {scale['from']}{error}"))
     if "kept" in step:
         said = f"predicted depth says that a unit is {step['metres_per_unit']:.3g} metres"
         rows.append(("scale", f"kept, as {step['kept']} gave it; {said}, give or take {100 * step['sigma']:.2g} %"))

@@ -15,6 +15,7 @@ from ..arrays import AnyArray, Array
 from ..bundle.intrinsics import Intrinsics
 from ..cameras import FX
 from ..option_ranges import Positive
+from ..weighted_median import weighted_median
 from .pair_depths import PairDepths
 
 _WEISZFELD_ITERATIONS = 10
@@ -78,10 +79,10 @@ def focal_robust(points: AnyArray, confidence: AnyArray | None = None, step: int
     prior_weight = np.ones(len(radius)) if confidence is None else confidence.ravel()[valid].astype(np.float64)
     if not len(log_focal):
         return float("nan")
-    mean = _weighted_median(log_focal, radius * prior_weight)
+    mean = weighted_median(log_focal, radius * prior_weight)
     for _ in range(_IRLS_ITERATIONS):
         error_px = radius * np.abs(log_focal - mean)
-        noise_px = max(1.4826 * _weighted_median(error_px, prior_weight), 1e-6)
+        noise_px = max(1.4826 * weighted_median(error_px, prior_weight), 1e-6)
         weight = prior_weight * (radius / (1.0 + (error_px / noise_px) ** 2)) ** 2
         before, mean = mean, float((weight * log_focal).sum() / weight.sum())
         if abs(mean - before) < 1e-9:
@@ -116,9 +117,3 @@ def focals_from_pair_depths(
             spread = 1.4826 * np.median(np.abs(own - np.median(own)))
             sigma[k] = np.clip(spread, options.min_sigma, options.max_sigma)
     return intrinsics.with_focals(focal), sigma
-
-
-def _weighted_median(values: Array, weights: Array) -> float:
-    order = np.argsort(values)
-    share = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(share, share[-1] / 2.0)])

@@ -17,6 +17,7 @@ from ..arrays import Array, Index
 from ..option_ranges import Positive
 from ..rotations import exp_so3, log_so3, rotation_angle_deg
 from ..triangles import triangles_of
+from ..weighted_median import weighted_median
 from .pair_similarity import PairSimilarities
 
 
@@ -144,14 +145,8 @@ def robust_potentials(photos: int, pairs: Index, difference: Array, weight: Arra
         laplacian = (incidence.T @ incidence.multiply(robust_weight[:, None]).tocsc()).tocsc()
         x[1:] = splu(laplacian[1:, 1:]).solve((incidence.T @ (robust_weight[:, None] * difference))[1:])  # x[0] is held
         error = np.linalg.norm(x[a] - x[b] - difference, axis=1)
-        narrower = max(0.5 * min(loss_scale, float(error.max())), 3.0 * _weighted_median(error, share), 1e-9)
+        narrower = max(0.5 * min(loss_scale, float(error.max())), 3.0 * weighted_median(error, share), 1e-9)
         if narrower > 0.9 * loss_scale:
             break
         loss_scale = narrower
     return np.asarray(x - x.mean(axis=0))
-
-
-def _weighted_median(value: Array, weight: Array) -> float:
-    order = np.argsort(value)
-    cumulative = np.cumsum(weight[order])
-    return float(value[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from unposed.optim.arrays import Array
+from unposed.optim.weighted_median import weighted_median
 from unposed.pipeline.artifacts import PhotoCalibration
 
 DEVIATION_PER_MAD = 1.4826
@@ -25,12 +25,6 @@ def focal_of_camera(calibrations: Iterable[PhotoCalibration]) -> tuple[float, fl
         return None
     focal_px, sigma = (np.array([getattr(each, name) for each in told]) for name in ("focal_px", "log_sigma"))
     weight = sigma**-2.0
-    middle = _weighted_median(focal_px, weight)
-    differ = DEVIATION_PER_MAD * _weighted_median(np.abs(np.log(focal_px / middle)), weight)
-    return middle, max(_weighted_median(sigma, weight), differ)
-
-
-def _weighted_median(values: Array, weights: Array) -> float:
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+    middle = weighted_median(focal_px, weight)
+    differ = DEVIATION_PER_MAD * weighted_median(np.abs(np.log(focal_px / middle)), weight)
+    return middle, max(weighted_median(sigma, weight), differ)

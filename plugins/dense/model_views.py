@@ -65,7 +65,7 @@ def model_views(
     lenses = [per_camera[camera] for camera in model.camera_of_photo.tolist()]
     cameras = [lens.posed(pose) for lens, pose in zip(lenses, model.cam_from_world, strict=True)]
     centres = np.array([camera.centre for camera in cameras]).reshape(-1, 3)
-    rows = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
+    rows = model.obs_photo
     world, seen = np.asarray(model.points, np.float64), np.asarray(model.obs_point, np.int64)
     sources = choose_sources(centres, world, rows, seen, neighbours)
     return ModelViews(model, [photos[index] for index in model.photos.tolist()], lenses, cameras, sources)

@@ -53,7 +53,7 @@ def write_normal_points(model: SparseModel, file: Path) -> None:
 
 def _normals(model: SparseModel) -> NDArray[np.float64]:
     centres = camera_centres(model.cam_from_world)
-    row = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
+    row = model.obs_photo
     count = np.maximum(np.bincount(model.obs_point, minlength=len(model.points)), 1)
     total = [np.bincount(model.obs_point, centres[row, axis], len(model.points)) for axis in range(3)]
     towards = np.stack(total, axis=1) / count[:, None] - model.points

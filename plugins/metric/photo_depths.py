@@ -59,7 +59,7 @@ def scale_from_depths(
 
 
 def _chosen(model: SparseModel, options: MetricScaleOptions) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    row = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
+    row = model.obs_photo
     points = np.bincount(row, minlength=len(model.photos))
     seen = np.asarray(model.points, np.float64)[model.obs_point]
     total = np.stack([np.bincount(row, seen[:, axis], len(model.photos)) for axis in range(3)], axis=1)

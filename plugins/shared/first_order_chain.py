@@ -72,7 +72,7 @@ class Chain:
         rows = np.array([intrinsics_of(camera.model, camera.params) for camera in model.cameras])[model.camera_of_photo]
         focal = rows[:, FX] / [frame.scale for frame in self.frames]
         principal = [frame.to_network(row[[CX, CY]]) for frame, row in zip(self.frames, rows, strict=True)]
-        photo = np.searchsorted(model.xy_start, model.obs_xy, side="right") - 1
+        photo = model.obs_photo
         pose = model.cam_from_world[photo]
         z = np.einsum("mj,mj->m", pose[:, 2, :3], model.points[model.obs_point]) + pose[:, 2, 3]
         size = np.ones(len(self.frames))

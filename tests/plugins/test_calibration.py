@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from unposed.optim.rotations import exp_so3
 from unposed.pipeline.artifacts import CameraPriors, Exif, Photo, PhotoCalibration, Photos
 from unposed.pipeline.images.photos import single_photos
+from unposed.pipeline.stage import PerPhoto
 from unposed.plugins.calibration.vanishing_points import VanishingPoints, line_segments
 from unposed.plugins.cameras.calibrated import focal_of_camera
 from unposed.plugins.cameras.exif import ExifCameras
@@ -77,7 +78,7 @@ def cameras_of(calibration: dict[int, PhotoCalibration] | None, **options: Any) 
     exif = Exif(make="Maker", model="Phone 1", focal_mm=4.0, focal_35mm=28.0)
     sizes = ((1000, 800, Exif()), (1000, 800, Exif()), (1000, 800, exif), (640, 480, Exif()))
     photos = Photos(tuple(Photo(f"{i}.jpg", Path(), str(i), w, h, exif=e) for i, (w, h, e) in enumerate(sizes)), {})
-    return ExifCameras(**options)(photos, calibration)  # type: ignore[arg-type]
+    return ExifCameras(**options)(photos, cast("PerPhoto[PhotoCalibration] | None", calibration))
 
 
 def test_calibration_is_asked_where_neither_files_nor_exif_know(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from PIL import Image
 import unposed
 from unposed.cli import main
 from unposed.optim.view_graph import Keypoints, build_view_graph
+from unposed.photo_check import looked_at
 from unposed.pipeline.artifacts import Exif, Photo, Photos
+from unposed.pipeline.images.photos import single_photos
 from unposed.report.expected_cost import expected_cost
 from unposed.report.photo_findings import header_findings, overlap_findings, still_findings, suggested
 from unposed.report.photo_quality import blurred, copies, photo_quality, sharpness
@@ -30,6 +32,11 @@ def faces(photos: int, **changes: object) -> Photos:
     exif = Exif(make="Acme", model="Phone 3", focal_mm=4.2, focal_35mm=26.0)
     listed = [Photo(f"{i}.jpg", Path(f"{i}.jpg"), f"{i}", 4000, 3000, exif=exif) for i in range(photos)]
     return Photos(tuple(replace(each, **changes) for each in listed), {})  # type: ignore[arg-type]
+
+
+def test_photos_that_are_not_compared_keep_no_pixels(yard: PhotoSet) -> None:
+    look = looked_at(single_photos(min(yard.images.iterdir()))[0], compare=False)
+    assert look is not None and look.keypoints.grey.base is None and look.keypoints.grey.size == 1
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,7 @@ def test_the_frame_stays_and_moves_are_reported(reconstructed: Any, grown: Path)
     true_centre = -np.einsum("nji,nj->ni", truth[:, :, :3], truth[:, :, 3])
     assert np.abs(centre - true_centre).max() < 0.02 * np.ptp(true_centre)
     assert made.summary["models"][0]["alignment"]["steps"][0]["to"] == "poses"
+    assert made.summary["models"][0]["scale"]["from"] == "poses"
     assert made.summary["settings"] == unposed.load(reconstructed.out).summary["settings"]
 
 

@@ -12,6 +12,7 @@ import pycolmap
 import pytest
 
 import unposed
+from unposed.alignment.align import camera_priors
 from unposed.alignment.frames import moved_model
 from unposed.alignment.targets import AlignmentOptions, from_gps
 from unposed.cli import main
@@ -20,8 +21,9 @@ from unposed.optim.alignment.geodesy import GeodeticOrigin, ecef_m
 from unposed.optim.evaluation import rotation_and_centre
 from unposed.optim.rigs import Rigs
 from unposed.optim.similarity import Similarity, fit_similarity
-from unposed.pipeline.artifacts import Exif, Photos
+from unposed.pipeline.artifacts import Exif, Photo, PhotoCalibration, Photos
 from unposed.pipeline.errors import ConfigError, InputError
+from unposed.plugins.calibration.vanishing_points import VanishingPoints
 
 
 @pytest.fixture
@@ -245,9 +247,10 @@ def test_to_control_points_of_which_some_are_wrong(
     first = unposed.load(out)[0].photo_names[4]
     file = control_file(reconstructed, out, tmp_path / "survey.csv", wrong=True)
     (out / "report.html").write_text("about this model", "utf-8")
-    assert main(["align", str(out), "--to", "points", str(file)]) == 0
+    assert main(["align", str(out), "--to", "points", str(file), "--set", "max_relative_error=0.3"]) == 0
     page = (out / "report.html").read_text("utf-8")
-    assert "--to points" in page and unposed.load(out)[0].photo_names[0] in page
+    assert "--to points" in page and "--set max_relative_error=0.3" in page
+    assert unposed.load(out)[0].photo_names[0] in page
     said = capsys.readouterr().out
     assert f"P1 in {first}: " in said and "pixels from where the others see it, not used" in said
     assert "P3: off by" in said
@@ -264,6 +267,32 @@ def test_to_control_points_of_which_some_are_wrong(
     assert np.abs(centre - true_centre - [1e6, 0.0, 0.0]).max() < 0.1
     assert made[0].mean_reprojection_px == pytest.approx(made.summary["models"][0]["mean_reprojection_px"], abs=1e-3)
     assert "refinement" in made.summary["models"][0]
+
+
+def test_control_points_where_the_summary_has_no_settings(reconstructed: Any, out: Path, tmp_path: Path) -> None:
+    summary = json.loads((out / "summary.json").read_text("utf-8"))
+    del summary["settings"]
+    (out / "summary.json").write_text(json.dumps(summary), "utf-8")
+    (out / "report.html").write_text("about this model", "utf-8")
+    made = unposed.align(out, "points", control_file(reconstructed, out, tmp_path / "survey.csv"))
+    assert made.summary["models"][0]["scale"]["from"] == "points"
+    assert not (out / "report.html").exists()  # its figures are of another adjustment
+
+
+def test_photos_are_calibrated_again_for_control_points(
+    reconstructed: Any, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(self: VanishingPoints, photos: Photo) -> PhotoCalibration:
+        return PhotoCalibration(500.0, 0.05)
+
+    monkeypatch.setattr(VanishingPoints, "__call__", told)
+    made = unposed.load(out)
+    photos = Photos(tuple(replace(photo, exif=Exif()) for photo in made.photos.photos), {})
+    settings = {**made.summary["settings"], "calibration": {"use": "vanishing-points"}}
+    for wired, sigma in ((settings, [0.05]), (made.summary["settings"], None)):
+        priors = camera_priors(replace(made, photos=photos, summary={**made.summary, "settings": wired}))
+        assert priors is not None
+        assert (None if priors.guess_log_sigma is None else priors.guess_log_sigma.tolist()) == sigma
 
 
 def test_files_of_control_points_that_are_wrong(out: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from unposed.optim.alignment.geodesy import GeodeticOrigin
 from unposed.pipeline.artifacts import CameraPriors
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import ConfigError, InputError
-from unposed.pipeline.graph import build_graph
+from unposed.pipeline.graph import Graph, build_graph
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.threads import one_thread_each
@@ -26,12 +25,13 @@ from ..reconstruction import Reconstruction, load
 from ..refinement_report import photo_figures
 from ..run_log import Silent
 from ..run_report import gathered, write_report
+from ..run_setup import typed_command
 from ..runs import write_result
 from ..settings import built_options, options_of
 from ..summary import model_figures
 from .control import from_points
 from .frames import KEY, SCALE, aligned_facts, moved_model, original_model
-from .metres import from_depth, known_scale, scale_contradiction, scale_entry
+from .metres import from_depth, known_scale, metres_of_given_poses, scale_contradiction, with_scale
 from .targets import (
     AlignmentOptions,
     ModelAlignment,
@@ -101,9 +101,10 @@ def align(
             aligned = _moved(made, to, found)
         if origin is not None:
             (new / GEOREFERENCE).write_text(json.dumps(georeference(origin), indent=1) + "\n", encoding="utf-8")
-        if to == "points" and (out / REPORT).exists():  # figures of another adjustment
-            command = shlex.join(["unposed", "align", str(out), "--to", to, *map(str, values)])
-            graph = build_graph(aligned.summary["settings"], Registry())
+        preset = aligned.summary.get("settings")
+        if to == "points" and preset and (out / REPORT).exists():  # figures of another adjustment
+            command = typed_command(["align", str(out), "--to", to, *map(str, values)], settings)
+            graph = build_graph(preset, Registry())
             sources = gathered(graph, aligned.photos, aligned.sparse, aligned.summary, None, command)
             write_report(sources, new, Silent().note)
         elif to != "points":  # they have an up axis of their own
@@ -160,8 +161,12 @@ def _estimator(method: str, values: Any) -> tuple[str, Any]:
 
 
 def _by_depth(made: Reconstruction, estimator: tuple[str, Any], device: str) -> list[ModelAlignment | str]:
-    settings, priors = made.summary.get("settings") or {}, camera_priors(made)
-    known = [known_scale(facts, settings, priors) for facts in made.summary["models"]]
+    settings, priors, node = made.summary.get("settings") or {}, camera_priors(made), _graph_of(made).nodes.get(CAMERAS)
+    metres = None if node is None else metres_of_given_poses(node.stage)
+    known = [
+        known_scale(model, facts, settings, priors, metres)
+        for model, facts in zip(made.models, made.summary["models"], strict=True)
+    ]
     with one_thread_each():
         return from_depth(made.models, known, estimator[1], estimator[0], machine(device, None))
 
@@ -180,8 +185,7 @@ def _moved(made: Reconstruction, to: str, found: Sequence[ModelAlignment | str])
         else:
             models.append(moved_model(each.adjusted or model, each.similarity))
             moved = aligned_facts(old, each.similarity, to, each.facts)
-            entry = scale_entry(each, to)
-            facts.append(moved if entry is None else {**moved, SCALE: entry})
+            facts.append(with_scale(moved, each, to))
             if line := scale_contradiction(each.facts):
                 warnings.append(f"model {number}: {line}")
     sparse = replace(made.sparse, models=tuple(models))
@@ -197,13 +201,26 @@ def _moved(made: Reconstruction, to: str, found: Sequence[ModelAlignment | str])
 
 
 def camera_priors(made: Reconstruction) -> CameraPriors | None:
-    """What was known of the cameras before any geometry; None where the preset has no node that says it."""
-    settings = made.summary.get("settings")
-    graph = build_graph(settings, Registry()) if settings else None
-    if graph is None or CAMERAS not in graph.nodes:
+    """What was known of the cameras before any geometry; None where the preset has no node that says it.
+
+    Where the preset calibrates photos from their pixels for it, that is done again if it needs the photo alone.
+    """
+    graph = _graph_of(made)
+    if CAMERAS not in graph.nodes:
         return None
-    priors: CameraPriors = graph.nodes[CAMERAS].stage(made.photos)
+    node, alone = graph.nodes[CAMERAS], {}
+    for parameter, source in node.sources.items():
+        calibration = graph.nodes.get(source)
+        if calibration is not None and not calibration.reads and not calibration.ports.lent:
+            alone[parameter] = {i: calibration.stage(photo) for i, photo in enumerate(made.photos.photos)}
+    priors: CameraPriors = node.stage(made.photos, **alone)
     return priors
+
+
+def _graph_of(made: Reconstruction) -> Graph:
+    """That of the run; an empty one where the summary does not tell its settings."""
+    settings = made.summary.get("settings")
+    return build_graph(settings, Registry()) if settings else Graph({}, (), None)
 
 
 def _metres(value: str | Path | float) -> float:

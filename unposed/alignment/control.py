@@ -62,7 +62,7 @@ def _to_points(
     bundle = bundle_of_model(model.sparse)
     sides = np.array([max(camera.width, camera.height) for camera in model.sparse.cameras], np.float64)
     pixel = np.maximum(sides / KeypointOptions().reference_side_px, 1.0)[bundle.camera_of_photo]
-    fit = fit_control(bundle, control, _intrinsics_prior(model.sparse, bundle, priors), pixel, how)
+    fit = fit_control(bundle, control, intrinsics_prior(model.sparse, bundle, priors), pixel, how)
     if isinstance(fit, str):
         return fit
     scatter = float(
@@ -78,16 +78,18 @@ def _to_points(
     return ModelAlignment(fit.similarity, _facts(fit, names, own, rms), adjusted)
 
 
-def _intrinsics_prior(model: SparseModel, bundle: Bundle, priors: CameraPriors | None) -> IntrinsicsPrior:
+def intrinsics_prior(model: SparseModel, bundle: Bundle, priors: CameraPriors | None) -> IntrinsicsPrior:
     """The prior about the intrinsics that the photos have led to, as wide as that before any geometry: these are still
     among the observations."""
     first = np.unique(bundle.camera_of_photo, return_index=True)[1]
     sources: list[FocalSource] = ["given" for _ in first]
-    options, given_sigma = IntrinsicsPriorOptions(), None
+    options, given_sigma, guess_log_sigma = IntrinsicsPriorOptions(), None, None
     if priors is not None:
         own = priors.camera_of_photo[model.photos[first]]
         sources, options = [priors.focal_source[camera] for camera in own.tolist()], priors.prior
         given_sigma = None if priors.given_sigma is None else np.asarray(priors.given_sigma[own], np.float64)
+        if priors.guess_log_sigma is not None:
+            guess_log_sigma = np.asarray(priors.guess_log_sigma[own], np.float64)
     found = intrinsics_with_priors(
         bundle.models,
         [camera.params for camera in model.cameras],
@@ -97,6 +99,7 @@ def _intrinsics_prior(model: SparseModel, bundle: Bundle, priors: CameraPriors |
         NOISE_PX,
         options,
         given_sigma,
+        guess_log_sigma,
     )
     return prior_after(found.prior, bundle.intrinsics, np.bincount(bundle.camera_of_photo, minlength=len(first)))
 

@@ -4,47 +4,81 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unposed.optim.alignment.metric_scale import MetricScale
+from unposed.optim.arrays import Index, Mask
+from unposed.optim.rigs import Rigs
 from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import CameraPriors
+from unposed.pipeline.pose_files import read_poses
 from unposed.pipeline.stage import Resources, StageError
 
 from ..model import Model
 from .frames import IDENTITY, KEY, SCALE
-from .targets import ModelAlignment
+from .targets import ModelAlignment, has_position
 
 METRIC = ("gps", "poses", "points", "scale")
 """What of the targets of align gives a better scale than predicted depth does."""
 IN_METRES = "is it in metres?"
 """What a warning about a scale that is kept ends with."""
+MIN_POSES, MIN_POSITIONS = 2, 3
+"""Photos from which a run takes the scale of a model: two positions beside any rotation, or three alone, as by GPS."""
 FRAME = "unposed_frame.json"
 """Of exported folders that have a frame of their own."""
 
 
-def known_scale(facts: Mapping[str, Any], settings: Mapping[str, Any], priors: CameraPriors | None) -> str | None:
+@dataclass(frozen=True)
+class KnownScale:
+    """What gave a model its scale."""
+
+    source: str
+    metres_per_unit: float = 1.0
+
+
+def known_scale(
+    model: Model,
+    facts: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    priors: CameraPriors | None,
+    given_metres: float | None = None,
+) -> KnownScale | None:
     """What has given a model its scale: a target of align, or what was given to the run; None: nothing.
 
-    facts: its entry in summary.json; settings: of the run.
+    facts: its entry in summary.json; settings: of the run; given_metres: how many metres a unit of given poses is.
+    What was given counts where it determines the scale of this very model; others stay in frames of their own.
     """
-    steps = [step["to"] for step in (facts.get(KEY) or {}).get("steps", [])]
-    if aligned := [each for each in steps if each in METRIC]:
-        return f"align --to {aligned[-1]}"
+    steps = [step for step in (facts.get(KEY) or {}).get("steps", []) if step["to"] in METRIC]
+    if steps:
+        metres = steps[-1].get("metres_per_unit", 1.0)
+        return None if metres is None else KnownScale(f"align --to {steps[-1]['to']}", metres)
+    rows = np.asarray(model.sparse.photos, np.int64)
+    if priors is not None and _poses_determine_scale(priors, rows):
+        return None if given_metres is None else KnownScale("given poses", given_metres)
+    if priors is not None and priors.rigs is not None and _have_baselines(priors.rigs, rows):
+        return KnownScale("given rigs")
     if priors is not None and priors.cam_from_world is not None:
-        return "given poses"
-    if priors is not None and priors.rigs is not None and _have_baselines(priors):
-        return "given rigs"
+        return None  # GPS positions are no priors beside given poses
     if any(isinstance(node, Mapping) and node.get("gps_sigma_m") is not None for node in settings.values()):
-        return "GPS positions"
+        tagged = sum(has_position(model.photos[row]) for row in rows.tolist())
+        return KnownScale("GPS positions") if tagged >= MIN_POSITIONS else None
     return None
 
 
+def metres_of_given_poses(cameras: Any) -> float | None:
+    """How many metres a unit of the poses is that the node `cameras` of a preset was given; None: nobody says."""
+    file = getattr(cameras, "poses", None)
+    listed = [] if file is None else read_poses(file)
+    millimetres = listed[0].millimetres if listed else None
+    return None if millimetres is None else millimetres / 1000.0
+
+
 def from_depth(
-    models: Sequence[Model], known: Sequence[str | None], estimator: Any, method: str, resources: Resources
+    models: Sequence[Model], known: Sequence[KnownScale | None], estimator: Any, method: str, resources: Resources
 ) -> list[ModelAlignment | str]:
     """Scale to metres by predicted depth; a model whose scale is known keeps it, and is compared.
 
@@ -71,27 +105,38 @@ def from_depth(
             similarity = Similarity(found.metres_per_unit, np.eye(3), np.zeros(3))
             out.append(ModelAlignment(similarity, facts, sigma=found.sigma, source=f"depth ({method})"))
         else:
-            out.append(ModelAlignment(IDENTITY, {**facts, "kept": source}))
+            kept = {"kept": source.source, "kept_metres_per_unit": source.metres_per_unit}
+            out.append(ModelAlignment(IDENTITY, {**facts, **kept}))
     return out
 
 
 def scale_contradiction(facts: Mapping[str, Any]) -> str | None:
     """A line about a kept scale from which predicted depth is off by more than three standard deviations."""
-    kept, ratio = facts.get("kept"), facts.get("metres_per_unit", 1.0)
-    if kept is None or abs(np.log(ratio)) <= 3.0 * facts["sigma"]:
+    if (kept := facts.get("kept")) is None:
         return None
+    unit, predicted = facts.get("kept_metres_per_unit", 1.0), facts["metres_per_unit"]
+    if abs(np.log(predicted / unit)) <= 3.0 * facts["sigma"]:
+        return None
+    by_which = "" if unit == 1.0 else f", by which a unit is {unit:g} metres"
     return (
-        f"the scale by {kept} is kept, but predicted depth says that a unit is {ratio:.3g} metres, give or take "
-        f"{100 * facts['sigma']:.0f} %: {IN_METRES}"
+        f"the scale by {kept}{by_which} is kept, but predicted depth says that a unit is {predicted:.3g} metres, "
+        f"give or take {100 * facts['sigma']:.0f} %: {IN_METRES}"
     )
 
 
-def scale_entry(found: ModelAlignment, to: str) -> dict[str, Any] | None:
-    """The entry `scale` of a model that was moved to metres: how many a unit is, how surely, and by what."""
+def with_scale(facts: Mapping[str, Any], found: ModelAlignment, to: str) -> dict[str, Any]:
+    """The entry of a moved model with its `scale`: how many metres a unit is, how surely, and by what.
+
+    It is the former one where the target gives no scale, and none in the unknown unit of other poses.
+    """
     if to not in (*METRIC, "depth") or "kept" in found.facts:
-        return None
+        return dict(facts)
+    rest = {key: value for key, value in facts.items() if key != SCALE}
+    if found.metres_per_unit is None:
+        return rest
     sigma = None if found.sigma is None else float(f"{found.sigma:.3g}")
-    return {"metres_per_unit": 1.0, "sigma": sigma, "from": found.source or to}
+    entry = {"metres_per_unit": found.metres_per_unit, "sigma": sigma, "from": found.source or to}
+    return {**rest, SCALE: entry}
 
 
 def add_metres(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -104,5 +149,19 @@ def add_metres(folder: Path, facts: Mapping[str, Any]) -> None:
         file.write_text(json.dumps(frame, indent=1) + "\n", encoding="utf-8")
 
 
-def _have_baselines(priors: CameraPriors) -> bool:
-    return priors.rigs is not None and bool(np.nan_to_num(priors.rigs.sensor_from_rig[:, :, 3]).any())
+def _poses_determine_scale(priors: CameraPriors, rows: Index) -> bool:
+    """Whether enough of the photos have a given position."""
+    if priors.cam_from_world is None:
+        return False
+    known: Mask = np.asarray(np.isfinite(priors.cam_from_world[rows]).all(axis=(1, 2)))
+    sigma = np.zeros((len(rows), 2)) if priors.pose_sigma is None else np.asarray(priors.pose_sigma)[rows]
+    turned, placed = (known[:, None] & np.isfinite(sigma)).T
+    return bool(placed.sum() >= (MIN_POSES if turned.any() else MIN_POSITIONS))
+
+
+def _have_baselines(rigs: Rigs, rows: Index) -> bool:
+    """Whether photos taken at one moment are in places whose distance is given."""
+    own = rigs.of_photos(rows)
+    place = own.sensor_from_rig[own.sensor_of_photo, :, 3]
+    frames = own.frame_of_photo[own.known].tolist()
+    return any(len(np.unique(place[own.known & (own.frame_of_photo == frame)], axis=0)) > 1 for frame in set(frames))

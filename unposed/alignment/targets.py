@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,9 @@ from unposed.pipeline.pose_files import read_poses
 
 from ..evaluation import match_names
 from ..model import Model
+
+MIN_FOR_SIGMA = 4
+"""Positions from which the standard deviation of a scale can be told."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,13 @@ class ModelAlignment:
     """Standard deviation of the scale, as a share, where the similarity gives metres; None: not known."""
     source: str = ""
     """What gave the scale, where the name of the target does not say it."""
+    metres_per_unit: float | None = 1.0
+    """Of the new frame, where the target gives it its scale; None: the unit of that is not known."""
 
 
 def from_gps(models: Sequence[Model], options: AlignmentOptions) -> tuple[list[ModelAlignment | str], GeodeticOrigin]:
     """Align to the positions in EXIF: metres, x to the east, y to the north, z up; a reason for models that cannot."""
-    tagged = [photo for model in models for photo in _photos(model) if _has_position(photo)]
+    tagged = [photo for model in models for photo in _photos(model) if has_position(photo)]
     if not tagged:
         raise InputError("no photo of the models has a GPS position in its EXIF data")
     origin = median_origin(*_geodetic(tagged).T)
@@ -73,7 +78,7 @@ def from_gps(models: Sequence[Model], options: AlignmentOptions) -> tuple[list[M
 
 def from_poses(models: Sequence[Model], file: Path, options: AlignmentOptions) -> list[ModelAlignment | str]:
     """Align to the poses of photos of the same names in a file, or without folders and endings where only one has that
-    name."""
+    name. The unit is that of the file, if it says one."""
     listed = read_poses(file)
     out: list[ModelAlignment | str] = []
     for model in models:
@@ -89,7 +94,11 @@ def from_poses(models: Sequence[Model], file: Path, options: AlignmentOptions) -
         turns = other_rotation.transpose(0, 2, 1) @ rotation
         fitted = fit_poses(centre, other_centre, turns, options.similarity)
         names = [model.photo_names[row] for row in own.tolist()]
-        out.append(_checked(fitted, other_centre, names, options))
+        found = _checked(fitted, other_centre, names, options)
+        metres = None if best.millimetres is None else best.millimetres / 1000.0
+        if isinstance(found, ModelAlignment):
+            found = replace(found, facts={**found.facts, "metres_per_unit": metres}, metres_per_unit=metres)
+        out.append(found)
     return out
 
 
@@ -133,9 +142,14 @@ def from_length(models: Sequence[Model], first: str, second: str, metres: float)
     return out
 
 
+def has_position(photo: Photo) -> bool:
+    """Whether EXIF says where a photo was taken."""
+    return photo.exif.latitude_deg is not None and photo.exif.longitude_deg is not None
+
+
 def _to_gps(model: Model, origin: GeodeticOrigin, options: AlignmentOptions) -> ModelAlignment | str:
     photos = _photos(model)
-    rows = [row for row, photo in enumerate(photos) if _has_position(photo)]
+    rows = [row for row, photo in enumerate(photos) if has_position(photo)]
     if len(rows) < 2:
         return f"{len(rows)} of its photos have a GPS position, two are needed"
     geodetic = _geodetic([photos[row] for row in rows])
@@ -180,8 +194,19 @@ def _checked(
             "rms": float(f"{fitted.rms:.4g}"),
             "wrong": {name: float(f"{error:.4g}") for name, error, inlier in errors if not inlier},
         },
-        sigma=fitted.rms / (scatter * float(np.sqrt(fitted.inliers.sum()))),
+        sigma=_scale_sigma(fitted, scatter),
     )
+
+
+def _scale_sigma(fitted: FittedSimilarity, scatter: float) -> float | None:
+    """Standard deviation of the logarithm of the scale: rms / (scatter sqrt(3 n - 7)) of n positions that fit.
+
+    Errors of a deviation s along each axis leave a scale with one of s / (scatter sqrt(n)). A similarity has seven
+    parameters, so that the sum of the squares of what is left of 3 n coordinates is (3 n - 7) s^2 = n rms^2. None below
+    four positions: two or three fit almost exactly, however wrong they are.
+    """
+    count = int(fitted.inliers.sum())
+    return None if count < MIN_FOR_SIGMA else fitted.rms / (scatter * float(np.sqrt(3 * count - 7)))
 
 
 def _turned(rotation: Array) -> Similarity:
@@ -190,10 +215,6 @@ def _turned(rotation: Array) -> Similarity:
 
 def _photos(model: Model) -> list[Photo]:
     return [model.photos[index] for index in model.sparse.photos.tolist()]
-
-
-def _has_position(photo: Photo) -> bool:
-    return photo.exif.latitude_deg is not None and photo.exif.longitude_deg is not None
 
 
 def _geodetic(photos: Sequence[Photo]) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from unposed.pipeline.store.store import Store
 from unposed.pipeline.threads import one_thread_each
 
 from .. import summary as facts
-from ..alignment.frames import KEY
+from ..alignment.frames import KEY, SCALE
 from ..localization.options import LocalizationOptions
 from ..localization.prepare import make_localizer
 from ..localization.result import Localization
@@ -28,7 +27,7 @@ from ..photo_sources import PhotoSource, collect
 from ..reconstruction import Reconstruction, load
 from ..run_log import RunLog
 from ..run_report import gathered, write_report
-from ..run_setup import Workplace, setting_lines, workplace
+from ..run_setup import Workplace, typed_command, workplace
 from ..runs import write_result
 from ..settings import built_options
 from .known_models import KnownPose, known_model
@@ -108,7 +107,7 @@ def add(
             words = ["add", str(out), *([str(photos)] if isinstance(photos, str | Path) else [])]
             words += [word for name in without for word in ("--without", name)]
             words += [] if photos_folder is None else ["--photos", str(photos_folder)]
-            report_growth(grown_made, result, growth_command(words, settings), new_folder, log)
+            report_growth(grown_made, result, typed_command(words, settings), new_folder, log)
         georeference = out / GEOREFERENCE
         if georeference.exists():  # frames stay
             (new_folder / GEOREFERENCE).write_bytes(georeference.read_bytes())
@@ -166,8 +165,8 @@ def as_reconstruction(
     photos = Photos(photos.photos, unread)  # they are named still
     outcome = facts.outcome(photos, result.sparse, result.run, None)
     for entry, old in zip(outcome["models"], result.old_model, strict=True):
-        if old is not None and KEY in made.summary["models"][old]:
-            entry[KEY] = made.summary["models"][old][KEY]  # frames stay
+        before = {} if old is None else made.summary["models"][old]
+        entry |= {key: before[key] for key in (KEY, SCALE) if key in before}  # frames stay
     facts.add_files(outcome, photos, Path(made.summary["photos_folder"]))
     return Reconstruction(photos, result.sparse, {**made.summary, **outcome, **more}, out)
 
@@ -175,11 +174,6 @@ def as_reconstruction(
 def report_growth(made: Reconstruction, result: WarmResult, command: str, folder: Path, log: RunLog) -> None:
     """Write the report and the overview of a warm run to `folder`."""
     write_report(gathered(result.graph, made.photos, made.sparse, made.summary, result.run, command), folder, log.note)
-
-
-def growth_command(words: Sequence[str], settings: Settings) -> str:
-    """The command line with settings, as it is typed in a shell."""
-    return shlex.join(["unposed", *words, *(word for line in setting_lines(settings) for word in ("--set", line))])
 
 
 def _added_warm(made: Reconstruction) -> int:

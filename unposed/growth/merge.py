@@ -29,10 +29,10 @@ from ..options import DEFAULTS, RunChanges, RunOptions, Settings
 from ..output import GEOREFERENCE, locked_folder
 from ..reconstruction import Reconstruction, load
 from ..run_log import RunLog
-from ..run_setup import Workplace, workplace
+from ..run_setup import Workplace, typed_command, workplace
 from ..runs import write_result
 from ..settings import built_options
-from .add import GrowthOptions, as_reconstruction, growth_command, joined_photos, report_growth
+from .add import GrowthOptions, as_reconstruction, joined_photos, report_growth
 from .known_models import KnownModel, KnownPose, known_model, moved_known, similarity_between
 from .mapped_anew import mapped_anew_if_better
 from .new_photos import localized_photos, pairs_by_votes
@@ -109,7 +109,7 @@ def merge(
             grown = {"merged": merged, "moved": result.moved, "anew": anew is not None}
             made = as_reconstruction(first, start.photos, result, {"grown": grown, **started.elapsed()}, target)
             words = ["merge", str(a), str(b), *([] if out is None else ["-o", str(out)])]
-            report_growth(made, result, growth_command(words, settings), new_folder, log)
+            report_growth(made, result, typed_command(words, settings), new_folder, log)
         georeference = Path(a) / GEOREFERENCE
         if georeference.exists():  # frames stay
             (new_folder / GEOREFERENCE).write_bytes(georeference.read_bytes())
