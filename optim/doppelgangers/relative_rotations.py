@@ -33,6 +33,8 @@ class RotationEvidence:
     """Pairs that are none, since their matches belong to two geometries; see `min_pose_share`."""
     divided_edges: Index
     """Their rows in the view graph."""
+    intrinsics: Intrinsics
+    """The cameras under which rotations were estimated."""
     initial: list[Hypothesis]
     """Hypotheses about `edges`, the best one first; none without pairs."""
 
@@ -50,7 +52,6 @@ class _FixedInputs:
     order: Index
     max_error_px: float
     options: DoppelgangerOptions
-    chosen_planes: bool
     threads: int
 
 
@@ -71,63 +72,39 @@ def searched_relative_rotations(
     (photos,) is that of capture.
 
     If the search leaves a cluster inconsistent, planar pairs get the pose of their two that closes more triangles, and
-    it is repeated: wrong poses of neighbouring pairs are alike and make a cluster as doppelgangers do. The result is
-    taken only if no inconsistent cluster is left, since doppelgangers whose front is flat may be turned until some fit.
+    it is repeated under the same cameras: wrong poses of neighbouring pairs are alike and make a cluster as
+    doppelgangers do. The result is taken only if no inconsistent cluster is left, since doppelgangers whose front is
+    flat may be turned until some fit.
     """
-
-    def searched(chosen_planes: bool) -> tuple[RotationEvidence, SearchResult | None]:
-        found = estimate_relative_rotations(
-            graph,
-            intrinsics,
-            sources,
-            planar=planar,
-            order=order,
-            keypoint_sigma_px=keypoint_sigma_px,
-            options=options,
-            chosen_planes=chosen_planes,
-            threads=threads,
-        )
-        return found, search_hypotheses(found.edges, found.initial, options) if found.initial else None
-
-    found, result = searched(chosen_planes=False)
-    if result is None or not planar.any() or not has_inconsistent_cluster(result.best, found.edges, options):
+    real = np.add.reduceat(np.append(matched_points(graph), False).astype(np.int64), graph.keypoints.start[:-1])
+    max_error_px = options.max_error_sigmas * keypoint_sigma_px
+    scores = score_pairs(graph, options, threads)
+    fixed = _FixedInputs(graph, planar, *scores, real, order, max_error_px, options, threads)
+    found = _first_evidence(fixed, intrinsics, sources)
+    if not found.initial:
+        return found, None
+    result = search_hypotheses(found.edges, found.initial, options)
+    if not planar.any() or not has_inconsistent_cluster(result.best, found.edges, options):
         return found, result
-    chosen, other = searched(chosen_planes=True)
+    chosen = _evidence(fixed, found.intrinsics, found.divided_edges, chosen_planes=True)
+    other = search_hypotheses(chosen.edges, chosen.initial, options)
     if (
-        other is not None
-        and not has_inconsistent_cluster(other.best, chosen.edges, options)
+        not has_inconsistent_cluster(other.best, chosen.edges, options)
         and other.best.cost < result.best.cost - options.min_trial_gain
     ):
         return chosen, other
     return found, result
 
 
-def estimate_relative_rotations(
-    graph: ViewGraph,
-    intrinsics: Intrinsics,
-    sources: Sequence[FocalSource],
-    *,
-    planar: Mask,
-    order: Index,
-    keypoint_sigma_px: float,
-    options: DoppelgangerOptions,
-    chosen_planes: bool = False,
-    threads: int = 1,
-) -> RotationEvidence:
-    """Relative rotations of the verified pairs, and initial hypotheses, none without pairs.
-
-    Arguments as of `searched_relative_rotations`; with `chosen_planes`, planar pairs get the pose of their two that
-    closes more triangles.
+def _first_evidence(fixed: _FixedInputs, intrinsics: Intrinsics, sources: Sequence[FocalSource]) -> RotationEvidence:
+    """Relative rotations and initial hypotheses under the cameras that fit.
 
     With a focal length that is far off, or with a wide-angle lens taken for a perfect one, no cycle closes. If pairs
     are inconsistent, distortion is tried, and other focal lengths where pairs do not agree on one: camera parameters
     under which no cluster is inconsistent are taken for right. Where pairs agree no other focal length is tried, since
     there is mostly one under which even doppelgangers fit.
     """
-    real = np.add.reduceat(np.append(matched_points(graph), False).astype(np.int64), graph.keypoints.start[:-1])
-    max_error_px = options.max_error_sigmas * keypoint_sigma_px
-    scores = score_pairs(graph, options, threads)
-    fixed = _FixedInputs(graph, planar, *scores, real, order, max_error_px, options, chosen_planes, threads)
+    graph, options = fixed.graph, fixed.options
     focals_px, unsure = intrinsics.values[:, FX].copy(), np.zeros(len(intrinsics.values), bool)
     for camera, source in enumerate(sources):
         if source == "guess":
@@ -176,8 +153,13 @@ def _with_distortion(intrinsics: Intrinsics, cameras: Mask, k1: float) -> Intrin
     return intrinsics.with_values(values)
 
 
-def _evidence(fixed: _FixedInputs, intrinsics: Intrinsics, divided_edges: Index | None = None) -> RotationEvidence:
-    """Relative rotations and initial hypotheses under these cameras.
+def _evidence(
+    fixed: _FixedInputs,
+    intrinsics: Intrinsics,
+    divided_edges: Index | None = None,
+    chosen_planes: bool = False,
+) -> RotationEvidence:
+    """Relative rotations and initial hypotheses under these cameras, with the poses of planar pairs chosen or not.
 
     Which pairs are divided the first cameras tell, and others must explain what is left: wrong ones would divide the
     very pairs that contradict them.
@@ -192,13 +174,13 @@ def _evidence(fixed: _FixedInputs, intrinsics: Intrinsics, divided_edges: Index 
         divided_edges = relative.edge[share < options.min_pose_share * (np.median(share) if len(share) else 0.0)]
     is_divided = np.isin(relative.edge, divided_edges)
     divided, relative = relative.select(is_divided), relative.select(~is_divided)
-    if fixed.chosen_planes:
+    if chosen_planes:
         relative = resolve_planar_ambiguity(
             graph, relative, *cameras, keypoint_error_px=graph.keypoint_error_px, threads=fixed.threads
         )
     edges = _relative_rotations(fixed, relative)
     initial = initial_hypotheses(edges, options)
-    return RotationEvidence(edges, _relative_rotations(fixed, divided), divided_edges, initial)
+    return RotationEvidence(edges, _relative_rotations(fixed, divided), divided_edges, intrinsics, initial)
 
 
 def _relative_rotations(fixed: _FixedInputs, relative: RelativePoses) -> RelativeRotations:
