@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--added", type=int, default=10)
     parser.add_argument("--work", type=Path, default=Path("grow-work"), metavar="DIR")
     args = parser.parse_args()
+    if not 1 <= args.added <= args.photos // 2:
+        parser.error(f"--added is from 1 to half of --photos, got {args.added} of {args.photos}")
     photos = args.work / f"walk-{args.photos}"
     if not (photos / "gt.json").exists():
         write_set(clips.walk(args.photos), photos)

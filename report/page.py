@@ -44,7 +44,7 @@ def report_page(sources: ReportSources) -> str:
         summary=sources.summary,
         folder=sources.summary["photos_folder"],
         headline=headline(dict(sources.summary)),
-        advice=[*_still(sources), *advice(sources, fields, lengths, angles)],
+        advice=[*standing_still(sources), *advice(sources, fields, lengths, angles)],
         photo_findings=[*header_findings(sources.photos), *pixel_findings(seen, quality, sharp=False)],
         scene={"models": scene_data(sources.photos, sources.sparse.models), "errorStep": ERROR_STEP_PX},
         photos=photo_rows(sources, small),
@@ -63,7 +63,7 @@ def report_page(sources: ReportSources) -> str:
     )
 
 
-def _still(sources: ReportSources) -> list[Advice]:
+def standing_still(sources: ReportSources) -> list[Advice]:
     """What stands still while the rest moves, unless masks hide parts of the photos already."""
     if sources.view_graph is None or any(photo.mask is not None for photo in sources.photos.photos):
         return []

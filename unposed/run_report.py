@@ -51,6 +51,14 @@ def gathered(
     )
 
 
+def still_notes(graph: Graph, photos: Photos, summary: Mapping[str, Any], run: Run | None) -> list[str]:
+    """A line about what stands still in photos of which there is no model, with the command that hides it."""
+    from unposed.report.page import standing_still
+
+    found = standing_still(gathered(graph, photos, SparseModels((), {}), summary, run, ""))
+    return [f"{each.text.removesuffix('.')}; hide it by {each.command}, then --masks masks" for each in found]
+
+
 def write_report(sources: ReportSources, folder: Path, note: Callable[[str], None]) -> None:
     """Write report.html and overview.jpg to `folder`. A report is no reason to lose a reconstruction: what goes wrong
     is noted in one line."""

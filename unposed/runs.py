@@ -7,6 +7,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Unpack
 
@@ -27,7 +28,7 @@ from .photo_sources import PhotoSource, collect
 from .posed_pairs import NEAR
 from .reconstruction import Reconstruction
 from .run_log import RunLog
-from .run_report import gathered, run_command, write_report
+from .run_report import gathered, run_command, still_notes, write_report
 from .run_setup import WITH_GPU, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
 from .so_far import discard, preview_of
 
@@ -104,6 +105,7 @@ def reconstruct(
             log.note(f"{WITH_GPU} can run here as well, but was never judged with these weights: --preset {WITH_GPU}")
         failure: str | None = None
         crash: StageCrashed | None = None
+        still: list[str] = []
         with open_store(place.cache, log.note) as store:
             try:
                 done = place.run(graph, collection, store, log, preview_of(collection, folder, new))
@@ -119,6 +121,8 @@ def reconstruct(
                 outcome = facts.outcome(collection, sparse, done, failure)
                 facts.add_files(outcome, collection, folder)
                 outcome["warnings"] += [] if done is None else facts.camera_notes(graph, done)
+                if not sparse.models:
+                    still = still_notes(graph, collection, {**origin, **outcome}, done)
             except UnposedError:
                 raise
             except Exception as error:  # what is known goes to the summary all the same
@@ -145,6 +149,8 @@ def reconstruct(
                     require=require or None,
                 )
                 write_report(gathered(graph, collection, sparse, made.summary, done, line), new, log.note)
+            # Only now: the report has found it itself, and says more of it.
+            made = replace(made, summary={**made.summary, "warnings": [*outcome["warnings"], *still]})
         if out is not None and new is not None:
             try:
                 write_result(made, new, out)
@@ -159,7 +165,7 @@ def reconstruct(
                 new.mkdir()
                 write_result(made, new, out)
         log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
-        complaint = crash or _shortfall(made, require)
+        complaint = crash or _shortfall(made, require, still)
         if out is not None and complaint is None:
             export_within(made, out, exports, log.note)
     if complaint is not None:
@@ -233,9 +239,10 @@ def write_result(made: Reconstruction, new: Path, out: Path) -> None:
         ) from error
 
 
-def _shortfall(made: Reconstruction, require: float) -> NoReconstruction | None:
-    """Why a result is none, or not what is required."""
-    where = f"; {made.folder}/summary.json says why, photo by photo" if made.folder else ""
+def _shortfall(made: Reconstruction, require: float, still: Sequence[str]) -> NoReconstruction | None:
+    """Why a result is none, or not what is required; still: what is known of a background that stands still."""
+    where = "".join(f"; {line[:1].lower()}{line[1:]}" for line in still)
+    where += f"; {made.folder}/summary.json says why, photo by photo" if made.folder else ""
     total, registered = made.summary["total"], made.summary["registered"]
     if made.summary["failure"]:
         return NoReconstruction(f"{made.summary['failure']}{where}")

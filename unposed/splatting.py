@@ -86,7 +86,8 @@ def splat(
     written as a model to refined/, where photos that were held out come closer by that.
 
     splat.ply, scene.splat and scene.spz are what viewers read, scores.json how close photos come that were held out,
-    held-out/ these photos beside what the splat shows. The same call goes on where it was stopped.
+    held-out/ these photos beside what the splat shows. The same call goes on where it was stopped; with
+    a `pose_rate` the second training, that with the poses of the model, begins anew each time.
     """
     options = options_of(settings)
     plugin: Any = build(Registry().find("splat", method), options, f"splat.{method}")

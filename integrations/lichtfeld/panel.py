@@ -69,7 +69,7 @@ class PhotosPanel(lf.ui.Panel):
             lf.log.warn("unposed: choose a folder of photos first")
             return
         photos = Path(self._photos)
-        self._out = self._out or str(photos.with_name(f"{photos.name}-unposed"))
-        self._job = Job(photos, Path(self._out))
+        out = Path(self._out) if self._out else photos.parent / f"{photos.name}-unposed"  # not kept for other photos
+        self._job = Job(photos, out)
         self.running.add(self._job)
         self._job.start()

@@ -44,8 +44,8 @@ class WarmAdjustment(BundleAdjustment):
     """Goes on from finished models with a few new photos: one adjustment of everything from where it was.
 
     Key points of the old photos stay where an earlier run has aligned them, those of the new photos are aligned with
-    them. The cameras keep the distortion that was found for them. Dense matches, and models of whose key points the
-    file has none, are adjusted as by fine.bundle.
+    them. The cameras keep the distortion that was found for them. Dense matches, and collections of whose key points
+    the file has none, are adjusted as by fine.bundle.
 
     The file of key points is a NumPy archive: `names` of the photos, `start` (photos + 1,), and for the observed key
     points of photo i, rows start[i]:start[i + 1], their numbers `keypoint` and where the model has them, `xy`.

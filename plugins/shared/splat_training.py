@@ -19,6 +19,10 @@ from .pinhole_images import pinhole_cameras, undistorted_mask, undistorted_rgb
 FEWEST = 4
 """Photos of which one is held out; fewer are all trained on."""
 
+LEAST_SIGMA_RAD = 1e-9
+"""Least uncertainty of a pose: one that was given and held has a standard deviation of zero, while motions are counted in
+and divided by standard deviations. It moves nothing by as much as an image can show."""
+
 
 def training_views(
     model: SparseModel,
@@ -39,7 +43,7 @@ def training_views(
         )
         camera = lens.posed(np.asarray(model.cam_from_world[row], np.float64))
         depth = camera.project(np.asarray(model.points, np.float64))[1]
-        sigma_rad = float(np.radians(sigma_deg[row]))
+        sigma_rad = max(float(np.radians(sigma_deg[row])), LEAST_SIGMA_RAD)
         away = float(np.median(depth[depth > 0])) if (depth > 0).any() else np.inf
         image, visible = undistorted_rgb(photo, lens), undistorted_mask(photo, lens)
         views.append(TrainingView(photo.name, camera, image, visible, held_out, sigma_rad, sigma_rad * away))

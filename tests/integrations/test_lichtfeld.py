@@ -125,6 +125,25 @@ def test_a_run_that_fails_is_one_line(studio: Any, tmp_path: Path) -> None:
     assert "[Open to train]" not in shown.shown
 
 
+def test_each_set_of_photos_has_a_folder_of_its_own(
+    studio: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def reconstruct(photos: Path, out: Path, **named: Any) -> Any:
+        written.append(out)
+        return SimpleNamespace(photos=[0], unregistered={}, warnings=())
+
+    monkeypatch.setattr(unposed, "reconstruct", reconstruct)
+    panel = studio.registered[0]()
+    for photos in (tmp_path / "walk", tmp_path / "ride", Path("/")):
+        panel.draw(Ui("Reconstruct", {"Photos": str(photos)}))
+        panel._job.wait(20)
+    panel.draw(Ui("Reconstruct", {"Result": str(tmp_path / "chosen")}))
+    panel._job.wait(20)
+    assert written == [tmp_path / "walk-unposed", tmp_path / "ride-unposed", Path("/-unposed"), tmp_path / "chosen"]
+
+
 def test_a_plugin_that_is_unloaded_stops_its_run(studio: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def reconstruct(*given: Any, cancellation: Any, **named: Any) -> Any:
         for _ in range(2000):

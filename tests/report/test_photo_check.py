@@ -150,6 +150,12 @@ def test_a_turntables_background_is_recognised_and_hidden(tmp_path: Path, capsys
     assert printed.rstrip().endswith(f"unposed check {tmp_path / 'photos'} --write-masks masks")
     assert main([*line, "--write-masks", str(tmp_path / "masks")]) == 0
     assert capsys.readouterr().out.rstrip().endswith(f"--preset classic --masks {tmp_path / 'masks'}")
+    run = ["reconstruct", str(tmp_path / "photos"), "-o", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    assert main([*run, "--preset", "classic", "--device", "cpu", "--no-report", "--quiet"]) == 3
+    remedy = f"hide it by unposed check {tmp_path / 'photos'} --write-masks masks, then --masks masks"
+    assert remedy in capsys.readouterr().err
+    warnings = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))["warnings"]
+    assert warnings[-1].startswith("In 9 of 9 photos something stands still") and warnings[-1].endswith(remedy)
     shown, right = [], []
     for shot in scene.shots[::4]:
         mask = np.asarray(Image.open(tmp_path / "masks" / f"{shot.name}.png")) > 0

@@ -122,12 +122,16 @@ def test_few_new_photos_leave_old_key_points_and_doubts_as_they_were(
 def test_a_photo_of_another_place_is_named(reconstructed: Any, grown: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(grown, out)
-    noise = np.random.default_rng(0).integers(0, 256, (320, 480, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "noise.png")
-    made = unposed.add(out, tmp_path / "noise.png", cache=reconstructed.cache)
-    assert made.summary["registered"] == 12
-    assert made.summary["grown"]["added"]["noise.png"]["registered"] is False
-    assert "noise.png" in made.unregistered
+    for seed, name in enumerate(("noise.png", "again.png")):
+        noise = np.random.default_rng(seed).integers(0, 256, (320, 480, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / name)
+        made = unposed.add(out, tmp_path / name, cache=reconstructed.cache)
+        assert made.summary["registered"] == 12
+        assert made.summary["grown"]["added"][name]["registered"] is False
+        assert name in made.unregistered
+        # One of twelve is few, each time: those that are tried in vain do not count as added.
+        assert made.summary["stages"]["fine"]["plugin"] == "fine.warm"
+        assert made.summary["grown"]["since_refined"] == 0
 
 
 def test_photos_that_see_no_point_of_the_model_are_reached_anew(
@@ -145,6 +149,25 @@ def test_photos_that_see_no_point_of_the_model_are_reached_anew(
     area = unposed.evaluate(out, yard.truth).errors.auc[5]
     pairs = 12 * 11 / 2, 6 * 5 / 2
     assert area is not None and area > 0.95 * pairs[1] / pairs[0]
+
+
+def test_a_result_of_another_run_is_read_again(
+    reconstructed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is published while the old one is read."""
+    out, seen = reconstructed.copied_to(tmp_path / "out"), []
+    real = unposed.load
+
+    def load(folder: Path, photos: Path | None = None) -> unposed.Reconstruction:
+        made = real(folder, photos)
+        seen.append(made.summary["finished"])
+        (folder / "summary.json").write_text(json.dumps({**made.summary, "finished": "later"}), "utf-8")
+        return made
+
+    monkeypatch.setattr("unposed.growth.add.load", load)
+    with pytest.raises(InputError, match="nothing to add"):
+        unposed.add(out, cache=reconstructed.cache)
+    assert len(seen) == 2 and seen[1] == "later"
 
 
 def test_names_that_are_taken_get_their_folder(tmp_path: Path) -> None:

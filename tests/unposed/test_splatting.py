@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,6 +89,26 @@ def test_poses_stay_where_photos_held_out_get_no_better(
     assert 0 < max(each["turned_deg"] for each in poses["moved"]) < 3
     assert not (tmp_path / "splat" / "refined").exists()
     assert (tmp_path / "splat" / "splat.ply").read_bytes() == (written / "splat" / "splat.ply").read_bytes()
+
+
+@pytest.mark.parametrize("pose_rate", [0.0, 0.02])
+def test_poses_that_are_known_exactly_stay(written: Path, tmp_path: Path, pose_rate: float) -> None:
+    """As those of `reconstruct --poses`, whose standard deviations are zero."""
+    shutil.copytree(written / "out", tmp_path / "out")
+    file = tmp_path / "out" / "summary.json"
+    summary = json.loads(file.read_text("utf-8"))
+    for photo in summary["photos"].values():
+        photo["sigma_deg"] = 0.0
+    file.write_text(json.dumps(summary), "utf-8")
+    settings = [*SMALL, "training.steps=5", f"training.pose_rate={pose_rate}"]
+    made = unposed.splat(tmp_path / "out", tmp_path / "splat", seeds=written / "dense", settings=settings, device="cpu")
+    with np.load(tmp_path / "splat" / "state.npz") as state:
+        assert np.abs(state["motion"]).max() < 1e-6  # NaN is not
+    assert np.isfinite(made.gaussians.mean).all()
+    text = (tmp_path / "splat" / "scores.json").read_text("utf-8")
+    assert "NaN" not in text and len(json.loads(text)["held_out"]) == 1
+    if made.poses is not None:
+        assert max(each.turned_deg for each in made.poses.moved) < 1e-3
 
 
 def test_poses_that_are_kept_are_a_model_whose_points_follow(written: Path, tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ def add(
     started = facts.Clock.now()
     how = built_options(GrowthOptions, settings, "add")
     out = Path(out)
+    summary = (out / SUMMARY).read_bytes() if (out / SUMMARY).is_file() else b""
     made = load(out, photos_folder)
-    summary = (out / SUMMARY).read_bytes()
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         new_folder = stack.enter_context(locked_folder(out))
         if summary != (out / SUMMARY).read_bytes():  # another run has ended since
@@ -95,13 +95,15 @@ def add(
             new = {photo.name for photo in joined.new}
             anew = mapped_anew_if_better(result, start, new, settings_of_model, place, store, log) if how.anew else None
             result = anew or result
+            added = {each.photo.name: _said_of(each, result, start.photos) for each in found}
+            newly = sum(each["registered"] for each in added.values())
             grown = {
-                "added": {each.photo.name: _said_of(each, result, start.photos) for each in found},
+                "added": added,
                 "passed_over": {**joined.passed_over, **given.rejected},
                 "without": list(without),
                 "moved": result.moved,
                 "anew": anew is not None,
-                "since_refined": 0 if start.kept is None or anew else _added_warm(made) + len(found),
+                "since_refined": 0 if start.kept is None or anew else _added_warm(made) + newly,
             }
             grown_made = as_reconstruction(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
             words = ["add", str(out), *([str(photos)] if isinstance(photos, str | Path) else [])]
@@ -223,7 +225,9 @@ def _warm_start(
             if each.pose is not None and not each.ambiguous:
                 models[each.pose.model][name] = KnownPose(each.pose.camera, each.pose.cam_from_world)
     old = tuple({name: pose for name, pose in model.items() if name not in without} for model in before)
-    few = _added_warm(made) + len(wanted) <= how.max_new_share * len(registered)
+    # Photos that are tried again in every call are no news unless they have found a pose now.
+    posed = sum(each.pose is not None for each in found)
+    few = _added_warm(made) + max(len(joined.new), posed) <= how.max_new_share * len(registered)
     kept = kept_findings(made, registered - without) if few else None
     return WarmStart(photos, frozenset(pairs), tuple(models), old, kept), found
 

@@ -18,9 +18,9 @@ from unposed.retrieval.photo_votes import VoteTable, vote_table
 
 REFERENCE_SIDE_PX = KeypointOptions().reference_side_px
 
-MAX_ALIGNED_SHARE = 0.005
-"""Alignment moves key points by parts of this share of the longer side; equal numbers of other key points lie a
-quarter of the photo apart."""
+MAX_MEDIAN_ALIGNED_SHARE = 0.005
+"""Of the longer side, for the median of a photo: alignment moves key points by parts of it, and equal numbers of other
+key points lie a quarter of the photo apart. A single key point may be moved further; half of them are not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ def as_detected(mapped: MappedPhoto, features: Features) -> MappedPhoto:
     not of these features, as those that are made of dense matches."""
     known = mapped.keypoint < len(features.xy)
     detected = features.xy[mapped.keypoint[known]].astype(np.float64)
-    bound_px = MAX_ALIGNED_SHARE * max(mapped.photo.width, mapped.photo.height)
+    bound_px = MAX_MEDIAN_ALIGNED_SHARE * max(mapped.photo.width, mapped.photo.height)
     offset_px = np.linalg.norm(detected - mapped.aligned_xy[known], axis=1)
     if not known.any() or np.median(offset_px) > bound_px:
         return mapped
