@@ -166,8 +166,9 @@ def _beyond_core(graph: ViewGraph, intrinsics: Intrinsics, found: Mask, options:
     side = _long_sides(graph.keypoints, intrinsics)
     middle = np.median(intrinsics.values[found, FX] / side[found])
     start = intrinsics.with_focals(np.where(left, middle * side, intrinsics.values[:, FX]))
+    a, b = (left | found)[intrinsics.camera_of_photo[graph.pairs]].T
     calibrated = calibrate_neighbours(
-        graph,
+        graph.select(a & b),  # fisheyes that were not found keep a usual focal length, which says nothing of others
         start.values,
         start.camera_of_photo,
         ~left,

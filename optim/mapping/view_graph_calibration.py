@@ -91,10 +91,10 @@ def calibrate_neighbours(
     """Estimate focal lengths (cameras,) from edges to cameras that are known, which then are known to their neighbours.
 
     Each is the best of a grid between `ratio_bounds` in units of `side_px` (cameras,), under the prior that its lens is
-    one of those of the `known` cameras. One known focal length of two makes an edge tell the other well, long lenses
-    included, where edges between unknown cameras do not. The camera with most matches to known ones is next: the few
-    matches across half a ring are wrong more often than those of neighbours. Cameras without such edges keep their
-    value.
+    one of those of the `known` cameras that have edges: of others nothing was found. One known focal length of two
+    makes an edge tell the other well, long lenses included, where edges between unknown cameras do not. The camera with
+    most matches to known ones is next: the few matches across half a ring are wrong more often than those of
+    neighbours. Cameras without such edges keep their value.
     """
     options = options or ViewGraphCalibrationOptions()
     focal, done = intrinsics[:, 0].copy(), known.copy()
@@ -107,7 +107,8 @@ def calibrate_neighbours(
     source, target = np.concatenate([cameras, cameras[:, ::-1]]).T
     low, high = np.log(ratio_bounds)
     log_ratio = np.append(np.arange(low, high, options.log_focal_step), high)
-    prior = _lens_cost(log_ratio, np.log(focal[known] / side_px[known]), options)
+    seen = known & np.isin(np.arange(len(known)), cameras)
+    prior = _lens_cost(log_ratio, np.log(focal[seen] / side_px[seen]), options)
     while (tied := done[source] & ~done[target]).any():
         new = int(np.argmax(np.bincount(target[tied], weight[tied])))
         tied &= target == new

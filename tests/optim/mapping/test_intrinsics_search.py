@@ -146,6 +146,17 @@ def test_a_camera_beyond_the_core_is_like_those_in_it_unless_its_pairs_say_other
     assert silent.values[7, 0] == pytest.approx(LONG[0])  # and not the guess
 
 
+def test_a_fisheye_that_was_not_found_says_nothing_of_other_cameras(collection: Make) -> None:
+    world = collection(photos=8, sweep_deg=120.0, distance=12.0, grouped=False, lenses=[LONG] * 8)
+    models = ("SIMPLE_RADIAL", *("OPENCV_FISHEYE",) * 6, "SIMPLE_RADIAL")
+    start = replace(world.initial_intrinsics(), models=models)
+    for guess in (700.0, 12000.0):
+        guessed = start.with_focals(np.array([LONG[0], *[guess] * 6, 1900.0]))
+        after = _beyond_core(world.graph, guessed, np.arange(8) < 1, IntrinsicsSearchOptions()).values[:, 0]
+        np.testing.assert_array_equal(after[1:7], guess)
+        assert after[7] == pytest.approx(LONG[0], rel=0.02)
+
+
 def test_a_ring_by_one_long_lens_stays_one_camera(collection: Make) -> None:
     world = collection(photos=20, sweep_deg=360.0, distance=14.0, noise_px=0.5, lenses=(LONG,))
     choice = found_for(world)

@@ -139,6 +139,29 @@ def test_the_camera_with_most_matches_to_known_ones_is_next(collection: Make) ->
     np.testing.assert_allclose(found, truth, rtol=0.02)
 
 
+def test_cameras_without_photos_change_nothing(collection: Make) -> None:
+    """Nothing was found of them: their usual focal lengths would be taken for lenses of the known cameras."""
+    world = ring_of_lenses(collection, 12)
+    truth = world.photo_intrinsics[:, 0]
+    known = np.arange(12) < 3
+    values = world.initial_intrinsics().with_focals(np.where(known, truth, 4.0 * 1600.0)).values
+    strangers = np.tile([1920.0, 1920.0, 800.0, 600.0, 0.0, 0.0, 0.0, 0.0], (200, 1))
+    options = ViewGraphCalibrationOptions(lens_log_sigma=0.3)  # so that what strangers say would be heard
+    alone, among_strangers = (
+        calibrate_neighbours(
+            world.graph,
+            np.concatenate([values, strangers[:count]]),
+            world.camera_of_photo,
+            np.append(known, np.ones(count, bool)),
+            np.full(12 + count, 1600.0),
+            (0.4, 15.0),
+            options,
+        )
+        for count in (0, 200)
+    )
+    np.testing.assert_array_equal(among_strangers[:12], alone)
+
+
 def test_cameras_without_edges_to_known_ones_keep_their_focal_length(collection: Make) -> None:
     world = collection(photos=4, grouped=False, lenses=[(1500.0, 800.0, 600.0, 0.0)] * 4)
     start = world.initial_intrinsics(1.4)
