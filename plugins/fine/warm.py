@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.arrays import Array, Index, Mask
-from unposed.optim.bundle.problem import Bundle, errors_px
+from unposed.optim.bundle.problem import Bundle, BundleSummary, errors_px
 from unposed.optim.localization.pose_refinement import refine_absolute_pose
 from unposed.optim.mapping.absolute_pose import register_photos
 from unposed.optim.mapping.point_refinement import refine_points
@@ -51,7 +53,7 @@ class WarmAdjustment(BundleAdjustment):
     points of photo i, rows start[i]:start[i + 1], their numbers `keypoint` and where the model has them, `xy`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     keypoints: Path = field(kw_only=True)
     """The file."""
@@ -125,7 +127,10 @@ class WarmAdjustment(BundleAdjustment):
             bundle = _with_poses(bundle, np.flatnonzero(~old), sigma, free.loss_px)
         bundle = refine_points(bundle, free.loss, free.loss_px, sigma, self.point_steps)
         prior = prior_of_refinement(start.bundle, start.prior)
-        bundle, summary = self.solver(resources.device)(bundle, free, prior, sigma, start.anchors, None)
+        summaries: tuple[BundleSummary, ...] = ()
+        if len(bundle.points) >= options.min_points:
+            bundle, summary = self.solver(resources.device)(bundle, free, prior, sigma, start.anchors, None)
+            summaries = (summary,)
         bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * unit_px)
         bundle = without_weak_photos(bundle, options.min_observations)
         few = np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() <= options.max_covariance_photos
@@ -136,7 +141,7 @@ class WarmAdjustment(BundleAdjustment):
                 as_found, prior, graph.keypoints.sigma, options, unit_px, start.anchors, None
             )
         done, moved = with_all_points(graph, bundle, options)
-        return replace(done, summaries=(summary,), covariance=covariance), moved
+        return replace(done, summaries=summaries, covariance=covariance), moved
 
     def _aligned(
         self, photos: Photos, graph: ViewGraph, bundle: Bundle, new: Mask, moved: Mask
@@ -201,12 +206,14 @@ def known_keypoints(file: Path, photos: Photos, keypoints: Keypoints) -> tuple[I
 
 def _read(file: Path) -> tuple[list[str], Index, Index, Array]:
     try:
-        with np.load(file) as archive:
+        with file.open("rb") as stream, np.load(stream) as archive:  # NumPy leaves damaged files open
             found: Mapping[str, NDArray[np.generic]] = {name: archive[name] for name in archive.files}
         names, start = [str(name) for name in found["names"]], found["start"].astype(np.int64)
         number, xy = found["keypoint"].astype(np.int64), found["xy"].astype(np.float64).reshape(-1, 2)
         if len(start) != len(names) + 1 or len(number) != len(xy) or start[0] != 0 or start[-1] != len(xy):
             raise ValueError("arrays of different lengths")
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        if (np.diff(start) < 0).any() or (number < 0).any():
+            raise ValueError("rows or numbers that no photo has")
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise StageError(f"{file.name}: cannot be read as key points: {error}") from error
     return names, start, number, xy
