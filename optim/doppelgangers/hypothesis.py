@@ -131,14 +131,6 @@ def left_out_pairs(edges: RelativeRotations, hypothesis: Hypothesis, options: Do
     return left_out
 
 
-def joined_otherwise(hypothesis: Hypothesis, pairs: Index) -> Mask:
-    """(n,) of which pairs (n, 2) the forest of the hypothesis joins the photos."""
-    root, climbed = hypothesis.parent, hypothesis.parent[hypothesis.parent]
-    while not np.array_equal(root, climbed):
-        root, climbed = climbed, climbed[climbed]
-    return np.asarray(root[pairs[:, 0]] == root[pairs[:, 1]])
-
-
 def min_trace(max_rotation_error_deg: float) -> float:
     """Trace of a rotation by this angle; smaller angles have larger traces."""
     return 1.0 + 2.0 * float(np.cos(np.radians(max_rotation_error_deg)))

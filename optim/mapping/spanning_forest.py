@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from ..arrays import Index
+from ..arrays import Index, Mask
 
 
 def ranks(pairs: NDArray[np.integer], weight: NDArray[np.floating]) -> Index:
@@ -32,6 +32,13 @@ def rooted(photos: int, pairs: NDArray[np.integer]) -> tuple[Index, Index, Index
             parent[child] = before[child]
             depth[child] = depth[before[child]] + 1
     return parent, depth, tree.astype(np.int64)
+
+
+def joined_otherwise(photos: int, kept: NDArray[np.integer], pairs: NDArray[np.integer]) -> Mask:
+    """(n,) of which pairs (n, 2) those that are kept (e, 2) join the photos, directly or through others."""
+    graph = coo_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(photos, photos))
+    part = connected_components(graph, directed=False)[1]
+    return np.asarray(part[pairs[:, 0]] == part[pairs[:, 1]])
 
 
 def path(parent: Index, a: int, b: int) -> list[tuple[int, int]]:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from unposed.optim.doppelgangers.duplicates import is_duplicate
 from unposed.optim.doppelgangers.edges import RelativeRotations
-from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis, joined_otherwise, left_out_pairs
+from unposed.optim.doppelgangers.hypothesis import CONSISTENT, Hypothesis, left_out_pairs
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.relative_rotations import searched_relative_rotations
 from unposed.optim.groups.layout import GroupLayout, LayoutOptions, contradicted_pairs, group_layout, layout_errors_deg
+from unposed.optim.mapping.spanning_forest import joined_otherwise
 from unposed.optim.option_ranges import Count
 from unposed.optim.partition.cluster_graph import PartGraph, part_of
 from unposed.optim.view_graph import KINDS, ViewGraph
@@ -45,7 +46,7 @@ class Doppelgangers(DoppelgangerOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 25
+    version: ClassVar[int] = 26
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
@@ -135,7 +136,8 @@ class Doppelgangers(DoppelgangerOptions):
             overruled = against is None
             off_deg = np.where(np.False_ if against is None else against, off_deg, 0.0)
         doubted = np.flatnonzero(by_search | (off_deg > 0))
-        spare = np.flatnonzero(joined_otherwise(result.best, divided.pairs))
+        kept = np.delete(edges.pairs, doubted, axis=0)
+        spare = np.flatnonzero(joined_otherwise(graph.photo_count, kept, divided.pairs))
         reasons = [_reason(edges, result.best, row, by_search[row], off_deg[row], self) for row in doubted.tolist()]
         return DoubtedPairs(
             part.photos[np.concatenate([edges.pairs[doubted], divided.pairs[spare]])].astype(np.int32),

@@ -15,6 +15,7 @@ from unposed.optim.view_graph import Keypoints, ViewGraph, build_view_graph
 from unposed.pipeline.artifacts import CameraPriors, Photo, Photos, SparseModel
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import GlobalMapper
+from unposed.plugins.doubts import doppelgangers
 from unposed.plugins.doubts.doppelgangers import Doppelgangers, _warnings_about_bridges
 from unposed.plugins.fine.bundle import BundleAdjustment
 
@@ -94,6 +95,21 @@ def test_strangers_in_the_folder_change_no_doubt(collection: Make) -> None:
     together = Doppelgangers()(**beside_each_other(*rings), resources=CPU)
     np.testing.assert_array_equal(together.pairs, alone[1] + 14)
     assert len(together.reasons) == len(together.pairs)
+
+
+def test_a_pair_of_two_geometries_stays_where_what_joins_its_photos_otherwise_is_doubted(
+    collection: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = inputs(collection(photos=6, noise_px=0.5), lambda a, b: a > 0 or b <= 2)
+    graph = given["view_graph"]
+    rows = graph.match_rows(graph.pairs.tolist().index([0, 1]))
+    row_b = graph.row_b.copy()
+    row_b[rows.start : rows.stop : 2] = np.roll(row_b[rows.start : rows.stop : 2], 1)
+    given["view_graph"] = replace(graph, row_b=row_b)
+    found = Doppelgangers()(**given, resources=CPU)
+    assert found.pairs.tolist() == [[0, 1]] and "two geometries" in found.reasons[0]
+    monkeypatch.setattr(doppelgangers, "left_out_pairs", lambda edges, *_: (edges.pairs == [0, 2]).all(axis=1))
+    assert Doppelgangers()(**given, resources=CPU).pairs.tolist() == [[0, 2]]
 
 
 def test_strangers_in_the_folder_change_no_model(collection: Make) -> None:

@@ -22,7 +22,7 @@ from unposed.optim.doppelgangers.hypothesis import (
 )
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.search import has_inconsistent_cluster, initial_hypotheses, search_hypotheses
-from unposed.optim.mapping.spanning_forest import ranks, rooted
+from unposed.optim.mapping.spanning_forest import joined_otherwise, ranks, rooted
 from unposed.optim.rotations import exp_so3, rotation_residuals_deg
 
 OPTIONS = DoppelgangerOptions()
@@ -237,6 +237,13 @@ def test_rooted_forests(photos: int, data: st.DataObject) -> None:
         assert depth[photo] == (0 if parent[photo] == photo else depth[parent[photo]] + 1)
     parts = {frozenset(part) for part in networkx.connected_components(graph)}
     assert {frozenset(np.flatnonzero(tree == t).tolist()) for t in np.unique(tree)} == parts
+
+
+def test_pairs_that_others_join() -> None:
+    kept = np.array([[0, 1], [1, 2], [0, 2], [4, 5]])  # a cycle, and a part of two
+    pairs = np.array([[0, 1], [0, 2], [2, 4], [5, 4], [3, 0]])
+    assert joined_otherwise(6, kept, pairs).tolist() == [True, True, False, True, False]
+    assert not joined_otherwise(6, kept[:0], pairs).any()
 
 
 def test_ranks_count_the_stronger_pairs_of_either_photo() -> None:
