@@ -25,8 +25,9 @@ Weight = Annotated[float, Within("(-inf, inf)")]
 class VerdictWeights:
     """Weights of the figures of evidence, on the scales of `model_features`; zero leaves a figure out.
 
-    Other figures are named as reasons, or decide whether a model may be folded: with weights of their own they said
-    nothing that these do not say, about sets that they were not fitted to.
+    Other figures are named as reasons, or decide whether a model may be folded or is tied with another one: with
+    weights of their own they said nothing that these do not say, about sets that they were not fitted to.
+    `rival_margin` is only reported.
     """
 
     bias: Weight = -5.44
@@ -151,8 +152,8 @@ def _one_of_two(model: ModelEvidence, options: VerdictOptions) -> tuple[str, ...
         )
     if model.margin < options.tied_margin:
         reasons.append(
-            "two models explain these photos about equally well: the other one, with the cameras elsewhere, costs only "
-            f"{np.expm1(model.margin):.0%} more"
+            "two models explain these photos about equally well: the other one, with other poses or focal "
+            f"lengths, costs only {np.expm1(model.margin):.0%} more"
         )
     return tuple(reasons)
 

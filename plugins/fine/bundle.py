@@ -170,7 +170,7 @@ class BundleAdjustment:
         failed.raise_if_nothing(len(done))
         kept = sorted((each for each in done if each.registered), key=lambda each: -len(each.model.photos))
         warnings = [*(warning for each in done for warning in each.warnings), *coarse.warnings, *failed.warnings]
-        models, reports = (tuple(getattr(each, name) for each in kept) for name in ("model", "report"))
+        models, reports = tuple(each.model for each in kept), tuple(each.report for each in kept)
         left_out, inconsistent = reasons_left_out(graph, models), {p for each in done for p in each.inconsistent}
         left_out |= _why(left_out, inconsistent, registered, options.min_observations)
         return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), reports=reports)
