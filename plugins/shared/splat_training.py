@@ -20,8 +20,8 @@ FEWEST = 4
 """Photos of which one is held out; fewer are all trained on."""
 
 LEAST_SIGMA_RAD = 1e-9
-"""Least uncertainty of a pose: one that was given and held has a standard deviation of zero, while motions are counted in
-and divided by standard deviations. It moves nothing by as much as an image can show."""
+"""Least uncertainty of a pose. One that was given and held has a standard deviation of zero, while motions are counted
+in and divided by standard deviations. It moves nothing by as much as an image can show."""
 
 
 def training_views(
