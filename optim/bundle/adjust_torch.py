@@ -124,4 +124,5 @@ class TorchProblem:
         points = schur.points(photos, cameras)
         if not bool(torch.isfinite(photos).all() & torch.isfinite(cameras).all()):
             return None
-        return self.objective.retract(state, photos.cpu().numpy(), cameras.cpu().numpy(), points)
+        # Photos far from the origin would need all points on the host.
+        return self.objective.retract(state, photos.cpu().numpy(), cameras.cpu().numpy(), points, far=False)

@@ -17,6 +17,10 @@ from .pose_priors import DepthPriors, PosePriors, noise_with_depth_priors, pose_
 from .problem import Bundle, BundleOptions, IntrinsicsPrior
 from .reprojection import FreeParameters, ObservationNoise, free_parameters
 
+FAR = 10.0
+"""Distance of a photo from the origin, over that from what it sees, from which on it turns about the latter: beyond all
+photos of one object or room, and within a street."""
+
 
 @dataclass(frozen=True, eq=False)
 class PriorTerms:
@@ -82,14 +86,17 @@ class Objective:
             intrinsics_gradient = np.einsum("kiq,ki->kq", self.basis, weight * off)
         return PriorTerms(poses, poses_gradient, fixed, intrinsics, intrinsics_gradient)
 
-    def retract(self, state: BundleState, photos: Array, cameras: Array, points: Vectors) -> BundleState | None:
+    def retract(
+        self, state: BundleState, photos: Array, cameras: Array, points: Vectors, far: bool = True
+    ) -> BundleState | None:
         """Apply changes of photos (c, d), of shared cameras (k, q) and of points (3, p): R' = exp(omega) R,
-        t' = s + exp(omega) (t - s + dt - omega x (t - s)), k' = k + B u, X' = X + dX, with s the translation of the
-        photo's sensor, zero outside of rigs. None where a focal length would not stay positive.
+        t' = t + dt, k' = k + B u, X' = X + dX. None where a focal length would not stay positive.
 
-        To first order t' = t + dt, but photos move along straight lines in the world, as points do. Under t' = t + dt
-        they leave these by |omega|^2 / 2 times their distance from the origin: with loops of a thousand photos, more
-        than the noise of key points, so that steps that bend the loop as a whole would be rejected.
+        Photos FAR from the origin get t' = t + dt - (exp(omega) - 1) R (x + dx) + omega x R x, with x the mean of the
+        points that they see and dx that of the changes: to first order the same, but they turn about what they see and
+        go with it. Others turn about the origin. Far from it that leaves points, which move along straight lines, by
+        |omega|^2 / 2 times the distance: with loops of a thousand photos more than the noise of key points, so that
+        steps that bend the loop as a whole would be rejected.
         """
         pose, of_camera = np.split(photos, [self.free.pose_size], axis=1)
         if len(cameras):
@@ -97,10 +104,12 @@ class Objective:
         poses = state.poses.reshape(3, 4, -1).copy()
         poses[:, 3] += pose[:, -3:].T
         if self.free.rotations:
-            turn, sensor = exp_so3(pose[:, :3]), self._sensor_translations(state)
-            poses[:, 3] -= sensor.T + np.cross(pose[:, :3], state.poses.reshape(3, 4, -1)[:, 3].T - sensor).T
-            poses = np.einsum("cij,jkc->ikc", turn, poses)
-            poses[:, 3] += sensor.T
+            turn = exp_so3(pose[:, :3])
+            if far:
+                mean, change = np.einsum("ijc,njc->nic", poses[:, :3], self._seen(state, points))
+                poses[:, 3] += np.cross(pose[:, :3], mean.T).T
+                poses[:, 3] -= np.einsum("cij,jc->ic", turn - np.eye(3), mean + change)
+            poses[:, :3] = np.einsum("cij,jkc->ikc", turn, poses[:, :3])
         intrinsics = state.intrinsics
         if self.free.intrinsics_size:
             intrinsics = intrinsics + np.einsum("kiq,kq->ik", self.basis, of_camera)
@@ -108,13 +117,27 @@ class Objective:
             return None
         return BundleState(poses.reshape(12, -1), intrinsics, state.points + points, state.sensors)
 
-    def _sensor_translations(self, state: BundleState) -> Array:
-        """(c, 3) of the sensors of the photos; zero outside of rigs."""
-        out = np.zeros((len(self.order.photos), 3))
-        if self.rigs is not None and state.sensors is not None:
-            tied = self.rigs.known[self.order.photos]
-            out[tied] = state.sensors[self.rigs.sensor_of_photo[self.order.photos[tied]], :, 3]
-        return out
+    def _seen(self, state: BundleState, changes: Vectors) -> Array:
+        """(2, 3, c) mean of the points that each photo sees, and of their changes, weighted by 1 / distance^2 as are
+        squared errors in pixels; zero for photos near the origin. Photos of a rig's frame move as one, and share
+        them."""
+        poses = state.poses.reshape(3, 4, -1)
+        centres = -np.einsum("jic,jc->ic", poses[:, :3], poses[:, 3])
+        sums = np.zeros((9, poses.shape[2]))
+        for block in self.order.blocks:
+            photo = np.repeat(block.photos, np.diff(block.photo_start))
+            point = block.points.start + block.point
+            seen = state.points[:, point]
+            weight = 1.0 / np.maximum(((seen - centres[:, photo]) ** 2).sum(axis=0), np.finfo(float).tiny)
+            for row, value in enumerate((*seen, *changes[:, point], 1.0)):
+                sums[row] += np.bincount(photo, weight * value, poses.shape[2])
+            sums[7] += np.bincount(photo, minlength=poses.shape[2])
+        sums[8] = sums[7] * (centres**2).sum(axis=0)
+        if self.rigs is not None:
+            frames, frame = np.unique(self.rigs.tied[self.order.photos], return_inverse=True)
+            sums = np.stack([np.bincount(frame, row, len(frames))[frame] for row in sums])
+        is_far = sums[8] * sums[6] > FAR**2 * sums[7] ** 2
+        return np.where(is_far, sums[:6] / sums[6], 0.0).reshape(2, 3, -1)
 
 
 def build_objective(
