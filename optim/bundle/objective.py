@@ -17,9 +17,9 @@ from .pose_priors import DepthPriors, PosePriors, noise_with_depth_priors, pose_
 from .problem import Bundle, BundleOptions, IntrinsicsPrior
 from .reprojection import FreeParameters, ObservationNoise, free_parameters
 
-FAR = 10.0
-"""Distance of a photo from the origin, over that from what it sees, from which on it turns about the latter: beyond all
-photos of one object or room, and within a street."""
+FAR = 3.0
+"""Distance of a photo from the origin, over that from what it sees, from which on it turns about the latter: beyond
+photos around one object, and within a street. From 10 on, a walk of 1,200 photos ends at twice the error."""
 
 
 @dataclass(frozen=True, eq=False)
