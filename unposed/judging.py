@@ -20,6 +20,7 @@ from unposed.pipeline.errors import InputError
 from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
+from unposed.pipeline.slots import SplatTrainer
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.threads import one_thread_each
 from unposed.surface.gaussians.scene import TrainingView
@@ -209,11 +210,12 @@ def _trained_scale(model: SparseModel, trained_side_px: int) -> Array:
 def _small_views(model: SparseModel, photos: Photos, options: JudgeOptions, resources: Resources) -> list[StereoView]:
     """Small undistorted images, as the trainer for CPUs makes them, with sides that can be halved."""
     training = {"max_side_px": options.max_side_px, "seeds": 1}
-    trainer: Any = build(Registry().find("splat", "cpu"), {"training": training}, "splat.cpu")
+    trainer: SplatTrainer = build(Registry().find("splat", "cpu"), {"training": training}, "splat.cpu")
     few = model.points[:1].astype(np.float64)
+    held = np.zeros(len(model.photos))  # no pose is trained
     return [
         _stereo_view(view, 2**options.images.sweep.coarse_halvings)
-        for view in trainer(model, photos, few, model.rgb[:1], None, resources).views
+        for view in trainer(model, photos, few, model.rgb[:1], held, None, resources).views
     ]
 
 

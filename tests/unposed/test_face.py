@@ -91,6 +91,7 @@ def test_run_options_are_said_once() -> None:
         "why",
         "quiet",
         "json",
+        "write_masks",
     }
     assert set(FLAGS) - alone <= parameters
     assert set(RUN) | set(MACHINE) <= set(FLAGS)
