@@ -143,7 +143,7 @@ def _doubtful(sources: ReportSources) -> list[Advice]:
         probability = verdict.get("probability")
         if probability is not None and probability < LIKELY and verdict.get("reasons"):
             text = f"The poses of model {number} are uncertain: {'; '.join(verdict['reasons'])}."
-            remedy = "Look at the worst pairs below. More photos from between, or --preset best, make it firmer."
+            remedy = "Look at the worst pairs below. More photos from between make it firmer."
             found.append(Advice("warning", text, remedy))
     return found
 
