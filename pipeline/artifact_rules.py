@@ -110,7 +110,9 @@ def _calibration(value: PhotoCalibration) -> list[str]:
         return ["log_sigma is not positive"]
     if np.isnan(value.focal_px):
         return [] if np.isinf(value.log_sigma) else ["log_sigma is finite, but focal_px is not a number"]
-    return [] if 0.0 < value.focal_px < np.inf else ["focal_px is not positive"]
+    if not 0.0 < value.focal_px < np.inf:
+        return ["focal_px is not positive"]
+    return [] if np.isfinite(value.log_sigma) else ["log_sigma is infinite, but focal_px is a number"]
 
 
 def _cameras(value: CameraPriors, photos: int) -> list[str]:
@@ -124,7 +126,8 @@ def _cameras(value: CameraPriors, photos: int) -> list[str]:
     if value.cam_from_world is not None:
         found += _array("cam_from_world", value.cam_from_world, (photos, 3, 4), finite=False)
     if value.guess_log_sigma is not None:
-        found += _array("guess_log_sigma", value.guess_log_sigma, (len(value.cameras),), finite=False)
+        wrong = _array("guess_log_sigma", value.guess_log_sigma, (len(value.cameras),), finite=False)
+        found += wrong or ([] if (value.guess_log_sigma > 0.0).all() else ["guess_log_sigma is not positive"])
     return found
 
 

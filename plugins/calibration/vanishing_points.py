@@ -15,8 +15,8 @@ from unposed.pipeline.config import Within
 from unposed.pipeline.images.pixels import read_grey
 from unposed.pipeline.stage import Grain
 
-_OPENCV_OFFSET_PX = 0.5
-"""The centre of OpenCV's top-left pixel is at (0, 0), ours at (0.5, 0.5)."""
+_OPENCV_OFFSET_PX = 0.625
+"""From OpenCV's line segments to our coordinates: 0.5, over the 0.8 of its size at which it searches the image."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class CeresBundleAdjustment(BundleAdjustment):
     off.
     """
 
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
 
     def __post_init__(self) -> None:
         ceres_loss(loss_by_name(self.loss, self.barron_shape))  # an error now, not after matching

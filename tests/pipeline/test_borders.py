@@ -124,6 +124,8 @@ WRONG: dict[str, tuple[Any, str]] = {
         "params of a camera are not finite",
     ),
     "calibration": (PhotoCalibration(NAN, 0.1), "log_sigma is finite, but focal_px is not a number"),
+    "calibration of nothing": (PhotoCalibration(900.0, np.inf), "log_sigma is infinite, but focal_px is a number"),
+    "certain": (priors(guess_log_sigma=np.zeros(1)), "guess_log_sigma is not positive"),
     "told": (priors(guess_log_sigma=np.ones(2)), "guess_log_sigma has shape (2,), not (1,)"),
     "rotation": (
         model(cam_from_world=2 * model().models[0].cam_from_world),

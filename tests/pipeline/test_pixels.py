@@ -175,6 +175,17 @@ def test_cut_off_pixels_are_one_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_rows": 2}])
+def test_a_jpeg_that_is_damaged_in_the_middle_is_one_line(tmp_path: Path, options: dict[str, object]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg", **options)
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 512] = b"\xff\xc0" * 256  # and it ends as a JPEG should
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(StageError, match="damaged or cut off"):
+        read_rgb(only(tmp_path / "a.jpg"))
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("options", [{"subsampling": 2}, {"progressive": True, "quality": 50}])
 def test_a_whole_jpeg_has_the_values_that_pillow_reads(tmp_path: Path, mode: str, options: dict[str, object]) -> None:
