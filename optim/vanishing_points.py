@@ -42,8 +42,12 @@ class VanishingPointOptions:
     estimates above are within two deviations; below 0.36, where plants and texture are, most are wrong."""
     rivals: Count = 6
     """Best samples of different focal lengths that are refined: their spread is what the segments leave open."""
+    rival_log_distance: Positive = 0.05
+    """Difference of the logarithms of focal lengths from which on two samples are different."""
     rival_support: Annotated[float, Within("(0, 1]")] = 0.93
     """Least support of a rival over that of the best one."""
+    refined_errors: Positive = 3.0
+    """Segments up to so many times `max_error` off are refined with, under a robust loss."""
     principal_sigma: Positive = 0.02
     """Standard deviation of the principal point, which is taken to be the centre."""
     min_log_sigma: Positive = 0.03
@@ -109,7 +113,7 @@ def focal_from_segments(
         lines.support(lines.errors(frames[k : k + BLOCK], focal[k : k + BLOCK]), options.max_error)
         for k in range(0, len(focal), BLOCK)
     ])  # fmt: skip
-    refined = [_refined(lines, frames[k], focal[k], options) for k in _different(support, focal, options.rivals)]
+    refined = [_refined(lines, frames[k], focal[k], options) for k in _different(support, focal, options)]
     best = max(refined, key=lambda each: each.support)
     rivals = [each for each in refined if each.support >= options.rival_support * best.support]
     spread = max(abs(np.log(each.focal_px / best.focal_px)) for each in rivals)
@@ -143,13 +147,13 @@ def _sampled(lines: _Lines, rng: np.random.Generator, options: VanishingPointOpt
     return np.stack([a, b, np.cross(a, b)], axis=1), focal
 
 
-def _different(support: Array, focal: Array, count: int) -> list[int]:
-    """The samples of most support, without those whose focal lengths are within a twentieth of a better one."""
+def _different(support: Array, focal: Array, options: VanishingPointOptions) -> list[int]:
+    """The samples of most support, without those whose focal lengths are near that of a better one."""
     kept: list[int] = []
     for each in np.argsort(-support, kind="stable").tolist():
-        if all(abs(np.log(focal[each] / focal[other])) > 0.05 for other in kept):
+        if all(abs(np.log(focal[each] / focal[other])) > options.rival_log_distance for other in kept):
             kept.append(each)
-        if len(kept) == count:
+        if len(kept) == options.rivals:
             break
     return kept
 
@@ -159,7 +163,7 @@ def _refined(lines: _Lines, frame: Array, focal: float, options: VanishingPointO
     from scipy.optimize import least_squares  # takes longer to import than a photo takes here
 
     errors = lines.errors(frame, np.array(focal))
-    used = errors.min(axis=0) < 3.0 * options.max_error
+    used = errors.min(axis=0) < options.refined_errors * options.max_error
     towards: Index = errors.argmin(axis=0)[used]
     middle, direction, length = lines.middle[used], lines.direction[used], lines.length[used]
 

@@ -11,8 +11,6 @@ from ..arrays import Array, Index
 from ..option_ranges import Count, Positive, Within
 from .metric_scale import MetricScale
 
-_PRIOR_PHOTOS = 2.0
-"""Photos that the expected scatter weighs as much as, so that two or three that agree by chance give no small error."""
 _ROUNDS = 5
 """Of leaving out and averaging, after which nothing changes."""
 
@@ -29,6 +27,8 @@ class MetricScaleOptions:
     """Photos whose scale is off by more robust standard deviations are wrong, as where a poster fills the photo."""
     photo_sigma: Positive = 0.1
     """Standard deviation of the scale of one photo, as a share, that is expected before any is seen."""
+    prior_photos: Positive = 2.0
+    """Photos that this expectation weighs as much as, so that two or three that agree by chance give no small error."""
     shared_sigma: Annotated[float, Within("[0, 1]")] = 0.05
     """Error, as a share, that all photos have in common, and no scatter shows: of a kind of scene that the network was
     not trained on, and of the focal length."""
@@ -76,7 +76,7 @@ def combined_scale(rows: Index, log_scale: Array, options: MetricScaleOptions) -
     """The scale that most photos agree on, from that of each (n,), NaN where it has none; or why there is none.
 
     Mean m of the right photos, from the median on; its standard deviation is (s^2 / n + shared^2)^(1/2), where s is
-    the scatter of the n right ones, drawn towards the expected one as by two photos.
+    the scatter of the n right ones, drawn towards the expected one as by `prior_photos`.
     """
     rows, log_scale = rows[np.isfinite(log_scale)], log_scale[np.isfinite(log_scale)]
     if not len(rows):
@@ -99,5 +99,6 @@ def combined_scale(rows: Index, log_scale: Array, options: MetricScaleOptions) -
 
 def _scatter(seen: float, photos: int, options: MetricScaleOptions) -> float:
     """Standard deviation of the scale of a photo, from what is seen of some photos and what is expected."""
-    squared = (_PRIOR_PHOTOS * options.photo_sigma**2 + photos * seen**2) / (_PRIOR_PHOTOS + photos)
+    prior = options.prior_photos
+    squared = (prior * options.photo_sigma**2 + photos * seen**2) / (prior + photos)
     return float(np.sqrt(squared))

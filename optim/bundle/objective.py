@@ -96,7 +96,7 @@ class Objective:
         points that they see and dx that of the changes: to first order the same, but they turn about what they see and
         go with it. Others turn about the origin. Far from it that leaves points, which move along straight lines, by
         |omega|^2 / 2 times the distance: with loops of a thousand photos more than the noise of key points, so that
-        steps that bend the loop as a whole would be rejected.
+        steps that bend the loop as a whole would be rejected. With `far` false all turn about the origin.
         """
         pose, of_camera = np.split(photos, [self.free.pose_size], axis=1)
         if len(cameras):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..arrays import Array, Index, Mask
 from ..option_ranges import Count, Positive
 from ..view_graph import ViewGraph
+from ..weighted_median import weighted_median
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def calibrate_neighbours(
     """
     options = options or ViewGraphCalibrationOptions()
     focal, done = intrinsics[:, 0].copy(), known.copy()
-    strong = np.linalg.norm(graph.fundamental, axis=(1, 2)) > 0
+    strong = (np.linalg.norm(graph.fundamental, axis=(1, 2)) > 0) & (graph.match_count > 0)
     cameras = camera_of_photo[graph.pairs[strong]]
     centred = _centred(graph.fundamental[strong], intrinsics[cameras])
     weight = np.tile(np.minimum(graph.match_count[strong], options.max_matches) / options.max_matches, 2)
@@ -159,10 +160,8 @@ def shared_focal(
     inside = (camera_of_photo[graph.pairs] == camera).all(axis=1) & np.isfinite(graph.focal_px)
     if not inside.any():
         return float("nan"), 0.0
-    value, weight = graph.focal_px[inside], graph.match_count[inside]
-    order = np.argsort(value)
-    cumulative = np.cumsum(weight[order])
-    median = float(value[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+    value, weight = graph.focal_px[inside], graph.match_count[inside].astype(np.float64)
+    median = weighted_median(value, weight)
     return median, float(weight[np.abs(np.log(value / median)) < options.agreement].sum() / weight.sum())
 
 

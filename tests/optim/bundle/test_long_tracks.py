@@ -49,6 +49,17 @@ def test_parts_are_of_equal_length_and_any_two_photos_share_some(most: int) -> N
     assert (joined.row == bundle.row).all()
 
 
+def test_a_joined_point_is_the_mean_of_its_parts_by_observations() -> None:
+    bundle = bundle_of_lengths([2, 5, 9])
+    split, origin, _ = split_long_tracks(bundle, 4)
+    length = np.bincount(split.point)
+    joined = join_parts(replace(split, points=split.points + np.arange(len(origin))[:, None]), bundle, origin)
+    for point in range(3):
+        own = np.flatnonzero(origin == point)
+        expected = bundle.points[point] + np.average(own, weights=length[own])
+        np.testing.assert_allclose(joined.points[point], expected)
+
+
 def test_parts_leave_the_poses_as_exact(collection: Make) -> None:
     world = collection(photos=20, points=80, sweep_deg=120.0, noise_px=0.5)
     bundle = world.bundle()

@@ -37,6 +37,18 @@ def test_rigs_hold_and_the_truth_is_found(central: bool) -> None:
     assert deviation(bundle, tied) < 1e-11
 
 
+@pytest.mark.parametrize("central", [True, False])
+def test_frames_far_from_the_origin_turn_as_one(central: bool) -> None:
+    """About the mean of what all their photos see: each about its own would tear them apart."""
+    tied, far = four_sided_rig(central=central), np.array([300.0, 100.0, 0.0])
+    start = disturbed(rig_bundle(tied))
+    poses = start.cam_from_world.copy()
+    poses[:, :, 3] -= poses[:, :, :3] @ far
+    bundle, _ = adjust_bundle(replace(start, cam_from_world=poses, points=start.points + far), FREE)
+    assert errors_px(bundle).max() < 1e-4
+    assert deviation(bundle, tied) < 1e-9
+
+
 def test_a_rig_with_baselines_gives_the_scale() -> None:
     truth = rig_bundle(four_sided_rig(central=False))
     rigs, start = truth.rigs, disturbed(truth)

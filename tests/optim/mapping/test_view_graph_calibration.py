@@ -174,3 +174,14 @@ def test_cameras_without_edges_to_known_ones_keep_their_focal_length(collection:
         np.arange(4) == 0, SIDE[:4], (0.4, 15.0), ViewGraphCalibrationOptions(log_focal_step=1.0),
     )  # fmt: skip
     np.testing.assert_allclose(coarse[1:], 640.0 * np.exp(1.0))  # 1740: of the grid's steps the nearest in cost
+
+
+def test_edges_without_matches_say_nothing(collection: Make) -> None:
+    world = collection(photos=3, sweep_deg=40.0, grouped=False, lenses=[WIDE] * 3)
+    graph = world.graph.select(np.array([pair != [1, 2] for pair in world.graph.pairs.tolist()]))
+    count = np.array([0 if pair == [0, 2] else 150 for pair in graph.pairs.tolist()])
+    graph = replace(graph, match_start=np.cumsum(count) - count, match_stop=np.cumsum(count))
+    start = world.initial_intrinsics(1.4)
+    known = np.arange(3) < 1
+    found = calibrate_neighbours(graph, start.values, start.camera_of_photo, known, SIDE[:3], (0.4, 15.0))
+    assert found[0] == start.values[0, 0] and found[2] == start.values[2, 0]
