@@ -121,23 +121,31 @@ class Objective:
         """(2, 3, c) mean of the points that each photo sees, and of their changes, weighted by 1 / distance^2 as are
         squared errors in pixels; zero for photos near the origin. Photos of a rig's frame move as one, and share
         them."""
-        poses = state.poses.reshape(3, 4, -1)
+        poses, blocks = state.poses.reshape(3, 4, -1), self.order.blocks
         centres = -np.einsum("jic,jc->ic", poses[:, :3], poses[:, 3])
-        sums = np.zeros((9, poses.shape[2]))
-        for block in self.order.blocks:
-            photo = np.repeat(block.photos, np.diff(block.photo_start))
-            point = block.points.start + block.point
-            seen = state.points[:, point]
-            weight = 1.0 / np.maximum(((seen - centres[:, photo]) ** 2).sum(axis=0), np.finfo(float).tiny)
-            for row, value in enumerate((*seen, *changes[:, point], 1.0)):
-                sums[row] += np.bincount(photo, weight * value, poses.shape[2])
-            sums[7] += np.bincount(photo, minlength=poses.shape[2])
-        sums[8] = sums[7] * (centres**2).sum(axis=0)
-        if self.rigs is not None:
-            frames, frame = np.unique(self.rigs.tied[self.order.photos], return_inverse=True)
-            sums = np.stack([np.bincount(frame, row, len(frames))[frame] for row in sums])
-        is_far = sums[8] * sums[6] > FAR**2 * sums[7] ** 2
-        return np.where(is_far, sums[:6] / sums[6], 0.0).reshape(2, 3, -1)
+        weights, total, count = [], np.zeros(poses.shape[2]), np.zeros(poses.shape[2])
+        for block in blocks:
+            photo, point = np.repeat(block.photos, np.diff(block.photo_start)), block.points.start + block.point
+            squared = ((state.points[:, point] - centres[:, photo]) ** 2).sum(axis=0)
+            weights.append(1.0 / np.maximum(squared, np.finfo(float).tiny))
+            total[block.photos] += np.add.reduceat(weights[-1], block.photo_start[:-1])
+            count[block.photos] += np.diff(block.photo_start)
+        total, count, from_origin = self._frame_sums(np.stack([total, count, count * (centres**2).sum(axis=0)]))
+        is_far = from_origin * total > FAR**2 * count**2
+        sums = np.zeros((6, len(count)))
+        if is_far.any():
+            for block, weight in zip(blocks, weights, strict=True):
+                point = block.points.start + block.point
+                values = weight * np.concatenate([state.points[:, point], changes[:, point]])
+                sums[:, block.photos] += np.add.reduceat(values, block.photo_start[:-1], axis=1)
+        return np.where(is_far, self._frame_sums(sums) / total, 0.0).reshape(2, 3, -1)
+
+    def _frame_sums(self, values: Array) -> Array:
+        """(n, c) values of photos summed over all photos of their frame; as they are without rigs."""
+        if self.rigs is None:
+            return values
+        frames, frame = np.unique(self.rigs.tied[self.order.photos], return_inverse=True)
+        return np.stack([np.bincount(frame, row, len(frames))[frame] for row in values])
 
 
 def build_objective(
