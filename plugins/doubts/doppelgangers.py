@@ -46,7 +46,7 @@ class Doppelgangers(DoppelgangerOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 26
+    version: ClassVar[int] = 27
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
@@ -182,15 +182,20 @@ def _reason(
 
 
 def _warnings_about_doubts(photos: Photos, found: Sequence[DoubtedPairs]) -> list[str]:
-    pairs = [pair for each in found for pair in each.pairs.tolist()]
+    told = [
+        (matches, pair)
+        for each in found
+        for pair, reason, matches in zip(each.pairs.tolist(), each.reasons, each.matches.tolist(), strict=True)
+        if reason != DIVIDED_REASON  # of one place, for all that is known
+    ]
     unheard = "most verified pairs contradict what groups of photos say of their layout: groups have no say in doubts"
     said = [unheard] if any(each.overruled for each in found) else []
-    if not pairs:
+    if not told:
         return said
-    a, b = pairs[int(np.argmax(np.concatenate([each.matches for each in found])))]
+    _, (a, b) = max(told, key=lambda each: each[0])
     return [
         *said,
-        f"doppelgangers: {len(pairs)} of {sum(each.tested for each in found)} matching pairs join different places "
+        f"doppelgangers: {len(told)} of {sum(each.tested for each in found)} matching pairs join different places "
         f"and were left out, {photos[a].name} and {photos[b].name} for instance; `doubts` in summary.json lists them",
     ]
 

@@ -108,6 +108,7 @@ def test_a_pair_of_two_geometries_stays_where_what_joins_its_photos_otherwise_is
     given["view_graph"] = replace(graph, row_b=row_b)
     found = Doppelgangers()(**given, resources=CPU)
     assert found.pairs.tolist() == [[0, 1]] and "two geometries" in found.reasons[0]
+    assert not any("doppelgangers" in warning for warning in found.warnings)  # the two show one place
     monkeypatch.setattr(doppelgangers, "left_out_pairs", lambda edges, *_: (edges.pairs == [0, 2]).all(axis=1))
     assert Doppelgangers()(**given, resources=CPU).pairs.tolist() == [[0, 2]]
 
