@@ -18,11 +18,13 @@ from unposed.alignment.targets import AlignmentOptions, from_gps
 from unposed.cli import main
 from unposed.model import Model
 from unposed.optim.alignment.geodesy import GeodeticOrigin, ecef_m
+from unposed.optim.alignment.metric_scale import MetricScale
 from unposed.optim.evaluation import rotation_and_centre
 from unposed.optim.rigs import Rigs
 from unposed.optim.similarity import Similarity, fit_similarity
-from unposed.pipeline.artifacts import Exif, Photo, PhotoCalibration, Photos
+from unposed.pipeline.artifacts import Exif, Photo, PhotoCalibration, Photos, SparseModel
 from unposed.pipeline.errors import ConfigError, InputError
+from unposed.pipeline.stage import Resources, StageError
 from unposed.plugins.calibration.vanishing_points import VanishingPoints
 
 
@@ -174,6 +176,13 @@ def test_georeference_is_beside_the_models_and_goes_with_them(
     matrix = np.array(facts["earth_centred"]["from_model"])
     assert np.linalg.norm(matrix[:3, :3] @ centre + matrix[:3, 3]) == pytest.approx(6.365e6, rel=1e-2)
     assert facts["origin"]["epsg"] == 4979
+
+    def predicted(model: SparseModel, photos: Photos, resources: Resources) -> MetricScale:
+        return MetricScale(1.0, 0.1, np.arange(2), np.ones(2), np.zeros(2, bool))
+
+    monkeypatch.setattr(module, "_estimator", lambda *given: ("metric.any", predicted))
+    unposed.align(out, "depth", device="cpu")
+    assert json.loads((out / "georeference.json").read_text()) == facts  # the scale by GPS is kept
     unposed.align(out, "gravity")
     assert not (out / "georeference.json").exists()  # it says nothing of this frame
 
@@ -283,10 +292,12 @@ def test_photos_are_calibrated_again_for_control_points(
     reconstructed: Any, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(self: VanishingPoints, photos: Photo) -> PhotoCalibration:
+        if photos.name == made.photos[0].name:
+            raise StageError("the photo is damaged or cut off")
         return PhotoCalibration(500.0, 0.05)
 
-    monkeypatch.setattr(VanishingPoints, "__call__", told)
     made = unposed.load(out)
+    monkeypatch.setattr(VanishingPoints, "__call__", told)
     photos = Photos(tuple(replace(photo, exif=Exif()) for photo in made.photos.photos), {})
     settings = {**made.summary["settings"], "calibration": {"use": "vanishing-points"}}
     for wired, sigma in ((settings, [0.05]), (made.summary["settings"], None)):

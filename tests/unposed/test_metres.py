@@ -130,6 +130,8 @@ def test_what_is_better_known_is_kept_and_compared(out: Path, seeing: Any, capsy
     assert distance(out) == pytest.approx(39.4 * true_metres)
     again = unposed.align(out, "depth", settings=seeing({}), device="cpu")
     assert len(again.warnings) == 1
+    assert not unposed.align(out, "gravity").unaligned().warnings
+    assert not unposed.align(out, "scale", names[0], names[4], true_metres).warnings
 
 
 def test_photos_that_disagree_give_no_scale(out: Path, seeing: Any) -> None:

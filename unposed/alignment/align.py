@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unposed.optim.alignment.geodesy import GeodeticOrigin
-from unposed.pipeline.artifacts import CameraPriors
+from unposed.pipeline.artifacts import CameraPriors, Photos
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import Graph, build_graph
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
+from unposed.pipeline.slots import MetricEstimator
+from unposed.pipeline.stage import InputUnavailable, StageError
 from unposed.pipeline.threads import one_thread_each
 from unposed.pipeline.weights.files import ready_plugin
 
@@ -31,7 +34,15 @@ from ..settings import built_options, options_of
 from ..summary import model_figures
 from .control import from_points
 from .frames import KEY, SCALE, aligned_facts, moved_model, original_model
-from .metres import from_depth, known_scale, metres_of_given_poses, scale_contradiction, with_scale
+from .metres import (
+    METRIC,
+    from_depth,
+    known_scale,
+    metres_of_given_poses,
+    scale_contradiction,
+    with_scale,
+    without_contradictions,
+)
 from .targets import (
     AlignmentOptions,
     ModelAlignment,
@@ -101,6 +112,8 @@ def align(
             aligned = _moved(made, to, found)
         if origin is not None:
             (new / GEOREFERENCE).write_text(json.dumps(georeference(origin), indent=1) + "\n", encoding="utf-8")
+        elif to == "depth" and (out / GEOREFERENCE).exists():  # the models that it is about keep their scale
+            shutil.copy2(out / GEOREFERENCE, new / GEOREFERENCE)
         preset = aligned.summary.get("settings")
         if to == "points" and preset and (out / REPORT).exists():  # figures of another adjustment
             command = typed_command(["align", str(out), "--to", to, *map(str, values)], settings)
@@ -120,7 +133,9 @@ def in_original_frame(made: Reconstruction) -> Reconstruction:
     facts = made.summary["models"]
     models = tuple(original_model(model, each) for model, each in zip(made.sparse.models, facts, strict=True))
     kept = [{key: value for key, value in each.items() if key not in (KEY, SCALE)} for each in facts]
-    return replace(made, sparse=replace(made.sparse, models=models), summary={**made.summary, "models": kept})
+    warnings = without_contradictions(made.summary["warnings"], range(len(models)))
+    summary = {**made.summary, "models": kept, "warnings": warnings}
+    return replace(made, sparse=replace(made.sparse, models=models), summary=summary)
 
 
 def georeference(origin: GeodeticOrigin) -> dict[str, Any]:
@@ -154,13 +169,13 @@ def _found(
     return (from_gravity if to == "gravity" else from_plane)(models, options), None
 
 
-def _estimator(method: str, values: Any) -> tuple[str, Any]:
+def _estimator(method: str, values: Any) -> tuple[str, MetricEstimator]:
     """The plugin that predicts depth in metres, with its weights, and its name."""
     name = f"metric.{method}"
     return name, ready_plugin(build(Registry().find("metric", method), values, "depth"), "depth")
 
 
-def _by_depth(made: Reconstruction, estimator: tuple[str, Any], device: str) -> list[ModelAlignment | str]:
+def _by_depth(made: Reconstruction, estimator: tuple[str, MetricEstimator], device: str) -> list[ModelAlignment | str]:
     settings, priors, node = made.summary.get("settings") or {}, camera_priors(made), _graph_of(made).nodes.get(CAMERAS)
     metres = None if node is None else metres_of_given_poses(node.stage)
     known = [
@@ -195,7 +210,8 @@ def _moved(made: Reconstruction, to: str, found: Sequence[ModelAlignment | str])
     for model in sparse.models:
         for index, figures in zip(model.photos.tolist(), photo_figures(model, None), strict=True):
             photos[made.photos[index].name] = {**photos[made.photos[index].name], **figures}
-    said = list(dict.fromkeys([*made.summary["warnings"], *warnings]))
+    scaled = [k for k, each in enumerate(found) if not isinstance(each, str)] if to in (*METRIC, "depth") else []
+    said = list(dict.fromkeys([*without_contradictions(made.summary["warnings"], scaled), *warnings]))
     summary = {**made.summary, "models": facts, "photos": photos, "warnings": said}
     return replace(made, sparse=sparse, summary=summary)
 
@@ -212,9 +228,18 @@ def camera_priors(made: Reconstruction) -> CameraPriors | None:
     for parameter, source in node.sources.items():
         calibration = graph.nodes.get(source)
         if calibration is not None and not calibration.reads and not calibration.ports.lent:
-            alone[parameter] = {i: calibration.stage(photo) for i, photo in enumerate(made.photos.photos)}
+            alone[parameter] = _calibrated(calibration.stage, made.photos)
     priors: CameraPriors = node.stage(made.photos, **alone)
     return priors
+
+
+def _calibrated(stage: Any, photos: Photos) -> dict[int, Any]:
+    """What the pixels of each photo say, without those that cannot be read: the run left them out as well."""
+    out = {}
+    for i, photo in enumerate(photos.photos):
+        with suppress(StageError, InputUnavailable):
+            out[i] = stage(photo)
+    return out
 
 
 def _graph_of(made: Reconstruction) -> Graph:

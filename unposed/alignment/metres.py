@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unposed.optim.alignment.metric_scale import MetricScale
 from unposed.optim.arrays import Index, Mask
 from unposed.optim.rigs import Rigs
 from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import CameraPriors
 from unposed.pipeline.pose_files import read_poses
+from unposed.pipeline.slots import MetricEstimator
 from unposed.pipeline.stage import Resources, StageError
 
 from ..model import Model
@@ -78,7 +78,11 @@ def metres_of_given_poses(cameras: Any) -> float | None:
 
 
 def from_depth(
-    models: Sequence[Model], known: Sequence[KnownScale | None], estimator: Any, method: str, resources: Resources
+    models: Sequence[Model],
+    known: Sequence[KnownScale | None],
+    estimator: MetricEstimator,
+    method: str,
+    resources: Resources,
 ) -> list[ModelAlignment | str]:
     """Scale to metres by predicted depth; a model whose scale is known keeps it, and is compared.
 
@@ -88,7 +92,7 @@ def from_depth(
     out: list[ModelAlignment | str] = []
     for model, source in zip(models, known, strict=True):
         try:
-            found: MetricScale = estimator(model.sparse, model.photos, resources)
+            found = estimator(model.sparse, model.photos, resources)
         except StageError as error:
             out.append(str(error))
             continue
@@ -122,6 +126,12 @@ def scale_contradiction(facts: Mapping[str, Any]) -> str | None:
         f"the scale by {kept}{by_which} is kept, but predicted depth says that a unit is {predicted:.3g} metres, "
         f"give or take {100 * facts['sigma']:.0f} %: {IN_METRES}"
     )
+
+
+def without_contradictions(warnings: Iterable[str], models: Iterable[int]) -> list[str]:
+    """The warnings without such lines about models of these numbers, whose scale is another now or compared again."""
+    about = tuple(f"model {number}: " for number in models)
+    return [line for line in warnings if not (line.startswith(about) and line.endswith(IN_METRES))]
 
 
 def with_scale(facts: Mapping[str, Any], found: ModelAlignment, to: str) -> dict[str, Any]:
