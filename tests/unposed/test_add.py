@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from PIL import Image
 import unposed
 from unposed.cli import main
 from unposed.growth.add import joined_photos
+from unposed.growth.known_models import known_model
+from unposed.growth.warm_run import WarmStart, in_old_frames
 from unposed.pipeline.artifacts import Photo
+from unposed.pipeline.engine import Run
 from unposed.pipeline.errors import ConfigError, InputError
+from unposed.pipeline.graph import Graph
 from unposed.synthetic.photos import PhotoSet
 
 
@@ -202,3 +207,18 @@ def test_bad_requests(reconstructed: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"add.new_partners: expected int in \[0, inf\)"):
         unposed.add(out, reconstructed.left, settings=["new_partners=-1"])
     assert (out / "summary.json").read_bytes() == before
+
+
+def test_a_model_without_a_similarity_to_the_old_one_has_no_frame_of_it(reconstructed: Any) -> None:
+    """As where the old photos were at one place: what was known of that frame says nothing of the new one."""
+    made, run = unposed.load(reconstructed.out), cast(Run, None)
+    known = known_model(made.sparse.models[0], made.photos)
+    turned = {
+        name: replace(pose, cam_from_world=np.column_stack([pose.cam_from_world[:, :3], np.zeros(3)]))
+        for name, pose in known.items()
+    }
+    for before, number in ((known, 0), (turned, None)):
+        start = WarmStart(made.photos, frozenset(), (known,), (before,))
+        found = in_old_frames(start, made.sparse, Graph({}, (), None), run)
+        assert found.old_model == (number,)
+        assert np.allclose(found.sparse.models[0].cam_from_world, made.sparse.models[0].cam_from_world)

@@ -172,16 +172,18 @@ def _pair_lines(pairs: Iterable[tuple[str, str]]) -> str:
 
 def in_old_frames(start: WarmStart, sparse: SparseModels, graph: Graph, done: Run) -> WarmResult:
     """The models of a run, moved to where those before are that share most photos with them."""
-    moved, old_of, turns, shifts = [], [], [], []
+    moved, turns, shifts = [], [], []
+    old_of: list[int | None] = []
     for model in sparse.models:
         new = known_model(model, start.photos)
         shares = [len(new.keys() & old.keys()) for old in start.before]
         number = int(np.argmax(shares)) if shares and max(shares) >= 2 else None
-        old_of.append(number)
         fitted, common = (None, []) if number is None else similarity_between(new, start.before[number])
-        if number is None or fitted is None:
+        if number is None or fitted is None:  # it stays in the frame of the run
             moved.append(model)
+            old_of.append(None)
             continue
+        old_of.append(number)
         moved.append(moved_model(model, fitted.similarity))
         turned, shifted = _moves(start.before[number], new, fitted.similarity, common)
         turns.append(turned)
