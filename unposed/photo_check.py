@@ -170,13 +170,12 @@ def _rooted(descriptors: Array32 | None) -> DescriptorRows:
 
 def _standing_still(looks: Mapping[int, _Look], everywhere: bool) -> dict[int, Mask]:
     """By photo whether its key points stand still: of some, evenly spread; of all if asked to, or where these do."""
-    photos = list(looks)
-    chosen = [photos[i] for i in spread(len(photos), COMPARED).tolist() if len(looks[photos[i]].keypoints.xy)]
+    photos = [i for i, look in looks.items() if len(look.keypoints.xy)]
+    chosen = [photos[i] for i in spread(len(photos), COMPARED).tolist()]
     found = dict(zip(chosen, still_keypoints([looks[i].keypoints for i in chosen]), strict=True))
     if not everywhere and not any(each.sum() >= STILL_LEAST for each in found.values()):
         return found
-    wanted = [i for i in photos if len(looks[i].keypoints.xy)]
-    return dict(zip(wanted, still_keypoints([looks[i].keypoints for i in wanted]), strict=True))
+    return dict(zip(photos, still_keypoints([looks[i].keypoints for i in photos]), strict=True))
 
 
 def _moving_rows(look: _Look, still: Mask | None) -> DescriptorRows:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import unposed
+from unposed import photo_check
 from unposed.cli import main
 from unposed.optim.view_graph import Keypoints, build_view_graph
 from unposed.photo_check import looked_at
@@ -164,6 +165,18 @@ def test_a_turntables_background_is_recognised_and_hidden(tmp_path: Path, capsys
         right.append(mask[turned].mean())
     assert np.mean(shown) < 0.15 and np.mean(right) > 0.8
     assert main([*line, "--write-masks", str(tmp_path / "masks")]) == 2  # they may be somebody's work
+
+
+def test_what_stands_still_is_found_beside_a_damaged_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many photos some are compared: as many, whichever of them cannot be read."""
+    monkeypatch.setattr(photo_check, "MOST_COMPARED", 4)
+    monkeypatch.setattr(photo_check, "COMPARED", 5)
+    write_photos(turning_object(photos=10, width=256), tmp_path / "photos")
+    first = min((tmp_path / "photos").iterdir())
+    first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
+    texts = [each.text for each in unposed.check(tmp_path / "photos", cache=tmp_path / "cache").findings]
+    assert f"{first.name} is damaged or cut off." in texts
+    assert any("something stands still" in text for text in texts)
 
 
 def test_a_logo_in_every_photo_is_recognised_and_hidden(yard: PhotoSet, tmp_path: Path) -> None:
