@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+from unposed.growth.merge import MergeOptions
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.pipeline.config import Within, build
 from unposed.pipeline.errors import ConfigError
@@ -70,6 +71,7 @@ def test_every_number_has_a_range(name: str) -> None:
         (GlobalMapper, {"intrinsics_search": {"core_photos": -3}}, r"core_photos: expected int in \[2, inf\), got -3"),
         (PoseLib, {"two_view": {"ransac": {"iterations": [9, 3]}}}, r"iterations: 9 is above 3"),
         (PoseLib, {"two_view": {"focal_range": [12.0, 0.3]}}, r"focal_range: 12.0 is above 0.3"),
+        (MergeOptions, {"max_aligned_px": 0}, r"n.max_aligned_px: expected float in \(0, inf\), got 0"),
         (BundleAdjustment, {"max_iterations": [0, 8]}, r"n.max_iterations\[0\]: expected int in \[1, inf\), got 0"),
     ],
 )

@@ -38,9 +38,6 @@ from .mapped_anew import mapped_anew_if_better
 from .new_photos import localized_photos, pairs_by_votes
 from .warm_run import WarmStart, known_pairs, name_pair, warm_run
 
-MAX_ALIGNED_PX = 2.0
-"""Two models have a key point of one photo where each has aligned it: parts of a pixel apart, rarely more."""
-
 
 @dataclass(frozen=True)
 class MergeOptions(GrowthOptions):
@@ -63,6 +60,8 @@ class MergeOptions(GrowthOptions):
     """Where one camera has focal lengths in the two models that differ by more, one of them is wrong, and all is mapped
     anew if that is surer. Focal lengths of right models differ by less than a hundredth, where three photos share
     them."""
+    max_aligned_px: Positive = 2.0
+    """Two models have a key point of one photo where each has aligned it: parts of a pixel apart, rarely more."""
     similarity: RobustSimilarityOptions = field(default_factory=RobustSimilarityOptions)
     """Fit to common points and photos."""
 
@@ -133,13 +132,13 @@ def _merged(
         localizer = make_localizer(first, store, place.resources, options=how, seed=place.options.seed, progress=log)
         pairs = pairs_by_votes(localizer, joined.new, how.crossing_partners, place, store, log)
         common = sorted(known_a[0].keys() & known_b[0].keys())
-        link = _link_by_photos(first[0], second[0], names, common)
+        link = _link_by_photos(first[0], second[0], names, common, how.max_aligned_px)
         if len(common) < how.min_photos:
             inside = [photo for photo in joined.new if photo.name in known_b[0]]
             some = [inside[k] for k in np.unique(np.linspace(0, len(inside) - 1, how.crossing_photos).astype(int))]
             cameras = {photo.name: known_b[0][photo.name].camera for photo in some}
             found = localized_photos(localizer, some, cameras, place, store, log)
-            link = _link_by_localization(found, second[0], names)
+            link = _link_by_localization(found, second[0], names, how.max_aligned_px)
             pairs |= {name_pair(each.photo.name, other) for each in found for other in each.matched_photos}
     similarity, support = _similarity(link, known_b[0], first[0], len(common), how)
     whole: dict[str, KnownPose] = {**moved_known(known_b[0], similarity), **known_a[0]}
@@ -185,13 +184,15 @@ class _Link:
     """(n, 3) the same points in both frames, as far as matches are right."""
 
 
-def _link_by_photos(a: Model, b: Model, names: Mapping[str, str], common: Sequence[str]) -> _Link:
+def _link_by_photos(
+    a: Model, b: Model, names: Mapping[str, str], common: Sequence[str], max_aligned_px: float
+) -> _Link:
     """Photos in both models, and the points that the same key points of these see."""
     own = {new: old for old, new in names.items() if old in b.images}
     rows_a, rows_b = [], []
     for name in common:
         image_a, image_b = a.images[name], b.images[own[name]]
-        at_a, at_b = _same_pixels(image_a.xy, image_b.xy)
+        at_a, at_b = _same_pixels(image_a.xy, image_b.xy, max_aligned_px)
         point_a, point_b = image_a.point3D_ids[at_a] - 1, image_b.point3D_ids[at_b] - 1
         both = (point_a >= 0) & (point_b >= 0)
         rows_a.append(point_a[both])
@@ -201,7 +202,7 @@ def _link_by_photos(a: Model, b: Model, names: Mapping[str, str], common: Sequen
     return _with_points({name: known[name] for name in common}, points_a, points_b, rows_a, rows_b)
 
 
-def _link_by_localization(found: Sequence[Any], b: Model, names: Mapping[str, str]) -> _Link:
+def _link_by_localization(found: Sequence[Any], b: Model, names: Mapping[str, str], max_aligned_px: float) -> _Link:
     """Photos of the second model localized in the first one, and the points that their inliers see in both."""
     own = {new: old for old, new in names.items()}
     poses, source, target = {}, [np.zeros((0, 3))], [np.zeros((0, 3))]
@@ -210,7 +211,7 @@ def _link_by_localization(found: Sequence[Any], b: Model, names: Mapping[str, st
             continue
         poses[each.photo.name] = KnownPose(each.pose.camera, each.pose.cam_from_world)
         image = b.images[own[each.photo.name]]
-        at_found, at_b = _same_pixels(each.pose.xy, image.xy)
+        at_found, at_b = _same_pixels(each.pose.xy, image.xy, max_aligned_px)
         point_b = image.point3D_ids[at_b] - 1
         source.append(b.points[point_b[point_b >= 0]])
         target.append(each.pose.xyz[at_found[point_b >= 0]])
@@ -284,7 +285,7 @@ def _with_points(
     return _Link(poses, points_b[b], points_a[a])
 
 
-def _same_pixels(a: Any, b: Any) -> tuple[Any, Any]:
+def _same_pixels(a: Any, b: Any, max_aligned_px: float) -> tuple[Any, Any]:
     """Rows of two lists of key points of one photo that are each other's nearest, and as near as alignment in the
     pixels of the photos leaves them."""
     one, other = (np.ascontiguousarray(xy, np.float64).reshape(-1, 2) for xy in (a, b))
@@ -292,5 +293,5 @@ def _same_pixels(a: Any, b: Any) -> tuple[Any, Any]:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     distance, nearest = (np.asarray(each) for each in cKDTree(other).query(one))
     back = np.asarray(cKDTree(one).query(other)[1])
-    at_a = np.flatnonzero((back[nearest] == np.arange(len(one))) & (distance < MAX_ALIGNED_PX))
+    at_a = np.flatnonzero((back[nearest] == np.arange(len(one))) & (distance < max_aligned_px))
     return at_a, nearest[at_a]
