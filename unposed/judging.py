@@ -212,10 +212,10 @@ def _small_views(model: SparseModel, photos: Photos, options: JudgeOptions, reso
     training = {"max_side_px": options.max_side_px, "seeds": 1}
     trainer: SplatTrainer = build(Registry().find("splat", "cpu"), {"training": training}, "splat.cpu")
     few = model.points[:1].astype(np.float64)
-    held = np.zeros(len(model.photos))  # no pose is trained
+    sigma_deg = np.zeros(len(model.photos))  # no pose is trained
     return [
         _stereo_view(view, 2**options.images.sweep.coarse_halvings)
-        for view in trainer(model, photos, few, model.rgb[:1], held, None, resources).views
+        for view in trainer(model, photos, few, model.rgb[:1], sigma_deg, None, resources).views
     ]
 
 

@@ -20,7 +20,7 @@ def bundle_of_model(model: SparseModel) -> Bundle:
         cam_from_world=np.array(model.cam_from_world, np.float64),
         points=np.array(model.points, np.float64),
         xy=np.asarray(model.xy, np.float64)[model.obs_xy],
-        photo=np.searchsorted(model.xy_start, model.obs_xy, side="right").astype(np.int64) - 1,
+        photo=model.obs_photo,
         point=np.asarray(model.obs_point, np.int64),
         row=np.asarray(model.obs_xy, np.int64),
         rigs=model.rigs,

@@ -95,7 +95,7 @@ def model_map(models: Sequence[SparseModel], photos: Photos) -> ModelMap:
     columns: list[tuple[Index, Index]] = []
     first, points = [0], [np.zeros((0, 3))]
     for number, model in enumerate(models):
-        owner = np.searchsorted(model.xy_start, model.obs_xy, side="right").astype(np.int64) - 1
+        owner = model.obs_photo
         seen = np.asarray(model.obs_point, np.int64) + first[-1]
         columns.append((seen, owner + len(mapped)))
         order = np.argsort(model.obs_xy, kind="stable")

@@ -73,7 +73,7 @@ class ShownModel:
         """Rows of the other photos that see points of this one, and how many, most first."""
         common = np.zeros(len(self.model.points), bool)
         common[self.seen_by(row)] = True
-        photo = np.searchsorted(self.model.xy_start, self.model.obs_xy[common[self.model.obs_point]], side="right") - 1
+        photo = self.model.obs_photo[common[self.model.obs_point]]
         counts = np.bincount(photo, minlength=len(self.model.photos))
         counts[row] = 0
         order = np.argsort(-counts, kind="stable")
