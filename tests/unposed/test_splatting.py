@@ -107,6 +107,7 @@ def test_poses_that_are_known_exactly_stay(written: Path, tmp_path: Path, pose_r
     assert np.isfinite(made.gaussians.mean).all()
     text = (tmp_path / "splat" / "scores.json").read_text("utf-8")
     assert "NaN" not in text and len(json.loads(text)["held_out"]) == 1
+    assert (made.poses is not None) == (pose_rate > 0)
     if made.poses is not None:
         assert max(each.turned_deg for each in made.poses.moved) < 1e-3
 
