@@ -62,6 +62,11 @@ class Run:
         return tuple(self._runner.failures())
 
     @property
+    def lost_photos(self) -> dict[str, str]:
+        """Photos without something that the run needs of each, such as damaged ones: by name the reason."""
+        return self._runner.lost_photos()
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """One line for each node that failed and was left out."""
         return tuple(self._runner.warnings)

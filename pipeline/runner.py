@@ -373,6 +373,11 @@ class Runner:
                 if reason := self._stored.get(key) or self._crashed.get(key):
                     yield Failure(name, tuple(self.photos[i].name for i in item), reason)
 
+    def lost_photos(self) -> dict[str, str]:
+        """Photos without a value of a node that the run needs, by name the reason."""
+        alone = [each for each in self.failures() if len(each.photos) == 1 and not self._is_dispensable(each.node)]
+        return {each.photos[0]: each.reason for each in alone}
+
     def report(self, name: str) -> NodeReport:
         """Counts and costs of a node."""
         keys, cost = self._known(name), self.meter.costs[name]

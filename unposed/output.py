@@ -30,7 +30,8 @@ PATIENCE_S = 10.0
 
 @contextmanager
 def locked_folder(out: Path) -> Iterator[Path]:
-    """Hold `out` for one run; returns the folder for the new result."""
+    """Hold `out` for one run; returns the folder for the new result. A new folder that nothing was written to goes."""
+    is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         strangers = sorted(entry.name for entry in out.iterdir())
@@ -51,6 +52,8 @@ def locked_folder(out: Path) -> Iterator[Path]:
         yield new
     finally:
         shutil.rmtree(out / NEW, ignore_errors=True)
+        if is_new and {entry.name for entry in out.iterdir()} <= {MARK, LOCK}:
+            shutil.rmtree(out, ignore_errors=True)
         lock.release()
 
 

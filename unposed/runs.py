@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from . import summary as facts
 from .evaluation import Evaluation, evaluate
 from .export_folder import MARK as EXPORT_MARK, older_export
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
-from .output import locked_folder, publish
+from .output import OF_RESULT, SUMMARY, locked_folder, publish
 from .photo_sources import PhotoSource, collect
 from .posed_pairs import NEAR
 from .reconstruction import Reconstruction
@@ -31,6 +31,9 @@ from .run_log import RunLog
 from .run_report import gathered, run_command, still_notes, write_report
 from .run_setup import WITH_GPU, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
 from .so_far import discard, preview_of
+
+NAMED = 3
+"""Photos that cannot be used, of those that a message has by name."""
 
 
 def reconstruct(
@@ -165,7 +168,8 @@ def reconstruct(
                 new.mkdir()
                 write_result(made, new, out)
         log.write(failure or f"registered {made.summary['registered']} of {made.summary['total']} photos")
-        complaint = crash or _shortfall(made, require, still)
+        lost = {} if done is None else done.lost_photos
+        complaint = crash or _shortfall(made, require, still, lost)
         if out is not None and complaint is None:
             export_within(made, out, exports, log.note)
     if complaint is not None:
@@ -228,26 +232,57 @@ def write_result(made: Reconstruction, new: Path, out: Path) -> None:
             write_models(made.sparse.models, made.photos, new / "sparse")
             if any(photo.view for photo in made.photos.photos):
                 write_models(*whole_panoramas(made.sparse.models, made.photos), new / "panoramas")
-        text = json.dumps(made.summary, indent=1, ensure_ascii=False)
-        # Names that are not UTF-8 were rejected, and are listed: as escapes, which JSON has as well.
-        (new / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-        discard(new)
-        publish(new, out)
+        _publish_with_summary(made, new, out)
     except OSError as error:
-        raise InputError(
-            f"{out} cannot be written ({error.strerror or error}); run again when it can: what was computed is kept"
-        ) from error
+        raise _not_written(out, error) from error
 
 
-def _shortfall(made: Reconstruction, require: float, still: Sequence[str]) -> NoReconstruction | None:
-    """Why a result is none, or not what is required; still: what is known of a background that stands still."""
+def write_summary(made: Reconstruction, new: Path, out: Path) -> None:
+    """Publish a summary beside the models, the report and whatever else belongs to a result, which stay as they are."""
+    try:
+        for name in OF_RESULT:
+            if (out / name).is_dir():
+                shutil.copytree(out / name, new / name)
+            elif name != SUMMARY and (out / name).exists():
+                shutil.copy2(out / name, new / name)
+        _publish_with_summary(made, new, out)
+    except OSError as error:
+        raise _not_written(out, error) from error
+
+
+def _publish_with_summary(made: Reconstruction, new: Path, out: Path) -> None:
+    text = json.dumps(made.summary, indent=1, ensure_ascii=False)
+    # Names that are not UTF-8 were rejected, and are listed: as escapes, which JSON has as well.
+    (new / SUMMARY).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    discard(new)
+    publish(new, out)
+
+
+def _not_written(out: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{out} cannot be written ({error.strerror or error}); run again when it can: what was computed is kept"
+    )
+
+
+def _shortfall(
+    made: Reconstruction, require: float, still: Sequence[str], lost: Mapping[str, str]
+) -> UnposedError | None:
+    """Why a result is none, or not what is required; still: what is known of a background that stands still; lost:
+    photos that turned out to be damaged, or gave nothing for another reason, by name."""
     where = "".join(f"; {line[:1].lower()}{line[1:]}" for line in still)
     where += f"; {made.folder}/summary.json says why, photo by photo" if made.folder else ""
     total, registered = made.summary["total"], made.summary["registered"]
     if made.summary["failure"]:
         return NoReconstruction(f"{made.summary['failure']}{where}")
     if not made.sparse.models:
-        look = shlex.join(["unposed", "pairs", made.summary["photos_folder"]])
+        folder, unusable = made.summary["photos_folder"], {**made.photos.rejected, **lost}
+        named = "; ".join(f"{name} cannot be used: {why}" for name, why in list(unusable.items())[:NAMED])
+        named += f"; and {len(unusable) - NAMED} more" if len(unusable) > NAMED else ""
+        where = f"; {named}{where}" if named else where
+        if (usable := total - len(unusable)) < 2:
+            found = "only one usable photo" if usable else "no usable photo"
+            return InputError(f"{found} in {folder}: at least two that overlap are needed{where}")
+        look = shlex.join(["unposed", "pairs", folder])
         return NoReconstruction(
             f"none of the {total} photos could be registered: every spot has to be seen from two or more places; "
             f"{look} lists what was matched with what{where}"

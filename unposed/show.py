@@ -179,6 +179,8 @@ def growth_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, each in new.items():
         if not each["registered"]:
             rows.append(("not registered", f"{name}: {each.get('reason', facts['photos'][name].get('reason', ''))}"))
+    if not grown.get("changed", True):
+        rows.append(("model", "as it was: no photo found a place in it"))
     link = grown.get("merged")
     if link:
         rows.append(("merged", f"by {link['consistent']} of {link['photos']} {link['by']}, scale {link['scale']:.4g}"))
@@ -211,8 +213,8 @@ def _trusted(facts: Mapping[str, Any]) -> bool:
     return bool(verdict.get("trusted", True))
 
 
-def check_rows(found: PhotoCheck, photos: Path) -> list[tuple[str, str]]:
-    """What was found about photos, as rows for `table`."""
+def check_rows(found: PhotoCheck, photos: Path, with_masks: bool = False) -> list[tuple[str, str]]:
+    """What was found about photos, as rows for `table`; with_masks: whether masks were asked for."""
     megapixels = sorted(each.width * each.height / 1e6 for each in found.photos.photos)
     rows = [("photos", f"{len(found.photos)}, of {megapixels[0]:.1f} to {megapixels[-1]:.1f} megapixels")]
     partners = sorted(found.partners)
@@ -230,6 +232,10 @@ def check_rows(found: PhotoCheck, photos: Path) -> list[tuple[str, str]]:
             rows.append(("", each.remedy))
     if found.masks:
         rows.append(("masks", f"written for {count(len(found.masks), 'photo')}: look at them, and paint what is wrong"))
+    elif with_masks:
+        panoramas = any(each.view for each in found.photos.photos)
+        where = " outside of panoramas, which have no masks" if panoramas else ""
+        rows.append(("masks", f"nothing stands still{where}: none are written"))
     if not found.findings:
         rows.append(("findings", "none: nothing speaks against these photos"))
     if found.cost is not None:
@@ -255,7 +261,8 @@ def pair_list(found: PairTable) -> list[tuple[str, ...]]:
     rows += [(*names[:2], "", "", "", f"copies of one file, {len(names)} in all") for names in found.same_file]
     connected = {name for pair in found.pairs if pair.kind != "none" and not pair.doubt for name in pair.photos}
     isolated = (photo.name for photo in found.photos.photos if photo.name not in connected)
-    return rows + [(name, "-", "", "", "", "connected with no other photo") for name in isolated]
+    rows += [(name, "-", "", "", "", found.lost.get(name, "connected with no other photo")) for name in isolated]
+    return rows + [(name, "-", "", "", "", f"not read: {why}") for name, why in found.photos.rejected.items()]
 
 
 def _without_partners(facts: Mapping[str, Any]) -> str | None:

@@ -193,9 +193,14 @@ def test_a_logo_in_every_photo_is_recognised_and_hidden(yard: PhotoSet, tmp_path
         assert hidden[-50:-10, 20:80].mean() > 0.95 and hidden.mean() < 0.12
 
 
-def test_cameras_that_move_leave_nothing_still(yard: PhotoSet, tmp_path: Path) -> None:
-    found = unposed.check(yard.images, cache=tmp_path, write_masks=tmp_path / "masks")
-    assert found.findings == () and found.masks == () and not (tmp_path / "masks").exists()
+def test_cameras_that_move_leave_nothing_still(
+    yard: PhotoSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["check", str(yard.images), "--cache", str(tmp_path), "--write-masks", str(tmp_path / "masks")]
+    assert main(line) == 0
+    printed = capsys.readouterr().out
+    assert "nothing stands still: none are written" in printed and not (tmp_path / "masks").exists()
+    assert "nothing speaks against these photos" in printed
 
 
 def test_matches_at_the_same_pixels_are_counted_by_photo() -> None:

@@ -133,10 +133,45 @@ def test_a_photo_of_another_place_is_named(reconstructed: Any, grown: Path, tmp_
         made = unposed.add(out, tmp_path / name, cache=reconstructed.cache)
         assert made.summary["registered"] == 12
         assert made.summary["grown"]["added"][name]["registered"] is False
-        assert name in made.unregistered
+        reason = made.summary["grown"]["added"][name]["reason"]
+        assert made.unregistered[name] == unposed.load(out).unregistered[name] == reason
+        assert "localized" in reason or "shows nothing" in reason
+        assert files_of_models(out) == files_of_models(grown)
         # One of twelve is few, each time: those that are tried in vain do not count as added.
         assert made.summary["stages"]["fine"]["plugin"] == "fine.warm"
         assert made.summary["grown"]["since_refined"] == 0
+
+
+def test_damaged_photos_are_named_and_change_nothing(
+    reconstructed: Any, grown: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, folder = tmp_path / "out", tmp_path / "damaged"
+    shutil.copytree(grown, out)
+    folder.mkdir()
+    for share, file in zip((2, 3), sorted(reconstructed.kept.iterdir())[-2:], strict=True):
+        content = file.read_bytes()
+        (folder / f"cut-{share}.jpg").write_bytes(content[: len(content) // share])
+    line = ["add", str(out), str(folder), "--cache", str(reconstructed.cache), "--quiet"]
+    assert main(line) == 3
+    printed = capsys.readouterr().out
+    assert "as it was" in printed and "old photos" not in printed
+    before, made = unposed.load(grown), unposed.load(out)
+    for name in ("cut-2.jpg", "cut-3.jpg"):
+        reason = made.unregistered[name]
+        assert reason == made.summary["grown"]["added"][name]["reason"]
+        assert "the file is damaged or cut off" in reason and f"{name}: {reason}" in printed
+    assert [each["node"] for each in made.summary["failures"]].count("features") == 2
+    assert made.summary["models"] == before.summary["models"] and made.summary["total"] == 14
+    name = before[0].photo_names[-1]
+    assert made.summary["photos"][name] == before.summary["photos"][name]
+    assert np.array_equal(made[0].images[name].xy, before[0].images[name].xy)
+    assert files_of_models(out) == files_of_models(grown)
+
+
+def files_of_models(out: Path) -> dict[str, bytes]:
+    """Their content, and that of the report and the picture."""
+    files = [*(out / "sparse").rglob("*"), out / "report.html", out / "overview.jpg"]
+    return {file.relative_to(out).as_posix(): file.read_bytes() for file in files if file.is_file()}
 
 
 def test_photos_that_see_no_point_of_the_model_are_reached_anew(

@@ -72,6 +72,20 @@ def test_halves_with_common_photos(halves: Halves, tmp_path: Path, capsys: pytes
     assert made.summary["grown"]["moved"]["largest_deg"] < 0.5
 
 
+def test_a_damaged_photo_does_not_stop_the_others(yard: PhotoSet, halves: Halves, tmp_path: Path) -> None:
+    """The only one of the second model that is new to the first."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for file in sorted(yard.images.iterdir())[:4]:
+        shutil.copy(file, photos)
+    content = (yard.images / "0009.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(content[: len(content) // 2])
+    unposed.reconstruct(photos, tmp_path / "second", cache=halves.cache, device="cpu", report=False)
+    made = unposed.merge(halves.first, tmp_path / "second", tmp_path / "both", cache=halves.cache)
+    assert made.summary["registered"] == 8
+    assert "the file is damaged or cut off" in made.unregistered["cut.jpg"]
+
+
 def test_halves_without_common_photos_are_joined_across(halves: Halves, tmp_path: Path) -> None:
     second = tmp_path / "second"
     shutil.copytree(halves.second, second)
@@ -106,7 +120,7 @@ def test_other_places_are_refused(halves: Halves, tmp_path: Path) -> None:
         InputError, match=r"do not belong together: [0-2] of their photos are localized in the first one"
     ):
         unposed.merge(halves.first, tmp_path / "other", tmp_path / "both", cache=halves.cache)
-    assert not (tmp_path / "both" / "summary.json").exists()
+    assert not (tmp_path / "both").exists()
 
 
 def test_models_that_contradict_each_other_are_refused(halves: Halves, tmp_path: Path) -> None:

@@ -34,6 +34,20 @@ def result(out: Path) -> dict[str, str]:
     return {file.relative_to(out).as_posix(): file.read_text() for file in files}
 
 
+def test_a_new_folder_that_nothing_was_written_to_goes(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(PowerCut), locked_folder(out):
+        raise PowerCut
+    assert not out.exists()
+    out.mkdir()
+    with locked_folder(out):
+        pass
+    assert out.exists()  # somebody else's
+    with locked_folder(tmp_path / "log"):
+        (tmp_path / "log" / "run.log").touch()
+    assert (tmp_path / "log" / "run.log").exists()
+
+
 def failing_after(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The call number `calls` of all that change names or wait for the disk is the last one."""
     left = [calls]

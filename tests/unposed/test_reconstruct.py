@@ -24,6 +24,7 @@ from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction
 from unposed.pipeline.progress import Quiet
 from unposed.run_log import RunLog
 from unposed.show import reconstruction_rows
+from unposed.synthetic.photos import PhotoSet
 
 Photos = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -359,6 +360,25 @@ def test_nothing_placed(toys: str, photos: Photos, tmp_path: Path, capsys: Captu
     assert re.search("unposed pairs .*photos lists what was matched with what", line)
     assert summary(out)["registered"] == 0
     assert not (out / "sparse").exists()
+
+
+def test_one_photo_beside_damaged_ones_is_too_few(yard: PhotoSet, tmp_path: Path, capsys: Capture) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(yard.images / "0000.jpg", folder)
+    content = (yard.images / "0001.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (folder / "text.jpg").write_text("a text")
+    line = complaint(capsys, "reconstruct", folder, "-o", out, "--preset", "classic", "--device", "cpu")
+    assert f"only one usable photo in {folder}: at least two that overlap are needed" in line
+    assert "text.jpg cannot be used: not an image" in line
+    assert "cut.jpg cannot be used: photo: the file is damaged or cut off" in line
+    shutil.copy(folder / "0000.jpg", folder / "copy.jpg")  # which has no baseline
+    line = complaint(capsys, "reconstruct", folder, "-o", out, "--preset", "classic", "--device", "cpu", code=3)
+    assert "none of the 4 photos could be registered" in line and "cut.jpg cannot be used" in line
+    assert main(["pairs", str(folder), "--preset", "classic", "--device", "cpu", "--quiet"]) == 0
+    said = {row.split()[0]: row for row in capsys.readouterr().out.splitlines()}
+    assert "the file is damaged or cut off" in said["cut.jpg"] and "not read: not an image" in said["text.jpg"]
 
 
 def test_a_stage_gives_up(toys: str, photos: Photos, tmp_path: Path, capsys: Capture) -> None:

@@ -33,9 +33,10 @@ def add(arguments: argparse.Namespace) -> int:
     given, settings = given_options(arguments, unposed.add), getattr(arguments, "how", ())
     made = unposed.add(arguments.out, **{**given, "photos": arguments.photos, "settings": settings})
     if arguments.json:
-        return print_json(made.summary["grown"])
-    say(table(growth_rows(made.summary)))
-    return 0
+        print_json(made.summary["grown"])
+    else:
+        say(table(growth_rows(made.summary)))
+    return 0 if made.summary["grown"]["changed"] else 3
 
 
 def merge(arguments: argparse.Namespace) -> int:

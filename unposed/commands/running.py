@@ -33,7 +33,7 @@ def check(arguments: argparse.Namespace) -> int:
     found = unposed.check(arguments.photos, **{n: v for n, v in vars(arguments).items() if n in names})
     if arguments.json:
         return print_json(found.to_json())
-    say(table(check_rows(found, arguments.photos)))
+    say(table(check_rows(found, arguments.photos, "write_masks" in arguments)))
     return 0
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Unpack
 
+import numpy as np
+
 from unposed.optim.option_ranges import Share, Within
-from unposed.pipeline.artifacts import Photo, Photos
+from unposed.pipeline.artifacts import Photo, Photos, SparseModels
 from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.store.overlay import open_store
@@ -28,7 +30,7 @@ from ..reconstruction import Reconstruction, load
 from ..run_log import RunLog
 from ..run_report import gathered, write_report
 from ..run_setup import Workplace, typed_command, workplace
-from ..runs import write_result
+from ..runs import write_result, write_summary
 from ..settings import built_options
 from .known_models import KnownPose, known_model
 from .mapped_anew import mapped_anew_if_better
@@ -70,7 +72,8 @@ def add(
 
     New photos are localized and matched with photos that see the same, and with each other; old pairs, features and
     matches are those of the store. What was not registered before is tried again. Frames stay, and `grown` in
-    summary.json says how far old photos have moved.
+    summary.json says how far old photos have moved. Where no photo is registered that was not before, and none was
+    taken out, the models stay as they are, and summary.json alone has the reasons.
     """
     started = facts.Clock.now()
     how = built_options(GrowthOptions, settings, "add")
@@ -97,15 +100,23 @@ def add(
             result = anew or result
             added = {each.photo.name: _said_of(each, result, start.photos) for each in found}
             newly = sum(each["registered"] for each in added.values())
+            changed = bool(newly or without or anew)
+            refined = changed and (start.kept is None or anew is not None)
             grown = {
                 "added": added,
                 "passed_over": {**joined.passed_over, **given.rejected},
                 "without": list(without),
-                "moved": result.moved,
+                "changed": changed,
+                "moved": result.moved if changed else {},
                 "anew": anew is not None,
-                "since_refined": 0 if start.kept is None or anew else _added_warm(made) + newly,
+                "since_refined": 0 if refined else _added_warm(made) + newly,
             }
-            grown_made = as_reconstruction(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
+            made_of = as_reconstruction if changed else _as_it_was
+            grown_made = made_of(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
+            _give_same_reasons(grown_made.summary)
+            if not changed:
+                write_summary(grown_made, new_folder, out)
+                return grown_made
             words = ["add", str(out), *([str(photos)] if isinstance(photos, str | Path) else [])]
             words += [word for name in without for word in ("--without", name)]
             words += [] if photos_folder is None else ["--photos", str(photos_folder)]
@@ -171,6 +182,32 @@ def as_reconstruction(
         entry |= {key: before[key] for key in (KEY, SCALE) if key in before}  # frames stay
     facts.add_files(outcome, photos, Path(made.summary["photos_folder"]))
     return Reconstruction(photos, result.sparse, {**made.summary, **outcome, **more}, out)
+
+
+def _as_it_was(
+    made: Reconstruction, photos: Photos, result: WarmResult, more: Mapping[str, Any], out: Path
+) -> Reconstruction:
+    """A reconstruction whose models stay, with photos that a warm run has tried in vain."""
+    index = {photo.name: k for k, photo in enumerate(photos.photos)}
+    models = tuple(
+        replace(model, photos=np.array([index[made.photos[k].name] for k in model.photos.tolist()]))
+        for model in made.sparse.models
+    )
+    sparse = SparseModels(models, result.sparse.left_out, made.sparse.warnings)
+    tried = replace(result, sparse=sparse, old_model=tuple(range(len(models))))
+    grown = as_reconstruction(made, photos, tried, more, out)
+    stays = {key: made.summary[key] for key in ("models", "warnings", "doubts") if key in made.summary}
+    registered = {name: each for name, each in made.summary["photos"].items() if "model" in each}
+    each_photo = {**grown.summary["photos"], **registered}
+    return replace(grown, summary={**grown.summary, **stays, "photos": each_photo})
+
+
+def _give_same_reasons(summary: Mapping[str, Any]) -> None:
+    """A photo that was not added has one reason: that of localization if it found no pose, since it says more."""
+    for name, each in summary["grown"]["added"].items():
+        if not each["registered"]:
+            reason = each.get("reason", summary["photos"][name]["reason"])
+            each["reason"] = summary["photos"][name]["reason"] = reason
 
 
 def report_growth(made: Reconstruction, result: WarmResult, command: str, folder: Path, log: RunLog) -> None:

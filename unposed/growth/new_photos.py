@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from unposed.pipeline.artifacts import Camera, Photo, Photos
-from unposed.pipeline.engine import run
+from unposed.pipeline.engine import Run, run
+from unposed.pipeline.errors import NoReconstruction
 from unposed.pipeline.graph import PHOTOS, Graph
 from unposed.pipeline.progress import Progress
 from unposed.pipeline.store.store import Store
@@ -82,9 +83,19 @@ def _values(
     graph = localizer.nodes.graph
     names = tuple(dict.fromkeys([localizer.appearance, *nodes_over_photos(graph, localizer.matching)]))
     collection = Photos(tuple(photos), {})
-    done = run(Graph(graph.nodes, names, None), collection, store, resources=place.resources, progress=progress)
-    lost = {failure.photos[0]: failure.reason for failure in done.failures}
-    return {name: done.value(name) for name in names}, lost
+    try:
+        done = run(Graph(graph.nodes, names, None), collection, store, resources=place.resources, progress=progress)
+    except NoReconstruction as error:  # none of them has values; the photos of the model go on without
+        lost = _reasons(error.run)
+        if lost.keys() < {photo.name for photo in photos}:
+            raise
+        return {}, lost
+    return {name: done.value(name) for name in names}, _reasons(done)
+
+
+def _reasons(done: Run) -> dict[str, str]:
+    """Why photos have no values, by name."""
+    return {failure.photos[0]: failure.reason for failure in done.failures}
 
 
 def _stored(views: Mapping[str, Any], photo: Photo, row: int, name: str) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from unposed.pipeline.artifacts import Photos
@@ -46,12 +47,15 @@ class PairTable:
     pairs: tuple[PairFacts, ...]
     same_file: tuple[tuple[str, ...], ...]
     """Photos with the same bytes."""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """Photos that turned out to be damaged, or gave nothing to match for another reason: by name the reason."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return {
             "photos": [photo.name for photo in self.photos.photos],
             "rejected": dict(self.photos.rejected),
+            "lost": dict(self.lost),
             "same_file": [list(names) for names in self.same_file],
             "pairs": [asdict(pair) | {"verdict": pair.verdict} for pair in self.pairs],
         }

@@ -56,7 +56,7 @@ def pairs(
         place, found = place.fitting(graph, found, log.note)
         with open_store(place.cache, log.note) as store:
             done = place.run(replace(graph, outputs=wanted), found, store, log)
-            table = PairTable(found, _facts(graph, found, done), _copies(found))
+            table = PairTable(found, _facts(graph, found, done), _copies(found), done.lost_photos)
     if out is not None:
         from .drawings import graph_drawing, similarity_drawing
 
