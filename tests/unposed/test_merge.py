@@ -123,6 +123,13 @@ def test_other_places_are_refused(halves: Halves, tmp_path: Path) -> None:
     assert not (tmp_path / "both").exists()
 
 
+def test_two_photos_that_the_first_one_has_are_refused(yard: PhotoSet, halves: Halves, tmp_path: Path) -> None:
+    photos = sorted(yard.images.iterdir())[:2]
+    unposed.reconstruct(photos, tmp_path / "two", cache=halves.cache, device="cpu", report=False)
+    with pytest.raises(InputError, match=r"do not belong together: 2 of their photos are in both, 3 are needed"):
+        unposed.merge(halves.first, tmp_path / "two", tmp_path / "both", cache=halves.cache)
+
+
 def test_models_that_contradict_each_other_are_refused(halves: Halves, tmp_path: Path) -> None:
     """The second one with its photos exchanged: each common photo says something else."""
     import pycolmap

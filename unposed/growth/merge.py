@@ -133,14 +133,15 @@ def _merged(
         pairs = pairs_by_votes(localizer, joined.new, how.crossing_partners, place, store, log)
         common = sorted(known_a[0].keys() & known_b[0].keys())
         link = _link_by_photos(first[0], second[0], names, common, how.max_aligned_px)
-        if len(common) < how.min_photos:
-            inside = [photo for photo in joined.new if photo.name in known_b[0]]
+        inside = [photo for photo in joined.new if photo.name in known_b[0]]
+        across = len(common) < how.min_photos and bool(inside)
+        if across:
             some = [inside[k] for k in np.unique(np.linspace(0, len(inside) - 1, how.crossing_photos).astype(int))]
             cameras = {photo.name: known_b[0][photo.name].camera for photo in some}
             found = localized_photos(localizer, some, cameras, place, store, log)
             link = _link_by_localization(found, second[0], names, how.max_aligned_px)
             pairs |= {name_pair(each.photo.name, other) for each in found for other in each.matched_photos}
-    similarity, support = _similarity(link, known_b[0], first[0], len(common), how)
+    similarity, support = _similarity(link, known_b[0], first[0], across, how)
     whole: dict[str, KnownPose] = {**moved_known(known_b[0], similarity), **known_a[0]}
     others = []
     for model in (*known_a[1:], *known_b[1:]):  # parts of one that the other holds together
@@ -219,11 +220,11 @@ def _link_by_localization(found: Sequence[Any], b: Model, names: Mapping[str, st
 
 
 def _similarity(
-    link: _Link, known_b: Mapping[str, KnownPose], a: Model, common: int, how: MergeOptions
+    link: _Link, known_b: Mapping[str, KnownPose], a: Model, across: bool, how: MergeOptions
 ) -> tuple[Similarity, dict[str, Any]]:
     """The similarity from the second model to the first; InputError where the photos do not agree on one."""
     poses = sorted(link.poses)
-    what = "in both" if common >= how.min_photos else "localized in the first one"
+    what = "localized in the first one" if across else "in both"
     if len(poses) < how.min_photos:
         raise InputError(
             f"the models do not belong together: {len(poses)} of their photos are {what}, {how.min_photos} are needed"
@@ -243,7 +244,7 @@ def _similarity(
             "how they lie to each other"
         )
     return found, {
-        "by": "common photos" if common >= how.min_photos else "localized photos",
+        "by": "localized photos" if across else "common photos",
         "photos": len(poses),
         "consistent": int(consistent.sum()),
         "points": len(link.points_a),
