@@ -357,14 +357,16 @@ class Runner:
         """The keys of a node; none if the run has ended before it was known what its items are."""
         return self._look_up(name) if self._is_known(name) else {}
 
-    def _is_known(self, name: str) -> bool:
-        node = self.graph.nodes[name]
-        if node.edges and not self._keys.has_items(name):
-            if not self._is_known(node.edges):
+    def _is_known(self, name: str, visited: set[str] | None = None) -> bool:
+        visited = set() if visited is None else visited  # the paths through a graph are many more than its nodes
+        node, is_first = self.graph.nodes[name], name not in visited
+        visited.add(name)
+        if is_first and node.edges and not self._keys.has_items(name):
+            if not self._is_known(node.edges, visited):
                 return False
             if self._stored.get(self._look_up(node.edges)[WHOLE], "") is not None:
                 return False
-        return all(self._is_known(source) for source in node.reads)
+        return not is_first or all(self._is_known(source, visited) for source in node.reads)
 
     def failures(self) -> Iterator[Failure]:
         """Items that gave nothing, node by node."""
