@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..arrays import Array
 from .adjust import levenberg_marquardt
 from .normal_equations import BundleState
-from .objective import Objective, build_objective, bundle_state, bundle_with_state
+from .objective import Objective, build_objective, bundle_state, bundle_with_state, distance_weights, photo_centres
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from .reprojection import linearize_reprojection, robust_cost, squared_errors, transform_points
@@ -30,7 +31,10 @@ def adjust_by_torch(
     pose_priors: PosePriors | None = None,
     depth_priors: DepthPriors | None = None,
 ) -> tuple[Bundle, BundleSummary]:
-    """Adjust a bundle as `adjust_bundle` does, on a torch device; worthwhile from about 100,000 observations on."""
+    """Adjust a bundle as `adjust_bundle` does, on a torch device; worthwhile from about 100,000 observations on.
+
+    Tracks of any length stay whole: pairs of observations are never multiplied, so that time grows with their number.
+    """
     block_size = max(len(bundle.xy), 1)
     objective = build_objective(bundle, options, prior, sigma, pose_priors, depth_priors, block_size=block_size)
     with torch.no_grad():
@@ -124,5 +128,17 @@ class TorchProblem:
         points = schur.points(photos, cameras)
         if not bool(torch.isfinite(photos).all() & torch.isfinite(cameras).all()):
             return None
-        # Photos far from the origin would need all points on the host.
-        return self.objective.retract(state, photos.cpu().numpy(), cameras.cpu().numpy(), points, far=False)
+        seen = self._seen(state, points) if self.objective.free.rotations else None
+        return self.objective.retract(state, photos.cpu().numpy(), cameras.cpu().numpy(), points, seen)
+
+    def _seen(self, state: BundleState, changes: Tensor) -> Array:
+        """As `Objective.seen_from_far`: what photos see is summed up where the points are."""
+        layout, centres, sums = self.layout, photo_centres(state), []
+        centre = layout.to_device(centres)
+        for rows, (_, photo_sums) in layout.chunks:
+            photo, point = layout.photo[rows], layout.point[rows]
+            x = state.points[:, point]
+            weight = distance_weights(x, centre[:, photo])[None]
+            sums.append(photo_sums(torch.cat([weight, weight * x, weight * changes[:, point]]).T))
+        total, *weighted = torch.cat(sums).T.cpu().numpy()
+        return self.objective.seen_from_far(centres, total, lambda: np.stack(weighted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,7 +88,7 @@ class Objective:
         return PriorTerms(poses, poses_gradient, fixed, intrinsics, intrinsics_gradient)
 
     def retract(
-        self, state: BundleState, photos: Array, cameras: Array, points: Vectors, far: bool = True
+        self, state: BundleState, photos: Array, cameras: Array, points: Vectors, seen: Array | None = None
     ) -> BundleState | None:
         """Apply changes of photos (c, d), of shared cameras (k, q) and of points (3, p): R' = exp(omega) R,
         t' = t + dt, k' = k + B u, X' = X + dX. None where a focal length would not stay positive.
@@ -96,7 +97,8 @@ class Objective:
         points that they see and dx that of the changes: to first order the same, but they turn about what they see and
         go with it. Others turn about the origin. Far from it that leaves points, which move along straight lines, by
         |omega|^2 / 2 times the distance: with loops of a thousand photos more than the noise of key points, so that
-        steps that bend the loop as a whole would be rejected. With `far` false all turn about the origin.
+        steps that bend the loop as a whole would be rejected. `seen` are x and dx, see `seen_from_far`, where the
+        points are on another device.
         """
         pose, of_camera = np.split(photos, [self.free.pose_size], axis=1)
         if len(cameras):
@@ -105,10 +107,10 @@ class Objective:
         poses[:, 3] += pose[:, -3:].T
         if self.free.rotations:
             turn = exp_so3(pose[:, :3])
-            if far:
-                mean, change = np.einsum("ijc,njc->nic", poses[:, :3], self._seen(state, points))
-                poses[:, 3] += np.cross(pose[:, :3], mean.T).T
-                poses[:, 3] -= np.einsum("cij,jc->ic", turn - np.eye(3), mean + change)
+            seen = self._seen(state, points) if seen is None else seen
+            mean, change = np.einsum("ijc,njc->nic", poses[:, :3], seen)
+            poses[:, 3] += np.cross(pose[:, :3], mean.T).T
+            poses[:, 3] -= np.einsum("cij,jc->ic", turn - np.eye(3), mean + change)
             poses[:, :3] = np.einsum("cij,jkc->ikc", turn, poses[:, :3])
         intrinsics = state.intrinsics
         if self.free.intrinsics_size:
@@ -117,28 +119,37 @@ class Objective:
             return None
         return BundleState(poses.reshape(12, -1), intrinsics, state.points + points, state.sensors)
 
-    def _seen(self, state: BundleState, changes: Vectors) -> Array:
+    def seen_from_far(self, centres: Array, weight: Array, sums: Callable[[], Array]) -> Array:
         """(2, 3, c) mean of the points that each photo sees, and of their changes, weighted by 1 / distance^2 as are
-        squared errors in pixels; zero for photos near the origin. Photos of a rig's frame move as one, and share
-        them."""
-        poses, blocks = state.poses.reshape(3, 4, -1), self.order.blocks
-        centres = -np.einsum("jic,jc->ic", poses[:, :3], poses[:, 3])
-        weights, total, count = [], np.zeros(poses.shape[2]), np.zeros(poses.shape[2])
+        squared errors in pixels; zero for photos near the origin. Photos of a rig's frame move as one, and share them.
+
+        Given are the centres (3, c), the sums of these weights (c,), and what gives the weighted sums (6, c) of points
+        and changes: most bundles have no photo that asks for them.
+        """
+        count = np.bincount(self.order.photo, minlength=len(weight)).astype(np.float64)
+        total, count, from_origin = self._frame_sums(np.stack([weight, count, count * (centres**2).sum(axis=0)]))
+        is_far = from_origin * total > FAR**2 * count**2
+        means = self._frame_sums(sums()) / total if is_far.any() else np.zeros((6, len(count)))
+        return np.where(is_far, means, 0.0).reshape(2, 3, -1)
+
+    def _seen(self, state: BundleState, changes: Vectors) -> Array:
+        """The same from the points and their changes (3, p)."""
+        blocks, centres = self.order.blocks, photo_centres(state)
+        weights, total = [], np.zeros(centres.shape[1])
         for block in blocks:
             photo, point = np.repeat(block.photos, np.diff(block.photo_start)), block.points.start + block.point
-            squared = ((state.points[:, point] - centres[:, photo]) ** 2).sum(axis=0)
-            weights.append(1.0 / np.maximum(squared, np.finfo(float).tiny))
+            weights.append(distance_weights(state.points[:, point], centres[:, photo]))
             total[block.photos] += np.add.reduceat(weights[-1], block.photo_start[:-1])
-            count[block.photos] += np.diff(block.photo_start)
-        total, count, from_origin = self._frame_sums(np.stack([total, count, count * (centres**2).sum(axis=0)]))
-        is_far = from_origin * total > FAR**2 * count**2
-        sums = np.zeros((6, len(count)))
-        if is_far.any():
+
+        def sums() -> Array:
+            out = np.zeros((6, len(total)))
             for block, weight in zip(blocks, weights, strict=True):
                 point = block.points.start + block.point
                 values = weight * np.concatenate([state.points[:, point], changes[:, point]])
-                sums[:, block.photos] += np.add.reduceat(values, block.photo_start[:-1], axis=1)
-        return np.where(is_far, self._frame_sums(sums) / total, 0.0).reshape(2, 3, -1)
+                out[:, block.photos] += np.add.reduceat(values, block.photo_start[:-1], axis=1)
+            return out
+
+        return self.seen_from_far(centres, total, sums)
 
     def _frame_sums(self, values: Array) -> Array:
         """(n, c) values of photos summed over all photos of their frame; as they are without rigs."""
@@ -146,6 +157,18 @@ class Objective:
             return values
         frames, frame = np.unique(self.rigs.tied[self.order.photos], return_inverse=True)
         return np.stack([np.bincount(frame, row, len(frames))[frame] for row in values])
+
+
+def photo_centres(state: BundleState) -> Array:
+    """(3, c) centres of the photos in the world."""
+    poses = state.poses.reshape(3, 4, -1)
+    centres: Array = -np.einsum("jic,jc->ic", poses[:, :3], poses[:, 3])
+    return centres
+
+
+def distance_weights(points: Vectors, centres: Vectors) -> Vectors:
+    """(m,) 1 / distance^2 between points and centres (3, m), of numpy or torch."""
+    return 1.0 / (((points - centres) ** 2).sum(0) + np.finfo(np.float64).tiny)
 
 
 def build_objective(

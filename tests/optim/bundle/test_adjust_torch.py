@@ -16,6 +16,7 @@ from unposed.optim.bundle.pose_priors import DepthPriors, no_pose_priors
 from unposed.optim.bundle.problem import BundleOptions, IntrinsicsPrior, camera_points
 from unposed.optim.bundle.schur import solve_step
 from unposed.optim.bundle.torch_schur import ImplicitSchurComplement
+from unposed.optim.poses import camera_centres
 
 Make = Callable[..., Any]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -100,3 +101,42 @@ def test_the_minimum_is_the_same(collection: Make, world: dict[str, Any]) -> Non
     np.testing.assert_allclose(found.intrinsics, expected.intrinsics, rtol=1e-3, atol=1e-4)
     again, _ = adjust_by_torch(DEVICE, bundle, options)
     assert again.points.tobytes() == found.points.tobytes()
+
+
+def test_photos_far_from_the_origin_turn_about_what_they_see(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU, where some are far and others are not, and piece by piece; steps that only turn would differ."""
+    monkeypatch.setattr(torch_layout, "TORCH_CHUNK_SIZE", 100)
+    monkeypatch.setattr(torch_schur, "TORCH_CG_TOLERANCE", 1e-12)
+    monkeypatch.setattr(torch_schur, "TORCH_CG_MAX_ITERATIONS", 2000)
+    bundle = collection(photos=8, points=60, noise_px=1.0).bundle(wrong=0.05)
+    far = (
+        3.0
+        * np.linalg.norm(bundle.points.mean(axis=0) - camera_centres(bundle.cam_from_world), axis=1).mean()
+        * np.eye(3)[0]
+    )
+    poses = bundle.cam_from_world.copy()
+    poses[:, :, 3] -= poses[:, :, :3] @ far
+    bundle = replace(bundle, cam_from_world=poses, points=bundle.points + far)
+    task = build_objective(bundle, BundleOptions(distortion=True))
+    state = bundle_state(bundle, task.order)
+    own = CpuProblem(task, schur_structure(task.order, task.free.pose_size, task.free.intrinsics_size))
+    there = TorchProblem(task, torch.device(DEVICE), len(bundle.points))
+    sent = replace(state, points=there.layout.to_device(state.points))
+    expected, found = own.step(state, own.linearize(state), 1e-3), there.step(sent, there.linearize(sent), 1e-3)
+    assert expected is not None and found is not None
+    np.testing.assert_allclose(found.poses, expected.poses, rtol=1e-6, atol=1e-6)
+    photos, cameras = ImplicitSchurComplement(there.layout, there.linearize(sent), 1e-3).solve()
+    nobody = np.zeros((2, 3, 8))
+    about_origin = task.retract(state, photos.cpu().numpy(), cameras.cpu().numpy(), expected.points, nobody)
+    assert about_origin is not None
+    moved = np.abs(found.poses - about_origin.poses).max(axis=0)
+    assert 0 < np.count_nonzero(moved > 1e-4) < 8
+
+
+def test_tracks_of_any_length_stay_whole(collection: Make) -> None:
+    """No pair of observations is multiplied here, so that nothing is gained by cutting tracks."""
+    bundle = collection(photos=12, points=80, noise_px=0.5).bundle(wrong=0.02)
+    options = BundleOptions(max_track_length=4, max_iterations=100, tolerance=1e-10)
+    whole = adjust_bundle(bundle, replace(options, max_track_length=12))[1].final_cost
+    assert adjust_bundle(bundle, options)[1].final_cost < 0.99 * whole
+    assert adjust_by_torch(DEVICE, bundle, options)[1].final_cost == pytest.approx(whole, rel=1e-7)
