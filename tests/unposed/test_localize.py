@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,15 @@ def test_key_points_that_alignment_has_moved_take_part(reconstructed: Any) -> No
         assert offset.max() < 5.0
         moved += int((offset > 0.0).sum())
     assert moved > 500
+
+
+def test_points_are_as_exact_as_the_key_points_of_the_model(reconstructed: Any) -> None:
+    """Aligned ones are more exact than those of the photo that is localized."""
+    mapped = unposed.load(reconstructed.out).localizer(cache=reconstructed.cache).model_map
+    assert 0.05 < mapped.noise[0] < 0.5
+    some = np.arange(0, len(mapped.points), 50)
+    twice = replace(mapped, noise=2.0 * mapped.noise)
+    assert np.allclose(twice.point_covariances(some), 4.0 * mapped.point_covariances(some), rtol=1e-3)
 
 
 def test_known_intrinsics_are_taken(reconstructed: Any, tmp_path: Path) -> None:
