@@ -147,6 +147,16 @@ def test_bad_requests(reconstructed: Any, tmp_path: Path) -> None:
     assert all("100000 are needed" in str(each.reason) for each in strict.values())
 
 
+def test_a_photo_of_the_model_that_is_another_by_now_is_named(reconstructed: Any, tmp_path: Path) -> None:
+    photos = shutil.copytree(reconstructed.kept, tmp_path / "photos")
+    first, *others = sorted(photos.iterdir())
+    shutil.copy(others[4], first)
+    with pytest.raises(InputError, match=rf"photos/{first.name}: it is not the photo .*say where the photos"):
+        unposed.load(reconstructed.out, photos).localizer(cache=reconstructed.cache)
+    first.write_bytes((reconstructed.kept / first.name).read_bytes() + b"edited")  # the same pixels are the same photo
+    assert unposed.load(reconstructed.out, photos).localizer(cache=reconstructed.cache).model_map.photos
+
+
 def test_a_reconstruction_is_not_replaced_by_localizations(reconstructed: Any, tmp_path: Path) -> None:
     out = reconstructed.copied_to(tmp_path / "out")
     photo = sorted(reconstructed.left.iterdir())[0]
