@@ -3,9 +3,10 @@
     python benchmarks/grow.py DATA_DIR [--sets A,B] [--parts localize,add,single,merge,clips] [--work DIR] [--json FILE]
 
 localize: every fifth photo is taken out, the rest is reconstructed, and those taken out are localized, with the camera
-of the others (known) and with an unknown one (free). Errors are medians over the photos taken out, in degrees and in
-percent of the extent, beside those that they have when they are in the model, and beside pycolmap's own absolute pose
-on the same correspondences. A pose is right within 5 degrees and 5 % of the extent.
+of the others (known) and with an unknown one (free); so in five turns, until each photo has been out once. Errors are
+medians over all photos, in degrees and in percent of the extent, beside those that they have when they are in the
+model, and beside pycolmap's own absolute pose on the same correspondences. A pose is right within 5 degrees and 5 % of
+the extent. "others" is how far off photos are in the model that lacks a fifth: no photo is localized better than these.
 
 add: the photos taken out are added to the model of the rest, beside reconstructing all of them anew: AUC at 5 degrees
 and CPU seconds, each with a cache that holds nothing of the photos taken out.
@@ -31,17 +32,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pycolmap
-from truth import Truth, read_truth, without_camera_rotation
+from left_out import LeftOutJudge, by_pycolmap, medians, percent_off, poses_by_name, right_photos
+from truth import Truth, read_truth
 
 import unposed
 from unposed.optim.arrays import Array
-from unposed.optim.evaluation import rotation_and_centre
-from unposed.optim.rotations import nearest_rotation, rotation_angle_deg
-from unposed.optim.similarity import fit_similarity, flatness
 from unposed.options import RunOptions
 from unposed.photo_sources import collect
 from unposed.pipeline.artifacts import Photos
@@ -51,8 +49,8 @@ from unposed.run_setup import checked_graph, workplace
 from unposed.synthetic.photos import write_set
 
 EVERY = 5
-RIGHT_DEG, RIGHT_OFFSET = 5.0, 0.05
-"""A pose is right within so many degrees, and so much of the extent of the set."""
+RIVALS = ("ours", "inside", "pycolmap")
+"""Of whom a photo taken out has a pose: of the localizer, the model of all photos, and pycolmap."""
 FIRST = 5
 """Photos that others are added to one by one."""
 WALK = "walk"
@@ -107,113 +105,64 @@ def main() -> None:
 
 
 def localize_left_out(photo_set: PhotoFolder, place: Workplace) -> Iterator[dict[str, Any]]:
-    """A row for known and one for free cameras."""
-    left = photo_set.files[EVERY // 2 :: EVERY]
-    kept = [file for file in photo_set.files if file not in left]
+    """A row for known and one for free cameras, over all photos: every fifth is taken out in turn."""
     names = [file.name for file in photo_set.files]
     truth = read_truth(photo_set.truth, names)
-    model, _ = place.reconstructed(f"{photo_set.name}-kept", kept)
     whole, _ = place.reconstructed(f"{photo_set.name}-all", photo_set.files)
-    if model is None:
-        return
-    is_left = np.array([file in left for file in photo_set.files])
-    judge = _Judge(truth, is_left)
-    inside = judge.errors(_poses(whole, names)) if whole else np.full((len(names), 2), np.nan)
     for camera in ("auto", "free"):
-        localizer = model.localizer(camera=camera, cache=place.cache, device="cpu")
-        own, theirs = _poses(model, names), _poses(model, names)
-        seconds = []
-        for row in np.flatnonzero(is_left).tolist():
-            before = time.process_time()
-            found = localizer(photo_set.files[row])
-            seconds.append(time.process_time() - before)
-            if found.pose is not None:
-                own[row] = found.pose.cam_from_world
-            other = _by_pycolmap(localizer, found, free=camera == "free")
-            if other is not None:
-                theirs[row] = other
-        mine, other = judge.errors(own), judge.errors(theirs)
-        known = is_left & truth.known
-        both = known & np.isfinite(mine).all(axis=1) & np.isfinite(inside).all(axis=1)
+        found = {name: np.full((len(names), 2), np.nan) for name in (*RIVALS, "others", "others inside")}
+        seconds: list[float] = []
+        for turn in range(EVERY):
+            _localize_turn(photo_set, place, truth, turn, camera, whole, found, seconds)
+        known = truth.known & np.isfinite(found["inside"][:, 0])
+        both = known & np.isfinite(found["ours"][:, 0]) & np.isfinite(found["pycolmap"][:, 0])
         yield {
             "camera": "known" if camera == "auto" else "free",
             "left out": int(known.sum()),
-            "right": f"{_right(mine[known])}/{int(np.isfinite(own[known, 0, 0]).sum())}",
-            "right by pycolmap": f"{_right(other[known])}/{int(np.isfinite(theirs[known, 0, 0]).sum())}",
-            "right in model": _right(inside[known]),
-            **_medians("", mine[both]),
-            **_medians(" in model", inside[both]),
-            **_medians(" pycolmap", other[both]),
-            "cpu s": round(float(np.mean(seconds)), 3),
+            **{f"right {name}": right_photos(found[name][known]) for name in RIVALS},
+            **medians("", found["ours"][both]),
+            **medians(" in model", found["inside"][both]),
+            **medians(" pycolmap", found["pycolmap"][both]),
+            "others %": f"{percent_off(found['others'])} (in model {percent_off(found['others inside'])})",
+            "cpu s": round(float(np.mean(seconds)), 3) if seconds else "",
         }
 
 
-class _Judge:
-    """Errors of photos after the model of the others is aligned with the truth."""
-
-    def __init__(self, truth: Truth, is_left: Array) -> None:
-        self.truth, self.is_left = truth, is_left
-
-    def errors(self, poses: Array) -> Array:
-        """(photos, 2) degrees, and position over the extent; NaN where not registered."""
-        truth = self.truth
-        moved = without_camera_rotation(truth, poses)
-        held = truth.known & ~self.is_left & np.isfinite(moved[:, 0, 0])
-        out = np.full((len(poses), 2), np.nan)
-        if held.sum() < 3:
-            return out
-        rotation, centre = rotation_and_centre(np.where(np.isfinite(moved), moved, np.eye(3, 4)))
-        true_rotation, true_centre = rotation_and_centre(
-            np.where(np.isfinite(truth.cam_from_world), truth.cam_from_world, np.eye(3, 4))
-        )
-        world = fit_similarity(centre[held], true_centre[held])
-        turn = world.rotation
-        if flatness(centre[held]) < 1e-3:
-            turn = nearest_rotation((true_rotation[held].transpose(0, 2, 1) @ rotation[held]).sum(axis=0))
-        extent = np.linalg.norm(np.ptp(true_centre[truth.known], axis=0))
-        known = truth.known & np.isfinite(moved[:, 0, 0])
-        out[known, 0] = rotation_angle_deg(rotation[known] @ turn.T @ true_rotation[known].transpose(0, 2, 1))
-        out[known, 1] = np.linalg.norm(world(centre[known]) - true_centre[known], axis=1) / extent
-        return out
-
-
-def _by_pycolmap(localizer: unposed.Localizer, found: unposed.Localization, *, free: bool) -> Array | None:
-    """pycolmap's absolute pose on the correspondences that ours had; as many inliers are asked for."""
-    points = localizer.model_map.points
-    own = localizer.model_map.point_model[found.matched_point] == 0
-    xy, seen = found.matched_xy[own], points[found.matched_point[own]]
-    if len(xy) < 4:
-        return None
-    photo = found.photo
-    guess = next(iter(localizer.cameras.of_photo(photo, 0, None)))
-    camera = pycolmap.Camera(model="SIMPLE_RADIAL", width=photo.width, height=photo.height, params=[1, 0, 0, 0])
-    camera.params = [guess.intrinsics[0], guess.intrinsics[2], guess.intrinsics[3], guess.intrinsics[4]]
-    estimation, refinement = pycolmap.AbsolutePoseEstimationOptions(), pycolmap.AbsolutePoseRefinementOptions()
-    estimation.ransac.random_seed = 0
-    estimation.estimate_focal_length = refinement.refine_focal_length = refinement.refine_extra_params = free
-    answer = pycolmap.estimate_and_refine_absolute_pose(xy, seen, camera, estimation, refinement)
-    if answer is None or answer["num_inliers"] < localizer.options.pose.min_inliers:
-        return None
-    return np.asarray(answer["cam_from_world"].matrix())
-
-
-def _poses(made: unposed.Reconstruction, names: Sequence[str]) -> Array:
-    """(photos, 3, 4) of the largest model; NaN where a photo is not in it."""
-    out = np.full((len(names), 3, 4), np.nan)
-    rows = {name: row for row, name in enumerate(names)}
-    for name, pose in zip(made[0].photo_names, made[0].cam_from_world, strict=True):
-        out[rows[name]] = pose
-    return out
-
-
-def _right(errors: Array) -> int:
-    with np.errstate(invalid="ignore"):
-        return int(((errors[:, 0] < RIGHT_DEG) & (errors[:, 1] < RIGHT_OFFSET)).sum())
-
-
-def _medians(of: str, errors: Array) -> dict[str, float]:
-    degrees, offset = np.nanmedian(errors, axis=0) if len(errors) else (np.nan, np.nan)
-    return {f"deg{of}": round(float(degrees), 3), f"%{of}": round(100 * float(offset), 3)}
+def _localize_turn(
+    photo_set: PhotoFolder,
+    place: Workplace,
+    truth: Truth,
+    turn: int,
+    camera: Literal["auto", "free"],
+    whole: unposed.Reconstruction | None,
+    found: dict[str, Array],
+    seconds: list[float],
+) -> None:
+    """Errors of the photos that are taken out in this turn, by ours, by pycolmap and inside the model of all; and of
+    others, in the model without those and inside that of all."""
+    names = [file.name for file in photo_set.files]
+    is_left = np.arange(len(names)) % EVERY == (turn + EVERY // 2) % EVERY
+    kept = [file for file, left in zip(photo_set.files, is_left, strict=True) if not left]
+    model, _ = place.reconstructed(f"{photo_set.name}-kept{turn}", kept)
+    if model is None or whole is None:
+        return
+    judge = LeftOutJudge(truth, is_left)
+    inside, without = judge.errors(poses_by_name(whole, names)), judge.errors(poses_by_name(model, names))
+    localizer = model.localizer(camera=camera, cache=place.cache, device="cpu")
+    own, theirs = poses_by_name(model, names), poses_by_name(model, names)
+    for row in np.flatnonzero(is_left).tolist():
+        before = time.process_time()
+        answer = localizer(photo_set.files[row])
+        seconds.append(time.process_time() - before)
+        if answer.pose is not None:
+            own[row] = answer.pose.cam_from_world
+        other = by_pycolmap(localizer, answer, free=camera == "free")
+        if other is not None:
+            theirs[row] = other
+    for name, errors in (("ours", judge.errors(own)), ("pycolmap", judge.errors(theirs)), ("inside", inside)):
+        found[name][is_left] = errors[is_left]
+    rest = ~is_left & (np.arange(len(names)) % EVERY == (turn + EVERY // 2 + 1) % EVERY)  # each once over the turns
+    found["others"][rest], found["others inside"][rest] = without[rest], inside[rest]
 
 
 def add_left_out(photo_set: PhotoFolder, place: Workplace) -> Iterator[dict[str, Any]]:

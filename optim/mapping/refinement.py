@@ -188,8 +188,10 @@ def completed(graph: ViewGraph, bundle: Bundle, options: RefineOptions, keypoint
     bound_px = options.max_error * keypoint_error_px
     row_a, row_b = (row[error < bound_px] for row in graph.matches())
     tracks = establish_tracks(graph.keypoints, row_a, row_b)
-    others = _triangulated(graph.keypoints, tracks, bundle, options, keypoint_error_px)
-    others = keep_observations(others, ~_among(len(graph.keypoints.xy), bundle.row)[others.row])
+    there = _among(len(graph.keypoints.xy), bundle.row)
+    open_ended = np.bincount(tracks.track, ~there[tracks.row], minlength=tracks.count) > 0  # the rest is triangulated
+    others = _triangulated(graph.keypoints, tracks.select(open_ended[tracks.track]), bundle, options, keypoint_error_px)
+    others = keep_observations(others, ~there[others.row])
     bundle = join_points(bundle, others)
     if not graph.dense:  # key points made of dense matches are several at a place on purpose
         bundle = one_point_per_place(bundle)

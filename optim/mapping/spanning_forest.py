@@ -23,15 +23,17 @@ def ranks(pairs: NDArray[np.integer], weight: NDArray[np.floating]) -> Index:
 
 def rooted(photos: int, pairs: NDArray[np.integer]) -> tuple[Index, Index, Index]:
     """A breadth-first spanning forest: parent of each photo (roots are their own), depth, and number of its tree."""
-    parent, depth = np.arange(photos), np.zeros(photos, np.int64)
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(photos, photos)).tocsr()
-    _, tree = connected_components(graph, directed=False)
-    for root in np.unique(tree, return_index=True)[1].tolist():
-        order, before = breadth_first_order(graph, root, directed=False)
-        for child in order[1:].tolist():
-            parent[child] = before[child]
-            depth[child] = depth[before[child]] + 1
-    return parent, depth, tree.astype(np.int64)
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(photos, photos))
+    tree = connected_components(graph, directed=False)[1].astype(np.int64)
+    root = np.unique(tree, return_index=True)[1]
+    # From a further node that joins all roots, one search visits every tree as a search of its own would.
+    ends = np.concatenate([pairs, np.column_stack([np.full(len(root), photos), root])])
+    joined = coo_array((np.ones(len(ends)), ends.T), shape=(photos + 1, photos + 1)).tocsr()
+    order, before = breadth_first_order(joined, photos, directed=False)
+    parent, depth = np.where(before[:-1] == photos, np.arange(photos), before[:-1]), np.zeros(photos + 1, np.int64)
+    for photo in order[1:].tolist():
+        depth[photo] = depth[before[photo]] + 1
+    return parent.astype(np.int64), depth[:-1] - 1, tree
 
 
 def joined_otherwise(photos: int, kept: NDArray[np.integer], pairs: NDArray[np.integer]) -> Mask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,15 @@ def test_key_points_that_alignment_has_moved_take_part(reconstructed: Any) -> No
     assert moved > 500
 
 
+def test_points_are_as_exact_as_the_key_points_of_the_model(reconstructed: Any) -> None:
+    """Aligned ones are more exact than those of the photo that is localized."""
+    mapped = unposed.load(reconstructed.out).localizer(cache=reconstructed.cache).model_map
+    assert 0.05 < mapped.noise[0] < 0.5
+    some = np.arange(0, len(mapped.points), 50)
+    twice = replace(mapped, noise=2.0 * mapped.noise)
+    assert np.allclose(twice.point_covariances(some), 4.0 * mapped.point_covariances(some), rtol=1e-3)
+
+
 def test_known_intrinsics_are_taken(reconstructed: Any, tmp_path: Path) -> None:
     found = unposed.localize(
         reconstructed.out, reconstructed.left, intrinsics=reconstructed.truth, cache=reconstructed.cache
@@ -135,6 +145,16 @@ def test_bad_requests(reconstructed: Any, tmp_path: Path) -> None:
         reconstructed.out, reconstructed.left, settings=["pose.min_inliers=100000"], cache=reconstructed.cache
     )
     assert all("100000 are needed" in str(each.reason) for each in strict.values())
+
+
+def test_a_photo_of_the_model_that_is_another_by_now_is_named(reconstructed: Any, tmp_path: Path) -> None:
+    photos = shutil.copytree(reconstructed.kept, tmp_path / "photos")
+    first, *others = sorted(photos.iterdir())
+    shutil.copy(others[4], first)
+    with pytest.raises(InputError, match=rf"photos/{first.name}: it is not the photo .*say where the photos"):
+        unposed.load(reconstructed.out, photos).localizer(cache=reconstructed.cache)
+    first.write_bytes((reconstructed.kept / first.name).read_bytes() + b"edited")  # the same pixels are the same photo
+    assert unposed.load(reconstructed.out, photos).localizer(cache=reconstructed.cache).model_map.photos
 
 
 def test_a_reconstruction_is_not_replaced_by_localizations(reconstructed: Any, tmp_path: Path) -> None:

@@ -11,16 +11,20 @@ from scipy.spatial import cKDTree
 
 from unposed.optim.arrays import Array, Array32, Index
 from unposed.optim.cameras import fisheyes, intrinsics_of, project_with_jacobians
+from unposed.optim.mapping.keypoint_error import detected_keypoint_error_px, detected_keypoint_errors_px
 from unposed.optim.pair.matching import unit_rows
 from unposed.optim.view_graph import KeypointOptions
 from unposed.pipeline.artifacts import Camera, Features, PairMatches, Photo, Photos, SparseModel
 from unposed.retrieval.photo_votes import VoteTable, vote_table
 
-REFERENCE_SIDE_PX = KeypointOptions().reference_side_px
-
 MAX_MEDIAN_ALIGNED_SHARE = 0.005
 """Of the longer side, for the median of a photo: alignment moves key points by parts of it, and equal numbers of other
 key points lie a quarter of the photo apart. A single key point may be moved further; half of them are not."""
+
+
+MIN_NOISE = 0.05
+"""Least noise that key points of a model are taken to have, in expected errors of detected ones: that of patches
+aligned with each other. Points of two photos fit these nearly, however far off they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +62,17 @@ class ModelMap:
     """(m,) rows of `photos` that see the points, point after point."""
     seen_start: Index
     """(n + 1,): point i is seen by seen_by[seen_start[i]:seen_start[i + 1]]."""
+    noise: Array
+    """(models,) noise of the key points of each model as its reprojection errors show it, in expected errors of
+    detected ones: aligned ones have a fraction of it."""
 
     def covisible(self, points: Index) -> Index:
         """(photos,) how many of these points each photo sees."""
         return np.bincount(self.seen_by[self._observations(points)[0]], minlength=len(self.photos))
 
     def point_covariances(self, points: Index) -> Array:
-        """(n, 3, 3) covariances of these points under exact poses of the photos that see them, in square noise of key
-        points: the inverse of the sum of J^T J over these photos, J the derivative of the pixel by the point."""
+        """(n, 3, 3) covariances of these points under exact poses of the photos that see them: the inverse of the sum
+        of J^T J / s^2 over these photos, J the derivative of the pixel by the point, s the noise of its key point."""
         rows, of = self._observations(points)
         own = self.seen_by[rows]
         poses = np.array([each.cam_from_world for each in self.photos])[own]
@@ -74,8 +81,10 @@ class ModelMap:
         intrinsics = np.array([intrinsics_of(each.camera.model, each.camera.params) for each in self.photos])[own]
         round_eye = fisheyes([each.camera.model for each in self.photos])[own]
         by_point = project_with_jacobians(y, intrinsics, round_eye)[1] @ poses[:, :, :3]
-        noise_px = np.array([max(each.photo.width, each.photo.height) / REFERENCE_SIDE_PX for each in self.photos])
-        by_point /= np.maximum(noise_px, 1.0)[own, None, None]
+        size = np.array([(each.camera.width, each.camera.height) for each in self.photos])
+        share = self.noise[[each.model for each in self.photos]]
+        noise_px = detected_keypoint_errors_px(size, KeypointOptions()) * share
+        by_point /= noise_px[own, None, None]
         information = np.zeros((len(points), 3, 3))
         np.add.at(information, of, by_point.transpose(0, 2, 1) @ by_point)
         # Rays that are nearly parallel leave the depth open; a ten-thousandth of the rest stands for its limits.
@@ -118,7 +127,16 @@ def model_map(models: Sequence[SparseModel], photos: Photos) -> ModelMap:
         first_point=np.array(first[:-1], np.int64),
         seen_by=owner[order],
         seen_start=np.searchsorted(point[order], np.arange(first[-1] + 1)),
+        noise=np.array([_noise(model) for model in models]),
     )
+
+
+def _noise(model: SparseModel) -> float:
+    """Median reprojection error of the points of a model, in expected errors of detected key points."""
+    error_px = model.error_px[np.isfinite(model.error_px)]
+    size = np.array([(model.cameras[own].width, model.cameras[own].height) for own in model.camera_of_photo.tolist()])
+    share = float(np.median(error_px)) / detected_keypoint_error_px(size, KeypointOptions()) if len(error_px) else 1.0
+    return max(share, MIN_NOISE)
 
 
 def as_detected(mapped: MappedPhoto, features: Features) -> MappedPhoto:

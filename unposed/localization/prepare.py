@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def make_localizer(
     mapped = model_map(made.sparse.models, made.photos)
     views = _views(graph, wanted, mapped.photos, store, resources, progress)
     photos = tuple(_detected(each, row, views) for row, each in enumerate(mapped.photos))
+    _check_photos(mapped.photos, photos)
     mapped = replace(mapped, photos=photos)
     values = tuple(
         {name: observed_part(view[row], each) for name, view in views.items()} for row, each in enumerate(photos)
@@ -111,6 +113,19 @@ def _views(
     for failure in done.failures:
         raise InputError(f"{failure.photos[0]}, a photo of the model: {failure.node}: {failure.reason}")
     return {name: done.value(name) for name in wanted}
+
+
+def _check_photos(before: Sequence[MappedPhoto], detected: Sequence[MappedPhoto]) -> None:
+    """InputError where the key points of most photos are those that their features have now, and of some are not: these
+    are other files. Where none are, as with dense matches, nothing can be said."""
+    pairs = [pair for pair in zip(before, detected, strict=True) if len(pair[0].keypoint)]
+    others = [mapped.photo for mapped, now in pairs if now is mapped]
+    if others and 2 * len(others) < len(pairs):
+        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+        raise InputError(
+            f"{others[0].path}{more}: it is not the photo {others[0].name} that the model was made of: say where the "
+            "photos of the model are (--photos DIR)"
+        )
 
 
 def _detected(mapped: MappedPhoto, row: int, views: dict[str, Any]) -> MappedPhoto:

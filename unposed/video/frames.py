@@ -225,4 +225,6 @@ def _decoded(container: Any, stream: Any, file: Path) -> Iterator[Any]:
 
 
 def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """What a library says, without the number and the path that operating systems put around it."""
+    said = getattr(error, "strerror", None) or str(error)
+    return next(iter(said.splitlines()), type(error).__name__)
