@@ -37,6 +37,18 @@ class Gaussians:
     def __len__(self) -> int:
         return len(self.mean)
 
+    def fault(self) -> str | None:
+        """What is wrong with the arrays; None: nothing."""
+        for name, width in {"mean": 3, "log_scale": 3, "quaternion": 4, "logit": 0, "coefficient": 3}.items():
+            value, shape = np.asarray(getattr(self, name)), (len(self.mean), width) if width else (len(self.mean),)
+            if value.shape != shape:
+                return f"{name} has shape {value.shape}, expected {shape}"
+            if not np.isfinite(value).all():
+                return f"{name} is not finite"
+        if (np.linalg.norm(self.quaternion, axis=1) == 0).any():
+            return "quaternion is zero"
+        return None if len(self) else "there are none"
+
     @property
     def rgb(self) -> Array32:
         """(n, 3) colours, from 0 to 1."""

@@ -135,6 +135,70 @@ def test_a_gpu_is_asked_for_where_there_is_none(written: Path, tmp_path: Path) -
         unposed.splat(written / "out", tmp_path / "gpu", method="gsplat", seeds=written / "dense", device="cpu")
 
 
+PREDICTOR = """
+from dataclasses import dataclass
+
+import numpy as np
+
+from unposed.pipeline.stage import StageError
+from unposed.surface.gaussians.scene import Gaussians
+
+@dataclass(frozen=True)
+class Predictor:
+    size: float = 0.05
+    fault: str = ""
+
+    def __call__(self, model: "SparseModel", photos: "Photos", resources: "Resources") -> Gaussians:
+        if self.fault == "sees nothing":
+            raise StageError("it sees nothing in photo 1")
+        n = len(model.points)
+        made = {
+            "mean": np.array(model.points, np.float32),
+            "log_scale": np.full((n, 3), np.log(self.size), np.float32),
+            "quaternion": np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
+            "logit": np.zeros(n, np.float32),
+            "coefficient": ((model.rgb / 255 - 0.5) / 0.28209479).astype(np.float32),
+        }
+        if self.fault:
+            made["log_scale"] = {"flat": made["log_scale"][:, :1], "infinite": made["log_scale"] / 0}[self.fault]
+        return Gaussians(**made)
+
+from unposed.pipeline.artifacts import Photos, SparseModel
+from unposed.pipeline.stage import Resources
+"""
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_training_begins_with_gaussians_of_a_network(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = tmp_path / "heads-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: heads\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[unposed.plugins]\ngaussians.head = gaussian_head:Predictor\n")
+    (tmp_path / "gaussian_head.py").write_text(PREDICTOR)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    line = ["splat", str(written / "out"), "--device", "cpu", "--quiet", "--gaussians", "head"]
+    few = ["--set", "training.max_side_px=64", "--set", "training.steps=5"]
+    assert main([*line, "-o", str(tmp_path / "made"), *few, "--set", "gaussians.size=0.02"]) == 0
+    points = unposed.load(written / "out")[0].points
+    with np.load(tmp_path / "made" / "state.npz") as state:
+        assert len(state["gaussians.mean"]) == len(points)
+        assert np.abs(state["gaussians.mean"] - points).max() < 0.02
+        assert 0 < np.abs(state["gaussians.log_scale"] - np.log(0.02)).max() < 0.1
+    for given, said in {
+        ("--set", "gaussians.fault=flat"): r"gaussians.head gave Gaussians that cannot be trained: log_scale has shape",
+        ("--set", "gaussians.fault=infinite"): r"cannot be trained: log_scale is not finite",
+        ("--set", "gaussians.fault=sees nothing"): r"gaussians.head: it sees nothing in photo 1",
+        ("--set", "gaussians.fill=1"): r"gaussians",
+        ("--seeds", str(written / "dense")): r"a training begins with the one or the other",
+    }.items():
+        capsys.readouterr()
+        assert main([*line, "-o", str(tmp_path / "none"), *few, *given]) == 2
+        assert said.replace("\\", "") in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_dotted_settings_reach_options_of_options(written: Path, tmp_path: Path) -> None:
     assert options_of(["a.b.c=1", "a.d=x", "e=true"]) == {"a": {"b": {"c": 1}, "d": "x"}, "e": True}
     with pytest.raises(ConfigError, match=r"a\.b: a is set as a whole, too"):
