@@ -102,7 +102,7 @@ def splat(
     model, shown = made.sparse.models[0], progress or Quiet()
     posing = plugin.training.pose_rate > 0
     if posing:
-        check_trainable_poses(model)
+        check_trainable_poses(model, plugin.training)
     sigma_deg = rotation_sigmas_deg(made.summary, model, made.photos)
     key = _key(model, made, (method, plugin, gaussians, first), seeds)
     resume = _stored(folder, key)

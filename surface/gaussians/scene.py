@@ -148,6 +148,9 @@ class TrainingOptions:
     """Poses that were trained are kept where photos held out come closer by so much: another order of photos changes
     their mean by up to that."""
     test_every: Annotated[int, Within("[2, inf)")] = 8
-    """Every so many photos, by name, are held out; none of fewer than four."""
+    """Every so many photos, by name, are held out."""
+    held_out_from: Annotated[int, Within("[3, inf)")] = 4
+    """Photos of which one is held out; fewer are all trained on. With 3, one of three says whether poses that were
+    trained are better, and two make the splat."""
     seed: int = 0
     """Of the order of photos."""

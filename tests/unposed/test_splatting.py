@@ -27,7 +27,7 @@ from unposed.settings import options_of
 from unposed.splat_poses import TrainedPoses, check_trainable_poses, write_refined
 from unposed.surface.gaussians.poses import moved_camera
 from unposed.surface.gaussians.projection import rotations
-from unposed.surface.gaussians.scene import Gaussians, TrainingView
+from unposed.surface.gaussians.scene import Gaussians, TrainingOptions, TrainingView
 from unposed.surface.stereo.view import Pinhole
 from unposed.synthetic.photos import PhotoSet
 
@@ -126,8 +126,13 @@ def test_poses_that_are_kept_are_a_model_whose_points_follow(written: Path, tmp_
     assert refined.compute_mean_reprojection_error() < 0.5 * in_place.error_px.mean()
     write_refined(tmp_path, model, made.photos, TrainedPoses(False, 20.0, 20.0, (), views, ()))
     assert not (tmp_path / "refined").exists()
-    with pytest.raises(InputError, match="four photos or more"):
-        check_trainable_poses(replace(model, photos=model.photos[:3]))
+    for photos, options, said in (
+        (3, TrainingOptions(), "4 photos or more, one of them held out: .* or set training.held_out_from=3"),
+        (2, TrainingOptions(held_out_from=3), "3 photos or more, one of them held out: leave training.pose_rate 0$"),
+    ):
+        with pytest.raises(InputError, match=said):
+            check_trainable_poses(replace(model, photos=model.photos[:photos]), options)
+    check_trainable_poses(replace(model, photos=model.photos[:3]), TrainingOptions(held_out_from=3))
 
 
 def test_a_gpu_is_asked_for_where_there_is_none(written: Path, tmp_path: Path) -> None:
