@@ -1,18 +1,20 @@
 """Whose poses make the better splat: photos held out, with our poses, COLMAP's and the true ones.
 
     python benchmarks/splat.py DATA_DIR SET [SET ...] [--seeds 0,1] [--sources truth,ours] [--peer tuned-shared]
-        [--set KEY=VALUE]
+        [--keep DIR] [--set KEY=VALUE]
 
 DATA_DIR/SET has images/ and gt.json. Every source of poses gets what its own poses give: dense points at 512 pixels,
 thinned to one budget, and the same trainer, splat.cpu. Scores are means over the photos held out and over seeds, of
-pixels that the splat covers.
+pixels that the splat covers. With --keep, models and dense points are written to DIR/SET/SOURCE and taken from there
+the next time, so that a long table can be made in pieces.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from unposed.pipeline.config import build
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.threads import one_thread_each
-from unposed.reconstruction import Reconstruction
+from unposed.reconstruction import Reconstruction, load
 from unposed.runs import reconstruct
 from unposed.settings import options_of
 from unposed.surface.gaussians.projection import draw
@@ -42,41 +44,59 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", metavar="N,N")
     parser.add_argument("--sources", default="truth,ours,colmap", metavar="NAME,NAME")
     parser.add_argument("--peer", default="tuned-shared", choices=PEERS)
+    parser.add_argument("--keep", type=Path, metavar="DIR")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     print("| set | poses | registered | held out | PSNR | SSIM | covered | PSNR of each |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name in arguments.sets:
-        for source, made in _sources(arguments.data / name, arguments.sources.split(","), arguments.peer):
-            if made.sparse.models:
-                print(_row(name, source, made, seeds, arguments.settings), flush=True)
-            else:
-                print(f"| {name} | {source} | 0 of {len(made.photos)} | | | | | |", flush=True)
+    with ExitStack() as stack:
+        keep = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unposed-benchmark-")))
+        for name in arguments.sets:
+            for source in arguments.sources.split(","):
+                place = keep / name / (arguments.peer if source == "colmap" else source)
+                made = _model(arguments.data / name, source, arguments.peer, place)
+                shown = f"COLMAP {arguments.peer}" if source == "colmap" else source
+                if made.sparse.models:
+                    print(_row(name, shown, made, place, seeds, arguments.settings), flush=True)
+                else:
+                    print(f"| {name} | {shown} | 0 of {len(made.photos)} | | | | | |", flush=True)
 
 
-def _sources(folder: Path, wanted: Sequence[str], peer: str) -> Iterator[tuple[str, Reconstruction]]:
-    """Models of the set with poses from the sources that are wanted."""
+def _model(folder: Path, source: str, peer: str, place: Path) -> Reconstruction:
+    """The models of a set with poses from a source, made in `place` unless they are there."""
     images, truth = folder / "images", folder / "gt.json"
-    if "truth" in wanted:
-        yield "truth", reconstruct(images, preset="classic", poses=truth, intrinsics=truth)
-    if "ours" in wanted:
-        yield "ours", reconstruct(images, preset="classic")
-    if "colmap" in wanted:
-        with tempfile.TemporaryDirectory(prefix="unposed-benchmark-") as out:
-            run(PEERS[peer], images, Path(out) / "colmap", seed=0)
-            models = [pycolmap.Reconstruction(each) for each in sorted((Path(out) / "colmap" / "sparse").iterdir())]
-            yield f"COLMAP {peer}", Reconstruction.from_pycolmap(models, images)
+    if source == "colmap":
+        if not (place / "sparse").exists():
+            run(PEERS[peer], images, place, seed=0)
+        models = [pycolmap.Reconstruction(each) for each in sorted((place / "sparse").iterdir())]
+        return Reconstruction.from_pycolmap(models, images)
+    if (place / "summary.json").exists():
+        return load(place, images)
+    known = {"poses": truth, "intrinsics": truth} if source == "truth" else {}
+    return reconstruct(images, place, preset="classic", report=False, **known)
 
 
-def _row(name: str, source: str, made: Reconstruction, seeds: Sequence[int], settings: Sequence[str]) -> str:
+def _points(made: Reconstruction, place: Path) -> tuple[Any, Any]:
+    """Points and colours to begin with, made unless they lie in `place`."""
+    file = place / "seeds.npz"
+    if not file.exists():
+        model = made.sparse.models[0]
+        stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": SEED_SIDE_PX}, "dense.sweep")
+        points = stereo(model, made.photos, machine("cpu")).points
+        xyz = np.concatenate([points.xyz.astype(np.float64), np.asarray(model.points, np.float64)])
+        np.savez(file, xyz=xyz, rgb=np.concatenate([points.rgb, model.rgb]))
+    with np.load(file) as held:
+        return held["xyz"], held["rgb"]
+
+
+def _row(
+    name: str, source: str, made: Reconstruction, place: Path, seeds: Sequence[int], settings: Sequence[str]
+) -> str:
     model, resources = made.sparse.models[0], machine("cpu")
-    stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": SEED_SIDE_PX}, "dense.sweep")
     found: list[list[ViewScore]] = []
     with one_thread_each():
-        points = stereo(model, made.photos, resources).points
-        xyz = np.concatenate([points.xyz.astype(np.float64), np.asarray(model.points, np.float64)])
-        rgb = np.concatenate([points.rgb, model.rgb])
+        xyz, rgb = _points(made, place)
         for seed in seeds:
             options = options_of([*settings, f"training.seed={seed}"])
             trainer: Any = build(Registry().find("splat", "cpu"), options, "splat.cpu")

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, get_args, get_type_hints
 from unposed.optim.alignment.metric_scale import MetricScale
 from unposed.optim.arrays import Array
 from unposed.optim.view_graph import ViewGraph
-from unposed.surface.gaussians.scene import SplatRun, SplatState, TrainingOptions
+from unposed.surface.gaussians.scene import Gaussians, SplatRun, SplatState, TrainingOptions
 
 from .artifacts import (
     Bytes,
@@ -181,6 +181,13 @@ class MetricEstimator(Protocol):
     def __call__(self, model: SparseModel, photos: Photos, resources: Resources) -> MetricScale: ...
 
 
+class GaussianPredictor(Protocol):
+    """Slot `gaussians`: Gaussians of a finished model, in its world, for a training to begin with, as networks predict
+    them from the photos. No node of a graph. Raises StageError with the reason where it cannot."""
+
+    def __call__(self, model: SparseModel, photos: Photos, resources: Resources) -> Gaussians: ...
+
+
 class SplatTrainer(Protocol):
     """Slot `splat`: train Gaussians on the photos of a finished model, from points (n, 3) with colours, or from where
     an earlier training was left. The rotations of the photos are known to `sigma_deg` (p,). No node of a graph."""
@@ -219,6 +226,7 @@ PROTOCOLS: dict[str, type] = {
     "export": Exporter,
     "dense": DenseStereo,
     "metric": MetricEstimator,
+    "gaussians": GaussianPredictor,
     "splat": SplatTrainer,
     "executor": Executor,
 }

@@ -208,7 +208,7 @@ def parser() -> Parser:
     p = verb("splat", "train a Gaussian splat of a finished reconstruction, and measure it on photos held out")
     _positional(p, "out", "what unposed reconstruct has written")
     p.add_argument("-o", "--folder", type=Path, required=True, metavar="DIR", help="folder to write, or to go on with")
-    add_flags(p, "method", "seeds", "photos_folder", "options", "device", "workers", "quiet", "json")
+    add_flags(p, "method", "seeds", "gaussians", "photos_folder", "options", "device", "workers", "quiet", "json")
 
     p = verb("eval", "measure a model against known camera poses")
     _positional(p, "model", "OUT of reconstruct, a COLMAP folder, or transforms.json")

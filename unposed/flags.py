@@ -120,6 +120,7 @@ FLAGS: dict[str, Flag] = {
     "to": Flag("an export plugin, see unposed plugins", "FORMAT"),
     "photos_folder": Flag("where the photos are now, if they have moved", "DIR", Path, names=("--photos",)),
     "seeds": Flag("with the dense points that unposed dense has written there", "DIR", Path),
+    "gaussians": Flag("begin with Gaussians of a plugin of this slot, in place of seeds", "NAME"),
     "method": Flag("a plugin of the slot, see unposed plugins", "NAME"),
     "options": Flag("an option of the format", "KEY=VALUE", repeated=True, names=("--set",)),
     "trainers": Flag("programs that are to read it (default: all)", "NAME,...", trainers, names=("--for",)),

@@ -63,10 +63,14 @@ class TrainedPoses:
         return {"kept": self.kept, **figures, "moved": [asdict(each) for each in self.moved]}
 
 
-def check_trainable_poses(model: SparseModel) -> None:
+def check_trainable_poses(model: SparseModel, options: TrainingOptions) -> None:
     """InputError where poses cannot be trained, or nobody could say whether that was good."""
-    if len(model.photos) < 4:
-        raise InputError("poses are trained with four photos or more, one of them held out: leave training.pose_rate 0")
+    if len(model.photos) < options.held_out_from:
+        remedy = " or set training.held_out_from=3" if len(model.photos) == 3 else ""
+        raise InputError(
+            f"poses are trained with {options.held_out_from} photos or more, one of them held out: leave "
+            f"training.pose_rate 0{remedy}"
+        )
     if model.rigs is not None:
         raise InputError("poses of photos of a rig are not trained: leave training.pose_rate 0")
 

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 
 from unposed.pipeline.artifacts import SparseModel
 from unposed.pipeline.config import build
-from unposed.pipeline.errors import InputError
+from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.progress import Progress, Quiet
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
-from unposed.pipeline.stage import Resources
+from unposed.pipeline.stage import Resources, StageError
 from unposed.pipeline.threads import one_thread_each
+from unposed.pipeline.weights.files import ready_plugin
 from unposed.surface.gaussians.initial import as_arrays
 from unposed.surface.gaussians.projection import draw
 from unposed.surface.gaussians.scene import Gaussians, SplatState, TrainingView, ViewScore
-from unposed.surface.gaussians.training import drawn, scored
+from unposed.surface.gaussians.training import drawn, first_state, scored
 
 from .dense_points import POINTS, densified, read_points_seen, shown_as
 from .gaussian_files import write_antimatter_splat, write_gaussians_ply, write_spz
@@ -71,6 +72,7 @@ def splat(
     *,
     method: str = "cpu",
     seeds: str | Path | None = None,
+    gaussians: str | None = None,
     settings: Settings = (),
     device: str = "auto",
     workers: int | None = None,
@@ -81,6 +83,8 @@ def splat(
     photos: the photo folder, if it has moved.
     method: a plugin of the slot `splat`; settings are its options as lines `key=value`.
     seeds: folder that `unposed dense` has written; None: dense points are computed, at a small size.
+    gaussians: a plugin of the slot `gaussians`, which gives the Gaussians to begin with, in place of seeds; settings
+    `gaussians.key=value` are its options.
 
     With the setting `training.pose_rate` poses are trained, too, as far as they are uncertain. They are kept, and
     written as a model to refined/, where photos that were held out come closer by that.
@@ -90,6 +94,7 @@ def splat(
     a `pose_rate` the second training, that with the poses of the model, begins anew each time.
     """
     options = options_of(settings)
+    first = None if gaussians is None else _predictor(gaussians, options.pop("gaussians", {}), seeds)
     plugin: Any = build(Registry().find("splat", method), options, f"splat.{method}")
     folder, made, resources = Path(folder), load(out, photos), machine(device, workers)
     if not made.sparse.models:
@@ -97,16 +102,19 @@ def splat(
     model, shown = made.sparse.models[0], progress or Quiet()
     posing = plugin.training.pose_rate > 0
     if posing:
-        check_trainable_poses(model)
+        check_trainable_poses(model, plugin.training)
     sigma_deg = rotation_sigmas_deg(made.summary, model, made.photos)
-    key = _key(model, made, plugin, method, seeds)
+    key = _key(model, made, (method, plugin, gaussians, first), seeds)
     resume = _stored(folder, key)
     with closing(shown), one_thread_each():
-        if resume is None or posing:
-            xyz, rgb = _seeds(made, seeds, resources, shown)
+        xyz, rgb, begin = np.zeros((0, 3)), np.zeros((0, 3), np.uint8), None
+        if resume is not None and not posing:
+            pass
+        elif first is not None:
+            begin = first_state(_predicted(gaussians, first, made, resources), len(model.photos))
         else:
-            xyz, rgb = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-        run = plugin(model, made.photos, xyz, rgb, sigma_deg, resume, resources)
+            xyz, rgb = _seeds(made, seeds, resources, shown)
+        run = plugin(model, made.photos, xyz, rgb, sigma_deg, resume or begin, resources)
         folder.mkdir(parents=True, exist_ok=True)
         state = resume
         with shown_as(shown, "splat", resources) as reporting:
@@ -121,7 +129,7 @@ def splat(
         else:
             keeping = replace(plugin, training=replace(plugin.training, pose_rate=0.0))
             with shown_as(shown, "splat", resources) as reporting:
-                for given in keeping(model, made.photos, xyz, rgb, sigma_deg, None, resources).states:
+                for given in keeping(model, made.photos, xyz, rgb, sigma_deg, begin, resources).states:
                     reporting.report(given.step, plugin.training.steps, "steps with the given poses")
             poses = judged_poses(views, given, state, plugin.training)
             write_refined(folder, model, made.photos, poses)
@@ -148,9 +156,27 @@ def _seeds(
     return xyz, np.concatenate([points.rgb, model.rgb])
 
 
-def _key(model: SparseModel, made: Reconstruction, plugin: Any, method: str, seeds: str | Path | None) -> str:
+def _predictor(name: str, values: Any, seeds: str | Path | None) -> Any:
+    """The plugin that gives the first Gaussians, with its weights."""
+    if seeds is not None:
+        raise ConfigError("seeds and gaussians: a training begins with the one or the other")
+    return ready_plugin(build(Registry().find("gaussians", name), values, "gaussians"), "gaussians")
+
+
+def _predicted(name: str | None, predictor: Any, made: Reconstruction, resources: Resources) -> Gaussians:
+    """The first Gaussians; InputError that names the plugin where it gives none that can be trained."""
+    try:
+        found: Gaussians = predictor(made.sparse.models[0], made.photos, resources)
+    except StageError as error:
+        raise InputError(f"gaussians.{name}: {error}") from None
+    if fault := found.fault():
+        raise InputError(f"gaussians.{name} gave Gaussians that cannot be trained: {fault}")
+    return Gaussians(**as_arrays(found))
+
+
+def _key(model: SparseModel, made: Reconstruction, plugins: tuple[Any, ...], seeds: str | Path | None) -> str:
     """What a training depends on: it goes on only with the same."""
-    text = repr((method, plugin, None if seeds is None else str(Path(seeds).resolve()), model.cameras))
+    text = repr((plugins, None if seeds is None else str(Path(seeds).resolve()), model.cameras))
     digest = hashlib.sha256(text.encode())
     digest.update(np.ascontiguousarray(model.cam_from_world).tobytes())
     for index in model.photos.tolist():

@@ -16,9 +16,6 @@ from unposed.surface.gaussians.training import Draw, first_state, trained
 
 from .pinhole_images import pinhole_cameras, undistorted_mask, undistorted_rgb
 
-FEWEST = 4
-"""Photos of which one is held out; fewer are all trained on."""
-
 LEAST_SIGMA_RAD = 1e-9
 """Least uncertainty of a pose. One that was given and held has a standard deviation of zero, while motions are counted
 in and divided by standard deviations. It moves nothing by as much as an image can show."""
@@ -38,7 +35,7 @@ def training_views(
     views = []
     for row, index in enumerate(model.photos.tolist()):
         lens, photo = lenses[int(model.camera_of_photo[row])], photos[index]
-        held_out = len(model.photos) >= FEWEST and row % options.test_every == min(
+        held_out = len(model.photos) >= options.held_out_from and row % options.test_every == min(
             options.test_every // 2, len(model.photos) // 2
         )
         camera = lens.posed(np.asarray(model.cam_from_world[row], np.float64))

@@ -37,6 +37,18 @@ class Gaussians:
     def __len__(self) -> int:
         return len(self.mean)
 
+    def fault(self) -> str | None:
+        """What is wrong with the arrays; None: nothing."""
+        for name, width in {"mean": 3, "log_scale": 3, "quaternion": 4, "logit": 0, "coefficient": 3}.items():
+            value, shape = np.asarray(getattr(self, name)), (len(self.mean), width) if width else (len(self.mean),)
+            if value.shape != shape:
+                return f"{name} has shape {value.shape}, expected {shape}"
+            if not np.isfinite(value).all():
+                return f"{name} is not finite"
+        if (np.linalg.norm(self.quaternion, axis=1) == 0).any():
+            return "quaternion is zero"
+        return None if len(self) else "there are none"
+
     @property
     def rgb(self) -> Array32:
         """(n, 3) colours, from 0 to 1."""
@@ -136,6 +148,9 @@ class TrainingOptions:
     """Poses that were trained are kept where photos held out come closer by so much: another order of photos changes
     their mean by up to that."""
     test_every: Annotated[int, Within("[2, inf)")] = 8
-    """Every so many photos, by name, are held out; none of fewer than four."""
+    """Every so many photos, by name, are held out."""
+    held_out_from: Annotated[int, Within("[3, inf)")] = 4
+    """Photos of which one is held out; fewer are all trained on. With 3, one of three says whether poses that were
+    trained are better, and two make the splat."""
     seed: int = 0
     """Of the order of photos."""

@@ -39,7 +39,7 @@ def test_slots_are_read_from_the_protocols() -> None:
     assert SLOTS.keys() == PROTOCOLS.keys()
     assert SLOTS["verification"].grains == (Grain.PAIR, Grain.GROUP)
     assert SLOTS["features"].gives == Features | Tokens and SLOTS["fine"].gives is SparseModels
-    assert set(SLOTS) - set(STAGE_SLOTS) == {"export", "dense", "metric", "splat", "executor"}
+    assert set(SLOTS) - set(STAGE_SLOTS) == {"export", "dense", "metric", "gaussians", "splat", "executor"}
 
 
 FAULTS = {

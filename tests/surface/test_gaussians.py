@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from unposed.plugins.splat.gsplat import drawn_by
+from unposed.surface.gaussians import rasterise as rasterise_module
 from unposed.surface.gaussians.initial import initial_gaussians, thinned_seeds, with_fillers
 from unposed.surface.gaussians.losses import photo_loss, structural_similarity
 from unposed.surface.gaussians.poses import aligned, moved, moved_camera
@@ -83,6 +84,20 @@ def test_derivatives_are_differences(name: str) -> None:
         with torch.no_grad():
             slope = float(total(value + step) - total(value - step)) / 2e-6
         assert float(found.reshape(-1)[index]) == pytest.approx(slope, abs=1e-5)
+
+
+def test_bands_of_rows_are_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many pairs, image and derivatives are made band by band; Gaussians across an edge are in both."""
+    seen = []
+    for most in (rasterise_module.BAND_PAIRS, 300):
+        monkeypatch.setattr(rasterise_module, "BAND_PAIRS", most)
+        tensors = {name: value.requires_grad_() for name, value in some_gaussians(40, seed=2).tensors().items()}
+        image, covered = draw(Parameters(**tensors), CAMERA)
+        image.square().sum().backward()
+        seen.append([image.detach(), covered, *(each.grad for each in tensors.values())])
+    assert "Cat" in type(image.grad_fn).__name__
+    for whole, banded in zip(*seen, strict=True):
+        torch.testing.assert_close(banded, whole, rtol=0, atol=1e-11)
 
 
 def test_derivatives_by_the_pose_are_differences() -> None:

@@ -77,6 +77,7 @@ def test_run_options_are_said_once() -> None:
         "trainers",
         "limits",
         "seeds",
+        "gaussians",
         "splat",
         "method",
         "compare",

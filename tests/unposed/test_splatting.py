@@ -27,7 +27,7 @@ from unposed.settings import options_of
 from unposed.splat_poses import TrainedPoses, check_trainable_poses, write_refined
 from unposed.surface.gaussians.poses import moved_camera
 from unposed.surface.gaussians.projection import rotations
-from unposed.surface.gaussians.scene import Gaussians, TrainingView
+from unposed.surface.gaussians.scene import Gaussians, TrainingOptions, TrainingView
 from unposed.surface.stereo.view import Pinhole
 from unposed.synthetic.photos import PhotoSet
 
@@ -126,13 +126,82 @@ def test_poses_that_are_kept_are_a_model_whose_points_follow(written: Path, tmp_
     assert refined.compute_mean_reprojection_error() < 0.5 * in_place.error_px.mean()
     write_refined(tmp_path, model, made.photos, TrainedPoses(False, 20.0, 20.0, (), views, ()))
     assert not (tmp_path / "refined").exists()
-    with pytest.raises(InputError, match="four photos or more"):
-        check_trainable_poses(replace(model, photos=model.photos[:3]))
+    for photos, options, said in (
+        (3, TrainingOptions(), "4 photos or more, one of them held out: .* or set training.held_out_from=3"),
+        (2, TrainingOptions(held_out_from=3), "3 photos or more, one of them held out: leave training.pose_rate 0$"),
+    ):
+        with pytest.raises(InputError, match=said):
+            check_trainable_poses(replace(model, photos=model.photos[:photos]), options)
+    check_trainable_poses(replace(model, photos=model.photos[:3]), TrainingOptions(held_out_from=3))
 
 
 def test_a_gpu_is_asked_for_where_there_is_none(written: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"splat.gsplat needs an NVIDIA GPU: use --method cpu"):
         unposed.splat(written / "out", tmp_path / "gpu", method="gsplat", seeds=written / "dense", device="cpu")
+
+
+PREDICTOR = """
+from dataclasses import dataclass
+
+import numpy as np
+
+from unposed.pipeline.stage import StageError
+from unposed.surface.gaussians.scene import Gaussians
+
+@dataclass(frozen=True)
+class Predictor:
+    size: float = 0.05
+    fault: str = ""
+
+    def __call__(self, model: "SparseModel", photos: "Photos", resources: "Resources") -> Gaussians:
+        if self.fault == "sees nothing":
+            raise StageError("it sees nothing in photo 1")
+        n = len(model.points)
+        made = {
+            "mean": np.array(model.points, np.float32),
+            "log_scale": np.full((n, 3), np.log(self.size), np.float32),
+            "quaternion": np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
+            "logit": np.zeros(n, np.float32),
+            "coefficient": ((model.rgb / 255 - 0.5) / 0.28209479).astype(np.float32),
+        }
+        if self.fault:
+            made["log_scale"] = {"flat": made["log_scale"][:, :1], "infinite": made["log_scale"] / 0}[self.fault]
+        return Gaussians(**made)
+
+from unposed.pipeline.artifacts import Photos, SparseModel
+from unposed.pipeline.stage import Resources
+"""
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_training_begins_with_gaussians_of_a_network(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = tmp_path / "heads-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: heads\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[unposed.plugins]\ngaussians.head = gaussian_head:Predictor\n")
+    (tmp_path / "gaussian_head.py").write_text(PREDICTOR)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    line = ["splat", str(written / "out"), "--device", "cpu", "--quiet", "--gaussians", "head"]
+    few = ["--set", "training.max_side_px=64", "--set", "training.steps=5"]
+    assert main([*line, "-o", str(tmp_path / "made"), *few, "--set", "gaussians.size=0.02"]) == 0
+    points = unposed.load(written / "out")[0].points
+    with np.load(tmp_path / "made" / "state.npz") as state:
+        assert len(state["gaussians.mean"]) == len(points)
+        assert np.abs(state["gaussians.mean"] - points).max() < 0.02
+        assert 0 < np.abs(state["gaussians.log_scale"] - np.log(0.02)).max() < 0.1
+    for given, said in {
+        ("--set", "gaussians.fault=flat"): r"gaussians.head gave Gaussians that cannot be trained: log_scale has shape",
+        ("--set", "gaussians.fault=infinite"): r"cannot be trained: log_scale is not finite",
+        ("--set", "gaussians.fault=sees nothing"): r"gaussians.head: it sees nothing in photo 1",
+        ("--set", "gaussians.fill=1"): r"gaussians",
+        ("--seeds", str(written / "dense")): r"a training begins with the one or the other",
+    }.items():
+        capsys.readouterr()
+        assert main([*line, "-o", str(tmp_path / "none"), *few, *given]) == 2
+        assert said.replace("\\", "") in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_dotted_settings_reach_options_of_options(written: Path, tmp_path: Path) -> None:
