@@ -130,8 +130,7 @@ class CameraPriors:
     """(photos, 2) standard deviations of given rotations, in degrees, and positions, in units of the world: 0 for poses
     that are not to be changed, infinite where nothing is known. None: no given pose is to be changed."""
     guess_log_sigma: Floats | None = None
-    """(cameras,) float64 standard deviations of the logarithms of guessed focal lengths, infinite for those that no
-    photo speaks for. None: all are infinite."""
+    """(cameras,) float64 standard deviations of the logarithms of guessed focal lengths. None: all are infinite."""
 
     def of_photo(self, photo: int) -> CameraPrior:
         """The part that concerns one photo, and changes only if that does (see stage.PerPhotoParts)."""
@@ -203,8 +202,7 @@ class LocalScene:
     grids: tuple[DepthGrid, ...]
     """(k,) depth of each photo in the unit of the poses."""
     overlap: Floats
-    """(k, k) float32: share of the depth samples of photo i whose points are seen by photo j at the depth that j says,
-    0 to 1."""
+    """(k, k) float32, 0 to 1: share of the depth samples of photo i that photo j sees at the depth that j says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,8 +240,7 @@ class TwoViewGeometry:
     focal_source: Literal["prior", "pair", "guess"]
     """prior: from CameraPriors, given or EXIF; pair: estimated from this pair alone; guess: the usual field of view."""
     fundamental: Floats
-    """(3, 3) float64, x_b^T F x_a = 0 in pixels; valid whatever the focal lengths are. Zeros for rotation/none;
-    of a planar pair it is one of many that fit."""
+    """(3, 3) float64, x_b^T F x_a = 0 in pixels, one of many for a planar pair; zeros for rotation/none."""
     angle_deg: float
     """Median triangulation angle of the inliers."""
 
@@ -285,8 +282,12 @@ class InitialModels:
     """Photo index to reason, for photos in no model."""
     warnings: tuple[str, ...] = ()
     hypotheses: tuple[tuple[InitialModel, ...], ...] = ()
-    """For each model, other models of the same photos that fit about as well, for the fine stage to decide between;
-    none from mappers that give none."""
+    """For each model, others of the same photos that fit about as well, for the fine stage to decide between."""
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedModels(InitialModels):
+    """Initial models whose poses a network predicts: a photo without matches has one, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,19 +362,19 @@ class RefinementReport:
     removed: Mapping[str, int]
     """What was left out: the reason, and how many."""
     free_gauge: int | None = None
-    """Directions in which the model may move at no cost: 7 where frame and scale are undetermined. None: not computed,
-    as for very many photos."""
+    """Directions in which the model may move at no cost, 7 where frame and scale are free. None: not computed."""
     condition: float | None = None
-    """Condition number of the normal equations of all cameras apart from the gauge; from 1e12 on the photos leave
-    something undetermined."""
+    """Condition number of the normal equations apart from the gauge; from 1e12 on something is undetermined."""
     sigma_deg: Floats | None = None
-    """(p,) standard deviation of the rotation of each photo of the model, if errors are independent."""
+    """(p,) standard deviation of the rotation of each photo of the model, if errors are independent; NaN: unknown."""
     sigma_centre: Floats | None = None
     """(p,) likewise of the position of each camera, in units of the world."""
     hypotheses: tuple[HypothesisFigures, ...] = ()
     """The models that competed, the chosen one first; none where there was no other."""
     verdict: ModelVerdict | None = None
     """None where there is none: of two photos, or of dense matches."""
+    predicted: tuple[int, ...] = ()
+    """Photo indices whose pose a network alone has predicted: they see no point of the model."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,7 +168,7 @@ def photo_rows(sources: ReportSources, thumbnails: Mapping[int, str]) -> list[Ph
                 facts.get("sigma_deg"),
                 facts.get("probability"),
                 0 if at is None else int(partners[at]),
-                facts.get("reason", ""),
+                "pose by a network alone" if facts.get("predicted") else facts.get("reason", ""),
             )
         )
     return rows

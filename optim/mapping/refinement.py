@@ -45,6 +45,9 @@ class RefineOptions:
     """Bundle adjustments of all tracks, each after retriangulation; more than one have not been seen to help."""
     min_observations: int = 12
     """Photos with fewer are not registered."""
+    rough_start: bool = False
+    """Whether poses of the start, such as a network's, may be off by more than the largest error: photos that lose
+    their observations by that in the first adjustment are registered anew."""
     min_points: int = 6
     """Fewer points are not adjusted: they do not determine a model."""
     max_iterations: tuple[int, int] = (40, 8)
@@ -149,6 +152,10 @@ def refine(
         )
         summaries.append(summary)
         bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * keypoint_error_px)
+        if first and options.rough_start:
+            bundle = without_weak_photos(bundle, options.min_observations)
+            lost = np.isfinite(start.cam_from_world[:, 0, 0]) & ~np.isfinite(bundle.cam_from_world[:, 0, 0])
+            candidates = np.union1d(candidates, np.flatnonzero(lost))
         if first and len(candidates):
             bundle = register_photos(
                 graph,

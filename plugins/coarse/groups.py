@@ -12,7 +12,7 @@ from unposed.optim.groups.focals import focals_of_groups
 from unposed.optim.groups.fusion import FusedGroups, GroupFusionOptions, PairDirections, fuse_groups
 from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
 from unposed.optim.view_graph import ViewGraph
-from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModels, LocalScene, Photos, TwoViewGeometry
+from unposed.pipeline.artifacts import CameraPriors, Doubts, LocalScene, Photos, PredictedModels, TwoViewGeometry
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerGroup, PerPair, Resources, StageError
 
@@ -32,7 +32,7 @@ class GroupMapper(OverlapTrust):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     min_photos: Annotated[int, Within("[2, inf)")] = 3
     """Parts with fewer photos give no model, unless there is no larger one."""
@@ -63,7 +63,7 @@ class GroupMapper(OverlapTrust):
         resources: Resources,
         doubts: Doubts | None = None,
         regressed: PerPair[TwoViewGeometry] | None = None,
-    ) -> InitialModels:
+    ) -> PredictedModels:
         graph = without_doubts(view_graph, doubts)
         priors = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         known = np.array([source != "guess" for source in cameras.focal_source])
@@ -86,7 +86,7 @@ class GroupMapper(OverlapTrust):
             inside = np.isfinite(part.agreement)
             scenes = scenes.select(~inside[scenes.group] & ~registered[scenes.photo])
         models = tuple(initial_model(intrinsics, each.cam_from_world, graph.keypoints) for each in found)
-        return InitialModels(models, reasons_left_out(graph, models), self._warnings(found, len(local)))
+        return PredictedModels(models, reasons_left_out(graph, models), self._warnings(found, len(local)))
 
     def _pairs(self, graph: ViewGraph, intrinsics: Intrinsics, resources: Resources) -> PairDirections:
         relative = estimate_relative_poses(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -30,6 +30,7 @@ from unposed.pipeline.artifacts import (
     InitialModel,
     InitialModels,
     Photos,
+    PredictedModels,
     RefinementReport,
     SparseModel,
     SparseModels,
@@ -51,8 +52,9 @@ from ..shared.models import (
 from .exact_points import ExactPointOptions, with_exact_points
 from .on_device import adjust_on_device
 from .pose_priors import anchored, given_pose_sigma, is_rough, pose_priors_of
+from .predicted_poses import PredictedPoseOptions, with_predicted_poses
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
-from .report import hypothesis_figures, poses_in_conflict, refinement_report, warning_about
+from .report import hypothesis_figures, poses_in_conflict, reasons_not_refined, refinement_report, warning_about
 from .rigs import tied_by_rigs, ties_more
 from .verdict import verdict_of, warnings_of
 
@@ -124,6 +126,8 @@ class BundleAdjustment:
     """A last adjustment of key points that were aligned in the pixels of the photos."""
     predictions: PredictionOptions = field(default_factory=PredictionOptions)
     """Priors from the depths and focal lengths that a dense matcher predicts."""
+    predicted_poses: PredictedPoseOptions = field(default_factory=PredictedPoseOptions)
+    """Photos without matches whose poses a network predicts."""
     scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
     """Points that determine the scale of predicted depths."""
     min_gpu_observations: Annotated[int, Within("[0, inf)")] = 100_000
@@ -140,7 +144,7 @@ class BundleAdjustment:
         doubts: Doubts | None = None,
     ) -> SparseModels:
         graph = without_doubts(view_graph, doubts).tied_by(cameras.rigs)
-        options = self.options(graph)
+        options = replace(self.options(graph), rough_start=isinstance(coarse, PredictedModels))
         registered = np.zeros(len(photos), bool)
         for model in coarse.models:
             registered[model.photos] = True
@@ -172,7 +176,7 @@ class BundleAdjustment:
         warnings = [*(warning for each in done for warning in each.warnings), *coarse.warnings, *failed.warnings]
         models, reports = tuple(each.model for each in kept), tuple(each.report for each in kept)
         left_out, inconsistent = reasons_left_out(graph, models), {p for each in done for p in each.inconsistent}
-        left_out |= _why(left_out, inconsistent, registered, options.min_observations)
+        left_out |= reasons_not_refined(left_out, inconsistent, registered, options.min_observations)
         return SparseModels(models, left_out, tuple(dict.fromkeys(warnings)), reports=reports)
 
     def _best(
@@ -199,7 +203,13 @@ class BundleAdjustment:
         if len(models) > 1:
             hypotheses = hypothesis_figures([each.result.bundle for each in refined], costs)
             outcome = replace(outcome, report=replace(outcome.report, hypotheses=hypotheses))
-        return self._judged(outcome, view_graph, doubts, models[chosen], best.result.bundle, photos)
+        outcome = self._judged(outcome, view_graph, doubts, models[chosen], best.result.bundle, photos)
+        if not options.rough_start:
+            return outcome
+        model, report, warnings = with_predicted_poses(
+            outcome.model, outcome.report, models[chosen], best.result.bundle, best.graph, photos, self.predicted_poses
+        )
+        return replace(outcome, model=model, report=report, warnings=(*outcome.warnings, *warnings))
 
     def _refined(
         self,
@@ -384,17 +394,3 @@ def _outcome(
         )
     report = refinement_report(result, graph, model)
     return _Outcome(model, report, tuple(inconsistent.tolist()), tuple(warnings))
-
-
-def _why(
-    left_out: Mapping[int, str], inconsistent: set[int], registered: NDArray[np.bool_], least: int
-) -> dict[int, str]:
-    """Reasons of this stage for photos that are left out."""
-    few = {
-        photo: f"it could not be registered: fewer than {least} of its key points agree with the model"
-        for photo in left_out
-        if registered[photo]
-    }
-    return few | {
-        photo: "its given pose is inconsistent with its matches" for photo in left_out if photo in inconsistent
-    }

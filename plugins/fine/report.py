@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -122,8 +122,25 @@ def _inconsistent_photos(
 
 def warning_about(photos: Photos, wrong: NDArray[np.int64]) -> str:
     """A warning about photos whose given poses are inconsistent with their matches."""
-    names = [photos[index].name for index in wrong[:MAX_NAMED].tolist()]
-    more = f" and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
-    what = "pose" if len(wrong) == 1 else "poses"
-    verb = "is" if len(wrong) == 1 else "are"
-    return f"the given {what} of {', '.join(names)}{more} {verb} inconsistent with the matches of the photos"
+    what, verb = ("pose", "is") if len(wrong) == 1 else ("poses", "are")
+    return f"the given {what} of {named(photos, wrong.tolist())} {verb} inconsistent with the matches of the photos"
+
+
+def named(photos: Photos, indices: Sequence[int]) -> str:
+    """The names of the first of these photos, and how many more there are."""
+    names = ", ".join(photos[index].name for index in indices[:MAX_NAMED])
+    return names + (f" and {len(indices) - MAX_NAMED} more" if len(indices) > MAX_NAMED else "")
+
+
+def reasons_not_refined(
+    left_out: Mapping[int, str], inconsistent: set[int], registered: NDArray[np.bool_], least: int
+) -> dict[int, str]:
+    """Reasons of this stage for photos that are left out."""
+    few = {
+        photo: f"it could not be registered: fewer than {least} of its key points agree with the model"
+        for photo in left_out
+        if registered[photo]
+    }
+    return few | {
+        photo: "its given pose is inconsistent with its matches" for photo in left_out if photo in inconsistent
+    }

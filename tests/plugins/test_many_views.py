@@ -19,9 +19,10 @@ from worlds import mapper_inputs
 
 from unposed.networks.manyview.overlap import view_overlap
 from unposed.networks.manyview.prediction import GroupPrediction
-from unposed.optim.rotations import exp_so3
+from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
+from unposed.optim.rotations import exp_so3, rotation_angle_deg
 from unposed.pipeline import ports
-from unposed.pipeline.artifacts import DepthGrid, LocalScene, Photo, SceneGraph, TwoViewGeometry
+from unposed.pipeline.artifacts import DepthGrid, LocalScene, Photo, PredictedModels, SceneGraph, TwoViewGeometry
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.presets import read_preset
@@ -30,8 +31,12 @@ from unposed.pipeline.store.codec import decode, encode
 from unposed.pipeline.weights.catalogue import entry
 from unposed.plugins.coarse.groups import GroupMapper
 from unposed.plugins.doubts.doppelgangers import Doppelgangers
+from unposed.plugins.fine.bundle import BundleAdjustment
+from unposed.plugins.fine.predicted_poses import PredictedPoseOptions
 from unposed.plugins.groups.cover import Cover
 from unposed.plugins.local.many_views import DepthAnything3, Pi3, Vggt
+from unposed.plugins.shared.models import initial_model, intrinsics_of_priors
+from unposed.summary import per_photo
 
 CPU = Resources("cpu", threads=1, ram_bytes=1 << 31, vram_bytes=0)
 WORLD: Any = None
@@ -294,6 +299,56 @@ def test_a_network_that_regresses_relative_poses_ties_photos_without_matches(
     nothing = {pair: replace(said, kind="none") for pair, said in regressed.items()}
     same = GroupMapper()(**inputs, local=local, regressed=nothing, resources=CPU)
     np.testing.assert_array_equal(same.models[0].cam_from_world, alone.models[0].cam_from_world)
+
+
+def test_photos_without_matches_stay_where_a_network_sees_them_and_are_named(collection: Callable[..., Any]) -> None:
+    world = collection(photos=16, points=600, noise_px=0.5)
+    lonely = (5, 6)
+    inputs = mapper_inputs(world, lambda a, b: not {a, b} & set(lonely))
+    groups = [tuple((start + step) % 16 for step in range(8)) for start in range(0, 16, 2)]
+    rng = np.random.default_rng(0)
+    local = {group: emulated(world, group, rng, wrong=False) for group in groups}
+    coarse = GroupMapper()(**inputs, local=local, resources=CPU)
+    found = BundleAdjustment()(**inputs, coarse=coarse, resources=CPU)
+    (model,), (report,) = found.models, found.reports
+    assert len(model.photos) == 16 and report.predicted == lonely and not set(lonely) & set(found.left_out)
+    assert found.warnings[-1].startswith("5.jpg, 6.jpg have too few matches; the network alone says where they were")
+    assert not np.isin(lonely, model.obs_photo).any()
+    for figures in (report.sigma_deg, report.verdict.photo_probability):
+        assert np.flatnonzero(~np.isfinite(figures)).tolist() == list(lonely)
+    # Relative to its matched neighbours each is within the errors of the network, which are a degree.
+    for photo in lonely:
+        for other in (3, 8):
+            turns = [
+                poses[photo, :, :3] @ poses[other, :, :3].T for poses in (model.cam_from_world, world.cam_from_world)
+            ]
+            assert rotation_angle_deg(turns[0] @ turns[1].T) < 1.0
+    without = BundleAdjustment(predicted_poses=PredictedPoseOptions(enabled=False))(
+        **inputs, coarse=coarse, resources=CPU
+    )
+    assert not set(lonely) & set(without.models[0].photos.tolist()) and set(lonely) <= set(without.left_out)
+    shown = per_photo(inputs["photos"], found, (), "")
+    assert [name for name, facts in shown.items() if facts.get("predicted")] == ["5.jpg", "6.jpg"]
+    assert shown["5.jpg"]["points"] == 0 and shown["5.jpg"]["probability"] is None
+
+
+def test_a_photo_that_a_network_turns_the_wrong_way_is_registered_by_its_matches_or_left_out(
+    collection: Callable[..., Any],
+) -> None:
+    world = collection(photos=12, points=600, noise_px=0.5)
+    inputs = mapper_inputs(world)
+    poses = world.cam_from_world.copy()
+    poses[4, :, :3] = exp_so3(np.array([[0.0, 0.6, 0.0]]))[0] @ poses[4, :, :3]
+    intrinsics = intrinsics_of_priors(inputs["cameras"], 1.0)
+    intrinsics = intrinsics.with_focals(np.full(len(intrinsics.models), 1500.0))
+    coarse = PredictedModels((initial_model(intrinsics, poses, world.graph.keypoints),), {})
+    found = BundleAdjustment()(**inputs, coarse=coarse, resources=CPU)
+    turned = found.models[0].cam_from_world[4, :, :3] @ found.models[0].cam_from_world[3, :, :3].T
+    true = world.cam_from_world[4, :, :3] @ world.cam_from_world[3, :, :3].T
+    assert rotation_angle_deg(turned @ true.T) < 0.2 and found.reports[0].predicted == ()
+    unable = BundleAdjustment(absolute_pose=AbsolutePoseOptions(min_inliers=10_000))
+    found = unable(**inputs, coarse=coarse, resources=CPU)
+    assert found.reports[0].predicted == () and "could not be registered" in found.left_out[4]
 
 
 def rotation_error_deg(world: Any, found: Any) -> float:
