@@ -67,9 +67,11 @@ def every_frame(clip: Clip) -> dict[str, Bytes]:
 
 def write_frame_truth(clip: Clip, truth: Path, photos: Sequence[Path], names: Sequence[str], file: Path) -> None:
     """The true poses of frames, which are those of the photos that they show."""
-    known = json.loads(truth.read_text())
+    known = json.loads(truth.read_text(encoding="utf-8"))
     entries = {name: known["images"].get(photos[clip.photo_at(name)].name) for name in names}
-    file.write_text(json.dumps({**known, "images": {name: entry for name, entry in entries.items() if entry}}))
+    file.write_text(
+        json.dumps({**known, "images": {name: entry for name, entry in entries.items() if entry}}), encoding="utf-8"
+    )
 
 
 def walk(photos: int = 180, width_px: int = 320, seed: int = 0) -> Scene:

@@ -76,7 +76,7 @@ def judged(model: Path, truth: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "unposed", "eval", str(model), "--gt", str(truth), "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
-        total = len(json.loads(truth.read_text())["images"])
+        total = len(json.loads(truth.read_text(encoding="utf-8"))["images"])
         return {"registered": 0, "total": total, "AUC": {}, "problem": answer.stderr.strip()}
     figures: dict[str, Any] = json.loads(answer.stdout)
     return figures
@@ -86,12 +86,12 @@ def stages_of(out: Path) -> dict[str, dict[str, float]]:
     """Seconds per stage, from what the run wrote about itself."""
     for name in ("summary.json", "stages.json"):
         if (out / name).is_file():
-            stages = json.loads((out / name).read_text())["stages"]
+            stages = json.loads((out / name).read_text(encoding="utf-8"))["stages"]
             return {node: {key: figures[key] for key in ("cpu_s", "wall_s")} for node, figures in stages.items()}
     return {}
 
 
 def last_line(log: Path) -> str:
     """What a failed run said last."""
-    lines = log.read_text(errors="replace").strip().splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "no output"

@@ -105,19 +105,21 @@ def _sets(data: Path, wanted: Sequence[str] | None) -> Iterator[PhotoSet]:
         truth = next((folder / name for name in ("gt.json", "ref_colmap.json") if (folder / name).is_file()), None)
         if truth is None or not (folder / "images").is_dir() or (wanted and folder.name not in wanted):
             continue
-        intrinsics = {json.dumps(entry.get("K")) for entry in json.loads(truth.read_text())["images"].values()}
+        intrinsics = {
+            json.dumps(entry.get("K")) for entry in json.loads(truth.read_text(encoding="utf-8"))["images"].values()
+        }
         yield PhotoSet(folder.name, folder / "images", truth, len(intrinsics) == 1)
 
 
 def _read(file: Path) -> list[Run]:
-    return [Run(**run) for run in json.loads(file.read_text())["runs"]]
+    return [Run(**run) for run in json.loads(file.read_text(encoding="utf-8"))["runs"]]
 
 
 def _write(file: Path, runs: Sequence[Run]) -> None:
     machine = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
     about = {**machine, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
     content = {"when": time.strftime("%Y-%m-%d"), "about": about, "runs": [asdict(run) for run in runs]}
-    file.write_text(json.dumps(content, indent=1))
+    file.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _say(run: Run, reused: bool) -> None:

@@ -43,7 +43,7 @@ class Truth:
 
 def read_truth(file: Path, names: Sequence[str]) -> Truth:
     """Read gt.json or ref_colmap.json, whose centre of the top-left pixel is (0, 0): half a pixel from ours."""
-    images = json.loads(file.read_text())["images"]
+    images = json.loads(file.read_text(encoding="utf-8"))["images"]
     poses, rows = np.full((len(names), 3, 4), np.nan), np.full((len(names), 8), np.nan)
     size = np.zeros((len(names), 2), np.int64)
     for index, name in enumerate(names):

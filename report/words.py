@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,8 @@ def headline(summary: dict[str, Any]) -> Headline:
     """How many photos are registered, and how far the poses may be relied on."""
     total, registered, models = summary["total"], summary["registered"], summary["models"]
     if not models:
-        return Headline("bad", f"None of the {total} photos could be registered.", summary["failure"] or "")
+        detail = summary["failure"] or usual_reason(summary["photos"])
+        return Headline("bad", f"None of the {total} photos could be registered.", f"{detail[:1].upper()}{detail[1:]}")
     whole = registered == total
     text = f"All {total} photos are registered" if whole else f"{registered} of {total} photos are registered"
     text += "." if len(models) == 1 else f", in {len(models)} models that nothing connects."
@@ -87,16 +89,19 @@ def advice(sources: ReportSources, fields: Iterable[ResidualField], lengths: Ind
 
 
 def _failure(sources: ReportSources) -> list[Advice]:
-    why = sources.summary["failure"]
-    if not why:
+    why, models = sources.summary["failure"], sources.summary["models"]
+    if models and not why:
         return []
-    return [
-        Advice(
-            "problem",
-            f"There is no reconstruction: {why}",
-            "Every spot has to be seen from two or more places. The matrix below shows which photos look alike.",
-        )
-    ]
+    if not why:
+        why = f"{len(sources.verified()[0])} of the {len(sources.tried)} pairs that were matched have a geometry."
+    remedy = "Every spot has to be seen from two or more places: walk around in small steps, so that each photo shows"
+    remedy += " half of the one before. The matrix below shows which photos look alike."
+    remedy += "" if models or sources.summary["effort"] >= 4.0 else " A longer search: --effort high."
+    every = set(range(len(sources.photos)))
+    best = None if models else _most_similar(sources, every, every)
+    names = [] if best is None else [sources.photos[i].name for i in best]
+    command = shlex.join(["unposed", "pairs", sources.summary["photos_folder"], "--why", *names]) if names else ""
+    return [Advice("problem", f"There is no reconstruction: {why}", remedy, command)]
 
 
 def _unregistered(sources: ReportSources) -> list[Advice]:
@@ -244,6 +249,15 @@ def _most_similar(sources: ReportSources, one: set[int], other: set[int]) -> tup
         if b in one and a in other:
             return b, a
     return None
+
+
+def usual_reason(photos: Mapping[str, Mapping[str, Any]]) -> str:
+    """The reason that most photos without a model share, with their number; empty where none is known."""
+    reasons = Counter(facts["reason"] for facts in photos.values() if facts.get("reason"))
+    if not reasons:
+        return ""
+    reason, number = reasons.most_common(1)[0]
+    return f"{'each' if number == len(photos) else f'{number} of them'}: {reason}"
 
 
 def listed(names: list[str]) -> str:

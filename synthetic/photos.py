@@ -80,7 +80,7 @@ def write_truth(scene: Scene, file: Path) -> None:
         "pixel_convention": "the centre of the top-left pixel is (0, 0)",
         "images": images,
     }
-    file.write_text(json.dumps(truth, indent=1) + "\n")
+    file.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
 
 
 def _exif(lens: Lens) -> Image.Exif:

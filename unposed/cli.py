@@ -22,7 +22,7 @@ from unposed.pipeline.stage import InputUnavailable
 from unposed.pipeline.variables import REPRODUCIBLE
 
 from .flags import MACHINE, RUN, add_flags
-from .process import configure_process, end_as_by_ctrl_c
+from .process import configure_process, end_as_by_ctrl_c, escape_what_cannot_be_printed
 
 EPILOG = """\
 examples:
@@ -42,6 +42,7 @@ LONGEST_LINE = 2000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
+    escape_what_cannot_be_printed()
     grammar = parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
         from .completion import complete_line

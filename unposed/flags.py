@@ -26,6 +26,8 @@ class Flag:
     read: Callable[[str], Any] = str
     choices: Sequence[str] | None = None
     repeated: bool = False
+    few: bool = False
+    """One value or more; `metavar` names the first and the others."""
     switch: bool = False
     off: bool = False
     """A switch that sets its parameter to False."""
@@ -139,7 +141,7 @@ FLAGS: dict[str, Flag] = {
     "stage": Flag("prune: results of this stage only, or images; all unless limited", "SLOT.PLUGIN|images"),
     "of_preset": Flag("get, accept: all that this preset needs and that is not here", "NAME|FILE", names=("--preset",)),
     "accept": Flag("get: the licence is known and accepted", switch=True),
-    "why": Flag("say why two photos are connected or not", ("A", "B")),
+    "why": Flag("say why two photos are connected or not (B: the one most like A)", ("A", "B"), few=True),
     "quiet": Flag("no progress, only the result", switch=True),
     "json": Flag("print the result as JSON", switch=True),
 }
@@ -179,7 +181,7 @@ def add_flags(parser: argparse.ArgumentParser, *parameters: str, required: Seque
         parser.add_argument(
             *names,
             action="append" if flag.repeated else "store",
-            nargs=len(flag.metavar) if isinstance(flag.metavar, tuple) else None,
+            nargs="+" if flag.few else len(flag.metavar) if isinstance(flag.metavar, tuple) else None,
             type=flag.read,
             choices=flag.choices,
             metavar=flag.metavar,

@@ -20,9 +20,11 @@ from unposed.pipeline.stage import InputUnavailable, StageError
 from unposed.pipeline.threads import one_thread_each
 from unposed.report.expected_cost import ExpectedCost, expected_cost
 from unposed.report.photo_findings import (
+    LEAST_KEYPOINTS,
     LINK_MATCHES,
     STILL_LEAST,
     ScenePreset,
+    bare_findings,
     header_findings,
     overlap_findings,
     pixel_findings,
@@ -121,7 +123,9 @@ def check(
     findings += pixel_findings([found[i].name for i in seen], [look.quality for look in seen.values()])
     counts = np.array([still[i].sum() for i in still], np.int64), np.array([len(still[i]) for i in still], np.int64)
     findings += still_findings(str(place), *counts)
-    findings += overlap_findings(names, pairs, matches)
+    bare = [found[i].name for i in sorted(rows) if len(seen[i].keypoints.xy) < LEAST_KEYPOINTS]
+    findings += bare_findings(bare)
+    findings += overlap_findings(names, pairs, matches, bare)
     partners = np.bincount(pairs[matches >= LINK_MATCHES].ravel(), minlength=len(names))
     masks: tuple[str, ...] = ()
     if folder is not None:

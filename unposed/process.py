@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.machinery
+import io
 import os
 import signal
 import sys
@@ -37,6 +38,13 @@ def _keep_freed_memory(most_bytes: int) -> None:
     if hasattr(library, "mallopt"):  # not every C library's
         library.mallopt(M_MMAP_THRESHOLD, most_bytes)
         library.mallopt(M_TRIM_THRESHOLD, most_bytes)
+
+
+def escape_what_cannot_be_printed() -> None:
+    """Print characters that the encoding of the output lacks as escapes: of a pipe on Windows, or in the locale C, it
+    has no names in other scripts."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as Python does for the errors
 
 
 ENDS = ("SIGTERM", "SIGHUP")

@@ -282,10 +282,13 @@ def _shortfall(
         if (usable := total - len(unusable)) < 2:
             found = "only one usable photo" if usable else "no usable photo"
             return InputError(f"{found} in {folder}: at least two that overlap are needed{where}")
+        from unposed.report.words import usual_reason  # here: not needed where all is well
+
+        reason = usual_reason({name: each for name, each in made.summary["photos"].items() if name not in unusable})
         look = shlex.join(["unposed", "pairs", folder])
         return NoReconstruction(
-            f"none of the {total} photos could be registered: every spot has to be seen from two or more places; "
-            f"{look} lists what was matched with what{where}"
+            f"none of the {total} photos could be registered{f' ({reason})' if reason else ''}: "
+            f"every spot has to be seen from two or more places; {look} lists what was matched with what{where}"
         )
     if registered < require * total:
         return NoReconstruction(f"registered only {registered} of {total} photos, {require:.0%} are required{where}")

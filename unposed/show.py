@@ -79,7 +79,7 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     if lost := _without_partners(facts):
         harder = "" if facts["effort"] >= EFFORTS["high"] else "--effort high looks harder for partners of these; "
         look = shlex.join(["unposed", "pairs", facts["photos_folder"], "--why", lost])
-        rows.append(("", f"{harder}{look} B says what joins it to another photo B, or not"))
+        rows.append(("", f"{harder}{look} says what joins it to the photo most like it, or not"))
     rows += [("warning", warning) for warning in facts["warnings"][:NAMED]]
     if (more := len(facts["warnings"]) - NAMED) > 0:
         rows.append(("warning", f"{count(more, 'warning')} more in summary.json"))
@@ -216,7 +216,8 @@ def _trusted(facts: Mapping[str, Any]) -> bool:
 def check_rows(found: PhotoCheck, photos: Path, with_masks: bool = False) -> list[tuple[str, str]]:
     """What was found about photos, as rows for `table`; with_masks: whether masks were asked for."""
     megapixels = sorted(each.width * each.height / 1e6 for each in found.photos.photos)
-    rows = [("photos", f"{len(found.photos)}, of {megapixels[0]:.1f} to {megapixels[-1]:.1f} megapixels")]
+    least, most = f"{megapixels[0]:.1f}", f"{megapixels[-1]:.1f}"
+    rows = [("photos", f"{len(found.photos)}, of {least if least == most else f'{least} to {most}'} megapixels")]
     partners = sorted(found.partners)
     if partners:
         of = "" if len(partners) == len(found.photos) else f" of {len(partners)} of them"

@@ -20,6 +20,8 @@ from unposed.pipeline.images.exif import upright_exif
 from unposed.pipeline.images.pixels import read_mask, read_rgb, reduced_size
 from unposed.pipeline.stage import InputUnavailable, StageError
 
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+"""What Windows takes for devices, whatever the ending."""
 SEGMENT_BYTES = 65533
 """What a segment of a JPEG file holds."""
 
@@ -161,6 +163,7 @@ def plain_names(names: Sequence[str], ending: str = ".jpg") -> list[str]:
     stems = []
     for name in names:
         plain = re.sub(r"[^0-9A-Za-z-]+", "_", str(PurePosixPath(name).with_suffix("")))
+        plain += "_" * (plain.lower() in RESERVED)
         free, number = plain, 2
         while free.lower() in taken:  # some file systems ignore case
             free, number = f"{plain}_{number}", number + 1

@@ -28,6 +28,8 @@ from unposed.pipeline.artifacts import (
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import StageError
 
+FEW_KEYPOINTS = 100
+"""Key points of a photo below which their number is given as a reason why it matches nothing: photos have thousands."""
 PRIOR_NOISE = 0.75
 """Default of the option prior_noise: IntrinsicsPrior.noise_px in units of ViewGraph.keypoint_error_px. Less than one:
 the expected error is a bound for thresholds, and most key points are more exact."""
@@ -174,12 +176,15 @@ def reasons_left_out(graph: ViewGraph, models: Iterable[InitialModel | SparseMod
     """Why photos are in no model."""
     registered = {int(photo) for model in models for photo in model.photos}
     partners = np.bincount(graph.pairs.ravel(), minlength=graph.photo_count)
+    keypoints = np.diff(graph.keypoints.start)
     out = {}
     for index in sorted(set(range(graph.photo_count)) - registered):
         if index in graph.unmatched:
             out[index] = graph.unmatched[index]
         elif partners[index] == 0:
-            out[index] = "it has verified matches with no other photo"
+            few = 0 < keypoints[index] < FEW_KEYPOINTS  # none: key points are made of matches, or that is said already
+            bare = f"only {keypoints[index]} key points were found in it, and " if few else ""
+            out[index] = f"{bare}it has verified matches with no other photo"
         else:
             others = "1 photo" if partners[index] == 1 else f"{partners[index]} photos"
             out[index] = f"it could not be registered: its matches with {others} are inconsistent with the others"

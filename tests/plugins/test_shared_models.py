@@ -146,3 +146,6 @@ def test_every_photo_left_out_has_its_reason() -> None:
         3: "it could not be registered: its matches with 2 photos are inconsistent with the others",
         5: "it could not be registered: its matches with 1 photo are inconsistent with the others",
     }
+    few = Keypoints(np.zeros((3, 2)), np.array([0, 0, 0, 3, 3, 3, 3]), np.full((6, 2), 100))
+    bare = "only 3 key points were found in it, and it has verified matches with no other photo"
+    assert reasons_left_out(replace(graph, keypoints=few), [only])[2] == bare

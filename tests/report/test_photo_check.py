@@ -64,7 +64,8 @@ def test_finds_what_is_wrong_and_nothing_else(faulty: Path, tmp_path: Path) -> N
     texts = [each.text for each in found.findings]
     assert "blurred.png and moved.png are blurred." in texts
     assert "white.png is over-exposed." in texts
-    assert "elsewhere.png and white.png are like no other photo at first sight." in texts
+    assert "white.png is without detail: fewer than 50 key points are found in each." in texts
+    assert "elsewhere.png is like no other photo at first sight." in texts
     assert any(text.startswith("1 file is there more than once: 0005") for text in texts)
     assert len(found.compared) == len(found.photos) == 17
     partners = dict(zip(found.compared, found.partners, strict=True))
@@ -93,6 +94,9 @@ def test_sharpness_does_not_depend_on_what_is_shown() -> None:
         grey = np.clip(128 + contrast * image / image.std(), 0, 255).astype(np.uint8)
         sharp.append(sharpness(grey))
         assert sharpness(cv2.GaussianBlur(grey, (0, 0), 1.5)) < 0.5 * sharp[-1]
+        noise = rng.normal(0.0, 1.0, grey.shape)  # of the sensor, which no lens blurs
+        far = np.clip(cv2.GaussianBlur(grey, (0, 0), 6.0) + noise, 0, 255).astype(np.uint8)
+        assert sharpness(far) < 0.5 * sharp[-1]
     assert sharp[0] == pytest.approx(sharp[1], rel=0.15)
     assert blurred(np.array([0.8, 0.82, 0.79, 0.45, 0.3])).tolist() == [3, 4]
 
@@ -103,6 +107,19 @@ def test_copies_are_grouped() -> None:
     images[2] = images[0]
     small = np.array([photo_quality(image).small for image in images])
     assert copies(small) == [(0, 2)]
+
+
+def test_a_clear_sky_has_nothing_to_match(yard: PhotoSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, file in enumerate(sorted(yard.images.iterdir())[:3]):
+        shutil.copy(file, folder / f"{number}.jpg")
+    blue = np.linspace(150, 220, 320).astype(np.uint8)
+    Image.fromarray(np.stack([np.tile(blue, (240, 1))] * 3, axis=2)).save(folder / "sky.png")
+    assert main(["check", str(folder), "--cache", str(tmp_path / "cache")]) == 0
+    printed = capsys.readouterr().out
+    assert "sky.png is without detail: fewer than 50 key points" in printed
+    assert "like no other" not in printed
 
 
 def test_headers_tell_cameras_zoom_and_what_editors_drop() -> None:

@@ -219,6 +219,20 @@ def test_a_lost_photo_comes_with_where_to_stand() -> None:
     assert found.command == "unposed pairs 'some photos' --why 4.jpg 2.jpg"
 
 
+def test_a_run_without_a_model_says_why_and_what_to_try() -> None:
+    ranking = Ranking(np.array([[0, 1], [0, 2]], np.int32), np.array([0.1, 0.3], np.float32))
+    sources = replace(sources_of(None, 3), ranking=ranking, tried=np.array([[0, 1], [0, 2]]))
+    nothing = np.zeros(0, np.int64), np.zeros(0)
+    (found,) = advice(sources, (), *nothing)
+    assert found.level == "problem" and "0 of the 2 pairs that were matched have a geometry" in found.text
+    assert "in small steps" in found.remedy and "--effort high" in found.remedy
+    assert found.command == "unposed pairs 'some photos' --why 0.jpg 2.jpg"
+    assert headline(dict(sources.summary)).detail == "Each: no match"
+    crashed = replace(sources, summary={**sources.summary, "failure": "coarse failed"})
+    assert advice(crashed, (), *nothing)[0].text == "There is no reconstruction: coarse failed"
+    assert headline(dict(crashed.summary)).detail == "Coarse failed"
+
+
 def test_narrow_angles_and_short_tracks_are_said() -> None:
     sources = sources_of(model_of(ring(4, 20.0), np.zeros((1, 3))), 4)
     found = advice(sources, (), np.full(100, 2), np.full(100, 0.8))

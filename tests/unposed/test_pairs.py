@@ -82,6 +82,8 @@ def test_the_command(album: Path, cache: Path, tmp_path: Path, capsys: pytest.Ca
     assert (tmp_path / "drawn" / "graph.png").is_file()
     assert main(["pairs", *options, "--why", "0000.jpg", "0001.jpg"]) == 0
     assert "matches verified, geometry: general" in capsys.readouterr().out
+    assert main(["pairs", *options, "--why", "black.jpg"]) == 0
+    assert capsys.readouterr().out.startswith("the photo most like black.jpg is ")
     assert main(["pairs", *options, "--why", "0000.jpg", "0009.jpg"]) == 2
     assert "0009.jpg: no such photo" in capsys.readouterr().err
 
@@ -151,6 +153,8 @@ def test_why() -> None:
         "doubted: its rotation is off",
         "not matched",
     ]
+    assert found.why("c") == ["the photo most like c is b", *found.why("c", "b")]
+    assert found.why("d")[0] == "the photo most like d is a"
     with pytest.raises(InputError, match="two different photos"):
         found.why("a", "a")
 

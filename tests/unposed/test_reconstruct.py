@@ -137,7 +137,7 @@ def test_what_was_done_and_may_be_done_for_lost_photos_is_told(toys: str, photos
     lost = {**facts, "photos": {"a.png": {"reason": "lost"}}}
     for effort, offered in ((1.0, True), (4.0, False)):
         text = " ".join(text for _, text in reconstruction_rows({**lost, "effort": effort}, Path("out"), "classic"))
-        assert f"unposed pairs {made.summary['photos_folder']} --why a.png B says" in text
+        assert f"unposed pairs {made.summary['photos_folder']} --why a.png says" in text
         assert ("--effort high" in text) == offered
     assert not any("--why" in text for _, text in reconstruction_rows(facts, Path("out"), "classic"))
     for unread in ("not read: not an image", f"{next(iter(facts['stages']))}: the file is cut off"):

@@ -38,10 +38,11 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def pairs(arguments: argparse.Namespace) -> int:
-    """`unposed pairs PHOTOS [-o DIR] [--why A B]`."""
+    """`unposed pairs PHOTOS [-o DIR] [--why A [B ...]]`."""
     found = unposed.pairs(arguments.photos, **given_options(arguments, unposed.pairs))
     if "why" in arguments:
-        lines = found.why(*arguments.why)
+        a, *others = arguments.why
+        lines = [line for b in others or [None] for line in found.why(a, b)]
         if arguments.json:
             return print_json(lines)
         say("\n".join(lines))

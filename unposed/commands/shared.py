@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -27,6 +29,11 @@ def given_options(arguments: argparse.Namespace, function: Callable[..., Any]) -
 
 
 def print_json(value: Any) -> int:
-    """Print a value as JSON; exit code 0."""
-    print(printable_json(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
+    """Print a value as JSON, in ASCII where the output has no other characters; exit code 0."""
+    for ascii_only in (False, True):
+        text = printable_json(json.dumps(value, indent=2, ensure_ascii=ascii_only, default=str))
+        with suppress(UnicodeEncodeError):
+            text.encode(sys.stdout.encoding or "utf-8")
+            break
+    print(text)
     return 0

@@ -64,7 +64,8 @@ class Localizer:
         pixels = checked_image("image", photo)
         with tempfile.TemporaryDirectory(prefix="unposed-") as folder:  # stages read photos from files
             file = Path(folder) / "image.bmp"
-            cv2.imwrite(str(file), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+            _, data = cv2.imencode(".bmp", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+            file.write_bytes(data.tobytes())
             height, width = pixels.shape[:2]
             return self.localize(Photo("image", file, "", width, height), camera)
 

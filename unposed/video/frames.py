@@ -162,11 +162,9 @@ def _write(file: Path, chosen: Sequence[int], choice: FrameChoice, examined: int
             rgb = np.rot90(frame.to_ndarray(format="rgb24"), rotation // 90 % 4)
             time_s = float(frame.time or 0.0)
             name = f"{round(1000 * time_s):09d}.jpg"  # milliseconds: names sort by time
-            done = cv2.imwrite(
-                str(folder / name), np.ascontiguousarray(rgb[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-            )
-            if not done:
-                raise OSError(f"{name} cannot be written")
+            bgr = np.ascontiguousarray(rgb[:, :, ::-1])
+            _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            (folder / name).write_bytes(data.tobytes())  # OpenCV's own files have no names in Unicode on Windows
             frames[name] = time_s
             if not wanted:
                 break

@@ -71,8 +71,11 @@ class PairTable:
         both = (min(a, b), max(a, b))
         return next((pair for pair in self.pairs if pair.photos == both), PairFacts(both, None, False))
 
-    def why(self, a: str, b: str) -> list[str]:
-        """Why two photos are connected or not, line by line."""
+    def why(self, a: str, b: str | None = None) -> list[str]:
+        """Why two photos are connected or not, line by line; without `b`, with the photo that is most like `a`."""
+        if b is None:
+            b = self._most_like(a)
+            return [f"the photo most like {a} is {b}", *self.why(a, b)]
         pair = self.between(a, b)
         lines = ["not in the ranking: low similarity"]
         if pair.similarity is not None:
@@ -94,6 +97,11 @@ class PairTable:
                 f"connected through {' - '.join(chain)}" if chain else "not connected through other photos either"
             )
         return lines
+
+    def _most_like(self, name: str) -> str:
+        """The other photo with most verified matches, then with the largest similarity."""
+        others = [photo.name for photo in self.photos.photos if photo.name != name]
+        return max(others, key=lambda other: (each := self.between(name, other)).verified + (each.similarity or 0.0))
 
     def _rank(self, name: str, pair: PairFacts) -> str:
         own = [each for each in self.pairs if name in each.photos and each.similarity is not None]
