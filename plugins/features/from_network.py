@@ -74,6 +74,11 @@ class NetworkFeatures(ABC):
         """Load the network, and return what detects with it."""
 
     @property
+    def descriptor_columns(self) -> int:
+        """Entries of a descriptor as it is stored."""
+        return self.descriptor_length
+
+    @property
     def item_bytes(self) -> int:
         """Memory for one photo."""
         return self.bytes_per_px * self.max_side_px**2
@@ -85,7 +90,7 @@ class NetworkFeatures(ABC):
         """Photos that are not wanted have no key points."""
         photos = [photo for photo, wanted in items if wanted]
         found = iter(self._extract(photos, resources) if photos else [])
-        none = no_features(np.zeros((0, self.descriptor_length), np.float16))
+        none = no_features(np.zeros((0, self.descriptor_columns), np.float16))
         return [next(found) if wanted else none for _, wanted in items]
 
     def _extract(self, photos: Sequence[Photo], resources: Resources) -> list[Features]:
@@ -113,7 +118,11 @@ def _features(photo: Photo, image: Bytes, mask: Bools | None, found: Detections,
     factors = np.array(photo_per_px(photo, image), np.float32)
     return Features(
         xy=xy[kept] * factors,
-        scale=np.full(len(kept), _WINDOW_PX / 2 * factors.mean(), np.float32),
+        scale=np.full(
+            len(kept),
+            _WINDOW_PX / 2 * factors.mean(),
+            np.float32,
+        ),
         descriptors=found.descriptors.cpu().numpy()[kept].astype(np.float16),
         rgb=colours(image, xy[kept]),
         score=found.score.float().cpu().numpy()[kept],

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from unposed.networks.loading import cached_network, load_parameters, read_parameters
-from unposed.optim.pair.matching import unit_rows
+from unposed.networks.quarter_turns import QUARTER_TURNS, turned_positions
+from unposed.optim.arrays import Array32
+from unposed.optim.pair.matching import mutual_nearest, unit_rows
 from unposed.pipeline.artifacts import Features, PairMatches, Photo
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources, Sides, StageError
@@ -29,6 +31,9 @@ class LightGlue:
     """Fewer wrong matches than nearest neighbours, at hundreds of times their cost, by kornia's network.
 
     Needs published weights (Apache-2.0), trained for one kind of features.
+
+    The network knows photos that stand equally upright. Of key points that were described at each quarter turn (see
+    features.xfeat), the second photo is turned to where most of their descriptors are mutual nearest neighbours.
     """
 
     grain: ClassVar[Literal[Grain.PAIR]] = Grain.PAIR
@@ -40,6 +45,9 @@ class LightGlue:
     """File of the parameters, where it is not found by its name."""
     min_score: Annotated[float, Within("[0, 1)")] = 0.1
     """Of a match."""
+    turn_keypoints: Annotated[int, Within("[16, inf)")] = 512
+    """Key points of either photo, the best first, that decide by how many quarter turns it is turned; hundreds match
+    at the right turn, and hardly any at the others."""
 
     @property
     def file(self) -> str:
@@ -56,15 +64,16 @@ class LightGlue:
             net = cached_network(_build, self.weights, resources.device, self.trained_for, self.min_score)
         wanted = net.conf.input_dim
         for side in features:
-            if side.descriptors.shape[1] != wanted:
+            if side.descriptors.shape[1] not in (wanted, QUARTER_TURNS * wanted):
                 raise StageError(
                     f"these descriptors have {side.descriptors.shape[1]} entries, those of {self.trained_for} "
                     f"{wanted}: set trained_for to the features that are used"
                 )
+        turns = (0, _best_turn(features, wanted, self.turn_keypoints))
         with torch.inference_mode():
             found = net(
                 {
-                    f"image{number}": _side(points, photo, resources.device)
+                    f"image{number}": _side(points, photo, turns[number], wanted, resources.device)
                     for number, points, photo in zip((0, 1), features, photos, strict=True)
                 }
             )
@@ -78,13 +87,32 @@ class LightGlue:
         )
 
 
-def _side(points: Features, photo: Photo, device: str) -> dict[str, Any]:
-    size = torch.tensor([[photo.width, photo.height]], dtype=torch.float32, device=device)
-    xy = points.xy - np.float32(NETWORK_PIXEL_OFFSET_PX)
+def _best_turn(features: Sides[Features], columns: int, keypoints: int) -> int:
+    """Quarter turns of the second photo after which most descriptors of the best key points match."""
+    tried = features.b.descriptors.shape[1] // columns
+    if tried == 1:
+        return 0
+    first = _turned_rows(features.a, 0, columns)[:keypoints]
+    matches = [
+        len(mutual_nearest(first, _turned_rows(features.b, turns, columns)[:keypoints]).index_a)
+        for turns in range(tried)
+    ]
+    return int(np.argmax(matches))
+
+
+def _turned_rows(points: Features, turns: int, columns: int) -> Array32:
+    """(n, columns) unit descriptors of a photo after so many quarter turns."""
+    return unit_rows(points.descriptors[:, turns * columns : (turns + 1) * columns])
+
+
+def _side(points: Features, photo: Photo, turns: int, columns: int, device: str) -> dict[str, Any]:
+    size = (photo.width, photo.height)
+    xy = torch.from_numpy(points.xy - np.float32(NETWORK_PIXEL_OFFSET_PX))
+    shown = size if turns % 2 == 0 else size[::-1]
     return {
-        "keypoints": torch.from_numpy(xy).to(device)[None],
-        "descriptors": torch.from_numpy(unit_rows(points.descriptors)).to(device)[None],
-        "image_size": size,
+        "keypoints": turned_positions(xy, size, turns).to(device)[None],
+        "descriptors": torch.from_numpy(_turned_rows(points, turns, columns)).to(device)[None],
+        "image_size": torch.tensor([shown], dtype=torch.float32, device=device),
     }
 
 

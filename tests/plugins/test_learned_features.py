@@ -20,6 +20,7 @@ from torch import nn
 
 import unposed
 from unposed.networks.aliked import detect
+from unposed.networks.quarter_turns import turned_positions
 from unposed.optim.pair.matching import mutual_nearest, unit_rows
 from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.errors import ConfigError
@@ -160,6 +161,30 @@ def test_the_best_of_what_the_mask_shows(stage: Any, tmp_path: Path) -> None:
     assert np.array_equal(shown.xy, everything.xy[inside])
     few = replace(stage, max_keypoints=16)(photo, CPU)
     assert np.array_equal(few.xy, shown.xy[:16])
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_positions_turn_as_pixels_do(turns: int) -> None:
+    image = torch.arange(15).reshape(3, 5)
+    turned = torch.rot90(image, turns)
+    y, x = torch.meshgrid(torch.arange(3), torch.arange(5), indexing="ij")
+    at = turned_positions(torch.stack([x.ravel(), y.ravel()], dim=1), (5, 3), turns)
+    assert torch.equal(turned[at[:, 1], at[:, 0]], image.ravel())
+
+
+@pytest.mark.skipif(not (PUBLISHED / "xfeat.pt").is_file(), reason="needs published weights: set UNPOSED_WEIGHTS")
+def test_rolled_xfeat_recognises_a_photo_that_lies_on_its_side(yard: Any, tmp_path: Path) -> None:
+    pixels = read_rgb(scan(yard.images).photos[0], 640)
+    upright = photo_of(tmp_path / "upright", pixels)
+    on_its_side = photo_of(tmp_path / "side", np.rot90(pixels))
+    stage = XFeat(weights=PUBLISHED / "xfeat.pt", rolled=True)
+    one, other = stage(upright, CPU), stage(on_its_side, CPU)
+    assert one.descriptors.shape[1] == 256 and stage(upright, CPU, wanted=False).descriptors.shape == (0, 256)
+    matches = [
+        len(mutual_nearest(unit_rows(one.descriptors[:, :64]), unit_rows(other.descriptors[:, k : k + 64])).index_a)
+        for k in range(0, 256, 64)
+    ]
+    assert max(matches) == matches[3] > 5 * sorted(matches)[2]
 
 
 def test_a_batch_is_its_photos(stage: Any, tmp_path: Path) -> None:

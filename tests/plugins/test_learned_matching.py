@@ -104,6 +104,27 @@ def test_lightglue_is_given_what_kornia_wants(kind: str, photos: Sides[Photo], t
         stage(Sides(features_of(photos.a, 9, 5, 0), features.b), photos, CPU)
 
 
+def test_lightglue_turns_the_second_photo_to_where_it_looks_like_the_first(
+    photos: Sides[Photo], tmp_path: Path
+) -> None:
+    """Of four descriptors of each key point, by quarter turns, the third ones are those of the first photo."""
+    torch.manual_seed(0)
+    settings = {**kornia.feature.LightGlue.features["xfeat"], "weights": None}
+    torch.save(as_published(kornia.feature.LightGlue(None, **settings), "xfeat"), tmp_path / "glue.pth")
+    stage = LightGlue(trained_for="xfeat", weights=tmp_path / "glue.pth", min_score=0.0)
+    shown, rolled = features_of(photos.a, 60, 64, 0), features_of(photos.b, 60, 256, 1)
+    columns = rolled.descriptors.copy()
+    columns[:, 128:192] = shown.descriptors
+    found = stage(Sides(shown, replace(rolled, descriptors=columns)), photos, CPU)
+    upside_down = replace(
+        rolled, xy=np.float32([photos.b.width, photos.b.height]) - rolled.xy, descriptors=shown.descriptors
+    )
+    wanted = stage(Sides(shown, upside_down), photos, CPU)
+    assert len(wanted.weight) > 5
+    assert np.array_equal(found.index_a, wanted.index_a) and np.array_equal(found.index_b, wanted.index_b)
+    assert found.index_b is not None and np.array_equal(found.xy_b, rolled.xy[found.index_b])
+
+
 def test_lightglue_of_other_features_is_refused(photos: Sides[Photo], tmp_path: Path) -> None:
     settings = {**kornia.feature.LightGlue.features["xfeat"], "weights": None}
     torch.save(as_published(kornia.feature.LightGlue(None, **settings), "xfeat"), tmp_path / "glue.pth")
