@@ -5,10 +5,11 @@
                                [--json FILE]
 
 Emulated collections (unposed.synthetic.collections) go through the stages doubts, coarse and fine of the preset
-`classic`, each collection in a process of its own. Prints a row per collection: CPU and wall seconds of each stage, the
-peak of memory; and of the result the registered photos, the median error of rotations, and the error of positions over
-the extent. Where --threads is more than one, also the serial share of each stage by Amdahl's law, and the speed-up of
-16 threads that follows from it; both mean something on an idle machine only. Then the exponents of growth.
+`classic`, each collection in a process of its own, which maps key points and matches from disk as a run does. Prints a
+row per collection: CPU and wall seconds of each stage, the peak of memory; and of the result the registered photos, the
+median error of rotations, and the error of positions over the extent. Where --threads is more than one, also the serial
+share of each stage, which is the CPU time of the thread that runs it over that of all threads and hence no worse on a
+busy machine, and by Amdahl's law the speed-up of 16 threads. Then the exponents of growth.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -71,7 +75,7 @@ def main() -> None:
             rows.append(json.loads(answer.stdout.splitlines()[-1]))
             print(_line(rows[-1]), flush=True)
             if options.threads > 1:
-                print(_amdahl(rows[-1], options.threads), flush=True)
+                print(_amdahl(rows[-1]), flush=True)
     print("\n".join(_exponents(rows)))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
@@ -80,14 +84,33 @@ def main() -> None:
 def measure(layout: str, photos: int, options: argparse.Namespace) -> dict[str, Any]:
     """All stages over one collection."""
     emulation = EmulationOptions(keypoints=options.keypoints, unmatched=options.unmatched)
-    truth = emulate_collection(layout, photos, 0, emulation)
-    graph, cameras, names = emulated_inputs(truth)
-    out: dict[str, Any] = {"layout": layout, "photos": photos, "pairs": len(graph), "matches": len(graph.row_a)}
-    out["start_mb"] = _peak_mb()
-    lent = Resources("cpu", options.threads, int(options.ram_gib * 2**30), 0)
-    models = run_stages(names, cameras, graph, lent, lambda name, costs: out.update({name: costs}), options.set)
-    out["peak_mb"] = _peak_mb()
-    return out | judge(truth, models)
+    with TemporaryDirectory(prefix="unposed-scale-") as folder:
+        truth = _mapped_collection(Path(folder), layout, photos, emulation)
+        graph, cameras, names = emulated_inputs(truth)
+        out: dict[str, Any] = {"layout": layout, "photos": photos, "pairs": len(graph), "matches": len(graph.row_a)}
+        out["start_mb"] = _peak_mb()
+        lent = Resources("cpu", options.threads, int(options.ram_gib * 2**30), 0)
+        models = run_stages(names, cameras, graph, lent, lambda name, costs: out.update({name: costs}), options.set)
+        out["peak_mb"] = _peak_mb()
+        return out | judge(truth, models)
+
+
+def _mapped_collection(folder: Path, layout: str, photos: int, options: EmulationOptions) -> EmulatedCollection:
+    """A collection whose columns of key points and matches are mapped from files in `folder`. Another process emulates
+    it, so that what that takes is no part of the memory measured here."""
+    process = multiprocessing.get_context("spawn").Process(target=_emulate_into, args=(folder, layout, photos, options))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"{layout} of {photos} photos was not emulated: exit status {process.exitcode}")
+    columns = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    return EmulatedCollection(focal_px=float(columns.pop("focal_px")), **columns)
+
+
+def _emulate_into(folder: Path, layout: str, photos: int, options: EmulationOptions) -> None:
+    truth = emulate_collection(layout, photos, 0, options)
+    for each in fields(truth):
+        np.save(folder / f"{each.name}.npy", getattr(truth, each.name))
 
 
 def emulated_inputs(truth: EmulatedCollection) -> tuple[ViewGraph, CameraPriors, Photos]:
@@ -122,10 +145,10 @@ def run_stages(
     from unposed.plugins.fine.bundle import BundleAdjustment
 
     def timed(name: str, stage: Callable[[], Any]) -> Any:
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu, own, wall = time.process_time(), time.thread_time(), time.perf_counter()
         value = stage()
-        spent = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall, "peak_mb": _peak_mb()}
-        report(name, spent)
+        spent = {"cpu_s": time.process_time() - cpu, "serial_s": time.thread_time() - own}
+        report(name, spent | {"wall_s": time.perf_counter() - wall, "peak_mb": _peak_mb()})
         return value
 
     given = apply_settings({name: {} for name in STAGES}, settings)
@@ -175,15 +198,12 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-def _amdahl(row: dict[str, Any], threads: int) -> str:
-    """Wall time is (serial + (1 - serial) / threads) times CPU time."""
-
-    def serial(cpu_s: float, wall_s: float) -> float:
-        return float(np.clip((wall_s / max(cpu_s, 1e-9) - 1 / threads) / (1 - 1 / threads), 0.0, 1.0))
-
-    each = ", ".join(f"{name} {serial(row[name]['cpu_s'], row[name]['wall_s']):.0%}" for name in STAGES)
-    share = serial(*(sum(row[name][kind] for name in STAGES) for kind in ("cpu_s", "wall_s")))
-    return f"serial: {each}, all {share:.0%}; 16 threads: {1 / (share + (1 - share) / 16):.1f} times as fast as one"
+def _amdahl(row: dict[str, Any]) -> str:
+    """Shares of the CPU time that one thread alone can do, and how many times as fast 16 threads are, at most."""
+    total, serial = (sum(row[name][kind] for name in STAGES) for kind in ("cpu_s", "serial_s"))
+    each = ", ".join(f"{name} {row[name]['serial_s'] / row[name]['cpu_s']:.0%}" for name in STAGES)
+    gain = total / (serial + (total - serial) / 16)
+    return f"serial: {each}, all {serial / total:.0%}; 16 threads: {gain:.1f} times as fast as one"
 
 
 def _exponents(rows: list[dict[str, Any]]) -> list[str]:

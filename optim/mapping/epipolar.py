@@ -31,18 +31,19 @@ def relative_epipolar_errors_px(
     The first-order distance on the unit sphere, in pixels by the focal length.
     """
     row_a, row_b = graph.matches()
-    rays = np.full((len(graph.keypoints.xy), 3), np.nan)
-    matched = np.zeros(len(rays), bool)  # a key point is in many matches
+    matched = np.zeros(len(graph.keypoints.xy), bool)  # a key point is in many matches, or, mostly, in none
     matched[row_a] = matched[row_b] = True
     used = np.flatnonzero(matched)
-    rays[used] = rays_of(graph.keypoints, used, graph.keypoints.photo_of(used), models, intrinsics, camera_of_photo)
+    place = np.cumsum(matched, dtype=np.int32)
+    place -= 1
+    rays = rays_of(graph.keypoints, used, graph.keypoints.photo_of(used), models, intrinsics, camera_of_photo)
     essential = skew(b_from_a[:, :, 3]) @ b_from_a[:, :, :3]
     focal = intrinsics[camera_of_photo[graph.pairs[:, 0]], 0]
     edge = graph.edge_of_match()
     out = np.empty(len(edge))
     for begin in range(0, len(edge), MATCH_CHUNK):
         part = slice(begin, begin + MATCH_CHUNK)
-        of, ray_a, ray_b = edge[part], rays[row_a[part]], rays[row_b[part]]
+        of, ray_a, ray_b = edge[part], rays[place[row_a[part]]], rays[place[row_b[part]]]
         line_b = np.einsum("mij,mj->mi", essential[of], ray_a)
         line_a = np.einsum("mji,mj->mi", essential[of], ray_b)
         value = np.einsum("mi,mi->m", ray_b, line_b)

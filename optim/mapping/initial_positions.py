@@ -18,11 +18,11 @@ from scipy.sparse import coo_array, csc_array, csr_array, diags_array, eye_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import SuperLU, splu
 
-from ..arrays import Array, Index, Mask
+from ..arrays import Array, Index, Index32, Mask
 from ..option_ranges import Count, Positive, Within
 
-EDGE_CHUNK = 4096
-"""Edges whose shared points are looked up together; bounds the memory."""
+EDGE_CHUNK = 512
+"""Pairs whose common points are triangulated together; bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _PairDepths:
     """(e, 3) unit vector from a to b, world."""
     half: Index
     """(k,) half-edge of each depth: 2 e for those in camera a, 2 e + 1 for those in b."""
-    observation: Index
+    observation: Index32
     """(k,)."""
     log_depth: Array
     """(k,)."""
@@ -89,52 +89,63 @@ def estimate_initial_positions(
 def _pair_depths(
     rays: Array, camera: Index, point: Index, shape: tuple[int, int], pairs: Index, options: InitialPositionOptions
 ) -> _PairDepths:
-    edge, first, second = _shared_observations(camera, point, shape, pairs)
-    normal = np.cross(rays[first], rays[second])
-    direction = _baseline_directions(normal, edge, len(pairs), options)
+    # Pairs do not depend on each other, and of what is computed for all common points of one its depths alone are kept.
+    number = _first_observations(camera, point, shape)
+    direction = np.zeros((len(pairs), 3))
+    edges, observations, depths = [np.zeros(0, np.int64)], [np.zeros((2, 0), np.int32)], [np.zeros((2, 0))]
+    for begin in range(0, len(pairs), EDGE_CHUNK):
+        part = slice(begin, begin + EDGE_CHUNK)
+        edge, both = _shared_observations(number, pairs[part])
+        direction[part], depth, good = _depths(rays[both[0]], rays[both[1]], edge, len(direction[part]), options)
+        edges.append(begin + edge[good])
+        observations.append(both[:, good])
+        depths.append(depth[:, good])
+    edge = np.concatenate(edges)
+    half = np.concatenate([2 * edge, 2 * edge + 1])
+    observation = np.concatenate(observations, axis=1).ravel()
+    return _PairDepths(pairs, direction, half, observation, np.log(np.concatenate(depths, axis=1)).ravel())
+
+
+def _depths(
+    first: Array, second: Array, edge: Index, edges: int, options: InitialPositionOptions
+) -> tuple[Array, Array, Mask]:
+    """The direction of each baseline (edges, 3); of every two rays (k, 3) of one point their depths (2, k) for a
+    baseline of unit length, and which are good."""
+    normal = np.cross(first, second)
+    direction = _baseline_directions(normal, edge, edges, options)
     squared = np.einsum("ki,ki->k", normal, normal)
     along = direction[edge]
     with np.errstate(divide="ignore", invalid="ignore"):
-        depth = np.stack(
-            [np.einsum("ki,ki->k", np.cross(along, rays[other]), normal) / squared for other in (second, first)]
-        )
+        depth = np.stack([np.einsum("ki,ki->k", np.cross(along, ray), normal) / squared for ray in (second, first)])
     # The baseline is known up to its sign: that for which more points are in front of the cameras.
-    ahead = np.bincount(edge, weights=np.sign(np.nan_to_num(depth)).sum(axis=0), minlength=len(pairs))
+    ahead = np.bincount(edge, weights=np.sign(np.nan_to_num(depth)).sum(axis=0), minlength=edges)
     sign = np.where(ahead < 0, -1.0, 1.0)
     depth *= sign[edge]
     good = (squared > np.sin(np.radians(options.min_angle_deg)) ** 2) & (depth > 0).all(axis=0)
-    good &= np.bincount(edge[good], minlength=len(pairs))[edge] >= options.min_depths
-    half = np.concatenate([2 * edge[good], 2 * edge[good] + 1])
-    observation = np.concatenate([first[good], second[good]])
-    return _PairDepths(pairs, direction * sign[:, None], half, observation, np.log(depth[:, good]).ravel())
+    good &= np.bincount(edge[good], minlength=edges)[edge] >= options.min_depths
+    return direction * sign[:, None], depth, good
 
 
-def _shared_observations(
-    camera: Index, point: Index, shape: tuple[int, int], pairs: Index
-) -> tuple[Index, Index, Index]:
-    """For every point that both cameras of a pair see: the pair, and the two observations.
+def _first_observations(camera: Index, point: Index, shape: tuple[int, int]) -> csr_array:
+    """(cameras, points) number of the observation of each point by each camera, counted from 1. Of a camera that sees a
+    point twice the first observation counts."""
+    once = np.unique(camera * shape[1] + point, return_index=True)[1].astype(np.int32)
+    return csr_array((once + 1, (camera[once], point[once])), shape=shape)
 
-    Of a camera that sees a point twice the first observation counts.
-    """
-    once = np.unique(camera * shape[1] + point, return_index=True)[1]
-    number = csr_array((once + 1, (camera[once], point[once])), shape=shape)
-    seen = csr_array((np.ones(len(number.data), np.int64), number.indices, number.indptr), shape=shape)
-    edges, rows = [np.zeros(0, np.int64)], [np.zeros((2, 0), np.int64)]
-    for begin in range(0, len(pairs), EDGE_CHUNK):
-        a, b = pairs[begin : begin + EDGE_CHUNK].T
-        # Both products have the entries of the common points, in the same order.
-        one, other = number[a].multiply(seen[b]).tocsr(), number[b].multiply(seen[a]).tocsr()
-        for product in (one, other):
-            product.sort_indices()
-        edges.append(begin + np.repeat(np.arange(len(a)), np.diff(one.indptr)))
-        rows.append(np.stack([one.data, other.data]) - 1)
-    first, second = np.concatenate(rows, axis=1)
-    return np.concatenate(edges), first, second
+
+def _shared_observations(number: csr_array, pairs: Index) -> tuple[Index, Index32]:
+    """For every point that both cameras of a pair see: the pair (k,), and the two observations (2, k)."""
+    a, b = number[pairs[:, 0]], number[pairs[:, 1]]
+    # Both products have the entries of the common points, in the same order.
+    one, other = a.multiply(b.astype(bool)).tocsr(), b.multiply(a.astype(bool)).tocsr()
+    for product in (one, other):
+        product.sort_indices()
+    return np.repeat(np.arange(len(pairs)), np.diff(one.indptr)), np.stack([one.data, other.data]) - 1
 
 
 def _baseline_directions(normal: Array, edge: Index, edges: int, options: InitialPositionOptions) -> Array:
     """(e, 3) unit vectors t with the least sum of w (t . n)^2, n the normals (k, 3) of the planes of two rays."""
-    outer = np.stack([normal[:, i] * normal[:, j] for i in range(3) for j in range(3)])
+    outer = [normal[:, i] * normal[:, j] for i in range(3) for j in range(3)]
     weight = np.ones(len(edge))
     direction = np.zeros((edges, 3))
     for _ in range(options.sweeps):

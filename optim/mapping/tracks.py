@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ..arrays import Index
+from ..arrays import Index, Index32
 from ..view_graph import Keypoints
 
 TRIANGLE_CHUNK = 200_000
@@ -63,13 +63,15 @@ def establish_tracks(keypoints: Keypoints, row_a: Index, row_b: Index) -> Tracks
     return Tracks(row, photo, number.astype(np.int64)).select(~twice)
 
 
-def _components(key_points: int, row_a: Index, row_b: Index) -> Index:
+def _components(key_points: int, row_a: Index, row_b: Index) -> Index32:
     """(key points,) label of the connected component of each."""
     graph = coo_matrix((np.ones(len(row_a), bool), (row_a, row_b)), shape=(key_points, key_points))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    return np.asarray(connected_components(graph, directed=False)[1], np.int32)
 
 
-def _members(keypoints: Keypoints, track: Index, row_a: Index, row_b: Index) -> tuple[Index, Index, NDArray[np.bool_]]:
+def _members(
+    keypoints: Keypoints, track: Index32, row_a: Index, row_b: Index
+) -> tuple[Index, Index, NDArray[np.bool_]]:
     """Matched key points sorted by track and photo, their photos, and whether their track sees that photo twice."""
     matched = np.zeros(len(keypoints.xy), bool)
     matched[row_a] = matched[row_b] = True

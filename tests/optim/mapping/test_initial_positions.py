@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass
 from functools import cache
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.arrays import Array, Index
+from unposed.optim.mapping import initial_positions
 from unposed.optim.mapping.global_positioning import GlobalPositioningOptions, solve_global_positions
 from unposed.optim.mapping.initial_positions import InitialPositionOptions, estimate_initial_positions
 from unposed.optim.mapping.tracks import establish_tracks
@@ -134,3 +136,19 @@ def test_a_point_that_a_camera_sees_twice_counts_once() -> None:
 def test_the_same_bits_every_time() -> None:
     scene = observed("streets", 60, 0.5, 0.02)
     assert scene.start()[0].tobytes() == scene.start()[0].tobytes()
+
+
+def test_depths_of_pairs_take_memory_for_a_few_pairs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = observed("streets", 60, noise_px=0.5)
+    found, peaks = [], []
+    for edges in (16, len(seen.pairs)):
+        monkeypatch.setattr(initial_positions, "EDGE_CHUNK", edges)
+        tracemalloc.start()
+        shape = len(seen.eye), seen.points
+        options = InitialPositionOptions()
+        found.append(initial_positions._pair_depths(seen.rays, seen.camera, seen.point, shape, seen.pairs, options))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    for column in ("direction", "half", "observation", "log_depth"):
+        np.testing.assert_array_equal(*(getattr(each, column) for each in found))
+    assert peaks[0] < 0.5 * peaks[1]

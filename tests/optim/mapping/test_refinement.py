@@ -1,5 +1,6 @@
 """The final adjustment of everything, and photos that join late."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -163,6 +164,22 @@ def test_matches_off_the_epipolar_line(collection: Make) -> None:
     unposed = epipolar_errors_px(world.graph, replace(truth, cam_from_world=poses))
     edge = np.repeat(np.arange(len(world.graph)), world.graph.match_count)
     np.testing.assert_array_equal(np.isinf(unposed), (world.graph.pairs[edge] == 1).any(axis=1))
+
+
+def test_key_points_without_matches_cost_hardly_any_memory(collection: Make) -> None:
+    world = collection(photos=4)
+    keypoints, more = world.graph.keypoints, 500_000
+    start = keypoints.start.copy()
+    start[-1] += more  # most key points of a photo match nothing
+    xy = np.concatenate([keypoints.xy, np.zeros((more, 2))])
+    graph = replace(world.graph, keypoints=replace(keypoints, xy=xy, start=start, sigma=None, rgb=None))
+    expected = epipolar_errors_px(world.graph, world.bundle())
+    tracemalloc.start()
+    errors = epipolar_errors_px(graph, world.bundle())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(errors, expected)
+    assert peak < 12 * more  # a ray for each would take 24 bytes
 
 
 def test_the_same_input_gives_the_same_bits(collection: Make) -> None:
