@@ -63,6 +63,7 @@ def _step(setting: Setting, size: tuple[int, int]) -> Finding:
         rounds = 1 if setting.small else 3
         figures: dict[str, Figure] = {
             "observations": len(bundle.xy),
+            "products by": "Triton kernels" if schur.kernel else "torch",
             "linearize ms": 1e3 * seconds_of(setting.device, lambda: problem.linearize(state), rounds),
             "eliminate ms": 1e3
             * seconds_of(
@@ -74,13 +75,10 @@ def _step(setting: Setting, size: tuple[int, int]) -> Finding:
         }
     if setting.on_gpu:
         figures["peak GiB"] = torch.cuda.max_memory_allocated(setting.device) / 2**30
-    m, d = len(bundle.xy), linear.photo_gradient.shape[1]
+    m, d = len(bundle.xy), objective.free.pose_size + objective.free.intrinsics_size
     predicted = {
-        "linearize ms": 1e3
-        * linearization_work(m, objective.free.pose_size + objective.free.intrinsics_size).seconds(
-            setting.speed, "float64"
-        ),
-        "iteration ms": 1e3 * gradient_iteration_work(m, d).seconds(setting.speed, "float64"),
+        "linearize ms": 1e3 * linearization_work(m, d).seconds(setting.speed, "float64"),
+        "iteration ms": 1e3 * gradient_iteration_work(m, d, not schur.kernel).seconds(setting.speed, "float64"),
     }
     return Finding(figures, predicted)
 

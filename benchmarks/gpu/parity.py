@@ -29,13 +29,14 @@ from unposed.networks.mast3r.checkpoint import load_network
 from unposed.networks.mast3r.config import DptConfig
 from unposed.networks.mast3r.images import ImageFrame, image_batch
 from unposed.networks.mast3r.network import PointMapPrediction
-from unposed.optim.bundle.adjust import CpuProblem
+from unposed.optim.bundle.adjust import INITIAL_DAMPING, CpuProblem
 from unposed.optim.bundle.adjust_torch import TorchProblem
 from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARED, Loss, barron
 from unposed.optim.bundle.objective import build_objective, bundle_state
 from unposed.optim.bundle.pose_priors import no_pose_priors
 from unposed.optim.bundle.problem import Bundle, BundleOptions, IntrinsicsPrior
 from unposed.optim.bundle.schur import schur_structure
+from unposed.optim.bundle.torch_schur import ImplicitSchurComplement, product_kernel_problem
 from unposed.optim.pair.matching import byte_rows, mutual_nearest, unit_rows
 from unposed.optim.pair.reciprocal_matching import most_similar
 from unposed.optim.pair.reciprocal_on_device import kernel_runs_on, nearest_by_product
@@ -67,6 +68,7 @@ def cases(setting: Setting) -> Iterator[Case]:
     for kind in ("ring", "private"):
         for name, loss in LOSSES.items():
             yield f"adjustment, linearized, {kind}, {name}", partial(_linearized, setting, kind, loss)
+    yield "adjustment, products by the kernels", partial(_products, setting)
     yield "ALIKED", partial(_aliked, setting)
     yield "MASt3R, small, torch.compile", partial(_compiled, setting)
 
@@ -196,7 +198,8 @@ def _linearized(setting: Setting, kind: str, loss: Loss) -> Finding:
     options = BundleOptions(distortion=True, loss=loss, loss_px=1.0)
     objective = build_objective(bundle, options, prior, None, fixed)
     structure = schur_structure(objective.order, objective.free.pose_size, objective.free.intrinsics_size)
-    here, there = CpuProblem(objective, structure), TorchProblem(objective, setting.device, len(bundle.points))
+    here = CpuProblem(objective, structure)
+    there = TorchProblem(objective, setting.device, len(bundle.points), torch.float64)
     state = bundle_state(bundle, objective.order)
     sent = replace(state, points=there.layout.to_device(state.points))
     with torch.no_grad():
@@ -208,6 +211,28 @@ def _linearized(setting: Setting, kind: str, loss: Loss) -> Finding:
                 errors[name] = relative_error(own, torch.from_numpy(np.ascontiguousarray(getattr(wanted, name))))
     worst = max(errors, key=lambda name: errors[name])
     return Finding({"largest": errors[worst], "of": worst}, {"limit": 1e-10}, errors[worst] < 1e-10)
+
+
+def _products(setting: Setting) -> Finding:
+    """One product with the Schur complement by the kernels against the same in torch."""
+    if problem := product_kernel_problem(setting.device):
+        raise Absent(f"not run: {problem}")
+    bundle = Bundle(**emulate_bundle("ring", 40, 6000)._asdict())
+    objective = build_objective(bundle, BundleOptions(distortion=True), block_size=len(bundle.xy))
+    with torch.no_grad():
+        there = TorchProblem(objective, setting.device, len(bundle.points))
+        state = bundle_state(bundle, objective.order)
+        linear = there.linearize(replace(state, points=there.layout.to_device(state.points)))
+        schur = ImplicitSchurComplement(there.layout, linear, INITIAL_DAMPING)
+        ones = torch.ones_like(linear.photo_gradient), torch.ones_like(linear.camera_gradient)
+        found, again = schur.multiply(ones), schur.multiply(ones)
+        schur.kernel = False
+        wanted = schur.multiply(ones)
+    errors = [relative_error(ours, theirs) for ours, theirs in zip(found, wanted, strict=True)]
+    same = all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
+    return Finding(
+        {"largest": max(errors), "same bits again": str(same)}, {"limit": 1e-10}, max(errors) < 1e-10 and same
+    )
 
 
 def _aliked(setting: Setting) -> Finding:

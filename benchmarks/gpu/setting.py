@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from unposed.gpu_check import DeviceSpeed
+from unposed.optim.bundle.torch_schur import product_kernel_problem
 from unposed.optim.pair.reciprocal_on_device import kernel_problem
 
 OPTIONAL = ("triton", "PIL", "cv2", "pycolmap", "poselib", "faiss", "kornia", "threadpoolctl")
@@ -114,7 +115,8 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
             "memory_gib": round(card.total_memory / 2**30, 1),
             "multiprocessors": card.multi_processor_count,
             "cudnn": torch.backends.cudnn.version(),
-            "kernels of ours": kernel_problem(device) or "run",
+            "kernels of dense matching": kernel_problem(device) or "run",
+            "kernels of bundle adjustment": product_kernel_problem(device) or "run",
         }
     else:
         facts |= {"card": "none: CPU", "threads": torch.get_num_threads()}

@@ -126,15 +126,16 @@ def linearization_work(observations: int, unknowns: int) -> Work:
     """Of residuals and Jacobians in float64: per observation 300 operations for its columns and (d + 1)^2 x 2 for its
     products, where every intermediate is a vector of its own in memory: about 250 of 8 bytes, and the products."""
     d = unknowns
-    per_row = 8.0 * (250 + 2 * (d + 1) ** 2 + 2 * 3 * d + 2 * 9)
+    per_row = 8.0 * (250 + 2 * (d + 1) ** 2 + 2 * 9) + 2 * 4.0 * (d + 3)
     return Work(observations * (300.0 + 4 * (d + 1) ** 2), observations * per_row, 400)
 
 
-def gradient_iteration_work(observations: int, unknowns: int) -> Work:
-    """Of one product with the Schur complement: L (3 x d per observation) is read twice, each time multiplied into a
-    table of its size that is summed: written and read; and 2 x (d + 3) numbers are gathered."""
-    table = 3 * unknowns
-    return Work(4.0 * observations * table, 8.0 * observations * (2 * 3 * table + 4 * (unknowns + 3)), 40)
+def gradient_iteration_work(observations: int, unknowns: int, written: bool) -> Work:
+    """Of one product with the Schur complement: Jacobians of two residuals by d unknowns and three coordinates in
+    float32, there and back; with every product written and read before it is summed, or by the kernels, see
+    `jacobian_kernel`."""
+    per_row = 128.0 * unknowns + 464 if written else 16.0 * unknowns + 128
+    return Work(8.0 * observations * (unknowns + 3), observations * per_row, 60 if written else 40)
 
 
 def _without_content(config: Mast3rConfig) -> Mast3rNetwork:

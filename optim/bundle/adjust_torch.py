@@ -19,7 +19,7 @@ from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from .reprojection import linearize_reprojection, robust_cost, squared_errors, transform_points
 from .torch_layout import TorchLayout
-from .torch_schur import ImplicitSchurComplement, TorchNormalEquations
+from .torch_schur import ImplicitSchurComplement, Jacobians, TorchNormalEquations
 
 
 def adjust_by_torch(
@@ -48,16 +48,18 @@ def adjust_by_torch(
 
 class TorchProblem:
     """Bundle adjustment on a torch device; as `adjust.CpuProblem`. Poses and intrinsics of a state stay in main memory,
-    points do not."""
+    points do not. Jacobians are `stored` in this type, see torch_schur."""
 
-    def __init__(self, objective: Objective, device: torch.device, points: int) -> None:
-        self.objective, self.layout = objective, TorchLayout(objective, device, points)
+    def __init__(
+        self, objective: Objective, device: torch.device, points: int, stored: torch.dtype = torch.float32
+    ) -> None:
+        self.objective, self.layout, self.stored = objective, TorchLayout(objective, device, points), stored
 
     def cost(self, state: BundleState) -> float:
         layout = self.layout
         total = torch.zeros((), dtype=torch.float64, device=layout.device)
         poses, intrinsics = layout.to_device(state.poses), layout.to_device(state.intrinsics)
-        for rows, _ in layout.chunks:
+        for rows, _, _ in layout.chunks:
             _, y = transform_points(poses[:, layout.photo[rows]], state.points[:, layout.point[rows]])
             k, fisheye = layout.observed_intrinsics(intrinsics, rows)
             squared = squared_errors(y, layout.xy[:, rows], k, fisheye, layout.free, torch)
@@ -71,10 +73,11 @@ class TorchProblem:
         d = p if layout.shared else p + q
         poses, intrinsics = layout.to_device(state.poses), layout.to_device(state.intrinsics)
         moves = layout.to_device((~terms.fixed).astype(np.float64))
-        w_photo, point_terms = layout.empty(m, 3, d), layout.empty(m, 9)
-        w_camera = layout.empty(m if layout.shared else 0, 3, q)
+        residuals = 2 if layout.noise.log_depth is None else 3
+        jacobians = Jacobians(*(layout.empty(residuals, n, m, dtype=self.stored) for n in (p + q, 3)))
+        point_terms, w_camera = layout.empty(m, 9), layout.empty(m if layout.shared else 0, 3, q)
         normal = layout.empty(c, p + q, p + q + 1)
-        for rows, (photos, photo_sums) in layout.chunks:
+        for rows, photos, photo_sums in layout.chunks:
             photo = layout.photo[rows]
             k, fisheye = layout.observed_intrinsics(intrinsics, rows)
             augmented_rows, point_rows = linearize_reprojection(
@@ -90,15 +93,16 @@ class TorchProblem:
             )
             augmented = torch.stack([torch.stack(row) for row in augmented_rows])
             augmented[:, :p] *= moves[photo]
-            j_point_r = torch.stack(
-                [torch.stack([*j_point, row[-1]]) for j_point, row in zip(point_rows, augmented_rows, strict=True)]
-            )
-            w = (j_point_r[:, :3, None] * augmented[:, None, :-1]).sum(0).permute(2, 0, 1)
-            w_photo[rows] = w[:, :, :d]
+            j_point, residual = torch.stack([torch.stack(row) for row in point_rows]), augmented[:, -1:]
+            jacobians.camera[:, :, rows], jacobians.point[:, :, rows] = augmented[:, :-1], j_point
+            by_camera, by_point = (each[:, :, rows].double() for each in jacobians)  # as they are stored
             if layout.shared:
-                w_camera[rows] = w[:, :, d:]
-            point_terms[rows] = torch.cat([(j_point_r[:, j, None] * j_point_r[:, j:]).sum(0) for j in range(3)]).T
-            normal[photos] = photo_sums((augmented[:, :-1, None] * augmented[:, None, :]).sum(0).permute(2, 0, 1))
+                w_camera[rows] = (by_point[:, :, None] * by_camera[:, None, d:]).sum(0).permute(2, 0, 1)
+            squares = [by_point[:, j, None] * by_point[:, j:] for j in range(3)]
+            point_terms[rows] = torch.cat([*squares, j_point * residual], dim=1).sum(0).T
+            products = by_camera[:, :, None] * by_camera[:, None]
+            whole = torch.cat([products, (augmented[:, :-1] * residual)[:, :, None]], dim=2).sum(0)
+            normal[photos] = photo_sums(whole.permute(2, 0, 1))
 
         normal[:, :p, :p] += layout.to_device(terms.poses) * moves[:, None, None]
         normal[:, :p, -1] += layout.to_device(terms.poses_gradient) * moves[:, None]
@@ -116,9 +120,9 @@ class TorchProblem:
             camera=camera[:, :, :-1],
             camera_gradient=camera[:, :, -1],
             photo_camera=normal[:, :d, d:-1],
-            point=torch.stack([point[i] for i in (0, 1, 2, 4, 5, 7)]),  # an index list would be copied to the device
-            point_gradient=torch.stack([point[i] for i in (3, 6, 8)]),
-            w_photo=w_photo,
+            point=point[:6].contiguous(),
+            point_gradient=point[6:].contiguous(),
+            jacobians=jacobians,
             w_camera=layout.pair_sums(w_camera) if layout.shared else w_camera,
         )
 
@@ -135,7 +139,7 @@ class TorchProblem:
         """As `Objective.seen_from_far`: what photos see is summed up where the points are."""
         layout, centres, sums = self.layout, photo_centres(state), []
         centre = layout.to_device(centres)
-        for rows, (_, photo_sums) in layout.chunks:
+        for rows, _, photo_sums in layout.chunks:
             photo, point = layout.photo[rows], layout.point[rows]
             x = state.points[:, point]
             weight = distance_weights(x, centre[:, photo])[None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,6 +22,27 @@ PART_LENGTH = 64
 observations of a photo that is a millisecond of waiting for memory, in parts a twentieth of it."""
 
 
+class OwnerParts:
+    """Rows that are sorted by owner in parts of at most PART_LENGTH, each of one owner."""
+
+    def __init__(self, counts: NDArray[np.int64], device: torch.device) -> None:
+        parts = -(-counts // PART_LENGTH)
+        lengths = np.full(parts.sum(), PART_LENGTH)
+        lengths[(np.cumsum(parts) - 1)[counts > 0]] = (counts - (parts - 1) * PART_LENGTH)[counts > 0]
+        self.longest = int(lengths.max(initial=1))
+        self.length = torch.from_numpy(lengths).to(device)
+        self.start = torch.from_numpy(np.cumsum(lengths) - lengths).to(device)
+        self._of_owner = torch.from_numpy(parts).to(device)
+
+    def sums(self, of_parts: Tensor) -> Tensor:
+        """(owners, n) from (parts, n)."""
+        return _summed(of_parts, self._of_owner)
+
+    def summed(self, rows: Tensor) -> Tensor:
+        """(owners, n) from (rows, n)."""
+        return self.sums(_summed(rows, self.length))
+
+
 class TorchSegmentSums:
     """Sums of rows by owner, sorted by owner first where they are not; their order, and so their bits, are fixed.
 
@@ -29,26 +51,25 @@ class TorchSegmentSums:
 
     def __init__(self, owner: NDArray[np.int64], owners: int, device: torch.device) -> None:
         counts = np.bincount(owner, minlength=owners)
-        self.part_lengths: Tensor | None = None
-        if counts.max(initial=0) > PART_LENGTH:
-            parts = -(-counts // PART_LENGTH)
-            lengths = np.full(parts.sum(), PART_LENGTH)
-            lengths[(np.cumsum(parts) - 1)[counts > 0]] = (counts - (parts - 1) * PART_LENGTH)[counts > 0]
-            self.part_lengths, counts = torch.from_numpy(lengths).to(device), parts
-        self.lengths = torch.from_numpy(counts).to(device)
+        self._parts = OwnerParts(counts, device) if counts.max(initial=0) > PART_LENGTH else None
+        self._lengths = torch.from_numpy(counts).to(device)
         self.order: Tensor | None = None
         if (np.diff(owner) < 0).any():
             self.order = torch.from_numpy(np.argsort(owner, kind="stable")).to(device)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(owners, ...) from (n, ...)."""
+        return self.of_sorted(rows if self.order is None else rows[self.order])
+
+    def of_sorted(self, rows: Tensor) -> Tensor:
+        """The same from rows that are in the order of their owners."""
         flat = rows.reshape(len(rows), -1)
-        if self.order is not None:
-            flat = flat[self.order]
-        for lengths in (self.part_lengths, self.lengths):
-            if lengths is not None:
-                flat = torch.segment_reduce(flat.contiguous(), "sum", lengths=lengths, axis=0, unsafe=True)
-        return flat.reshape(len(self.lengths), *rows.shape[1:])
+        sums = _summed(flat, self._lengths) if self._parts is None else self._parts.summed(flat)
+        return sums.reshape(len(sums), *rows.shape[1:])
+
+
+def _summed(rows: Tensor, lengths: Tensor) -> Tensor:
+    return torch.segment_reduce(rows.contiguous(), "sum", lengths=lengths, axis=0, unsafe=True)
 
 
 class TorchLayout:
@@ -73,21 +94,32 @@ class TorchLayout:
         self._photo_sums_by_camera = TorchSegmentSums(np.sort(order.camera_of_photo), len(order.cameras), device)
         self.photos_by_camera = self.to_device(np.argsort(order.camera_of_photo, kind="stable"))
         self.camera_of_photo = self.to_device(order.camera_of_photo)
-        self.photo_sums = TorchSegmentSums(photo, len(order.photos), device)
+        self._photo_counts = np.bincount(photo, minlength=len(order.photos))
         self.chunks = self._chunks(photo, len(order.photos))
         if self.shared:
             key = camera * points + point
             pairs, pair_of_observation = np.unique(key, return_inverse=True)  # pairs of a camera and a point
             self.pair_sums = TorchSegmentSums(pair_of_observation, len(pairs), device)
-            self.pair_camera, self.pair_point = self.to_device(pairs // points), self.to_device(pairs % points)
+            self.pair_point = self.to_device(pairs % points)
             self.pair_sums_by_camera = TorchSegmentSums(pairs // points, len(order.cameras), device)
-            self.pair_sums_by_point = TorchSegmentSums(pairs % points, points, device)
+
+    @cached_property
+    def by_point(self) -> Tensor:
+        """(m,) place of each observation where they are sorted by point."""
+        order = self.point_sums.order
+        counted = torch.arange(len(self.point), device=self.device)
+        return counted if order is None else torch.empty_like(order).scatter_(0, order, counted)
+
+    @cached_property
+    def photo_parts(self) -> OwnerParts:
+        """The observations of each photo."""
+        return OwnerParts(self._photo_counts, self.device)
 
     def to_device(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
-    def empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.float64, device=self.device)
+    def empty(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=self.device)
 
     def observed_intrinsics(self, intrinsics: Tensor, part: slice) -> tuple[Tensor, Tensor | bool]:
         """Intrinsics (8, n) of some observations, from (8, k), and whether each is a fisheye."""
@@ -98,7 +130,7 @@ class TorchLayout:
         """(k, ...) sums over the photos of each camera."""
         return self._photo_sums_by_camera(of_photos[self.photos_by_camera])
 
-    def _chunks(self, photo: NDArray[np.int64], photos: int) -> list[tuple[slice, tuple[slice, TorchSegmentSums]]]:
+    def _chunks(self, photo: NDArray[np.int64], photos: int) -> list[tuple[slice, slice, TorchSegmentSums]]:
         """Chunks of observations of consecutive photos: their rows, their photos, and the sums by photo."""
         bounds = np.searchsorted(photo, np.arange(photos + 1)).tolist()
         out, begin = [], 0
@@ -106,6 +138,6 @@ class TorchLayout:
             if end == len(bounds) - 1 or bounds[end + 1] - bounds[begin] > TORCH_CHUNK_SIZE:
                 part = slice(bounds[begin], bounds[end])
                 owner = photo[part] - begin
-                out.append((part, (slice(begin, end), TorchSegmentSums(owner, end - begin, self.device))))
+                out.append((part, slice(begin, end), TorchSegmentSums(owner, end - begin, self.device)))
                 begin = end
         return out

@@ -1,20 +1,32 @@
 """The damped step of bundle adjustment in torch: points are eliminated, cameras found by conjugate gradients.
 
-The Schur complement S = U - W V^-1 W^T is never formed. S x is computed from the right, from cameras to points and
-back, with L = R W^T (see schur) stored per observation in the order of the photos: a GPU takes as long as it takes to
-read L twice.
+The Schur complement S = U - W V^-1 W^T is never formed, nor is W. S x is computed from the right, from cameras to
+points and back, by the Jacobians of the residuals, of which W is made:
+
+    S x = U x - J_camera^T J_point V^-1 J_point^T J_camera x
+
+A GPU takes as long as it takes to read them twice. They may be stored in float32, and so they are by default: what is
+solved are then the normal equations of Jacobians that are rounded by 6e-8, as exactly as those of others, since U and V
+are made from what is stored and everything is multiplied and added in float64. Moving the whole world costs what it
+should, next to nothing: by W or by its product with V^-1/2, rounded after U was made, it would cost 6e-8 of a diagonal
+that is damped by down to 1e-10, with either sign. Gradients are never rounded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .packed_cholesky import inverse_cholesky
 from .schur import damp_diagonal, damp_points
-from .torch_layout import TorchLayout
+from .torch_layout import OwnerParts, TorchLayout
 
 TORCH_CG_TOLERANCE = 1e-2
 """Relative residual, in the norm of the preconditioner, at which conjugate gradients stop."""
@@ -25,9 +37,26 @@ ITERATIONS_PER_CHECK = 4
 """Iterations between two tests for convergence: a test waits for the device, which could go on meanwhile."""
 
 
+KERNEL_CAPABILITY = (7, 5)
+"""Of GPUs that Triton supports: Turing and later."""
+
+
+class Jacobians(NamedTuple):
+    """Derivatives of the r weighted residuals of each observation, rounded to the type that they are stored in."""
+
+    camera: Tensor
+    """(r, pose + intrinsics, m) by the unknowns of photo and camera."""
+    point: Tensor
+    """(r, 3, m)."""
+
+    def select(self, rows: slice) -> Jacobians:
+        """Those of some observations."""
+        return Jacobians(self.camera[:, :, rows], self.point[:, :, rows])
+
+
 @dataclass(frozen=True, eq=False)
 class TorchNormalEquations:
-    """As normal_equations.NormalEquations, and the blocks W between points and photos or shared cameras as well."""
+    """As normal_equations.NormalEquations, and the Jacobians that they are made from."""
 
     photo: Tensor
     photo_gradient: Tensor
@@ -36,10 +65,9 @@ class TorchNormalEquations:
     photo_camera: Tensor
     point: Tensor
     point_gradient: Tensor
-    w_photo: Tensor
-    """(m, 3, d) J_point^T J_photo of each observation."""
+    jacobians: Jacobians
     w_camera: Tensor
-    """(v, 3, q) the same of pairs of a shared camera and a point, summed over their observations."""
+    """(v, 3, q) J_point^T J_camera of pairs of a shared camera and a point, summed over their observations."""
 
 
 class ImplicitSchurComplement:
@@ -50,10 +78,8 @@ class ImplicitSchurComplement:
         self.photo, self.camera = (_damped(blocks, damping) for blocks in (equations.photo, equations.camera))
         self.root = inverse_cholesky(damp_points(equations.point, damping, torch), torch)
         self.gradient = self._multiply_root(equations.point_gradient)
-        self.by_photo = self._multiply_root_rows(equations.w_photo, layout.point)
-        self.by_camera = equations.w_camera
-        if layout.shared:
-            self.by_camera = self._multiply_root_rows(equations.w_camera, layout.pair_point)
+        self.kernel = not product_kernel_problem(layout.device)
+        """Whether products with Jacobians are made by Triton kernels."""
 
     def solve(self) -> tuple[Tensor, Tensor]:
         """Changes of photos (c, d) and shared cameras (k, q), by conjugate gradients preconditioned by
@@ -82,9 +108,7 @@ class ImplicitSchurComplement:
 
     def points(self, photos: Tensor, cameras: Tensor) -> Tensor:
         """(3, p) changes of the points, by back substitution."""
-        a, b, c = (self.gradient.T + self._to_points(photos, cameras)).T
-        r = self.root
-        return -torch.stack([r[0] * a + r[1] * b + r[3] * c, r[2] * b + r[4] * c, r[5] * c])
+        return -self._multiply_root_transposed((self.gradient.T + self._to_points(photos, cameras)).T)
 
     def multiply(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """S x."""
@@ -97,38 +121,101 @@ class ImplicitSchurComplement:
         return photo - eliminated[0], camera - eliminated[1]
 
     def _to_points(self, photos: Tensor, cameras: Tensor) -> Tensor:
-        """(p, 3) L x, summed by point."""
-        layout = self.layout
-        out = layout.point_sums((self.by_photo * photos[layout.photo][:, None, :]).sum(2))
-        if layout.shared:
-            out = out + layout.pair_sums_by_point((self.by_camera * cameras[layout.pair_camera][:, None, :]).sum(2))
-        return out
+        """(p, 3) R W^T x, with R the inverse root of V, summed by point."""
+        layout, jacobians = self.layout, self.equations.jacobians
+        x = torch.cat([photos, cameras[layout.camera_of_photo]], dim=1) if layout.shared else photos
+        if self.kernel:
+            from .jacobian_kernel import point_products_by_kernel  # needs Triton
+
+            sums = layout.point_sums.of_sorted(point_products_by_kernel(jacobians, x, layout.photo, layout.by_point))
+        else:
+            sums = layout.point_sums(point_products(jacobians, x.T, layout))
+        return self._multiply_root(sums.T).T
 
     def _to_blocks(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """L^T times vectors of the points (p, 3), summed by photo and by shared camera."""
-        layout = self.layout
-        back = (self.by_photo * points[layout.point][:, :, None]).sum(1)
-        photos = layout.photo_sums(back)
+        """W R^T times vectors of the points (p, 3), summed by photo and by shared camera."""
+        layout, jacobians = self.layout, self.equations.jacobians
+        y = self._multiply_root_transposed(points.T)
+        if self.kernel:
+            from .jacobian_kernel import photo_products_by_kernel  # needs Triton
+
+            parts = photo_products_by_kernel(jacobians, y.T.contiguous(), layout.point, layout.photo_parts)
+            whole = layout.photo_parts.sums(parts)
+        else:
+            whole = photo_products(jacobians, y, layout)
         if not layout.shared:
-            return photos, self.equations.camera_gradient
-        return photos, layout.pair_sums_by_camera((self.by_camera * points[layout.pair_point][:, :, None]).sum(1))
+            return whole, self.equations.camera_gradient
+        d = self.photo.shape[1]
+        return whole[:, :d], layout.camera_sums(whole[:, d:])
 
     def _preconditioner(self) -> tuple[Tensor, Tensor]:
-        layout = self.layout
-        eliminated = [reduce(_squares(self.by_photo[part])) for part, (_, reduce) in layout.chunks]
+        layout, d = self.layout, self.photo.shape[1]
+        eliminated = []
+        for rows, _, photo_sums in layout.chunks:
+            part = self.equations.jacobians.select(rows)
+            w = (part.point[:, :, None].double() * part.camera[:, None, :d].double()).sum(0)
+            own = self._multiply_root(w, layout.point[rows])
+            eliminated.append(photo_sums((own[:, :, None] * own[:, None]).sum(0).permute(2, 0, 1)))
         camera = self.camera
         if layout.shared:
-            camera = camera - layout.pair_sums_by_camera(_squares(self.by_camera))
+            own = self._multiply_root(self.equations.w_camera.permute(1, 2, 0), layout.pair_point)
+            camera = camera - layout.pair_sums_by_camera((own[:, :, None] * own[:, None]).sum(0).permute(2, 0, 1))
         return _inverse(self.photo - torch.cat(eliminated)), _inverse(camera)
 
-    def _multiply_root_rows(self, w: Tensor, point: Tensor) -> Tensor:
-        """R w for w (m, 3, ...)."""
-        return self._multiply_root(w.permute(1, 0, 2), point).permute(1, 0, 2).contiguous()
-
     def _multiply_root(self, w: Tensor, point: Tensor | None = None) -> Tensor:
-        """R w for w (3, ...), of all points or of `point` (m,)."""
-        r = self.root if point is None else self.root[:, point][:, :, None]
+        """R w for w (3, p) of all points, or (3, d, m) of the points `point` (m,)."""
+        r = self.root if point is None else self.root[:, point][:, None]
         return torch.stack([r[0] * w[0], r[1] * w[0] + r[2] * w[1], r[3] * w[0] + r[4] * w[1] + r[5] * w[2]])
+
+    def _multiply_root_transposed(self, w: Tensor) -> Tensor:
+        """R^T w for w (3, p)."""
+        r = self.root
+        return torch.stack([r[0] * w[0] + r[1] * w[1] + r[3] * w[2], r[2] * w[1] + r[4] * w[2], r[5] * w[2]])
+
+
+def point_products(jacobians: Jacobians, x: Tensor, layout: TorchLayout) -> Tensor:
+    """(m, 3) J_point^T J_camera x of each observation, for x (pose + intrinsics, c) of photos and their cameras."""
+    out = []
+    for part, rows in _parts(jacobians, layout):
+        along = (part.camera * x[:, layout.photo[rows]]).sum(1)
+        out.append((part.point * along[:, None]).sum(0))
+    return torch.cat(out, dim=1).T
+
+
+def photo_products(jacobians: Jacobians, y: Tensor, layout: TorchLayout) -> Tensor:
+    """(c, pose + intrinsics) J_camera^T J_point y, summed by photo, for y (3, p) of the points."""
+    out = []
+    for (part, rows), (_, _, photo_sums) in zip(_parts(jacobians, layout), layout.chunks, strict=True):
+        along = (part.point * y[:, layout.point[rows]]).sum(1)
+        out.append(photo_sums((part.camera * along[:, None]).sum(0).T))
+    return torch.cat(out)
+
+
+def _parts(jacobians: Jacobians, layout: TorchLayout) -> Iterator[tuple[Jacobians, slice]]:
+    for rows, _, _ in layout.chunks:
+        yield jacobians.select(rows), rows
+
+
+@cache
+def product_kernel_problem(device: torch.device) -> str:
+    """Why the kernels of `jacobian_kernel` do not run on a device; empty if they do. They are tried once: Triton needs
+    a C compiler when it runs."""
+    if device.type != "cuda":
+        return "there is no GPU"
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    if torch.cuda.get_device_capability(device) < KERNEL_CAPABILITY:
+        return "they need compute capability 7.5"
+    try:
+        from .jacobian_kernel import photo_products_by_kernel, point_products_by_kernel
+
+        one, zero = torch.ones(2, 6, 1, device=device), torch.zeros(1, dtype=torch.int64, device=device)
+        jacobians, parts = Jacobians(one, one[:, :3].contiguous()), OwnerParts(np.ones(1, np.int64), device)
+        point_products_by_kernel(jacobians, one[0].T.double(), zero, zero)
+        photo_products_by_kernel(jacobians, one[0, :3].T.double(), zero, parts)
+    except Exception as error:  # whatever Triton, its compiler or the driver may raise: torch does the same more slowly
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ""
 
 
 def _damped(blocks: Tensor, damping: float) -> Tensor:
@@ -144,11 +231,6 @@ def _inverse(blocks: Tensor) -> Tensor:
     for the device to learn whether there are."""
     inverse, problem = torch.linalg.inv_ex(blocks)
     return torch.where((problem == 0)[:, None, None], inverse, 0.0)
-
-
-def _squares(rows: Tensor) -> Tensor:
-    """(n, d, d) L^T L of rows L (n, 3, d)."""
-    return (rows[:, :, :, None] * rows[:, :, None, :]).sum(1)
 
 
 def _times(blocks: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -42,9 +42,10 @@ def _searched(kernel: Any, queries: Tensor, targets: Tensor, *more: object) -> T
     queries, targets = queries.contiguous(), targets.contiguous()
     problems, count, dims = queries.shape
     out = torch.empty((problems, count), dtype=torch.int64, device=queries.device)
-    if out.numel():
-        grid = triton.cdiv(count, QUERIES), problems
-        kernel[grid](queries, targets, out, count, targets.shape[1], dims, *more, QUERIES, TARGETS)
+    grid = triton.cdiv(count, QUERIES), problems
+    with torch.cuda.device_of(queries):  # Triton launches on the current device, wherever the tensors are
+        if out.numel():
+            kernel[grid](queries, targets, out, count, targets.shape[1], dims, *more, QUERIES, TARGETS)
     return out
 
 

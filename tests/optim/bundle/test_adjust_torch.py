@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from unposed.optim.bundle import torch_layout, torch_schur
-from unposed.optim.bundle.adjust import CpuProblem, adjust_bundle, build_objective, bundle_state, schur_structure
+from unposed.optim.bundle.adjust import (
+    CpuProblem,
+    adjust_bundle,
+    build_objective,
+    bundle_state,
+    levenberg_marquardt,
+    schur_structure,
+)
 from unposed.optim.bundle.adjust_torch import TorchProblem, adjust_by_torch
 from unposed.optim.bundle.losses import HUBER, SQUARED, barron
 from unposed.optim.bundle.pose_priors import DepthPriors, no_pose_priors
@@ -59,7 +66,7 @@ def test_a_step_is_the_same(
     state = bundle_state(bundle, task.order)
     parts = schur_structure(task.order, task.free.pose_size, task.free.intrinsics_size)
     own = CpuProblem(task, parts)
-    there = TorchProblem(task, torch.device(DEVICE), len(bundle.points))
+    there = TorchProblem(task, torch.device(DEVICE), len(bundle.points), torch.float64)
     sent = replace(state, points=there.layout.to_device(state.points))
     assert there.cost(sent) == pytest.approx(own.cost(state), rel=1e-12)
     system, linear = own.linearize(state), there.linearize(sent)
@@ -140,3 +147,25 @@ def test_tracks_of_any_length_stay_whole(collection: Make) -> None:
     whole = adjust_bundle(bundle, replace(options, max_track_length=12))[1].final_cost
     assert adjust_bundle(bundle, options)[1].final_cost < 0.99 * whole
     assert adjust_by_torch(DEVICE, bundle, options)[1].final_cost == pytest.approx(whole, rel=1e-7)
+
+
+@pytest.mark.parametrize("world", [{}, TWO], ids=["one camera", "two cameras"])
+def test_jacobians_in_float32_lead_to_the_same_minimum(collection: Make, world: dict[str, Any]) -> None:
+    """And moving the whole world costs as little: normal equations of rounded Jacobians have no negative curvature."""
+    bundle = collection(photos=12, points=150, noise_px=0.5, **world).bundle(wrong=0.02)
+    options = BundleOptions(distortion=True, max_iterations=60, tolerance=1e-12)
+    task = build_objective(bundle, options, block_size=len(bundle.xy))
+    costs = []
+    for stored in (torch.float32, torch.float64):
+        there = TorchProblem(task, torch.device(DEVICE), len(bundle.points), stored)
+        state = bundle_state(bundle, task.order)
+        state = replace(state, points=there.layout.to_device(state.points))
+        system = ImplicitSchurComplement(there.layout, there.linearize(state), 1e-10)
+        photos = np.zeros((12, 6))
+        photos[:, 3:] = bundle.cam_from_world[task.order.photos, :, :3] @ [1.0, 2.0, 3.0]  # the world moves
+        moved = there.layout.to_device(photos), torch.zeros_like(system.camera[:, 0])
+        cost = sum(float((a * b).sum()) for a, b in zip(moved, system.multiply(moved), strict=True))
+        diagonal = float((moved[0] ** 2 * system.photo.diagonal(dim1=1, dim2=2)).sum())
+        assert 0.0 < cost < 1e-9 * diagonal
+        costs.append(levenberg_marquardt(there, state, options)[1].final_cost)
+    assert costs[0] == pytest.approx(costs[1], rel=1e-9)
