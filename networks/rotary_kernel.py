@@ -24,7 +24,8 @@ def rotate_in_place(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = width // 2
     grid = triton.cdiv(tokens, TOKENS), heads, batch
     padded = triton.next_power_of_2(half)
-    with torch.cuda.device_of(x):  # Triton launches on the current device, wherever the tensors are
+    # Triton launches on the current device, wherever the tensors are
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
         _rotate[grid](x, cos, sin, x.stride(0), x.stride(1), x.stride(2), tokens, half, padded, TOKENS)
     return x
 

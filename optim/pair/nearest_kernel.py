@@ -43,7 +43,8 @@ def _searched(kernel: Any, queries: Tensor, targets: Tensor, *more: object) -> T
     problems, count, dims = queries.shape
     out = torch.empty((problems, count), dtype=torch.int64, device=queries.device)
     grid = triton.cdiv(count, QUERIES), problems
-    with torch.cuda.device_of(queries):  # Triton launches on the current device, wherever the tensors are
+    # Triton launches on the current device, wherever the tensors are
+    with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
         if out.numel():
             kernel[grid](queries, targets, out, count, targets.shape[1], dims, *more, QUERIES, TARGETS)
     return out
