@@ -73,8 +73,8 @@ def _model(folder: Path, source: str, peer: str, place: Path) -> Reconstruction:
         return Reconstruction.from_pycolmap(models, images)
     if (place / "summary.json").exists():
         return load(place, images)
-    known = {"poses": truth, "intrinsics": truth} if source == "truth" else {}
-    return reconstruct(images, place, preset="classic", report=False, **known)
+    known = truth if source == "truth" else None
+    return reconstruct(images, place, preset="classic", report=False, poses=known, intrinsics=known)
 
 
 def _points(made: Reconstruction, place: Path) -> tuple[Any, Any]:

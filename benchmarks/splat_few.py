@@ -23,7 +23,7 @@ import numpy as np
 from splat import SEED_SIDE_PX, _model
 
 from unposed.model_bundles import bundle_of_model, model_of_bundle
-from unposed.optim.arrays import Array
+from unposed.optim.arrays import Array, Index
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.pose_priors import no_pose_priors
 from unposed.optim.bundle.problem import BundleOptions
@@ -92,8 +92,8 @@ def _row(name: str, made: Any, count: int, turned: float, settings: list[str]) -
             states.append(state)
         poses = judged_poses(views, states[0], states[1], replace(training, pose_gain_db=-np.inf))
     new = np.stack([view.camera.cam_from_world[:, :3] for view in poses.views[:count]])
-    truth = model.cam_from_world[train, :, :3]
-    errors = [_error_deg(each, truth) for each in (few.cam_from_world[:, :, :3], new)]
+    truth = np.asarray(model.cam_from_world[train, :, :3], np.float64)
+    errors = [_error_deg(each, truth) for each in (np.asarray(few.cam_from_world[:, :, :3], np.float64), new)]
     gain = poses.psnr_of_trained - poses.psnr_of_given
     cells = [
         name,
@@ -107,7 +107,7 @@ def _row(name: str, made: Any, count: int, turned: float, settings: list[str]) -
     return f"| {' | '.join(cells)} |"
 
 
-def _restricted(model: SparseModel, rows: Array) -> SparseModel:
+def _restricted(model: SparseModel, rows: Index) -> SparseModel:
     """The model of some of its photos."""
     wanted = np.zeros(len(model.photos), bool)
     wanted[rows] = True

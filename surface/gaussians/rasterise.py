@@ -22,7 +22,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from unposed.optim.arrays import Array, Array32, Index, Index32
+from unposed.optim.arrays import Array32, Index, Index32
 
 LEAST_ALPHA = 1.0 / 255.0
 """Below this a Gaussian does not change an 8-bit pixel."""
@@ -188,7 +188,7 @@ def rasterise(
     (n,); rgb: (n, 3); depth: (n,) in front of the camera. All but depth have derivatives.
     """
     apply: Callable[..., tuple[Tensor, Tensor]] = _Rasterise.apply
-    low, high, pairs = _rows_of(*(each.detach().numpy() for each in (mean, conic, opacity)), width, height)
+    low, high, pairs = _rows_of(mean.detach().numpy(), conic.detach().numpy(), opacity.detach().numpy(), width, height)
     bands = min(height, -(-pairs // BAND_PAIRS))
     if bands <= 1:
         return apply(mean, conic, opacity, rgb, depth, width, height)
@@ -204,10 +204,10 @@ def rasterise(
     return torch.cat(images), torch.cat(coverages)
 
 
-def _rows_of(mean: Array32, conic: Array32, opacity: Array32, width: int, height: int) -> tuple[Array, Array, int]:
+def _rows_of(mean: Array32, conic: Array32, opacity: Array32, width: int, height: int) -> tuple[Array32, Array32, int]:
     """First and last row (n,) that Gaussians may change, and how many pairs of Gaussian and pixel there are, about."""
     half = _half_sides(conic, opacity)
     low, high = mean - half, mean + half
     sides = np.minimum(high, (width, height)) - np.maximum(low, 0.0)
     ellipses = 0.25 * np.pi * np.maximum(sides, 0.0).prod(axis=1)
-    return low[:, 1], high[:, 1], int(ellipses.sum())
+    return np.asarray(low[:, 1]), np.asarray(high[:, 1]), int(ellipses.sum())
