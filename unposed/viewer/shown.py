@@ -51,7 +51,8 @@ class Eye:
         """Which of these (n, 3) points are in the view."""
         right, down, ahead = ((np.asarray(points, np.float64) - self.position) @ self.world_from_eye).T
         half = ahead * np.tan(self.fov / 2.0)
-        return (ahead > 0.0) & (np.abs(down) <= half) & (np.abs(right) <= half * self.aspect)
+        inside: Mask = (ahead > 0.0) & (np.abs(down) <= half) & (np.abs(right) <= half * self.aspect)
+        return inside
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,9 @@ from .splats import ShownSplat
 
 FIRST_POINTS = 200_000
 """Points that are drawn at first, half of them in the view: more are slow without a GPU, and a slider away."""
+DETAIL_SIZE = 0.5
+"""Size of the points that are added to a view over that of the others: they are denser, and large ones near to the eye
+take a processor without a GPU seconds to fill."""
 STILL_S = 0.3
 """How long a browser has to hold still before it gets the points of its view."""
 THUMBNAIL_PX, MOST_THUMBNAILS = 64, 500
@@ -154,11 +157,11 @@ class Window:
         limit = np.inf if c["error"].value >= c["error"].max else c["error"].value
         return PointFilter(int(most * len(shown.model.points) / total) + 1, c["length"].value, limit)
 
-    def _draw_cloud(self, scene: Any, name: str, shown: ShownModel, rows: Index) -> Any:
+    def _draw_cloud(self, scene: Any, name: str, shown: ShownModel, rows: Index, relative_size: float = 1.0) -> Any:
         c = self.controls
         return scene.add_point_cloud(
             name, shown.model.points[rows].astype(np.float32), shown.colours(rows, c["colour"].value),
-            point_size=c["unit"] * c["size"].value, point_shape="circle", point_shading="flat",
+            point_size=c["unit"] * c["size"].value * relative_size, point_shape="circle", point_shading="flat",
             visible="points" not in c or c["points"].value,
         )  # fmt: skip
 
@@ -179,7 +182,7 @@ class Window:
             for each in self.models:
                 wanted = self._wanted(each)
                 rows = each.detail(wanted, wanted.most, eye)
-                found.append(self._draw_cloud(client.scene, f"/detail/{each.number}", each, rows))
+                found.append(self._draw_cloud(client.scene, f"/detail/{each.number}", each, rows, DETAIL_SIZE))
             self.details[number] = moved, found
 
     def _forget_details(self) -> None:
