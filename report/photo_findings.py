@@ -101,7 +101,7 @@ def bare_findings(bare: Sequence[str]) -> list[Advice]:
     """Photos with fewer than `LEAST_KEYPOINTS` key points when reduced."""
     if not bare:
         return []
-    text = f"{listed(bare)} without detail: fewer than {LEAST_KEYPOINTS} key points are found in each."
+    text = f"{listed(list(bare))} without detail: fewer than {LEAST_KEYPOINTS} key points are found in each."
     remedy = "Smooth walls, sky, water and darkness cannot be matched: show textured surroundings, in focus."
     return [Advice("warning", text, remedy)]
 

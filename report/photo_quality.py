@@ -62,7 +62,8 @@ def sharpness(grey: Bytes) -> float:
     def detail(values: NDArray[Any], axis: int) -> float:
         return float(np.sqrt(np.mean(np.square(np.diff(values, 2, axis=axis)))))
 
-    found, image = [1.0], grey.astype(np.float32)
+    found = [1.0]
+    image: NDArray[Any] = grey.astype(np.float32)
     for _ in range(OCTAVES):
         if min(image.shape) < 8:
             break

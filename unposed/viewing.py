@@ -20,8 +20,8 @@ from .viewer.beside import Beside
 if TYPE_CHECKING:
     from .viewer.window import Window
 
-LOOK_AGAIN_S = 1.0
-"""How often the output folder is looked at."""
+LOOK_AGAIN_S, REFINE_S = 1.0, 0.25
+"""How often the output folder is looked at, and where browsers look."""
 LOG_LINES = 12
 SPLAT_PLY = "splat.ply"
 """What unposed splat writes for viewers."""
@@ -96,7 +96,9 @@ def _watch(window: Window, out: Path, photos: str | Path | None, beside: Beside,
             log = lines
         if ended():
             return
-        time.sleep(LOOK_AGAIN_S)
+        for _ in range(round(LOOK_AGAIN_S / REFINE_S)):
+            time.sleep(REFINE_S)
+            window.refine()
 
 
 def _stamp(file: Path) -> Stamp | None:

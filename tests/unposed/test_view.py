@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from unposed.so_far import discard, load_so_far, preview_of
 from unposed.surface.gaussians.scene import Gaussians
 from unposed.synthetic.photos import PhotoSet
 from unposed.viewer.beside import Beside
-from unposed.viewer.shown import PointFilter, aligned_poses, nearest_to_ray, ramp, shown_model
+from unposed.viewer.shown import Eye, PointFilter, aligned_poses, nearest_to_ray, ramp, shown_model
 from unposed.viewer.splats import read_splat
 
 
@@ -83,6 +84,58 @@ def test_points_are_filtered_and_thinned(made: Reconstruction) -> None:
     assert np.array_equal(shown.colours(few, "photos"), shown.model.rgb[few])
     assert len(np.unique(shown.colours(few, "error"), axis=0)) > 5
     assert len(np.unique(shown.colours(few, "model"), axis=0)) == 1
+
+
+def test_what_is_looked_at_gets_more_points(made: Reconstruction) -> None:
+    shown = shown_model(made.sparse.models[0], 0)
+    points = shown.model.points
+    aim = points[shown.order[-1]]  # the last in the order, so that it is drawn for its view only
+    near, far = (Eye(aim - np.array([0.0, 0.0, away]), np.eye(3), 0.2, 1.5) for away in (0.5, 500.0))
+    assert far.sees(points).all() and not Eye(far.position, -np.eye(3), 0.2, 1.5).sees(points).any()
+    inside = near.sees(points)
+    assert 0 < inside.sum() < 0.5 * len(points)
+    there, wanted = len(points) // 2, PointFilter(10**9)
+    detail = shown.detail(wanted, there, near)
+    assert shown.order[-1] in detail
+    assert set(detail.tolist()) == set(np.flatnonzero(inside).tolist()) - set(shown.order[:there].tolist())
+    assert len(shown.detail(PointFilter(3), there, far)) == 3
+
+
+def test_each_browser_gets_the_points_of_its_view_once_it_holds_still(made: Reconstruction) -> None:
+    pytest.importorskip("viser", reason="the viewer is an extra: unposed[view]")
+    from unposed.viewer.window import opened
+
+    window = opened("127.0.0.1", free_port())
+    try:
+        window.show(made, Beside())
+        total = len(made.sparse.models[0].points)
+        controls = window.controls
+        position, camera = np.array([0.0, 0.0, -1000.0]) + made.sparse.models[0].points.mean(axis=0), SimpleNamespace()
+        camera.__dict__.update(position=position, wxyz=np.array([1.0, 0, 0, 0]), fov=0.2, aspect=1.0)
+        camera.update_timestamp = time.time() - 9.0
+        drawn: list[tuple[str, int]] = []
+
+        def add(name: str, points: Any, colours: Any, **options: Any) -> Any:
+            drawn.append((name, len(points)))
+            return SimpleNamespace(remove=lambda: drawn.append(("removed", 0)))
+
+        client = SimpleNamespace(camera=camera, scene=SimpleNamespace(add_point_cloud=add))
+        window.server.get_clients = lambda: {3: client}  # type: ignore[method-assign]
+        window.refine()
+        assert drawn == []  # all points are there
+        controls["most"].value = 1000
+        until(lambda: window.controls["most"].value == 1000)
+        window.refine()
+        window.refine()
+        assert total > 1100 and drawn == [("/detail/0", 501)]  # once, and half of the thousand
+        camera.update_timestamp = time.time()
+        window.refine()
+        assert len(drawn) == 1  # it moves
+        camera.update_timestamp = time.time() - 1.0
+        window.refine()
+        assert drawn[1:] == [("removed", 0), ("/detail/0", 501)]
+    finally:
+        window.server.stop()
 
 
 def test_partners_and_common_key_points_are_those_of_the_tracks(made: Reconstruction) -> None:

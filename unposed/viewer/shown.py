@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from unposed.optim.arrays import AnyArray, Array, Index
+from unposed.optim.arrays import AnyArray, Array, Index, Mask
 from unposed.optim.poses import camera_centres
 from unposed.optim.similarity import fit_similarity
 from unposed.pipeline.artifacts import Bytes, SparseModel
@@ -35,6 +35,27 @@ class PointFilter:
 
 
 @dataclass(frozen=True, eq=False)
+class Eye:
+    """Whence a browser looks at the scene."""
+
+    position: Array
+    """(3,) in the world."""
+    world_from_eye: Array
+    """(3, 3): its columns point right, down and ahead."""
+    fov: float
+    """Angle from the top to the bottom of the view, in radians."""
+    aspect: float
+    """Width of the view over its height."""
+
+    def sees(self, points: AnyArray) -> Mask:
+        """Which of these (n, 3) points are in the view."""
+        right, down, ahead = ((np.asarray(points, np.float64) - self.position) @ self.world_from_eye).T
+        half = ahead * np.tan(self.fov / 2.0)
+        inside: Mask = (ahead > 0.0) & (np.abs(down) <= half) & (np.abs(right) <= half * self.aspect)
+        return inside
+
+
+@dataclass(frozen=True, eq=False)
 class ShownModel:
     """A model with the figures of its points, in an order whose every beginning is spread over the scene."""
 
@@ -49,6 +70,12 @@ class ShownModel:
         error = np.asarray(self.model.error_px)[self.order]
         passing = (self.lengths[self.order] >= wanted.min_length) & (error <= wanted.max_error_px)
         return self.order[passing][: wanted.most]
+
+    def detail(self, wanted: PointFilter, there: int, eye: Eye) -> Index:
+        """Of the points that pass the filter, those in the view beyond the first `there`, `wanted.most` at most: the
+        smaller the part of the scene in the view, the more of its points."""
+        more = self.rows(replace(wanted, most=len(self.order)))[there:]
+        return more[eye.sees(self.model.points[more])][: wanted.most]
 
     def colours(self, rows: Index, by: Colouring) -> Bytes:
         """(n, 3) of these points."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ import viser
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from unposed.optim.arrays import Array
+from unposed.optim.arrays import Array, Index
 from unposed.optim.cameras import CAMERA_MODELS, FX, FY, intrinsics_of
 from unposed.optim.poses import camera_centres
 from unposed.pipeline.artifacts import Bytes, Camera, Photos
@@ -24,11 +25,16 @@ from unposed.report.pictures import readable_rgb
 
 from ..reconstruction import Reconstruction
 from .beside import Beside
-from .shown import COLOURINGS, PointFilter, ShownModel, aligned_poses, frustum_scale, nearest_to_ray, shown_model
+from .shown import COLOURINGS, Eye, PointFilter, ShownModel, aligned_poses, frustum_scale, nearest_to_ray, shown_model
 from .splats import ShownSplat
 
 FIRST_POINTS = 200_000
-"""Points that are sent at first: more are drawn slowly without a GPU, and are a slider away."""
+"""Points that are drawn at first, half of them in the view: more are slow without a GPU, and a slider away."""
+DETAIL_SIZE = 0.5
+"""Size of the points that are added to a view over that of the others: they are denser, and large ones near to the eye
+take a processor without a GPU seconds to fill."""
+STILL_S = 0.3
+"""How long a browser has to hold still before it gets the points of its view."""
 THUMBNAIL_PX, MOST_THUMBNAILS = 64, 500
 """Of photos in cameras; of more cameras, only the outlines are drawn."""
 IMAGE_PX = 640
@@ -51,6 +57,8 @@ class Window:
     controls: dict[str, Any] = field(default_factory=dict)
     frusta: dict[tuple[int, int], Any] = field(default_factory=dict)
     measured: list[Array] = field(default_factory=list)
+    details: dict[int, tuple[float, list[Any]]] = field(default_factory=dict)
+    """By browser when it last moved, and the points that were drawn for it alone."""
     log: Any = None
     """The last lines of a run at work, where they are shown."""
 
@@ -60,6 +68,7 @@ class Window:
         self.server.gui.reset()
         self.frusta.clear()
         self.measured.clear()
+        self._forget_details()
         self.log = None
         self.photos, self.chosen = made.photos, None
         self.models = [shown_model(model, k) for k, model in enumerate(made.sparse.models)]
@@ -135,20 +144,52 @@ class Window:
         return sorted(self.names[i] for each in self.models for i in each.model.photos.tolist())
 
     def _draw_points(self) -> None:
-        c = self.controls
-        total = max(sum(len(each.model.points) for each in self.models), 1)
+        """Draw points that are spread over the scene; `refine` adds those of what a browser looks at."""
+        self._forget_details()
         for each in self.models:
-            share = int(c["most"].value * len(each.model.points) / total) + 1
-            top = c["error"].max
-            limit = np.inf if c["error"].value >= top else c["error"].value
-            rows = each.rows(PointFilter(share, c["length"].value, limit))
-            colours = each.colours(rows, c["colour"].value)
-            points = each.model.points[rows].astype(np.float32)
-            size = c["unit"] * c["size"].value
-            self.server.scene.add_point_cloud(
-                f"/points/{each.number}", points, colours, point_size=size, point_shape="circle",
-                point_shading="flat", visible="points" not in c or c["points"].value,
-            )  # fmt: skip
+            rows = each.rows(self._wanted(each))
+            self._draw_cloud(self.server.scene, f"/points/{each.number}", each, rows)
+
+    def _wanted(self, shown: ShownModel) -> PointFilter:
+        """Filter of the controls, with the model's share of the points; half of them where not all are drawn."""
+        c, total = self.controls, max(sum(len(each.model.points) for each in self.models), 1)
+        most = c["most"].value if c["most"].value >= total else c["most"].value // 2
+        limit = np.inf if c["error"].value >= c["error"].max else c["error"].value
+        return PointFilter(int(most * len(shown.model.points) / total) + 1, c["length"].value, limit)
+
+    def _draw_cloud(self, scene: Any, name: str, shown: ShownModel, rows: Index, relative_size: float = 1.0) -> Any:
+        c = self.controls
+        return scene.add_point_cloud(
+            name, shown.model.points[rows].astype(np.float32), shown.colours(rows, c["colour"].value),
+            point_size=c["unit"] * c["size"].value * relative_size, point_shape="circle", point_shading="flat",
+            visible="points" not in c or c["points"].value,
+        )  # fmt: skip
+
+    def refine(self) -> None:
+        """Draw more points of what each browser looks at, as soon as it holds still: as many as all others together."""
+        if not self.models or self.controls["most"].value >= self.controls["most"].max:
+            return
+        for number, client in self.server.get_clients().items():
+            camera, before = client.camera, self.details.get(number, (0.0, []))
+            moved = camera.update_timestamp
+            if moved == before[0] or time.time() - moved < STILL_S:
+                continue
+            for handle in before[1]:
+                handle.remove()
+            turn = Rotation.from_quat(np.asarray(camera.wxyz)[[1, 2, 3, 0]]).as_matrix()
+            eye = Eye(np.asarray(camera.position), turn, camera.fov, camera.aspect)
+            found = []
+            for each in self.models:
+                wanted = self._wanted(each)
+                rows = each.detail(wanted, wanted.most, eye)
+                found.append(self._draw_cloud(client.scene, f"/detail/{each.number}", each, rows, DETAIL_SIZE))
+            self.details[number] = moved, found
+
+    def _forget_details(self) -> None:
+        for _, handles in self.details.values():
+            for handle in handles:
+                handle.remove()
+        self.details.clear()
 
     def _draw_cameras(self) -> None:
         count = sum(len(each.model.photos) for each in self.models)
