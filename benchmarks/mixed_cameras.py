@@ -18,7 +18,7 @@ from rendered import in_folder
 import unposed
 from unposed.synthetic.photos import write_set
 from unposed.synthetic.scenes import Scene, turntable
-from unposed.synthetic.wide_scenes import long_lenses, ring_of_lenses
+from unposed.synthetic.wide_scenes import internet_photos, long_lenses, ring_of_lenses
 
 
 def main() -> None:
@@ -53,6 +53,7 @@ def scenes() -> Mapping[str, Scene]:
         ),
         "24, one camera (58 degrees)": ring_of_lenses((58.0,) * 24),
         "24, one long lens (20 degrees)": ring_of_lenses((20.0,) * 24),
+        "10, strangers: size, zoom, distortion and exposure differ": internet_photos(),
         "20, the rendered turntable (18 degrees)": turntable(),
     }
 

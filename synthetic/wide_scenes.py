@@ -1,8 +1,9 @@
-"""Scenes of other cameras than a usual one: panoramas, fisheyes, and a long lens for every photo."""
+"""Scenes of other cameras than a usual one: panoramas, fisheyes, and a lens of its own for every photo."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -89,3 +90,29 @@ def ring_of_lenses(
         pose = look_at(eye, (0.0, 0.0, 0.7 + 0.15 * np.sin(2.3 * i)), 2.0 * np.sin(2.9 * i))
         shots.append(Shot(f"{i:04d}.jpg", simple_lens(width, width * 3 // 4, field_of_view_deg), pose))
     return Scene("ring_of_lenses", courtyard(seed), tuple(shots))
+
+
+def internet_photos(photos: int = 10, width: int = 800, seed: int = 0) -> Scene:
+    """The courtyard by as many strangers as photos: each has a camera, zoom, distortion, size and exposure of its own,
+    and stands further off the longer the lens is."""
+    rng = np.random.default_rng(seed)
+    shots = []
+    for i, step in enumerate(rng.permutation(photos)):
+        side = int(width * rng.uniform(0.7, 1.1))
+        upright = rng.random() < 0.3
+        size = (side * 2 // 3, side) if upright else (side, int(side / rng.choice([4 / 3, 3 / 2])))
+        lens = simple_lens(*size, float(rng.uniform(24.0, 65.0)))
+        corner = 0.5 * np.hypot(*size) / lens.fx
+        lens = replace(
+            lens,
+            cx=lens.cx + rng.normal(0.0, 0.004) * side,
+            cy=lens.cy + rng.normal(0.0, 0.004) * side,
+            dist=(float(rng.normal(-0.01, 0.02)) / corner**2, 0.0, 0.0, 0.0),
+        )
+        angle = np.radians(-90.0 + 70.0 * ((step + rng.uniform(-0.4, 0.4)) / max(photos - 1, 1) - 0.5))
+        distance = 1.5 + 3.0 * lens.fx / side * rng.uniform(0.85, 1.15)
+        eye = (distance * np.cos(angle), distance * np.sin(angle), rng.uniform(1.2, 2.2))
+        aim = (rng.uniform(-0.4, 0.4), 0.0, rng.uniform(0.6, 1.1))
+        pose = look_at(eye, aim, rng.normal(0.0, 1.5))
+        shots.append(Shot(f"{i:04d}.jpg", lens, pose, exposure=float(np.exp(rng.normal(0.0, 0.35))), noise=1.5))
+    return Scene("internet_photos", courtyard(seed), tuple(shots))

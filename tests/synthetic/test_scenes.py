@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from unposed.synthetic.camera import Shot
+from unposed.synthetic.camera import Shot, project_points
 from unposed.synthetic.render import cast, depth, render, transfer
 from unposed.synthetic.scenes import SCENES, Scene
-from unposed.synthetic.wide_scenes import ring_of_lenses
+from unposed.synthetic.wide_scenes import internet_photos, ring_of_lenses
 
 
 @cache
@@ -137,3 +137,15 @@ def test_a_ring_of_lenses_has_a_photo_of_one_size_for_each() -> None:
     np.testing.assert_allclose(views, (60.0, 20.0, 40.0, 30.0))
     centres = [-shot.cam_from_world[:, :3].T @ shot.cam_from_world[:, 3] for shot in scene.shots]
     np.testing.assert_allclose(np.hypot(*np.transpose(centres)[:2]), (4.0, 8.0, 4.0, 8.0))
+
+
+def test_internet_photos_have_nothing_in_common_but_the_place() -> None:
+    shots = internet_photos(photos=6, width=320).shots
+    for values in zip(*((shot.lens.fx, shot.lens.dist[0], shot.exposure) for shot in shots), strict=True):
+        assert len(set(values)) == 6
+    assert len({(shot.lens.width, shot.lens.height) for shot in shots}) > 3
+    for shot in shots:
+        seen, depth = project_points(shot, np.array([[0.0, 0.0, 0.8]]))
+        assert depth[0] > 0
+        off = np.abs(seen[0] - (shot.lens.cx, shot.lens.cy)) / (shot.lens.width, shot.lens.height)
+        assert (off < 0.4).all()  # what all look at lies within all photos
