@@ -23,6 +23,12 @@ its doubled image, on which it searches, is shifted by a quarter of a pixel that
 DESCRIPTOR_UNIT = 512
 """Descriptors are round(512 * sqrt(d / sum(d))), at most 255: rows of norm 512, as near as bytes can be."""
 
+_SPANNED_PERCENT = (0.5, 99.5)
+"""Of the pixels, between which grey levels are said to span: single lamps and dead pixels tell nothing."""
+
+_LEAST_SPAN = 16.0
+"""Grey levels that are stretched at least: in a photo of nothing but sky noise would become key points."""
+
 # Calibration of the threshold's estimate: SIFT finds, over all scales, about a third as many points as there are local
 # extrema at the finest one, where differences of Gaussians are a little more than a quarter of OpenCV's contrast.
 _EXTREMA_PER_POINT, _CONTRAST_PER_EXTREMUM = 3, 3.75
@@ -38,11 +44,13 @@ class Sift:
     Weaker points than the contrast threshold lets through match a little more often and are located so much worse that
     the poses lose by them. It is lowered for plain and faint photos, which have hardly any stronger ones.
 
+    Dark and hazy photos are smoothed and stretched first (`min_grey_levels`).
+
     Where `wanted` is wired to a scene graph, photos without a pair in it get no key points.
     """
 
     grain: ClassVar[Literal[Grain.PHOTO]] = Grain.PHOTO
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     max_keypoints: Annotated[int, Within("[16, 65536]")] = 4096
     max_side_px: Annotated[int, Within("[64, 16384]")] = 800
@@ -51,6 +59,10 @@ class Sift:
     """The contrast threshold is lowered in photos with fewer points: weak ones are better than none."""
     min_contrast_share: Annotated[float, Within("(0, 1]")] = 1 / 6
     """Least contrast threshold over the given one; fainter extrema are noise."""
+    min_grey_levels: Annotated[int, Within("[0, 256]")] = 50
+    """Photos whose grey levels span fewer of 256, taken in little light or in haze, are smoothed and stretched over all
+    of them first: noise and rounding there are as large as what is to be seen. Where they span 60 to 100, smoothing
+    costs some collections more than it brings, and so does smoothing a part of the photos. 0: never."""
 
     @property
     def item_bytes(self) -> int:
@@ -61,7 +73,7 @@ class Sift:
         if not wanted:
             return no_features(np.zeros((0, SIFT_LENGTH), np.uint8))
         image = read_rgb(photos, self.max_side_px)
-        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+        grey = stretched(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), self.min_grey_levels)
         mask = read_mask(photos)
         # All points are described before any is chosen: the scale space would be built twice to choose first.
         sift = cv2.SIFT.create(0, 3, self._threshold(grey, mask), 10.0, 1.6)
@@ -99,6 +111,18 @@ class Sift:
         wanted = _EXTREMA_PER_POINT * min(self.min_keypoints, self.max_keypoints)
         enough = float(np.partition(contrast, -wanted)[-wanted]) if len(contrast) >= wanted else 0.0
         return min(max(enough, least), most)
+
+
+def stretched(grey: Bytes, min_levels: int) -> Bytes:
+    """The photo smoothed by one pixel, in floats so that rounded levels become finer ones, and stretched over all grey
+    levels, if all but its darkest and brightest half percent span fewer than `min_levels`."""
+    dark, bright = np.percentile(grey, _SPANNED_PERCENT)
+    if bright - dark >= min_levels:
+        return grey
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.0)
+    dark, bright = np.percentile(smooth, _SPANNED_PERCENT)
+    wide = np.rint((smooth - dark) * (255.0 / max(bright - dark, _LEAST_SPAN)))
+    return np.asarray(np.clip(wide, 0.0, 255.0), np.uint8)
 
 
 def root_sift(descriptors: Floats) -> Bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from unposed.pipeline.artifacts import Photo
+from unposed.pipeline.artifacts import Features, Photo
 from unposed.pipeline.images.photos import scan
 from unposed.plugins.features.colmap_sift import ColmapSift
-from unposed.plugins.features.sift import DESCRIPTOR_UNIT, Sift, root_sift
+from unposed.plugins.features.sift import DESCRIPTOR_UNIT, Sift, root_sift, stretched
 
 SIZE = 480
 Extractor = Sift | ColmapSift
@@ -193,3 +194,24 @@ def test_weak_points_are_not_wanted_where_there_are_enough(tmp_path: Path) -> No
     usual, weaker = (Sift(max_keypoints=65536, contrast_threshold=contrast)(photo) for contrast in (0.03, 0.01))
     assert len(usual.xy) > Sift.min_keypoints
     assert len(weaker.xy) > len(usual.xy)
+
+
+def test_points_of_a_hazy_photo_are_those_of_the_clear_one(tmp_path: Path) -> None:
+    clear = textured()
+    hazy = 150.0 + clear / 255.0 * 24.0
+    extractor = Sift(max_side_px=SIZE, max_keypoints=300)
+    wanted = extractor(photo_of(tmp_path / "clear", clear)).xy
+
+    def found_again(features: Features) -> float:
+        apart = np.linalg.norm(wanted[:, None] - features.xy[None], axis=2)
+        return float((apart.min(axis=1) < 1.0).mean())
+
+    as_it_is = replace(extractor, min_grey_levels=0)(photo_of(tmp_path / "hazy", hazy))
+    assert found_again(extractor(photo_of(tmp_path / "hazy", hazy))) > 0.8 > 0.6 > found_again(as_it_is)
+
+
+def test_clear_photos_stay_as_they_are_and_noise_of_a_blank_one_stays_faint() -> None:
+    clear = textured()
+    assert stretched(clear, 50) is clear
+    sky = (np.random.default_rng(0).normal(200.0, 1.0, (SIZE, SIZE))).round().astype(np.uint8)
+    assert np.std(stretched(sky, 50).astype(float)) < 8.0
