@@ -25,7 +25,7 @@ def rotate_in_place(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     grid = triton.cdiv(tokens, TOKENS), heads, batch
     padded = triton.next_power_of_2(half)
     # Triton launches on the current device, wherever the tensors are
-    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+    with torch.cuda.device(x.get_device()):
         _rotate[grid](x, cos, sin, x.stride(0), x.stride(1), x.stride(2), tokens, half, padded, TOKENS)
     return x
 

@@ -32,9 +32,9 @@ from unposed.optim.bundle.problem import Bundle, BundleOptions
 from unposed.optim.pair.reciprocal_matching import neighbours_by_descriptor, reciprocal_both_ways, seed_grid
 from unposed.optim.pair.reciprocal_on_device import (
     DenseSides,
-    kernel_problem,
     nearest_by_product,
     reciprocal_both_ways_on_device,
+    search_kernel_problem,
 )
 from unposed.synthetic.bundles import emulate_bundle
 
@@ -300,7 +300,7 @@ def _consequences(
     if memory_bytes < NETWORK_BYTES:
         size, least = memory_bytes / 2**30, NETWORK_BYTES / 2**30
         fallbacks.append(f"{size:.0f} GiB are less than MASt3R needs ({least:.0f}): use --device cpu for it")
-    if problem := kernel_problem(device):
+    if problem := search_kernel_problem(device):
         fallbacks.append(f"dense matching and networks without kernels of our own, more slowly: {problem}")
     else:
         uses.append("dense matching by a kernel that writes no similarities")

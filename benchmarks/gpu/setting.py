@@ -14,7 +14,7 @@ import torch
 
 from unposed.gpu_check import DeviceSpeed
 from unposed.optim.bundle.torch_schur import product_kernel_problem
-from unposed.optim.pair.reciprocal_on_device import kernel_problem
+from unposed.optim.pair.reciprocal_on_device import search_kernel_problem
 
 OPTIONAL = ("triton", "PIL", "cv2", "pycolmap", "poselib", "faiss", "kornia", "threadpoolctl")
 """Libraries that some cases need: used where present, named where absent."""
@@ -115,7 +115,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
             "memory_gib": round(card.total_memory / 2**30, 1),
             "multiprocessors": card.multi_processor_count,
             "cudnn": torch.backends.cudnn.version(),
-            "kernels of dense matching": kernel_problem(device) or "run",
+            "kernels of dense matching": search_kernel_problem(device) or "run",
             "kernels of bundle adjustment": product_kernel_problem(device) or "run",
         }
     else:

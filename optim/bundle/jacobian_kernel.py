@@ -30,7 +30,7 @@ def point_products_by_kernel(jacobians: Jacobians, x: Tensor, photo: Tensor, pla
     out = torch.empty((count, 3), dtype=torch.float64, device=x.device)
     grid = (triton.cdiv(count, OBSERVATIONS),)
     # Triton launches on the current device, wherever the tensors are
-    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+    with torch.cuda.device(x.get_device()):
         if count:
             _to_points[grid](
                 jacobians.camera, jacobians.point, x.contiguous(), photo, place, out, count, residuals, unknowns,
@@ -43,7 +43,7 @@ def photo_products_by_kernel(jacobians: Jacobians, y: Tensor, point: Tensor, par
     """(parts, pose + intrinsics) J_camera^T J_point y, summed over the observations of each part, for y (p, 3)."""
     residuals, unknowns, count = jacobians.camera.shape
     out = torch.empty((len(parts.start), unknowns), dtype=torch.float64, device=y.device)
-    with torch.cuda.device_of(y):  # type: ignore[no-untyped-call]
+    with torch.cuda.device(y.get_device()):
         if len(out):
             _to_photos[(len(out),)](
                 jacobians.camera, jacobians.point, y, point, parts.start, parts.length, out, count, residuals, unknowns,

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..triton_kernels import kernel_problem
 from .packed_cholesky import inverse_cholesky
 from .schur import damp_diagonal, damp_points
 from .torch_layout import OwnerParts, TorchLayout
@@ -198,24 +198,17 @@ def _parts(jacobians: Jacobians, layout: TorchLayout) -> Iterator[tuple[Jacobian
 
 @cache
 def product_kernel_problem(device: torch.device) -> str:
-    """Why the kernels of `jacobian_kernel` do not run on a device; empty if they do. They are tried once: Triton needs
-    a C compiler when it runs."""
-    if device.type != "cuda":
-        return "there is no GPU"
-    if find_spec("triton") is None:
-        return "Triton is not installed"
-    if torch.cuda.get_device_capability(device) < KERNEL_CAPABILITY:
-        return "they need compute capability 7.5"
-    try:
-        from .jacobian_kernel import photo_products_by_kernel, point_products_by_kernel
+    """Why the kernels of `jacobian_kernel` do not run on a device; empty if they do."""
+    return kernel_problem(device, KERNEL_CAPABILITY, partial(_try_kernels, device))
 
-        one, zero = torch.ones(2, 6, 1, device=device), torch.zeros(1, dtype=torch.int64, device=device)
-        jacobians, parts = Jacobians(one, one[:, :3].contiguous()), OwnerParts(np.ones(1, np.int64), device)
-        point_products_by_kernel(jacobians, one[0].T.double(), zero, zero)
-        photo_products_by_kernel(jacobians, one[0, :3].T.double(), zero, parts)
-    except Exception as error:  # whatever Triton, its compiler or the driver may raise: torch does the same more slowly
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ""
+
+def _try_kernels(device: torch.device) -> None:
+    from .jacobian_kernel import photo_products_by_kernel, point_products_by_kernel  # needs Triton
+
+    one, zero = torch.ones(2, 6, 1, device=device), torch.zeros(1, dtype=torch.int64, device=device)
+    jacobians, parts = Jacobians(one, one[:, :3].contiguous()), OwnerParts(np.ones(1, np.int64), device)
+    point_products_by_kernel(jacobians, one[0].T.double(), zero, zero)
+    photo_products_by_kernel(jacobians, one[0, :3].T.double(), zero, parts)
 
 
 def _damped(blocks: Tensor, damping: float) -> Tensor:

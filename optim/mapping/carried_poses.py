@@ -29,7 +29,8 @@ def carried_poses(before: Array, after: Array, neighbours: int) -> Array:
         turn = nearest_rotation(np.einsum("nji,njk->ik", after[near, :, :3], before[near, :, :3]))
         mean_before, mean_after = centre_before[near].mean(axis=0), centre_after[near].mean(axis=0)
         turned = (centre_before[near] - mean_before) @ turn.T
-        scale = float((turned * (centre_after[near] - mean_after)).sum() / (turned**2).sum())
+        spread = float((turned**2).sum())
+        scale = float((turned * (centre_after[near] - mean_after)).sum()) / spread if spread > 0.0 else 0.0
         if not scale > 0.0:
             continue
         rotation = before[photo, :, :3] @ turn.T

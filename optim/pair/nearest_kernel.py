@@ -44,7 +44,7 @@ def _searched(kernel: Any, queries: Tensor, targets: Tensor, *more: object) -> T
     out = torch.empty((problems, count), dtype=torch.int64, device=queries.device)
     grid = triton.cdiv(count, QUERIES), problems
     # Triton launches on the current device, wherever the tensors are
-    with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
+    with torch.cuda.device(queries.get_device()):
         if out.numel():
             kernel[grid](queries, targets, out, count, targets.shape[1], dims, *more, QUERIES, TARGETS)
     return out

@@ -13,15 +13,15 @@ of `nearest_kernel` never writes them, which leaves the arithmetic: 1.2 ms at th
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..triton_kernels import kernel_problem
 from .reciprocal_matching import MAX_ROUNDS, PixelIndex, PixelMatches, without_repetition
 
 BLOCK_BYTES = 256 << 20
@@ -51,27 +51,22 @@ def nearest_by_product(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def kernel_runs_on(device: torch.device) -> bool:
-    """Whether the kernels run on a device, see `kernel_problem`."""
-    return device.type == "cuda" and not kernel_problem(device)
+    """Whether the kernels run on a device, see `search_kernel_problem`."""
+    return not search_kernel_problem(device)
 
 
 @cache
-def kernel_problem(device: torch.device) -> str:
-    """Why the kernels do not run on a GPU; empty if they do. They are tried once: Triton, which comes with PyTorch for
-    CUDA on Linux, needs a C compiler when it runs."""
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed"
-    if torch.cuda.get_device_capability(device) < SEARCH_CAPABILITY:
-        return "they need compute capability 8.0"
-    try:
-        from .nearest_kernel import nearest_by_kernel, nearest_point_by_kernel
+def search_kernel_problem(device: torch.device) -> str:
+    """Why the kernels of `nearest_kernel` do not run on a device; empty if they do."""
+    return kernel_problem(device, SEARCH_CAPABILITY, partial(_try_kernels, device))
 
-        some = torch.ones(1, 1, 3, device=device)
-        nearest_by_kernel(some, some)
-        nearest_point_by_kernel(some, some)
-    except Exception as error:  # whatever Triton, its compiler or the driver may raise: torch does the same more slowly
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ""
+
+def _try_kernels(device: torch.device) -> None:
+    from .nearest_kernel import nearest_by_kernel, nearest_point_by_kernel  # needs Triton
+
+    some = torch.ones(1, 1, 3, device=device)
+    nearest_by_kernel(some, some)
+    nearest_point_by_kernel(some, some)
 
 
 def nearest_by_distance(queries: Tensor, targets: Tensor) -> Tensor:

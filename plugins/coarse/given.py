@@ -11,7 +11,7 @@ import numpy as np
 
 from unposed.optim.rotations import nearest_rotation
 from unposed.optim.view_graph import ViewGraph
-from unposed.pipeline.artifacts import Camera, Doubts, InitialModel, InitialModels, Photos
+from unposed.pipeline.artifacts import Camera, Doubts, InitialModel, InitialModels, Photos, PredictedModels
 from unposed.pipeline.regular_files import read_text
 from unposed.pipeline.stage import Grain, StageError
 
@@ -33,6 +33,8 @@ class GivenModels:
 
     models: Path
     """The file."""
+    predicted: bool = False
+    """Whether a network has predicted the poses: photos without matches keep theirs."""
 
     def __call__(self, photos: Photos, view_graph: ViewGraph, doubts: Doubts | None = None) -> InitialModels:
         index = {photo.name: row for row, photo in enumerate(photos.photos)}
@@ -44,7 +46,8 @@ class GivenModels:
         if not found:
             raise StageError(f"{self.models.name}: no model in it has two photos of this collection")
         found = tuple(sorted(found, key=lambda model: -len(model.photos)))
-        return InitialModels(found, reasons_left_out(without_doubts(view_graph, doubts), found))
+        kind = PredictedModels if self.predicted else InitialModels
+        return kind(found, reasons_left_out(without_doubts(view_graph, doubts), found))
 
 
 def _model(entry: Any, index: dict[str, int]) -> InitialModel:

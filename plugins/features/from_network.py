@@ -118,11 +118,7 @@ def _features(photo: Photo, image: Bytes, mask: Bools | None, found: Detections,
     factors = np.array(photo_per_px(photo, image), np.float32)
     return Features(
         xy=xy[kept] * factors,
-        scale=np.full(
-            len(kept),
-            _WINDOW_PX / 2 * factors.mean(),
-            np.float32,
-        ),
+        scale=np.full(len(kept), _WINDOW_PX / 2 * factors.mean(), np.float32),
         descriptors=found.descriptors.cpu().numpy()[kept].astype(np.float16),
         rgb=colours(image, xy[kept]),
         score=found.score.float().cpu().numpy()[kept],

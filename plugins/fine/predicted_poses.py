@@ -29,8 +29,8 @@ class PredictedPoseOptions:
     neighbours: Annotated[int, Within("[2, inf)")] = 8
     """Refined photos, the nearest, that such a photo goes with when refinement moves the model."""
     max_matches: Count = RefineOptions.min_observations
-    """A photo with so many verified matches with photos of the model, and yet no points, contradicts its predicted
-    pose, and is left out."""
+    """A photo with so many verified matches with photos of the model, and yet no points, is inconsistent with its
+    predicted pose, and is left out."""
 
 
 def with_predicted_poses(

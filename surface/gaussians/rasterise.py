@@ -209,5 +209,5 @@ def _rows_of(mean: Array32, conic: Array32, opacity: Array32, width: int, height
     half = _half_sides(conic, opacity)
     low, high = mean - half, mean + half
     sides = np.minimum(high, (width, height)) - np.maximum(low, 0.0)
-    ellipses = 0.25 * np.pi * np.maximum(sides, 0.0).prod(axis=1)
+    ellipses = 0.25 * np.pi * np.fmax(sides, 0.0).prod(axis=1)  # NaN: too thin for float32, drawn nowhere
     return np.asarray(low[:, 1]), np.asarray(high[:, 1]), int(ellipses.sum())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.view_graph import Keypoints, ViewGraph, build_view_graph
-from unposed.pipeline.artifacts import Photo, Photos, Ranking
+from unposed.pipeline.artifacts import Photo, Photos, PredictedModels, Ranking
 from unposed.pipeline.stage import StageError
 from unposed.plugins.coarse.given import GivenModels
 from unposed.plugins.graph.ranked import RankedPairs
@@ -44,6 +44,7 @@ def test_models_are_read_by_name(photos: Photos, graph: ViewGraph, tmp_path: Pat
     assert first.camera_of_photo.tolist() == [0, 0]
     assert first.cam_from_world[:, :, 3].tolist() == [[5, 6, 7]] * 2
     assert set(found.left_out) == {1, 3}
+    assert type(GivenModels(file, predicted=True)(photos, graph)) is PredictedModels
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"models": [{"photos": {"a.jpg": {}}}]}', '{"models": []}'])

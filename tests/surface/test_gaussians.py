@@ -130,6 +130,17 @@ def test_nothing_in_sight_is_a_black_image() -> None:
     assert not image.any()
 
 
+def test_needles_too_thin_for_float32_leave_the_image_finite() -> None:
+    """The determinants of some are below zero by rounding."""
+    turns = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    sizes = torch.tensor([3.0, 1e-4, 1e-4]).log().repeat(100, 1)
+    needles = Parameters(
+        torch.tensor([[0.0, 0.0, 0.1]]).repeat(100, 1), sizes, turns, torch.ones(100), torch.ones(100, 3)
+    )
+    image, covered = draw(needles, CAMERA)
+    assert image.isfinite().all() and covered.isfinite().all()
+
+
 @pytest.mark.parametrize("sigma_px", [30.0, 300.0, 3000.0])
 def test_a_gaussian_larger_than_the_image_covers_it(sigma_px: float) -> None:
     one = torch.ones(1)

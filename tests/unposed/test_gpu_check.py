@@ -58,11 +58,11 @@ def test_the_precision_follows_the_card(
 
 
 def test_a_good_card_runs_all_and_an_old_small_one_says_what_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_check, "kernel_problem", lambda _: "")
+    monkeypatch.setattr(gpu_check, "search_kernel_problem", lambda _: "")
     uses, fallbacks = _consequences(CUDA, "bfloat16", 24 << 30, GOOD)
     assert len(uses) == 3
     assert not fallbacks
-    monkeypatch.setattr(gpu_check, "kernel_problem", lambda _: "Failed to find C compiler")
+    monkeypatch.setattr(gpu_check, "search_kernel_problem", lambda _: "Failed to find C compiler")
     wrong = DeviceCheck("convolution", 0.5, 1e-4)
     _, fallbacks = _consequences(CUDA, "float16", 2 << 30, (*GOOD, wrong))
     assert [line.partition(":")[0] for line in fallbacks] == [

@@ -130,12 +130,17 @@ def warm_settings(settings: Mapping[str, Any], files: WarmFiles | None, registry
         if use.startswith("graph.") and use != "graph.closer":  # a closer look is decided by what pairs give
             out[name] = {"use": "graph.ranked", "from": {"retrieval": "known-pairs"}}
     out["known-pairs"] = {"use": "retrieval.pairs-file", "file": str(files.pairs)}
-    out[COARSE] = {"use": "coarse.given", "models": str(files.models)}
+    out[COARSE] = {"use": "coarse.given", "models": str(files.models), "predicted": _predicts(out[COARSE])}
     if files.keypoints is not None and out[FINE].get("use") in ("bundle", "fine.bundle"):
         out[FINE] = {**out[FINE], "use": "fine.warm", "keypoints": str(files.keypoints)}
     if files.doubts is not None and out.get(DOUBTED, {}).get("use") in ("doppelgangers", "doubts.doppelgangers"):
         out[DOUBTED] = {**out[DOUBTED], "use": "doubts.known", "known": str(files.doubts)}
     return _reachable(out, registry)
+
+
+def _predicts(node: Mapping[str, Any]) -> bool:
+    """Whether the poses of a coarse mapper are a network's."""
+    return node.get("use") in ("groups", "coarse.groups")
 
 
 def _reachable(settings: Mapping[str, Any], registry: Registry) -> dict[str, Any]:

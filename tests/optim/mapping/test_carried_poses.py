@@ -48,3 +48,10 @@ def test_fewer_than_two_photos_carry_nothing(kept: int) -> None:
     after = np.full_like(before, np.nan)
     after[:kept] = before[:kept]
     assert np.isnan(carried_poses(before, after, neighbours=8)).all()
+
+
+def test_photos_at_one_place_give_no_scale() -> None:
+    before = np.tile(np.eye(3, 4), (4, 1, 1))
+    after = before.copy()
+    after[3] = np.nan
+    assert np.isnan(carried_poses(before, after, neighbours=8)).all()

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unposed.optim import triton_kernels
 from unposed.optim.pair import reciprocal_on_device
 from unposed.optim.pair.reciprocal_matching import (
     neighbours_by_descriptor,
@@ -100,10 +101,10 @@ def test_no_kernel_on_a_processor() -> None:
 
 def test_what_keeps_the_kernel_from_running_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch is used where Triton is not there, the card is old, or the kernel cannot be compiled."""
-    problem = reciprocal_on_device.kernel_problem.__wrapped__
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    problem = reciprocal_on_device.search_kernel_problem.__wrapped__
+    monkeypatch.setattr(triton_kernels, "find_spec", lambda _: None)
     assert problem(torch.device("cuda")) == "Triton is not installed"
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(triton_kernels, "find_spec", lambda _: object())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert problem(torch.device("cuda")) == "they need compute capability 8.0"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
