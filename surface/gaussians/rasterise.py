@@ -70,9 +70,13 @@ def _reach(opacity: Array32) -> Array32:
 
 
 def _half_sides(conic: Array32, opacity: Array32) -> Array32:
-    """(n, 2) half sides of the box of that ellipse: sqrt(q (Q^-1)_ii)."""
+    """(n, 2) half sides of the box of that ellipse: sqrt(q (Q^-1)_ii); below zero, so that nothing is drawn, for
+    ellipses so thin that rounding leaves Q no determinant."""
     a, b, c = conic.T
-    return np.asarray(np.sqrt(_reach(opacity)[:, None] / (a * c - b * b)[:, None] * np.stack([c, a], axis=1)))
+    determinant = a * c - b * b
+    thin = ~(determinant > 0.0)
+    squares = (_reach(opacity) / np.where(thin, 1.0, determinant))[:, None] * np.stack([c, a], axis=1)
+    return np.where(thin[:, None], np.asarray(-1.0, conic.dtype), np.sqrt(squares))
 
 
 def _pairs_of(mean: Array32, conic: Array32, opacity: Array32, depth: Array32, width: int, height: int) -> _Pairs:
@@ -209,5 +213,5 @@ def _rows_of(mean: Array32, conic: Array32, opacity: Array32, width: int, height
     half = _half_sides(conic, opacity)
     low, high = mean - half, mean + half
     sides = np.minimum(high, (width, height)) - np.maximum(low, 0.0)
-    ellipses = 0.25 * np.pi * np.fmax(sides, 0.0).prod(axis=1)  # NaN: too thin for float32, drawn nowhere
+    ellipses = 0.25 * np.pi * np.maximum(sides, 0.0).prod(axis=1)
     return np.asarray(low[:, 1]), np.asarray(high[:, 1]), int(ellipses.sum())
