@@ -85,7 +85,9 @@ def _points(made: Reconstruction, place: Path) -> tuple[Any, Any]:
         stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": SEED_SIDE_PX}, "dense.sweep")
         points = stereo(model, made.photos, machine("cpu")).points
         xyz = np.concatenate([points.xyz.astype(np.float64), np.asarray(model.points, np.float64)])
-        np.savez(file, xyz=xyz, rgb=np.concatenate([points.rgb, model.rgb]))
+        part = file.with_name("seeds.part.npz")
+        np.savez(part, xyz=xyz, rgb=np.concatenate([points.rgb, model.rgb]))
+        part.replace(file)
     with np.load(file) as held:
         return held["xyz"], held["rgb"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -253,11 +254,16 @@ def _most_similar(sources: ReportSources, one: set[int], other: set[int]) -> tup
 
 def usual_reason(photos: Mapping[str, Mapping[str, Any]]) -> str:
     """The reason that most photos without a model share, with their number; empty where none is known."""
-    reasons = Counter(facts["reason"] for facts in photos.values() if facts.get("reason"))
+    reasons = Counter(_without_numbers(facts["reason"]) for facts in photos.values() if facts.get("reason"))
     if not reasons:
         return ""
     reason, number = reasons.most_common(1)[0]
     return f"{'each' if number == len(photos) else f'{number} of them'}: {reason}"
+
+
+def _without_numbers(reason: str) -> str:
+    """A reason as photos share it, which differ in how many key points or partners they have."""
+    return re.sub(r"matches with \d+ photos?", "matches with others", re.sub(r"only \d+ key", "too few key", reason))
 
 
 def listed(names: list[str]) -> str:

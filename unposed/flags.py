@@ -141,7 +141,7 @@ FLAGS: dict[str, Flag] = {
     "stage": Flag("prune: results of this stage only, or images; all unless limited", "SLOT.PLUGIN|images"),
     "of_preset": Flag("get, accept: all that this preset needs and that is not here", "NAME|FILE", names=("--preset",)),
     "accept": Flag("get: the licence is known and accepted", switch=True),
-    "why": Flag("say why two photos are connected or not (B: the one most like A)", ("A", "B"), few=True),
+    "why": Flag("after PHOTOS: why two photos are connected or not (B: the one most like A)", ("A", "B"), few=True),
     "quiet": Flag("no progress, only the result", switch=True),
     "json": Flag("print the result as JSON", switch=True),
 }

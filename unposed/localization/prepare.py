@@ -50,7 +50,7 @@ def make_localizer(
     mapped = model_map(made.sparse.models, made.photos)
     views = _views(graph, wanted, mapped.photos, store, resources, progress)
     photos = tuple(_detected(each, row, views) for row, each in enumerate(mapped.photos))
-    _check_photos(mapped.photos, photos)
+    _check_photos(mapped.photos, photos, views)
     mapped = replace(mapped, photos=photos)
     values = tuple(
         {name: observed_part(view[row], each) for name, view in views.items()} for row, each in enumerate(photos)
@@ -115,10 +115,16 @@ def _views(
     return {name: done.value(name) for name in wanted}
 
 
-def _check_photos(before: Sequence[MappedPhoto], detected: Sequence[MappedPhoto]) -> None:
+def _check_photos(before: Sequence[MappedPhoto], detected: Sequence[MappedPhoto], views: dict[str, Any]) -> None:
     """InputError where the key points of most photos are those that their features have now, and of some are not: these
-    are other files. Where none are, as with dense matches, nothing can be said."""
-    pairs = [pair for pair in zip(before, detected, strict=True) if len(pair[0].keypoint)]
+    are other files. Where none are, as with dense matches, or all are those of a closer look, nothing can be said."""
+    pairs = [
+        (mapped, now)
+        for row, (mapped, now) in enumerate(zip(before, detected, strict=True))
+        if any(
+            isinstance(view[row], Features) and (mapped.keypoint < len(view[row].xy)).any() for view in views.values()
+        )
+    ]
     others = [mapped.photo for mapped, now in pairs if now is mapped]
     if others and 2 * len(others) < len(pairs):
         more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""

@@ -163,7 +163,9 @@ def _write(file: Path, chosen: Sequence[int], choice: FrameChoice, examined: int
             time_s = float(frame.time or 0.0)
             name = f"{round(1000 * time_s):09d}.jpg"  # milliseconds: names sort by time
             bgr = np.ascontiguousarray(rgb[:, :, ::-1])
-            _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            if not done:
+                raise InputError(f"{file}: its frames are too large to be written")
             (folder / name).write_bytes(data.tobytes())  # OpenCV's own files have no names in Unicode on Windows
             frames[name] = time_s
             if not wanted:

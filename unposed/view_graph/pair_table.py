@@ -100,8 +100,14 @@ class PairTable:
 
     def _most_like(self, name: str) -> str:
         """The other photo with most verified matches, then with the largest similarity."""
-        others = [photo.name for photo in self.photos.photos if photo.name != name]
-        return max(others, key=lambda other: (each := self.between(name, other)).verified + (each.similarity or 0.0))
+        names = {photo.name for photo in self.photos.photos}
+        if name not in names:
+            raise InputError(f"{name}: no such photo{did_you_mean(name, names)}")
+        own = [pair for pair in self.pairs if name in pair.photos]
+        if not own:
+            raise InputError(f"{name} was compared with no other photo: name the other one, too")
+        best = max(own, key=lambda pair: (pair.verified, pair.similarity or 0.0))
+        return next(other for other in best.photos if other != name)
 
     def _rank(self, name: str, pair: PairFacts) -> str:
         own = [each for each in self.pairs if name in each.photos and each.similarity is not None]

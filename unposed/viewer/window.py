@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +60,8 @@ class Window:
     measured: list[Array] = field(default_factory=list)
     details: dict[int, tuple[float, list[Any]]] = field(default_factory=dict)
     """By browser when it last moved, and the points that were drawn for it alone."""
+    lock: Any = field(default_factory=threading.RLock)
+    """Held while points are drawn: controls and browsers are served in threads of their own."""
     log: Any = None
     """The last lines of a run at work, where they are shown."""
 
@@ -68,7 +71,8 @@ class Window:
         self.server.gui.reset()
         self.frusta.clear()
         self.measured.clear()
-        self._forget_details()
+        with self.lock:
+            self._forget_details()
         self.log = None
         self.photos, self.chosen = made.photos, None
         self.models = [shown_model(model, k) for k, model in enumerate(made.sparse.models)]
@@ -145,10 +149,11 @@ class Window:
 
     def _draw_points(self) -> None:
         """Draw points that are spread over the scene; `refine` adds those of what a browser looks at."""
-        self._forget_details()
-        for each in self.models:
-            rows = each.rows(self._wanted(each))
-            self._draw_cloud(self.server.scene, f"/points/{each.number}", each, rows)
+        with self.lock:
+            self._forget_details()
+            for each in self.models:
+                rows = each.rows(self._wanted(each))
+                self._draw_cloud(self.server.scene, f"/points/{each.number}", each, rows)
 
     def _wanted(self, shown: ShownModel) -> PointFilter:
         """Filter of the controls, with the model's share of the points; half of them where not all are drawn."""
@@ -167,9 +172,15 @@ class Window:
 
     def refine(self) -> None:
         """Draw more points of what each browser looks at, as soon as it holds still: as many as all others together."""
+        with self.lock:
+            self._refine(self.server.get_clients())
+
+    def _refine(self, clients: dict[int, Any]) -> None:
+        for number in self.details.keys() - clients.keys():
+            del self.details[number]  # that browser has gone
         if not self.models or self.controls["most"].value >= self.controls["most"].max:
             return
-        for number, client in self.server.get_clients().items():
+        for number, client in clients.items():
             camera, before = client.camera, self.details.get(number, (0.0, []))
             moved = camera.update_timestamp
             if moved == before[0] or time.time() - moved < STILL_S:
