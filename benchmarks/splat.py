@@ -67,8 +67,9 @@ def _model(folder: Path, source: str, peer: str, place: Path) -> Reconstruction:
     """The models of a set with poses from a source, made in `place` unless they are there."""
     images, truth = folder / "images", folder / "gt.json"
     if source == "colmap":
-        if not (place / "sparse").exists():
+        if not (place / "complete").exists():
             run(PEERS[peer], images, place, seed=0)
+            (place / "complete").touch()
         models = [pycolmap.Reconstruction(each) for each in sorted((place / "sparse").iterdir())]
         return Reconstruction.from_pycolmap(models, images)
     if (place / "summary.json").exists():

@@ -24,7 +24,7 @@ from unposed.report.residuals import observation_errors, residual_field
 from unposed.report.scene_points import scene_data
 from unposed.report.sources import ReportSources
 from unposed.report.track_figures import track_lengths, triangulation_angles_deg
-from unposed.report.words import advice, headline
+from unposed.report.words import advice, headline, usual_reason
 
 CAMERA = Camera("SIMPLE_RADIAL", 640, 480, (500.0, 320.0, 240.0, 0.0))
 
@@ -231,6 +231,12 @@ def test_a_run_without_a_model_says_why_and_what_to_try() -> None:
     crashed = replace(sources, summary={**sources.summary, "failure": "coarse failed"})
     assert advice(crashed, (), *nothing)[0].text == "There is no reconstruction: coarse failed"
     assert headline(dict(crashed.summary)).detail == "Coarse failed"
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one() -> None:
+    photos = {str(n): {"reason": f"only {n} key points were found in it"} for n in range(4)}
+    assert usual_reason(photos) == "each: too few key points were found in it"
+    assert usual_reason(photos | {"x": {"reason": "no"}}).startswith("4 of them: too few")
 
 
 def test_narrow_angles_and_short_tracks_are_said() -> None:

@@ -157,6 +157,8 @@ def test_why() -> None:
     assert found.why("d")[0] == "the photo most like d is a"
     with pytest.raises(InputError, match="two different photos"):
         found.why("a", "a")
+    with pytest.raises(InputError, match="a was compared with no other photo"):
+        table().why("a")
 
 
 def test_images_of_next_to_nothing(tmp_path: Path) -> None:

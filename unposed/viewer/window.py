@@ -80,8 +80,7 @@ class Window:
         if not self.models:
             self.server.gui.add_markdown("This run registered no photo: report.html says why.")
             return
-        first = self.models[0].model
-        axes = upright_axes(first.cam_from_world)
+        axes = upright_axes((first := self.models[0].model).cam_from_world)
         self.server.scene.set_up_direction(tuple(axes[2].tolist()))
         middle = np.median(first.points if len(first.points) else camera_centres(first.cam_from_world), axis=0)
         reach = float(np.quantile(np.linalg.norm(camera_centres(first.cam_from_world) - middle, axis=1), 0.9))
