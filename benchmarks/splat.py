@@ -12,6 +12,7 @@ the next time, so that a long table can be made in pieces.
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -68,6 +69,7 @@ def _model(folder: Path, source: str, peer: str, place: Path) -> Reconstruction:
     images, truth = folder / "images", folder / "gt.json"
     if source == "colmap":
         if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)  # of a run that was interrupted
             run(PEERS[peer], images, place, seed=0)
             (place / "complete").touch()
         models = [pycolmap.Reconstruction(each) for each in sorted((place / "sparse").iterdir())]

@@ -73,11 +73,11 @@ def _half_sides(conic: Array32, opacity: Array32) -> Array32:
     """(n, 2) half sides of the box of that ellipse: sqrt(q (Q^-1)_ii); below zero, so that nothing is drawn, for
     ellipses so thin that rounding leaves Q no determinant."""
     a, b, c = conic.T
-    with np.errstate(invalid="ignore"):  # infinite ones
+    with np.errstate(invalid="ignore"):  # of the thin ones
         determinant = a * c - b * b
-    thin = ~(determinant > 0.0)
-    squares = (_reach(opacity) / np.where(thin, 1.0, determinant))[:, None] * np.stack([c, a], axis=1)
-    return np.where(thin[:, None], np.asarray(-1.0, conic.dtype), np.sqrt(squares))
+        thin = ~(determinant > 0.0)
+        squares = (_reach(opacity) / np.where(thin, 1.0, determinant))[:, None] * np.stack([c, a], axis=1)
+        return np.where(thin[:, None], np.asarray(-1.0, conic.dtype), np.sqrt(squares))
 
 
 def _pairs_of(mean: Array32, conic: Array32, opacity: Array32, depth: Array32, width: int, height: int) -> _Pairs:
