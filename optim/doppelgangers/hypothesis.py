@@ -145,8 +145,7 @@ def _clusters(edges: RelativeRotations, rotations: Array, inconsistent: Mask, op
     rows = rows[np.argsort(-weight[rows], kind="stable")[: options.max_clustered_edges]]
     a, b = edges.pairs[rows].T
     turn = rotations[b].transpose(0, 2, 1) @ edges.b_from_a[rows] @ rotations[a]
-    kept = edges.pairs[~inconsistent]
-    close = kept[ranks(kept, weight[~inconsistent]).min(axis=0) < options.cluster_neighbours]
+    close = edges.pairs[~inconsistent & (ranks(edges.pairs, weight).min(axis=0) < options.cluster_neighbours)]
     # Among the photos of clustered pairs only, whose number is limited: a matrix of all would outgrow the memory.
     photos, ends = np.unique(np.concatenate([a, b]), return_inverse=True)
     a, b = ends.reshape(2, -1)

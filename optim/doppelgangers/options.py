@@ -93,9 +93,11 @@ class DoppelgangerOptions:
 
     # Edge clusters
 
-    cluster_neighbours: int = 4
-    """Two photos see one place if one is among so many strongest neighbours of the other. Pairs that join the same two
-    places by the same rotation form a cluster."""
+    cluster_neighbours: int = 6
+    """Two photos see one place if one is among so many strongest neighbours of the other, doppelgangers included: with
+    4, those of a photo at a corner are ahead of its neighbours and make a second cluster of one cause. With all, pairs
+    that a wrong hypothesis makes inconsistent hide in that cluster. Pairs that join the same two places by the same
+    rotation form a cluster."""
     max_clustered_edges: int = 1500
     """Inconsistent pairs that are clustered, those of most weighted matches first; memory grows with the square."""
 
