@@ -26,9 +26,6 @@ DESCRIPTOR_UNIT = 512
 _SPANNED_PERCENT = (0.5, 99.5)
 """Of the pixels, between which grey levels are said to span: single lamps and dead pixels tell nothing."""
 
-_LEAST_SPAN = 16.0
-"""Grey levels that are stretched at least: in a photo of nothing but sky noise would become key points."""
-
 # Calibration of the threshold's estimate: SIFT finds, over all scales, about a third as many points as there are local
 # extrema at the finest one, where differences of Gaussians are a little more than a quarter of OpenCV's contrast.
 _EXTREMA_PER_POINT, _CONTRAST_PER_EXTREMUM = 3, 3.75
@@ -63,6 +60,8 @@ class Sift:
     """Photos whose grey levels span fewer of 256, taken in little light or in haze, are smoothed and stretched over all
     of them first: noise and rounding there are as large as what is to be seen. Where they span 60 to 100, smoothing
     costs some collections more than it brings, and so does smoothing a part of the photos. 0: never."""
+    least_stretched: Annotated[int, Within("[1, 256]")] = 16
+    """Grey levels that are stretched at least: noise would become key points in a photo of nothing but sky."""
 
     @property
     def item_bytes(self) -> int:
@@ -73,7 +72,9 @@ class Sift:
         if not wanted:
             return no_features(np.zeros((0, SIFT_LENGTH), np.uint8))
         image = read_rgb(photos, self.max_side_px)
-        grey = stretched(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), self.min_grey_levels)
+        grey = stretched(
+            np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), self.min_grey_levels, self.least_stretched
+        )
         mask = read_mask(photos)
         # All points are described before any is chosen: the scale space would be built twice to choose first.
         sift = cv2.SIFT.create(0, 3, self._threshold(grey, mask), 10.0, 1.6)
@@ -113,15 +114,16 @@ class Sift:
         return min(max(enough, least), most)
 
 
-def stretched(grey: Bytes, min_levels: int) -> Bytes:
+def stretched(grey: Bytes, min_levels: int, least_stretched: int) -> Bytes:
     """The photo smoothed by one pixel, in floats so that rounded levels become finer ones, and stretched over all grey
-    levels, if all but its darkest and brightest half percent span fewer than `min_levels`."""
+    levels, if all but its darkest and brightest half percent span fewer than `min_levels`; of fewer than
+    `least_stretched` no more is made."""
     dark, bright = np.percentile(grey, _SPANNED_PERCENT)
     if bright - dark >= min_levels:
         return grey
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.0)
     dark, bright = np.percentile(smooth, _SPANNED_PERCENT)
-    wide = np.rint((smooth - dark) * (255.0 / max(bright - dark, _LEAST_SPAN)))
+    wide = np.rint((smooth - dark) * (255.0 / max(bright - dark, least_stretched)))
     return np.asarray(np.clip(wide, 0.0, 255.0), np.uint8)
 
 

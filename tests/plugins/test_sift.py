@@ -212,6 +212,6 @@ def test_points_of_a_hazy_photo_are_those_of_the_clear_one(tmp_path: Path) -> No
 
 def test_clear_photos_stay_as_they_are_and_noise_of_a_blank_one_stays_faint() -> None:
     clear = textured()
-    assert stretched(clear, 50) is clear
+    assert stretched(clear, 50, 16) is clear
     sky = (np.random.default_rng(0).normal(200.0, 1.0, (SIZE, SIZE))).round().astype(np.uint8)
-    assert np.std(stretched(sky, 50).astype(float)) < 8.0
+    assert np.std(stretched(sky, 50, 16).astype(float)) < 8.0

@@ -101,7 +101,9 @@ def test_what_is_looked_at_gets_more_points(made: Reconstruction) -> None:
     assert len(shown.detail(PointFilter(3), there, far)) == 3
 
 
-def test_each_browser_gets_the_points_of_its_view_once_it_holds_still(made: Reconstruction) -> None:
+def test_each_browser_gets_the_points_of_its_view_once_it_holds_still(
+    made: Reconstruction, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("viser", reason="the viewer is an extra: unposed[view]")
     from unposed.viewer.window import opened
 
@@ -120,7 +122,7 @@ def test_each_browser_gets_the_points_of_its_view_once_it_holds_still(made: Reco
             return SimpleNamespace(remove=lambda: drawn.append(("removed", 0)))
 
         client = SimpleNamespace(camera=camera, scene=SimpleNamespace(add_point_cloud=add))
-        window.server.get_clients = lambda: {3: client}  # type: ignore[method-assign]
+        monkeypatch.setattr(window.server, "get_clients", lambda: {3: client})
         window.refine()
         assert drawn == []  # all points are there
         controls["most"].value = 1000

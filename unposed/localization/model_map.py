@@ -22,11 +22,6 @@ MAX_MEDIAN_ALIGNED_SHARE = 0.005
 key points lie a quarter of the photo apart. A single key point may be moved further; half of them are not."""
 
 
-MIN_NOISE = 0.05
-"""Least noise that key points of a model are taken to have, in expected errors of detected ones: that of patches
-aligned with each other. Points of two photos fit these nearly, however far off they are."""
-
-
 @dataclass(frozen=True, eq=False)
 class MappedPhoto:
     """A registered photo."""
@@ -98,7 +93,7 @@ class ModelMap:
         return begin + np.arange(len(begin)), np.repeat(np.arange(len(points)), count)
 
 
-def model_map(models: Sequence[SparseModel], photos: Photos) -> ModelMap:
+def model_map(models: Sequence[SparseModel], photos: Photos, min_noise: float) -> ModelMap:
     """The map of all models of a reconstruction."""
     mapped: list[MappedPhoto] = []
     columns: list[tuple[Index, Index]] = []
@@ -127,7 +122,7 @@ def model_map(models: Sequence[SparseModel], photos: Photos) -> ModelMap:
         first_point=np.array(first[:-1], np.int64),
         seen_by=owner[order],
         seen_start=np.searchsorted(point[order], np.arange(first[-1] + 1)),
-        noise=np.array([_noise(model) for model in models]),
+        noise=np.array([max(_noise(model), min_noise) for model in models]),
     )
 
 
@@ -135,8 +130,9 @@ def _noise(model: SparseModel) -> float:
     """Median reprojection error of the points of a model, in expected errors of detected key points."""
     error_px = model.error_px[np.isfinite(model.error_px)]
     size = np.array([(model.cameras[own].width, model.cameras[own].height) for own in model.camera_of_photo.tolist()])
-    share = float(np.median(error_px)) / detected_keypoint_error_px(size, KeypointOptions()) if len(error_px) else 1.0
-    return max(share, MIN_NOISE)
+    if not len(error_px):
+        return 1.0
+    return float(np.median(error_px)) / detected_keypoint_error_px(size, KeypointOptions())
 
 
 def as_detected(mapped: MappedPhoto, features: Features) -> MappedPhoto:

@@ -28,5 +28,8 @@ class LocalizationOptions:
     min_gain: Annotated[float, Within("[1, inf)")] = 1.15
     """A camera is not the one that its photos' size or EXIF data suggest if another focal length has more inliers by
     this factor: with the right one, noise gives a few percent."""
+    min_map_noise: Positive = 0.05
+    """Least noise that key points of the model are taken to have, in expected errors of detected ones: that of patches
+    aligned with each other. Points of two photos fit these nearly, however far off they are."""
     pose: PoseHypothesisOptions = field(default_factory=PoseHypothesisOptions)
     """Robust estimation of the pose."""

@@ -47,7 +47,7 @@ def make_localizer(
     over_photos = nodes_over_photos(graph, matching)
     appearance = _appearance(graph, over_photos)
     wanted = tuple(dict.fromkeys([appearance, *over_photos]))
-    mapped = model_map(made.sparse.models, made.photos)
+    mapped = model_map(made.sparse.models, made.photos, options.min_map_noise)
     views = _views(graph, wanted, mapped.photos, store, resources, progress)
     photos = tuple(_detected(each, row, views) for row, each in enumerate(mapped.photos))
     _check_photos(mapped.photos, photos, views)
