@@ -18,8 +18,9 @@ from .objective import Objective, build_objective, bundle_state, bundle_with_sta
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from .reprojection import linearize_reprojection, robust_cost, squared_errors, transform_points
+from .torch_jacobians import Jacobians
 from .torch_layout import TorchLayout
-from .torch_schur import ImplicitSchurComplement, Jacobians, TorchNormalEquations
+from .torch_schur import ImplicitSchurComplement, TorchNormalEquations
 
 
 def adjust_by_torch(

@@ -1,6 +1,6 @@
 """Products with the Jacobians of bundle adjustment by Triton kernels. Importing this module needs Triton.
 
-`torch_schur` has the same in torch, which is the reference and serves where this does not run; Triton's interpreter
+`torch_jacobians` has the same in torch, which is the reference and serves where this does not run; Triton's interpreter
 (TRITON_INTERPRET=1) runs the kernels on a CPU, as their test does.
 
 Bytes per observation with n unknowns of photo and camera and Jacobians in float32, there and back: in torch, which
@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .torch_jacobians import Jacobians
 from .torch_layout import OwnerParts
-from .torch_schur import Jacobians
 
 OBSERVATIONS = 128
 """Observations of a program of the first kernel: one per thread."""

@@ -14,10 +14,8 @@ that is damped by down to 1e-10, with either sign. Gradients are never rounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from torch import Tensor
 from ..triton_kernels import kernel_problem
 from .packed_cholesky import inverse_cholesky
 from .schur import damp_diagonal, damp_points
+from .torch_jacobians import Jacobians, photo_products, point_products
 from .torch_layout import OwnerParts, TorchLayout
 
 TORCH_CG_TOLERANCE = 1e-2
@@ -36,22 +35,8 @@ TORCH_CG_MAX_ITERATIONS = 300
 ITERATIONS_PER_CHECK = 4
 """Iterations between two tests for convergence: a test waits for the device, which could go on meanwhile."""
 
-
 KERNEL_CAPABILITY = (7, 5)
 """Of GPUs that Triton supports: Turing and later."""
-
-
-class Jacobians(NamedTuple):
-    """Derivatives of the r weighted residuals of each observation, rounded to the type that they are stored in."""
-
-    camera: Tensor
-    """(r, pose + intrinsics, m) by the unknowns of photo and camera."""
-    point: Tensor
-    """(r, 3, m)."""
-
-    def select(self, rows: slice) -> Jacobians:
-        """Those of some observations."""
-        return Jacobians(self.camera[:, :, rows], self.point[:, :, rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,29 +156,6 @@ class ImplicitSchurComplement:
         """R^T w for w (3, p)."""
         r = self.root
         return torch.stack([r[0] * w[0] + r[1] * w[1] + r[3] * w[2], r[2] * w[1] + r[4] * w[2], r[5] * w[2]])
-
-
-def point_products(jacobians: Jacobians, x: Tensor, layout: TorchLayout) -> Tensor:
-    """(m, 3) J_point^T J_camera x of each observation, for x (pose + intrinsics, c) of photos and their cameras."""
-    out = []
-    for part, rows in _parts(jacobians, layout):
-        along = (part.camera * x[:, layout.photo[rows]]).sum(1)
-        out.append((part.point * along[:, None]).sum(0))
-    return torch.cat(out, dim=1).T
-
-
-def photo_products(jacobians: Jacobians, y: Tensor, layout: TorchLayout) -> Tensor:
-    """(c, pose + intrinsics) J_camera^T J_point y, summed by photo, for y (3, p) of the points."""
-    out = []
-    for (part, rows), (_, _, photo_sums) in zip(_parts(jacobians, layout), layout.chunks, strict=True):
-        along = (part.point * y[:, layout.point[rows]]).sum(1)
-        out.append(photo_sums((part.camera * along[:, None]).sum(0).T))
-    return torch.cat(out)
-
-
-def _parts(jacobians: Jacobians, layout: TorchLayout) -> Iterator[tuple[Jacobians, slice]]:
-    for rows, _, _ in layout.chunks:
-        yield jacobians.select(rows), rows
 
 
 @cache

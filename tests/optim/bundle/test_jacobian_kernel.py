@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from unposed.optim.bundle import torch_layout
 from unposed.optim.bundle.jacobian_kernel import photo_products_by_kernel, point_products_by_kernel
-from unposed.optim.bundle.torch_schur import Jacobians, photo_products, point_products
+from unposed.optim.bundle.torch_jacobians import Jacobians, photo_products, point_products
 random, cpu = np.random.default_rng(0), torch.device("cpu")
 counts = np.array([1, 64, 65, 130, 7])  # photos with one part, whole parts, and parts of few
 photo, m = np.repeat(np.arange(5), counts), counts.sum()
