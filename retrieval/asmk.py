@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
@@ -97,6 +96,8 @@ class CodeSimilarity:
         """(na, nb) similarities of codes (na, width) and (nb, width), both contiguous."""
         if not self._kernel.binary:
             return self._select((a @ b.T).astype(np.float64))
+        import faiss  # here: a collection of a few photos is ranked without it
+
         distance = np.empty((len(a), len(b)), np.int32)
         codes_a, codes_b, out = map(faiss.swig_ptr, (a, b, distance))
         faiss.hammings(codes_a, codes_b, len(a), len(b), a.shape[1], out)  # type: ignore[attr-defined]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +52,8 @@ def train_codebook(
     rows: NDArray[np.generic], words: int, *, iterations: int, seed: int, device: str = "cpu"
 ) -> Array32:
     """Train centroids (words, d) by k-means on rows (n, d); fewer centroids where there are fewer distinct rows."""
+    import faiss  # here: a collection of a few photos is ranked without it
+
     points = np.ascontiguousarray(rows, np.float32)
     if len(points) <= words:
         return np.unique(points, axis=0)

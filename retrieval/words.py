@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +45,8 @@ class Codebook:
 
 def codebook_of(centroids: NDArray[np.generic], device: str = "cpu") -> Codebook:
     """Centroids (words, d), d > 0, ready to be searched. ValueError if they cannot be."""
+    import faiss  # here: a collection of a few photos is ranked without it
+
     if centroids.ndim != 2 or not centroids.size:
         raise ValueError(f"a codebook is a table of words, one per row; this one has the shape {centroids.shape}")
     rows = np.ascontiguousarray(centroids, np.float32)
@@ -108,6 +109,8 @@ def checked_rows(codebook: Codebook, rows: NDArray[np.generic]) -> Array32:
 
 def _distances(rows: Array32, centroids: Array32, words: NDArray[np.intp]) -> Array32:
     """(n, m) squared distances, from the differences: near words are told apart by them, not by products."""
+    import faiss  # here: a collection of a few photos is ranked without it
+
     of_row = np.repeat(np.arange(len(rows)), words.shape[1])
     of_word = words.ravel().astype(np.int64)
     squared = np.empty(len(of_row), np.float32)
@@ -135,6 +138,8 @@ def _exhaustively(codebook: Codebook, rows: Array32, moved: Array32, count: int)
 
 
 def _by_faiss(moved: Array32, device: str = "cpu") -> CandidateSearch:
+    import faiss  # here: a collection of a few photos is ranked without it
+
     index: faiss.Index = faiss.IndexFlatL2(moved.shape[1])
     index.add(moved)
     if device != "cpu" and faiss.get_num_gpus():

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from unposed.pipeline.images.panoramas import VIEWS
 
-from .alignment.metres import IN_METRES
 from .amounts import count, duration, size
 from .options import EFFORTS
 
@@ -136,6 +135,8 @@ def alignment_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         if len(wrong) > NAMED:
             rows.append(("wrong", f"{len(wrong) - NAMED} more, see summary.json"))
         rows += _control_rows(last)
+    from .alignment.metres import IN_METRES  # here: no other command waits for what aligns
+
     about = [each for each in facts["warnings"] if "not aligned" in each or each.endswith(IN_METRES)]
     return rows + [("warning", each) for each in about]
 

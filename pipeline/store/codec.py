@@ -142,10 +142,15 @@ def _classes(kind: Any) -> tuple[tuple[str, type], ...]:
         cls = waiting.pop()
         if found.setdefault(cls.__qualname__, cls) is not cls:
             raise CodecError(f"two classes are called {cls.__qualname__}: {cls.__module__} must rename its own")
-        hints = get_type_hints(cls)
-        inner = [c for f in dataclasses.fields(cls) for c in _dataclasses_in(hints[f.name])]
-        waiting += [c for c in inner if c not in found.values()]
+        waiting += [c for c in _classes_of_fields(cls) if c not in found.values()]
     return tuple(found.items())
+
+
+@cache
+def _classes_of_fields(cls: type) -> tuple[type, ...]:
+    """Dataclasses in the types of the fields: reading these takes long, and most classes belong to many kinds."""
+    hints = get_type_hints(cls)
+    return tuple(c for f in dataclasses.fields(cls) for c in _dataclasses_in(hints[f.name]))
 
 
 def _dataclasses_in(hint: Any) -> Iterator[type]:

@@ -93,6 +93,15 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
     assert min(seconds) < 0.5
 
 
+def test_a_run_on_any_machine_waits_for_nothing_that_it_has_no_use_for() -> None:
+    script = (
+        "import sys, unposed.runs; from unposed.run_setup import checked_graph; checked_graph('classic', ());"
+        "print(sorted({'torch', 'faiss', 'networkx', 'kornia', 'matplotlib', 'pycolmap'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_module_runs_like_the_script() -> None:
     done = subprocess.run([sys.executable, "-m", "unposed", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("unposed ")
