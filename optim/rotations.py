@@ -73,6 +73,13 @@ def nearest_rotation(matrix: ArrayLike) -> Array:
     return rotation
 
 
+def orthonormalised(rotation: Array) -> Array:
+    """A product (3, 3) of rotations without its rounding errors e: one step of Newton's method for the polar
+    decomposition, which leaves errors of e^2, at a tenth of the time of `nearest_rotation`."""
+    out: Array = rotation @ (1.5 * np.eye(3) - 0.5 * (rotation.T @ rotation))
+    return out
+
+
 def rotation_residuals_deg(pairs: Index, b_from_a: Array, cam_from_world: Array) -> Array:
     """(e,) angle between each relative rotation b_from_a and R_b R_a^T from the poses; NaN where a photo has none."""
     predicted = cam_from_world[pairs[:, 1]] @ cam_from_world[pairs[:, 0]].transpose(0, 2, 1)

@@ -31,14 +31,14 @@ class Scene:
 def easy(photos: int = 20, width: int = 640, seed: int = 0, widest_step_deg: float = 18.0) -> Scene:
     """A ring around the still life of the courtyard, or an arc where photos are too few for a ring."""
     lens = simple_lens(width, width * 2 // 3, 62)
-    shots = _ring(lens, photos, 4.3, (1.5, 2.3), (0, 0, 0.75), widest_step_deg)
+    shots = ring(lens, photos, 4.3, (1.5, 2.3), (0, 0, 0.75), widest_step_deg)
     return Scene("easy", courtyard(seed), shots)
 
 
 def wide_baseline(photos: int = 12, width: int = 640, seed: int = 0) -> Scene:
     """The courtyard with 30 degrees between neighbouring photos."""
     lens = simple_lens(width, width * 2 // 3, 68)
-    return Scene("wide_baseline", courtyard(seed), _ring(lens, photos, 4.6, (1.6, 2.6), (0, 0, 0.7), 30))
+    return Scene("wide_baseline", courtyard(seed), ring(lens, photos, 4.6, (1.6, 2.6), (0, 0, 0.7), 30))
 
 
 def two_disjoint(photos: int = 12, width: int = 640, seed: int = 0) -> Scene:
@@ -87,14 +87,14 @@ def repeated_facade(photos: int = 24, width: int = 640, seed: int = 0) -> Scene:
     A reconstruction from matches alone folds the back onto the front.
     """
     lens = simple_lens(width, width * 2 // 3, 66)
-    return Scene("repeated_facade", building(seed), _ring(lens, photos, 9.5, (1.6, 2.4), (0, 0, 1.4), 90))
+    return Scene("repeated_facade", building(seed), ring(lens, photos, 9.5, (1.6, 2.4), (0, 0, 1.4), 90))
 
 
 def symmetric_hall(photos: int = 36, width: int = 640, seed: int = 0) -> Scene:
     """A hall with two equal fronts in relief, symmetric under a rotation by 180 degrees but for its ends and
     surroundings."""
     lens = simple_lens(width, width * 2 // 3, 64)
-    return Scene("symmetric_hall", two_fronts(seed), _ring(lens, photos, 8.0, (1.6, 2.3), (0, 0, 1.2), 90))
+    return Scene("symmetric_hall", two_fronts(seed), ring(lens, photos, 8.0, (1.6, 2.3), (0, 0, 1.2), 90))
 
 
 def portrait_landscape(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
@@ -106,7 +106,7 @@ def portrait_landscape(photos: int = 20, width: int = 640, seed: int = 0) -> Sce
     upright = replace(lens, width=lens.height, height=lens.width, cx=lens.height - lens.cy, cy=lens.cx)
     shots = [
         replace(shot, lens=upright, stored_sideways=i % 4 == 3) if i % 2 else shot
-        for i, shot in enumerate(_ring(lens, photos, 4.3, (1.5, 2.2), (0, 0, 0.9)))
+        for i, shot in enumerate(ring(lens, photos, 4.3, (1.5, 2.2), (0, 0, 0.9)))
     ]
     return Scene("portrait_landscape", courtyard(seed), tuple(shots))
 
@@ -121,7 +121,7 @@ def two_cameras(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
         simple_lens(width * 5 // 4, width * 5 // 6, 46, make="Plumb", model="Long 4", sensor_mm=23.5),
         dist=(0.03, -0.01, 0.0004, -0.0003),
     )
-    near, far = _ring(wide, photos, 3.9, (1.5, 2.0), (0, 0, 0.8)), _ring(tele, photos, 4.9, (1.5, 2.4), (0, 0, 0.8))
+    near, far = ring(wide, photos, 3.9, (1.5, 2.0), (0, 0, 0.8)), ring(tele, photos, 4.9, (1.5, 2.4), (0, 0, 0.8))
     shots = [replace(far[i], exposure=1.2) if i % 2 else replace(near[i], exposure=0.9) for i in range(photos)]
     return Scene("two_cameras", courtyard(seed), tuple(shots))
 
@@ -131,7 +131,7 @@ def turntable(photos: int = 20, width: int = 640, seed: int = 0) -> Scene:
     lens = simple_lens(width, width * 3 // 4, 18)
     black = (0.0, 0.0, 0.0)
     world = World(_small_object(seed), zenith=black, horizon=black)
-    return Scene("turntable", world, _ring(lens, photos, 2.6, (0.8, 1.0), (0, 0, 0.28)))
+    return Scene("turntable", world, ring(lens, photos, 2.6, (0.8, 1.0), (0, 0, 0.28)))
 
 
 def _small_object(seed: int) -> tuple[Surface, ...]:
@@ -205,7 +205,7 @@ SCENES: Mapping[str, Callable[..., Scene]] = {
 """Each takes (photos, width, seed) and is deterministic."""
 
 
-def _ring(
+def ring(
     lens: Lens,
     photos: int,
     radius: float,

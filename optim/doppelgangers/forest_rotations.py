@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..arrays import Array, Index, Mask
-from ..mapping.spanning_forest import rooted
-from ..rotations import nearest_rotation, rotation_residuals_deg
+from ..rotations import nearest_rotation, orthonormalised, rotation_residuals_deg
 from .edges import RelativeRotations, weighted_matches
 from .options import DoppelgangerOptions
 
 
+@dataclass(frozen=True, eq=False)
+class Forest:
+    """A spanning forest of the view graph."""
+
+    rotations: Array
+    """(photos, 3, 3) cam_from_world along the forest, each tree in a frame of its own."""
+    parent: Index
+    """(photos,) parents; the first photo of a tree is its root, and its own parent: equal forests have equal ones."""
+    depth: Index
+    """(photos,) edges up to the root."""
+
+
 def rotations_along_forest(
     edges: RelativeRotations, order: Index, max_missing_score: float, options: DoppelgangerOptions
-) -> tuple[Array, Index, Index]:
-    """Rotations (photos, 3, 3) along a spanning forest, and each photo's parent (its own for roots) and depth.
+) -> Forest:
+    """A spanning forest, and rotations along it.
 
     Kruskal's algorithm over the pairs in this order, so that the forest is maximal for the weight they are sorted by.
     Pairs above `max_missing_score` join nothing, and a pair that would make one of them consistent is skipped. Of two
@@ -32,9 +45,9 @@ def rotations_along_forest(
             continue
         fixed, moved = int(tree[a]), int(tree[b])
         first = anchor[fixed]
-        # Turns the frame of b's tree into that of a's. Projected onto SO(3): the rounding errors of both trees enter,
-        # so that without it they triple wherever two trees of about the same size are joined.
-        turn = nearest_rotation(rotations[b].T @ b_from_a[row] @ rotations[a])
+        # Turns the frame of b's tree into that of a's. The rounding errors of both trees enter, and left in they triple
+        # wherever two trees of about the same size are joined.
+        turn = orthonormalised(rotations[b].T @ b_from_a[row] @ rotations[a])
         if len(members[moved]) > len(members[fixed]):
             fixed, moved, turn = moved, fixed, turn.T
         photos = members[moved]
@@ -48,8 +61,30 @@ def rotations_along_forest(
         joined.append(row)
     # Residuals between trees depend on their frames: that of a tree is its anchor's, whichever tree was turned.
     rotations = rotations @ rotations[np.array(anchor)[tree]].transpose(0, 2, 1)
-    parent, depth, _ = rooted(edges.photos, pairs[joined])
-    return rotations, parent, depth
+    return Forest(rotations, *_rooted(edges.photos, pairs[joined]))
+
+
+def _rooted(photos: int, pairs: Index) -> tuple[Index, Index]:
+    """Parent and depth of each photo in the forest of these pairs; the first photo of a tree is its root.
+
+    Like `mapping.spanning_forest.rooted`, for pairs without cycles. Plain lists: the search asks for hundreds of small
+    forests, and the sparse matrices of a search of any graph take twenty times longer to be made.
+    """
+    joined: list[list[int]] = [[] for _ in range(photos)]
+    for a, b in pairs.tolist():
+        joined[a].append(b)
+        joined[b].append(a)
+    parent, depth = [-1] * photos, [0] * photos
+    for root in range(photos):
+        if parent[root] >= 0:
+            continue
+        parent[root], reached = root, [root]
+        for photo in reached:  # grows meanwhile
+            for other in joined[photo]:
+                if parent[other] < 0:
+                    parent[other], depth[other] = photo, depth[photo] + 1
+                    reached.append(other)
+    return np.array(parent, np.int64), np.array(depth, np.int64)
 
 
 def _incident_rows(photos: int, pairs: Index, rows: Index) -> dict[int, list[int]]:
@@ -92,31 +127,36 @@ def cycle_lengths(pairs: Index, parent: Index, depth: Index, longest: int) -> In
     return length
 
 
-def closing_edges(
-    edges: RelativeRotations, rotations: Array, parent: Index, depth: Index, options: DoppelgangerOptions
-) -> Mask:
+def closing_edges(edges: RelativeRotations, forest: Forest, options: DoppelgangerOptions) -> Mask:
     """(e,) whether the cycle of a pair and its path through the forest closes; long cycles may miss by more."""
     slack_deg = max(options.max_cycle_error_deg - options.cycle_error_deg, 0.0)
     longest = int(np.ceil(slack_deg / max(options.cycle_error_per_edge_deg, 1e-9)))
-    length = cycle_lengths(edges.pairs, parent, depth, min(longest, edges.photos))
+    length = cycle_lengths(edges.pairs, forest.parent, forest.depth, min(longest, edges.photos))
     bound_deg = options.cycle_error_deg + options.cycle_error_per_edge_deg * length
-    residual_deg = rotation_residuals_deg(edges.pairs, edges.b_from_a, rotations)
+    residual_deg = rotation_residuals_deg(edges.pairs, edges.b_from_a, forest.rotations)
     closes: Mask = residual_deg <= np.minimum(bound_deg, options.max_cycle_error_deg)
     return closes
 
 
-def averaged_rotations(edges: RelativeRotations, consistent: Mask, start: Array, options: DoppelgangerOptions) -> Array:
-    """Rotations (photos, 3, 3) averaged over the consistent pairs, from `start`.
+def averaged_rotations(
+    edges: RelativeRotations, consistent: Mask, start_rotations: Array, options: DoppelgangerOptions
+) -> Array:
+    """Rotations (photos, 3, 3) averaged over the consistent pairs, from `start_rotations`.
 
     In each sweep every photo takes the weighted mean of the rotations that its neighbours and its pairs with them imply
     (Hartley et al. 2013): simple, and exact enough to tell consistent pairs from inconsistent ones.
     """
     pairs, b_from_a = edges.pairs[consistent], edges.b_from_a[consistent]
     weight = np.minimum(weighted_matches(edges, options)[consistent], options.significant_matches)[:, None, None]
-    rotations = start
-    for _ in range(options.averaging_sweeps):
+    # Both directions of each pair, sorted by the photo that they say something about.
+    photo, other = np.concatenate([pairs[:, ::-1], pairs]).T
+    order = np.argsort(photo, kind="stable")
+    photo, other = photo[order], other[order]
+    turn = np.concatenate([weight * b_from_a, weight * b_from_a.transpose(0, 2, 1)])[order]
+    start = np.flatnonzero(np.diff(photo, prepend=-1))
+    rotations = start_rotations
+    for _ in range(options.averaging_sweeps if len(start) else 0):
         total = 0.5 * options.significant_matches * rotations
-        np.add.at(total, pairs[:, 1], weight * (b_from_a @ rotations[pairs[:, 0]]))
-        np.add.at(total, pairs[:, 0], weight * (b_from_a.transpose(0, 2, 1) @ rotations[pairs[:, 1]]))
+        total[photo[start]] += np.add.reduceat(turn @ rotations[other], start)
         rotations = nearest_rotation(total)
     return rotations

@@ -17,7 +17,7 @@ from ..arrays import Array, Index, Mask
 from ..mapping.spanning_forest import ranks
 from ..rotations import rotation_residuals_deg
 from .edges import RelativeRotations, edge_z_scores, weighted_matches
-from .forest_rotations import averaged_rotations, closing_edges, rotations_along_forest
+from .forest_rotations import Forest, averaged_rotations, closing_edges, rotations_along_forest
 from .options import DoppelgangerOptions
 
 CONSISTENT, UNCLUSTERED = -1, -2
@@ -71,18 +71,23 @@ class Hypothesis:
 def evaluate_hypothesis(
     edges: RelativeRotations, order: Index, max_missing_score: float, options: DoppelgangerOptions
 ) -> Hypothesis:
-    """The hypothesis that the spanning forest of the pairs in this order is correct.
+    """The hypothesis that the spanning forest of the pairs in this order is correct; `max_missing_score` is that of
+    pairs in the forest."""
+    return evaluate_forest(edges, rotations_along_forest(edges, order, max_missing_score, options), options)
+
+
+def evaluate_forest(edges: RelativeRotations, forest: Forest, options: DoppelgangerOptions) -> Hypothesis:
+    """The hypothesis that a spanning forest is correct.
 
     Rotations along the forest are averaged over all pairs whose cycles close; pairs inconsistent with the result form
-    clusters. `max_missing_score` is that of pairs in the forest.
+    clusters.
     """
-    start, parent, depth = rotations_along_forest(edges, order, max_missing_score, options)
-    consistent = closing_edges(edges, start, parent, depth, options)
-    rotations = averaged_rotations(edges, consistent, start, options)
+    consistent = closing_edges(edges, forest, options)
+    rotations = averaged_rotations(edges, consistent, forest.rotations, options)
     residual_deg = rotation_residuals_deg(edges.pairs, edges.b_from_a, rotations)
     inconsistent = residual_deg > options.max_rotation_error_deg
     cluster = _clusters(edges, rotations, inconsistent, options)
-    return Hypothesis(rotations, residual_deg, cluster, parent, _energy(edges, cluster, options))
+    return Hypothesis(rotations, residual_deg, cluster, forest.parent, _energy(edges, cluster, options))
 
 
 def _energy(edges: RelativeRotations, cluster: Index, options: DoppelgangerOptions) -> Energy:

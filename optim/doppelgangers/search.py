@@ -18,7 +18,8 @@ from ..arrays import Array, Mask
 from ..mapping.spanning_forest import path
 from .bipartition import consistent_under_bipartitions
 from .edges import RelativeRotations, effective_resistance_weights, weighted_matches
-from .hypothesis import CONSISTENT, Hypothesis, evaluate_hypothesis, left_out_pairs
+from .forest_rotations import rotations_along_forest
+from .hypothesis import CONSISTENT, Hypothesis, evaluate_forest, evaluate_hypothesis, left_out_pairs
 from .options import DoppelgangerOptions
 
 Move = Callable[[Hypothesis, RelativeRotations, DoppelgangerOptions], Iterator[Mask]]
@@ -53,11 +54,11 @@ def search_hypotheses(
 ) -> SearchResult:
     """The hypothesis of least energy among those tried: local search from every initial one, the best one first."""
     weights = weighted_matches(edges, options) * edges.match_completeness, effective_resistance_weights(edges, options)
-    tried = set[bytes]()
+    tried, costs = set[bytes](), {each.parent.tobytes(): each.cost for each in initial}
     met = [(each.cost, left_out_pairs(edges, each, options)) for each in initial]
-    best = _improve(initial[0], edges, weights, (turn_parts, swap_edges), tried, met, options)
+    best = _improve(initial[0], edges, weights, (turn_parts, swap_edges), tried, costs, met, options)
     for other in initial[1:]:
-        improved = _improve(other, edges, weights, (turn_parts,), tried, met, options)
+        improved = _improve(other, edges, weights, (turn_parts,), tried, costs, met, options)
         best = min(best, improved, key=lambda hypothesis: hypothesis.cost)
     return SearchResult(best, _rival_margin(edges, best, met, options))
 
@@ -82,11 +83,13 @@ def _improve(
     weights: Sequence[Array],
     moves: Sequence[Move],
     tried: set[bytes],
+    costs: dict[bytes, float],
     met: list[tuple[float, Mask]],
     options: DoppelgangerOptions,
 ) -> Hypothesis:
     """Take the first move that lowers the energy until none does; what was tried is added to `tried`, and costs and
-    pairs (e,) left out of all hypotheses to `met`."""
+    pairs (e,) left out of all hypotheses to `met`. `costs` are those of forests by their parents: half of the moves
+    lead to a forest that was evaluated before."""
     while True:
         before = best
         for first in chain.from_iterable(move(before, edges, options) for move in moves):
@@ -97,9 +100,14 @@ def _improve(
             tried.add(first.tobytes())
             for weight in weights:
                 order = np.lexsort((-weight, ~first))
-                new = evaluate_hypothesis(edges, order, options.max_missing_score_forest, options)
+                forest = rotations_along_forest(edges, order, options.max_missing_score_forest, options)
+                worth = best.cost - options.min_cost_gain
+                if costs.get(forest.parent.tobytes(), -np.inf) >= worth:
+                    continue
+                new = evaluate_forest(edges, forest, options)
+                costs[forest.parent.tobytes()] = new.cost
                 met.append((new.cost, left_out_pairs(edges, new, options)))
-                if new.cost < best.cost - options.min_cost_gain:
+                if new.cost < worth:
                     best = new
             if best is not before:
                 break

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy.spatial.transform import Rotation
 
-from unposed.optim.rotations import exp_so3, nearest_rotation, rotation_angle_deg, rotation_residuals_deg, skew
+from unposed.optim.rotations import (
+    exp_so3,
+    nearest_rotation,
+    orthonormalised,
+    rotation_angle_deg,
+    rotation_residuals_deg,
+    skew,
+)
 
 
 @pytest.mark.parametrize("angle_rad", [0.0, 1e-300, 1e-12, 1e-6, 0.1, 2.0, np.pi - 1e-9, np.pi, 5.0])
@@ -49,3 +56,11 @@ def test_nearest_rotation_is_a_rotation_and_keeps_rotations(seed: int) -> None:
     assert np.linalg.det(rotation) == pytest.approx(np.ones(5))
     assert nearest_rotation(rotation) == pytest.approx(rotation, abs=1e-12)
     assert nearest_rotation(3.0 * rotation) == pytest.approx(rotation, abs=1e-12)
+
+
+def test_orthonormalised_takes_rounding_errors_away() -> None:
+    rotation = exp_so3(np.random.default_rng(0).normal(size=(1, 3)))[0]
+    off = rotation + 1e-6 * np.random.default_rng(1).normal(size=(3, 3))
+    found = orthonormalised(off)
+    np.testing.assert_allclose(found @ found.T, np.eye(3), atol=1e-10)
+    np.testing.assert_allclose(found, nearest_rotation(off), atol=1e-10)

@@ -13,17 +13,18 @@ from hypothesis import given, strategies as st
 from unposed.optim.doppelgangers.capture_order import walked_pairs
 from unposed.optim.doppelgangers.duplicates import is_duplicate
 from unposed.optim.doppelgangers.edges import RelativeRotations, effective_resistance_weights
-from unposed.optim.doppelgangers.forest_rotations import rotations_along_forest
+from unposed.optim.doppelgangers.forest_rotations import Forest, averaged_rotations, rotations_along_forest
 from unposed.optim.doppelgangers.hypothesis import (
     CONSISTENT,
     Hypothesis,
+    evaluate_forest,
     evaluate_hypothesis,
     lost_neighbour_penalty,
 )
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.doppelgangers.search import has_inconsistent_cluster, initial_hypotheses, search_hypotheses
 from unposed.optim.mapping.spanning_forest import joined_otherwise, ranks, rooted
-from unposed.optim.rotations import exp_so3, rotation_residuals_deg
+from unposed.optim.rotations import exp_so3, nearest_rotation, rotation_residuals_deg
 
 OPTIONS = DoppelgangerOptions()
 
@@ -123,7 +124,7 @@ def test_rotations_stay_rotations_when_400_photos_are_joined_in_the_worst_order(
         photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5, nothing > 0
     )
     order = np.arange(photos - 1)[::-1]
-    rotations, _, _ = rotations_along_forest(edges, order, 1.0, OPTIONS)
+    rotations = rotations_along_forest(edges, order, 1.0, OPTIONS).rotations
     assert np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max() < 1e-12
     assert rotation_residuals_deg(pairs, b_from_a, rotations).max() < 1e-9
     assert not has_inconsistent_cluster(evaluate_hypothesis(edges, order, 1.0, OPTIONS), edges, OPTIONS)
@@ -144,7 +145,7 @@ def test_rotations_stay_rotations_when_trees_of_equal_size_are_joined() -> None:
     edges = RelativeRotations(
         photos, pairs, b_from_a, matches, matches / 500.0, nothing > 0, nothing, nothing + 0.5, nothing > 0
     )
-    rotations, _, _ = rotations_along_forest(edges, np.arange(photos - 1), 1.0, OPTIONS)
+    rotations = rotations_along_forest(edges, np.arange(photos - 1), 1.0, OPTIONS).rotations
     assert np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max() < 1e-13
 
 
@@ -245,6 +246,55 @@ def test_rooted_forests(photos: int, data: st.DataObject) -> None:
         assert depth[photo] == (0 if parent[photo] == photo else depth[parent[photo]] + 1)
     parts = {frozenset(part) for part in networkx.connected_components(graph)}
     assert {frozenset(np.flatnonzero(tree == t).tolist()) for t in np.unique(tree)} == parts
+
+
+def test_a_forest_has_the_parents_of_the_general_search() -> None:
+    edges, _ = walk()
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(len(edges.pairs))[: 10 + 8 * seed]  # some leave several trees
+        forest = rotations_along_forest(edges, order, 1.0, OPTIONS)
+        joined = np.array(
+            [
+                pair
+                for pair in edges.pairs.tolist()
+                if forest.parent[pair[0]] == pair[1] or forest.parent[pair[1]] == pair[0]
+            ]
+        )
+        parent, depth, _ = rooted(edges.photos, joined)
+        np.testing.assert_array_equal(forest.parent, parent)
+        np.testing.assert_array_equal(forest.depth, depth)
+
+
+def test_averaging_is_the_weighted_mean_of_what_neighbours_say() -> None:
+    edges, true = walk(noise_deg=3.0)
+    edges.matches[:] *= np.random.default_rng(0).uniform(0.2, 2.0, len(edges.matches))
+    start = exp_so3(0.1 * np.random.default_rng(1).normal(size=(edges.photos, 3)))
+    expected = start
+    for _ in range(OPTIONS.averaging_sweeps):
+        total = 0.5 * OPTIONS.significant_matches * expected
+        for row in np.flatnonzero(true).tolist():
+            (a, b), turn = edges.pairs[row].tolist(), edges.b_from_a[row]
+            weight = min(edges.matches[row], OPTIONS.significant_matches)
+            total[b] += weight * turn @ expected[a]
+            total[a] += weight * turn.T @ expected[b]
+        expected = nearest_rotation(total)
+    np.testing.assert_allclose(averaged_rotations(edges, true, start, OPTIONS), expected, atol=1e-12)
+    np.testing.assert_array_equal(averaged_rotations(edges, true & False, start, OPTIONS), start)
+
+
+def test_no_forest_is_evaluated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is taken: half of the moves lead to a forest that another one led to."""
+    edges, _ = walk(false_matches=100.0)
+    seen: list[bytes] = []
+
+    def watched(edges: RelativeRotations, forest: Forest, options: DoppelgangerOptions) -> Hypothesis:
+        seen.append(forest.parent.tobytes())
+        return evaluate_forest(edges, forest, options)
+
+    monkeypatch.setattr("unposed.optim.doppelgangers.search.evaluate_forest", watched)
+    searched(edges)
+    assert len(seen) > 20
+    assert len(set(seen)) == len(seen)
 
 
 def test_pairs_that_others_join() -> None:
