@@ -44,6 +44,10 @@ def load_plugin(load: Callable[[], Any], blame: str) -> Any:
             LOG.warning("%s prints while it is imported: %s", blame, " ".join(said.getvalue().split())[:300])
 
 
+USERS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals by which users and systems ask a program to end; where one has a handler of Python's, it is theirs."""
+
+
 class _Interrupts:
     """Who has interrupted: the user by a signal, the clock, or else the module itself, by raising the same."""
 
@@ -56,25 +60,31 @@ class _Interrupts:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
+        users = [getattr(signal, name) for name in USERS if hasattr(signal, name)]
+        before = {number: signal.getsignal(number) for number in users}
+        # The clock rings by SIGINT, also where that is ignored. None is a handler that is not Python's: it stays.
+        watched = [n for n in users if callable(before[n]) or (n == signal.SIGINT and before[n] is not None)]
         clock = threading.Timer(PATIENCE_S, self._ring)
         clock.daemon = True
 
         def handle(number: int, frame: FrameType | None) -> Any:
+            asked = before[signal.Signals(number)]
+            if not self.by_clock and asked is signal.SIG_IGN:
+                return None
             self.by_user = not self.by_clock
-            if callable(before) and self.by_user:
-                return before(number, frame)
+            if callable(asked) and self.by_user:
+                return asked(number, frame)
             raise KeyboardInterrupt
 
-        if before is not None:  # else the handler is not Python's, and cannot be put back
-            signal.signal(signal.SIGINT, handle)
+        for number in watched:
+            signal.signal(number, handle)
         clock.start()
         try:
             yield
         finally:
             clock.cancel()
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
+            for number in watched:
+                signal.signal(number, before[number])
 
     def _ring(self) -> None:
         self.by_clock = True

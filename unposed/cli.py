@@ -42,6 +42,25 @@ LONGEST_LINE = 2000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
+    debug = _debugs() or "--debug" in (sys.argv if argv is None else argv)
+    try:
+        end_as_by_ctrl_c()
+        return _run(argv)
+    except BrokenPipeError:  # whoever read our output has left: `unposed plugins | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail(Interrupted("interrupted: the same command goes on where this one stopped"), debug)
+    except Exception as error:
+        return _fail(error, debug)
+
+
+def _debugs() -> bool:
+    """Whether the environment asks where errors are raised."""
+    return os.environ.get("UNPOSED_DEBUG", "") not in ("", "0")
+
+
+def _run(argv: Sequence[str] | None) -> int:
     escape_what_cannot_be_printed()
     grammar = parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
@@ -49,31 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         complete_line(grammar)
     arguments = grammar.parse_args(argv)
-    end_as_by_ctrl_c()
     if getattr(arguments, "reproducible", False) and REPRODUCIBLE not in os.environ:
-        return _start_again(sys.argv[1:] if argv is None else argv, arguments.debug)
+        from .reproducible import start_again
+
+        return start_again(sys.argv[1:] if argv is None else argv)
     configure_process(getattr(arguments, "ram_bytes", None))
-    try:
-        command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
-        code = command(arguments)
-        sys.stdout.flush()  # here, where a reader that has left can be told from a mistake
-        return code
-    except BrokenPipeError:  # whoever read our output has left: `unposed plugins | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return _fail(Interrupted("interrupted: the same command goes on where this one stopped"), arguments.debug)
-    except Exception as error:
-        return _fail(error, arguments.debug)
-
-
-def _start_again(argv: Sequence[str], debug: bool) -> int:
-    from .reproducible import start_again
-
-    try:
-        return start_again(argv)
-    except UnposedError as error:
-        return _fail(error, debug)
+    command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
+    code = command(arguments)
+    sys.stdout.flush()  # here, where a reader that has left can be told from a mistake
+    return code
 
 
 def _fail(error: Exception, debug: bool) -> int:
@@ -242,7 +245,7 @@ def parser() -> Parser:
     p = verb("completion", "print a script that makes a shell complete commands, options and names")
     p.add_argument("shell", choices=("bash", "zsh", "fish"))
 
-    debug = os.environ.get("UNPOSED_DEBUG", "") not in ("", "0")
+    debug = _debugs()
     for p in verbs.choices.values():
         p.add_argument("--debug", action="store_true", default=debug, help="show where an error was raised")
     return top

@@ -59,6 +59,11 @@ SIGACTION_BYTES = 512
 """More than the C library's description of a handler takes on any system."""
 
 
+class AskedToEnd(KeyboardInterrupt):
+    """By a signal. A class of its own: where KeyboardInterrupt itself leaves what `exec` or `eval` compute, such as the
+    making of a dataclass, `python -m` kills itself by SIGINT in the end, though it was caught."""
+
+
 def end_as_by_ctrl_c() -> None:
     """End on these signals as on Ctrl-C: what is finished is kept, a line says so, and the exit code is 4."""
     if threading.current_thread() is not threading.main_thread():
@@ -66,6 +71,8 @@ def end_as_by_ctrl_c() -> None:
     for number in _ends():
         if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores one of them
             signal.signal(number, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     if sys.platform != "win32" and not any(isinstance(each, _KeepHandlers) for each in sys.meta_path):
         sys.meta_path.insert(0, _KeepHandlers())
 
@@ -75,7 +82,7 @@ def _ends() -> list[signal.Signals]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise AskedToEnd
 
 
 class _KeepHandlers(MetaPathFinder):

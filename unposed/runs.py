@@ -68,7 +68,7 @@ def reconstruct(
     rigs: file that says which photos were taken by cameras that are fixed to each other; short for `cameras.rigs`.
     masks: folder of masks named like the photos; black hides.
     include, exclude: shell patterns of photo names.
-    frames: of each video that are taken, at most; None: two a second, from 60 to 300.
+    frames: of each video that are taken, at most; None: two a second, or as many as overlap, from 60 to 300.
     require: share of the photos that must be registered, else NoReconstruction (the result is still written).
     report: whether report.html and overview.jpg are written beside the models.
     exports: export plugins, such as `splat`; each writes a folder of its name in `out` when the models are there.

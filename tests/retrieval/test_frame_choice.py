@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unposed.retrieval.frame_choice import choose_frames
+from unposed.retrieval.frame_choice import FrameChoiceOptions, choose_frames, frames_by_motion
 
 
 def test_frames_are_evenly_spaced_along_the_way_and_not_in_time() -> None:
@@ -54,3 +54,31 @@ def test_a_cut_begins_a_new_piece() -> None:
     step[10] = np.nan
     rows = choose_frames(np.ones(20), step, np.full(20, 5.0), budget=10).rows.tolist()
     assert len(rows) == 2 and rows[0] < 10 <= rows[1]
+
+
+def test_more_cuts_than_frames_leave_out_no_end_of_a_clip() -> None:
+    """Where each frame is far from the one before, all are cuts: the second half was never looked at."""
+    step = np.full(300, np.nan)
+    rows = choose_frames(np.ones(300), step, np.full(300, 30.0), budget=60).rows
+    assert len(rows) == 60
+    assert rows[-1] >= 294 and np.diff(rows).max() <= 6
+
+
+def test_a_smeared_frame_is_no_reason_to_take_another() -> None:
+    """Corners are lost before and after it: one gap, and not two."""
+    step, sharpness = np.full(90, 1e-4), np.ones(90)
+    step[[30, 31, 60, 61]] = np.nan
+    sharpness[[30, 60]] = 0.1
+    rows = choose_frames(sharpness, step, np.full(90, 5.0), budget=60).rows
+    assert len(rows) == 3
+    assert rows[0] < 30 < rows[1] < 60 < rows[2]
+
+
+def test_frames_are_enough_to_overlap() -> None:
+    slow, quick = np.full(100, 0.003), np.full(100, 0.03)
+    assert frames_by_motion(np.ones(100), slow, np.full(100, 5.0)) == 3
+    assert frames_by_motion(np.ones(100), quick, np.full(100, 5.0)) == 21
+    assert frames_by_motion(np.ones(100), quick, np.full(100, 5.0), FrameChoiceOptions(max_spacing=0.3)) == 11
+    quick[50:] = np.nan
+    assert frames_by_motion(np.ones(100), quick, np.full(100, 5.0)) == 61
+    assert frames_by_motion(np.zeros(0), np.zeros(0), np.zeros(0)) == 0

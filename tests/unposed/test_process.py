@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from unposed.cli import main
+from unposed.pipeline.plugin_imports import load_plugin
+
+INTERRUPTED = "unposed: interrupted: the same command goes on where this one stopped\n"
 SCRIPT = """
 from unposed.process import configure_process
 configure_process()
@@ -32,3 +38,62 @@ def test_python_looks_for_unused_objects_less_often_unless_the_user_has_said_how
             [sys.executable, "-c", f"{begin}\n{said}\n{end}"], capture_output=True, text=True, check=True
         )
         assert int(done.stdout) == objects
+
+
+ENDED = """
+import dataclasses, sys
+import unposed.commands
+from unposed.cli import main
+
+def command(arguments):
+    {stop}
+
+unposed.commands.doctor = command
+sys.exit(main(["doctor"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        "exec('import os, signal; os.kill(os.getpid(), signal.{name})')",
+        "from unposed.pipeline.plugin_imports import load_plugin; import os, signal; "
+        "load_plugin(lambda: os.kill(os.getpid(), signal.{name}), 'a plugin')",
+    ],
+    ids=["while a dataclass is made", "while a plugin is imported"],
+)
+def test_a_run_that_is_told_to_end_leaves_with_exit_code_4(tmp_path: Path, name: str, stop: str) -> None:
+    """Without the class of its own of the interrupt, Python ended `-m` programs by SIGINT; and plugins were blamed."""
+    (tmp_path / "ended.py").write_text(ENDED.format(stop=stop.format(name=name)))
+    done = subprocess.run([sys.executable, "-m", "ended"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, INTERRUPTED)
+
+
+def test_ctrl_c_while_arguments_are_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    monkeypatch.setattr("unposed.cli.parser", interrupted)
+    try:
+        assert main(["doctor"]) == 4
+    finally:
+        for number, handler in before.items():
+            if handler is not signal.getsignal(number):
+                signal.signal(number, handler)
+    assert capsys.readouterr().err == INTERRUPTED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+def test_a_plugin_is_imported_though_a_signal_that_is_ignored_arrives() -> None:
+    """As in a script's background, where Ctrl-C is for others."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        load_plugin(lambda: os.kill(os.getpid(), signal.SIGINT), "a plugin")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

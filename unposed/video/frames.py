@@ -22,19 +22,19 @@ import numpy as np
 from unposed.optim.arrays import Array
 from unposed.pipeline.artifacts import Bytes
 from unposed.pipeline.errors import InputError, StoreError
-from unposed.retrieval.frame_choice import FrameChoice, FrameChoiceOptions, choose_frames
+from unposed.retrieval.frame_choice import FrameChoice, FrameChoiceOptions, choose_frames, frames_by_motion
 
 SMALL_SIDE_PX = 320
 """Longer side of the copies that motion and sharpness are measured on."""
 FRAMES_PER_S, FEWEST, MOST = 2.0, 60, 300
-"""Default budget: two frames a second, within these limits. Up to sixty photos are little work, and short clips need
-them where the camera moves quickly."""
+"""Default budget: two frames a second, or as many as overlap where the camera moves quickly, within these limits. Up to
+sixty photos are little work."""
 MOST_EXAMINED = 20_000
 """Of longer videos, eleven minutes at 30 frames a second, key frames alone are examined: they are a second or two
 apart, and decoding the others would take hours."""
 QUALITY = 95
 LIST = "frames.json"
-VERSION = 3
+VERSION = 4
 """Raised when other frames are chosen from the same video."""
 
 
@@ -75,7 +75,8 @@ def video_frames(file: Path, content: str, cache: Path, budget: int | None = Non
         return _listed(folder)
     sharpness, step, difference, pts, duration_s = _examined(file)
     if budget is None:
-        budget = int(np.clip(FRAMES_PER_S * duration_s, FEWEST, MOST))
+        by_motion = frames_by_motion(sharpness, step, difference, options)
+        budget = int(np.clip(max(FRAMES_PER_S * duration_s, by_motion), FEWEST, MOST))
     choice = choose_frames(sharpness, step, difference, budget, options)
     if len(choice.rows) < 2:
         raise InputError(
