@@ -80,12 +80,11 @@ def length_bars(lengths: Index) -> list[Bar]:
 
 
 def angle_bars(angles_deg: Array) -> list[Bar]:
-    """Histogram of triangulation angles, in octaves."""
+    """Histogram of triangulation angles, in octaves; labels are where they begin."""
     if not len(angles_deg):
         return []
     counts = np.histogram(angles_deg, ANGLES_DEG)[0].tolist()
-    labels = [f"{low:.0f}–{high:.0f}°" for low, high in pairwise(ANGLES_DEG)]
-    return bars(counts, labels)
+    return bars(counts, [f"{low:.0f}°" for low in ANGLES_DEG[:-1]])
 
 
 def field_drawing(title: str, field: ResidualField) -> FieldDrawing:

@@ -27,6 +27,8 @@ EDGES = 3000
 """Most pairs in the drawing of the graph; the weakest are left out."""
 BOX = 1000.0
 """Side of the drawing of the graph."""
+MARGIN = 0.08 * BOX
+"""Above and below the photos in it, as beside them."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ class Node:
 class GraphPanel:
     """The view graph and the similarity matrix."""
 
+    top: float
+    height: float
+    """The part of the drawing in which there are photos."""
     nodes: list[Node]
     edges: list[Edge]
     left_out: int
@@ -248,7 +253,10 @@ def graph_panel(sources: ReportSources) -> GraphPanel:
         matches.astype(np.float64),
         np.array([(a, b) in doubted for a, b in pairs.tolist()], bool),
     )
+    top, bottom = float(place[:, 1].min(initial=BOX / 2)) - MARGIN, float(place[:, 1].max(initial=BOX / 2)) + MARGIN
     return GraphPanel(
+        top,
+        bottom - top,
         nodes,
         sorted(edges, key=lambda edge: ("verified", "doubted", "bridge").index(edge.kind)),
         len(pairs) - len(strongest),

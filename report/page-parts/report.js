@@ -89,7 +89,7 @@ function ramp(t) { // from blue over sand to red, readable on both grounds
 function makeView() {
   const canvas = $("scene-canvas"), pen = canvas.getContext("2d");
   const start = { turn: 0.6, tilt: 0.55, away: 2.3, target: [0, 0, 0] };
-  let eye = { ...start }, model, pixels, depths, frame = 0, shown = new Map(), waiting = false;
+  let eye = { ...start }, model, pixels, depths, frame = 0, shown = new Map(), waiting = false, onPaper = false;
   const size = $("scene-size"), cameraSize = $("scene-camera"), colour = $("scene-colour"), withPhotos = $("scene-photos");
 
   function load(number) {
@@ -98,7 +98,7 @@ function makeView() {
     for (let i = 0; i < xyz.length; i++) points[i] = xyz[i] * data.unit;
     model = { ...data, points, rgb: decoded(data.rgb, Uint8Array), error: decoded(data.error, Uint8Array), length: decoded(data.length, Uint8Array) };
     paint();
-    $("scene-caption").textContent = `Drag to turn, scroll to come nearer, shift-drag to move; click a camera for its photo. ${data.shown.toLocaleString("en")} of ${data.points.toLocaleString("en")} points are here.`;
+    $("scene-caption").textContent = `Drag to turn, scroll to come nearer, shift-drag to move; click a camera for its photo. Keys: arrows, + and −, n and p. ${data.shown.toLocaleString("en")} of ${data.points.toLocaleString("en")} points are here.`;
   }
 
   function paint() { // the colour of every point as one number, as the pixel buffer wants it
@@ -159,10 +159,17 @@ function makeView() {
       for (let v = y0; v < y0 + side; v++) for (let u = x0, at = v * w + x0; u < x0 + side; u++, at++)
         if (z < depths[at]) { depths[at] = z; buffer[at] = model.packed[i]; }
     }
-    pen.putImageData(pixels, 0, 0);
+    if (onPaper) putRecorded(w, h); else pen.putImageData(pixels, 0, 0);
     drawCameras(A, ratio);
     frame = performance.now() - began;
     canvas.dataset.frameMs = frame.toFixed(1);
+  }
+
+  function putRecorded(w, h) { // a printer gets what is drawn, and pixels that are put are not among it
+    const copy = new OffscreenCanvas(w, h);
+    copy.getContext("2d").putImageData(pixels, 0, 0);
+    pen.clearRect(0, 0, w, h);
+    pen.drawImage(copy, 0, 0);
   }
 
   function corners(camera, depth) {
@@ -173,7 +180,7 @@ function makeView() {
   function drawCameras(A, ratio) {
     shown = new Map();
     const depth = 0.25 * (cameraSize.value / 100) ** 1.5;
-    const style = getComputedStyle(root), plain = style.getPropertyValue("--ink"), lit = style.getPropertyValue("--amber");
+    const style = getComputedStyle(root), plain = onPaper ? "#000" : style.getPropertyValue("--ink"), lit = style.getPropertyValue("--amber");
     const listed = model.cameras.map((camera) => [camera, project(A, camera.centre)]).filter(([, at]) => at[2] > 0.05).sort((a, b) => b[1][2] - a[1][2]);
     for (const [camera, at] of listed) {
       shown.set(camera.photo, at);
@@ -228,15 +235,23 @@ function makeView() {
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   canvas.addEventListener("wheel", (event) => { event.preventDefault(); nearer(Math.exp(event.deltaY * 0.0012)); }, { passive: false });
   canvas.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
     const step = { ArrowLeft: [-0.12, 0], ArrowRight: [0.12, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] }[event.key];
     if (step) event.shiftKey ? move(-step[0] / 3, -step[1] / 3) : turn(...step);
     else if (event.key === "+" || event.key === "=") nearer(0.85);
     else if (event.key === "-") nearer(1 / 0.85);
     else if (event.key === "0") reset();
+    else if (event.key === "n" || event.key === "p") follow(event.key === "n" ? 1 : -1);
+    else if (event.key === "Escape") choose(-1);
     else return;
     event.preventDefault();
   });
   function reset() { eye = { ...start, target: [...start.target] }; draw(); }
+  function follow(step) { // the camera after the chosen one, or before it, by name
+    const photos = model.cameras.map((camera) => camera.photo).sort((a, b) => a - b);
+    const at = photos.indexOf(chosen);
+    choose(photos[at < 0 ? (step > 0 ? 0 : photos.length - 1) : (at + step + photos.length) % photos.length]);
+  }
   function pick(event) {
     const box = canvas.getBoundingClientRect(), ratio = canvas.width / box.width;
     const x = (event.clientX - box.left) * ratio, y = (event.clientY - box.top) * ratio;
@@ -263,7 +278,10 @@ function makeView() {
   colour.addEventListener("change", () => { paint(); draw(); });
   $("scene-model")?.addEventListener("change", (event) => { load(+event.target.value); reset(); });
   $("scene-reset").addEventListener("click", reset);
-  new ResizeObserver(draw).observe(canvas);
+  // A printed page takes the picture as it is, at the size that it has on the screen; cameras are black on it.
+  new ResizeObserver(() => { if (!onPaper) draw(); }).observe(canvas);
+  addEventListener("beforeprint", () => { onPaper = true; render(); });
+  addEventListener("afterprint", () => { onPaper = false; draw(); });
   load(0);
   return { draw, show };
 }

@@ -74,6 +74,17 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
+    def press(self, key: str, code: str | None = None, number: int = 0, text: str = "") -> None:
+        """Press a key and let it go, as a keyboard does: where the focus is."""
+        facts = {"key": key, "code": code or key, "windowsVirtualKeyCode": number}
+        self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **facts)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **facts)
+
+    def printed(self, file: Path) -> None:
+        """Save the page as a PDF of A4 sheets, backgrounds included."""
+        made = self.send("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)
+        file.write_bytes(base64.b64decode(made["data"]))
+
     def picture(self, file: Path) -> None:
         """Save the whole page as a PNG."""
         shot = self.send("Page.captureScreenshot", captureBeyondViewport=True)
