@@ -10,6 +10,7 @@ import numpy as np
 
 from .artifacts import (
     CameraPriors,
+    DepthGrid,
     Doubts,
     Features,
     InitialModel,
@@ -45,6 +46,8 @@ def broken_rules(value: Any, of_item: Sequence[Size], photos: int) -> list[str]:
         return _array("visible", value.visible, (None, None), "b") or (
             [] if value.visible.size else ["visible is empty"]
         )
+    if isinstance(value, DepthGrid):
+        return _depth_grid(value)
     if isinstance(value, PairMatches) and len(of_item) == 2:
         return _matches(value, of_item[0], of_item[1])
     if isinstance(value, TwoViewGeometry) and len(of_item) == 2:
@@ -103,6 +106,16 @@ def _matches(value: PairMatches, size_a: Size, size_b: Size) -> list[str]:
     if not found and np.any((value.weight <= 0) | (value.weight > 1)):
         found.append("weight is outside (0, 1]")
     return found
+
+
+def _depth_grid(value: DepthGrid) -> list[str]:
+    found = _array("depth", value.depth, (None, None), finite=False)
+    found += _array("confidence", value.confidence, value.depth.shape, "fu", finite=False)
+    if not found and not value.depth.size:
+        found.append("depth is empty")
+    if not (np.isnan(value.focal_px) or 0.0 < value.focal_px < np.inf):
+        found.append("focal_px is not positive; NaN if it is unknown")
+    return found if min(value.step_px) > 0.0 else [*found, "step_px is not positive"]
 
 
 def _calibration(value: PhotoCalibration) -> list[str]:

@@ -20,6 +20,7 @@ from unposed.surface.gaussians.scene import Gaussians, SplatRun, SplatState, Tra
 from .artifacts import (
     Bytes,
     CameraPriors,
+    DepthGrid,
     Depths,
     Doubts,
     Features,
@@ -79,6 +80,14 @@ class MaskPredictor(Stage, Protocol):
     @property
     def grain(self) -> Literal[Grain.PHOTO]: ...
     def __call__(self, *args: Any, **kwargs: Any) -> PhotoMask: ...
+
+
+class DepthPredictor(Stage, Protocol):
+    """Slot `depth`: predict the depth of one photo from its pixels alone, up to scale."""
+
+    @property
+    def grain(self) -> Literal[Grain.PHOTO]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> DepthGrid: ...
 
 
 class Retriever(Stage, Protocol):
@@ -213,6 +222,7 @@ PROTOCOLS: dict[str, type] = {
     "cameras": CameraGrouper,
     "features": FeatureExtractor,
     "masks": MaskPredictor,
+    "depth": DepthPredictor,
     "retrieval": Retriever,
     "graph": SceneGraphBuilder,
     "groups": GroupChooser,

@@ -110,7 +110,9 @@ def _gpu_check() -> tuple[dict[str, Any] | None, list[str]]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=GPU_CHECK_S)
     except subprocess.TimeoutExpired:
-        return None, [f"the GPU did not finish its test in {GPU_CHECK_S} s: use --device cpu"]
+        return None, [
+            f"the self test did not finish in {GPU_CHECK_S} s: try it on an idle machine, or use --device cpu"
+        ]
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return None, [f"the test of the GPU failed ({last}): use --device cpu"]

@@ -11,19 +11,30 @@ import torch
 from torch import Tensor
 
 from unposed.gpu_check import DTYPES, SMALL_NETWORK, knows, seconds_of
+from unposed.networks.compiled import compile_blocks
+from unposed.networks.manyview.checkpoint import build_many_view, fill_network
+from unposed.networks.manyview.config import PUBLISHED, Da3Config, EncoderConfig
+from unposed.networks.manyview.da3 import Da3Network
 from unposed.networks.mast3r.checkpoint import build_network
-from unposed.networks.mast3r.config import Mast3rConfig
+from unposed.networks.mast3r.config import DptConfig, Mast3rConfig, StackConfig
+from unposed.networks.mast3r.croco import EncoderBlock
 from unposed.networks.mast3r.network import Mast3rNetwork
 
 from .setting import Absent, Case, Figure, Finding, Setting
-from .work import Work, blocks_work, decoder_work, encoder_work, heads_work
+from .work import Work, blocks_work, decoder_work, encoder_work, group_work, heads_work
 
 FULL_SIZE, SMALL_SIZE = (384, 512), (96, 128)
+GROUP_SIZE, SMALL_GROUP_SIZE = (378, 504), (56, 84)
+SMALL_DA3 = Da3Config(EncoderConfig(StackConfig(64, 8, 2), grid=5), (3, 5, 6, 7), DptConfig((8, 12, 16, 24), 16, 32), 2)
 
 
 def cases(setting: Setting) -> Iterator[Case]:
     """The usual precision first, larger batches before smaller ones."""
     batches = (1, 2) if setting.small else (16, 4, 1, 64)
+    models = ("da3-small", "da3-base", "da3-large") if setting.on_gpu else ("da3-base",)
+    for precision in ("bfloat16", "float32"):
+        for model in models:
+            yield f"{model}, groups of eight, {precision}", partial(_groups, setting, precision, model)
     for precision in ("bfloat16", "float32") if setting.small else ("bfloat16", "float16", "tf32", "float32"):
         for batch in batches:
             yield f"MASt3R, encode {batch}, {precision}", partial(_encode, setting, precision, batch)
@@ -39,6 +50,33 @@ def cases(setting: Setting) -> Iterator[Case]:
             yield f"DUSt3R, decode {most} pairs, bfloat16", partial(_decode, setting, precision, most, False)
             yield f"MASt3R, encode {most}, torch.compile", partial(_compiled, setting, precision, most)
     _network.cache_clear()
+
+
+def _groups(setting: Setting, precision: str, model: str) -> Finding:
+    """Groups of eight views, four at a time on a GPU; of their time by token, without rays."""
+    if not knows(setting.device, precision):
+        raise Absent(f"not run: this device has no {precision}")
+    config, size, views, batch = PUBLISHED[model], GROUP_SIZE, 8, 4
+    if setting.small:
+        config, size, views, batch = SMALL_DA3, SMALL_GROUP_SIZE, 3, 1
+    assert isinstance(config, Da3Config)
+    network = group_network(config, setting.device, precision)
+    images = torch.randn(batch, views, 3, *size, device=setting.device)
+    return _measured(setting, lambda: network(images), group_work(config, size, views), batch, precision, "groups")
+
+
+def group_network(config: Da3Config, device: torch.device, precision: str) -> Da3Network:
+    """Depth Anything 3 with random parameters, small enough for all numbers to stay finite."""
+    with torch.device(device):
+        state = {
+            name: value if name.endswith("bias") else 0.5 * value
+            for name, value in build_many_view(config).state_dict().items()
+        }
+    with torch.device("meta"):
+        network = build_many_view(config)
+    assert isinstance(network, Da3Network)
+    network.tf32 = precision == "tf32"
+    return fill_network(network, state, Path("made-up parameters"), device, DTYPES[precision])
 
 
 def full_config(setting: Setting) -> tuple[Mast3rConfig, tuple[int, int]]:
@@ -102,8 +140,7 @@ def _tokens(network: Mast3rNetwork, size: tuple[int, int], count: int) -> Tensor
 
 def _compiled(setting: Setting, precision: str, batch: int) -> Finding:
     network = network_of(setting, precision)
-    for block in network.enc_blocks:
-        block.compile(backend="inductor" if setting.on_gpu else "aot_eager")
+    compile_blocks(network, (EncoderBlock,), "inductor" if setting.on_gpu else "aot_eager")
     try:
         return _encode(setting, precision, batch)
     finally:

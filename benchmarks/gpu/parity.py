@@ -25,8 +25,10 @@ from unposed.gpu_check import (
     relative_error,
     smooth_images,
 )
+from unposed.networks.compiled import compile_blocks
 from unposed.networks.mast3r.checkpoint import load_network
 from unposed.networks.mast3r.config import DptConfig
+from unposed.networks.mast3r.croco import DecoderBlock, EncoderBlock
 from unposed.networks.mast3r.images import ImageFrame, image_batch
 from unposed.networks.mast3r.network import PointMapPrediction
 from unposed.optim.bundle.adjust import INITIAL_DAMPING, CpuProblem
@@ -86,8 +88,7 @@ def _network(setting: Setting, precision: str, compiled: bool = False) -> Findin
     for place, kind in ((torch.device("cpu"), "float64"), (setting.device, precision)):
         network = made_up_network(SMALL_NETWORK, place, kind)
         if compiled and kind == precision:
-            for block in (*network.enc_blocks, *network.dec_blocks, *network.dec_blocks2):
-                block.compile(backend="inductor" if setting.on_gpu else "aot_eager")
+            compile_blocks(network, (EncoderBlock, DecoderBlock), "inductor" if setting.on_gpu else "aot_eager")
         tokens = network.encode(images)
         views.append((tokens, *network.decode(tokens[:2], tokens[2:], SMALL_SIZE, SMALL_SIZE)))
     wanted, found = views

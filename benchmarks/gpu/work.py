@@ -12,6 +12,8 @@ from torch import Tensor, device, empty
 from torch.utils.flop_counter import FlopCounterMode
 
 from unposed.gpu_check import DeviceSpeed
+from unposed.networks.manyview.checkpoint import build_many_view
+from unposed.networks.manyview.config import PATCH_PX as VIEW_PATCH_PX, Da3Config
 from unposed.networks.mast3r.config import PATCH_PX, Mast3rConfig
 from unposed.networks.mast3r.network import Mast3rNetwork
 
@@ -103,6 +105,27 @@ def heads_work(config: Mast3rConfig, size: tuple[int, int], *, descriptors: bool
     moved = 4 * pixels * STREAM * (levels + (4 * (config.descriptor_width + 1) if descriptors else 0))
     operations = 2.0 * whole.get_total_flops() - blocks_work(config, size).operations
     return Work(0.0, moved, 2 * 60, operations)
+
+
+def group_work(config: Da3Config, size: tuple[int, int], views: int) -> Work:
+    """Of a group of views by Depth Anything 3: its encoder in 16 bits, its heads in float32.
+
+    A block moves 108 c bytes per token, as that of MASt3R's encoder, and 10 c more for the scales of its channels. The
+    head moves about 12 passes of levels at 1/49, 1/196 and less of the pixels, 4 of maps at the whole and a quarter.
+    """
+    stack, pixels = config.encoder.stack, size[0] * size[1]
+    with device("meta"):
+        network = build_many_view(config).eval().requires_grad_(False)
+    images = empty(1, views, 3, *size, device="meta")
+    with FlopCounterMode(display=False) as blocks:
+        features = network.features(images)
+    with FlopCounterMode(display=False) as heads:
+        network.depth(features, size)
+    tokens = views * (1 + pixels // VIEW_PATCH_PX**2)
+    moved = 118.0 * stack.width * tokens * stack.depth + 12 * stack.width**2 * PRODUCT * stack.depth
+    levels = config.dpt.fused * (16 + 4 + 1) / VIEW_PATCH_PX**2 * 12 + config.dpt.last * (1 + 1 / 4) * 4
+    moved += views * pixels * STREAM * levels
+    return Work(blocks.get_total_flops(), moved, 25 * stack.depth + views * 80, heads.get_total_flops())
 
 
 def reciprocal_work(queries: int, pixels: int, dims: int, written: bool) -> Work:

@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..compiled import compile_blocks
 from ..errors import WeightsError
 from ..loading import Net, cached_network, parameter_mismatch
 from ..mast3r.checkpoint import checked_device, checked_parameters, read_checkpoint
@@ -23,6 +24,7 @@ from .config import Da3Config, ManyViewConfig, VggtConfig, published_config
 from .da3 import Da3DepthNetwork, Da3Network
 from .pi3 import Pi3Network
 from .vggt import VggtNetwork
+from .vit import ViewBlock
 
 ManyViewNetwork = Da3Network | VggtNetwork | Pi3Network
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -42,12 +44,18 @@ def build_many_view(config: ManyViewConfig) -> ManyViewNetwork | Da3DepthNetwork
 
 
 def load_many_view(
-    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, tf32: bool = False
+    path: Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    tf32: bool = False,
+    compiled: bool = False,
 ) -> ManyViewNetwork | Da3DepthNetwork:
     """Load the network of a weight file for inference.
 
     `dtype` is the precision of the transformers' matrix products; norms and heads stay in float32. `tf32` lets a GPU
-    round the factors of float32 products. Raises WeightsError or DeviceError.
+    round the factors of float32 products. `compiled` is as for `mast3r.checkpoint.load_network`.
+    Raises WeightsError or DeviceError.
     """
     place = checked_device(device)
     state, _ = read_checkpoint(path, mapped=place.type != "cpu" or dtype == torch.float32)
@@ -59,7 +67,10 @@ def load_many_view(
     except UnknownArchitecture as error:
         raise WeightsError(f"{path}: no network for many views: {error}") from error
     network.tf32 = tf32
-    return fill_network(network, state, path, place, dtype)
+    network = fill_network(network, state, path, place, dtype)
+    if compiled:
+        compile_blocks(network, (ViewBlock,))
+    return network
 
 
 def read_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -88,16 +99,20 @@ def _in_head(name: str) -> bool:
     return name.startswith(("head.", "cam_", "camera_head.", "depth_head.", "point_head.", "conf_head."))
 
 
-def shared_many_view(kind: type[Kind], weights: Path | None, device: str, precision: Precision = "auto") -> Kind:
-    """Load a network of this family, once per file, device and precision. Raises WeightsError or DeviceError."""
+def shared_many_view(
+    kind: type[Kind], weights: Path | None, device: str, precision: Precision = "auto", *, compiled: bool = False
+) -> Kind:
+    """Load a network of this family, once per file, device and precision. Only on a GPU it may be compiled. Raises
+    WeightsError or DeviceError."""
     if precision == "auto":
         precision = usual_precision(torch.device(device))
-    network = cached_network(_build, weights, device, device, precision)
+    network = cached_network(_build, weights, device, device, precision, compiled and device != "cpu")
     if not isinstance(network, kind):
         raise WeightsError(f"{weights} holds a {type(network).__name__}, and a {kind.__name__} is needed here")
     return network
 
 
-def _build(weights: Path, device: str, precision: str) -> nn.Module:
+def _build(weights: Path, device: str, precision: str, compiled: bool) -> nn.Module:
     tf32 = precision == "tf32"
-    return load_many_view(weights, device=device, dtype=getattr(torch, "float32" if tf32 else precision), tf32=tf32)
+    dtype = getattr(torch, "float32" if tf32 else precision)
+    return load_many_view(weights, device=device, dtype=dtype, tf32=tf32, compiled=compiled)

@@ -60,22 +60,23 @@ def pi3_patches(width: int, height: int, pixels: int) -> tuple[int, int]:
 
 
 def view_frames(
-    photo_sizes: Sequence[tuple[int, int]], images: Sequence[Bytes]
+    photo_sizes: Sequence[tuple[int, int]], images: Sequence[Bytes], step: int = PATCH_PX
 ) -> tuple[list[Bytes], list[ImageFrame]]:
-    """Crop images to the smallest height and width among them, about their middle, and give their frames in photos of
-    these (width, height).
+    """Crop images to the smallest height and width among them, in multiples of `step`, about their middle, and give
+    their frames in photos of these (width, height).
 
     The middle of the photo stays the middle of the image, where all families put the principal point.
     """
     size = min(image.shape[0] for image in images), min(image.shape[1] for image in images)
+    size = size[0] // step * step or size[0], size[1] // step * step or size[1]
     if min(size) < PATCH_PX:
         raise _too_narrow(*photo_sizes[0])
     cropped, frames = [], []
     for (width, height), image in zip(photo_sizes, images, strict=True):
         top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
-        step = width / image.shape[1], height / image.shape[0]
+        per_px = width / image.shape[1], height / image.shape[0]
         cropped.append(image[top : top + size[0], left : left + size[1]])
-        frames.append(ImageFrame(size, ((left + 0.5) * step[0], (top + 0.5) * step[1]), step))
+        frames.append(ImageFrame(size, ((left + 0.5) * per_px[0], (top + 0.5) * per_px[1]), per_px))
     return cropped, frames
 
 

@@ -21,9 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..compiled import compile_blocks
 from ..errors import DeviceError, WeightsError
 from ..loading import parameter_mismatch
 from .config import UnknownArchitecture, infer_config, parse_constructor
+from .croco import DecoderBlock, EncoderBlock
 from .network import Mast3rNetwork
 
 Parameters = dict[str, Tensor]
@@ -54,8 +56,9 @@ def load_network(
 
     `dtype` is the precision of the transformers' parameters and matrix products; norms, rotary embeddings and heads
     stay in float32. `tf32` lets a GPU round the factors of float32 products. On a CPU the file is memory-mapped, so
-    that unused parts take no memory. `compiled` compiles the transformer blocks with torch.compile at their first use,
-    which takes a minute. Raises WeightsError or DeviceError.
+    that unused parts take no memory. `compiled` compiles the transformer blocks with torch.compile at their first use
+    with each shape of image, which takes a minute, and goes on without where that fails. Raises WeightsError
+    or DeviceError.
     """
     place = checked_device(device)
     # Parameters that are converted are read, not mapped: mapped ones could not be freed one by one.
@@ -63,8 +66,7 @@ def load_network(
     network = build_network(*read_checkpoint(path, mapped=mapped), path, place, dtype)
     network.tf32 = tf32
     if compiled:
-        for block in (*network.enc_blocks, *network.dec_blocks, *network.dec_blocks2):
-            block.compile()
+        compile_blocks(network, (EncoderBlock, DecoderBlock))
     return network
 
 

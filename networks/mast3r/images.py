@@ -41,27 +41,27 @@ class ImageFrame:
         return inside
 
 
-def fit_image(photo: Bytes, size: int, *, squares: bool = False) -> tuple[Bytes, ImageFrame]:
+def fit_image(photo: Bytes, size: int, *, squares: bool = False, step: int = PATCH_PX) -> tuple[Bytes, ImageFrame]:
     """Resize and crop an upright photo (h, w, 3) so that its longer side is `size`, and return its frame in the photo.
 
     Square results are cropped to 4:3 unless `squares` is set: the networks were trained on 4:3 and wider. A size of 224
-    gives a central square.
+    gives a central square. Sides are multiples of `step`, which holds whole patches.
     """
     from PIL import Image  # here: a network is used without it, too, on images of its size
 
     height, width = photo.shape[:2]
-    reduced, box = resize_and_crop(width, height, size, squares=squares)
+    reduced, box = resize_and_crop(width, height, size, squares=squares, step=step)
     longest = max(width, height)
     filter_ = Image.Resampling.LANCZOS if longest > max(reduced) else Image.Resampling.BICUBIC
     left, top, right, bottom = box
     image = Image.fromarray(photo).resize(reduced, filter_).crop(box)
-    step = width / reduced[0], height / reduced[1]
-    frame = ImageFrame((bottom - top, right - left), ((left + 0.5) * step[0], (top + 0.5) * step[1]), step)
+    per_px = width / reduced[0], height / reduced[1]
+    frame = ImageFrame((bottom - top, right - left), ((left + 0.5) * per_px[0], (top + 0.5) * per_px[1]), per_px)
     return np.asarray(image), frame
 
 
 def resize_and_crop(
-    width: int, height: int, size: int, *, squares: bool = False
+    width: int, height: int, size: int, *, squares: bool = False, step: int = PATCH_PX
 ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
     """Width and height to resize to, and the crop (left, top, right, bottom) of the resized image."""
     longest, shortest = max(width, height), min(width, height)
@@ -71,7 +71,7 @@ def resize_and_crop(
     if size == SQUARE_PX:
         half_w = half_h = min(x, y)
     else:
-        half_w, half_h = (2 * x // PATCH_PX * PATCH_PX // 2, 2 * y // PATCH_PX * PATCH_PX // 2)
+        half_w, half_h = (_whole(2 * x, step) // 2, _whole(2 * y, step) // 2)
         if w == h and not squares:
             half_h = 3 * half_w // 4
     if not (half_w and half_h):
@@ -80,6 +80,11 @@ def resize_and_crop(
             f"and {PATCH_PX} are needed"
         )
     return (w, h), (x - half_w, y - half_h, x + half_w, y + half_h)
+
+
+def _whole(side: int, step: int) -> int:
+    """The largest multiple of `step` in a side, or of a patch where that is none."""
+    return side // step * step or side // PATCH_PX * PATCH_PX
 
 
 def image_batch(images: Sequence[Bytes]) -> Tensor:

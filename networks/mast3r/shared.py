@@ -14,11 +14,14 @@ from .network import Mast3rNetwork
 from .retrieval_head import RetrievalHead, load_retrieval_head
 
 
-def load_shared_network(weights: Path | None, device: str, precision: Precision = "auto") -> Mast3rNetwork:
-    """Load a network, once per file, device and precision. Raises WeightsError or DeviceError."""
+def load_shared_network(
+    weights: Path | None, device: str, precision: Precision = "auto", *, compiled: bool = False
+) -> Mast3rNetwork:
+    """Load a network, once per file, device and precision. Only on a GPU it may be compiled. Raises WeightsError or
+    DeviceError."""
     if precision == "auto":
         precision = usual_precision(torch.device(device))
-    shared: Mast3rNetwork = cached_network(_build, weights, device, device, precision)
+    shared: Mast3rNetwork = cached_network(_build, weights, device, device, precision, compiled and device != "cpu")
     return shared
 
 
@@ -34,6 +37,7 @@ def _head(weights: Path, size: int, changed: int) -> RetrievalHead:
     return load_retrieval_head(weights)
 
 
-def _build(weights: Path, device: str, precision: str) -> Mast3rNetwork:
+def _build(weights: Path, device: str, precision: str, compiled: bool) -> Mast3rNetwork:
     tf32 = precision == "tf32"
-    return load_network(weights, device=device, dtype=getattr(torch, "float32" if tf32 else precision), tf32=tf32)
+    dtype = getattr(torch, "float32" if tf32 else precision)
+    return load_network(weights, device=device, dtype=dtype, tf32=tf32, compiled=compiled)

@@ -125,7 +125,7 @@ class BundleAdjustment:
     exact_points: ExactPointOptions = field(default_factory=ExactPointOptions)
     """A last adjustment of key points that were aligned in the pixels of the photos."""
     predictions: PredictionOptions = field(default_factory=PredictionOptions)
-    """Priors from the depths and focal lengths that a dense matcher predicts."""
+    """Priors from the depths and focal lengths that a dense matcher, or a network for single photos, predicts."""
     predicted_poses: PredictedPoseOptions = field(default_factory=PredictedPoseOptions)
     """Photos without matches whose poses a network predicts."""
     scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
@@ -318,6 +318,7 @@ class BundleAdjustment:
         prior, depths = intrinsics.prior, None
         if graph.dense:  # a free principal point would absorb systematic errors of dense matches, and bias rotations
             prior = hold_principal(prior, np.zeros(len(intrinsics.models), np.int64))
+        if graph.depth_a is not None:
             own = graph.among(np.isin(np.arange(len(photos)), model.photos))
             subset = triangulated_subset(
                 own, intrinsics.with_values(bundle.intrinsics), bundle.cam_from_world, self.scale_subset

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from unposed.networks.manyview.checkpoint import ManyViewNetwork, shared_many_view
+from unposed.networks.manyview.config import PATCH_PX
 from unposed.networks.manyview.da3 import Da3Network
 from unposed.networks.manyview.images import fit_da3, fit_pi3, fit_vggt, normalised, view_frames
 from unposed.networks.manyview.overlap import view_overlap
@@ -47,11 +48,20 @@ class _ManyViews:
 
     precision: Precision = "auto"
     """Of matrix products; auto is bfloat16 on a GPU (float16 or float32 on old ones) and float32 elsewhere."""
+    compiled: bool = False
+    """Let torch.compile make kernels for each shape of image, a minute each, on a GPU; see also `side_step_px`."""
+    side_step_px: Annotated[int, Within("[14, 140]")] = PATCH_PX
+    """Sides of the network's images are multiples of this, cropped, for few shapes; itself a multiple of 14, as 42 is,
+    of which 4:3 at 504 pixels loses nothing."""
     grid_px: Annotated[int, Within("[1, 64]")] = 7
     """Distance of depth samples in pixels of the network's image. Seven is half a patch, the detail that it knows."""
     max_return_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Distance, in pixels of the network's image, from which on a sample that was carried into another view and back
     does not count as seen there: two to three percent of error in depth move it so far at usual baselines."""
+
+    def __post_init__(self) -> None:
+        if self.side_step_px % PATCH_PX:
+            raise ValueError(f"side_step_px must be a multiple of {PATCH_PX}, got {self.side_step_px}")
 
     @property
     def item_bytes(self) -> int:
@@ -68,8 +78,8 @@ class _ManyViews:
     ) -> list[LocalScene]:
         """Groups whose images have one size, and which have as many photos, form one batch of the network."""
         with pipeline_errors():
-            net = shared_many_view(self.network, weights, resources.device, self.precision)
-            views = [_views(photos, fit, resources) for photos in groups]
+            net = shared_many_view(self.network, weights, resources.device, self.precision, compiled=self.compiled)
+            views = [_views(photos, fit, self.side_step_px, resources) for photos in groups]
         scenes: dict[int, LocalScene] = {}
         kinds = [(len(images), images[0].shape) for images, _ in views]
         for kind in sorted(set(kinds)):
@@ -117,10 +127,10 @@ class _ManyViews:
 
 
 def _views(
-    photos: Members[Photo], fit: Callable[[Bytes], Bytes], resources: Resources
+    photos: Members[Photo], fit: Callable[[Bytes], Bytes], step: int, resources: Resources
 ) -> tuple[list[Bytes], list[ImageFrame]]:
     images = on_threads(lambda photo: fit(read_rgb(photo)), photos, resources.threads)
-    return view_frames([(photo.width, photo.height) for photo in photos], images)
+    return view_frames([(photo.width, photo.height) for photo in photos], images, step)
 
 
 @dataclass(frozen=True)

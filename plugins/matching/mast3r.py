@@ -56,6 +56,8 @@ class Mast3rMatcher:
     """File of the parameters, the same as for the tokens, where it is not found by its name."""
     precision: Precision = "auto"
     """Of matrix products; auto is bfloat16 on a GPU (float16 or float32 on old ones) and float32 elsewhere."""
+    compiled: bool = False
+    """Let torch.compile make kernels for each shape of image, a minute each, on a GPU; set it for the tokens, too."""
     seed_px: Annotated[int, Within("[1, 64]")] = 8
     """Spacing of the pixels of the network's images that the search starts from."""
     grid_px: Annotated[int, Within("[1, 16]")] = 8
@@ -78,7 +80,7 @@ class Mast3rMatcher:
     def batch(self, items: Sequence[tuple[Sides[Tokens], Sides[Photo]]], resources: Resources) -> list[PairMatches]:
         """Pairs of equal sizes form one batch of the network."""
         with pipeline_errors():
-            net = load_shared_network(self.weights, resources.device, self.precision)
+            net = load_shared_network(self.weights, resources.device, self.precision, compiled=self.compiled)
         if net.config.descriptor_width == 0:
             raise ConfigError(f"{self.weights} is a network without descriptors: match with dust3r, or give MASt3R's")
         pairs = [Sides(*(image_tokens(each, self.weights, resources) for each in tokens)) for tokens, _ in items]

@@ -147,7 +147,7 @@ def _sparse(
 ) -> ViewGraph:
     nothing = np.zeros(0, np.int64)
     table.append(row_a=nothing, row_b=nothing, weight=np.zeros(0, np.float32))
-    facts = _EdgeFacts()
+    facts, predicted = _EdgeFacts(), _PredictedDepths()
     for done, (a, b) in enumerate(edges):
         report(done, len(edges), "verified pairs")
         matches, geometry = matching[a, b], verification[a, b]
@@ -160,6 +160,7 @@ def _sparse(
             weight=matches.weight[keep].astype(np.float32),
         )
         facts.add(geometry)
+        predicted.add(matches, keep)
     return build_view_graph(
         keypoints,
         np.array(edges, np.int64).reshape(-1, 2),
@@ -169,6 +170,7 @@ def _sparse(
         weight=table.column("weight"),
         unmatched=unmatched,
         **facts.columns(),
+        **predicted.columns(),
     )
 
 
@@ -180,11 +182,8 @@ def _dense(
     options: KeypointOptions,
     report: Report,
 ) -> ViewGraph:
-    facts = _EdgeFacts()
+    facts, predicted = _EdgeFacts(), _PredictedDepths()
     xy_a, xy_b, weight = [], [], []
-    depth_a: list[NDArray[np.float64]] = []
-    depth_b: list[NDArray[np.float64]] = []
-    depth_focal_px: list[list[float]] = []
     for done, pair in enumerate(edges):
         report(done, len(edges), "verified pairs")
         matches, geometry = matching[pair], verification[pair]
@@ -192,17 +191,8 @@ def _dense(
         xy_a.append(matches.xy_a[keep].astype(np.float64))
         xy_b.append(matches.xy_b[keep].astype(np.float64))
         weight.append(matches.weight[keep])
-        for column, depth in ((depth_a, matches.depth_a), (depth_b, matches.depth_b)):
-            column.append(np.full(keep.sum(), np.nan) if depth is None else depth[keep].astype(np.float64))
-        depth_focal_px.append([np.nan] * 2 if matches.grids is None else [grid.focal_px for grid in matches.grids])
         facts.add(geometry)
-    predicted: dict[str, Any] = {}
-    if any(np.isfinite(each).any() for each in depth_a):
-        predicted = {
-            "depth_a": np.concatenate(depth_a),
-            "depth_b": np.concatenate(depth_b),
-            "depth_focal_px": np.array(depth_focal_px),
-        }
+        predicted.add(matches, keep)
     graph, _ = dense_view_graph(
         size,
         np.array(edges, np.int64).reshape(-1, 2),
@@ -212,9 +202,31 @@ def _dense(
         np.concatenate(weight),
         options,
         **facts.columns(),
-        **predicted,
+        **predicted.columns(),
     )
     return graph
+
+
+class _PredictedDepths:
+    """Depths of verified matches, from whoever predicts them, and the focal lengths that they go with."""
+
+    def __init__(self) -> None:
+        self._depths: tuple[list[NDArray[np.float64]], ...] = ([], [])
+        self._focal_px: list[list[float]] = []
+
+    def add(self, matches: PairMatches, keep: NDArray[np.bool_]) -> None:
+        for column, depth in zip(self._depths, (matches.depth_a, matches.depth_b), strict=True):
+            # What is unknown takes no memory: most collections have no depths at all.
+            unknown = np.broadcast_to(np.nan, int(keep.sum()))
+            column.append(unknown if depth is None else depth[keep].astype(np.float64))
+        self._focal_px.append([np.nan] * 2 if matches.grids is None else [grid.focal_px for grid in matches.grids])
+
+    def columns(self) -> dict[str, Any]:
+        """Those of the view graph; none where nothing is known."""
+        if not any(np.isfinite(each).any() for side in self._depths for each in side):
+            return {}
+        depth_a, depth_b = (np.concatenate(side) for side in self._depths)
+        return {"depth_a": depth_a, "depth_b": depth_b, "depth_focal_px": np.array(self._focal_px)}
 
 
 class _EdgeFacts:

@@ -218,6 +218,18 @@ def test_a_group_of_several_sizes_is_cropped_about_the_middle() -> None:
         assert np.allclose(middle, (photo.shape[1] / 2, photo.shape[0] / 2))
 
 
+def test_images_of_groups_are_cropped_to_multiples_where_that_is_asked_for() -> None:
+    sizes = [(1000, height) for height in range(420, 1000, 37)]
+    images = [fit_da3(np.zeros((height, width, 3), np.uint8), 504) for width, height in sizes]
+    shapes = {
+        step: {view_frames([size], [image], step)[1][0].size for size, image in zip(sizes, images, strict=True)}
+        for step in (14, 42)
+    }
+    assert len(shapes[14]) > 12
+    assert len(shapes[42]) < 8 and all(height % 42 == 0 for height, _ in shapes[42])
+    assert (378, 504) in {view_frames([(4, 3)], [np.zeros((378, 504, 3), np.uint8)], 42)[1][0].size}
+
+
 def test_images_are_normalised_as_by_depth_anything() -> None:
     seen = fixture("da3_images").arrays
     found = normalised([[seen["land_131x97.png.56.upper_bound_resize"]]])[0, 0]

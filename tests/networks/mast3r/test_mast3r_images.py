@@ -70,6 +70,18 @@ def test_extreme_photos() -> None:
         fit_image(np.zeros((50, 2000, 3), np.uint8), 512)
 
 
+def test_a_collection_of_all_proportions_has_few_shapes_where_sides_are_multiples() -> None:
+    photos = [np.zeros((height, 1000, 3), np.uint8) for height in range(130, 1001, 29)]
+    shapes = {step: {fit_image(photo, 512, step=step)[1].size for photo in photos} for step in (16, 64)}
+    assert len(shapes[16]) > 20
+    assert shapes[64] == {(side, 512) for side in range(64, 513, 64)} - {(512, 512)}
+    image, frame = fit_image(np.zeros((720, 1280, 3), np.uint8), 512, step=64)
+    assert image.shape == (256, 512, 3)
+    middle = frame.to_photo(np.array([255.5, 127.5]))
+    np.testing.assert_allclose(middle, (640.0, 360.0))  # what is cropped is the same above and below
+    assert fit_image(np.zeros((50, 1000, 3), np.uint8), 512, step=64)[0].shape == (16, 512, 3)
+
+
 def test_black_and_white_span_the_range() -> None:
     images = image_batch([np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)])
     assert images.shape == (2, 3, 16, 16)
