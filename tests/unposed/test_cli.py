@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -79,18 +78,13 @@ def test_sizes(text: str, value: int) -> None:
     assert parser().parse_args(["cache", "prune", "--keep", text]).keep == value
 
 
-def test_help_is_instant_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys; from unposed.cli import parser; parser().format_help();"
         "print(sorted({'torch', 'numpy', 'cv2', 'pycolmap', 'scipy', 'rich', 'yaml'} & sys.modules.keys()))"
     )
-    seconds = []
-    for _ in range(3):  # the best of three: a busy machine is not what is measured
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert min(seconds) < 0.5
 
 
 def test_a_run_on_any_machine_waits_for_nothing_that_it_has_no_use_for() -> None:
