@@ -49,13 +49,10 @@ def test_type_checkers_see_the_names_that_are_there(module: Any) -> None:
 
 
 def test_importing_costs_nothing() -> None:
-    script = (
-        "import sys, time; start = time.perf_counter(); import unposed; seconds = time.perf_counter() - start;"
-        "print(seconds, sorted({'numpy', 'torch', 'yaml', 'rich'} & sys.modules.keys()))"
-    )
-    runs = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout for _ in range(3)]
-    assert all(run.rstrip().endswith("[]") for run in runs)
-    assert min(float(run.split()[0]) for run in runs) < 0.05
+    script = "import sys; before = set(sys.modules); import unposed; print(sorted(sys.modules.keys() - before))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy = {"numpy", "torch", "yaml", "rich", "argparse", "dataclasses"}
+    assert not heavy & set(ast.literal_eval(done.stdout))
 
 
 def test_run_options_are_said_once() -> None:
