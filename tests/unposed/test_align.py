@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,11 @@ def test_export_in_the_original_frame(out: Path, tmp_path: Path) -> None:
     assert np.allclose(unposed.load(out).unaligned()[0].points, before)
 
 
-def tagged(model: Model, wrong: dict[int, tuple[float, float]], mirrored: bool = False) -> Model:
-    """The model with GPS positions of photos that are where it says, in a world 30 times as large."""
+def tagged(
+    model: Model, wrong: dict[int, tuple[float, float]], mirrored: bool = False, heights: Collection[int] | None = None
+) -> Model:
+    """The model with GPS positions of photos that are where it says, in a world 30 times as large; without heights but
+    those of some rows, if they are given."""
     origin = GeodeticOrigin(52.5, 13.4, 40.0)
     frame = origin.ecef_from_enu
     centre = 30.0 * rotation_and_centre(np.asarray(model.cam_from_world))[1]
@@ -124,7 +128,8 @@ def tagged(model: Model, wrong: dict[int, tuple[float, float]], mirrored: bool =
         latitude, longitude, height = geodetic(ecef)
         if row in wrong:
             latitude, longitude = wrong[row]
-        exif = Exif(latitude_deg=latitude, longitude_deg=longitude, altitude_m=height)
+        altitude = height if heights is None or row in heights else None
+        exif = Exif(latitude_deg=latitude, longitude_deg=longitude, altitude_m=altitude)
         photos[index] = replace(photos[index], exif=exif)
     return Model(model.sparse, Photos(tuple(photos), {}))
 
@@ -159,6 +164,41 @@ def test_mirrored_gps_is_refused(reconstructed: Any) -> None:
     usual: Any = good[0].facts
     mirrored: Any = {} if isinstance(found, str) else found.facts
     assert isinstance(found, str) or mirrored["rms"] > 100 * usual["rms"]
+
+
+def test_mirrored_gps_of_one_height_is_refused(reconstructed: Any) -> None:
+    """Turned about the line from west to east it fits exactly, with the photos upside down."""
+    model = unposed.load(reconstructed.out)[0]
+    poses = np.array(model.cam_from_world, np.float64)
+    centre = rotation_and_centre(poses)[1]
+    centre[:, 1] = centre[0, 1]  # y is down
+    flat = poses.copy()
+    flat[:, :, 3] = -np.einsum("nij,nj->ni", flat[:, :, :3], centre)
+    model = Model(replace(model.sparse, cam_from_world=flat), model.photos)
+    (found,), _ = from_gps([tagged(model, {}, mirrored=True)], AlignmentOptions())
+    assert isinstance(found, str) and "upside down" in found
+    (found,), _ = from_gps([tagged(model, {}, mirrored=True)], AlignmentOptions(min_upright=-1.0))
+    assert not isinstance(found, str)
+    (found,), _ = from_gps([tagged(model, {})], AlignmentOptions())
+    assert not isinstance(found, str)
+
+
+@pytest.mark.parametrize(("known", "height_m"), [((), 0.0), ((3,), None)], ids=["none", "one"])
+def test_gps_without_heights_says_so(reconstructed: Any, known: tuple[int, ...], height_m: float | None) -> None:
+    model = tagged(unposed.load(reconstructed.out)[0], {}, heights=known)
+    (found,), origin = from_gps([model], AlignmentOptions())
+    assert not isinstance(found, str)
+    assert (found.facts["up"], found.facts["heights"]) == ("photos", len(known))
+    assert found.similarity.scale == pytest.approx(30.0, rel=0.3)
+    assert height_m is None or origin.height_m == height_m
+
+
+def test_gps_of_one_spot_is_refused(reconstructed: Any) -> None:
+    model = tagged(unposed.load(reconstructed.out)[0], {})
+    (spot, *_) = (photo.exif for photo in model.photos.photos)
+    photos = Photos(tuple(replace(photo, exif=spot) for photo in model.photos.photos), {})
+    (found,), _ = from_gps([Model(model.sparse, photos)], AlignmentOptions())
+    assert found == "its known positions coincide, or are too few"
 
 
 def test_georeference_is_beside_the_models_and_goes_with_them(
@@ -231,7 +271,9 @@ def control_file(reconstructed: Any, out: Path, file: Path, wrong: bool = False)
     model = unposed.load(out)[0]
     truth = json.loads(reconstructed.truth.read_text())["images"]
     poses = np.array([reconstructed.true_pose(name) for name in model.photo_names])
-    centre, true_centre = (rotation_and_centre(each)[1] for each in (np.asarray(model.cam_from_world), poses))
+    centre, true_centre = (
+        rotation_and_centre(np.asarray(each, np.float64))[1] for each in (model.cam_from_world, poses)
+    )
     there = fit_similarity(centre, true_centre)
     far = np.argsort(-np.linalg.norm(model.points - np.median(model.points, axis=0), axis=1), kind="stable")
     rows = ["# a survey", "point;photo;x;y;X;Y;Z;sigma_m"]
@@ -272,7 +314,9 @@ def test_to_control_points_of_which_some_are_wrong(
     assert max(each["error_m"] for each in used.values()) < 0.03
     assert max(each["error_px"] for each in used.values()) < 1.0
     poses = np.array([reconstructed.true_pose(name) for name in made[0].photo_names])
-    centre, true_centre = (rotation_and_centre(each)[1] for each in (np.asarray(made[0].cam_from_world), poses))
+    centre, true_centre = (
+        rotation_and_centre(np.asarray(each, np.float64))[1] for each in (made[0].cam_from_world, poses)
+    )
     assert np.abs(centre - true_centre - [1e6, 0.0, 0.0]).max() < 0.1
     assert made[0].mean_reprojection_px == pytest.approx(made.summary["models"][0]["mean_reprojection_px"], abs=1e-3)
     assert "refinement" in made.summary["models"][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from unposed.optim.alignment.robust_similarity import (
 from unposed.optim.alignment.up_axis import UpAxisOptions, ground_plane, level_rotation, up_of_photos
 from unposed.optim.arrays import Array
 from unposed.optim.evaluation import rotation_and_centre
-from unposed.optim.option_ranges import Share
+from unposed.optim.option_ranges import Share, Within
 from unposed.optim.similarity import Similarity
 from unposed.pipeline.artifacts import Photo, SparseModel
 from unposed.pipeline.errors import InputError
@@ -47,6 +48,9 @@ class AlignmentOptions:
     max_relative_error: Share = 0.4
     """RMS error of positions over their own scatter above which they do not belong to the model, as those of a wrong
     hemisphere, which are mirrored."""
+    min_upright: Annotated[float, Within("[-1, 1]")] = -0.5
+    """Median cosine between the up that positions say and that of the photos below which they turn the photos upside
+    down: mirrored positions of nearly one height do, and fit."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,15 @@ def _to_gps(model: Model, origin: GeodeticOrigin, options: AlignmentOptions) -> 
     source = rotation_and_centre(poses)[1][rows]
     names = [photos[row].name for row in rows]
     free = fit_positions(source, target, options.similarity) if height_known.all() else None
+    heights = int(height_known.sum())
     if free is not None and free.tilt_deg <= options.similarity.min_tilt_deg:
-        return _checked(free, target, names, options, up="positions")
+        upright = float(np.median(-poses[:, 1, :3] @ free.similarity.rotation[2]))
+        if upright < options.min_upright:
+            return (
+                "its known positions would turn the photos upside down: they are mirrored, as where the hemisphere of "
+                "latitudes or longitudes is wrong"
+            )
+        return _checked(free, target, names, options, up="positions", heights=heights)
     # Few positions, those along a street, or heights that are off by more than the ground is wide: photos say what is
     # up, and positions the rest.
     level = _turned(level_rotation(up_of_photos(poses, options.up).up))
@@ -169,7 +180,7 @@ def _to_gps(model: Model, origin: GeodeticOrigin, options: AlignmentOptions) -> 
     if fitted is not None:
         whole = composed_similarity(fitted.similarity, level)
         fitted = FittedSimilarity(whole, fitted.errors, fitted.inliers, fitted.tilt_deg)
-    return _checked(fitted, target, names, options, up="photos")
+    return _checked(fitted, target, names, options, up="photos", heights=heights)
 
 
 def _checked(
