@@ -30,8 +30,9 @@ class DraftOptions:
     max_drafts: Count = 8
     """Drafts of one component, at most. The second one ends the competition where it arrives at the first."""
     always_photos: Annotated[int, Within("[0, inf)")] = 32
-    """Components of at most so many photos get a second draft; larger ones only where the core of the collection did
-    not decide, since their many pairs rarely leave a choice and a draft of them is expensive."""
+    """Components of at most so many photos get a second draft, unless the first one arrives where the search for
+    intrinsics has arrived from several seeds; larger ones only where the core of the collection did not decide, since
+    their many pairs rarely leave a choice and a draft of them is expensive."""
     same_cost_ratio: Annotated[float, Within("[1, inf)")] = 1.05
     """Two drafts are the same if their costs are within this ratio,"""
     same_rotation_deg: Angle = 3.0
@@ -51,8 +52,14 @@ class Draft:
     cost: float
 
 
-def competing_drafts(make: Callable[[int], Draft | None], options: DraftOptions) -> list[Draft]:
-    """Make drafts with seeds 0, 1 ... until the best has been found twice; distinct ones, the cheapest first."""
+def competing_drafts(
+    make: Callable[[int], Draft | None], options: DraftOptions, known: Draft | None = None
+) -> list[Draft]:
+    """Make drafts with seeds 0, 1 ... until the best has been found twice; distinct ones, the cheapest first.
+
+    known: a model of the same photos that several seeds have arrived at before. A draft that arrives there as well, and
+    costs no more, has been found often enough: another one would say the same again.
+    """
     found: list[Draft] = []
     arrivals = 0
     for number in range(options.max_drafts):
@@ -63,7 +70,7 @@ def competing_drafts(make: Callable[[int], Draft | None], options: DraftOptions)
         if best is not None and same_draft(best, new, options):
             arrivals += 1
         elif best is None or new.cost < best.cost:
-            arrivals = 1
+            arrivals = 2 if known is not None and _arrives(new, known, options) else 1
         found.append(new)
         if arrivals >= 2:
             break
@@ -89,6 +96,12 @@ def same_draft(a: Draft, b: Draft, options: DraftOptions) -> bool:
     """Whether two drafts have about the same cost and rotations."""
     near = max(a.cost, b.cost) <= options.same_cost_ratio * min(a.cost, b.cost)
     return near and rotation_difference_deg(a.bundle, b.bundle) < options.same_rotation_deg
+
+
+def _arrives(new: Draft, known: Draft, options: DraftOptions) -> bool:
+    """Whether a draft has the rotations of a known one, and about its cost or less: the known one had fewer tracks."""
+    near = new.cost <= options.same_cost_ratio * known.cost
+    return near and rotation_difference_deg(new.bundle, known.bundle) < options.same_rotation_deg
 
 
 def rotation_difference_deg(a: Bundle, b: Bundle) -> float:

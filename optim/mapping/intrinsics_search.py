@@ -14,6 +14,7 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..bundle.intrinsics import FIXED_SIGMA, Intrinsics
+from ..bundle.problem import Bundle
 from ..cameras import FX, fisheyes
 from ..view_graph import Keypoints, ViewGraph
 from .drafts import rotation_difference_deg
@@ -37,6 +38,8 @@ class IntrinsicsChoice:
     focal lengths."""
     others: tuple[Intrinsics, ...] = ()
     """Where they did not: the intrinsics of candidates of equal cost, the best ones first."""
+    confirmed: Bundle | None = None
+    """The core's model, if it has all edges, and candidates with different seeds have arrived at its rotations."""
 
 
 def select_intrinsics(
@@ -147,7 +150,9 @@ def select_intrinsics(
         _beyond_core(graph, _with_focals_of(model, intrinsics, start), known | seen_cameras(model), options)
         for model in (best, *found.equals)
     )
-    return IntrinsicsChoice(result, best.cost, tuple(warnings), found.clear, tuple(others))
+    whole = found.confirmed and best is found.best and len(core) == len(graph)
+    confirmed = best.bundle if whole else None
+    return IntrinsicsChoice(result, best.cost, tuple(warnings), found.clear, tuple(others), confirmed)
 
 
 def _with_focals_of(model: CoarseModel, intrinsics: Intrinsics, start: Intrinsics) -> Intrinsics:
@@ -246,6 +251,8 @@ class FocalSearch:
     """Whether the photos decided."""
     equals: tuple[CoarseModel, ...] = ()
     """Other models of equal cost and quite other focal lengths."""
+    confirmed: bool = False
+    """Whether several candidates, each with a seed of its own, arrived at the rotations of the best one."""
 
 
 def _search_focals(
@@ -283,7 +290,7 @@ def _search_focals(
         elif _same_solution(best, new, known, options):
             arrivals += 1
         if arrivals >= (2 if best.cost < options.clear_cost else 3):
-            return FocalSearch(best, True)
+            return FocalSearch(best, True, confirmed=True)
     best = _best(models)
     if best is None:
         return FocalSearch(None, False)

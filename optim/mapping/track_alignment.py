@@ -24,6 +24,7 @@ from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle, camera_points
 from ..cameras import fisheyes, project_with_jacobians
 from ..option_ranges import Count, Positive, Share
+from ..parallel import even_blocks, parallel_map
 from ..poses import camera_centres
 
 Patches = NDArray[np.float32]
@@ -40,6 +41,9 @@ HALF = 7
 
 SIZE = 2 * (HALF + MARGIN + 2) + 1
 """Samples along the side of a patch with its margin, and with what cubic interpolation reads beyond."""
+
+SPARE = MARGIN + 2
+"""Of these, to either side of the middle."""
 
 NEIGHBOURS = 12
 """Points that a tangent plane is fitted to."""
@@ -118,14 +122,18 @@ def align_tracks(
     sigma: Array,
     keypoint_error_px: float,
     options: TrackAlignmentOptions,
+    threads: int = 1,
 ) -> AlignedTracks:
     """Align every observation with the reference of its point; `patches` (m, SIZE, SIZE) were cut at the layout."""
     others = np.flatnonzero(layout.reference != np.arange(len(bundle.xy)))
     shift, variance, good = np.zeros((len(others), 2)), np.zeros(len(others)), np.zeros(len(others), bool)
-    for begin in range(0, len(others), ALIGNED_AT_ONCE):
-        part = slice(begin, begin + ALIGNED_AT_ONCE)
+
+    def align(block: range) -> None:
+        part = slice(block.start, block.stop)
         own = others[part]
         shift[part], variance[part], good[part] = _aligned(patches[layout.reference[own]], patches[own], options)
+
+    parallel_map(align, even_blocks(len(others), ALIGNED_AT_ONCE), threads)
     per_step = layout.xy_per_step[others]
     move_px = np.einsum("nij,nj->ni", per_step, shift)
     scale = np.maximum(sigma[others] ** 2, 1.0)
@@ -220,16 +228,24 @@ def _normalized(patches: Patches, weight: Patches) -> tuple[Patches, Patches]:
 
 
 def _slopes(patches: Patches) -> Patches:
-    """(n, 2, 2 HALF + 1, 2 HALF + 1) derivatives of the middle of patches by x and y, per step."""
-    ends = [_shifted(patches, np.broadcast_to(np.array(end), (len(patches), 2))) for end in _HALF_STEPS]
-    return np.stack([ends[0] - ends[1], ends[2] - ends[3]], axis=1)
-
-
-_HALF_STEPS = (0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)
+    """(n, 2, 2 HALF + 1, 2 HALF + 1) derivatives of the middle of patches by x and y, per step: differences of what
+    lies half a step to either side, which neighbours have in common."""
+    width, first = 2 * HALF + 1, SPARE - 1
+    half = _cubic(np.array([0.5]))[0]
+    middle = slice(first + 1, first + 1 + width)
+    across = np.zeros((len(patches), width, width + 1), np.float32)
+    down = np.zeros((len(patches), width + 1, width), np.float32)
+    for i in range(4):
+        along = slice(first - 1 + i, first + i + width)
+        across += half[i] * patches[:, middle, along]
+        down += half[i] * patches[:, along, middle]
+    return np.stack([np.diff(across, axis=2), np.diff(down, axis=1)], axis=1)
 
 
 def _shifted(patches: Patches, shift: Array) -> Patches:
     """(n, 2 HALF + 1, 2 HALF + 1) middles of patches shifted by (n, 2) steps, by Catmull and Rom's cubic."""
+    if not shift.any():  # it reads the samples themselves
+        return patches[:, SPARE:-SPARE, SPARE:-SPARE]
     whole = np.floor(shift)
     x, y = _cubic(shift[:, 0] - whole[:, 0]), _cubic(shift[:, 1] - whole[:, 1])
     width = 2 * HALF + 1

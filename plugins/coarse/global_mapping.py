@@ -58,7 +58,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 25
+    version: ClassVar[int] = 26
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
@@ -196,7 +196,8 @@ class GlobalMapper(GlobalMapperOptions):
 
         contested = not choice.clear or len(np.unique(component.pairs)) <= self.drafts.always_photos
         if contested:
-            found = competing_drafts(partial(draft, choice.intrinsics), self.drafts)
+            known = None if choice.confirmed is None else measured(choice.confirmed)
+            found = competing_drafts(partial(draft, choice.intrinsics), self.drafts, known)
         else:  # a cost is measured only if there is another one to compare it with
             only = mapped(choice.intrinsics, 0)
             found = [] if only is None else [Draft(only, 0.0)]

@@ -251,7 +251,7 @@ class BundleAdjustment:
         prior, solver = prior_of_refinement(start.bundle, start.prior), self.solver(resources.device)
         result = with_radial_terms(model.graph, model.result, prior, start.anchors, solver, options, self.radial_terms)
         result, graph = with_exact_points(
-            photos, model.graph, result, prior, start.anchors, solver, options, self.exact_points
+            photos, model.graph, result, prior, start.anchors, solver, options, self.exact_points, resources.threads
         )
         return replace(model, graph=graph, result=result)
 

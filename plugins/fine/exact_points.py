@@ -66,6 +66,7 @@ def with_exact_points(
     solver: Solver,
     refinement: RefineOptions,
     options: ExactPointOptions,
+    threads: int = 1,
 ) -> tuple[RefinementResult, ViewGraph]:
     """The result adjusted once more to aligned key points, and the graph with these; both as they were where alignment
     does not explain the errors. Covariances stay those of key points as they were found."""
@@ -78,7 +79,7 @@ def with_exact_points(
     unit_px = graph.keypoint_error_px
     layout = patch_layout(bundle, sigma, unit_px, options)
     patches = _patches(photos, bundle, layout, options.max_side_px)
-    tracks = align_tracks(bundle, layout, patches, sigma, unit_px, options)
+    tracks = align_tracks(bundle, layout, patches, sigma, unit_px, options, threads)
     del patches
     kept = kept_when_aligned(bundle, tracks, refinement.dependable_points)
     exact = keep_observations(replace(bundle, xy=tracks.xy), kept)
@@ -142,7 +143,7 @@ def sigma_of(graph: ViewGraph, bundle: Bundle) -> Array:
 
 
 def _patches(photos: Photos, bundle: Bundle, layout: PatchLayout, max_side_px: int) -> Patches:
-    """Patches of all observations; each photo is read once."""
+    """Patches of all observations; each photo is read once, and one after the other, since memory is for one."""
     out = np.zeros((len(bundle.xy), SIZE, SIZE), np.float32)
     for photo in np.unique(bundle.photo).tolist():
         own = np.flatnonzero(bundle.photo == photo)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from unposed.optim.bundle.problem import Bundle
+from unposed.optim.mapping import track_alignment
 from unposed.optim.mapping.track_alignment import (
     SIZE,
     AlignedTracks,
@@ -94,6 +95,30 @@ def test_aligned_key_points_are_nearer_to_the_truth(wall: Any, corners: Bundle) 
     assert np.nanmedian(after) < 0.12
     assert found.expected_error_px < 0.15
     assert (found.xy[reference] == bundle.xy[reference]).all()
+
+
+def test_alignment_gives_the_same_bytes_with_any_number_of_threads(
+    wall: Any, corners: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(track_alignment, "ALIGNED_AT_ONCE", 50)  # several blocks
+    options, sigma = TrackAlignmentOptions(), np.ones(len(corners.xy))
+    layout = patch_layout(corners, sigma, 1.0, options)
+    patches, done = _patches(scan(wall.images), corners, layout, 1600), []
+    for threads in (1, 2, 7):
+        tracks = align_tracks(corners, layout, patches, sigma, 1.0, options, threads)
+        done.append((tracks.xy.tobytes(), tracks.aligned.tobytes(), tracks.expected_error_px))
+    assert done[0] == done[1] == done[2]
+
+
+def test_slopes_are_differences_of_patches_half_a_step_apart() -> None:
+    patches = np.random.default_rng(0).uniform(0.0, 255.0, (5, SIZE, SIZE)).astype(np.float32)
+
+    def moved(x: float, y: float) -> Any:
+        return track_alignment._shifted(patches, np.full((5, 2), (x, y)))
+
+    slow = np.stack([moved(0.5, 0.0) - moved(-0.5, 0.0), moved(0.0, 0.5) - moved(0.0, -0.5)], axis=1)
+    np.testing.assert_array_equal(track_alignment._slopes(patches), slow)
+    np.testing.assert_allclose(moved(0.0, 0.0), moved(1e-9, 0.0), atol=1e-4)
 
 
 def test_what_shows_something_else_keeps_its_place(wall: Any, corners: Bundle) -> None:

@@ -47,6 +47,25 @@ def test_the_second_draft_ends_a_competition_that_it_does_not_change(collection:
     assert only.cost == 0.1
 
 
+@pytest.mark.parametrize(
+    ("known_deg", "known_cost", "seeds"),
+    [(0.5, 0.101, [0]), (0.5, 0.2, [0]), (0.5, 0.08, [0, 1]), (40.0, 0.101, [0, 1])],
+    ids=["arrives", "better", "dearer", "elsewhere"],
+)
+def test_a_draft_that_arrives_where_several_seeds_were_before_is_enough(
+    collection: Make, known_deg: float, known_cost: float, seeds: list[int]
+) -> None:
+    world, made = collection(photos=10), list[int]()
+
+    def make(number: int) -> Draft:
+        made.append(number)
+        return Draft(world.bundle(), 0.1)
+
+    known = Draft(turned(world, known_deg, slice(5, None)), known_cost)
+    assert len(competing_drafts(make, OPTIONS, known)) == 1
+    assert made == seeds
+
+
 def test_the_best_draft_has_to_be_found_twice(collection: Make) -> None:
     """Seeds 2 and 5 arrive at the best model; the others end elsewhere, at costs that differ."""
     world = collection(photos=10)

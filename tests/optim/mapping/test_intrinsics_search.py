@@ -13,6 +13,7 @@ from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.problem import IntrinsicsPrior
 from unposed.optim.intrinsics_priors import IntrinsicsPriorOptions
 from unposed.optim.mapping import intrinsics_search as search
+from unposed.optim.mapping.drafts import rotation_difference_deg
 from unposed.optim.mapping.global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from unposed.optim.mapping.intrinsics_search import (
     IntrinsicsChoice,
@@ -54,6 +55,14 @@ def test_a_shared_focal_is_found_from_afar(collection: Make, factor: float, pair
     assert len(choice.intrinsics.models) == 1  # truly shared, and left so
     assert choice.cost < 0.3
     assert choice.warnings == ()
+
+
+def test_a_model_is_confirmed_by_several_seeds_and_only_if_the_core_is_everything(collection: Make) -> None:
+    world = collection(photos=10, noise_px=0.5, wrong=0.03)
+    confirmed = found_for(world).confirmed
+    assert confirmed is not None and rotation_difference_deg(confirmed, world.bundle()) < 0.5
+    assert found_for(world, known=np.ones(1, bool)).confirmed is None  # mapped once
+    assert found_for(world, options=IntrinsicsSearchOptions(core_photos=8)).confirmed is None
 
 
 @pytest.mark.parametrize("squeeze", [0.8, 1.26])
