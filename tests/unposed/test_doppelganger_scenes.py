@@ -9,7 +9,8 @@ import pytest
 
 import unposed
 from unposed.plugins.doubts.doppelgangers import DIVIDED_REASON
-from unposed.synthetic.photos import PhotoSet
+from unposed.synthetic.look_alikes import equal_sides
+from unposed.synthetic.photos import PhotoSet, write_set
 
 
 @pytest.mark.slow
@@ -34,3 +35,12 @@ def test_equal_fronts_stay_apart(
     assert (unposed.evaluate(tmp_path / "folded", album.truth).errors.auc[5] or 0.0) < 0.6
     assert not folded.summary["models"][0]["refinement"]["verdict"]["trusted"]
     assert any(warning.startswith("do not rely on the model") for warning in folded.warnings)
+
+
+@pytest.mark.slow
+def test_a_carton_with_four_equal_sides_is_right_or_warned_of(tmp_path: Path) -> None:
+    """Its sides are laid on one another by twos, which is wrong and said."""
+    album = write_set(equal_sides(photos=28, width=420), tmp_path)
+    made = unposed.reconstruct(album.images, tmp_path / "out", cache=tmp_path / "cache")
+    right = (unposed.evaluate(tmp_path / "out", album.truth).errors.auc[5] or 0.0) > 0.8
+    assert right or any(warning.startswith("do not rely on the model") for warning in made.warnings)
