@@ -12,6 +12,7 @@ from torch import Tensor
 from unposed.optim.arrays import Array, Array32
 
 from ..stereo.view import Pinhole
+from .adam import adam_step
 from .losses import photo_loss
 from .projection import Parameters, rotations
 from .scene import TrainingOptions, TrainingView
@@ -84,9 +85,8 @@ def aligned(
     photo = torch.from_numpy(view.rgb.astype(np.float32) / np.float32(255)).to(like)
     weight = None if view.visible is None else torch.from_numpy(view.visible.astype(np.float32)).to(like)
     steps = torch.zeros(6, dtype=like.dtype, device=like.device, requires_grad=True)
-    adam = torch.optim.Adam([steps], lr=0.1)
+    moments: dict[str, Tensor] = {}
     for step in range(ALIGNMENT_STEPS):
-        adam.param_groups[0]["lr"] = 0.1 * 0.05 ** (step / ALIGNMENT_STEPS)
         motion = unit * steps
         image, covered = draw(moved(parameters, motion, centre), view.camera)
         counted = (covered > 0.5).to(like) if weight is None else weight * (covered > 0.5)
@@ -94,7 +94,6 @@ def aligned(
             share = counted[..., None]
             gain = (share * image * photo).sum(dim=(0, 1)) / (share * image * image).sum(dim=(0, 1)).clamp_min(1e-6)
         loss = photo_loss(image * gain, photo, counted, options.structure)
-        adam.zero_grad()
         torch.autograd.backward(loss + pose_prior(motion, view, loss, options))
-        adam.step()
+        adam_step({"steps": steps}, moments, step + 1, {"steps": 0.1 * 0.05 ** (step / ALIGNMENT_STEPS)})
     return replace(view, camera=moved_camera(view.camera, (unit * steps).detach().cpu().numpy()))

@@ -12,6 +12,7 @@ numpy and scipy at the speed of memory, and nothing to compile.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,7 +23,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from unposed.optim.arrays import Array32, Index, Index32
+from unposed.optim.arrays import Array, Array32, Index, Index32
 
 LEAST_ALPHA = 1.0 / 255.0
 """Below this a Gaussian does not change an 8-bit pixel."""
@@ -47,8 +48,8 @@ class _Block:
     dx: Array32
     dy: Array32
     """(members, wide) and (members, tall) from the mean of the Gaussian to pixel centres."""
-    kept: Index
-    """Positions in (members, tall, wide) that change their pixel."""
+    first: int
+    """Its place among the cells of all blocks, which are (members, tall, wide)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,74 +57,83 @@ class _Pairs:
     """Pairs of Gaussian and pixel, sorted by pixel, then from front to back."""
 
     blocks: list[_Block]
-    order: Index
-    """Sorts the kept positions of all blocks, one after the other."""
+    cells: int
+    """Of all blocks."""
+    cell: Index32
+    """Of each pair."""
     gaussian: Index32
     start: Index
     """(pixels + 1,): pixel p owns the pairs start[p] to start[p + 1]."""
     alpha: Array32
 
 
-def _reach(opacity: Array32) -> Array32:
-    """q up to which o exp(-q / 2) is at least 1 / 255."""
-    return np.asarray(2.0 * np.log(np.maximum(opacity / LEAST_ALPHA, 1.0)))
-
-
 def _half_sides(conic: Array32, opacity: Array32) -> Array32:
-    """(n, 2) half sides of the box of that ellipse: sqrt(q (Q^-1)_ii); below zero, so that nothing is drawn, for
-    ellipses so thin that rounding leaves Q no determinant."""
+    """(n, 2) half sides sqrt(q (Q^-1)_ii) of the box of the ellipse in which o exp(-q / 2) is at least 1 / 255; below
+    zero, so that nothing is drawn, for ellipses so thin that rounding leaves Q no determinant."""
     a, b, c = conic.T
+    reach = 2.0 * np.log(np.maximum(opacity / LEAST_ALPHA, 1.0))
     with np.errstate(invalid="ignore"):  # of the thin ones
         determinant = a * c - b * b
         thin = ~(determinant > 0.0)
-        squares = (_reach(opacity) / np.where(thin, 1.0, determinant))[:, None] * np.stack([c, a], axis=1)
+        squares = (reach / np.where(thin, 1.0, determinant))[:, None] * np.stack([c, a], axis=1)
         return np.where(thin[:, None], np.asarray(-1.0, conic.dtype), np.sqrt(squares))
 
 
 def _pairs_of(mean: Array32, conic: Array32, opacity: Array32, depth: Array32, width: int, height: int) -> _Pairs:
-    a, b, c = conic.T
-    reach, half = _reach(opacity), _half_sides(conic, opacity)
+    half, frame = _half_sides(conic, opacity), np.array([width, height])
     low = np.maximum(np.ceil(mean - half - 0.5), 0)
-    need = np.minimum(np.floor(mean + half - 0.5), (width - 1, height - 1)) - low + 1
-    outside = ((mean + half < 0) | (mean - half > (width, height))).any(axis=1)
+    need = np.minimum(np.floor(mean + half - 0.5), frame - 1) - low + 1
     columns, rows = np.minimum(np.searchsorted(SIDES, need), len(SIDES) - 1).T
     size = rows * len(SIDES) + columns
     rare = np.bincount(size, minlength=len(SIDES) ** 2)[size] < FEW
     size = np.where(rare, np.maximum(rows, columns) * (len(SIDES) + 1), size)
+    outside = ((mean + half < 0) | (mean - half > frame)).any(axis=1)
     size[outside | (need < 1).any(axis=1)] = -1
-    blocks, pixels, alphas, counts = [], [], [], []
+    # o exp(-q / 2) as one exponential
+    a, b, c = -0.5 * conic.T * np.array([[1.0], [2.0], [1.0]], conic.dtype)
+    log_opacity, least = np.log(np.maximum(opacity, 0.5 * LEAST_ALPHA)), np.log(LEAST_ALPHA)
+    blocks, alphas, cells, pixels, counts, first = [], [], [], [], [], 0
     for number in np.unique(size[size >= 0]).tolist():
-        tall, wide = SIDES[number // len(SIDES)], SIDES[number % len(SIDES)]
+        tall, wide = min(height, SIDES[number // len(SIDES)]), min(width, SIDES[number % len(SIDES)])
         members = np.flatnonzero(size == number)
-        x = low[members, :1] + np.arange(wide, dtype=mean.dtype)
-        y = low[members, 1:] + np.arange(tall, dtype=mean.dtype)
-        dx, dy = x + 0.5 - mean[members, :1], y + 0.5 - mean[members, 1:]
-        across = c[members, None] * dy * dy
-        slopes = 2.0 * b[members, None] * dy
-        q = (a[members, None] * dx * dx)[:, None, :] + slopes[:, :, None] * dx[:, None, :] + across[:, :, None]
-        inside = ((x >= 0) & (x < width))[:, None, :] & ((y >= 0) & (y < height))[:, :, None]
-        kept = np.flatnonzero((q < reach[members, None, None]) & inside)
-        member = kept // (tall * wide)
-        pixel = (y[:, :, None].astype(np.int32) * width + x[:, None, :].astype(np.int32)).ravel()[kept]
-        blocks.append(_Block(members, dx, dy, kept))
-        pixels.append(pixel)
-        alphas.append(np.minimum(opacity[members][member] * np.exp(-0.5 * q.ravel()[kept]), MOST_ALPHA))
-        counts.append(np.bincount(member, minlength=len(members)))
+        corner = np.minimum(low[members], frame - (wide, tall)).astype(np.int32)  # so that the rectangle is inside
+        x, y = corner[:, :1] + np.arange(wide, dtype=np.int32), corner[:, 1:] + np.arange(tall, dtype=np.int32)
+        dx = x.astype(mean.dtype) + mean.dtype.type(0.5) - mean[members, :1]
+        dy = y.astype(mean.dtype) + mean.dtype.type(0.5) - mean[members, 1:]
+        along_x = a[members, None] * dx * dx
+        along_y = c[members, None] * dy * dy + log_opacity[members, None]
+        power = (b[members, None] * dy)[:, :, None] * dx[:, None, :]
+        power += along_x[:, None, :]
+        power += along_y[:, :, None]
+        kept = np.flatnonzero(power > least)
+        pixels.append(((y * width)[:, :, None] + x[:, None, :]).ravel()[kept])
+        alphas.append(np.minimum(np.exp(power, out=power), MOST_ALPHA, out=power).ravel())
+        cells.append(kept.astype(np.int32) + first)
+        counts.append(np.diff(np.searchsorted(kept, np.arange(len(members) + 1) * (tall * wide))))
+        blocks.append(_Block(members, dx, dy, first))
+        first += power.size
     gaussian = np.concatenate([np.zeros(0, np.int64), *(block.members for block in blocks)])
-    pixel = np.concatenate([np.zeros(0, np.int32), *pixels])
-    first = np.concatenate([[0], *counts]).cumsum()
+    cell, pixel = (np.concatenate([np.zeros(0, np.int32), *parts]) for parts in (cells, pixels))
+    of_row = np.concatenate([[0], *counts]).cumsum().astype(np.int32)
     # One row for each Gaussian, from front to back; to take the matrix by columns sorts by pixel, by counting.
     near_to_far = np.lexsort([gaussian, depth[gaussian]])  # at one depth in a fixed order, whatever their sizes
-    rows = sparse.csr_matrix((np.arange(len(pixel)), pixel, first), (len(gaussian), width * height))[near_to_far]
-    by_pixel = rows.tocsc()
-    order, start = by_pixel.data, by_pixel.indptr.astype(np.int64)
-    alpha = np.concatenate([np.zeros(0, mean.dtype), *alphas])[order]
-    return _Pairs(blocks, order, gaussian[near_to_far].astype(np.int32)[by_pixel.indices], start, alpha)
+    by_row = sparse.csr_matrix((cell, pixel, of_row), (len(gaussian), width * height))
+    by_pixel = by_row[near_to_far].tocsc()
+    alpha = np.concatenate([np.zeros(0, mean.dtype), *alphas]).take(by_pixel.data)
+    of_pair = gaussian[near_to_far].astype(np.int32).take(by_pixel.indices)
+    return _Pairs(blocks, first, by_pixel.data, of_pair, by_pixel.indptr.astype(np.int64), alpha)
+
+
+def _running_sums(values: Array32) -> Array:
+    """(n + 1,) sums of the first 0 to n values, in double precision. By torch, in a third of the time."""
+    sums = np.zeros(len(values) + 1)
+    torch.cumsum(torch.from_numpy(values), 0, dtype=torch.float64, out=torch.from_numpy(sums[1:]))
+    return sums
 
 
 def _transmittance(pairs: _Pairs) -> tuple[Array32, Array32]:
     """What reaches each pair from the front (pairs,), and what passes all of a pixel (pixels,)."""
-    running = np.concatenate([[0.0], np.cumsum(np.log1p(-pairs.alpha), dtype=np.float64)])
+    running = _running_sums(np.log(1.0 - pairs.alpha))  # log1p takes six times as long, and adds no figure at 1 / 255
     at_start = running[pairs.start[:-1]]
     kind = pairs.alpha.dtype
     reaching = np.exp((running[:-1] - np.repeat(at_start, np.diff(pairs.start))).astype(kind))
@@ -154,24 +164,22 @@ class _Rasterise(torch.autograd.Function):
         by_rgb = weight.T @ by_image
         counts = np.diff(pairs.start)
         light = sum(
-            np.repeat(by_channel, counts) * channel[k]
+            np.repeat(by_channel, counts) * channel.take(k)
             for by_channel, channel in zip(*(np.ascontiguousarray(each.T) for each in (by_image, rgb)), strict=True)
         )
         # What lies behind a pair is dimmed by it: the sum over the pairs behind, over 1 - a.
         share = reaching * light
-        running = np.concatenate([[0.0], np.cumsum(pairs.alpha * share, dtype=np.float64)])
+        running = _running_sums(pairs.alpha * share)
         behind = (np.repeat(running[pairs.start[1:]], counts) - running[1:]).astype(share.dtype)
         by_alpha = share - behind / (1.0 - pairs.alpha)
         by_alpha[pairs.alpha >= MOST_ALPHA] = 0.0
-        by_q = np.empty_like(by_alpha)
-        by_q[pairs.order] = -0.5 * pairs.alpha * by_alpha
+        by_q = np.zeros(pairs.cells, by_alpha.dtype)
+        by_q[pairs.cell.astype(np.intp)] = -0.5 * pairs.alpha * by_alpha
         by_mean, by_conic, by_opacity = (np.zeros((len(opacity), *more), rgb.dtype) for more in ((2,), (3,), ()))
-        first = 0
         for block in pairs.blocks:
             members, dx, dy = block.members, block.dx, block.dy
-            grid = np.zeros((len(members), dy.shape[1], dx.shape[1]), rgb.dtype)
-            grid.reshape(-1)[block.kept] = by_q[first : first + len(block.kept)]
-            first += len(block.kept)
+            shape = len(members), dy.shape[1], dx.shape[1]
+            grid = by_q[block.first : block.first + math.prod(shape)].reshape(shape)
             sums = np.matmul(grid, np.stack([np.ones_like(dx), dx, dx * dx], axis=2))
             total, by_x, by_xx = np.einsum("myk->km", sums)
             by_y, by_xy = np.einsum("my,myk->km", dy, sums[:, :, :2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..stereo.correlation import halved
 from ..stereo.view import Pinhole
+from .adam import adam_step
 from .initial import as_arrays
 from .losses import photo_loss, structural_similarity
 from .poses import motion_units, moved, pose_prior
@@ -18,9 +19,8 @@ from .scene import Gaussians, SplatState, TrainingOptions, TrainingView, ViewSco
 
 Draw = Callable[[Parameters, Pinhole], tuple[Tensor, Tensor]]
 """Image (h, w, 3) and coverage (h, w) of Gaussians in a camera."""
-
-BETAS, EPSILON = (0.9, 0.999), 1e-15
-"""Of Adam, as Kerbl et al. set them."""
+LEAST_SHARES = {"mean": 0.01, "motion": 0.01}
+"""Of the first step widths, at the end; a tenth of those that are not named."""
 
 
 def first_state(gaussians: Gaussians, views: int) -> SplatState:
@@ -54,17 +54,13 @@ def trained(
         "log_gain": options.gain_rate,
         "motion": options.pose_rate,
     }
-    groups = [{"params": [tensors[name]], "lr": rate, "name": name} for name, rate in first.items()]
-    adam = torch.optim.Adam(groups, betas=BETAS, eps=EPSILON)
-    _restore(adam, tensors, state, device)
-    gain, moves, unit = tensors.pop("log_gain"), tensors.pop("motion"), torch.from_numpy(units).to(device)
-    parameters = Parameters(**tensors)
+    moments = {name: torch.tensor(value, device=device) for name, value in state.moments.items()}
+    gain, moves, unit = tensors["log_gain"], tensors["motion"], torch.from_numpy(units).to(device)
+    parameters = Parameters(**{name: tensors[name] for name in as_arrays(state.gaussians)})
     report_every = max(1, options.steps // 10)
     for step in range(state.step, options.steps):
         left = 1.0 - step / options.steps
-        for group in adam.param_groups:
-            least = 0.01 if group["name"] in ("mean", "motion") else 0.1
-            group["lr"] = first[group["name"]] * least ** (1.0 - left)
+        rates = {name: rate * LEAST_SHARES.get(name, 0.1) ** (1.0 - left) for name, rate in first.items()}
         number = _photo_of(step, training, options.seed)
         camera, photo, weight = sizes[step < options.coarse_share * options.steps][number]
         motion, shown = unit[number] * moves[number], parameters
@@ -73,11 +69,10 @@ def trained(
         image, _ = draw(shown, camera)
         exposed = image * torch.exp(gain[number] - gain[training].mean(dim=0))
         loss = photo_loss(exposed, photo, weight, options.structure)
-        adam.zero_grad()
         torch.autograd.backward(loss + pose_prior(motion, views[number], loss, options) if options.pose_rate else loss)
-        adam.step()
+        adam_step(tensors, moments, step + 1, rates)
         if (step + 1) % report_every == 0 or step + 1 == options.steps:
-            yield _state(step + 1, parameters, gain, unit * moves, state.size, adam)
+            yield _state(step + 1, parameters, gain, unit * moves, state.size, moments)
 
 
 def _photo_of(step: int, training: Sequence[int], seed: int) -> int:
@@ -98,30 +93,14 @@ def _halved(camera: Pinhole, photo: Tensor, weight: Tensor | None) -> tuple[Pinh
 
 
 def _state(
-    step: int, parameters: Parameters, gain: Tensor, motion: Tensor, size: float, adam: torch.optim.Adam
+    step: int, parameters: Parameters, gain: Tensor, motion: Tensor, size: float, moments: Mapping[str, Tensor]
 ) -> SplatState:
-    arrays = {name: each.detach().cpu().numpy().copy() for name, each in parameters.tensors().items()}
-    moments = {}
-    for group in adam.param_groups:
-        held = adam.state.get(group["params"][0])
-        if held is None:  # poses that are kept
-            continue
-        for key in ("exp_avg", "exp_avg_sq"):
-            moments[f"{group['name']}.{key}"] = held[key].cpu().numpy().copy()
+    arrays, held = (
+        {name: each.detach().cpu().numpy().copy() for name, each in tensors.items()}
+        for tensors in (parameters.tensors(), moments)
+    )
     exposure, poses = (each.detach().cpu().numpy().copy() for each in (gain, motion))
-    return SplatState(step, Gaussians(**arrays), exposure, poses, size, moments)
-
-
-def _restore(adam: torch.optim.Adam, tensors: dict[str, Tensor], state: SplatState, device: str) -> None:
-    if not state.moments:
-        return
-    for name, tensor in tensors.items():
-        if f"{name}.exp_avg" not in state.moments:
-            continue
-        adam.state[tensor] = {
-            "step": torch.tensor(float(state.step)),
-            **{key: torch.tensor(state.moments[f"{name}.{key}"], device=device) for key in ("exp_avg", "exp_avg_sq")},
-        }
+    return SplatState(step, Gaussians(**arrays), exposure, poses, size, held)
 
 
 def drawn(gaussians: Gaussians, camera: Pinhole, draw: Draw, device: str = "cpu") -> tuple[Tensor, Tensor]:

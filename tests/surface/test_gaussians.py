@@ -10,6 +10,7 @@ import torch
 
 from unposed.plugins.splat.gsplat import drawn_by
 from unposed.surface.gaussians import rasterise as rasterise_module
+from unposed.surface.gaussians.adam import BETAS, EPSILON, adam_step
 from unposed.surface.gaussians.initial import initial_gaussians, thinned_seeds, with_fillers
 from unposed.surface.gaussians.losses import photo_loss, structural_similarity
 from unposed.surface.gaussians.poses import aligned, moved, moved_camera
@@ -252,6 +253,22 @@ def test_poses_are_trained_as_far_as_they_are_uncertain() -> None:
     assert apart[0] > 0.6 > 0.3 > apart[1]
     assert not state.motion[2].any()  # held out
     assert np.abs(state.motion[[0, 3, 4]]).max() < 1e-3
+
+
+def test_steps_are_those_of_adam() -> None:
+    start = torch.randn(5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
+    still = start.clone().requires_grad_()
+    adam, moments = torch.optim.Adam([theirs], betas=BETAS, eps=EPSILON), dict[str, torch.Tensor]()
+    for step in range(1, 21):
+        adam.param_groups[0]["lr"] = rate = 0.1 * 0.9**step
+        for tensor in (ours, theirs):
+            tensor.grad = None
+            torch.autograd.backward(((tensor - step) ** 2).sum())
+        adam.step()
+        adam_step({"x": ours, "still": still}, moments, step, {"x": rate, "still": rate})
+    np.testing.assert_allclose(ours.detach(), theirs.detach(), rtol=1e-12)
+    assert set(moments) == {"x.exp_avg", "x.exp_avg_sq"} and torch.equal(still, start)
 
 
 def test_exposure_is_learned_photo_by_photo() -> None:
