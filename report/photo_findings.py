@@ -160,9 +160,10 @@ def suggested(photos: Photos) -> ScenePreset:
     numbered = sum(any(c.isdigit() for c in each.name) for each in every) == len(every)
     bare = all(each.exif == Exif() for each in every)
     if len(every) > 60 and cameras == 1 and numbered and bare:
-        why = "numbered, of one size and without EXIF data, as frames of a video are: one camera took them"
-        return ScenePreset("video", "classic" if len(every) <= 300 else "fast", ("--cameras", "single"), why)
-    return ScenePreset("photos", "classic", (), "nothing special about them")
+        # Photos of rigs, and of a lens that was refocused, have the same headers: a run finds out who shares a camera.
+        why = "numbered, of one size and without EXIF data, as frames of a video are; if they are, add --cameras single"
+        return ScenePreset("video", "classic", (), why)
+    return ScenePreset("photos", "classic", (), "nothing special about them; of rooms with smooth walls, try interior")
 
 
 def _cameras(photos: Sequence[Photo]) -> list[Advice]:

@@ -96,7 +96,8 @@ def _failure(sources: ReportSources) -> list[Advice]:
     if not why:
         why = f"{len(sources.verified()[0])} of the {len(sources.tried)} pairs that were matched have a geometry."
     remedy = "Every spot has to be seen from two or more places: walk around in small steps, so that each photo shows"
-    remedy += " half of the one before. The matrix below shows which photos look alike."
+    remedy += " half of the one before, and some texture: smooth walls cannot be matched."
+    remedy += " The matrix below shows which photos look alike."
     remedy += "" if models or sources.summary["effort"] >= 4.0 else " A longer search: --effort high."
     every = set(range(len(sources.photos)))
     best = None if models else _most_similar(sources, every, every)

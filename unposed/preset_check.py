@@ -14,7 +14,7 @@ from unposed.pipeline.weights.files import MissingWeights, needs_weights
 
 from .run_setup import checked_graph
 
-MEASURED = frozenset({"aliked", "best", "classic", "colmap", "fast", "sift-aliked", "sift-xfeat"})
+MEASURED = frozenset({"aliked", "best", "classic", "colmap", "fast", "interior", "sift-aliked", "sift-xfeat"})
 """Presets that docs/benchmarks has figures of on real photos, with published weights where they need any."""
 PATIENCE_S = 120.0
 """To import the plugins of all presets takes a few seconds."""

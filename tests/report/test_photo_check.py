@@ -147,7 +147,8 @@ def test_groups_and_single_links_are_named() -> None:
     [
         (faces(20), "photos", ()),
         (faces(20, exif=Exif(make="DJI", model="FC3411", focal_mm=8.4)), "drone", ("--cameras", "single")),
-        (faces(120, exif=Exif()), "video", ("--cameras", "single")),
+        (faces(120, exif=Exif()), "video", ()),
+        (faces(400, exif=Exif()), "video", ()),
         (Photos(tuple(replace(each, width=1000 + i) for i, each in enumerate(faces(20).photos)), {}), "internet", ()),
     ],
 )
