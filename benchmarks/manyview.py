@@ -17,10 +17,12 @@ import time
 import numpy as np
 import torch
 from emulated_groups import EmulatedCollection, GroupNoise, emulate, rotation_errors_deg
+from gpu.work import group_work
 from numpy.typing import NDArray
 
+from unposed.gpu_check import seconds_of
 from unposed.networks.manyview.checkpoint import build_many_view
-from unposed.networks.manyview.config import PUBLISHED
+from unposed.networks.manyview.config import PUBLISHED, Da3Config
 from unposed.optim.groups.fusion import FusedGroups, fuse_groups
 from unposed.optim.pointmaps.pair_similarity import umeyama
 
@@ -47,15 +49,16 @@ def main() -> None:
 
 
 def network_table(model: str, views: list[int], rays: bool) -> None:
-    """CPU seconds and peak memory of a group by its number of views."""
+    """CPU seconds and peak memory of a group by its number of views, and its speed over that of a plain product."""
     with torch.device("meta"):
         net = build_many_view(PUBLISHED[model])
     net = net.to_empty(device="cpu").eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for parameter in net.parameters():
         parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
-    _row("model", "views", "CPU s", "peak MB")
-    _row(*["---"] * 4)
+    config = PUBLISHED[model]
+    _row("model", "views", "CPU s", "peak MB", "GFLOP/s", "a plain product")
+    _row(*["---"] * 6)
     options = {"from_rays": True} if rays else {}
     for count in views:
         images = torch.randn(1, count, 3, *SIZE, generator=generator)
@@ -63,7 +66,16 @@ def network_table(model: str, views: list[int], rays: bool) -> None:
         net(images, **options)
         spent = time.process_time() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        _row(model, count, f"{spent:.1f}", f"{peak:.0f}")
+        speed = "-"
+        if isinstance(config, Da3Config) and config.alternate_from is not None and not rays:
+            speed = f"{1e-9 * group_work(config, SIZE, count).all_operations / spent:.0f}"
+        _row(model, count, f"{spent:.1f}", f"{peak:.0f}", speed, f"{_plain_gflops():.0f}")
+
+
+def _plain_gflops() -> float:
+    """What a product of two matrices reaches at the time."""
+    a = torch.randn(2048, 2048)
+    return 2e-9 * len(a) ** 3 / seconds_of(torch.device("cpu"), lambda: a @ a)
 
 
 def fusion_table(sizes: list[int], seeds: int) -> None:

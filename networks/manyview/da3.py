@@ -151,7 +151,8 @@ class Da3Network(WithTransformer):
 
     def camera_tokens(self, given: GivenCameras, size: ImageSize) -> Tensor:
         """Tokens (b, s, width) of known cameras."""
-        out: Tensor = self.cam_enc(encode_camera(inverse_pose(given.cam_from_world), given.focal_px, size))
+        with self.exact():
+            out: Tensor = self.cam_enc(encode_camera(inverse_pose(given.cam_from_world), given.focal_px, size))
         return out
 
     def depth(self, features: ViewFeatures, size: ImageSize) -> tuple[Tensor, Tensor]:
@@ -189,7 +190,8 @@ class Da3Network(WithTransformer):
                 *maps, pose, (cameras.focal * half).view(b, s, 2), (cameras.principal * half).view(b, s, 2)
             )
         assert features.camera is not None
-        pose, focal = decode_camera(self.cam_dec(features.camera), size, clamped=True)
+        with self.exact():
+            pose, focal = decode_camera(self.cam_dec(features.camera), size, clamped=True)
         return GroupPrediction(*maps, inverse_pose(pose), focal)
 
 

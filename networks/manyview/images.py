@@ -80,10 +80,10 @@ def view_frames(
     return cropped, frames
 
 
-def normalised(groups: Sequence[Sequence[Bytes]]) -> Tensor:
-    """(b, s, 3, h, w) float32 from groups of images (h, w, 3) of one size."""
-    stacked = torch.from_numpy(np.stack([np.stack(images) for images in groups])).movedim(-1, 2)
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (MEAN, STD))
+def normalised(groups: Sequence[Sequence[Bytes]], device: torch.device | str = "cpu") -> Tensor:
+    """(b, s, 3, h, w) float32 on a device from groups of images (h, w, 3) of one size, sent there as bytes."""
+    stacked = torch.from_numpy(np.stack([np.stack(images) for images in groups])).to(device).movedim(-1, 2)
+    mean, std = (torch.tensor(each, device=device).view(3, 1, 1) for each in (MEAN, STD))
     return (stacked.float() / 255.0 - mean) / std
 
 

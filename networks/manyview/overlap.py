@@ -26,22 +26,24 @@ def view_overlap(seen: GroupPrediction, step: int, max_error_px: float) -> Tenso
         indexing="ij",
     )
     pixel = torch.stack([x.flatten(), y.flatten()], dim=-1)
-    share = torch.eye(s)
+    shares = []
     for i in range(s):
         there = _world(pixel, depth[i], pose[i], focal[i], middles[i])
         known = (depth[i][pixel[:, 1], pixel[:, 0]] > 0) & torch.isfinite(there).all(-1)
+        row = []
         for j in range(s):
-            if i == j:
-                continue
             xy, z = _projected(there, pose[j], focal[j], middles[j])
             at = xy.nan_to_num(-1.0, -1.0, -1.0).floor().clamp(-1, max(height, width)).long()
             inside = known & (z > 0) & (at >= 0).all(-1) & (at[:, 0] < width) & (at[:, 1] < height)
-            back = _world(at[inside], depth[j], pose[j], focal[j], middles[j])
+            # Nothing is picked by `inside`, nor read as a number: the host would wait for a GPU each time.
+            back = _world(torch.where(inside[:, None], at, 0), depth[j], pose[j], focal[j], middles[j])
             again, ahead = _projected(back, pose[i], focal[i], middles[i])
             # The pixel that it was looked up in is up to half a pixel away.
-            error = torch.linalg.vector_norm(again - (pixel[inside] + 0.5), dim=-1)
-            share[i, j] = float(((error < max_error_px) & (ahead > 0)).sum()) / max(1, len(pixel))
-    return share
+            error = torch.linalg.vector_norm(again - (pixel + 0.5), dim=-1)
+            row.append((inside & (error < max_error_px) & (ahead > 0)).sum())
+        shares.append(torch.stack(row))
+    share = torch.stack(shares).cpu().float() / max(1, len(pixel))
+    return share.fill_diagonal_(1.0)
 
 
 def _world(pixel: Tensor, depth: Tensor, pose: Tensor, focal: Tensor, middle: Tensor) -> Tensor:

@@ -139,11 +139,13 @@ class Pi3Network(WithTransformer):
             decoders = self.point_decoder, self.conf_decoder, self.camera_decoder
             decoded = [decoder(both, here)[:, special:] for decoder in decoders]
         size = images.shape[3:]
-        xy, log_z = self.point_head(decoded[0], rows, columns).movedim(1, -1).split((2, 1), dim=-1)
+        with self.heads():
+            xy, log_z = self.point_head(decoded[0], rows, columns).movedim(1, -1).split((2, 1), dim=-1)
+            confidence = self.conf_head(decoded[1], rows, columns).view(b, s, *size)
         depth = log_z.exp()
         local = torch.cat([xy * depth, depth], dim=-1).view(b, s, *size, 3)
-        confidence = self.conf_head(decoded[1], rows, columns).view(b, s, *size)
-        return LocalPoints(local, confidence, self.camera_head(decoded[2]).view(b, s, 3, 4))
+        with self.exact():
+            return LocalPoints(local, confidence, self.camera_head(decoded[2]).view(b, s, 3, 4))
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> GroupPrediction:

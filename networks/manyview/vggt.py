@@ -81,7 +81,8 @@ class VggtNetwork(WithTransformer):
         """Predict from normalised images (b, s, 3, h, w)."""
         b, s, _, *size = images.shape
         seen, shape = self.tokens(images), (size[0], size[1])
-        encoding = self.camera_head(seen.camera)[-1]
+        with self.exact():
+            encoding = self.camera_head(seen.camera)[-1]
         with self.heads():
             depth, confidence = exp_depth(self.depth_head.outputs(seen.levels, shape))
         pose, focal = decode_camera(encoding, shape, clamped=False)

@@ -44,6 +44,11 @@ class WithTransformer(nn.Module):
         narrow = weight.dtype != torch.promote_types(weight.dtype, torch.float32)
         return tensor_cores(weight.device, allowed=self.tf32 or narrow)
 
+    def exact(self) -> AbstractContextManager[object]:
+        """The setting for cameras: TF32 that heads of another batch have allowed at the time would turn them by a
+        twentieth of a degree."""
+        return tensor_cores(self._a_product().device, allowed=False)
+
     def _a_product(self) -> Tensor:
         return next(part.qkv.weight for part in self.modules() if isinstance(part, SelfAttention))
 

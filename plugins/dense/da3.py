@@ -87,7 +87,7 @@ class DepthAnything3Depths:
         focal = torch.tensor([[[views.cameras[row].fx, views.cameras[row].fy] for row in members]])
         given = GivenCameras(normalize_poses(poses).float(), focal.float())
         given = GivenCameras(*(each.to(_device(net)) for each in given))
-        seen = net(normalised([cropped]).to(_device(net)), given=given)
+        seen = net(normalised([cropped], _device(net)), given=given)
         return seen.depth[0].float().cpu().numpy(), seen.confidence[0].float().cpu().numpy()
 
     def _estimate(self, views: ModelViews, row: int, depth: Array32, confidence: Array32) -> DepthEstimate:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.intrinsics import hold_principal
 from unposed.optim.bundle.losses import BARRON_SHAPE, LossName, loss_by_name
-from unposed.optim.bundle.pose_priors import DepthPriors, PosePriors
-from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior
+from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
 from unposed.optim.mapping.global_mapper import track_cost
 from unposed.optim.mapping.radial_terms import RadialTermOptions, with_radial_terms
@@ -50,12 +49,14 @@ from ..shared.models import (
     without_doubts,
 )
 from .exact_points import ExactPointOptions, with_exact_points
+from .model_start import ModelStart, Refined
 from .on_device import adjust_on_device
 from .pose_priors import anchored, given_pose_sigma, is_rough, pose_priors_of
 from .predicted_poses import PredictedPoseOptions, with_predicted_poses
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
 from .report import hypothesis_figures, poses_in_conflict, reasons_not_refined, refinement_report, warning_about
 from .rigs import tied_by_rigs, ties_more
+from .steadied import SteadiedOptions, with_steadied_photos
 from .verdict import verdict_of, warnings_of
 
 
@@ -68,7 +69,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 24
+    version: ClassVar[int] = 25
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -128,6 +129,8 @@ class BundleAdjustment:
     """Priors from the depths and focal lengths that a dense matcher, or a network for single photos, predicts."""
     predicted_poses: PredictedPoseOptions = field(default_factory=PredictedPoseOptions)
     """Photos without matches whose poses a network predicts."""
+    steadied: SteadiedOptions = field(default_factory=SteadiedOptions)
+    """Photos with few observations whose poses a network predicts as well."""
     scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
     """Points that determine the scale of predicted depths."""
     min_gpu_observations: Annotated[int, Within("[0, inf)")] = 100_000
@@ -240,7 +243,10 @@ class BundleAdjustment:
         tied = tied_by_rigs(result.bundle, result.bundle.rigs, candidates, self.rig_sensors)
         if ties_more(tied, start.bundle):  # refined poses show rigs that those of the coarse stage did not
             result = refined(tied)
-        return Refined(start, own, result)
+        found = Refined(start, own, result)
+        if not options.rough_start:
+            return found
+        return with_steadied_photos(found, model, self.solver(resources.device), options, self.steadied)
 
     def _finished(self, model: Refined, photos: Photos, options: RefineOptions, resources: Resources) -> Refined:
         """The model with the distortion that its photos ask for and adjusted to exact points, unless predicted depths,
@@ -339,27 +345,6 @@ class BundleAdjustment:
         given = np.where(mine & exact, np.asarray(cameras.cam_from_world, np.float64), np.nan)
         max_error_px = self.max_error_px * graph.keypoint_error_px
         return poses_in_conflict(graph, bundle, given, max_error_px, self.min_pose_inlier_ratio)
-
-
-@dataclass(frozen=True, eq=False)
-class ModelStart:
-    """Input of the refinement of one model."""
-
-    bundle: Bundle
-    prior: IntrinsicsPrior
-    anchors: PosePriors | None
-    depths: DepthPriors | None
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Refined:
-    """One hypothesis of a model, refined."""
-
-    start: ModelStart
-    graph: ViewGraph
-    """The edges that took part."""
-    result: RefinementResult
 
 
 @dataclass(frozen=True, eq=False)

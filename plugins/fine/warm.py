@@ -31,8 +31,9 @@ from unposed.optim.view_graph import Keypoints, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, InitialModel, Photos
 from unposed.pipeline.stage import Resources, StageError
 
-from .bundle import BundleAdjustment, ModelStart, Refined
+from .bundle import BundleAdjustment
 from .exact_points import kept_when_aligned, sigma_of, with_aligned_new_photos, with_all_points
+from .model_start import ModelStart, Refined
 
 MAX_ALIGNED_SHARE = 0.01
 """A key point that the file has further from where it is now, as a share of the longer side, is another one."""

@@ -84,7 +84,7 @@ class _ManyViews:
         kinds = [(len(images), images[0].shape) for images, _ in views]
         for kind in sorted(set(kinds)):
             rows = [row for row, each in enumerate(kinds) if each == kind]
-            seen = predict(net, normalised([views[row][0] for row in rows]).to(resources.device))
+            seen = predict(net, normalised([views[row][0] for row in rows], resources.device))
             for place, row in enumerate(rows):
                 alone = one_group(seen, place)
                 scenes[row] = self._scene(alone, views[row][1], groups[row])

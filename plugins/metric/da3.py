@@ -56,7 +56,7 @@ class DepthAnything3Metric:
         device = next(net.parameters()).device
 
         def predict(image: Bytes, focal_px: float) -> Floats:
-            depth, sky = net(normalised([[image]])[0].to(device))
+            depth, sky = net(normalised([[image]], device)[0])
             metres = depth[0].double() * (focal_px / _FOCAL_PX)
             known: Floats = torch.where(sky[0] < SKY, metres, np.nan).cpu().numpy()
             return known
