@@ -39,8 +39,9 @@ from .splat_poses import TrainedPoses, check_trainable_poses, judged_poses, rota
 STATE, SCORES, HELD_OUT = "state.npz", "scores.json", "held-out"
 FILES = {"splat.ply": write_gaussians_ply, "scene.splat": write_antimatter_splat, "scene.spz": write_spz}
 """What viewers read, by name."""
-SEED_SIDE_PX = 512
-"""Longer side at which seeds are looked for where none are given: as dense as previews are large."""
+SEED_SIDES_PX, SEED_SCALE = (128, 512), 2
+"""Longer side at which seeds are looked for where none are given: between these, twice the side that is trained on.
+Pixels of half the size give several seeds for each Gaussian of a preview; smaller ones cost time alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ def splat(
         elif first is not None:
             begin = first_state(_predicted(gaussians, first, made, resources), len(model.photos))
         else:
-            xyz, rgb = _seeds(made, seeds, resources, shown)
+            xyz, rgb = _seeds(made, seeds, SEED_SCALE * plugin.training.max_side_px, resources, shown)
         run = plugin(model, made.photos, xyz, rgb, sigma_deg, resume or begin, resources)
         folder.mkdir(parents=True, exist_ok=True)
         state = resume
@@ -140,7 +141,7 @@ def splat(
 
 
 def _seeds(
-    made: Reconstruction, seeds: str | Path | None, resources: Resources, shown: Progress
+    made: Reconstruction, seeds: str | Path | None, side_px: int, resources: Resources, shown: Progress
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Points and colours to begin with: dense ones, and the sparse ones where these are missing."""
     model = made.sparse.models[0]
@@ -149,7 +150,9 @@ def _seeds(
         found = read_points_seen(file)
         densified(made.sparse.models[0], found, file)  # InputError where they belong to another model
         return np.asarray(found.xyz, np.float64), found.rgb
-    stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": SEED_SIDE_PX}, "dense.sweep")
+    least, most = SEED_SIDES_PX
+    side = {"max_side_px": min(max(side_px, least), most)}
+    stereo: Any = build(Registry().find("dense", "sweep"), side, "dense.sweep")
     with shown_as(shown, "dense", resources) as reporting:
         points = stereo(model, made.photos, reporting).points
     xyz = np.concatenate([points.xyz.astype(np.float64), np.asarray(model.points, np.float64)])
