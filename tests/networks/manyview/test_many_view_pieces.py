@@ -169,11 +169,13 @@ def test_photos_are_resized_as_by_depth_anything(longest: int) -> None:
     seen = fixture("da3_images").arrays
     names = [name for name in seen if name.endswith(f".{longest}.upper_bound_resize")]
     assert len(names) == 10
-    allowed = 0 if cv2.__version__.startswith("5.") else 2  # the outputs were made by OpenCV 5
+    # The outputs were made by OpenCV 5; on other processors it rounds one value in some ten thousand differently.
+    allowed, share = (1, 1e-4) if cv2.__version__.startswith("5.") else (2, 1.0)
     for name in names:
         found = fit_da3(image_of(name.partition(f".{longest}.")[0]), longest)
         assert found.shape == seen[name].shape
-        assert np.abs(found.astype(int) - seen[name].astype(int)).max() <= allowed, name
+        difference = np.abs(found.astype(int) - seen[name].astype(int))
+        assert difference.max() <= allowed and np.mean(difference > 0) <= share, name
 
 
 def test_sizes_of_images_are_those_of_the_published_programs() -> None:
