@@ -99,8 +99,8 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def knowing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mast3r, "load_shared_network", lambda *_: Knowing(in_one_frame=False))
-    monkeypatch.setattr(dust3r, "load_shared_network", lambda *_: Knowing(in_one_frame=True))
+    monkeypatch.setattr(mast3r, "load_shared_network", lambda *_, compiled: Knowing(in_one_frame=False))
+    monkeypatch.setattr(dust3r, "load_shared_network", lambda *_, compiled: Knowing(in_one_frame=True))
 
 
 def photos_of(folder: Path, **options: Any) -> Sides[Photo]:

@@ -1,5 +1,6 @@
 """The nearest words are the nearest ones, whichever way they were looked for."""
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -73,10 +74,8 @@ def test_numbers_of_very_different_size(look):
 
 def test_gpus_of_faiss_are_used_where_it_has_them(monkeypatch):
     moved = []
-    monkeypatch.setattr(module.faiss, "get_num_gpus", lambda: 1)
-    monkeypatch.setattr(
-        module.faiss, "index_cpu_to_all_gpus", lambda index: moved.append(index) or index, raising=False
-    )
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", lambda index: moved.append(index) or index, raising=False)
     rng = np.random.default_rng(0)
     centroids, rows = rng.normal(size=(30, 8)), rng.normal(size=(40, 8)).astype(np.float32)
     found = nearest_words(codebook_of(centroids, "cuda"), rows, 3)
