@@ -51,6 +51,8 @@ def _read_summary(out: Path) -> dict[str, Any]:
     """The summary of a finished reconstruction. InputError if there is none, or it is not as `reconstruct` writes it:
     names in it are paths that are read, and written by exporters, so they stay within their folders."""
     file = out / "summary.json"
+    if not out.is_dir():
+        raise InputError(f"{out}: no such folder; give the one that unposed reconstruct writes")
     try:
         summary = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError):

@@ -125,6 +125,8 @@ def alignment_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             right = last["positions"] - len(last["wrong"])
             kind = "control point" if "points" in last else "position"
             text += f"; RMS error {last['rms']:.3g} over {right} of {count(last['positions'], kind)}"
+        if "points_on_plane" in last:
+            text += f"; {last['points_on_plane']} of {count(last['points_of_model'], 'point')} on the plane"
         rows.append((f"model {number}", text))
         rows += _scale_rows(model, last)
         wrong = sorted(last.get("wrong", {}).items(), key=lambda each: -each[1])
