@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from unposed.pipeline.artifacts import Photos, SparseModels
+from unposed.pipeline.colmap_files import keypoints_by_image
 from unposed.pipeline.colmap_model import from_colmap, read_model
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.images.photos import scan, single_photos
@@ -31,7 +32,7 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     below = [name for name in reasons if name not in files]
     collection = scan(folder, names=below, masks=masks if masks and Path(masks).is_dir() else None, least=0)
     collection = with_files(collection, files)
-    sparse = tuple(from_colmap(read_model(model), collection) for model in models)
+    sparse = tuple(from_colmap(read_model(model), collection, keypoints_by_image(model)) for model in models)
     left_out = {index: why for index, photo in enumerate(collection.photos) if (why := reasons[photo.name]) is not None}
     return Reconstruction(collection, SparseModels(sparse, left_out, tuple(summary["warnings"])), summary, out)
 
