@@ -23,11 +23,12 @@ import numpy as np
 import pycolmap
 from peers import PEERS, run
 
+from unposed.loading import load
 from unposed.pipeline.config import build
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.threads import one_thread_each
-from unposed.reconstruction import Reconstruction, load
+from unposed.reconstruction import Reconstruction
 from unposed.runs import reconstruct
 from unposed.settings import options_of
 from unposed.surface.gaussians.projection import draw

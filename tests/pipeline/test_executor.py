@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from unposed.pipeline.cancel import Cancellation
 from unposed.pipeline.errors import Interrupted, StoreError
@@ -229,11 +229,13 @@ def test_libraries_have_one_thread_in_workers_and_their_own_afterwards() -> None
         np.ones((4, 4)) @ np.ones((4, 4))
         return [library["num_threads"] for library in threadpool_info()]
 
-    before, seen = threads(), []
-    with one_thread_each():
-        run(Squares(lambda number: seen.append(threads())))
-    assert all(set(each) <= {1} for each in seen)
-    assert threads() == before
+    with threadpool_limits(2):
+        before, seen = threads(), []
+        assert 2 in before
+        with one_thread_each():
+            run(Squares(lambda number: seen.append(threads())))
+        assert all(set(each) <= {1} for each in seen)
+        assert threads() == before
 
 
 def test_threads_may_be_held_by_several_callers_at_once() -> None:

@@ -162,5 +162,6 @@ def test_doctor_names_what_is_broken(toys: str, tmp_path: Path, capsys: Capture)
     shown = printed(capsys, "doctor", "--cache", tmp_path / "cache", code=2)
     assert "problem" in shown
     assert "classic: runs here" in shown
+    assert "can be loaded; unposed plugins lists them" in shown
     assert "pip install 'unposed[splat]'" in shown or "splat 1." in shown
     assert "plugin matching.broken of toys 1.0 cannot be loaded" in shown
