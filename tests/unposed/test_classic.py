@@ -44,6 +44,7 @@ def own_cache(first: tuple[Reconstruction, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(first[1], tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "-o", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -101,6 +102,7 @@ def test_same_bytes_whatever_the_workers(first: tuple[Reconstruction, Path], yar
     assert model_bytes(tmp_path / "out") == model_bytes(made.folder)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(first: tuple[Reconstruction, Path], yard: PhotoSet, tmp_path: Path) -> None:
     made, _ = first
     assert made.folder is not None
@@ -116,6 +118,7 @@ def test_killed_and_started_again(first: tuple[Reconstruction, Path], yard: Phot
     assert model_bytes(tmp_path / "out") == model_bytes(made.folder)
 
 
+@pytest.mark.slow
 def test_two_scenes_in_one_folder_give_two_models(
     photo_set: Callable[[str, int, int], PhotoSet], tmp_path: Path
 ) -> None:
