@@ -58,6 +58,9 @@ class GlobalPositioningOptions:
     """Up to so many cameras, a random start is made and the better solution taken, however good the linear one is:
     either may end in a worse minimum where rotations are off, at a cost that shows it in comparison only. Random starts
     of more cameras take long and unfold badly."""
+    same_cost_ratio: Annotated[float, Within("[1, inf)")] = 1.01
+    """No other start is made either once two have ended within this ratio of the least cost: it is the minimum that
+    most starts lead to."""
     max_iterations: Count = 100
     """Levenberg-Marquardt steps per start."""
     tolerance: Positive = 1e-4
@@ -96,6 +99,7 @@ def solve_global_positions(
     rng = np.random.default_rng(seed)
     problem = _problem(rays, camera, point, cameras, points, options.huber)
     best: GlobalPositions | None = None
+    costs: list[float] = []
     for number in range(options.starts + 1):
         if number == 0:
             state = None if start is None else _start_state(problem, *start, rng)
@@ -107,8 +111,10 @@ def solve_global_positions(
         found = _descend(problem, state, options)
         if best is None or found.cost < best.cost:
             best = found
+        costs.append(found.cost)
         compared = number > 0 or cameras > options.compared_cameras
-        if compared and best.cost < options.good_cost:
+        again = sum(cost <= options.same_cost_ratio * best.cost for cost in costs) > 1
+        if again or (compared and best.cost < options.good_cost):
             break
     assert best is not None  # a start is made at least once
     return best
