@@ -388,6 +388,21 @@ def test_focal_lengths_that_exif_has_wrong_are_not_used(collection: Make, factor
     assert any("EXIF" in note for note in choice.warnings)
 
 
+def searched(collection: Make, options: IntrinsicsSearchOptions) -> tuple[float, list[float]]:
+    """The cost of what is chosen, and the focal lengths that were tried in pixels, around a turntable."""
+    world = collection(noise_px=0.5, sweep_deg=360.0, photos=16, distance=25.0, lenses=(LONG,))
+    with pytest.MonkeyPatch.context() as patch:
+        counted = Mock(side_effect=map_component)
+        patch.setattr(search, "map_component", counted)
+        choice = found_for(world, 0.3, world.without_fundamental(), options=options)
+    return choice.cost, [call.args[2].values[0, 0] for call in counted.call_args_list]
+
+
+@pytest.fixture(scope="module")
+def usual_search(collection: Make) -> tuple[float, list[float]]:
+    return searched(collection, IntrinsicsSearchOptions())
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -401,16 +416,9 @@ def test_focal_lengths_that_exif_has_wrong_are_not_used(collection: Make, factor
     ],
 )
 def test_every_option_of_the_candidates_changes_the_search(
-    collection: Make, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    collection: Make, usual_search: tuple[float, list[float]], change: dict[str, Any]
 ) -> None:
-    world = collection(noise_px=0.5, sweep_deg=360.0, photos=16, distance=25.0, lenses=(LONG,))
-    searches = []
-    for options in (IntrinsicsSearchOptions(), IntrinsicsSearchOptions(**change)):
-        counted = Mock(side_effect=map_component)
-        monkeypatch.setattr(search, "map_component", counted)
-        choice = found_for(world, 0.3, world.without_fundamental(), options=options)
-        searches.append((choice.cost, [call.args[2].values[0, 0] for call in counted.call_args_list]))
-    assert searches[0] != searches[1]
+    assert searched(collection, IntrinsicsSearchOptions(**change)) != usual_search
 
 
 @pytest.mark.parametrize("change", [{"freed_cost_ratio": 0.1}, {"accepted_cost_ratio": 0.1}])
