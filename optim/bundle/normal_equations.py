@@ -25,7 +25,7 @@ from .reprojection import (
     squared_errors,
     transform_points,
 )
-from .segment_sums import segment_sums
+from .segment_sums import row_sums, segment_sums
 
 MAX_CACHED = 1 << 18
 """Observations whose linearization is cached, some fifty megabytes; larger problems take up to a fifth longer."""
@@ -160,7 +160,7 @@ def build_normal_equations(problem: LinearizedProblem) -> NormalEquations:
     point_terms = np.empty((9, problem.state.points.shape[1]))
     scratch = np.empty((width, width))
     for block in order.blocks:
-        terms = np.empty((len(block.point), 9))
+        terms = np.empty((9, len(block.point)))
         for chunk in block.chunks:
             rows = problem.residual_rows(block, chunk)
             offset = chunk.rows_in_block.start
@@ -171,8 +171,8 @@ def build_normal_equations(problem: LinearizedProblem) -> NormalEquations:
             # Upper triangle of J_point^T J_point and J_point^T r, row by row: V and g in nine numbers.
             j_point_r = np.concatenate([rows.j_point, rows.augmented[:, -1:]], axis=1)
             products = [sum(row[j] * row[j:] for row in j_point_r) for j in range(3)]
-            terms[chunk.rows_in_block] = np.concatenate(products).T
-        point_terms[:, block.points] = np.asarray(block.point_sums @ terms).T
+            np.concatenate(products, out=terms[:, chunk.rows_in_block])
+        point_terms[:, block.points] = row_sums(block.point, block.points.stop - block.points.start, terms)
     d = free.pose_size + (free.intrinsics_size if order.camera_per_photo else 0)
     camera = np.zeros((0, 0, 1)) if d == width - 1 else segment_sums(order.camera_sums, normal[:, d:-1, d:])
     return NormalEquations(

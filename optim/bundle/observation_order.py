@@ -52,8 +52,6 @@ class PointBlock:
     photo_start: list[int]
     """(r + 1,) photos[i] has the observations photo_start[i] to photo_start[i + 1] of the block."""
     chunks: list[ObservationChunk]
-    point_sums: csr_matrix
-    """(p, m) segment matrix: sums over the observations of each point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,14 +121,13 @@ def order_observations(
     sorted_photo, sorted_point = number[photo[order]], rank[point[order]]
     cuts = _block_bounds(sorted_photo, track_length, block_size)
     first = np.append(0, np.cumsum(track_length))
-    ones = np.ones(max(np.diff(first[cuts]), default=0))
     blocks = []
     for begin, end in itertools.pairwise(cuts):
         rows = slice(int(first[begin]), int(first[end]))
         by_photo = integer_lexsort(sorted_photo[rows])
         order[rows], sorted_photo[rows] = order[rows][by_photo], sorted_photo[rows][by_photo]
         block_point = sorted_point[rows][by_photo] - begin
-        blocks.append(_point_block(slice(begin, end), rows.start, block_point, sorted_photo[rows], ones))
+        blocks.append(_point_block(slice(begin, end), rows.start, block_point, sorted_photo[rows]))
     return ObservationOrder(
         photos=photos,
         cameras=cameras,
@@ -160,7 +157,7 @@ def _block_bounds(photo: Index32, track_length: Index, size: int) -> list[int]:
         size *= 2
 
 
-def _point_block(points: slice, start: int, point: Index32, photo: Index32, ones: Array) -> PointBlock:
+def _point_block(points: slice, start: int, point: Index32, photo: Index32) -> PointBlock:
     """The block of observations that begin at row `start`, already in order."""
     runs = np.flatnonzero(np.diff(photo, prepend=-1))
     photo_start = [*runs.tolist(), len(photo)]
@@ -171,8 +168,4 @@ def _point_block(points: slice, start: int, point: Index32, photo: Index32, ones
             rows = slice(start + inside.start, start + inside.stop)
             chunks.append(ObservationChunk(rows, inside, range(begin, end)))
             begin = end
-    count = points.stop - points.start
-    pointers = np.append(0, np.cumsum(np.bincount(point, minlength=count)))
-    columns = integer_lexsort(point).astype(np.int32)
-    point_sums = csr_matrix((ones[: len(point)], columns, pointers), shape=(count, len(point)))
-    return PointBlock(points, point, photo[runs].astype(np.int64), photo_start, chunks, point_sums)
+    return PointBlock(points, point, photo[runs].astype(np.int64), photo_start, chunks)

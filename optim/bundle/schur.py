@@ -27,6 +27,7 @@ from .normal_equations import NormalEquations
 from .observation_order import ObservationOrder, PointBlock
 from .packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
 from .rig_steps import RigStructure, frame_system, photo_changes, rig_motion, rig_structure, tied_photos
+from .segment_sums import row_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,11 +281,11 @@ def _point_gradients_after(equations: NormalEquations, changes: Array) -> Array:
     order = equations.problem.order
     out = np.empty_like(equations.point_gradient)
     for block in order.blocks:
-        gradients = np.empty((len(block.point), 3))
+        gradients = np.empty((3, len(block.point)))
         for chunk in block.chunks:
             rows = equations.problem.residual_rows(block, chunk)
             change = changes.T[:, order.photo[chunk.rows]]
             residual = rows.residual + np.einsum("rjn,jn->rn", rows.j_camera, change)
-            gradients[chunk.rows_in_block] = np.einsum("rin,rn->ni", rows.j_point, residual)
-        out[:, block.points] = np.asarray(block.point_sums @ gradients).T
+            gradients[:, chunk.rows_in_block] = np.einsum("rin,rn->in", rows.j_point, residual)
+        out[:, block.points] = row_sums(block.point, block.points.stop - block.points.start, gradients)
     return out if equations.point_prior_gradient is None else out + equations.point_prior_gradient

@@ -39,6 +39,8 @@ def with_free_principal_points(
             break
         rows = np.where(seen_cameras(new)[:, None], new.bundle.intrinsics, rows)
         found.append((new, intrinsics.with_crops().with_focals(rows[:, 0]).with_principal(rows)))
+        if new.cost >= best.cost:  # of crops already the first one is better, if not yet by much
+            break
     chosen = min(found, key=lambda one: one[0].cost, default=None)
     return chosen if chosen is not None and chosen[0].cost < options.accepted_cost_ratio * best.cost else None
 

@@ -28,7 +28,7 @@ from ..view_graph import Keypoints, ViewGraph, largest_component
 from .epipolar import relative_epipolar_errors_px
 from .global_positioning import GlobalPositioningOptions, solve_global_positions
 from .initial_positions import InitialPositionOptions, estimate_initial_positions
-from .planar_ambiguity import PlanarAmbiguityOptions, resolve_planar_ambiguity
+from .planar_ambiguity import PlanarAmbiguityOptions, PlanePoses, resolve_planar_ambiguity
 from .relative_poses import RelativePoseOptions, RelativePoses, estimate_relative_poses, with_poses
 from .rig_sensors import fitted_to_rigs, growths_to_try, with_baselines
 from .rotation_averaging import average_rotations
@@ -120,12 +120,13 @@ def map_component(
     poses: Mapping[int, Array] | None = None,
     seed: int = 0,
     threads: int = 1,
+    planes: PlanePoses | None = None,
 ) -> CoarseModel | None:
     """Map the largest consistent component of the view graph; None where there is none.
 
     Costs of models compare if they were given the same `tracks`. With None, tracks are established from the edges that
     agree with the averaged rotations to max_track_edge_deg, so that doppelgangers cannot merge tracks. `poses` (3, 4)
-    by edge replace estimated relative poses.
+    by edge replace estimated relative poses; `planes` are as of `resolve_planar_ambiguity`.
     """
     options = options or GlobalMapperOptions()
     relative = estimate_relative_poses(
@@ -147,6 +148,7 @@ def map_component(
         keypoint_error_px=keypoint_error_px,
         options=options.planar_ambiguity,
         threads=threads,
+        planes=planes,
     )
     relative = with_poses(relative, poses or {})
     averaged = _averaged_rotations(graph, relative, options.max_edge_deg, seed)

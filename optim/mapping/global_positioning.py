@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from ..arrays import Array, Index
 from ..bundle.arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
 from ..bundle.block_products import CovisiblePairs, pairs_within
 from ..bundle.packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
-from ..bundle.segment_sums import segment_matrix
+from ..bundle.segment_sums import row_sums
 from ..option_ranges import Count, Positive, Within
 
 MIN_INVERSE_DEPTH = 1e-6
@@ -58,6 +57,9 @@ class GlobalPositioningOptions:
     """Up to so many cameras, a random start is made and the better solution taken, however good the linear one is:
     either may end in a worse minimum where rotations are off, at a cost that shows it in comparison only. Random starts
     of more cameras take long and unfold badly."""
+    same_cost_ratio: Annotated[float, Within("[1, inf)")] = 1.01
+    """No other start is made either once two have ended within this ratio of the least cost: it is the minimum that
+    most starts lead to."""
     max_iterations: Count = 100
     """Levenberg-Marquardt steps per start."""
     tolerance: Positive = 1e-4
@@ -94,8 +96,9 @@ def solve_global_positions(
     """
     options = options or GlobalPositioningOptions()
     rng = np.random.default_rng(seed)
-    problem = _problem(rays, camera, point, cameras, points, options.huber)
+    problem = _problem(rays, camera, point, cameras, options.huber)
     best: GlobalPositions | None = None
+    costs: list[float] = []
     for number in range(options.starts + 1):
         if number == 0:
             state = None if start is None else _start_state(problem, *start, rng)
@@ -107,8 +110,10 @@ def solve_global_positions(
         found = _descend(problem, state, options)
         if best is None or found.cost < best.cost:
             best = found
+        costs.append(found.cost)
         compared = number > 0 or cameras > options.compared_cameras
-        if compared and best.cost < options.good_cost:
+        again = sum(cost <= options.same_cost_ratio * best.cost for cost in costs) > 1
+        if again or (compared and best.cost < options.good_cost):
             break
     assert best is not None  # a start is made at least once
     return best
@@ -123,9 +128,6 @@ class _Problem:
     camera: Index
     point: Index
     huber: float
-    by_camera: csr_matrix
-    by_point: csr_matrix
-    """Sums over the observations of each."""
     pairs: CovisiblePairs
     """Cameras that see the same point."""
     plan: SolvePlan
@@ -143,7 +145,7 @@ class _State:
     """(m,)."""
 
 
-def _problem(rays: Array, camera: Index, point: Index, cameras: int, points: int, huber: float) -> _Problem:
+def _problem(rays: Array, camera: Index, point: Index, cameras: int, huber: float) -> _Problem:
     pairs = pairs_within(point, camera)
     other = pairs.row != pairs.column  # not so where a camera sees a point twice
     return _Problem(
@@ -151,8 +153,6 @@ def _problem(rays: Array, camera: Index, point: Index, cameras: int, points: int
         camera,
         point,
         huber,
-        segment_matrix(camera, cameras),
-        segment_matrix(point, points),
         pairs,
         plan_solve(pairs.row[other], pairs.column[other], cameras, 3, 0),
     )
@@ -208,6 +208,7 @@ def _evaluate(problem: _Problem, state: _State) -> tuple[Array, Array, float]:
 def _stepped(problem: _Problem, state: _State, residual: Array, weight: Array, damping: float) -> _State | None:
     """Take one damped Gauss-Newton step; None where the system cannot be solved."""
     camera, point = problem.camera, problem.point
+    cameras, points = state.centres.shape[1], state.points.shape[1]
     offset = _offsets(problem, state)
     # Inverse depth: one scalar per observation, eliminated in closed form. Damping is relative (Marquardt): the
     # depths of near and far points differ by orders of magnitude.
@@ -219,18 +220,18 @@ def _stepped(problem: _Problem, state: _State, residual: Array, weight: Array, d
     gradient = -pull * (residual + offset * (g_depth / h_depth))
 
     # Between a point and a camera stands -block; `seen` has it in the coordinates in which points are uncorrelated.
-    root = inverse_cholesky(_damped(_sums(problem.by_point, block), damping))
+    root = inverse_cholesky(_damped(row_sums(point, points, block), damping))
     seen = multiply_lower(root.take(point, axis=1)[:, None], block[FULL])
-    point_pull = multiply_lower(root, _sums(problem.by_point, gradient))
+    point_pull = multiply_lower(root, row_sums(point, points, gradient))
     taken = np.stack([_dot(seen[:, i], seen[:, j]) for i, j in UPPER])
     through = _dot(seen, point_pull.take(point, axis=1)[:, None])
-    cameras = _damped(_sums(problem.by_camera, block), damping) - _sums(problem.by_camera, taken)
-    right = _sums(problem.by_camera, gradient - through)
+    blocks = _damped(row_sums(camera, cameras, block), damping) - row_sums(camera, cameras, taken)
+    right = row_sums(camera, cameras, gradient - through)
 
     rows = np.ascontiguousarray(seen.transpose(2, 0, 1))
     products = problem.pairs.sum_products(rows, rows)
     twice = problem.pairs.row == problem.pairs.column
-    diagonal = cameras[FULL].transpose(2, 0, 1)
+    diagonal = blocks[FULL].transpose(2, 0, 1)
     np.subtract.at(diagonal, problem.pairs.row[twice], products[twice] + products[twice].transpose(0, 2, 1))
     size = right.size
     arrow = ArrowheadSystem(diagonal, -products[~twice], np.zeros((size, 0)), np.zeros((0, 0)))
@@ -239,7 +240,7 @@ def _stepped(problem: _Problem, state: _State, residual: Array, weight: Array, d
         return None
     d_centres = solution.reshape(-1, 3).T
     carried = d_centres.take(camera, axis=1)
-    back = _sums(problem.by_point, _dot(seen.transpose(1, 0, 2), carried[:, None])) - point_pull
+    back = row_sums(point, points, _dot(seen.transpose(1, 0, 2), carried[:, None])) - point_pull
     d_points = multiply_lower_transposed(root, back)
     moved = d_points.take(point, axis=1) - carried
     d_depth = -(g_depth + pull * _dot(offset, moved)) / h_depth
@@ -267,11 +268,6 @@ def _dot(a: Array, b: Array) -> Array:
     """Dot products over the first axis, of length three."""
     product: Array = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
     return product
-
-
-def _sums(selected: csr_matrix, values: Array) -> Array:
-    """(k, n) sums of values (k, m)."""
-    return np.ascontiguousarray((selected @ np.ascontiguousarray(values.T)).T)
 
 
 def _damped(triangles: Array, damping: float) -> Array:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from scipy.sparse import coo_array, csc_array, csr_array, diags_array, eye_array
+from scipy.sparse import coo_array, csc_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import SuperLU, splu
 
@@ -23,6 +23,9 @@ from ..option_ranges import Count, Positive, Within
 
 EDGE_CHUNK = 512
 """Pairs whose common points are triangulated together; bounds the memory."""
+
+MAX_DENSE = 100
+"""Unknowns up to which a matrix is solved as it is: what it takes to make a sparse one is ten times as much."""
 
 
 @dataclass(frozen=True)
@@ -191,19 +194,33 @@ def _aligned_half_edges(depths: _PairDepths, observations: int, options: Initial
     pinned = np.unique(node, return_index=True)[1]
     free = np.flatnonzero(~np.isin(np.arange(halves), pinned) & used)
     offset, weight = np.zeros(halves), np.ones(len(half))
+    place = np.full(halves, -1)
+    place[free] = np.arange(len(free))
+    mine = np.flatnonzero(place[half] >= 0)
+    given, order = _with_places((len(free), observations), place[half[mine]], observation[mine])
+    shared = given.T.tocsr()
+    mine, place_of_shared = mine[order], shared.data.astype(np.int64)
     for _ in range(options.sweeps):
         total = np.maximum(np.bincount(observation, weights=weight, minlength=observations), 1e-12)
         mean = np.bincount(observation, weights=weight * value, minlength=observations) / total
         right = np.bincount(half, weights=weight * (value - mean[observation]), minlength=halves)
-        given = csr_array((weight, (half, observation)), shape=(halves, observations))
-        through = given @ (diags_array(1.0 / total) @ given.T)
-        own = diags_array(np.bincount(half, weights=weight, minlength=halves))
-        matrix = csc_array(own - through)[:, free][free]
+        own = np.bincount(half, weights=weight, minlength=halves)[free]
         if len(free):
-            offset[free] = _factorized(matrix + 1e-9 * eye_array(len(free), format="csc")).solve(right[free])
+            given.data = weight[mine]
+            shared.data = (given.data / total[observation[mine]])[place_of_shared]
+            matrix = (diags_array(own + 1e-9) - given @ shared).tocsc()
+            offset[free] = _factorized(matrix).solve(right[free])
         level = np.bincount(observation, weights=weight * (value - offset[half]), minlength=observations) / total
         weight = np.maximum(_cauchy(value - offset[half] - level[observation], options.depth_scale), 1e-6)
     return node, offset
+
+
+def _with_places(shape: tuple[int, int], row: Index, column: Index32) -> tuple[csr_array, Index]:
+    """A matrix whose entries at (row, column) are their places in its data; and for each place the number of the entry,
+    so that sweeps with other weights build no other matrix."""
+    order = np.lexsort((column, row))
+    start = np.searchsorted(row[order], np.arange(shape[0] + 1))
+    return csr_array((np.arange(len(row), dtype=np.float64), column[order], start), shape=shape), order
 
 
 def _largest_part(nodes: int, a: Index, b: Index) -> tuple[Index, tuple[Index, Index]]:
@@ -247,10 +264,12 @@ def _graph_solution(
     x = np.zeros((nodes, difference.shape[1]))
     if nodes == 1:
         return x
+    rows, columns = np.concatenate([a, b, a, b]) - 1, np.concatenate([a, b, b, a]) - 1
+    free = np.flatnonzero((rows >= 0) & (columns >= 0))  # the first is held at 0
+    rows, columns = rows[free], columns[free]
     for _ in range(options.sweeps):
         w = base * weight
-        rows, columns = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
-        laplacian = coo_array((np.concatenate([w, w, -w, -w]), (rows, columns)), shape=(nodes, nodes)).tocsc()
+        laplacian = np.concatenate([w, w, -w, -w])[free]
         pull = np.stack(
             [
                 np.bincount(b, weights=w * each, minlength=nodes) - np.bincount(a, weights=w * each, minlength=nodes)
@@ -258,13 +277,20 @@ def _graph_solution(
             ],
             axis=1,
         )
-        solver = splu(
-            laplacian[1:, 1:], permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-        )
-        x[1:] = solver.solve(pull[1:])
+        x[1:] = _solved(laplacian, rows, columns, pull[1:])
         residual = np.linalg.norm(x[b] - x[a] - difference, axis=1) * np.sqrt(base)
         weight = np.maximum(_cauchy(residual, scale), 1e-6)  # a bridge keeps some weight, or the system is singular
     return x
+
+
+def _solved(values: Array, row: Index, column: Index, right: Array) -> Array:
+    """(n, d) solution for the symmetric positive definite matrix that sums the values at (row, column), and these right
+    sides (n, d)."""
+    n = len(right)
+    if n <= MAX_DENSE:
+        matrix = np.bincount(row * n + column, weights=values, minlength=n * n).reshape(n, n)
+        return np.asarray(np.linalg.solve(matrix, right), np.float64)
+    return np.asarray(_factorized(coo_array((values, (row, column)), shape=(n, n)).tocsc()).solve(right))
 
 
 def _factorized(matrix: csc_array) -> SuperLU:

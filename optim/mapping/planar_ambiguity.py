@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from typing import Annotated
 
 import numpy as np
@@ -33,6 +33,9 @@ EDGES_PER_TASK = 64
 
 MIN_COST = 0.05
 """Added to costs before they are compared: of matches without noise, ratios of costs say nothing."""
+
+PlanePoses = dict[int, list[tuple[Array, float]]]
+"""By edge: the poses that explain its plane, with their costs, as of `plane_poses`."""
 
 POSES = 3
 """Of a pair: the estimated one and two of its plane."""
@@ -67,8 +70,14 @@ def resolve_planar_ambiguity(
     keypoint_error_px: float,
     options: PlanarAmbiguityOptions | None = None,
     threads: int = 1,
+    planes: PlanePoses | None = None,
 ) -> RelativePoses:
-    """The relative poses, those of ambiguous pairs exchanged where more triangles close with the other one."""
+    """The relative poses, those of ambiguous pairs exchanged where more triangles close with the other one.
+
+    `planes` has the poses of edges whose planes were looked for before, under the same intrinsics, and gets those of
+    the others.
+    """
+    planes = {} if planes is None else planes
     options = options or PlanarAmbiguityOptions()
     pairs = graph.pairs[relative.edge]
     triangles = np.stack(triangles_of(graph.photo_count, pairs), axis=1) if len(pairs) else np.zeros((0, 3), np.int64)
@@ -78,6 +87,9 @@ def resolve_planar_ambiguity(
     if options.rounds == 0 or not len(suspects):
         return relative
 
+    edges = relative.edge[suspects].tolist()
+    new = [edge for edge in edges if edge not in planes]
+
     def alternatives(block: range) -> list[list[tuple[Array, float]]]:
         return [
             plane_poses(
@@ -85,7 +97,7 @@ def resolve_planar_ambiguity(
                 models,
                 intrinsics,
                 camera_of_photo,
-                int(relative.edge[suspects[number]]),
+                new[number],
                 keypoint_error_px=keypoint_error_px,
                 max_error=options.max_error,
                 min_inliers=options.min_inliers,
@@ -93,12 +105,9 @@ def resolve_planar_ambiguity(
             for number in block
         ]
 
-    found = [
-        each
-        for block in parallel_map(alternatives, even_blocks(len(suspects), EDGES_PER_TASK), threads)
-        for each in block
-    ]
-    poses, prior = _candidates(relative.b_from_a, suspects, found, options)
+    found = chain.from_iterable(parallel_map(alternatives, even_blocks(len(new), EDGES_PER_TASK), threads))
+    planes.update(zip(new, found, strict=True))
+    poses, prior = _candidates(relative.b_from_a, suspects, [planes[edge] for edge in edges], options)
     around = triangles[np.isin(triangles, np.flatnonzero((prior > 0).sum(axis=1) > 1)).any(axis=1)]
     score = _scores(poses, prior, around, options.closing_deg)
     chosen = _decided(prior, around, score, options.rounds)

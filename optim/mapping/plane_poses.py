@@ -6,12 +6,18 @@ The homography of a plane decomposes into two relative poses with all points bef
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..arrays import Array, Index
 from ..cameras import fisheyes, unproject
 from ..rotations import skew
 from ..view_graph import ViewGraph
+
+if TYPE_CHECKING:
+    import poselib
 
 RANSAC = {"min_iterations": 50, "max_iterations": 500, "seed": 0}
 """Few iterations are enough, since the homography is refined in between and both poses on all matches after it."""
@@ -54,7 +60,7 @@ def plane_poses(
         return []
     found: list[tuple[Array, float]] = []
     pinhole = {"model": "SIMPLE_PINHOLE", "width": 1, "height": 1, "params": [1.0, 0.0, 0.0]}
-    for start in poselib.motion_from_homography(homography)[0]:
+    for start in _without_opposites(poselib.motion_from_homography(homography)[0]):
         loss = {"loss_type": "CAUCHY", "loss_scale": error}
         refined, _ = poselib.refine_relative_pose(first, second, start, pinhole, pinhole, loss)
         length = float(np.linalg.norm(refined.t))
@@ -76,13 +82,30 @@ def epipolar_cost(b_from_a: Array, first: Array, second: Array, error: float) ->
     return float(np.mean(e2 / (1.0 + e2)))
 
 
+def _without_opposites(poses: Sequence[poselib.CameraPose]) -> list[poselib.CameraPose]:
+    """The poses without those whose baseline alone is opposite to that of an earlier one: epipolar errors are the same,
+    and refinement goes the same way."""
+    kept: list[poselib.CameraPose] = []
+    for pose in poses:
+        if not any(
+            np.abs(pose.R - other.R).max() < SAME_POSE and np.abs(pose.t + other.t).max() < SAME_POSE for other in kept
+        ):
+            kept.append(pose)
+    return kept
+
+
 def _before_both_cameras(pose: Array, first: Array, second: Array) -> Array:
     """The pose or the one with the opposite baseline: that which has more points before both cameras."""
-    x, y = (np.column_stack([each, np.ones(len(each))]) for each in (first, second))
-    turned = x @ pose[:, :3].T
-    # depth_b y = depth_a turned + t, solved for the depths by crossing out one or the other.
-    t = np.broadcast_to(pose[:, 3], y.shape)
-    normal = np.cross(turned, y)
-    depth_a, depth_b = ((np.cross(each, t) * normal).sum(axis=1) for each in (y, turned))
+    x, y, t = pose[:, :2] @ first.T + pose[:, 2:3], second.T, pose[:, 3]
+    # depth_b y = depth_a R x + t, solved for the depths by crossing out one or the other.
+    normal = _crossed(x, (*y, 1.0))
+    depth_a, depth_b = (
+        np.sum([a * b for a, b in zip(_crossed(each, t), normal, strict=True)], axis=0) for each in ((*y, 1.0), x)
+    )
     forward = np.count_nonzero((depth_a > 0) & (depth_b > 0)), np.count_nonzero((depth_a < 0) & (depth_b < 0))
     return pose if forward[0] >= forward[1] else pose * np.array([1.0, 1.0, 1.0, -1.0])
+
+
+def _crossed(a: Any, b: Any) -> list[Array]:
+    """Cross products of vectors given by their three components: few matches, for which numpy.cross takes long."""
+    return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]

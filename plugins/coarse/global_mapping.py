@@ -17,6 +17,7 @@ from unposed.optim.mapping.drafts import Draft, DraftOptions, carried_drafts, co
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component, track_cost
 from unposed.optim.mapping.intrinsics_search import IntrinsicsChoice, select_intrinsics
 from unposed.optim.mapping.intrinsics_search_options import IntrinsicsSearchOptions
+from unposed.optim.mapping.planar_ambiguity import PlanePoses
 from unposed.optim.mapping.pose_alternatives import PoseAlternativeOptions, propose_alternatives
 from unposed.optim.mapping.tracks import Tracks, establish_tracks, spread_subset
 from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel, PartGraph, part_of
@@ -58,7 +59,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 26
+    version: ClassVar[int] = 27
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
@@ -168,6 +169,7 @@ class GlobalMapper(GlobalMapperOptions):
     def _competed(self, component: ViewGraph, choice: IntrinsicsChoice, resources: Resources) -> list[Draft]:
         """Drafts under several seeds, focal lengths and poses of ambiguous pairs, the cheapest first."""
         keypoints, error_px = component.keypoints, component.keypoint_error_px
+        planes: PlanePoses = {}  # they depend on the intrinsics, and are the same in all drafts under these
 
         def mapped(intrinsics: Intrinsics, number: int, poses: Mapping[int, Array] | None = None) -> Bundle | None:
             model = map_component(
@@ -179,6 +181,7 @@ class GlobalMapper(GlobalMapperOptions):
                 poses=poses,
                 seed=self.seed + number,
                 threads=resources.threads,
+                planes=planes if intrinsics is choice.intrinsics else None,
             )
             return None if model is None else model.bundle
 

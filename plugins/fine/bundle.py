@@ -20,6 +20,7 @@ from unposed.optim.mapping.radial_terms import RadialTermOptions, with_radial_te
 from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, prior_of_refinement, refine
 from unposed.optim.mapping.rig_sensors import RigSensorOptions
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
+from unposed.optim.mapping.weak_parts import WeakPartOptions
 from unposed.optim.option_ranges import Count, Positive
 from unposed.optim.verdict.judge import VerdictOptions
 from unposed.optim.view_graph import ViewGraph
@@ -58,6 +59,7 @@ from .report import hypothesis_figures, poses_in_conflict, reasons_not_refined, 
 from .rigs import tied_by_rigs, ties_more
 from .steadied import SteadiedOptions, with_steadied_photos
 from .verdict import verdict_of, warnings_of
+from .weak_parts import cut_at_open_parts, with_parts_in_place
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 25
+    version: ClassVar[int] = 26
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -131,6 +133,8 @@ class BundleAdjustment:
     """Photos without matches whose poses a network predicts."""
     steadied: SteadiedOptions = field(default_factory=SteadiedOptions)
     """Photos with few observations whose poses a network predicts as well."""
+    weak_parts: WeakPartOptions = field(default_factory=WeakPartOptions)
+    """Parts that few matches tie to the rest: moved to where these put them, or delivered by themselves."""
     scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
     """Points that determine the scale of predicted depths."""
     min_gpu_observations: Annotated[int, Within("[0, inf)")] = 100_000
@@ -154,7 +158,7 @@ class BundleAdjustment:
         done: list[_Outcome] = []
         failed = FailedComponents("refining")
         for model, others in zip(coarse.models, coarse.hypotheses or ((),) * len(coarse.models), strict=True):
-            outcome = failed.attempt(
+            outcomes = failed.attempt(
                 len(model.photos),
                 partial(
                     self._best,
@@ -169,11 +173,12 @@ class BundleAdjustment:
                     doubts,
                 ),
             )
-            if outcome is None:
+            if outcomes is None:
                 registered[model.photos] = False
                 continue
-            done.append(outcome)
-            registered[done[-1].model.photos] |= done[-1].registered
+            done += outcomes
+            for outcome in outcomes:
+                registered[outcome.model.photos] |= outcome.registered
         failed.raise_if_nothing(len(done))
         kept = sorted((each for each in done if each.registered), key=lambda each: -len(each.model.photos))
         warnings = [*(warning for each in done for warning in each.warnings), *coarse.warnings, *failed.warnings]
@@ -193,26 +198,33 @@ class BundleAdjustment:
         options: RefineOptions,
         resources: Resources,
         doubts: Doubts | None,
-    ) -> _Outcome:
-        """Refine all hypotheses about a component, and judge the one of least cost; `graph` is without doubts."""
+    ) -> list[_Outcome]:
+        """Refine all hypotheses about a component, and judge the one of least cost; `graph` is without doubts. Parts
+        of open scale follow as models of their own."""
         refined = [self._refined(each, photos, cameras, graph, candidates, options, resources) for each in models]
         posed = [np.isfinite(each.start.bundle.cam_from_world[:, 0, 0]) for each in refined]
         every = graph.among(candidates | np.any(posed, axis=0))
         costs = [self._cost(each.result.bundle, every) for each in refined] if len(models) > 1 else [0.0]
         chosen = int(np.argmin(costs))
         best = self._finished(refined[chosen], photos, options, resources)
-        inconsistent = self._inconsistent_poses(cameras, best.graph, best.start, best.result.bundle)
+        (best, *parts), cuts = cut_at_open_parts(best, photos, options, self.weak_parts)
+        inconsistent = self._inconsistent_poses(cameras, best.graph, best.start, best.result.bundle).tolist()
         outcome = _outcome(models[0], best.start, best.result, inconsistent, photos, best.graph)
         if len(models) > 1:
             hypotheses = hypothesis_figures([each.result.bundle for each in refined], costs)
             outcome = replace(outcome, report=replace(outcome.report, hypotheses=hypotheses))
-        outcome = self._judged(outcome, view_graph, doubts, models[chosen], best.result.bundle, photos)
+        judged = partial(self._judged, view_graph=view_graph, doubts=doubts, initial=models[chosen], photos=photos)
+        outcome = judged(replace(outcome, warnings=(*outcome.warnings, *cuts)), bundle=best.result.bundle)
+        apart = [
+            judged(_outcome(models[0], each.start, each.result, (), photos, each.graph), bundle=each.result.bundle)
+            for each in parts
+        ]
         if not options.rough_start:
-            return outcome
+            return [outcome, *apart]
         model, report, warnings = with_predicted_poses(
             outcome.model, outcome.report, models[chosen], best.result.bundle, best.graph, photos, self.predicted_poses
         )
-        return replace(outcome, model=model, report=report, warnings=(*outcome.warnings, *warnings))
+        return [replace(outcome, model=model, report=report, warnings=(*outcome.warnings, *warnings)), *apart]
 
     def _refined(
         self,
@@ -227,6 +239,7 @@ class BundleAdjustment:
         """Refine one model, and register what it can of the candidates (photos,)."""
         start = self._start_of(model, photos, cameras, graph, candidates)
         own = graph.among(candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0]))
+        start = with_parts_in_place(start, own, self.solver(resources.device), options, self.weak_parts, self.seed)
         refined = partial(
             refine,
             own,
@@ -367,16 +380,16 @@ def _outcome(
     initial: InitialModel,
     start: ModelStart,
     result: RefinementResult,
-    inconsistent: NDArray[np.int64],
+    inconsistent: Sequence[int],
     photos: Photos,
     graph: ViewGraph,
 ) -> _Outcome:
     model = sparse_model(result.bundle, graph.keypoints)
-    warnings = [*start.warnings, *([warning_about(photos, inconsistent)] if len(inconsistent) else [])]
+    warnings = [*start.warnings, *([warning_about(photos, np.array(inconsistent))] if inconsistent else [])]
     if len(model.photos) < 2:
         warnings.append(
             f"{len(initial.photos)} photos match each other but give no points: the camera hardly moved between them, "
             "or its given intrinsics are wrong"
         )
     report = refinement_report(result, graph, model)
-    return _Outcome(model, report, tuple(inconsistent.tolist()), tuple(warnings))
+    return _Outcome(model, report, tuple(inconsistent), tuple(warnings))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from worlds import mapper_inputs
 
+from unposed.optim.mapping.weak_parts import WeakPartOptions
 from unposed.optim.rotations import exp_so3
 from unposed.optim.verdict.judge import VerdictOptions, VerdictWeights
 from unposed.pipeline.artifacts import Doubts, InitialModel, InitialModels
@@ -70,7 +71,8 @@ def test_a_model_that_had_to_leave_matches_out_is_delivered_with_a_warning(colle
     (right,) = GlobalMapper()(**given).models
     coarse = InitialModels((half_turned(right),), {})
     options = VerdictOptions(warn_below=0.8)
-    fine = BundleAdjustment(verdict=options)(**given, resources=CPU, coarse=coarse, doubts=doubts)
+    as_it_is = WeakPartOptions(max_cut_matches=0)  # the two pairs would turn the half back
+    fine = BundleAdjustment(verdict=options, weak_parts=as_it_is)(**given, resources=CPU, coarse=coarse, doubts=doubts)
     assert len(joining) == 2
     assert any("do not rely on" in warning and "contradict it" in warning for warning in fine.warnings)
     found = report_figures(given["photos"], fine.reports[0])["verdict"]

@@ -9,7 +9,7 @@ import numpy as np
 from worlds import look_at_origin
 
 from unposed.optim.cameras import project
-from unposed.optim.mapping.planar_ambiguity import PlanarAmbiguityOptions, resolve_planar_ambiguity
+from unposed.optim.mapping.planar_ambiguity import PlanarAmbiguityOptions, PlanePoses, resolve_planar_ambiguity
 from unposed.optim.mapping.plane_poses import plane_poses
 from unposed.optim.mapping.relative_poses import RelativePoses
 from unposed.optim.rotations import rotation_angle_deg
@@ -57,7 +57,7 @@ class Wall:
         )
         return sorted(found, key=lambda each: float(rotation_angle_deg(each[0][:, :3] @ self.true[edge, :, :3].T)))
 
-    def resolved(self, b_from_a: np.ndarray, **options: Any) -> np.ndarray:
+    def resolved(self, b_from_a: np.ndarray, planes: PlanePoses | None = None, **options: Any) -> np.ndarray:
         """Errors of the rotations after the choice."""
         everyone = np.arange(len(self.graph))
         found = resolve_planar_ambiguity(
@@ -68,5 +68,6 @@ class Wall:
             np.zeros(PHOTOS, int),
             keypoint_error_px=1.0,
             options=PlanarAmbiguityOptions(**options),
+            planes=planes,
         )
         return np.asarray(rotation_angle_deg(found.b_from_a[:, :, :3] @ self.true[:, :, :3].transpose(0, 2, 1)))

@@ -122,9 +122,24 @@ def test_every_option_changes_the_solution(change: dict[str, Any]) -> None:
 
 def test_one_start_is_made_where_one_is_allowed() -> None:
     world = Rays("grid", noise_deg=0.2, wrong=0.1)
-    costs = [world.solve(starts=starts, good_cost=0.0).cost for starts in (1, 6)]
+    costs = [world.solve(starts=starts, good_cost=0.0, same_cost_ratio=1.0).cost for starts in (1, 6)]
     assert costs[1] < costs[0]
     assert world.solve(starts=6, good_cost=1.0).cost == costs[0]
+
+
+def test_a_solution_that_is_found_twice_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs 3, 2, 2.01: the least has been found twice, and the fourth start is not made."""
+    made: list[float] = []
+
+    def descended(problem: Any, state: Any, options: GlobalPositioningOptions) -> GlobalPositions:
+        made.append([3.0, 2.0, 2.01, 1.0][len(made)])
+        return GlobalPositions(np.zeros((16, 3)), np.zeros((150, 3)), made[-1])
+
+    monkeypatch.setattr(positioning, "_descend", descended)
+    assert Rays("ring").solve(starts=4).cost == 2.0
+    assert len(made) == 3
+    made.clear()
+    assert Rays("ring").solve(starts=4, same_cost_ratio=1.001).cost == 1.0
 
 
 def test_few_cameras_are_compared_with_a_random_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,11 @@ from unposed.optim.bundle.problem import IntrinsicsPrior
 from unposed.optim.intrinsics_priors import IntrinsicsPriorOptions
 from unposed.optim.mapping import intrinsics_search as search
 from unposed.optim.mapping.drafts import rotation_difference_deg
+from unposed.optim.mapping.focal_search import evaluate_repeatedly
 from unposed.optim.mapping.global_mapper import CoarseModel, GlobalMapperOptions, map_component
 from unposed.optim.mapping.intrinsics_search import (
     IntrinsicsChoice,
     _beyond_core,
-    _evaluate_repeatedly,
     core_matches,
     initial_focals,
     select_intrinsics,
@@ -65,6 +65,7 @@ def test_a_model_is_confirmed_by_several_seeds_and_only_if_the_core_is_everythin
     assert found_for(world, options=IntrinsicsSearchOptions(core_photos=8)).confirmed is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("squeeze", [0.8, 1.26])
 def test_squeezed_photos_have_two_focal_lengths(collection: Make, squeeze: float) -> None:
     lens = (1500.0, 1500.0 * squeeze, 800.0, 600.0, 0.0, 0.0, 0.0, 0.0)
@@ -211,7 +212,7 @@ def test_a_candidate_is_mapped_again_from_the_focal_lengths_of_its_model(collect
         bundle = replace(world.bundle(), intrinsics=candidate.with_focals(focal).values)
         return CoarseModel(bundle, np.zeros(0, np.int64), np.zeros(0), cost=float(abs(np.log(focal[0] / 1500.0))))
 
-    found = _evaluate_repeatedly(halfway, world.initial_intrinsics(3.0), IntrinsicsSearchOptions())
+    found = evaluate_repeatedly(halfway, world.initial_intrinsics(3.0), IntrinsicsSearchOptions())
     assert found is not None
     assert found.focals[0] == min(tried) == pytest.approx(1500.0, rel=0.05)
     assert len(tried) == 5  # 73, 32, 15, 7, 3.5 percent off: the last one moved less than a twentieth

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
+import poselib
 import pytest
 from flat_worlds import POINTS, Wall
 
@@ -45,6 +47,28 @@ def test_pairs_with_the_other_pose_get_the_true_one(noise_px: float, share: floa
     assert after.max() < 2.0
     assert before.max() < 2.0 or share > 0.0
     assert np.array_equal(wall.resolved(start, rounds=0), before)
+
+
+def test_an_opposite_baseline_is_not_refined_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A homography gives two poses with either sign of the baseline: two of four are refined, and none is lost."""
+    refined = poselib.refine_relative_pose
+    starts: list[Any] = []
+
+    def counted(first: Any, second: Any, start: Any, *args: Any) -> Any:
+        starts.append(start)
+        return refined(first, second, start, *args)
+
+    monkeypatch.setattr(poselib, "refine_relative_pose", counted)
+    assert len(Wall(0.5).both(0)) == len(starts) == 2
+
+
+def test_planes_that_are_known_are_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, planes = Wall(0.5), dict[int, Any]()
+    start = np.array([wall.both(edge)[edge % 2][0] for edge in range(len(wall.graph))])
+    first = wall.resolved(start, planes=planes)
+    assert planes
+    monkeypatch.setattr("unposed.optim.mapping.planar_ambiguity.plane_poses", Mock(side_effect=AssertionError))
+    assert np.array_equal(wall.resolved(start, planes=planes), first)
 
 
 def test_a_pair_without_a_triangle_keeps_its_pose() -> None:
