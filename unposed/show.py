@@ -56,6 +56,7 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     points = str(largest["points"])
     if largest["points"]:
         points += f", mean track length {largest['mean_track_length']:.1f}"
+        points += ", in the largest model" if len(facts["models"]) > 1 else ""
     rows.append(("points", points))
     if largest["points"]:
         rows.append(("error", f"mean reprojection error {largest['mean_reprojection_px']:.2f} px"))

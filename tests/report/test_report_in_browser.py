@@ -47,7 +47,7 @@ def test_on_a_phone_the_stages_fit_without_a_scroll(tab: Page, reported: Reporte
     tab.open((reported.folder / "report.html").as_uri(), 390)
     table = "document.querySelector('#run .scroll')"
     assert tab.ask(f"{table}.scrollWidth <= {table}.clientWidth")
-    assert tab.ask("[...document.querySelectorAll('#run th')].filter(cell => cell.offsetWidth).length") == 4
+    assert tab.ask("[...document.querySelectorAll('#run th')].filter(cell => cell.offsetWidth).length") == 3
     tab.open((reported.folder / "report.html").as_uri(), 1280)
     assert tab.ask("[...document.querySelectorAll('#run th')].filter(cell => cell.offsetWidth).length") == 9
 

@@ -127,6 +127,9 @@ def test_the_last_line_about_a_model_that_may_be_wrong_says_so(toys: str, photos
         facts = {**made.summary, "models": [{**made.summary["models"][0], "refinement": {"verdict": verdict}}]}
         rows = reconstruction_rows(facts, Path("out"), "classic")
         assert dict(rows)["verdict"].startswith("do not rely on this model") == (not trusted)
+        assert not dict(rows)["points"].endswith(", in the largest model")
+        two = reconstruction_rows({**facts, "models": 2 * facts["models"]}, Path("out"), "classic")
+        assert dict(two)["points"].endswith(", in the largest model")
         assert rows[-1][1].startswith("do not rely on this model") == (not trusted)
 
 
