@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -195,19 +194,17 @@ def add_one_by_one(photo_set: PhotoFolder, place: Workplace) -> Iterator[dict[st
     """A row: photos added one by one to the first ones, and all of them at once; with the work of each."""
     whole, whole_cpu_s = place.reconstructed(f"{photo_set.name}-all", photo_set.files)
     out, cache = place.folder / f"{photo_set.name}-single", place.folder / f"{photo_set.name}-single-cache"
-    shutil.rmtree(out, ignore_errors=True)  # what was cut short is not known to be whole
     place.reconstructed(out.name, photo_set.files[:FIRST], cache)
-    seconds = []
-    for file in photo_set.files[FIRST:]:
+    there = len(unposed.load(out).photos)  # more than the first where an earlier run was cut short
+    for file in photo_set.files[there:]:
         unposed.add(out, [file], cache=cache, device="cpu")
-        seconds.append(unposed.load(out).summary["cpu_s"])
     grown = unposed.load(out)
     yield {
-        "added": f"{len(seconds)} to {FIRST}",
+        "added": f"{len(photo_set.files) - FIRST} to {FIRST}",
         "registered": f"{grown.summary['registered']}/{grown.summary['total']}",
         "at once": f"{whole.summary['registered']}/{whole.summary['total']}" if whole else "none",
         **_areas({"AUC@5": out, "AUC@5 at once": place.folder / f"{photo_set.name}-all"}, photo_set.truth),
-        "cpu s of the last": seconds[-1],
+        "cpu s of the last": grown.summary["cpu_s"],
         "cpu s at once": whole_cpu_s,
     }
 

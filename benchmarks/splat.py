@@ -1,12 +1,12 @@
 """Whose poses make the better splat: photos held out, with our poses, COLMAP's and the true ones.
 
     python benchmarks/splat.py DATA_DIR SET [SET ...] [--seeds 0,1] [--sources truth,ours] [--peer tuned-shared]
-        [--keep DIR] [--set KEY=VALUE]
+        [--seed-side 512] [--keep DIR] [--set KEY=VALUE]
 
-DATA_DIR/SET has images/ and gt.json. Every source of poses gets what its own poses give: dense points at 512 pixels,
-thinned to one budget, and the same trainer, splat.cpu. Scores are means over the photos held out and over seeds, of
-pixels that the splat covers. With --keep, models and dense points are written to DIR/SET/SOURCE and taken from there
-the next time, so that a long table can be made in pieces.
+DATA_DIR/SET has images/ and gt.json. Every source of poses gets what its own poses give: dense points at 512 pixels
+(--seed-side), thinned to one budget, and the same trainer, splat.cpu. Scores are means over the photos held out and
+over seeds, of pixels that the splat covers. With --keep, models and dense points are written to DIR/SET/SOURCE and
+taken from there the next time, so that a long table can be made in pieces.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ import numpy as np
 import pycolmap
 from peers import PEERS, run
 
+from unposed.loading import load
 from unposed.pipeline.config import build
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.threads import one_thread_each
-from unposed.reconstruction import Reconstruction, load
+from unposed.reconstruction import Reconstruction
 from unposed.runs import reconstruct
 from unposed.settings import options_of
 from unposed.surface.gaussians.projection import draw
 from unposed.surface.gaussians.scene import ViewScore
 from unposed.surface.gaussians.training import scored
-
-SEED_SIDE_PX = 512
 
 
 def main() -> None:
@@ -45,6 +44,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", metavar="N,N")
     parser.add_argument("--sources", default="truth,ours,colmap", metavar="NAME,NAME")
     parser.add_argument("--peer", default="tuned-shared", choices=PEERS)
+    parser.add_argument("--seed-side", type=int, default=512, metavar="PIXELS")
     parser.add_argument("--keep", type=Path, metavar="DIR")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
@@ -59,7 +59,7 @@ def main() -> None:
                 made = _model(arguments.data / name, source, arguments.peer, place)
                 shown = f"COLMAP {arguments.peer}" if source == "colmap" else source
                 if made.sparse.models:
-                    print(_row(name, shown, made, place, seeds, arguments.settings), flush=True)
+                    print(_row(name, shown, made, place, arguments.seed_side, seeds, arguments.settings), flush=True)
                 else:
                     print(f"| {name} | {shown} | 0 of {len(made.photos)} | | | | | |", flush=True)
 
@@ -80,15 +80,15 @@ def _model(folder: Path, source: str, peer: str, place: Path) -> Reconstruction:
     return reconstruct(images, place, preset="classic", report=False, poses=known, intrinsics=known)
 
 
-def _points(made: Reconstruction, place: Path) -> tuple[Any, Any]:
+def _points(made: Reconstruction, place: Path, side_px: int) -> tuple[Any, Any]:
     """Points and colours to begin with, made unless they lie in `place`."""
-    file = place / "seeds.npz"
+    file = place / f"seeds-{side_px}.npz"
     if not file.exists():
         model = made.sparse.models[0]
-        stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": SEED_SIDE_PX}, "dense.sweep")
+        stereo: Any = build(Registry().find("dense", "sweep"), {"max_side_px": side_px}, "dense.sweep")
         points = stereo(model, made.photos, machine("cpu")).points
         xyz = np.concatenate([points.xyz.astype(np.float64), np.asarray(model.points, np.float64)])
-        part = file.with_name("seeds.part.npz")
+        part = file.with_name(f"seeds-{side_px}.part.npz")
         np.savez(part, xyz=xyz, rgb=np.concatenate([points.rgb, model.rgb]))
         part.replace(file)
     with np.load(file) as held:
@@ -96,12 +96,18 @@ def _points(made: Reconstruction, place: Path) -> tuple[Any, Any]:
 
 
 def _row(
-    name: str, source: str, made: Reconstruction, place: Path, seeds: Sequence[int], settings: Sequence[str]
+    name: str,
+    source: str,
+    made: Reconstruction,
+    place: Path,
+    side_px: int,
+    seeds: Sequence[int],
+    settings: Sequence[str],
 ) -> str:
     model, resources = made.sparse.models[0], machine("cpu")
     found: list[list[ViewScore]] = []
     with one_thread_each():
-        xyz, rgb = _points(made, place)
+        xyz, rgb = _points(made, place, side_px)
         for seed in seeds:
             options = options_of([*settings, f"training.seed={seed}"])
             trainer: Any = build(Registry().find("splat", "cpu"), options, "splat.cpu")

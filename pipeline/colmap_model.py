@@ -10,7 +10,7 @@ pycolmap is the data model and file format here; it is imported late, for a fast
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -92,10 +92,14 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
         raise InputError(f"{folder}: cannot be read as a COLMAP model: {reason}") from error
 
 
-def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> SparseModel:
+def from_colmap(
+    model: pycolmap.Reconstruction, photos: Photos, keypoints_of: Mapping[int, NDArray[np.float64]] | None = None
+) -> SparseModel:
     """Convert the registered images of a COLMAP model, its cameras and points to a model of the photos of those names.
 
-    Cameras and points are sorted by id. InputError if an image has no photo, or the model contradicts itself.
+    Cameras and points are sorted by id. `keypoints_of` has the key points of images by their ids, as
+    `keypoints_by_image` reads them from the model's file; those of the others are read one by one. InputError if an
+    image has no photo, or the model contradicts itself.
     """
     index_of = {photo.name: index for index, photo in enumerate(photos.photos)}
     images = [image for image in model.images.values() if image.has_pose]
@@ -106,7 +110,8 @@ def from_colmap(model: pycolmap.Reconstruction, photos: Photos) -> SparseModel:
 
     cameras = sorted(model.cameras.items())
     row_of_camera = {camera_id: row for row, (camera_id, _) in enumerate(cameras)}
-    keypoints = [_keypoints(image) for image in images]
+    known = keypoints_of or {}
+    keypoints = [known[image.image_id] if image.image_id in known else _keypoints(image) for image in images]
     xy_start = np.cumsum([0, *map(len, keypoints)], dtype=np.int64)
     points = sorted(model.points3D.items())
     try:

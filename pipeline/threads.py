@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import ModuleType
 
 from .resources import cores
@@ -14,14 +14,36 @@ from .resources import cores
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _held = threading.local()
+_lock, _limits = threading.Lock(), ExitStack()
+_inside = 0
+"""Blocks of `one_thread_each` that have begun and not ended."""
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Limit BLAS, OpenMP and OpenCV to one thread per caller within the block; the former limits are restored after it.
+    """Limit BLAS, OpenMP and OpenCV to one thread per caller within the block, which several threads may be in at once;
+    the former limits are restored when the last of them has left.
 
     Libraries loaded within the block get all cores after it, as if they had been loaded later.
     """
+    global _inside
+    with _lock:
+        if not _inside:
+            _limits.enter_context(_one_thread_each())
+        _inside += 1
+    try:
+        hold_this_thread()
+        yield
+    finally:
+        _held.__dict__.clear()
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _limits.close()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
     from threadpoolctl import ThreadpoolController, threadpool_limits
 
     # A library that is only loaded meanwhile reads the variables.
@@ -32,10 +54,8 @@ def one_thread_each() -> Iterator[None]:
     opencv_threads = opencv.getNumThreads() if opencv else None
     try:
         with threadpool_limits(1):
-            hold_this_thread()
             yield
     finally:
-        _held.__dict__.clear()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import eigh
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components, dijkstra, shortest_path
 from scipy.sparse.linalg import cg
@@ -63,9 +64,9 @@ def _classical_scaling(wanted: Array) -> Array:
     """(n, 2) positions whose distances are the wanted ones in the least-squares sense of their products (Torgerson)."""
     square = wanted**2
     products = -0.5 * (square - square.mean(axis=0) - square.mean(axis=1)[:, None] + square.mean())
-    values, vectors = np.linalg.eigh(products)
-    vectors = vectors[:, -2:] * np.sign(vectors[np.abs(vectors[:, -2:]).argmax(axis=0), [-2, -1]])
-    x = vectors * np.sqrt(np.maximum(values[-2:], 1e-12))
+    values, vectors = eigh(products, subset_by_index=(len(products) - 2, len(products) - 1))
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), [0, 1]])
+    x = vectors * np.sqrt(np.maximum(values, 1e-12))
     return np.asarray(x[:, ::-1])
 
 

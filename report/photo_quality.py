@@ -28,6 +28,8 @@ SAME = 0.05
 """RMS difference of two photos, as small copies of standard deviation 1, below which nothing has moved between them: of
 frames of a video it is 0.02, of photos from two places 0.3 to 1."""
 COPY_PX = 32
+COPY_ROWS = 256
+"""Photos that are compared with all before them in one product."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +83,13 @@ def blurred(sharp: Array) -> Index:
 
 def copies(small: Array) -> list[tuple[int, ...]]:
     """Groups of photos (n, COPY_PX^2) between which nothing has moved."""
-    if not len(small):
-        return []
     groups: dict[int, list[int]] = {}
-    for photo in range(len(small)):
-        square = 2.0 * (1.0 - small[: photo + 1] @ small[photo] / small.shape[1])
-        same = np.flatnonzero(square < SAME**2)
-        first = int(same[0]) if len(same) else photo
-        groups.setdefault(first, []).append(photo)
+    for start in range(0, len(small), COPY_ROWS):
+        rows = small[start : start + COPY_ROWS]
+        photos = np.arange(start, start + len(rows))
+        square = 2.0 * (1.0 - small[: start + len(rows)] @ rows.T / small.shape[1])
+        same = square < SAME**2
+        first = np.where(same.any(axis=0), np.minimum(same.argmax(axis=0), photos), photos)
+        for photo, group in zip(photos.tolist(), first.tolist(), strict=True):
+            groups.setdefault(group, []).append(photo)
     return [tuple(group) for group in groups.values() if len(group) > 1]

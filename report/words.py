@@ -148,7 +148,8 @@ def _doubtful(sources: ReportSources) -> list[Advice]:
     for number, model in enumerate(sources.summary["models"]):
         verdict = model.get("refinement", {}).get("verdict") or {}
         probability = verdict.get("probability")
-        if probability is not None and probability < LIKELY and verdict.get("reasons"):
+        trusted = verdict.get("trusted", True)  # a model that is not has a warning of its own, with the same reasons
+        if trusted and probability is not None and probability < LIKELY and verdict.get("reasons"):
             text = f"The poses of model {number} are uncertain: {'; '.join(verdict['reasons'])}."
             remedy = "Look at the worst pairs below. More photos from between make it firmer."
             found.append(Advice("warning", text, remedy))
@@ -179,7 +180,17 @@ def weak_bridges(sources: ReportSources) -> list[tuple[int, int, int]]:
 
 
 def _warnings(sources: ReportSources) -> list[Advice]:
-    return [Advice("warning", warning) for warning in sources.summary["warnings"]]
+    """Warnings of the stages as sentences, but for what `_apart` says with a remedy."""
+    apart = len(sources.sparse.models) > 1
+    told = [text for text in sources.summary["warnings"] if not (apart and text.startswith("no pair joins the parts"))]
+    return [Advice("warning", _sentence(text)) for text in told]
+
+
+def _sentence(text: str) -> str:
+    """With a capital, unless it begins with the name of a photo, and a full stop."""
+    first = text.partition(" ")[0].rstrip(":,")
+    capital = text[:1].upper() if first.isalpha() else text[:1]
+    return f"{capital}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
 def _patterns(fields: Iterable[ResidualField]) -> list[Advice]:

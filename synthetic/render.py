@@ -51,7 +51,7 @@ def cast(world: World, shot: Shot, xy_px: ArrayLike) -> Doubles:
     if not len(np.asarray(xy_px)):
         return np.empty(0)
     directions = viewing_rays(shot, xy_px)
-    return _first_hit(_in_cone(world.surfaces, shot.centre, directions), shot.centre, directions)[0].astype(float)
+    return _first_hit(_in_cone(world, shot.centre, directions), shot.centre, directions)[0].astype(float)
 
 
 def transfer(world: World, a: Shot, b: Shot, xy_a: ArrayLike) -> tuple[Doubles, NDArray[np.bool_]]:
@@ -74,7 +74,7 @@ def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
 
 def _radiance(world: World, shot: Shot, directions: Floats, sample_angle: float) -> Floats:
     """(n, 3) linear radiance along rays (3, n)."""
-    candidates = _in_cone(world.surfaces, shot.centre, directions)
+    candidates = _in_cone(world, shot.centre, directions)
     t, which = _first_hit(candidates, shot.centre, directions)
     light = _sky(world, directions)
     facing = np.zeros_like(t)
@@ -96,7 +96,7 @@ def _radiance(world: World, shot: Shot, directions: Floats, sample_angle: float)
         up[rows] = normal[2]
     lit = np.flatnonzero((which >= 0) & (facing > 0))
     facing[facing < 0] = 0
-    facing[lit] *= _sunlit(world.surfaces, shot.centre, directions[:, lit] * t[lit], to_sun)
+    facing[lit] *= _sunlit(world, shot.centre, directions[:, lit] * t[lit], to_sun)
     met = which >= 0
     # A surface that looks up sees the whole sky, one that looks sideways half of it.
     shine = (0.75 + 0.25 * up)[:, None] * np.asarray(world.ambient) + facing[:, None] * np.asarray(world.sun)
@@ -124,43 +124,38 @@ def _first_hit(surfaces: tuple[Surface, ...], origin: Doubles, directions: Float
     return best, which
 
 
-def _sunlit(surfaces: tuple[Surface, ...], origin: Doubles, offsets: Floats, to_sun: Floats) -> NDArray[np.bool_]:
+def _sunlit(world: World, origin: Doubles, offsets: Floats, to_sun: Floats) -> NDArray[np.bool_]:
     """Whether the points origin + offsets (3, n) are in the sun."""
     lit = np.ones(offsets.shape[1], bool)
     if not len(lit):
         return lit
     middle = offsets.mean(axis=1)
     spread = np.sqrt(((offsets - middle[:, None]) ** 2).sum(axis=0).max())
-    for surface in surfaces:
-        centre, radius = surface.ball
-        away = centre - (origin + middle)
-        along = away @ to_sun
-        if along < -radius - spread or away @ away - along * along > (radius + spread) ** 2:
-            continue
+    centre, radius = world.balls
+    away = centre - (origin + middle)
+    along = away @ to_sun
+    apart = (along < -radius - spread) | ((away * away).sum(axis=1) - along * along > (radius + spread) ** 2)
+    for index in np.flatnonzero(~apart):
+        surface = world.surfaces[index]
         turn = surface.local_from_world[:, :3].astype(offsets.dtype)
         start = _local(surface, origin, offsets.dtype) + turn @ offsets
         lit &= ~np.isfinite(hit(surface, start, (turn @ to_sun)[:, None]))
     return lit
 
 
-def _in_cone(surfaces: tuple[Surface, ...], origin: Doubles, directions: Floats) -> tuple[Surface, ...]:
-    """The surfaces whose bounding ball meets the cone of the rays."""
+def _in_cone(world: World, origin: Doubles, directions: Floats) -> tuple[Surface, ...]:
+    """The surfaces that are not seen from behind and whose bounding ball meets the cone of the rays."""
     unit = directions / np.sqrt((directions * directions).sum(axis=0))
     axis = unit.mean(axis=1)
     axis /= np.linalg.norm(axis)
     half_angle = np.arccos(np.clip((axis @ unit).min(), -1, 1)) + 1e-3
-    kept = []
-    for surface in surfaces:
-        centre, radius = surface.ball
-        distance = np.linalg.norm(centre - origin)
-        if surface.shape == "square" and _local(surface, origin, np.float64)[2] <= 0:
-            continue  # seen from behind
-        if distance > radius:
-            angle = np.arccos(np.clip(axis @ (centre - origin) / distance, -1, 1))
-            if angle > half_angle + np.arcsin(radius / distance):
-                continue
-        kept.append(surface)
-    return tuple(kept)
+    centre, radius = world.balls
+    distance = np.linalg.norm(centre - origin, axis=1)
+    beyond = np.maximum(distance, radius)
+    angle = np.arccos(np.clip((centre - origin) @ axis / beyond, -1, 1))
+    met = (distance <= radius) | (angle <= half_angle + np.arcsin(radius / beyond))
+    met &= world.fronts @ np.append(origin, 1.0) > 0
+    return tuple(world.surfaces[index] for index in np.flatnonzero(met))
 
 
 def _local(surface: Surface, point: Doubles, dtype: np.dtype[np.floating] | type[np.float64]) -> Floats:

@@ -69,6 +69,19 @@ class World:
     zenith: tuple[float, float, float] = (0.16, 0.34, 0.68)
     horizon: tuple[float, float, float] = (0.72, 0.80, 0.88)
 
+    @cached_property
+    def balls(self) -> tuple[Doubles, Doubles]:
+        """Centres (n, 3) and radii (n,) of balls that the surfaces are in."""
+        balls = [surface.ball for surface in self.surfaces]
+        return np.array([centre for centre, _ in balls]).reshape(-1, 3), np.array([radius for _, radius in balls])
+
+    @cached_property
+    def fronts(self) -> Doubles:
+        """(n, 4): a point (x, y, z, 1) whose product with a row is not positive sees nothing of that surface."""
+        everywhere = np.array([0.0, 0.0, 0.0, 1.0])
+        fronts = [each.local_from_world[2] if each.shape == "square" else everywhere for each in self.surfaces]
+        return np.array(fronts).reshape(-1, 4)
+
 
 def rectangle(corner: ArrayLike, right: ArrayLike, down: ArrayLike, texture: Texture) -> Surface:
     """A rectangle by its top-left corner and its two edges, seen from the front."""

@@ -37,7 +37,7 @@ _NAMES = {
     "dense": "unposed.dense_points",
     "doctor": "unposed.diagnosis",
     "evaluate": "unposed.evaluation",
-    "export": "unposed.reconstruction",
+    "export": "unposed.exporting",
     "get_weights": "unposed.installed",
     "judge": "unposed.judging",
     "lint": "unposed.linting.lint",
@@ -45,7 +45,7 @@ _NAMES = {
     "list_presets": "unposed.installed",
     "list_weights": "unposed.installed",
     "missing_weights": "unposed.installed",
-    "load": "unposed.reconstruction",
+    "load": "unposed.loading",
     "localize": "unposed.localization.localize",
     "new_plugin": "unposed.installed",
     "merge": "unposed.growth.merge",
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .dense_points import DenseModel as DenseModel, dense as dense
     from .diagnosis import doctor as doctor
     from .evaluation import Evaluation as Evaluation, evaluate as evaluate
+    from .exporting import export as export
     from .growth.add import add as add
     from .growth.merge import merge as merge
     from .installed import (
@@ -90,13 +91,14 @@ if TYPE_CHECKING:
     from .judging import JudgedModel as JudgedModel, judge as judge
     from .linting.finding import Finding as Finding
     from .linting.lint import lint as lint
+    from .loading import load as load
     from .localization.localize import localize as localize
     from .localization.localizer import Localizer as Localizer
     from .localization.result import Localization as Localization
     from .model import Model as Model
     from .options import RunOptions as RunOptions
     from .photo_check import PhotoCheck as PhotoCheck, check as check
-    from .reconstruction import Reconstruction as Reconstruction, export as export, load as load
+    from .reconstruction import Reconstruction as Reconstruction
     from .runs import demo as demo, reconstruct as reconstruct
     from .splatting import Splat as Splat, splat as splat
     from .two_view.pair import Pair as Pair

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+NAMED = 5
+"""How many photos, or warnings, are listed one by one; summary.json lists all."""
+
 
 def size(count: float) -> str:
     """Bytes with a suitable unit: 3.2 GB."""

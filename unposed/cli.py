@@ -101,15 +101,15 @@ class Parser(argparse.ArgumentParser):
     """argparse with one-line errors that name the nearest option."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, formatter_class=_wide, allow_abbrev=False)
+        super().__init__(**options, formatter_class=_Help, allow_abbrev=False)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse, but unknown arguments are an error here, where the known options are at hand."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            options = [name for action in self._actions for name in action.option_strings]
-            near = difflib.get_close_matches(unknown[0].partition("=")[0], options, n=1)
-            self.error(f"unknown argument {unknown[0]!r}" + (f", did you mean {near[0]}?" if near else ""))
+            options = {name.lstrip("-"): name for action in self._actions for name in action.option_strings}
+            near = difflib.get_close_matches(unknown[0].partition("=")[0].lstrip("-"), options, n=1)  # dashes are alike
+            self.error(f"unknown argument {unknown[0]!r}" + (f", did you mean {options[near[0]]}?" if near else ""))
         return known, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -125,8 +125,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, printable(f"{self.prog}: {message} (see {self.prog} --help)\n"))
 
 
-def _wide(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=32)
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Wide columns; commands without a headline of their own, so that each fits beside what it does."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse._SubParsersAction):
+            return "".join(super(_Help, self)._format_action(each) for each in action._get_subactions())
+        return super()._format_action(action)
 
 
 def parser() -> Parser:

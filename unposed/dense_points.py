@@ -27,8 +27,8 @@ from unposed.pipeline.stage import Resources
 from unposed.pipeline.threads import one_thread_each
 from unposed.pipeline.weights.files import ready_plugin
 
+from .loading import load
 from .options import Settings
-from .reconstruction import load
 from .settings import options_of
 
 POINTS = "points-{}.ply"

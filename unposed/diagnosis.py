@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -50,10 +51,13 @@ def doctor(cache: str | Path | None = None, gpu: bool = False) -> Diagnosis:
     user's). With `gpu` the first GPU is tested for twenty seconds, see `gpu_check`; where there is none, the CPU is."""
     folder = default_folder() if cache is None else Path(cache)
     libraries, missing = _libraries()
-    gpus, gpu_problems = _gpus()
-    cache_facts, cache_problems = _cache(folder)
-    plugins, plugin_problems = _plugins()
-    presets, preset_problems = preset_states()
+    with ThreadPoolExecutor(3) as pool:  # each waits for a process of its own, which imports for seconds
+        asked_gpus, asked_plugins = pool.submit(_gpus), pool.submit(_plugins)
+        asked_presets = pool.submit(preset_states)
+        cache_facts, cache_problems = _cache(folder)
+        gpus, gpu_problems = asked_gpus.result()
+        plugins, plugin_problems = asked_plugins.result()
+        presets, preset_problems = asked_presets.result()
     facts: dict[str, Any] = {
         "unposed": version("unposed"),
         "python": platform.python_version(),

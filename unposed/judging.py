@@ -28,9 +28,9 @@ from unposed.surface.stereo.held_out import HeldOutImageOptions, ImageTest, held
 from unposed.surface.stereo.view import StereoView
 
 from .dense_points import shown_as
+from .loading import load
 from .model_bundles import bundle_of_model
 from .options import Settings
-from .reconstruction import load
 from .settings import built_options
 
 

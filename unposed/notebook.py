@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from unposed.optim.poses import camera_centres
 from unposed.report.ground import upright_axes
 
-from .amounts import count
-from .show import NAMED
+from .amounts import NAMED, count
 
 if TYPE_CHECKING:
     from .model import Model

@@ -1,21 +1,19 @@
-"""The result of a reconstruction: inspect, load, export, convert to pycolmap."""
+"""The result of a reconstruction: inspect, export, convert to pycolmap."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unposed.pipeline.artifacts import Photo, Photos, SparseModels
-from unposed.pipeline.colmap_model import from_colmap, read_model, to_colmap
+from unposed.pipeline.colmap_model import from_colmap, to_colmap
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import InputError
-from unposed.pipeline.images.photos import scan, single_photos
+from unposed.pipeline.images.photos import scan
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.regular_files import read_text
 from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.threads import one_thread_each
 
@@ -24,9 +22,8 @@ from .amounts import count
 from .export_folder import replaced_export
 from .model import Model
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
-from .output import settled
 from .run_setup import workplace
-from .settings import built_options, options_of
+from .settings import built_options
 
 if TYPE_CHECKING:
     import pycolmap
@@ -91,9 +88,15 @@ class Reconstruction:
 
     def unaligned(self) -> Reconstruction:
         """The same in the frames that the models were reconstructed in, if they were aligned since."""
-        from .alignment.align import in_original_frame
+        from .alignment.frames import KEY, SCALE, original_model
+        from .alignment.metres import without_contradictions
 
-        return in_original_frame(self)
+        facts = self.summary["models"]
+        models = tuple(original_model(model, each) for model, each in zip(self.sparse.models, facts, strict=True))
+        kept = [{key: value for key, value in each.items() if key not in (KEY, SCALE)} for each in facts]
+        warnings = without_contradictions(self.summary["warnings"], range(len(models)))
+        summary = {**self.summary, "models": kept, "warnings": warnings}
+        return replace(self, sparse=replace(self.sparse, models=models), summary=summary)
 
     def localizer(
         self,
@@ -163,109 +166,6 @@ class Reconstruction:
         from .notebook import reconstruction_html
 
         return reconstruction_html(self)
-
-
-def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
-    """Load the result that `reconstruct` wrote to `out`. `photos` is the photo folder, if it has moved."""
-    out = settled(Path(out))
-    summary = _read_summary(out)
-    models = [out / model["model"] for model in summary["models"]]
-    folder, masks = Path(photos or summary["photos_folder"]), summary["masks_folder"]
-    reasons = {name: photo.get("reason") for name, photo in summary["photos"].items()}
-    if photos is None and not folder.is_dir():
-        raise InputError(f"{out}: its photos are no longer in {folder}: say where they are (--photos DIR)")
-    files = {name: photo["file"] for name, photo in summary["photos"].items() if "file" in photo}
-    below = [name for name in reasons if name not in files]
-    collection = scan(folder, names=below, masks=masks if masks and Path(masks).is_dir() else None, least=0)
-    collection = with_files(collection, files)
-    sparse = tuple(from_colmap(read_model(model), collection) for model in models)
-    left_out = {index: why for index, photo in enumerate(collection.photos) if (why := reasons[photo.name]) is not None}
-    return Reconstruction(collection, SparseModels(sparse, left_out, tuple(summary["warnings"])), summary, out)
-
-
-def with_files(photos: Photos, files: Mapping[str, str | Path]) -> Photos:
-    """The collection with photos of other folders: their files by name."""
-    found, rejected = list(photos.photos), dict(photos.rejected)
-    for name, file in files.items():
-        try:
-            found.append(replace(single_photos(file)[0], name=name))
-        except InputError as error:
-            rejected[name] = str(error)
-    return Photos(tuple(sorted(found, key=lambda photo: photo.name)), rejected)
-
-
-def _read_summary(out: Path) -> dict[str, Any]:
-    """The summary of a finished reconstruction. InputError if there is none, or it is not as `reconstruct` writes it:
-    names in it are paths that are read, and written by exporters, so they stay within their folders."""
-    file = out / "summary.json"
-    try:
-        summary = json.loads(read_text(file))
-    except (OSError, ValueError, RecursionError):
-        raise InputError(f"{out}: no finished reconstruction (summary.json) in it") from None
-    kinds: dict[str, type | tuple[type, ...]] = {"models": list, "photos": dict, "warnings": list}
-    kinds |= {"photos_folder": str, "masks_folder": (str, type(None))}
-    if isinstance(summary, dict):
-        summary.setdefault("masks_folder", None)
-    if not isinstance(summary, dict) or not all(isinstance(summary.get(key), kind) for key, kind in kinds.items()):
-        raise InputError(f"{file}: not as a reconstruction is summed up: run unposed reconstruct again")
-    for name, photo in summary["photos"].items():
-        known = isinstance(photo, dict) and all(isinstance(photo.get(key), str | None) for key in ("reason", "file"))
-        if not known or not _is_below(name):
-            raise InputError(f"{file}: {name!r} is no photo of the folder")
-    for model in summary["models"]:
-        place = model.get("model") if isinstance(model, dict) else None
-        if not isinstance(place, str) or not _is_below(place):
-            raise InputError(f"{file}: {place!r} is no folder of a model")
-    if not all(isinstance(warning, str) for warning in summary["warnings"]):
-        raise InputError(f"{file}: its warnings are no lines of text")
-    return summary
-
-
-def _is_below(name: str) -> bool:
-    """Whether a relative path stays below the folder that it is relative to."""
-    path = PurePath(name)
-    return not (path.is_absolute() or path.drive or ".." in path.parts)
-
-
-def export(
-    out: str | Path,
-    to: str,
-    folder: str | Path,
-    photos: str | Path | None = None,
-    *,
-    settings: Settings = (),
-    seeds: str | Path | None = None,
-    original: bool = False,
-    **options: Any,
-) -> None:
-    """Export the finished reconstruction in `out` for another program; `to` is an export plugin.
-
-    settings: options of the plugin as lines `key=value`, in addition to keywords.
-    seeds: folder that `unposed dense` has written, whose points are exported, too; depth maps by exporters that have
-    the option `depths`.
-    original: in the frame that it was reconstructed in, if it was aligned since.
-    """
-    made = load(out, photos)
-    if seeds is not None:
-        from .dense_points import with_seeds
-
-        models = with_seeds(made.sparse.models, seeds)
-        made = replace(made, sparse=replace(made.sparse, models=models))
-    aligned, made = made, made.unaligned() if original else made
-    said = {**options_of(settings), **options}
-    if seeds is not None and "depths" in _option_names(to):
-        said.setdefault("depths", str(seeds))
-    if said.get("depths") and made.summary["models"] != aligned.summary["models"]:
-        raise InputError(
-            f"{said['depths']}: its depth maps have the scale of the aligned model: export without --original, or with "
-            "--set depths=null"
-        )
-    made.export(to, folder, **said)
-
-
-def _option_names(exporter: str) -> set[str]:
-    plugin: Any = Registry().find("export", exporter)
-    return {each.name for each in fields(plugin)} if is_dataclass(plugin) else set()
 
 
 def _collection_of(models: Sequence[pycolmap.Reconstruction]) -> Photos:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unposed.pipeline.images.panoramas import VIEWS
 
-from .amounts import count, duration, size
+from .amounts import NAMED, count, duration, size
 from .options import EFFORTS
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from .localization.result import Localization
     from .photo_check import PhotoCheck
     from .view_graph.pair_table import PairTable
-
-NAMED = 5
-"""Unregistered photos that are listed by name; summary.json lists all."""
 
 BARE_SHARE = 0.01
 """Of the pixels of a photo: one with less agreed depth than this is named."""
@@ -128,6 +125,8 @@ def alignment_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             right = last["positions"] - len(last["wrong"])
             kind = "control point" if "points" in last else "position"
             text += f"; RMS error {last['rms']:.3g} over {right} of {count(last['positions'], kind)}"
+        if "points_on_plane" in last:
+            text += f"; {last['points_on_plane']} of {count(last['points_of_model'], 'point')} on the plane"
         rows.append((f"model {number}", text))
         rows += _scale_rows(model, last)
         wrong = sorted(last.get("wrong", {}).items(), key=lambda each: -each[1])

@@ -31,8 +31,9 @@ from unposed.surface.gaussians.training import drawn, first_state, scored
 
 from .dense_points import POINTS, densified, read_points_seen, shown_as
 from .gaussian_files import write_antimatter_splat, write_gaussians_ply, write_spz
+from .loading import load
 from .options import Settings
-from .reconstruction import Reconstruction, load
+from .reconstruction import Reconstruction
 from .settings import options_of
 from .splat_poses import TrainedPoses, check_trainable_poses, judged_poses, rotation_sigmas_deg, write_refined
 

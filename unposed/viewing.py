@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from unposed.pipeline.errors import ConfigError, InputError, UnposedError
 from unposed.pipeline.pose_files import Poses, read_poses
 
+from .loading import load
 from .output import SUMMARY
-from .reconstruction import Reconstruction, load
+from .reconstruction import Reconstruction
 from .so_far import at_work, folder_so_far, load_so_far
 from .viewer.beside import Beside
 

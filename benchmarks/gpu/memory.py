@@ -55,7 +55,7 @@ class _Decode:
 
 
 def _halved(setting: Setting) -> Finding:
-    size = (96, 128) if setting.small else (384, 512)
+    size = (48, 64) if setting.small else (384, 512)
     network = made_up_network(SMALL_NETWORK, setting.device, "float32")
     random = torch.Generator().manual_seed(0)
     tokens = torch.randn(PAIRS, 2, size[0] * size[1] // 256, network.config.encoder.width, generator=random)

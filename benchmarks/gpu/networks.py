@@ -23,7 +23,7 @@ from unposed.networks.mast3r.network import Mast3rNetwork
 from .setting import Absent, Case, Figure, Finding, Setting
 from .work import Work, blocks_work, decoder_work, encoder_work, group_work, heads_work
 
-FULL_SIZE, SMALL_SIZE = (384, 512), (96, 128)
+FULL_SIZE, SMALL_SIZE = (384, 512), (48, 64)
 GROUP_SIZE, SMALL_GROUP_SIZE = (378, 504), (56, 84)
 SMALL_DA3 = Da3Config(EncoderConfig(StackConfig(64, 8, 2), grid=5), (3, 5, 6, 7), DptConfig((8, 12, 16, 24), 16, 32), 2)
 
@@ -152,7 +152,7 @@ def _measured(
 ) -> Finding:
     if setting.on_gpu:
         torch.cuda.reset_peak_memory_stats(setting.device)
-    seconds = seconds_of(setting.device, run)
+    seconds = seconds_of(setting.device, run, rounds=1 if setting.small else 3)
     reached, whole = 1e-12 * batch * work.all_operations / seconds, work.times(batch)
     figures: dict[str, Figure] = {
         f"{what}/s": batch / seconds,

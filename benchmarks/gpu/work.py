@@ -7,6 +7,7 @@ kernels of their own. What is reached are the plain operations that the same run
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from torch import Tensor, device, empty
 from torch.utils.flop_counter import FlopCounterMode
@@ -59,6 +60,7 @@ STREAM, PRODUCT = 4, 2
 """Bytes of a number between blocks, and of one that goes into or comes out of a product in 16 bits."""
 
 
+@cache  # counting takes longer than a small network
 def encoder_work(config: Mast3rConfig, size: tuple[int, int]) -> Work:
     """Of one image, in 16 bits.
 
@@ -79,6 +81,7 @@ def decoder_work(config: Mast3rConfig, size: tuple[int, int], *, descriptors: bo
     return blocks_work(config, size) + heads_work(config, size, descriptors=descriptors)
 
 
+@cache
 def blocks_work(config: Mast3rConfig, size: tuple[int, int]) -> Work:
     """Of the decoders' blocks for a symmetric pair, in 16 bits; a block has a second attention: 180 c bytes per
     token."""
@@ -91,6 +94,7 @@ def blocks_work(config: Mast3rConfig, size: tuple[int, int]) -> Work:
     return Work(2.0 * counter.get_total_flops(), moved + parameters, 2 * 45 * stack.depth)
 
 
+@cache
 def heads_work(config: Mast3rConfig, size: tuple[int, int], *, descriptors: bool = True) -> Work:
     """Of the heads for a symmetric pair, in float32.
 
@@ -107,6 +111,7 @@ def heads_work(config: Mast3rConfig, size: tuple[int, int], *, descriptors: bool
     return Work(0.0, moved, 2 * 60, operations)
 
 
+@cache
 def group_work(config: Da3Config, size: tuple[int, int], views: int) -> Work:
     """Of a group of views by Depth Anything 3: its encoder in 16 bits, its heads in float32.
 

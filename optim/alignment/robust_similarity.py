@@ -121,8 +121,9 @@ def _search(
             continue
         tried = fit(source[rows], target[rows])
         # Half of the positions agree; those of the sample do so anyway.
-        errors = np.sort(np.linalg.norm(tried(source) - target, axis=1))
-        median = float(errors[min(len(source) - 1, (len(source) + sample) // 2)])
+        errors = np.linalg.norm(tried(source) - target, axis=1)
+        middle = min(len(source) - 1, (len(source) + sample) // 2)
+        median = float(np.partition(errors, middle)[middle])
         if tried.scale > 0 and median < least:
             best, least = tried, median
     if best is None:

@@ -155,9 +155,5 @@ class CpuProblem:
         change = solve_step(self.structure, linearization, damping)
         if change is None:
             return None
-        moved = self.objective.retract(state, change.photos, change.cameras, change.points)
-        rigs, sensors = self.structure.rigs, state.sensors
-        if moved is None or rigs is None or sensors is None or change.sensors is None or not len(change.sensors):
-            return moved
-        poses, sensors = move_sensors(rigs, moved.poses.T.reshape(-1, 3, 4), sensors, change.sensors)
-        return replace(moved, poses=np.ascontiguousarray(poses.reshape(-1, 12).T), sensors=sensors)
+        moved, rigs = self.objective.retract(state, change.photos, change.cameras, change.points), self.structure.rigs
+        return moved if moved is None or rigs is None else move_sensors(rigs, moved, change.sensors)

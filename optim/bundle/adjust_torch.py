@@ -18,8 +18,10 @@ from .objective import Objective, build_objective, bundle_state, bundle_with_sta
 from .pose_priors import DepthPriors, PosePriors
 from .problem import Bundle, BundleOptions, BundleSummary, IntrinsicsPrior
 from .reprojection import linearize_reprojection, robust_cost, squared_errors, transform_points
+from .rig_steps import move_sensors, tied_photos
 from .torch_jacobians import Jacobians
 from .torch_layout import TorchLayout
+from .torch_rigs import FramesSchurComplement, TorchTies
 from .torch_schur import ImplicitSchurComplement, TorchNormalEquations
 
 
@@ -55,6 +57,10 @@ class TorchProblem:
         self, objective: Objective, device: torch.device, points: int, stored: torch.dtype = torch.float32
     ) -> None:
         self.objective, self.layout, self.stored = objective, TorchLayout(objective, device, points), stored
+        self.ties: TorchTies | None = None
+        if objective.rigs is not None:
+            tied = tied_photos(objective.rigs, objective.order.photos, objective.free.pose_size)
+            self.ties = TorchTies(tied, self.layout)
 
     def cost(self, state: BundleState) -> float:
         layout = self.layout
@@ -128,13 +134,20 @@ class TorchProblem:
         )
 
     def step(self, state: BundleState, linearization: TorchNormalEquations, damping: float) -> BundleState | None:
-        schur = ImplicitSchurComplement(self.layout, linearization, damping)
-        photos, cameras = schur.solve()
-        points = schur.points(photos, cameras)
+        schur, sensors = ImplicitSchurComplement(self.layout, linearization, damping), None
+        if self.ties is None:
+            photos, cameras = schur.solve()
+            points = schur.points(photos, cameras)
+        else:
+            photos, sensors, cameras, in_all = FramesSchurComplement(schur, self.ties, state).solve()
+            points = schur.points(in_all, cameras)
         if not bool(torch.isfinite(photos).all() & torch.isfinite(cameras).all()):
             return None
         seen = self._seen(state, points) if self.objective.free.rotations else None
-        return self.objective.retract(state, photos.cpu().numpy(), cameras.cpu().numpy(), points, seen)
+        moved = self.objective.retract(state, photos.cpu().numpy(), cameras.cpu().numpy(), points, seen)
+        if moved is None or self.ties is None or sensors is None:
+            return moved
+        return move_sensors(self.ties.tied, moved, sensors.cpu().numpy())
 
     def _seen(self, state: BundleState, changes: Tensor) -> Array:
         """As `Objective.seen_from_far`: what photos see is summed up where the points are."""

@@ -12,7 +12,7 @@ hold exactly, as steps of frames do not change what is between their photos.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import bsr_matrix
@@ -21,11 +21,12 @@ from ..arrays import Array, Index
 from ..rigs import Rigs
 from ..rotations import exp_so3, skew
 from .arrowhead import ArrowheadSystem, SolvePlan, plan_solve
+from .normal_equations import BundleState
 
 
 @dataclass(frozen=True, eq=False)
-class RigStructure:
-    """Which photos of an ObservationOrder move together, and how the system of their frames is solved."""
+class TiedPhotos:
+    """Which photos of an ObservationOrder move together."""
 
     frame_of_photo: Index
     """(c,) frames are counted anew."""
@@ -33,6 +34,23 @@ class RigStructure:
     """(c,) row of BundleState.sensors; -1 outside of rigs."""
     refined: Index
     """(r,) rows of the sensors that are unknowns."""
+
+    @property
+    def frames(self) -> int:
+        return int(self.frame_of_photo.max(initial=-1)) + 1
+
+    @property
+    def unknown_of_photo(self) -> Index:
+        """(c,) place in `refined` of the sensor of each photo; r where its pose is no unknown."""
+        place = np.full(max(self.sensor_of_photo.max(initial=-1), self.refined.max(initial=-1)) + 2, len(self.refined))
+        place[self.refined] = np.arange(len(self.refined))
+        return place[self.sensor_of_photo]  # the last one is that of -1
+
+
+@dataclass(frozen=True, eq=False)
+class RigStructure(TiedPhotos):
+    """And how the system of their frames is solved."""
+
     place: Index
     """(g,) the block of the frames' system that each block of the photos' is added to; -1 within a frame."""
     plan: SolvePlan
@@ -45,11 +63,11 @@ class RigMotion:
     by_frame: Array
     """(c, p, p) T."""
     by_sensor: Array
-    """(c p, r p) U."""
+    """(c, p, p) U, by the sensor of each photo; zero where that is not refined."""
 
 
-def rig_structure(rigs: Rigs, photos: Index, plan: SolvePlan, pose_size: int, border: int) -> RigStructure:
-    """The structure for these photos (c,) of the bundle, whose reduced system has this plan and a border so wide.
+def tied_photos(rigs: Rigs, photos: Index, pose_size: int) -> TiedPhotos:
+    """Of these photos (c,) of the bundle.
 
     Sensors are refined only where poses have six unknowns: positions alone do not tell how a sensor is turned.
     """
@@ -58,29 +76,32 @@ def rig_structure(rigs: Rigs, photos: Index, plan: SolvePlan, pose_size: int, bo
     refined = np.zeros(0, np.int64)
     if pose_size == 6:
         refined = np.intersect1d(np.flatnonzero(rigs.refined), sensor_of_photo)
-    first, second = frame_of_photo[plan.row], frame_of_photo[plan.column]
-    frames = int(frame_of_photo.max(initial=-1)) + 1
+    return TiedPhotos(frame_of_photo, sensor_of_photo, refined)
+
+
+def rig_structure(tied: TiedPhotos, plan: SolvePlan, pose_size: int, border: int) -> RigStructure:
+    """The structure for photos whose reduced system has this plan and a border so wide."""
+    frames, refined = tied.frames, tied.refined
+    first, second = tied.frame_of_photo[plan.row], tied.frame_of_photo[plan.column]
     code = np.minimum(first, second) * frames + np.maximum(first, second)
     codes = np.unique(code[first != second])
     place = np.where(first == second, -1, np.searchsorted(codes, code))
     whole = plan_solve(codes // frames, codes % frames, frames, pose_size, border + pose_size * len(refined))
-    return RigStructure(frame_of_photo, sensor_of_photo, refined, place, whole)
+    return RigStructure(tied.frame_of_photo, tied.sensor_of_photo, refined, place, whole)
 
 
-def rig_motion(structure: RigStructure, poses: Array, sensors: Array, pose_size: int) -> RigMotion:
+def rig_motion(tied: TiedPhotos, poses: Array, sensors: Array, pose_size: int) -> RigMotion:
     """Linearize at the poses (12, c) of the photos and the sensors (s, 3, 4)."""
-    sensor = np.concatenate([sensors, np.eye(3, 4)[None]])[structure.sensor_of_photo]
-    c, p, r = len(sensor), pose_size, len(structure.refined)
-    by_frame = np.zeros((c, p, p))
+    sensor = np.concatenate([sensors, np.eye(3, 4)[None]])[tied.sensor_of_photo]
+    c, p = len(sensor), pose_size
+    by_frame, by_sensor = np.zeros((2, c, p, p))
     for begin in range(0, p, 3):
         by_frame[:, begin : begin + 3, begin : begin + 3] = sensor[:, :, :3]
-    by_sensor = np.zeros((c, p, r, p))
-    for column, row in enumerate(structure.refined.tolist()):
-        own = np.flatnonzero(structure.sensor_of_photo == row)
-        by_sensor[own, :, column] = np.eye(p)
-        translation = poses.T.reshape(-1, 3, 4)[own, :, 3]
-        by_sensor[own, 3:, column, :3] = -skew(translation - sensor[own, :, 3])
-    return RigMotion(by_frame, by_sensor.reshape(c * p, r * p))
+    if len(tied.refined):  # poses have six unknowns
+        own = np.flatnonzero(tied.unknown_of_photo < len(tied.refined))
+        by_sensor[own] = np.eye(p)
+        by_sensor[own, 3:, :3] = -skew(poses.T.reshape(-1, 3, 4)[own, :, 3] - sensor[own, :, 3])
+    return RigMotion(by_frame, by_sensor)
 
 
 def frame_system(
@@ -90,8 +111,11 @@ def frame_system(
 
     Refined sensors join the cameras in the border.
     """
-    t, u, frame = motion.by_frame, motion.by_sensor, structure.frame_of_photo
-    (c, p, _), frames = t.shape, int(frame.max(initial=-1)) + 1
+    t, frame, frames = motion.by_frame, structure.frame_of_photo, structure.frames
+    (c, p, _), r = t.shape, len(structure.refined)
+    columns = np.zeros((c, p, r + 1, p))  # the last ones are those of photos whose sensors are no unknowns
+    columns[np.arange(c), :, structure.unknown_of_photo] = motion.by_sensor
+    u = columns[:, :, :r].reshape(c * p, r * p)
     transposed = t.transpose(0, 2, 1)
     blocks = transposed[plan.row] @ photos.off_diagonal @ t[plan.column]
     diagonal, off_diagonal = np.zeros((frames, p, p)), np.zeros((len(structure.plan.row), p, p))
@@ -126,16 +150,24 @@ def _times(plan: SolvePlan, system: ArrowheadSystem, columns: Array) -> Array:
     return np.asarray(bsr_matrix((blocks[order], column[order], starts), shape=(c * p, c * p)) @ columns)
 
 
-def move_sensors(structure: RigStructure, poses: Array, sensors: Array, step: Array) -> tuple[Array, Array]:
-    """Apply steps (r, 6) of the refined sensors to the poses (c, 3, 4) of their photos and to the sensors (s, 3, 4):
-    R_S' = exp(omega) R_S, t_S' = t_S + dt."""
-    change = np.zeros((len(sensors) + 1, 6))
-    change[structure.refined] = step
+def photo_changes(tied: TiedPhotos, motion: RigMotion, frames: Array, sensors: Array) -> tuple[Array, Array]:
+    """What photos move with their frames (f, p) (c, p), and in all, with the refined sensors (r, p)."""
+    with_frames = np.einsum("cij,cj->ci", motion.by_frame, frames[tied.frame_of_photo])
+    own = np.concatenate([sensors, np.zeros((1, frames.shape[1]))])[tied.unknown_of_photo]
+    return with_frames, with_frames + np.einsum("cij,cj->ci", motion.by_sensor, own)
+
+
+def move_sensors(tied: TiedPhotos, state: BundleState, step: Array | None) -> BundleState:
+    """Apply steps (r, 6) of the refined sensors to them and to their photos: R_S' = exp(omega) R_S, t_S' = t_S + dt."""
+    if step is None or state.sensors is None or not len(step):
+        return state
+    change = np.zeros((len(state.sensors) + 1, 6))
+    change[tied.refined] = step
     turn = exp_so3(change[:, :3])
-    moved = turn[:-1] @ sensors
-    moved[:, :, 3] = sensors[:, :, 3] + change[:-1, 3:]
-    own = structure.sensor_of_photo
-    before, after = (np.concatenate([each, np.zeros((1, 3, 4))])[own, :, 3] for each in (sensors, moved))
-    out = turn[own] @ poses
-    out[:, :, 3] = np.einsum("cij,cj->ci", turn[own], poses[:, :, 3] - before) + after
-    return out, moved
+    sensors = turn[:-1] @ state.sensors
+    sensors[:, :, 3] = state.sensors[:, :, 3] + change[:-1, 3:]
+    own, poses = tied.sensor_of_photo, state.poses.T.reshape(-1, 3, 4)
+    before, after = (np.concatenate([each, np.zeros((1, 3, 4))])[own, :, 3] for each in (state.sensors, sensors))
+    moved = turn[own] @ poses
+    moved[:, :, 3] = np.einsum("cij,cj->ci", turn[own], poses[:, :, 3] - before) + after
+    return replace(state, poses=np.ascontiguousarray(moved.reshape(-1, 12).T), sensors=sensors)

@@ -26,7 +26,7 @@ from .block_products import CovisiblePairs, integer_lexsort, pairs_between, pair
 from .normal_equations import NormalEquations
 from .observation_order import ObservationOrder, PointBlock
 from .packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
-from .rig_steps import RigStructure, frame_system, rig_motion, rig_structure
+from .rig_steps import RigStructure, frame_system, photo_changes, rig_motion, rig_structure, tied_photos
 from .segment_sums import row_sums
 
 
@@ -120,7 +120,7 @@ def schur_structure(
     return SchurStructure(
         [CovisibilityBlock(*each) for each in zip(photo_photo, place, shared_cameras, strict=True)],
         plan,
-        None if rigs is None else rig_structure(rigs, order.photos, plan, pose_size, border),
+        None if rigs is None else rig_structure(tied_photos(rigs, order.photos, pose_size), plan, pose_size, border),
     )
 
 
@@ -217,10 +217,9 @@ def _solution(
     if rigs is None or motion is None:
         photos = solution[: c * d].reshape(c, d)
         return photos, None, cameras, photos
-    frames = solution[: matrix.diagonal.shape[0] * d].reshape(-1, d)
-    sensors = solution[frames.size : frames.size + motion.by_sensor.shape[1]]
-    photos = np.einsum("cij,cj->ci", motion.by_frame, frames[rigs.frame_of_photo])
-    return photos, sensors.reshape(-1, d), cameras, photos + (motion.by_sensor @ sensors).reshape(c, d)
+    frames, sensors = np.split(solution[: len(solution) - cameras.size].reshape(-1, d), [rigs.frames])
+    photos, in_all = photo_changes(rigs, motion, frames, sensors)
+    return photos, sensors, cameras, in_all
 
 
 def damp_blocks(blocks: Array, damping: float) -> Array:

@@ -24,16 +24,9 @@ from torch import Tensor
 from ..triton_kernels import kernel_problem
 from .packed_cholesky import inverse_cholesky
 from .schur import damp_diagonal, damp_points
+from .torch_conjugate_gradients import Blocks, block_products, conjugate_gradients, inverse_or_zero
 from .torch_jacobians import Jacobians, photo_products, point_products
 from .torch_layout import OwnerParts, TorchLayout
-
-TORCH_CG_TOLERANCE = 1e-2
-"""Relative residual, in the norm of the preconditioner, at which conjugate gradients stop."""
-
-TORCH_CG_MAX_ITERATIONS = 300
-
-ITERATIONS_PER_CHECK = 4
-"""Iterations between two tests for convergence: a test waits for the device, which could go on meanwhile."""
 
 KERNEL_CAPABILITY = (7, 5)
 """Of GPUs that Triton supports: Turing and later."""
@@ -67,38 +60,23 @@ class ImplicitSchurComplement:
         """Whether products with Jacobians are made by Triton kernels."""
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        """Changes of photos (c, d) and shared cameras (k, q), by conjugate gradients preconditioned by
-        the diagonal blocks."""
+        """Changes of photos (c, d) and shared cameras (k, q)."""
+        photos, cameras = conjugate_gradients(self.multiply, self.inverse_blocks(), self.right())
+        return photos, cameras
+
+    def right(self) -> Blocks:
+        """What S x is to be."""
         photo, camera = self._to_blocks(self.gradient.T)
-        residual = (photo - self.equations.photo_gradient, camera - self.equations.camera_gradient)
-        inverse = self._preconditioner()
-        x = (torch.zeros_like(residual[0]), torch.zeros_like(residual[1]))
-        z = _times(inverse, residual)
-        direction, energy = z, _dot(residual, z)
-        target = TORCH_CG_TOLERANCE**2 * energy
-        going = energy > target
-        for iteration in range(TORCH_CG_MAX_ITERATIONS):
-            if iteration % ITERATIONS_PER_CHECK == 0 and not bool(going):
-                break
-            product = self.multiply(direction)
-            curvature = _dot(direction, product)
-            going = going & (curvature > 0.0)
-            length = torch.where(going, energy / curvature, 0.0)  # iterations after convergence change nothing
-            x, residual = _plus(x, length, direction), _plus(residual, -length, product)
-            z = _times(inverse, residual)
-            before, energy = energy, _dot(residual, z)
-            direction = _plus(z, torch.where(going, energy / before, 0.0), direction)
-            going = going & (energy > target)
-        return x
+        return photo - self.equations.photo_gradient, camera - self.equations.camera_gradient
 
     def points(self, photos: Tensor, cameras: Tensor) -> Tensor:
         """(3, p) changes of the points, by back substitution."""
         return -self._multiply_root_transposed((self.gradient.T + self._to_points(photos, cameras)).T)
 
-    def multiply(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def multiply(self, x: Blocks) -> Blocks:
         """S x."""
-        eliminated = self._to_blocks(self._to_points(*x))
-        photo, camera = _times((self.photo, self.camera), x)
+        eliminated = self._to_blocks(self._to_points(x[0], x[1]))
+        photo, camera = block_products((self.photo, self.camera), x)
         if self.layout.shared:
             photo_camera = self.equations.photo_camera
             photo = photo + (photo_camera * x[1][self.layout.camera_of_photo][:, None, :]).sum(2)
@@ -133,7 +111,12 @@ class ImplicitSchurComplement:
         d = self.photo.shape[1]
         return whole[:, :d], layout.camera_sums(whole[:, d:])
 
-    def _preconditioner(self) -> tuple[Tensor, Tensor]:
+    def inverse_blocks(self) -> Blocks:
+        """The inverses of the diagonal blocks of S."""
+        return tuple(inverse_or_zero(blocks) for blocks in self.diagonal_blocks())
+
+    def diagonal_blocks(self) -> Blocks:
+        """Of photos (c, d, d) and of shared cameras (k, q, q)."""
         layout, d = self.layout, self.photo.shape[1]
         eliminated = []
         for rows, _, photo_sums in layout.chunks:
@@ -145,7 +128,7 @@ class ImplicitSchurComplement:
         if layout.shared:
             own = self._multiply_root(self.equations.w_camera.permute(1, 2, 0), layout.pair_point)
             camera = camera - layout.pair_sums_by_camera((own[:, :, None] * own[:, None]).sum(0).permute(2, 0, 1))
-        return _inverse(self.photo - torch.cat(eliminated)), _inverse(camera)
+        return self.photo - torch.cat(eliminated), camera
 
     def _multiply_root(self, w: Tensor, point: Tensor | None = None) -> Tensor:
         """R w for w (3, p) of all points, or (3, d, m) of the points `point` (m,)."""
@@ -179,24 +162,3 @@ def _damped(blocks: Tensor, damping: float) -> Tensor:
     diagonal = out.diagonal(dim1=1, dim2=2)
     diagonal.copy_(damp_diagonal(diagonal, damping, torch))
     return out
-
-
-def _inverse(blocks: Tensor) -> Tensor:
-    """Inverses of (n, d, d), zero where there is none: such unknowns stay where they are. `torch.linalg.inv` would wait
-    for the device to learn whether there are."""
-    inverse, problem = torch.linalg.inv_ex(blocks)
-    return torch.where((problem == 0)[:, None, None], inverse, 0.0)
-
-
-def _times(blocks: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    photo, camera = ((b * v[:, None, :]).sum(2) for b, v in zip(blocks, x, strict=True))
-    return photo, camera
-
-
-def _dot(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
-    """Stays on the device: to convert it to a number is to wait for all work before."""
-    return (a[0] * b[0]).sum() + (a[1] * b[1]).sum()
-
-
-def _plus(a: tuple[Tensor, Tensor], factor: Tensor, b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return a[0] + factor * b[0], a[1] + factor * b[1]

@@ -117,6 +117,8 @@ def search_poses(
         found.append(pose)
         error = _errors(xy, points, pose.refined, camera.model)
         left = left & (error > 3.0 * options.max_error * keypoint_error_px)
+        if left.sum() < options.min_second_share * found[0].inliers.sum():
+            break  # too few for a second one, however many of them agree
     return PoseSearch(tuple(sorted(found, key=lambda each: -int(each.inliers.sum()))), most)
 
 

@@ -89,27 +89,26 @@ def refine_absolute_pose(
     problem.whiten(cam_from_world, intrinsics, point_covariance)
     pose: Array = cam_from_world.astype(np.float64)
     k: Array = intrinsics.astype(np.float64)
-    cost, damping = problem.cost(pose, k), 1e-4
-    equations = problem.normal_equations(pose, k)
+    at, damping = problem.linearized(pose, k), 1e-4
+    matrix, gradient = problem.normal_equations(pose, k, at)
     for _ in range(_ITERATIONS):
-        matrix, gradient = equations
         try:
             step = np.asarray(np.linalg.solve(matrix + damping * np.diag(np.diag(matrix)), -gradient), np.float64)
         except np.linalg.LinAlgError:
             break
         trial_pose, trial_k = problem.moved(pose, k, step)
-        trial = problem.cost(trial_pose, trial_k) if (trial_k[[FX, FY]] > 0.0).all() else np.inf
-        if trial < cost:
-            done = cost - trial < _TOLERANCE * cost
-            pose, k, cost, damping = trial_pose, trial_k, trial, max(damping / 5.0, 1e-10)
-            equations = problem.normal_equations(pose, k)
+        trial = problem.linearized(trial_pose, trial_k) if (trial_k[[FX, FY]] > 0.0).all() else None
+        if trial is not None and trial.cost < at.cost:
+            done = at.cost - trial.cost < _TOLERANCE * at.cost
+            pose, k, at, damping = trial_pose, trial_k, trial, max(damping / 5.0, 1e-10)
+            matrix, gradient = problem.normal_equations(pose, k, at)
             if done:
                 break
         else:
             damping *= 8.0
             if damping > 1e8:
                 break
-    return _with_covariance(problem, pose, k, cost, equations[0])
+    return _with_covariance(problem, pose, k, at.cost, matrix)
 
 
 def _with_covariance(problem: _Problem, pose: Array, k: Array, cost: float, matrix: Array) -> RefinedPose:
@@ -122,6 +121,20 @@ def _with_covariance(problem: _Problem, pose: Array, k: Array, cost: float, matr
     basis = problem.basis
     of_intrinsics = basis @ covariance[6:, 6:] @ basis.T if basis.shape[1] else np.zeros((8, 8))
     return RefinedPose(pose, k, covariance[:6, :6], of_intrinsics, noise_px)
+
+
+@dataclass(frozen=True, eq=False)
+class _Linearized:
+    """The residuals of a pose and its intrinsics, and their derivatives: one projection gives both, and most steps are
+    taken."""
+
+    cost: float
+    error: Array
+    """(m, 2) in units of each observation's error."""
+    by_y: Array
+    """(m, 2, 3) by the point in the camera's frame."""
+    by_k: Array
+    """(m, 2, 8)."""
 
 
 class _Problem:
@@ -144,24 +157,22 @@ class _Problem:
             spread = np.eye(2) + by_point @ point_covariance @ by_point.transpose(0, 2, 1)
             self.whitening = np.linalg.inv(np.linalg.cholesky(spread))
 
-    def cost(self, pose: Array, k: Array) -> float:
-        error, _, _ = self._errors(pose, k)
-        squared = np.einsum("mi,mi->m", error, error) / self.loss_px**2
-        cost = 0.5 * self.loss_px**2 * float(CAUCHY.rho(squared, np).sum())
+    def linearized(self, pose: Array, k: Array) -> _Linearized:
+        error, by_y, by_k = self._errors(pose, k)
+        cost = 0.5 * self.loss_px**2 * float(CAUCHY.rho(self._squared(error), np).sum())
         if self.prior is not None:
             off = (k - self.prior.mean[0]) / self.prior.sigma[0]
             cost += 0.5 * self.prior.noise_px**2 * float(off @ off)
-        return cost
+        return _Linearized(cost, error, by_y, by_k)
 
-    def normal_equations(self, pose: Array, k: Array) -> tuple[Array, Array]:
+    def normal_equations(self, pose: Array, k: Array, at: _Linearized) -> tuple[Array, Array]:
         """The matrix and gradient of reweighted least squares."""
-        error, by_y, by_k = self._errors(pose, k)
         turned = self.points @ pose[:, :3].T
-        jacobian = np.concatenate([-by_y @ skew(turned), by_y, by_k @ self.basis], axis=2)
-        squared = np.einsum("mi,mi->m", error, error) / self.loss_px**2
-        weight = CAUCHY.weight_and_curvature(squared, np)[0]
-        matrix = np.einsum("m,mij,mik->jk", weight, jacobian, jacobian)
-        gradient = np.einsum("m,mij,mi->j", weight, jacobian, error)
+        jacobian = np.concatenate([-at.by_y @ skew(turned), at.by_y, at.by_k @ self.basis], axis=2)
+        weight = CAUCHY.weight_and_curvature(self._squared(at.error), np)[0]
+        rows = jacobian.reshape(-1, jacobian.shape[2])
+        weighted = (weight[:, None, None] * jacobian).reshape(rows.shape)
+        matrix, gradient = weighted.T @ rows, weighted.T @ at.error.ravel()
         if self.prior is not None:
             stiffness = (self.prior.noise_px / self.prior.sigma[0]) ** 2
             matrix[6:, 6:] += (self.basis.T * stiffness) @ self.basis
@@ -172,6 +183,9 @@ class _Problem:
         """Pose and intrinsics after a step."""
         rotation = exp_so3(step[None, :3])[0] @ pose[:, :3]
         return np.concatenate([rotation, (pose[:, 3] + step[3:6])[:, None]], axis=1), k + self.basis @ step[6:]
+
+    def _squared(self, error: Array) -> Array:
+        return np.asarray(np.einsum("mi,mi->m", error, error) / self.loss_px**2)
 
     def _errors(self, pose: Array, k: Array) -> tuple[Array, Array, Array]:
         y = self.points @ pose[:, :3].T + pose[:, 3]

@@ -19,7 +19,7 @@ def adjust_on_device(
     depth_priors: DepthPriors | None,
 ) -> tuple[Bundle, BundleSummary]:
     """Adjust a bundle on a device of torch, or on the CPU where it has fewer observations than given."""
-    if len(bundle.xy) < min_observations or bundle.rigs is not None:  # rigs are known to the CPU's solver only
+    if len(bundle.xy) < min_observations:
         return adjust_bundle(bundle, options, prior, sigma, pose_priors, depth_priors)
     from unposed.optim.bundle.adjust_torch import adjust_by_torch  # torch takes a second to import
 

@@ -55,6 +55,7 @@ def trained(
         "motion": options.pose_rate,
     }
     moments = {name: torch.tensor(value, device=device) for name, value in state.moments.items()}
+    trained_on = torch.tensor(training, device=device)
     gain, moves, unit = tensors["log_gain"], tensors["motion"], torch.from_numpy(units).to(device)
     parameters = Parameters(**{name: tensors[name] for name in as_arrays(state.gaussians)})
     report_every = max(1, options.steps // 10)
@@ -67,7 +68,7 @@ def trained(
         if options.pose_rate > 0:
             shown = moved(parameters, motion, torch.from_numpy(camera.centre).to(motion))
         image, _ = draw(shown, camera)
-        exposed = image * torch.exp(gain[number] - gain[training].mean(dim=0))
+        exposed = image * torch.exp(gain[number] - gain[trained_on].mean(dim=0))
         loss = photo_loss(exposed, photo, weight, options.structure)
         torch.autograd.backward(loss + pose_prior(motion, views[number], loss, options) if options.pose_rate else loss)
         adam_step(tensors, moments, step + 1, rates)

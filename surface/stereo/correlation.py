@@ -54,7 +54,7 @@ class Correlator:
         self._deviation = (square - self._mean * self._mean).clamp_min(0.0).add_(self._noise).sqrt_()
 
     def __call__(self, other: Tensor) -> Tensor:
-        """(h, w) correlations from -1 to 1."""
+        """(..., h, w) correlations from -1 to 1."""
         mean = window_sums(other, self._side).div_(self._area)
         square = window_sums(other * other, self._side).div_(self._area)
         product = window_sums(self._reference * other, self._side).div_(self._area)
@@ -68,10 +68,10 @@ def halved(image: Tensor) -> Tensor:
 
 
 def sampled(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The image (h, w) at pixels x, y, linear between pixel centres and constant beyond the borders."""
+    """The image (h, w) at pixels x, y (..., h', w'), linear between pixel centres and constant beyond the borders."""
     height, width = image.shape
-    grid = torch.stack([x * (2.0 / width) - 1.0, y * (2.0 / height) - 1.0], dim=-1)
-    found: Tensor = functional.grid_sample(
-        image[None, None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
-    )[0, 0]
-    return found
+    grid = torch.stack([x * (2.0 / width) - 1.0, y * (2.0 / height) - 1.0], dim=-1).reshape(-1, *x.shape[-2:], 2)
+    found = functional.grid_sample(
+        image.expand(len(grid), 1, height, width), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return found.reshape(x.shape)

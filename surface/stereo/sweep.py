@@ -19,6 +19,10 @@ from .correlation import Correlator, halved, sampled
 from .semi_global import semi_global_cost
 from .view import DepthEstimate, StereoView
 
+DEVICE_PIXELS = 1 << 22
+"""Pixels of planes that are compared at once on a GPU, in some 300 MB: of small images it would otherwise wait for the
+next operation to begin. A CPU takes plane by plane, which stay in its caches."""
+
 
 @dataclass(frozen=True)
 class SweepOptions:
@@ -122,7 +126,8 @@ def _levels(view: StereoView, sources: Sequence[StereoView], halvings: int, devi
 
 
 def _seen_at(level: _Level, source: int, inverse: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels x, y of a source, and the depth there up to a factor that is positive in front of the photo."""
+    """Pixels x, y of a source, and the depth there up to a factor that is positive in front of the photo; by inverse
+    depths that broadcast to (..., h, w)."""
     rays, shift = level.rays[source], level.shifts[source]
     z = rays[2] + shift[2] * inverse
     scale = 1.0 / z.clamp_min(1e-6)
@@ -140,8 +145,8 @@ def _travel_px(level: _Level, low: float, high: float) -> float:
     return most
 
 
-def _scores(level: _Level, correlate: Correlator, inverse: Tensor | float) -> Tensor:
-    """(h, w) mean correlation with the better half of the sources."""
+def _scores(level: _Level, correlate: Correlator, inverse: Tensor) -> Tensor:
+    """(n, h, w) mean correlation with the better half of the sources, by inverse depths (n, h, w) or (n, 1, 1)."""
     best: list[Tensor] = []
     for source, other in enumerate(level.others):
         x, y, z = _seen_at(level, source, inverse)
@@ -157,9 +162,9 @@ def _scores(level: _Level, correlate: Correlator, inverse: Tensor | float) -> Te
 def _swept(level: _Level, low: float, high: float, planes: int, options: SweepOptions) -> tuple[Tensor, Tensor]:
     """Inverse depths and scores from all planes."""
     correlate = Correlator(level.grey, 2 * options.window_radius_px + 1, options.noise)
-    cost = torch.stack(
-        [1.0 - _scores(level, correlate, float(inverse)) for inverse in np.linspace(low, high, planes)]
-    ).clamp_(0.0, 1.0)
+    inverse = torch.from_numpy(np.linspace(low, high, planes, dtype=np.float32)).to(level.grey.device)[:, None, None]
+    parts = torch.split(inverse, _planes_at_once(level.grey))
+    cost = torch.cat([1.0 - _scores(level, correlate, part) for part in parts]).clamp_(0.0, 1.0)
     total = semi_global_cost(cost, level.grey, options.slope_penalty, options.jump_penalty, options.edge)
     label, offset = _least(total)
     spacing = (high - low) / (planes - 1)
@@ -167,10 +172,14 @@ def _swept(level: _Level, low: float, high: float, planes: int, options: SweepOp
     return low + spacing * (label + offset), score
 
 
+def _planes_at_once(image: Tensor) -> int:
+    return 1 if image.device.type == "cpu" else max(1, DEVICE_PIXELS // image.numel())
+
+
 def _refined(level: _Level, inverse: Tensor, step: float, reach: int, options: SweepOptions) -> tuple[Tensor, Tensor]:
     """The best of the inverse depths around those given."""
     correlate = Correlator(level.grey, 2 * options.window_radius_px + 1, options.noise)
-    cost = torch.stack([-_scores(level, correlate, inverse + step * each) for each in range(-reach, reach + 1)])
+    cost = torch.cat([-_scores(level, correlate, (inverse + step * each)[None]) for each in range(-reach, reach + 1)])
     label, offset = _least(cost)
     return inverse + step * (label - reach + offset), -cost.gather(0, label[None])[0]
 
@@ -181,10 +190,10 @@ def _propagated(level: _Level, inverse: Tensor, options: SweepOptions) -> Tensor
     height, width = inverse.shape
     reach = options.neighbour_px
     padded = functional.pad(inverse[None, None], (reach,) * 4, mode="replicate")[0, 0]
-    best, score = inverse, _scores(level, correlate, inverse)
+    best, score = inverse, _scores(level, correlate, inverse[None])[0]
     for top, left in ((0, reach), (2 * reach, reach), (reach, 0), (reach, 2 * reach)):
         other = padded[top : top + height, left : left + width]
-        value = _scores(level, correlate, other)
+        value = _scores(level, correlate, other[None])[0]
         better = value > score
         best, score = torch.where(better, other, best), torch.where(better, value, score)
     return best
@@ -206,7 +215,14 @@ def _enlarged(inverse: Tensor, shape: torch.Size) -> Tensor:
 
 def _median(inverse: Tensor) -> Tensor:
     """Median of 5 x 5 pixels: single pixels that went astray would bend the windows around them."""
-    return torch.from_numpy(cv2.medianBlur(_numpy(inverse), 5)).to(inverse.device)
+    if inverse.device.type == "cpu":
+        return torch.from_numpy(cv2.medianBlur(_numpy(inverse), 5))  # a tenth of the time of sorting
+    return _median_on_device(inverse)
+
+
+def _median_on_device(inverse: Tensor) -> Tensor:
+    padded = functional.pad(inverse[None, None], (2,) * 4, mode="replicate")[0, 0]
+    return padded.unfold(0, 5, 1).unfold(1, 5, 1).flatten(2).median(dim=2).values
 
 
 def _numpy(values: Tensor) -> Array32:

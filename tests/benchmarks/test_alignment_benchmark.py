@@ -61,6 +61,7 @@ def test_depths_of_matches_and_grids_have_one_scale(emulated: Any) -> None:
     np.testing.assert_allclose(pair.depth_a[on_grid], grid.depth[row, column], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_tables(tmp_path: Path) -> None:
     command = [sys.executable, str(FOLDER / "alignment.py"), "--sizes", "6", "--basin", "1"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.splitlines()

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import kornia.feature
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/aliked.py"
 
 
+@pytest.mark.slow
 def test_both_find_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(kornia.feature.ALIKED("aliked-n16rot").state_dict(), tmp_path / "w.pth")

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from unposed.gpu_check import device_speed
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = ("torch", "numpy", "scipy", "safetensors")
@@ -50,11 +53,10 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *more: str, packages: Path | None = None) -> dict[str, Any]:
-    command = [sys.executable, *(["-S"] if packages else []), str(ROOT / "benchmarks/gpu.py")]
-    command += ["--cpu", "--minutes", "20", "--out", str(folder), *more]
-    path = str(packages or ROOT)  # a checkout need not be installed
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+def run(folder: Path, packages: Path) -> dict[str, Any]:
+    command = [sys.executable, "-S", str(ROOT / "benchmarks/gpu.py")]
+    command += ["--cpu", "--minutes", "20", "--out", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(packages), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     content: dict[str, Any] = json.loads((folder / "gpu.json").read_text())
@@ -64,7 +66,7 @@ def run(folder: Path, *more: str, packages: Path | None = None) -> dict[str, Any
 
 @pytest.mark.slow
 def test_all_parts_run_where_little_is_installed(bare: Path, tmp_path: Path) -> None:
-    content = run(tmp_path, packages=bare)
+    content = run(tmp_path, bare)
     assert set(ABSENT) <= set(content["facts"]["absent"])
     rows = content["rows"]
     assert {row["part"] for row in rows} == set("abcdefg")
@@ -79,19 +81,28 @@ def test_all_parts_run_where_little_is_installed(bare: Path, tmp_path: Path) -> 
     assert all(row["finding"]["predicted"] for row in predicted)
 
 
-@pytest.mark.slow
-def test_what_is_installed_is_used(tmp_path: Path) -> None:
-    rows = {row["case"]: row for row in run(tmp_path, "--parts", "acd")["rows"]}
-    for case in ("ALIKED", "2 thousand observations, Ceres"):
-        assert rows[case]["finding"], rows[case]
-
-
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from gpu import setting
 
     return setting
+
+
+def test_what_is_installed_is_used(parts: Any, tmp_path: Path) -> None:
+    """The cases that ask for a library, and matching, which takes what it finds."""
+    from gpu import adjustment, matching, parity
+
+    cpu = torch.device("cpu")
+    setting = parts.Setting(cpu, True, tmp_path, device_speed(cpu, small=True))
+    asking = {"ALIKED": parity, "2 thousand observations, Ceres": adjustment}
+    chosen = [case for name, part in asking.items() for case in part.cases(setting) if case[0] == name]
+    rows = {row.case: row for row in parts.run_cases("x", [*chosen, *matching.cases(setting)], time.monotonic() + 600)}
+    for name, row in rows.items():
+        if name == "one round of seeds, the kernel":
+            continue  # needs a GPU
+        assert row.finding is not None and row.finding.passed is not False, row
+    assert set(asking) < rows.keys() and len(rows) == 2 + len(list(matching.cases(setting)))
 
 
 def test_a_failed_case_is_named_and_the_others_go_on(parts: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from unposed.pipeline.colmap_files import check_binary_model
+from unposed.pipeline.colmap_files import check_binary_model, keypoints_by_image
 from unposed.pipeline.colmap_model import read_model
 from unposed.pipeline.errors import InputError
 
@@ -101,6 +101,19 @@ def test_points_of_a_photo_that_is_not_there(copy: Path) -> None:
     (copy / "other" / "points3D.bin").replace(copy / "points3D.bin")
     with pytest.raises(InputError, match="cannot be read as a COLMAP model"):
         read_model(copy)
+
+
+def test_key_points_are_read_as_pycolmap_has_them(model: Path) -> None:
+    found = keypoints_by_image(model)
+    images = pycolmap.Reconstruction(model).images
+    assert set(found) == set(images)
+    for number, image in images.items():
+        np.testing.assert_array_equal(found[number], [point.xy for point in image.points2D])
+
+
+def test_a_text_model_has_its_key_points_from_pycolmap(model: Path, tmp_path: Path) -> None:
+    pycolmap.Reconstruction(model).write_text(tmp_path)
+    assert keypoints_by_image(tmp_path) == {}
 
 
 def test_a_million_points_are_checked_in_a_moment(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from unposed.pipeline.cancel import Cancellation
 from unposed.pipeline.errors import Interrupted, StoreError
@@ -229,11 +229,39 @@ def test_libraries_have_one_thread_in_workers_and_their_own_afterwards() -> None
         np.ones((4, 4)) @ np.ones((4, 4))
         return [library["num_threads"] for library in threadpool_info()]
 
-    before, seen = threads(), []
+    with threadpool_limits(2):
+        before, seen = threads(), []
+        assert 2 in before
+        with one_thread_each():
+            run(Squares(lambda number: seen.append(threads())))
+        assert all(set(each) <= {1} for each in seen)
+        assert threads() == before
+
+
+def test_threads_may_be_held_by_several_callers_at_once() -> None:
+    """The limit lasts until the last of them has left, whichever began first."""
+
+    def blas_threads() -> list[int]:
+        np.ones((4, 4)) @ np.ones((4, 4))
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    before, inside, first_left = blas_threads(), threading.Event(), threading.Event()
+    seen: list[list[int]] = []
+
+    def second() -> None:
+        with one_thread_each():
+            inside.set()
+            assert first_left.wait(60)
+            seen.append(blas_threads())
+
+    other = threading.Thread(target=second)
     with one_thread_each():
-        run(Squares(lambda number: seen.append(threads())))
-    assert all(set(each) <= {1} for each in seen)
-    assert threads() == before
+        other.start()
+        assert inside.wait(60)
+    first_left.set()
+    other.join()
+    assert seen and set(seen[0]) == {1}
+    assert blas_threads() == before
 
 
 def test_a_library_loaded_meanwhile_is_held_too_and_let_go() -> None:

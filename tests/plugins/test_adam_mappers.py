@@ -39,6 +39,7 @@ def scene() -> tuple[dict[str, Any], Judge]:
         return stages_before(oracle), lambda scenes: judged(oracle, scenes)
 
 
+@pytest.mark.slow
 def test_first_space_then_photos(scene: tuple[dict[str, Any], Judge]) -> None:
     given, judge = scene
     steps: list[tuple[int, int, str]] = []

@@ -62,6 +62,7 @@ def test_without_a_budget_or_key_points_nothing_is_looked_at_again(options: dict
     assert len(graph_of([10, 10, 10], **options).pairs) == 0
 
 
+@pytest.mark.slow
 def test_a_closer_look_finds_what_the_first_did_not(yard: Any, tmp_path: Path) -> None:
     first, both = (
         unposed.reconstruct(

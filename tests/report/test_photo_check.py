@@ -108,6 +108,19 @@ def test_copies_are_grouped() -> None:
     assert copies(small) == [(0, 2)]
 
 
+def test_copies_among_many_photos_are_those_of_the_definition() -> None:
+    rng = np.random.default_rng(1)
+    small = rng.normal(size=(600, 1024))[rng.integers(0, 500, 600)]  # some twice, also far from each other
+    small = (small - small.mean(axis=1, keepdims=True)) / small.std(axis=1, keepdims=True)
+    small[7] = small[555] = 0.0  # without any contrast, which is like nothing
+    groups: dict[int, list[int]] = {}
+    for photo, own in enumerate(small):
+        like = [other for other in range(photo) if np.sqrt(np.mean((small[other] - own) ** 2)) < 0.05]
+        groups.setdefault(like[0] if like and own.any() else photo, []).append(photo)
+    assert copies(small) == [tuple(group) for group in groups.values() if len(group) > 1]
+    assert copies(small[:0]) == []
+
+
 def test_a_clear_sky_has_nothing_to_match(yard: PhotoSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

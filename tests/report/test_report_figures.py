@@ -208,6 +208,19 @@ def test_a_model_with_a_warning_is_not_called_right() -> None:
     assert "Do not rely on the largest model" in found.detail
 
 
+def test_what_hurts_is_said_once_and_in_sentences() -> None:
+    model = model_of(ring(4, 20.0), np.random.default_rng(0).uniform(-1, 1, (50, 3)))
+    verdict = {"probability": 0.5, "trusted": False, "reasons": ["it may be folded"]}
+    said = ["do not rely on the model of 4 photos: it may be folded", "a.jpg is dark", "no pair joins the parts of 4"]
+    sources = sources_of(model, 4, models=[{"refinement": {"verdict": verdict}}], warnings=said)
+    nothing = np.zeros(0, np.int64), np.zeros(0)
+    texts = [each.text for each in advice(sources, (), *nothing)]
+    expected = ["Do not rely on the model of 4 photos: it may be folded.", "a.jpg is dark."]
+    assert texts == [*expected, "No pair joins the parts of 4."]
+    two = replace(sources, sparse=SparseModels((model, model), {}))
+    assert [each.text for each in advice(two, (), *nothing)][1:] == expected
+
+
 def test_a_lost_photo_comes_with_where_to_stand() -> None:
     model = model_of(ring(4, 20.0), np.random.default_rng(0).uniform(-1, 1, (50, 3)))
     sources = sources_of(model, 5)

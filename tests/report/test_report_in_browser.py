@@ -43,6 +43,15 @@ def test_opens_without_network_and_without_errors(tab: Page, reported: Reported,
     assert (ground == "rgb(18, 21, 27)") == dark
 
 
+def test_on_a_phone_the_stages_fit_without_a_scroll(tab: Page, reported: Reported) -> None:
+    tab.open((reported.folder / "report.html").as_uri(), 390)
+    table = "document.querySelector('#run .scroll')"
+    assert tab.ask(f"{table}.scrollWidth <= {table}.clientWidth")
+    assert tab.ask("[...document.querySelectorAll('#run th')].filter(cell => cell.offsetWidth).length") == 4
+    tab.open((reported.folder / "report.html").as_uri(), 1280)
+    assert tab.ask("[...document.querySelectorAll('#run th')].filter(cell => cell.offsetWidth).length") == 9
+
+
 @pytest.mark.parametrize("width", [1280, 1040, 900, 700])
 def test_no_column_beside_a_panel_stays_empty(tab: Page, reported: Reported, width: int) -> None:
     tab.open((reported.folder / "report.html").as_uri(), width)

@@ -163,6 +163,12 @@ def turned_json(content: dict) -> None:
         frame["transform_matrix"] = (turn @ frame["transform_matrix"]).tolist()
 
 
+def said_turned_json(content: dict) -> None:
+    """The same, as it says it."""
+    turned_json(content)
+    content["applied_transform"] = [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]]
+
+
 def opencv_json(content: dict) -> None:
     for frame in content["frames"]:
         frame["transform_matrix"] = (np.array(frame["transform_matrix"]) @ np.diag([1.0, -1, -1, 1])).tolist()
@@ -262,7 +268,8 @@ PLANTED: dict[str, Callable[[Path], object]] = {
     ),
     "model-place": lambda d: ((d / "colmap/sparse").unlink(), (d / "sparse/0").rename(d / "model")),
     "model-nerfstudio": lambda d: rewrite(d, lambda made: made),
-    "model-text": lambda d: as_text(d, keep_binary=False),
+    "model-text": lambda d: ((d / "transforms.json").unlink(), as_text(d, keep_binary=False)),
+    "model-text-slow": lambda d: as_text(d, keep_binary=False),
     "model-twice": lambda d: as_text(d, keep_binary=True),
     "no-points": lambda d: rewrite(
         d,

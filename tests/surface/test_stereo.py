@@ -13,12 +13,13 @@ from finished import true_model
 from unposed.pipeline.artifacts import Depths, SparseModel
 from unposed.pipeline.stage import Resources
 from unposed.plugins.dense.sweep import PlaneSweep
+from unposed.surface.stereo import sweep
 from unposed.surface.stereo.correlation import Correlator, sampled, window_sums
 from unposed.surface.stereo.fusion import FusionOptions, fused_points
 from unposed.surface.stereo.neighbours import NeighbourOptions, choose_sources, inverse_depth_range
 from unposed.surface.stereo.semi_global import semi_global_cost
 from unposed.surface.stereo.thinning import thinned
-from unposed.surface.stereo.view import DensePoints, DepthEstimate, Pinhole
+from unposed.surface.stereo.view import DensePoints, DepthEstimate, Pinhole, StereoView
 from unposed.synthetic.photos import PhotoSet
 from unposed.synthetic.render import cast
 
@@ -52,6 +53,24 @@ def test_dense_points_lie_on_the_surfaces(seen: tuple[PhotoSet, SparseModel, Dep
     assert len(errors) > 5_000
     assert np.median(errors) < 0.5
     assert (errors < 2).mean() > 0.9
+
+
+def test_a_gpu_takes_many_planes_at_once_and_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own ways on a CPU: blocks of planes, and the median of 5 x 5 pixels by sorting."""
+    random = np.random.default_rng(0)
+    grey = random.random((48, 64), np.float32)
+    views = []
+    for shift in range(3):
+        pose = np.eye(3, 4)
+        pose[0, 3] = 0.2 * shift
+        views.append(StereoView(Pinhole(64, 48, 60.0, 60.0, 32.0, 24.0, pose), np.roll(grey, shift, axis=1)))
+    level = sweep._levels(views[0], views[1:], 0, "cpu")[0]
+    one_by_one = sweep._swept(level, 0.1, 1.0, 9, sweep.SweepOptions())
+    monkeypatch.setattr(sweep, "_planes_at_once", lambda image: 4)
+    at_once = sweep._swept(level, 0.1, 1.0, 9, sweep.SweepOptions())
+    assert all(map(torch.equal, at_once, one_by_one))
+    depth = torch.from_numpy(random.random((37, 41), np.float32))
+    assert torch.equal(sweep._median_on_device(depth), sweep._median(depth))
 
 
 def test_dense_points_are_seen_by_the_photos_they_name(seen: tuple[PhotoSet, SparseModel, Depths]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from shared_folders import shared_folder
 
 import unposed
 from unposed.synthetic.photos import PhotoSet
@@ -70,11 +71,16 @@ class Reconstructed:
 @pytest.fixture(scope="session")
 def reconstructed(yard: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Reconstructed:
     """The yard without two of its photos, reconstructed. Look, don't touch: tests share it."""
-    folder = tmp_path_factory.mktemp("reconstructed")
-    kept, left = folder / "kept", folder / "left"
-    kept.mkdir()
-    left.mkdir()
-    for number, file in enumerate(sorted(yard.images.iterdir())):
-        shutil.copy(file, left if number in (3, 8) else kept)
-    unposed.reconstruct(kept, folder / "out", cache=folder / "cache", device="cpu")
-    return Reconstructed(kept, left, folder / "out", folder / "cache", yard.truth)
+
+    def fill(folder: Path) -> None:
+        kept, left = folder / "kept", folder / "left"
+        kept.mkdir()
+        left.mkdir()
+        for number, file in enumerate(sorted(yard.images.iterdir())):
+            shutil.copy(file, left if number in (3, 8) else kept)
+        unposed.reconstruct(kept, folder / "out", cache=folder / "cache", device="cpu")
+
+    folder = shared_folder(tmp_path_factory, "reconstructed", fill)
+    # Commands that read the result write to the cache: each process has its own.
+    cache = Path(shutil.copytree(folder / "cache", tmp_path_factory.mktemp("reconstructed") / "cache"))
+    return Reconstructed(folder / "kept", folder / "left", folder / "out", cache, yard.truth)

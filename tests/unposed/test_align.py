@@ -85,15 +85,17 @@ def test_steps_add_up(reconstructed: Any, out: Path) -> None:
     assert after[0].mean_reprojection_px == pytest.approx(before.mean_reprojection_px)
 
 
-def test_to_plane(out: Path) -> None:
-    unposed.align(out, "plane")
+def test_to_plane(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["align", str(out), "--to", "plane"]) == 0
+    shown = capsys.readouterr().out
     model = unposed.load(out)[0]
     step = unposed.load(out).summary["models"][0]["alignment"]["steps"][0]
     centre = rotation_and_centre(np.asarray(model.cam_from_world))[1]
     assert np.mean(centre[:, 2] > 0) >= 0.9
     distance = np.median(np.linalg.norm(model.points - np.median(centre, axis=0), axis=1))
     on_plane = np.abs(model.points[:, 2]) <= 0.013 * distance  # the median of positions turns with the axes
-    assert on_plane.sum() >= step["points_on_plane"] > 0.1 * step["points"]
+    assert on_plane.sum() >= step["points_on_plane"] > 0.1 * step["points_of_model"]
+    assert f"{step['points_on_plane']} of {step['points_of_model']} points on the plane" in shown
 
 
 def test_export_in_the_original_frame(out: Path, tmp_path: Path) -> None:

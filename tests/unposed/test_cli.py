@@ -47,10 +47,18 @@ def test_every_command_explains_itself(verb: str, capsys: pytest.CaptureFixture[
     assert f"usage: unposed {verb}" in capsys.readouterr().out
 
 
+def test_the_commands_stand_beside_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "  reconstruct  estimate the cameras and 3D points of a folder of photos" in lines
+
+
 @pytest.mark.parametrize(
     ("argv", "reason"),
     [
         ("reconstruct in -o out --presett classic", "unknown argument '--presett', did you mean --preset?"),
+        ("reconstruct in -o out --nosuch", "unknown argument '--nosuch' (see"),
         ("reconstruct in -o out extra", "unknown argument 'extra'"),
         ("reconstruct in", "required: -o/--out"),
         ("reconstruct in -o out --require 7", "expected a number from 0 to 1, got '7'"),

@@ -135,6 +135,7 @@ def test_a_cache_that_cannot_be(tmp_path: Path, capsys: Capture) -> None:
     assert "choose another with --cache" in complaint(capsys, "cache", "ls", "--cache", tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_doctor(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("UNPOSED_WEIGHTS", str(tmp_path / "weights"))
@@ -158,9 +159,11 @@ def test_doctor(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_doctor_names_what_is_broken(toys: str, tmp_path: Path, capsys: Capture) -> None:
     shown = printed(capsys, "doctor", "--cache", tmp_path / "cache", code=2)
     assert "problem" in shown
     assert "classic: runs here" in shown
+    assert "can be loaded; unposed plugins lists them" in shown
     assert "pip install 'unposed[splat]'" in shown or "splat 1." in shown
     assert "plugin matching.broken of toys 1.0 cannot be loaded" in shown

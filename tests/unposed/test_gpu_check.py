@@ -20,6 +20,13 @@ CUDA = torch.device("cuda", 0)
 GOOD = (DeviceCheck("attention", 1e-7, 1e-4),)
 
 
+@pytest.fixture
+def nothing_else_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor starts no processes for cards, plugins and presets, 12 CPU s: `test_commands.py` is about those."""
+    for question in ("_gpus", "_plugins", "preset_states"):
+        monkeypatch.setattr(diagnosis, question, lambda: ([], []))
+
+
 def test_every_check_passes_on_the_device_it_compares_with() -> None:
     checks = check_device(torch.device("cpu"))
     assert {"network in float32", "bundle adjustment", "dense matches that differ"} <= {each.name for each in checks}
@@ -73,6 +80,7 @@ def test_a_good_card_runs_all_and_an_old_small_one_says_what_it_does_not(monkeyp
     ]
 
 
+@pytest.mark.usefixtures("nothing_else_asked")
 def test_the_doctor_without_a_gpu_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -85,6 +93,7 @@ def test_the_doctor_without_a_gpu_says_so(tmp_path: Path, capsys: pytest.Capture
     assert "GPU test" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("nothing_else_asked")
 def test_the_doctor_shows_what_the_test_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +106,7 @@ def test_the_doctor_shows_what_the_test_found(
     assert "fall-back" in shown
 
 
+@pytest.mark.usefixtures("nothing_else_asked")
 @pytest.mark.parametrize(
     ("stderr", "code", "line"),
     [("", 0, "a card differs from the CPU in: attention; use --device cpu"), ("CUDA error", 1, "(CUDA error)")],
@@ -106,10 +116,7 @@ def test_a_wrong_card_is_a_problem(
 ) -> None:
     found = {"name": "a card", "checks": [{"name": "attention", "passed": False}]}
     done = subprocess.CompletedProcess([], code, json.dumps(found), stderr)
-    whole = subprocess.run
-    monkeypatch.setattr(
-        subprocess, "run", lambda command, **more: done if "unposed.gpu_check" in command else whole(command, **more)
-    )
+    monkeypatch.setattr(subprocess, "run", lambda command, **more: done)
     problems = unposed.doctor(tmp_path, gpu=True).problems
     assert len(problems) == 1
     assert line in problems[0]

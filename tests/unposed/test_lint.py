@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from splat_faults import NAMES, PLANTED, SIDES, edit_json, grow, opencv_json, rewrite, scene
+from splat_faults import NAMES, PLANTED, SIDES, edit_json, grow, opencv_json, rewrite, said_turned_json, scene
 
 import unposed
 from unposed.cli import main
@@ -73,6 +73,27 @@ def test_backward_axes_are_named(folder: Path) -> None:
     edit_json(folder, opencv_json)
     (found,) = [each for each in unposed.lint(folder) if each.check == "worlds-differ"]
     assert "OpenCV" in found.consequence
+
+
+def test_a_world_that_is_said_to_be_turned_is_no_fault(folder: Path) -> None:
+    edit_json(folder, said_turned_json)
+    assert "worlds-differ" not in {each.check for each in unposed.lint(folder)}
+
+
+def test_readers_of_transforms_do_not_need_the_images_of_the_model(folder: Path) -> None:
+    """As ns-process-data leaves a model of photos that it has renamed."""
+    frames = {file.name: f"frame_{file.name}" for file in (folder / "images").iterdir()}
+    for name, frame in frames.items():
+        (folder / "images" / name).rename(folder / "images" / frame)
+
+    def rename(content: dict) -> None:
+        for each in content["frames"]:
+            each["file_path"] = f"images/{frames[Path(each['file_path']).name]}"
+
+    edit_json(folder, rename)
+    found = {each.check: each.trainers for each in unposed.lint(folder)}
+    others = ("inria", "gsplat", "brush", "lichtfeld")
+    assert found["image-missing"] == found["worlds-images"] == others
 
 
 def test_names_that_end_alike_are_found(folder: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 import unposed
 from unposed.cli import main
 from unposed.optim.evaluation import rotation_and_centre
+from unposed.optim.localization.pose_hypotheses import search_poses
 from unposed.optim.rotations import rotation_angle_deg
 from unposed.optim.similarity import fit_similarity
 from unposed.pipeline.errors import ConfigError, InputError
@@ -104,6 +105,24 @@ def test_points_are_as_exact_as_the_key_points_of_the_model(reconstructed: Any) 
     some = np.arange(0, len(mapped.points), 50)
     twice = replace(mapped, noise=2.0 * mapped.noise)
     assert np.allclose(twice.point_covariances(some), 4.0 * mapped.point_covariances(some), rtol=1e-3)
+
+
+def test_another_camera_is_tried_only_where_it_can_explain_more(
+    reconstructed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sought: list[Any] = []
+
+    def counted(xy: Any, points: Any, camera: Any, **more: Any) -> Any:
+        sought.append(camera)
+        return search_poses(xy, points, camera, **more)
+
+    monkeypatch.setattr("unposed.localization.localizer.search_poses", counted)
+    model, photo = unposed.load(reconstructed.out), sorted(reconstructed.left.iterdir())[0]
+    for least_gain, most in ((1.0, 3), (1000.0, 2)):  # a draft, then one search for each camera
+        sought.clear()
+        localizer = model.localizer(cache=reconstructed.cache, settings=[f"min_gain={least_gain}"])
+        assert localizer(photo).pose is not None
+        assert len(sought) == most
 
 
 def test_known_intrinsics_are_taken(reconstructed: Any, tmp_path: Path) -> None:

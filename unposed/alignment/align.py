@@ -22,9 +22,10 @@ from unposed.pipeline.stage import InputUnavailable, StageError
 from unposed.pipeline.threads import one_thread_each
 from unposed.pipeline.weights.files import ready_plugin
 
+from ..loading import load
 from ..options import Settings
 from ..output import GEOREFERENCE, OVERVIEW, REPORT, locked_folder
-from ..reconstruction import Reconstruction, load
+from ..reconstruction import Reconstruction
 from ..refinement_report import photo_figures
 from ..run_log import Silent
 from ..run_report import gathered, write_report
@@ -33,7 +34,7 @@ from ..runs import write_result
 from ..settings import built_options, options_of
 from ..summary import model_figures
 from .control import from_points
-from .frames import KEY, SCALE, aligned_facts, moved_model, original_model
+from .frames import aligned_facts, moved_model
 from .metres import (
     METRIC,
     from_depth,
@@ -103,7 +104,7 @@ def align(
     with locked_folder(out) as new:
         made = load(out, photos)  # again: another run may have ended since
         if to == "original":
-            aligned, origin = in_original_frame(made), None
+            aligned, origin = made.unaligned(), None
         else:
             if estimator is not None:
                 found, origin = _by_depth(made, estimator, device), None
@@ -126,16 +127,6 @@ def align(
                     shutil.copy2(out / name, new / name)
         write_result(aligned, new, out)
     return aligned
-
-
-def in_original_frame(made: Reconstruction) -> Reconstruction:
-    """The reconstruction with its models in the frames that they were reconstructed in."""
-    facts = made.summary["models"]
-    models = tuple(original_model(model, each) for model, each in zip(made.sparse.models, facts, strict=True))
-    kept = [{key: value for key, value in each.items() if key not in (KEY, SCALE)} for each in facts]
-    warnings = without_contradictions(made.summary["warnings"], range(len(models)))
-    summary = {**made.summary, "models": kept, "warnings": warnings}
-    return replace(made, sparse=replace(made.sparse, models=models), summary=summary)
 
 
 def georeference(origin: GeodeticOrigin) -> dict[str, Any]:

@@ -126,7 +126,8 @@ def from_plane(models: Sequence[Model], options: AlignmentOptions) -> list[Model
             continue
         rotation = level_rotation(found.up)
         moved = Similarity(1.0, rotation, -rotation @ found.origin)
-        out.append(ModelAlignment(moved, {"points_on_plane": int(found.on_plane.sum()), "points": len(model.points)}))
+        facts = {"points_on_plane": int(found.on_plane.sum()), "points_of_model": len(model.points)}
+        out.append(ModelAlignment(moved, facts))
     return out
 
 

@@ -208,8 +208,8 @@ def doctor(arguments: argparse.Namespace) -> int:
             *_gpu_rows(facts.get("gpu_check")),
             ("cache", f"{held['folder']}: {size(held['bytes'])}, {size(held['disk_free_bytes'])} free on that disk"),
             ("libraries", ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())),
-            ("extras", "; ".join(_extra(name, version) for name, version in facts["extras"].items())),
-            ("plugins", ", ".join(facts["plugins"]) or "none"),
+            ("extras", _extras(facts["extras"])),
+            ("plugins", f"{len(facts['plugins'])} can be loaded; unposed plugins lists them"),
             *(("preset", f"{name}: {each['text']}") for name, each in facts["presets"].items()),
             *(("problem", problem) for problem in diagnosis.problems),
         ]
@@ -217,8 +217,13 @@ def doctor(arguments: argparse.Namespace) -> int:
     return 2 if diagnosis.problems else 0
 
 
-def _extra(name: str, version: str | None) -> str:
-    return f"{name} {version}" if version else f"{name} is not installed (pip install 'unposed[{name}]')"
+def _extras(versions: dict[str, str | None]) -> str:
+    """What is there, and how to install what is not."""
+    here = [f"{name} {version}" for name, version in versions.items() if version]
+    absent = [name for name, version in versions.items() if not version]
+    if absent:
+        here.append(f"not installed: {', '.join(absent)} (pip install 'unposed[{absent[0]}]')")
+    return "; ".join(here)
 
 
 def _gpu_rows(found: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -20,13 +20,14 @@ from unposed.pipeline.threads import one_thread_each
 
 from .. import summary as facts
 from ..alignment.frames import KEY, SCALE
+from ..loading import load
 from ..localization.options import LocalizationOptions
 from ..localization.prepare import make_localizer
 from ..localization.result import Localization
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
 from ..output import GEOREFERENCE, SUMMARY, locked_folder
 from ..photo_sources import PhotoSource, collect
-from ..reconstruction import Reconstruction, load
+from ..reconstruction import Reconstruction
 from ..run_log import RunLog
 from ..run_report import gathered, write_report
 from ..run_setup import Workplace, typed_command, workplace

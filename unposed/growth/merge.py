@@ -23,11 +23,12 @@ from unposed.pipeline.store.store import Store
 from unposed.pipeline.threads import one_thread_each
 
 from .. import summary as facts
+from ..loading import load
 from ..localization.prepare import make_localizer
 from ..model import Model
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
 from ..output import GEOREFERENCE, locked_folder
-from ..reconstruction import Reconstruction, load
+from ..reconstruction import Reconstruction
 from ..run_log import RunLog
 from ..run_setup import Workplace, typed_command, workplace
 from ..runs import write_result

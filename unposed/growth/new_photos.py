@@ -15,7 +15,6 @@ from unposed.pipeline.errors import NoReconstruction
 from unposed.pipeline.graph import PHOTOS, Graph
 from unposed.pipeline.progress import Progress
 from unposed.pipeline.store.store import Store
-from unposed.pipeline.threads import hold_this_thread
 from unposed.retrieval.photo_votes import VoteTable, photo_votes
 
 from ..localization.localizer import Localizer
@@ -38,7 +37,6 @@ def localized_photos(
     views, lost = _values(localizer, photos, place, store, progress)
 
     def one(row: int) -> Localization:
-        hold_this_thread()
         photo = photos[row]
         if photo.name in lost:
             return Localization(photo, (), f"its features could not be extracted: {lost[photo.name]}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -71,8 +73,12 @@ def _check_format(scene: SceneFolder) -> Iterator[Finding]:
         for end in ("bin", "txt")
     )
     if not binary and text_files:
-        text = "is text only, which OpenSplat does not read, and which takes Inria's reader minutes"
-        yield Finding("model-text", ("inria", "opensplat"), scene.model_place, text, "write it as binary, too")
+        remedy = "write it as binary, too"
+        if scene.transforms_poses is None:
+            text = "is text only, which is not read"
+            yield Finding("model-text", ("opensplat",), scene.model_place, text, remedy)
+        text = "is text only, which takes this reader minutes where there are many points"
+        yield Finding("model-text-slow", ("inria",), scene.model_place, text, remedy, True)
     elif binary and text_files:
         newest_text, oldest = (
             [(scene.root / _join(place, f"{name}.{end}")).stat().st_mtime for name in names]
@@ -105,7 +111,7 @@ def check_camera_models(scene: SceneFolder, limits: LintLimits) -> Iterator[Find
         return
     file = f"{scene.model_place}/cameras"
     for name in sorted({camera.model for camera in scene.model.cameras.values()}):
-        if unable := tuple(each for each in TRAINERS if name not in READ[each]):
+        if unable := tuple(each for each in scene.of_model if name not in READ[each]):
             text = f"{name} is not read, or trained as if nothing were distorted"
             yield Finding("camera-model", unable, file, text, "undistort the images to PINHOLE cameras")
         if name == "SIMPLE_PINHOLE" and not (scene.root / scene.model_place / "cameras.bin").exists():
@@ -187,11 +193,15 @@ def check_agreement(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]
     ]
     if len(common) < max(len(model.names), len(other.names)):
         text = f"{len(other.names)} images here, {len(model.names)} in {scene.model_place}, {len(common)} in both"
-        yield Finding("worlds-images", TRAINERS, "transforms.json", text, "write both from the same images")
+        # Who reads transforms.json alone trains what the folder holds if that has all of its images.
+        is_whole = set(scene.images) <= {name.removeprefix("images/") for name in other.names}
+        trainers = scene.of_model if is_whole else TRAINERS
+        yield Finding("worlds-images", trainers, "transforms.json", text, "write both from the same images")
     if not common:
         return
     ours, theirs = map(list, zip(*common, strict=True))
-    if _difference(model, ours, other.cam_from_world[theirs]) <= limits.pose_error:
+    said = _applied(model, scene.transforms)
+    if any(_difference(each, ours, other.cam_from_world[theirs]) <= limits.pose_error for each in (model, said)):
         return
     text = f"cameras are not those of {scene.model_place}, which other programs read"
     remedy = "write both in one world, with an applied_transform of the identity"
@@ -200,6 +210,17 @@ def check_agreement(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]
     if _difference(model, ours, turned) <= limits.pose_error:
         text, remedy = "cameras look backwards: axes are OpenCV's", "negate the second and third column (OpenGL's axes)"
     yield Finding("worlds-differ", ("brush", "nerfstudio", "opensplat"), "transforms.json", text, remedy)
+
+
+def _applied(model: PosedImages, transforms: Mapping[str, Any] | None) -> PosedImages:
+    """The model in the world of transforms.json, as its `applied_transform` says how nerfstudio has turned it."""
+    try:
+        applied = np.asarray((transforms or {})["applied_transform"], np.float64)[:3].reshape(3, 4)
+    except (KeyError, ValueError, TypeError, IndexError):
+        return model
+    rotation = model.cam_from_world[:, :, :3] @ applied[:, :3].T
+    centres = model.centres @ applied[:, :3].T + applied[:, 3]
+    return replace(model, cam_from_world=np.concatenate([rotation, -rotation @ centres[:, :, None]], axis=2))
 
 
 def _difference(model: PosedImages, rows: list[int], cam_from_world: np.ndarray) -> float:

@@ -10,6 +10,8 @@ from unposed.optim.option_ranges import Count, Positive, Within
 
 TRAINERS = ("inria", "gsplat", "nerfstudio", "brush", "opensplat", "lichtfeld")
 """Programs that train splats, by the names that `--for` takes."""
+TRANSFORMS_READERS = ("nerfstudio", "opensplat")
+"""Those that read transforms.json where there is one, and no COLMAP model beside it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from .finding import TRAINERS, Finding, LintLimits, several
+from .finding import TRAINERS, TRANSFORMS_READERS, Finding, LintLimits, several
+from .posed_images import PosedImages
 from .scene_folder import SceneFolder
 
 PARTS = ("train", "val", "test")
@@ -55,10 +56,17 @@ def check_lookup(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]:
 
 def check_presence(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]:
     """Images that cameras are known of, and files are not."""
-    present, names = set(scene.below("images")), _image_names(scene)
-    if missing := [name for name in names if name not in present]:
-        text = "has a camera but no file: programs stop, Brush leaves it out"
-        yield Finding("image-missing", TRAINERS, f"images/{several(missing)}", text, "put the image there")
+    present, other = set(scene.below("images")), scene.transforms_poses
+    readers = {scene.of_model if scene.model is not None else TRAINERS: _image_names(scene)}
+    if scene.model is not None and other is not None:
+        readers[TRANSFORMS_READERS] = _below_images(other)
+    missing = {who: tuple(name for name in names if name not in present) for who, names in readers.items()}
+    if len(set(missing.values())) == 1:
+        missing = {TRAINERS: next(iter(missing.values()))}
+    for who, names in missing.items():
+        if names:
+            text = "has a camera but no file: programs stop, Brush leaves it out"
+            yield Finding("image-missing", who, f"images/{several(names)}", text, "put the image there")
 
 
 def check_order(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]:
@@ -114,7 +122,11 @@ def _image_names(scene: SceneFolder) -> tuple[str, ...]:
     """Names of the images that have a pose, below images."""
     if scene.posed is None:
         return tuple(scene.images)
-    return tuple(name.removeprefix("images/") for name in scene.posed.names)
+    return _below_images(scene.posed)
+
+
+def _below_images(posed: PosedImages) -> tuple[str, ...]:
+    return tuple(name.removeprefix("images/") for name in posed.names)
 
 
 CHECKS = (check_names, check_lookup, check_presence, check_order, check_split)

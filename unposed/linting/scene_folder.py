@@ -19,6 +19,7 @@ from unposed.pipeline.errors import InputError
 from unposed.pipeline.images.image_file import UnreadableImage, open_image, quiet
 from unposed.pipeline.regular_files import read_text
 
+from .finding import TRAINERS, TRANSFORMS_READERS
 from .point_files import PointFile, read_point_file
 from .posed_images import PosedImages, posed_by_colmap, posed_by_transforms
 
@@ -114,6 +115,11 @@ class SceneFolder:
     def transforms_poses(self) -> PosedImages | None:
         """The images and poses of transforms.json."""
         return self._transforms[1]
+
+    @property
+    def of_model(self) -> tuple[str, ...]:
+        """The programs that read the COLMAP model, where there is one."""
+        return TRAINERS if self.transforms_poses is None else tuple(t for t in TRAINERS if t not in TRANSFORMS_READERS)
 
     @property
     def transforms_problem(self) -> str:

@@ -15,10 +15,11 @@ from unposed.pipeline.registry import Registry
 from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.threads import hold_this_thread, one_thread_each
 
+from ..loading import load
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
 from ..output import SUMMARY, locked_folder, publish, settled
 from ..photo_sources import PhotoSource, collect
-from ..reconstruction import Reconstruction, load
+from ..reconstruction import Reconstruction
 from ..run_log import RunLog
 from ..run_setup import workplace
 from ..settings import built_options

@@ -21,6 +21,7 @@ from unposed.pipeline.artifacts import Bytes, Camera, Features, Photo
 from unposed.pipeline.graph import PHOTOS
 from unposed.pipeline.images.photos import single_photos
 from unposed.pipeline.stage import StageError
+from unposed.pipeline.threads import one_thread_each
 from unposed.retrieval.photo_votes import VoteTable, photo_votes
 
 from ..photo_sources import checked_image
@@ -71,7 +72,10 @@ class Localizer:
 
     def localize(self, photo: Photo, camera: Camera | None = None, values: PhotoValues | None = None) -> Localization:
         """Localize a photo that was scanned; `values`: of its nodes, where they are known."""
-        values = values or self.nodes.of_photo(photo)
+        with one_thread_each():  # products of a photo are small: threads would wait for each other most of the time
+            return self._found(photo, camera, values or self.nodes.of_photo(photo))
+
+    def _found(self, photo: Photo, camera: Camera | None, values: PhotoValues) -> Localization:
         try:
             own: Features = values(self.appearance)
         except StageError as error:
@@ -166,7 +170,8 @@ class Localizer:
             shape = Camera(guess.model, photo.width, photo.height, ())
             if best is None or _inliers(search) > self.options.min_gain * _inliers(best[1]):
                 best = shape, search
-            if draft and search.hypotheses:
+            enough = self.options.min_gain * _inliers(best[1]) >= len(xy)  # no camera explains so many more
+            if enough or (draft and search.hypotheses):
                 break
         assert best is not None
         return best

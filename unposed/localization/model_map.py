@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from unposed.optim.arrays import Array, Array32, Index
+from unposed.optim.arrays import Array, Array32, Index, Mask
 from unposed.optim.cameras import fisheyes, intrinsics_of, project_with_jacobians
 from unposed.optim.mapping.keypoint_error import detected_keypoint_error_px, detected_keypoint_errors_px
 from unposed.optim.pair.matching import unit_rows
@@ -70,21 +71,33 @@ class ModelMap:
         of J^T J / s^2 over these photos, J the derivative of the pixel by the point, s the noise of its key point."""
         rows, of = self._observations(points)
         own = self.seen_by[rows]
-        poses = np.array([each.cam_from_world for each in self.photos])[own]
+        poses = self._poses[own]
         y = np.einsum("mij,mj->mi", poses[:, :, :3], self.points[points[of]]) + poses[:, :, 3]
         y[:, 2] = np.maximum(y[:, 2], 1e-9)
-        intrinsics = np.array([intrinsics_of(each.camera.model, each.camera.params) for each in self.photos])[own]
-        round_eye = fisheyes([each.camera.model for each in self.photos])[own]
-        by_point = project_with_jacobians(y, intrinsics, round_eye)[1] @ poses[:, :, :3]
-        size = np.array([(each.camera.width, each.camera.height) for each in self.photos])
-        share = self.noise[[each.model for each in self.photos]]
-        noise_px = detected_keypoint_errors_px(size, KeypointOptions()) * share
+        intrinsics, round_eye, noise_px = self._cameras
+        by_point = project_with_jacobians(y, intrinsics[own], round_eye[own])[1] @ poses[:, :, :3]
         by_point /= noise_px[own, None, None]
         information = np.zeros((len(points), 3, 3))
         np.add.at(information, of, by_point.transpose(0, 2, 1) @ by_point)
         # Rays that are nearly parallel leave the depth open; a ten-thousandth of the rest stands for its limits.
         information += 1e-8 * np.trace(information, axis1=1, axis2=2)[:, None, None] * np.eye(3)
         return np.asarray(np.linalg.inv(information), np.float64)
+
+    @cached_property
+    def _poses(self) -> Array:
+        """(photos, 3, 4) cam_from_world."""
+        return np.array([each.cam_from_world for each in self.photos])
+
+    @cached_property
+    def _cameras(self) -> tuple[Array, Mask, Array]:
+        """Intrinsics (photos, 8), which of the photos are of a fisheye, and the noise of their key points in pixels."""
+        size = np.array([(each.camera.width, each.camera.height) for each in self.photos])
+        share = self.noise[[each.model for each in self.photos]]
+        return (
+            np.array([intrinsics_of(each.camera.model, each.camera.params) for each in self.photos]),
+            fisheyes([each.camera.model for each in self.photos]),
+            detected_keypoint_errors_px(size, KeypointOptions()) * share,
+        )
 
     def _observations(self, points: Index) -> tuple[Index, Index]:
         """Rows of `seen_by` of these points, and which of the points each belongs to."""

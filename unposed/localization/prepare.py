@@ -109,10 +109,19 @@ def _views(
 ) -> dict[str, Any]:
     """The values of the wanted nodes over photos, by node."""
     collection = Photos(tuple(each.photo for each in photos), {})
-    done = run(Graph(graph.nodes, wanted, None), collection, store, resources=resources, progress=progress)
+    nodes = {name: graph.nodes[name] for name in graph.nodes if name in _with_sources(graph, wanted)}
+    done = run(Graph(nodes, wanted, None), collection, store, resources=resources, progress=progress)
     for failure in done.failures:
         raise InputError(f"{failure.photos[0]}, a photo of the model: {failure.node}: {failure.reason}")
     return {name: done.value(name) for name in wanted}
+
+
+def _with_sources(graph: Graph, wanted: tuple[str, ...]) -> set[str]:
+    """These nodes and all that they read: who asks for failures need not know the keys of the others."""
+    found = set(wanted)
+    for name in reversed(list(graph.nodes)):
+        found |= set(graph.nodes[name].reads) if name in found else set()
+    return found
 
 
 def _check_photos(before: Sequence[MappedPhoto], detected: Sequence[MappedPhoto], views: dict[str, Any]) -> None:

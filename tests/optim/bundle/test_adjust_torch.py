@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from unposed.optim.bundle import torch_layout, torch_schur
+from unposed.optim.bundle import torch_conjugate_gradients, torch_layout
 from unposed.optim.bundle.adjust import (
     CpuProblem,
     adjust_bundle,
@@ -51,8 +51,8 @@ def test_a_step_is_the_same(
 ) -> None:
     """With all that may pull on it, in pieces, and solved to the end."""
     monkeypatch.setattr(torch_layout, "TORCH_CHUNK_SIZE", 100)
-    monkeypatch.setattr(torch_schur, "TORCH_CG_TOLERANCE", 1e-12)
-    monkeypatch.setattr(torch_schur, "TORCH_CG_MAX_ITERATIONS", 2000)
+    monkeypatch.setattr(torch_conjugate_gradients, "TORCH_CG_TOLERANCE", 1e-12)
+    monkeypatch.setattr(torch_conjugate_gradients, "TORCH_CG_MAX_ITERATIONS", 2000)
     made = collection(photos=8, points=60, noise_px=1.0, **world)
     bundle = made.bundle(wrong=0.05)
     sigma = np.linspace(0.5, 2.0, len(bundle.xy))
@@ -113,8 +113,8 @@ def test_the_minimum_is_the_same(collection: Make, world: dict[str, Any]) -> Non
 def test_photos_far_from_the_origin_turn_about_what_they_see(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a CPU, where some are far and others are not, and piece by piece; steps that only turn would differ."""
     monkeypatch.setattr(torch_layout, "TORCH_CHUNK_SIZE", 100)
-    monkeypatch.setattr(torch_schur, "TORCH_CG_TOLERANCE", 1e-12)
-    monkeypatch.setattr(torch_schur, "TORCH_CG_MAX_ITERATIONS", 2000)
+    monkeypatch.setattr(torch_conjugate_gradients, "TORCH_CG_TOLERANCE", 1e-12)
+    monkeypatch.setattr(torch_conjugate_gradients, "TORCH_CG_MAX_ITERATIONS", 2000)
     bundle = collection(photos=8, points=60, noise_px=1.0).bundle(wrong=0.05)
     far = (
         3.0

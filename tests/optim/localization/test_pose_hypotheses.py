@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from unposed.optim.arrays import Array
+from unposed.optim.arrays import Array, Mask
 from unposed.optim.bundle.intrinsics import hold_principal, intrinsics_with_priors
 from unposed.optim.cameras import intrinsics_of, project
+from unposed.optim.localization import pose_hypotheses
 from unposed.optim.localization.pose_hypotheses import (
     PhotoCamera,
     PoseHypothesisOptions,
@@ -83,6 +85,24 @@ def test_sigmas_are_those_of_repeated_trials() -> None:
     assert centre_sigma == pytest.approx(scatter[0], rel=0.2)  # 200 trials know it to 5 %
     assert focal_sigma == pytest.approx(scatter[1], rel=0.2)
     assert noise_px == pytest.approx(0.5, rel=0.1)
+
+
+def test_no_second_pose_is_looked_for_among_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 key points 240 fit the first pose; a second one would need half as many, and 60 are left."""
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(300, 3))
+    xy = seen(points, rng)
+    xy[240:] = rng.uniform((0, 0), SIZE, (60, 2))
+    sought: list[int] = []
+    one_pose = pose_hypotheses._one_pose
+
+    def counted(xy: Array, points: Array, among: Mask, *more: Any) -> Any:
+        sought.append(int(among.sum()))
+        return one_pose(xy, points, among, *more)
+
+    monkeypatch.setattr(pose_hypotheses, "_one_pose", counted)
+    assert len(search_poses(xy, points, known(), keypoint_error_px=1.0).hypotheses) == 1
+    assert sought == [300]
 
 
 def test_random_matches_give_no_pose() -> None:

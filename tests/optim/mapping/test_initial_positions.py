@@ -82,6 +82,7 @@ def test_close_with_noise_outliers_and_rotations_that_are_off(
     assert scene.error(scene.start()[0]) < bound
 
 
+@pytest.mark.slow
 def test_a_walk_around_a_block_closes() -> None:
     """A chain of 250 photos that ends where it began, whose end pairs alone tell so."""
     scene = observed("streets", 250, 0.5, 0.02)

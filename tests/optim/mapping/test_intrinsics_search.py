@@ -65,6 +65,7 @@ def test_a_model_is_confirmed_by_several_seeds_and_only_if_the_core_is_everythin
     assert found_for(world, options=IntrinsicsSearchOptions(core_photos=8)).confirmed is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("squeeze", [0.8, 1.26])
 def test_squeezed_photos_have_two_focal_lengths(collection: Make, squeeze: float) -> None:
     lens = (1500.0, 1500.0 * squeeze, 800.0, 600.0, 0.0, 0.0, 0.0, 0.0)

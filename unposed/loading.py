@@ -1,0 +1,83 @@
+"""Results of earlier runs, from their folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from unposed.pipeline.artifacts import Photos, SparseModels
+from unposed.pipeline.colmap_files import keypoints_by_image
+from unposed.pipeline.colmap_model import from_colmap, read_model
+from unposed.pipeline.errors import InputError
+from unposed.pipeline.images.photos import scan, single_photos
+from unposed.pipeline.regular_files import read_text
+
+from .output import settled
+from .reconstruction import Reconstruction
+
+
+def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
+    """Load the result that `reconstruct` wrote to `out`. `photos` is the photo folder, if it has moved."""
+    out = settled(Path(out))
+    summary = _read_summary(out)
+    models = [out / model["model"] for model in summary["models"]]
+    folder, masks = Path(photos or summary["photos_folder"]), summary["masks_folder"]
+    reasons = {name: photo.get("reason") for name, photo in summary["photos"].items()}
+    if photos is None and not folder.is_dir():
+        raise InputError(f"{out}: its photos are no longer in {folder}: say where they are (--photos DIR)")
+    files = {name: photo["file"] for name, photo in summary["photos"].items() if "file" in photo}
+    below = [name for name in reasons if name not in files]
+    collection = scan(folder, names=below, masks=masks if masks and Path(masks).is_dir() else None, least=0)
+    collection = with_files(collection, files)
+    sparse = tuple(from_colmap(read_model(model), collection, keypoints_by_image(model)) for model in models)
+    left_out = {index: why for index, photo in enumerate(collection.photos) if (why := reasons[photo.name]) is not None}
+    return Reconstruction(collection, SparseModels(sparse, left_out, tuple(summary["warnings"])), summary, out)
+
+
+def with_files(photos: Photos, files: Mapping[str, str | Path]) -> Photos:
+    """The collection with photos of other folders: their files by name."""
+    found, rejected = list(photos.photos), dict(photos.rejected)
+    for name, file in files.items():
+        try:
+            found.append(replace(single_photos(file)[0], name=name))
+        except InputError as error:
+            rejected[name] = str(error)
+    return Photos(tuple(sorted(found, key=lambda photo: photo.name)), rejected)
+
+
+def _read_summary(out: Path) -> dict[str, Any]:
+    """The summary of a finished reconstruction. InputError if there is none, or it is not as `reconstruct` writes it:
+    names in it are paths that are read, and written by exporters, so they stay within their folders."""
+    file = out / "summary.json"
+    if not out.is_dir():
+        raise InputError(f"{out}: no such folder; give the one that unposed reconstruct writes")
+    try:
+        summary = json.loads(read_text(file))
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f"{out}: no finished reconstruction (summary.json) in it") from None
+    kinds: dict[str, type | tuple[type, ...]] = {"models": list, "photos": dict, "warnings": list}
+    kinds |= {"photos_folder": str, "masks_folder": (str, type(None))}
+    if isinstance(summary, dict):
+        summary.setdefault("masks_folder", None)
+    if not isinstance(summary, dict) or not all(isinstance(summary.get(key), kind) for key, kind in kinds.items()):
+        raise InputError(f"{file}: not as a reconstruction is summed up: run unposed reconstruct again")
+    for name, photo in summary["photos"].items():
+        known = isinstance(photo, dict) and all(isinstance(photo.get(key), str | None) for key in ("reason", "file"))
+        if not known or not _is_below(name):
+            raise InputError(f"{file}: {name!r} is no photo of the folder")
+    for model in summary["models"]:
+        place = model.get("model") if isinstance(model, dict) else None
+        if not isinstance(place, str) or not _is_below(place):
+            raise InputError(f"{file}: {place!r} is no folder of a model")
+    if not all(isinstance(warning, str) for warning in summary["warnings"]):
+        raise InputError(f"{file}: its warnings are no lines of text")
+    return summary
+
+
+def _is_below(name: str) -> bool:
+    """Whether a relative path stays below the folder that it is relative to."""
+    path = PurePath(name)
+    return not (path.is_absolute() or path.drive or ".." in path.parts)
