@@ -171,12 +171,12 @@ def evaluate_repeatedly(
 
 
 def _least_cost_ahead(found: list[CoarseModel], options: IntrinsicsSearchOptions) -> float:
-    """What the cost of a candidate comes to if it falls twice as fast from now on as it did in its last repetition; 0
-    where there was none."""
+    """What the cost of a candidate comes to if it falls at the `hopeful_rate` from now on; 0 where there was no
+    repetition to tell how fast."""
     if len(found) < 2:
         return 0.0
     last, ratio = found[-1].cost, found[-1].cost / max(found[-2].cost, 1e-12)
-    return float(last * ratio ** (2 * (options.max_repetitions - len(found))))
+    return float(last * ratio ** (options.hopeful_rate * (options.max_repetitions - len(found))))
 
 
 def _best(models: Iterable[CoarseModel | None]) -> CoarseModel | None:

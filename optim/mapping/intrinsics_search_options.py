@@ -35,6 +35,9 @@ class IntrinsicsSearchOptions:
     """Change of the logarithm of a focal length below which a candidate is not mapped again."""
     repetition_max_cost_ratio: Positive = 0.98
     """Nor is it mapped again once the cost did not fall below this ratio of the last one."""
+    hopeful_rate: Annotated[float, Within("[1, inf)")] = 2.0
+    """Nor once its cost would stay above the least one so far, even if it fell so many times as fast as the last time
+    in all repetitions that are left."""
     clear_cost: Positive = 0.3
     """Below this cost two candidates that arrive at the same focal lengths end the search, above it takes three."""
     poor_cost: Positive = 0.45
