@@ -44,8 +44,13 @@ def conjugate_gradients(multiply: Callable[[Blocks], Blocks], inverse: Blocks, r
 
 
 def block_products(blocks: Blocks, x: Blocks) -> Blocks:
-    """Blocks (n, d, d) times rows (n, d)."""
-    return tuple((b * v[:, None, :]).sum(2) for b, v in zip(blocks, x, strict=True))
+    """`row_products` of each kind of unknown."""
+    return tuple(row_products(b, v) for b, v in zip(blocks, x, strict=True))
+
+
+def row_products(blocks: Tensor, rows: Tensor) -> Tensor:
+    """(n, d) blocks (n, d, d) times rows (n, d)."""
+    return (blocks * rows[:, None, :]).sum(2)
 
 
 def inverse_or_zero(blocks: Tensor) -> Tensor:

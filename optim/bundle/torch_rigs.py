@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .normal_equations import BundleState
 from .rig_steps import TiedPhotos, rig_motion
-from .torch_conjugate_gradients import Blocks, conjugate_gradients, inverse_or_zero
+from .torch_conjugate_gradients import Blocks, conjugate_gradients, inverse_or_zero, row_products
 from .torch_layout import TorchLayout, TorchSegmentSums
 from .torch_schur import ImplicitSchurComplement
 
@@ -47,12 +47,12 @@ class FramesSchurComplement:
     def solve(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Changes of photos with their frames (c, d), of sensors (r, d), of cameras (k, q), and of photos in all."""
         frames, sensors, cameras = conjugate_gradients(self.multiply, self._inverse_blocks(), self.right())
-        with_frames = _times(self.by_frame, frames[self.ties.frame])
+        with_frames = row_products(self.by_frame, frames[self.ties.frame])
         return with_frames, sensors, cameras, with_frames + self._with_sensors(sensors)
 
     def multiply(self, x: Blocks) -> Blocks:
         frames, sensors, cameras = x
-        photos = _times(self.by_frame, frames[self.ties.frame]) + self._with_sensors(sensors)
+        photos = row_products(self.by_frame, frames[self.ties.frame]) + self._with_sensors(sensors)
         return self._gathered(self.schur.multiply((photos, cameras)))
 
     def right(self) -> Blocks:
@@ -61,13 +61,13 @@ class FramesSchurComplement:
     def _with_sensors(self, sensors: Tensor) -> Tensor:
         """(c, d) what photos move with refined sensors (r, d)."""
         with_none = torch.cat([sensors, sensors.new_zeros(1, sensors.shape[1])])
-        return _times(self.by_sensor, with_none[self.ties.sensor])
+        return row_products(self.by_sensor, with_none[self.ties.sensor])
 
     def _gathered(self, blocks: Blocks) -> Blocks:
         """[T U]^T times what photos have."""
         photos, cameras = blocks
-        frames = self.ties.frame_sums(_times(self.by_frame.mT, photos))
-        return frames, self.ties.sensor_sums(_times(self.by_sensor.mT, photos)), cameras
+        frames = self.ties.frame_sums(row_products(self.by_frame.mT, photos))
+        return frames, self.ties.sensor_sums(row_products(self.by_sensor.mT, photos)), cameras
 
     def _inverse_blocks(self) -> Blocks:
         """Of each frame, sensor and camera alone, without what couples photos of one frame: the sums stay positive."""
@@ -75,7 +75,3 @@ class FramesSchurComplement:
         frames = self.ties.frame_sums(self.by_frame.mT @ photos @ self.by_frame)
         sensors = self.ties.sensor_sums(self.by_sensor.mT @ photos @ self.by_sensor)
         return tuple(inverse_or_zero(blocks) for blocks in (frames, sensors, cameras))
-
-
-def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
-    return (matrices * vectors[:, None, :]).sum(2)
