@@ -25,8 +25,8 @@ from ..view_graph import Keypoints
 from .tracks import Tracks
 from .triangulation import triangulate
 
-SCALE = 6
-"""Place of the logarithm of the scale among the seven numbers, behind rotation and translation."""
+SIMILARITY_NUMBERS, SCALE = 7, 6
+"""Rotation, translation and the logarithm of the scale; and the place of the last one among them."""
 
 BEHIND_PX = 1e3
 """Residual of points behind their camera, and the largest that counts."""
@@ -237,7 +237,7 @@ def _refined(
 
     found = least_squares(
         residual,
-        np.zeros(7),
+        np.zeros(SIMILARITY_NUMBERS),
         loss="cauchy",
         f_scale=options.loss_scale * keypoint_error_px,
         x_scale="jac",

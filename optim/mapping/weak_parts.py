@@ -22,6 +22,7 @@ from ..rotations import skew
 from ..similarity import Similarity
 from ..view_graph import ViewGraph
 from .part_similarity import (
+    SIMILARITY_NUMBERS,
     PartSimilarityOptions,
     correspondences,
     moved_part,
@@ -31,9 +32,6 @@ from .part_similarity import (
 from .refinement import RefineOptions, Solver, observation_sigma, retriangulated
 from .tracks import establish_tracks
 from .triangulation import keep_observations
-
-SIMILARITY_NUMBERS = 7
-"""Rotation, translation and scale."""
 
 MIN_STIFFNESS = 1e-10
 """Of the scaled information, whose diagonal was 1: what is below is rounding."""

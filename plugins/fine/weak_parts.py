@@ -33,7 +33,8 @@ def cut_at_open_parts(
     model: Refined, photos: Photos, options: RefineOptions, weak: WeakPartOptions
 ) -> tuple[list[Refined], tuple[str, ...]]:
     """The model, and a model of its own for each weak part whose scale beside the rest is open, with warnings about
-    these. Poses of a part are right among each other; beside the rest they could be anything."""
+    these. Poses of a part are right among each other; beside the rest they could be anything. A part that has hardly
+    any points but those it shares with the rest is no model."""
     bundle = model.result.bundle
     found = open_parts(model.graph, bundle, weak) if _by_matches_alone(model.start, options) else []
     if not found:
@@ -43,10 +44,13 @@ def cut_at_open_parts(
         own = np.isin(np.arange(len(rest)), part.photos)
         rest &= ~own
         alone = replace(model.result, bundle=_among(bundle, own, options), summaries=(), covariance=None)
-        parts.append(replace(model, result=alone))
+        kept = np.count_nonzero(np.isfinite(alone.bundle.cam_from_world[own, 0, 0]))
+        if kept > 1:
+            parts.append(replace(model, result=alone))
+        outcome = "are a model of their own" if kept > 1 else "are left out"
         open_by = f"a factor of {math.exp(2.0 * sigma):.1f} up or down" if sigma < 3.0 else "any factor"
         warnings.append(
-            f"{len(part.photos)} photos ({named(photos, part.photos.tolist())}) are a model of their own: the "
+            f"{len(part.photos)} photos ({named(photos, part.photos.tolist())}) {outcome}: the "
             f"{part.cut_matches} matches that tie them to the rest leave their size beside it open by {open_by}; "
             "photos between both parts would fix it"
         )

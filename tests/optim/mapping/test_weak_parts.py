@@ -12,6 +12,7 @@ from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, errors_px
 from unposed.optim.cameras import project
 from unposed.optim.mapping.part_similarity import moved_part
 from unposed.optim.mapping.refinement import RefineOptions, completed
+from unposed.optim.mapping.triangulation import keep_observations
 from unposed.optim.mapping.weak_parts import WeakPartOptions, log_scale_sigma, open_parts, reseated, weak_parts
 from unposed.optim.poses import camera_centres
 from unposed.optim.rotations import exp_so3
@@ -190,6 +191,20 @@ def test_an_open_part_becomes_a_model_of_its_own_with_a_warning() -> None:
     )
     assert len(whole) == 1
     assert warnings == ()
+
+
+def test_an_open_part_without_points_of_its_own_is_left_out() -> None:
+    world = rings(2, noise_px=0.3)
+    result = completed(world.graph, world.cameras, RefineOptions(), 1.0)
+    seen_by_rest = np.bincount(result.bundle.point, np.isin(result.bundle.photo, REST)) > 0
+    result = replace(result, bundle=keep_observations(result.bundle, seen_by_rest[result.bundle.point]))
+    start = ModelStart(world.cameras, world.prior, None, None, ())
+    photos: Any = [type("Photo", (), {"name": f"{i}.jpg"}) for i in range(18)]
+    (rest,), (warning,) = cut_at_open_parts(
+        Refined(start, world.graph, result), photos, RefineOptions(), WeakPartOptions()
+    )
+    assert posed(rest) == REST.tolist()
+    assert "6 photos (0.jpg, 1.jpg, 2.jpg and 3 more) are left out: the 12 matches" in warning
 
 
 def posed(model: Refined) -> list[int]:
