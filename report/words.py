@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from unposed.optim.arrays import Array, Index
-from unposed.retrieval.scene_graph import components_and_bridges
+from unposed.retrieval.scene_graph import NOTHING_JOINS, components_and_bridges
 
 from .residuals import PATTERN, ResidualField
 from .sources import ReportSources
@@ -182,7 +182,7 @@ def weak_bridges(sources: ReportSources) -> list[tuple[int, int, int]]:
 def _warnings(sources: ReportSources) -> list[Advice]:
     """Warnings of the stages as sentences, but for what `_apart` says with a remedy."""
     apart = len(sources.sparse.models) > 1
-    told = [text for text in sources.summary["warnings"] if not (apart and text.startswith("no pair joins the parts"))]
+    told = [text for text in sources.summary["warnings"] if not (apart and text.startswith(NOTHING_JOINS))]
     return [Advice("warning", _sentence(text)) for text in told]
 
 

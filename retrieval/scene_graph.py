@@ -16,6 +16,9 @@ from unposed.optim.mapping.spanning_forest import ranks, rooted
 if TYPE_CHECKING:
     import networkx
 
+NOTHING_JOINS = "no pair joins the parts"
+"""How the warning about a scene graph in parts begins; the report, which says more of each, leaves it out."""
+
 
 def all_pairs(photos: int) -> NDArray[np.int32]:
     """Every pair, sorted."""

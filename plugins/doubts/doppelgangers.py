@@ -22,7 +22,7 @@ from unposed.optim.view_graph import KINDS, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, LocalScene, Photos
 from unposed.pipeline.stage import Grain, PerGroup, Resources
 from unposed.retrieval.neighbours import capture_order
-from unposed.retrieval.scene_graph import components_and_bridges
+from unposed.retrieval.scene_graph import NOTHING_JOINS, components_and_bridges
 
 from ..shared.group_scenes import OverlapTrust, group_scenes
 from ..shared.models import intrinsics_of_priors
@@ -212,7 +212,7 @@ def _warnings_about_bridges(
     ]
     sizes = [len(part) for part in graph.components if len(part) >= min_photos]
     if len(sizes) > 1:
-        warnings.append(f"no pair joins the parts of {', '.join(map(str, sizes))} photos: expect a model of each")
+        warnings.append(f"{NOTHING_JOINS} of {', '.join(map(str, sizes))} photos: expect a model of each")
     return warnings
 
 
