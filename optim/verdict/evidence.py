@@ -17,7 +17,7 @@ import numpy as np
 from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle
 from ..evaluation import evaluate_poses
-from ..mapping.epipolar import epipolar_errors_px
+from ..mapping.epipolar import agreeing_matches
 from ..mapping.tracks import establish_tracks, spread_subset
 from ..mapping.triangulation import track_errors_px
 from ..option_ranges import Count, Positive, Within
@@ -133,7 +133,7 @@ def gather_evidence(
     inside[model.photos] = True
     own = np.asarray(inside[graph.pairs].all(axis=1))
     graph, left_out = graph.select(own), left_out[own]
-    agreeing = _agreeing_matches(graph, model.bundle, options)
+    agreeing = agreeing_matches(graph, model.bundle, options.agreeing_error * graph.keypoint_error_px)
     share = agreeing / np.maximum(graph.match_count, 1)
     contradicted = share < options.contradicted_share
     frame = _frames(model)
@@ -174,12 +174,6 @@ def _frames(model: Candidate) -> Index:
     """(p,) number of the frame of each photo of the model."""
     frame = frames_of(model.bundle.rigs, len(model.bundle.cam_from_world))[model.photos]
     return np.unique(frame, return_inverse=True)[1]
-
-
-def _agreeing_matches(graph: ViewGraph, bundle: Bundle, options: EvidenceOptions) -> Index:
-    """(e,) number of matches within the error bound of their epipolar lines."""
-    good = epipolar_errors_px(graph, bundle) < options.agreeing_error * graph.keypoint_error_px
-    return np.bincount(graph.edge_of_match()[good], minlength=len(graph))
 
 
 def _track_agreement(graph: ViewGraph, bundle: Bundle, options: EvidenceOptions) -> float:
