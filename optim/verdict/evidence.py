@@ -63,7 +63,8 @@ class ModelEvidence:
     disagreeing: float
     """Share of the matches that mapping used which are off their epipolar lines."""
     neighbours: float
-    """Mean over the photos of their matches with the nearest view over those with the best partner; NaN without any."""
+    """Mean over the photos of their matches with the nearest view over those with the best partner; NaN without any,
+    and of two photos, which are each other's."""
     rival_margin: float
     """Energy by which the search of doppelgangers preferred this reading of the pairs to one that keeps what it left
     out."""
@@ -147,7 +148,7 @@ def gather_evidence(
         agreement=_track_agreement(used, model.bundle, options),
         contradicted=float(graph.match_count[contradicted].sum()) / max(float(graph.match_count.sum()), 1.0),
         disagreeing=1.0 - float(agreeing[~left_out].sum()) / max(float(used.match_count.sum()), 1.0),
-        neighbours=float(np.nanmean(neighbours)) if np.isfinite(neighbours).any() else float("nan"),
+        neighbours=float(np.nanmean(neighbours)) if nodes > 2 and np.isfinite(neighbours).any() else float("nan"),
         rival_margin=model.rival_margin,
         cut_matches=smallest_cut(nodes, number, np.where(contradicted, 0, agreeing))
         if nodes <= options.max_photos

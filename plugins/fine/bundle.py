@@ -287,8 +287,6 @@ class BundleAdjustment:
         if not self.verdict.enabled or view_graph.dense or not outcome.registered:
             return outcome
         verdict = verdict_of(view_graph, doubts, initial, bundle, outcome.model, outcome.report, self.verdict)
-        if verdict is None:
-            return outcome
         warnings = (*warnings_of(photos, outcome.model, verdict, self.verdict), *outcome.warnings)
         return replace(outcome, report=replace(outcome.report, verdict=verdict), warnings=warnings)
 
