@@ -87,7 +87,7 @@ def weak_parts(graph: ViewGraph, bundle: Bundle, options: WeakPartOptions) -> li
     if options.max_cut_matches == 0:
         return []
     posed = np.isfinite(bundle.cam_from_world[:, 0, 0])
-    count = agreeing_matches(graph, bundle, options.similarity.max_error * graph.keypoint_error_px)
+    agreeing = agreeing_matches(graph, bundle, options.similarity.max_error * graph.keypoint_error_px)
     inside = np.flatnonzero(posed[graph.pairs].all(axis=1))
     most = int(posed.sum()) // 2
     members = {int(photo): [int(photo)] for photo in np.flatnonzero(posed)}
@@ -95,9 +95,9 @@ def weak_parts(graph: ViewGraph, bundle: Bundle, options: WeakPartOptions) -> li
     outward: dict[int, dict[int, int]] = {photo: {} for photo in members}
     for edge in inside.tolist():
         a, b = graph.pairs[edge].tolist()
-        outward[a][b] = outward[b][a] = outward[a].get(b, 0) + int(count[edge])
+        outward[a][b] = outward[b][a] = outward[a].get(b, 0) + int(agreeing[edge])
     found: dict[int, WeakPart] = {}
-    for edge in inside[np.argsort(-count[inside], kind="stable")].tolist():
+    for edge in inside[np.argsort(-agreeing[inside], kind="stable")].tolist():
         large, small = (of_photo[photo] for photo in graph.pairs[edge].tolist())
         if large == small:
             continue
