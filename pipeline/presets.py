@@ -56,7 +56,9 @@ def apply_settings(preset: Mapping[str, Any], settings: Iterable[str]) -> Preset
             dropped[node] = None
             continue
         if not (equals and dot and node and key):
-            raise ConfigError(f"{setting!r}: expected node.key=value, e.g. matching.max_ratio=0.8, or node=null")
+            named = node in preset and not dot and value.strip().replace("-", "_").isidentifier()
+            hint = f"; a plugin is chosen by {node}.use={value.strip()}" if named else ""
+            raise ConfigError(f"{setting!r}: expected node.key=value, e.g. matching.max_ratio=0.8, or node=null{hint}")
         inner = layer.setdefault(node, {})
         *parents, last = key.split(".")
         for parent in parents:
