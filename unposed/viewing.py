@@ -57,7 +57,7 @@ def view(
     if not out.is_dir():
         raise InputError(f"{out}: no such folder; give the one that unposed reconstruct writes")
     held = {each.name for each in out.iterdir()}
-    if held and not held & {SUMMARY, LOCK}:
+    if held and not held & {SUMMARY, LOCK, "run.log"}:
         raise InputError(f"{out}: no reconstruction in it; give the folder that unposed reconstruct writes")
     if importlib.util.find_spec("viser") is None:
         raise ConfigError("the viewer needs viser: pip install 'unposed[view]'; report.html needs nothing")
