@@ -79,7 +79,7 @@ def joined_beside_held(warm: WarmInput, old: Bundle, options: RefineOptions, fre
     of_late = warm.aligned.select(np.asarray(warm.late[warm.graph.pairs].any(axis=1)))
     seen, _, _ = _seen(of_late, warm, old, 2.0 * bound_px)
     joint = _with_seen(old, seen, warm, 2.0 * bound_px)
-    joint = with_poses(joint, np.flatnonzero(warm.late), sigma_of(warm.graph, joint), free.loss_px)
+    joint = with_refined_poses(joint, np.flatnonzero(warm.late), sigma_of(warm.graph, joint), free.loss_px)
     old = replace(old, cam_from_world=joint.cam_from_world)
     seen, row_a, row_b = _seen(of_late, warm, old, bound_px)
     joint = _with_seen(old, seen, warm, bound_px)
@@ -194,7 +194,7 @@ def with_other_points(joint: Bundle, old: Bundle, key_points: int) -> Bundle:
     return join_points(joint, keep_observations(old, ~gone[old.point]))
 
 
-def with_poses(bundle: Bundle, photos: Index, sigma: Array, loss_px: float) -> Bundle:
+def with_refined_poses(bundle: Bundle, photos: Index, sigma: Array, loss_px: float) -> Bundle:
     """The bundle with the poses of some photos refined on their own, with points and intrinsics as they are: from
     where an adjustment of everything has little left to do."""
     poses = bundle.cam_from_world.copy()

@@ -43,7 +43,7 @@ from .beside_held import (
     warm_input,
     with_aligned,
     with_other_points,
-    with_poses,
+    with_refined_poses,
 )
 from .bundle import BundleAdjustment
 from .exact_points import kept_when_aligned, sigma_of, with_aligned_new_photos, with_all_points
@@ -119,7 +119,7 @@ class WarmAdjustment(BundleAdjustment):
             return None
         near = near_late_photos(warm, joint)
         joint, sigma = with_aligned(warm, joint, near, *self._aligned(warm, near))
-        joint = with_poses(joint, np.flatnonzero(warm.late), sigma, free.loss_px)
+        joint = with_refined_poses(joint, np.flatnonzero(warm.late), sigma, free.loss_px)
         joint, summary = adjusted_beside_held(warm, joint, sigma, free)
         joint, sigma = settled(warm, joint, sigma, options)
         strain = tension(joint, warm.late, free.loss, free.loss_px, sigma)
@@ -172,7 +172,7 @@ class WarmAdjustment(BundleAdjustment):
         bundle, ratio = self._aligned(warm, bundle)
         sigma = sigma_of(graph, bundle) * ratio
         if warm.start.anchors is None and bundle.rigs is None:  # each photo moves by itself
-            bundle = with_poses(bundle, np.flatnonzero(warm.late), sigma, free.loss_px)
+            bundle = with_refined_poses(bundle, np.flatnonzero(warm.late), sigma, free.loss_px)
         return refine_points(bundle, free.loss, free.loss_px, sigma, self.point_steps), sigma
 
     def _covariance(self, warm: WarmInput, bundle: Bundle, options: RefineOptions) -> Covariance | None:
