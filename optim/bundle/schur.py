@@ -20,14 +20,18 @@ from scipy.sparse import csr_matrix
 
 from ..arrays import Array, Index
 from ..cameras import Vectors
+from ..parallel import even_blocks, parallel_map
 from ..rigs import Rigs
 from .arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
 from .block_products import CovisiblePairs, integer_lexsort, pairs_between, pairs_within
 from .normal_equations import NormalEquations
-from .observation_order import ObservationOrder, PointBlock
+from .observation_order import ObservationChunk, ObservationOrder, PointBlock
 from .packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
 from .rig_steps import RigStructure, frame_system, photo_changes, rig_motion, rig_structure, tied_photos
 from .segment_sums import row_sums
+
+OWNERS_AT_ONCE = 64
+"""Photos whose observations a thread eliminates at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +253,8 @@ def _point_derivatives(equations: NormalEquations, block: PointBlock, root: Arra
     is multiplied by R later, once it is summed."""
     d, q = equations.photo_gradient.shape[1], equations.camera_gradient.shape[1]
     by_photo, w_camera = np.empty((len(block.point), 3, d)), np.empty((len(block.point), 3 * q))
-    for chunk in block.chunks:
+
+    def derivatives(chunk: ObservationChunk) -> None:
         rows = equations.problem.residual_rows(block, chunk)
         w = rows.j_point[0, :, None] * rows.j_camera[0]
         for j_point, j_camera in zip(rows.j_point[1:], rows.j_camera[1:], strict=True):
@@ -258,6 +263,8 @@ def _point_derivatives(equations: NormalEquations, block: PointBlock, root: Arra
         by_photo[chunk.rows_in_block] = multiply_lower(chunk_root, w[:, :d]).transpose(2, 0, 1)
         if q:
             w_camera[chunk.rows_in_block] = w[:, d:].reshape(3 * q, -1).T
+
+    parallel_map(derivatives, block.chunks)
     return by_photo, w_camera
 
 
@@ -269,11 +276,15 @@ def _eliminate(
     Owner owner[i] has the derivatives L (n, 3, d) and gradients R g_p (n, 3) from start[i] to start[i + 1].
     """
     d = derivatives.shape[2]
-    flat, flat_gradient = derivatives.reshape(-1, d), gradient.ravel()
-    for i, begin, end in zip(owner.tolist(), start, start[1:], strict=False):
-        rows = slice(3 * begin, 3 * end)
-        diagonal[i] -= np.dot(flat[rows].T, flat[rows])
-        right[i] += np.dot(flat[rows].T, flat_gradient[rows])
+    flat, flat_gradient, owners = derivatives.reshape(-1, d), gradient.ravel(), owner.tolist()
+
+    def eliminate(some: range) -> None:
+        for place in some:
+            i, rows = owners[place], slice(3 * start[place], 3 * start[place + 1])
+            diagonal[i] -= np.dot(flat[rows].T, flat[rows])
+            right[i] += np.dot(flat[rows].T, flat_gradient[rows])
+
+    parallel_map(eliminate, even_blocks(len(owners), OWNERS_AT_ONCE))
 
 
 def _point_gradients_after(equations: NormalEquations, changes: Array) -> Array:
@@ -282,10 +293,13 @@ def _point_gradients_after(equations: NormalEquations, changes: Array) -> Array:
     out = np.empty_like(equations.point_gradient)
     for block in order.blocks:
         gradients = np.empty((3, len(block.point)))
-        for chunk in block.chunks:
+
+        def fill(chunk: ObservationChunk, block: PointBlock = block, gradients: Array = gradients) -> None:
             rows = equations.problem.residual_rows(block, chunk)
             change = changes.T[:, order.photo[chunk.rows]]
             residual = rows.residual + np.einsum("rjn,jn->rn", rows.j_camera, change)
             gradients[:, chunk.rows_in_block] = np.einsum("rin,rn->in", rows.j_point, residual)
+
+        parallel_map(fill, block.chunks)
         out[:, block.points] = row_sums(block.point, block.points.stop - block.points.start, gradients)
     return out if equations.point_prior_gradient is None else out + equations.point_prior_gradient
