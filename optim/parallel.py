@@ -10,10 +10,10 @@ calls,
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -28,10 +28,6 @@ class _Lent(threading.local):
 
 
 _lent = _Lent()
-
-SHARES = 8
-"""Shares of a loop per thread: handing one out takes some 50 microseconds, and where they are few, threads wait for the
-one that takes longest."""
 
 
 @contextmanager
@@ -54,17 +50,28 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> l
     """The results of the items in their order.
 
     Worth it where the function spends its time in libraries that release the interpreter's lock, which numpy does in
-    loops over more than a few hundred numbers, and takes a tenth of a millisecond at least. The first exception ends
-    the loop and is raised.
+    loops over more than a few hundred numbers, and takes a tenth of a millisecond at least. An exception ends the
+    loop and is raised.
     """
     if _lent.pool is None or len(items) <= 1:
         return [function(item) for item in items]
+    left, results = deque(enumerate(items)), dict[int, Result]()
 
-    def share(some: range) -> list[Result]:
-        return [function(items[place]) for place in some]
+    def work() -> None:  # one task per thread, which takes items by itself: a task per item would cost far more
+        while True:
+            try:
+                place, item = left.popleft()
+            except IndexError:
+                return
+            try:
+                results[place] = function(item)
+            except BaseException:
+                left.clear()
+                raise
 
-    shares = even_blocks(len(items), -(-len(items) // (SHARES * _lent.threads)))
-    return list(chain.from_iterable(_lent.pool.map(share, shares)))
+    for done in [_lent.pool.submit(work) for _ in range(min(_lent.threads, len(items)))]:
+        done.result()
+    return [results[place] for place in range(len(items))]
 
 
 def even_blocks(count: int, most: int) -> list[range]:

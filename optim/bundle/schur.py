@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 
 from ..arrays import Array, Index
 from ..cameras import Vectors
-from ..parallel import even_blocks, parallel_map
+from ..parallel import even_blocks, even_slices, parallel_map
 from ..rigs import Rigs
 from .arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
 from .block_products import CovisiblePairs, integer_lexsort, pairs_between, pairs_within
@@ -32,6 +32,9 @@ from .segment_sums import row_sums
 
 OWNERS_AT_ONCE = 64
 """Photos whose observations a thread eliminates at a time."""
+
+POINTS_AT_ONCE = 4096
+"""Points whose own blocks a thread inverts, or multiplies by, at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +155,13 @@ def reduced_system(structure: SchurStructure, equations: NormalEquations, dampin
     order, plan = equations.problem.order, structure.plan
     c, d = equations.photo_gradient.shape
     k, q = equations.camera_gradient.shape
-    root = inverse_cholesky(damp_points(equations.point, damping))
-    gradient = multiply_lower(root, equations.point_gradient)
+    root, gradient = np.empty_like(equations.point), np.empty_like(equations.point_gradient)
+
+    def decorrelate(points: slice) -> None:
+        root[:, points] = inverse_cholesky(damp_points(equations.point[:, points], damping))
+        gradient[:, points] = multiply_lower(root[:, points], equations.point_gradient[:, points])
+
+    parallel_map(decorrelate, even_slices(root.shape[1], POINTS_AT_ONCE))
     photo, photo_right = damp_blocks(equations.photo, damping), -equations.photo_gradient
     camera, camera_right = damp_blocks(equations.camera, damping), -equations.camera_gradient
     off_diagonal = np.zeros((len(plan.row), d, d))
@@ -200,8 +208,14 @@ def solve_step(structure: SchurStructure, equations: NormalEquations, damping: f
     photos, sensors, cameras, moved = found
     camera_of_photo = equations.problem.order.camera_of_photo
     changes = np.concatenate([moved, cameras[camera_of_photo]], axis=1) if len(cameras) else moved
-    gradient = multiply_lower(reduced.root, _point_gradients_after(equations, changes))
-    return BundleStep(photos, cameras, -multiply_lower_transposed(reduced.root, gradient), sensors)
+    gradient = _point_gradients_after(equations, changes)
+
+    def move(points: slice) -> None:
+        root = reduced.root[:, points]
+        gradient[:, points] = -multiply_lower_transposed(root, multiply_lower(root, gradient[:, points]))
+
+    parallel_map(move, even_slices(gradient.shape[1], POINTS_AT_ONCE))
+    return BundleStep(photos, cameras, gradient, sensors)
 
 
 def _solution(

@@ -13,7 +13,7 @@ from worlds import mapper_inputs as inputs
 
 from unposed.optim.bundle import block_products, normal_equations, observation_order, problem, schur
 from unposed.optim.doppelgangers import missing_correspondences
-from unposed.optim.mapping import epipolar, relative_poses, triangulation
+from unposed.optim.mapping import epipolar, initial_positions, relative_poses, triangulation
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import GlobalMapper
 from unposed.plugins.doubts.doppelgangers import Doppelgangers
@@ -23,12 +23,15 @@ SMALL_TASKS = (
     (block_products, "BATCH_SIZE", 256),
     (block_products, "BATCHES_AT_ONCE", 1),
     (epipolar, "MATCH_CHUNK", 500),
+    (initial_positions, "CAMERA_CHUNK", 3),
+    (initial_positions, "EDGE_CHUNK", 8),
     (missing_correspondences, "EDGES_PER_TASK", 8),
     (missing_correspondences, "PHOTOS_PER_TASK", 2),
     (observation_order, "CHUNK_SIZE", 500),
     (problem, "ROWS_AT_ONCE", 500),
     (relative_poses, "EDGES_PER_TASK", 8),
     (schur, "OWNERS_AT_ONCE", 4),
+    (schur, "POINTS_AT_ONCE", 100),
     (triangulation, "RAY_CHUNK", 500),
     (triangulation, "TRACK_CHUNK", 50),
 )
