@@ -22,6 +22,7 @@ from unposed.optim.mapping.rig_sensors import RigSensorOptions
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.mapping.weak_parts import WeakPartOptions
 from unposed.optim.option_ranges import Count, Positive
+from unposed.optim.parallel import lent_threads
 from unposed.optim.verdict.judge import VerdictOptions
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
@@ -158,21 +159,20 @@ class BundleAdjustment:
         done: list[_Outcome] = []
         failed = FailedComponents("refining")
         for model, others in zip(coarse.models, coarse.hypotheses or ((),) * len(coarse.models), strict=True):
-            outcomes = failed.attempt(
-                len(model.photos),
-                partial(
-                    self._best,
-                    (model, *others),
-                    photos,
-                    cameras,
-                    view_graph.in_units_of(model.photos),
-                    graph.in_units_of(model.photos),
-                    ~registered,
-                    options,
-                    resources,
-                    doubts,
-                ),
+            refined = partial(
+                self._best,
+                (model, *others),
+                photos,
+                cameras,
+                view_graph.in_units_of(model.photos),
+                graph.in_units_of(model.photos),
+                ~registered,
+                options,
+                resources,
+                doubts,
             )
+            with lent_threads(resources.threads):
+                outcomes = failed.attempt(len(model.photos), refined)
             if outcomes is None:
                 registered[model.photos] = False
                 continue
@@ -270,7 +270,7 @@ class BundleAdjustment:
         prior, solver = prior_of_refinement(start.bundle, start.prior), self.solver(resources.device)
         result = with_radial_terms(model.graph, model.result, prior, start.anchors, solver, options, self.radial_terms)
         result, graph = with_exact_points(
-            photos, model.graph, result, prior, start.anchors, solver, options, self.exact_points, resources.threads
+            photos, model.graph, result, prior, start.anchors, solver, options, self.exact_points
         )
         return replace(model, graph=graph, result=result)
 
