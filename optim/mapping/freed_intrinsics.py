@@ -28,6 +28,8 @@ def with_free_principal_points(
     options: IntrinsicsSearchOptions,
 ) -> tuple[CoarseModel, Intrinsics] | None:
     """A model with free principal points, and its intrinsics, if it is clearly better than `best`."""
+    if np.count_nonzero(best.posed) < options.min_crop_photos:
+        return None
     free, ratio = adjust_freed(best, intrinsics.with_crops(), keypoint_error_px)
     if ratio > options.freed_cost_ratio and best.cost < options.clear_cost:
         return None  # with a higher cost the test says nothing: `best` has lost the observations that would show it

@@ -83,6 +83,10 @@ class IntrinsicsSearchOptions:
     max_fisheye_squeeze: Positive = 0.05
     """Largest logarithm of the ratio of the two focal lengths of a fisheye: a larger one makes the model fit photos of
     other cameras."""
+    min_crop_photos: Count = 4
+    """Photos of the core for it to be tried as crops. Two or three say next to nothing of their principal points, which
+    then bend to whatever else does not fit: two photos of a phone fit a sixth better with theirs 6 % of a side off,
+    and a baseline that is 5 degrees wrong."""
     crop_rounds: Annotated[int, Within("[0, inf)")] = 2
     """Mappings from better and better principal points."""
     calibration: ViewGraphCalibrationOptions = field(default_factory=ViewGraphCalibrationOptions)

@@ -113,6 +113,8 @@ def test_few_new_photos_leave_old_key_points_and_doubts_as_they_were(
     assert stages["fine"]["plugin"] == "fine.warm" and stages["doubts"]["plugin"] == "doubts.known"
     assert made.summary["settings"] == unposed.load(reconstructed.out).summary["settings"]
     assert made.summary["grown"]["since_refined"] == 2
+    assert 0.0 < made.summary["models"][0]["refinement"]["tension"] < 2.0
+    assert made.summary["grown"]["moved"]["largest_deg"] < 1e-6
     errors, others = (unposed.evaluate(each, reconstructed.truth).errors for each in (out, grown))
     assert errors.registered == 12
     assert np.nanmax(errors.rotation_error_deg) < np.nanmax(others.rotation_error_deg) + 0.1

@@ -367,6 +367,15 @@ def test_crops_are_recognised_by_their_principal_points(collection: Make, cut_px
     assert choice.intrinsics.crops
 
 
+@pytest.mark.parametrize(("at_least", "tried"), [(5, False), (4, True)])
+def test_principal_points_of_few_photos_stay(collection: Make, at_least: int, tried: bool) -> None:
+    cut = (1500.0, 560.0, 600.0, 0.0)
+    world = collection(noise_px=0.5, sweep_deg=35.0, distance=2.5, points=1500, photos=4, lenses=(cut,))
+    choice = found_for(world, options=IntrinsicsSearchOptions(min_crop_photos=at_least))
+    assert choice.intrinsics.crops == tried
+    assert any("crops" in note for note in choice.warnings) == tried
+
+
 def test_a_lens_somewhat_off_the_centre_is_no_crop(collection: Make) -> None:
     world = collection(noise_px=0.5, wrong=0.03, sweep_deg=70.0, lenses=((1500.0, 820.0, 588.0, 0.0),))
     choice = found_for(world)
