@@ -190,16 +190,24 @@ def growth_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [("passed over", f"{name}: {why}") for name, why in list(grown.get("passed_over", {}).items())[:NAMED]]
     moved = grown.get("moved")
     if moved:
-        rows.append(
-            (
-                "old photos",
-                f"turned by {moved['median_deg']:.2g} degrees (largest {moved['largest_deg']:.2g}), moved by "
-                f"{100 * moved['median_share_of_extent']:.2g} % of the extent "
-                f"(largest {100 * moved['largest_share_of_extent']:.2g} %)",
-            )
-        )
+        rows.append(("old photos", _moves(moved)))
     rows.append(("time", duration(facts["wall_s"])))
     return rows + [("warning", warning) for warning in facts["warnings"][:NAMED]]
+
+
+HELD_DEG = 1e-9
+"""Old photos that turned by less were held: it is what rounding leaves."""
+
+
+def _moves(moved: Mapping[str, float]) -> str:
+    """How far the photos of a grown model have moved."""
+    if moved["largest_deg"] < HELD_DEG:
+        return "held where they were: the new ones say nothing against it"
+    return (
+        f"turned by {moved['median_deg']:.2g} degrees (largest {moved['largest_deg']:.2g}), moved by "
+        f"{100 * moved['median_share_of_extent']:.2g} % of the extent "
+        f"(largest {100 * moved['largest_share_of_extent']:.2g} %)"
+    )
 
 
 def largest_probability(facts: Mapping[str, Any]) -> float | None:
