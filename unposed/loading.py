@@ -29,6 +29,8 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     if photos is None and not folder.is_dir():
         raise InputError(f"{out}: its photos are no longer in {folder}: say where they are (--photos DIR)")
     files = {name: photo["file"] for name, photo in summary["photos"].items() if "file" in photo}
+    if photos is not None:  # where these have moved, too
+        files = {name: folder / name if not Path(file).exists() else file for name, file in files.items()}
     below = [name for name in reasons if name not in files]
     collection = scan(folder, names=below, masks=masks if masks and Path(masks).is_dir() else None, least=0)
     collection = with_files(collection, files)

@@ -16,6 +16,7 @@ from unposed.pipeline.artifacts import Doubts, InitialModel, ModelVerdict, Photo
 MAX_REASONS = 3
 """Reasons that a warning gives."""
 
+
 def verdict_of(
     graph: ViewGraph,
     doubts: Doubts | None,
