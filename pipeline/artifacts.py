@@ -375,6 +375,9 @@ class RefinementReport:
     """None where there is none: of two photos, or of dense matches."""
     predicted: tuple[int, ...] = ()
     """Photo indices whose pose a network alone has predicted: they see no point of the model."""
+    tension: float | None = None
+    """Where old photos were held beside a few new ones: how many times more these say against that than noise alone
+    would. None: all were adjusted."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,9 @@ from unposed.optim.arrays import Array, Index
 
 STRESS_STEPS = 60
 """Steps of majorisation; a drawing needs no more."""
-STRESS_MOST = 400
-"""Components of more photos are laid out by their distances to pivots alone: those of all pairs take time n^3."""
+STRESS_MOST = 100
+"""Components of more photos are laid out by their distances to pivots alone: those of all pairs take time n^3, four
+times as much for 310 photos, and lower the stress from 0.0209 to 0.0202 there."""
 PIVOTS = 64
 """Photos of a large component to which distances are kept."""
 SOLVER_STEPS = 8

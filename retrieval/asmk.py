@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from unposed.optim.arrays import Array32, Index32
 
@@ -60,6 +59,8 @@ def aggregate(
         part = slice(start, min(start + step, len(first)))
         edge = bounds[part.start : part.stop + 1]
         ones = np.ones(edge[-1] - edge[0], np.float32)
+        from scipy.sparse import csr_array  # here: see optim.mapping.spanning_forest
+
         members = csr_array(
             (ones, descriptor[edge[0] : edge[-1]], edge - edge[0]), shape=(part.stop - part.start, len(rows))
         )

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from unposed.optim.arrays import Mask
 from unposed.optim.mapping.spanning_forest import ranks
@@ -48,6 +46,9 @@ def weakly_joined_parts(photos: int, verified: NDArray[np.integer], rigs: Rigs |
     bridges = np.array([bridge[:2] for bridge in graph.bridges], np.int64).reshape(-1, 2)
     key, bridge_key = (pairs[:, 0].astype(np.int64) * photos + pairs[:, 1] for pairs in (verified, bridges))
     kept = verified[~np.isin(key, bridge_key)]
+    from scipy.sparse import coo_array  # here: see optim.mapping.spanning_forest
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(photos, photos))
     part = connected_components(links, directed=False)[1].astype(np.int64)
     lonely = photos - sum(len(component) for component in graph.components)

@@ -1,4 +1,7 @@
-"""Scene graphs: which pairs of photos are matched. Pairs are (n, 2) photo indices, smaller first."""
+"""Scene graphs: which pairs of photos are matched. Pairs are (n, 2) photo indices, smaller first.
+
+SciPy is imported where it is used, as in `optim.mapping.spanning_forest`.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import minimum_spanning_tree
 
 from unposed.optim.arrays import Mask
 from unposed.optim.mapping.spanning_forest import ranks, rooted
 
 if TYPE_CHECKING:
     import networkx
+    from scipy.sparse import csr_array
 
 NOTHING_JOINS = "no pair joins the parts"
 """How the warning about a scene graph in parts begins; the report, which says more of each, leaves it out."""
@@ -33,6 +35,9 @@ def best_partners(pairs: NDArray[np.integer], similarity: NDArray[np.floating], 
 def spanning_forest(pairs: NDArray[np.integer], similarity: NDArray[np.floating]) -> Mask:
     """A maximum spanning forest of the graph of pairs: fewest pairs that connect all that is connected, most similar
     first."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
     if not len(pairs):
         return np.zeros(0, bool)
     size = int(pairs.max()) + 1
@@ -181,6 +186,8 @@ def untried_candidates(
     Pairs with a common verified partner come first (query expansion), scored by the smaller number of matches on the
     path through it, then the ranked ones by their similarity.
     """
+    from scipy.sparse import coo_array
+
     found = matches > 0
     link = coo_array((matches[found].astype(np.float64), tuple(tried[found].T)), shape=(photos, photos)).tocsr()
     link = (link + link.T).tocsr()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -32,6 +32,7 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     below = [name for name in reasons if name not in files]
     collection = scan(folder, names=below, masks=masks if masks and Path(masks).is_dir() else None, least=0)
     collection = with_files(collection, files)
+    _require(collection, [name for name, why in reasons.items() if why is None], folder)
     sparse = tuple(from_colmap(read_model(model), collection, keypoints_by_image(model)) for model in models)
     left_out = {index: why for index, photo in enumerate(collection.photos) if (why := reasons[photo.name]) is not None}
     return Reconstruction(collection, SparseModels(sparse, left_out, tuple(summary["warnings"])), summary, out)
@@ -53,11 +54,13 @@ def _read_summary(out: Path) -> dict[str, Any]:
     names in it are paths that are read, and written by exporters, so they stay within their folders."""
     file = out / "summary.json"
     if not out.is_dir():
-        raise InputError(f"{out}: no such folder; give the one that unposed reconstruct writes")
+        what = "a file" if out.exists() else "no such folder"
+        raise InputError(f"{out}: {what}; give the folder that unposed reconstruct writes")
     try:
         summary = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError):
-        raise InputError(f"{out}: no finished reconstruction (summary.json) in it") from None
+        what = f"{out}: no finished reconstruction (summary.json) in it"
+        raise InputError(f"{what}; give the folder that unposed reconstruct writes") from None
     kinds: dict[str, type | tuple[type, ...]] = {"models": list, "photos": dict, "warnings": list}
     kinds |= {"photos_folder": str, "masks_folder": (str, type(None))}
     if isinstance(summary, dict):
@@ -75,6 +78,15 @@ def _read_summary(out: Path) -> dict[str, Any]:
     if not all(isinstance(warning, str) for warning in summary["warnings"]):
         raise InputError(f"{file}: its warnings are no lines of text")
     return summary
+
+
+def _require(collection: Photos, registered: Sequence[str], folder: Path) -> None:
+    """InputError if photos of the models are gone."""
+    known = {photo.name for photo in collection.photos}
+    if gone := [name for name in registered if name not in known]:
+        why = collection.rejected.get(gone[0], "not there")
+        what = f"{len(gone)} of {len(registered)} registered photos cannot be used, {gone[0]} for one: {why}"
+        raise InputError(f"{folder}: {what}; if they are elsewhere, say where (--photos DIR)")
 
 
 def _is_below(name: str) -> bool:

@@ -24,6 +24,8 @@ def report_figures(photos: Photos, report: RefinementReport) -> dict[str, Any]:
     speaks against the model, and the evidence.
     hypotheses: the models that competed, the chosen one first: robust cost from 0 to 1, focal length over the chosen
     one, and degrees that most photos are turned by.
+    tension: where old photos were held beside a few new ones, how many times more these say against it than noise alone
+    would.
     pairs: a row for each: both photos, verified matches, those that agree with the poses, and their RMS distance from
     the epipolar lines in pixels.
     """
@@ -44,6 +46,7 @@ def report_figures(photos: Photos, report: RefinementReport) -> dict[str, Any]:
         "removed": dict(report.removed),
         "free_gauge": report.free_gauge,
         "condition": None if report.condition is None else float(f"{report.condition:.4g}"),
+        **({} if report.tension is None else {"tension": _number(report.tension)}),
         "hypotheses": [
             {key: _number(value) for key, value in dataclasses.asdict(each).items()} for each in report.hypotheses
         ],

@@ -11,8 +11,6 @@ from math import acos, degrees
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unposed.pipeline.images.panoramas import VIEWS
-
 from .amounts import NAMED, count, duration, size
 from .options import EFFORTS
 
@@ -47,6 +45,8 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     largest = facts["models"][0]
     rows = [("photos", f"registered {facts['registered']} of {facts['total']} photos")]
     if panoramas := facts["panoramas"]:
+        from unposed.pipeline.images.panoramas import VIEWS  # here: no other line of output waits for numpy
+
         whole = sum("model" in each for each in panoramas.values())
         rows.append(("panoramas", f"registered {whole} of {len(panoramas)}, each as {len(VIEWS)} photos"))
     if len(facts["models"]) > 1:
@@ -190,16 +190,24 @@ def growth_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [("passed over", f"{name}: {why}") for name, why in list(grown.get("passed_over", {}).items())[:NAMED]]
     moved = grown.get("moved")
     if moved:
-        rows.append(
-            (
-                "old photos",
-                f"turned by {moved['median_deg']:.2g} degrees (largest {moved['largest_deg']:.2g}), moved by "
-                f"{100 * moved['median_share_of_extent']:.2g} % of the extent "
-                f"(largest {100 * moved['largest_share_of_extent']:.2g} %)",
-            )
-        )
+        rows.append(("old photos", _moves(moved)))
     rows.append(("time", duration(facts["wall_s"])))
     return rows + [("warning", warning) for warning in facts["warnings"][:NAMED]]
+
+
+HELD_DEG = 1e-9
+"""Old photos that turned by less were held: it is what rounding leaves."""
+
+
+def _moves(moved: Mapping[str, float]) -> str:
+    """How far the photos of a grown model have moved."""
+    if moved["largest_deg"] < HELD_DEG:
+        return "held where they were: the new ones say nothing against it"
+    return (
+        f"turned by {moved['median_deg']:.2g} degrees (largest {moved['largest_deg']:.2g}), moved by "
+        f"{100 * moved['median_share_of_extent']:.2g} % of the extent "
+        f"(largest {100 * moved['largest_share_of_extent']:.2g} %)"
+    )
 
 
 def largest_probability(facts: Mapping[str, Any]) -> float | None:

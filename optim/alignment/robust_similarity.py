@@ -19,6 +19,9 @@ from ..option_ranges import Count, Positive
 from ..rotations import exp_so3, nearest_rotation, rotation_angle_deg
 from ..similarity import Similarity, fit_similarity
 
+EXACT = 1e-12
+"""Median error, as a share of the extent, below which there is nothing left to search: positions are equal."""
+
 
 @dataclass(frozen=True)
 class RobustSimilarityOptions:
@@ -126,6 +129,8 @@ def _search(
         median = float(np.partition(errors, middle)[middle])
         if tried.scale > 0 and median < least:
             best, least = tried, median
+            if least < EXACT * float(np.ptp(target)):
+                break
     if best is None:
         return None
     inliers: Mask = np.ones(len(source), bool)

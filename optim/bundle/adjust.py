@@ -143,8 +143,7 @@ class CpuProblem:
         if objective.point_priors is not None:
             own = objective.point_priors.point
             blocks, gradient = point_prior_terms(objective.point_priors, state.points)
-            for row, block in zip((0, 3, 5), blocks, strict=True):  # the diagonals of upper triangles
-                equations.point[row, own] += block
+            equations.point[:, own] += blocks
             equations.point_gradient[:, own] += gradient
             of_priors = np.zeros_like(equations.point_gradient)
             of_priors[:, own] = gradient

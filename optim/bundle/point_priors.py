@@ -1,8 +1,8 @@
-"""Priors of positions of points: surveyed ones, for example.
+"""Priors of positions of points: surveyed ones, for example, or what observations that are not adjusted say of them.
 
 A residual counts in units of its sigma, each unit as `noise_px` pixels, under a Cauchy loss. A point X has the residual
 
-    (X - position) / sigma
+    A (X - position) / sigma
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class PointPriors:
     """Reprojection error that an error of one sigma weighs as much as."""
     loss_sigmas: float = 3.0
     """Scale of the Cauchy loss: errors beyond so many sigmas have little influence."""
+    shape: Array | None = None
+    """(k, 3, 3) A; None: no direction is better known than another."""
 
     def ordered(self, points: Index) -> PointPriors:
         """The priors of a bundle whose points are reordered to the rows `points` (p,)."""
@@ -45,16 +47,19 @@ def point_prior_cost(priors: PointPriors, points: Vectors) -> float:
 
 
 def point_prior_terms(priors: PointPriors, points: Vectors) -> tuple[Array, Array]:
-    """What the priors add to the diagonals of the points' blocks, w / sigma^2, (3, k) as all three are equal, and to
-    their gradients, w (X - position) / sigma^2, (3, k)."""
+    """What the priors add to the packed upper triangles of the points' blocks, w A^T A / sigma^2 (6, k), and to their
+    gradients, w A^T A (X - position) / sigma^2, (3, k)."""
     error = _errors(priors, points)
     weight = priors.noise_px**2 * CAUCHY.weight_and_curvature(_squared(error, priors), np)[0]
-    return np.tile(weight / priors.sigma**2, (3, 1)), weight * error / priors.sigma
+    shape = np.broadcast_to(np.eye(3), (len(priors.point), 3, 3)) if priors.shape is None else priors.shape
+    blocks = np.einsum("k,kai,kaj->ijk", weight / priors.sigma**2, shape, shape)
+    return blocks[np.triu_indices(3)], np.einsum("k,kai,ak->ik", weight / priors.sigma, shape, error)
 
 
 def _errors(priors: PointPriors, points: Vectors) -> Array:
     """(3, k) in sigmas."""
-    return np.asarray((np.asarray(points)[:, priors.point] - priors.position.T) / priors.sigma)
+    off = (np.asarray(points)[:, priors.point] - priors.position.T) / priors.sigma
+    return np.asarray(off if priors.shape is None else np.einsum("kai,ik->ak", priors.shape, off))
 
 
 def _squared(error: Array, priors: PointPriors) -> Array:

@@ -24,6 +24,11 @@ def epipolar_errors_px(graph: ViewGraph, bundle: Bundle) -> Array:
     return relative_epipolar_errors_px(graph, b_from_a, bundle.models, bundle.intrinsics, bundle.camera_of_photo)
 
 
+def agreeing_matches(graph: ViewGraph, bundle: Bundle, max_error_px: float) -> Index:
+    """(e,) number of matches within the bound of their epipolar lines, under the poses of the bundle."""
+    return np.bincount(graph.edge_of_match()[epipolar_errors_px(graph, bundle) < max_error_px], minlength=len(graph))
+
+
 def relative_epipolar_errors_px(
     graph: ViewGraph, b_from_a: Array, models: tuple[str, ...], intrinsics: Array, camera_of_photo: Index
 ) -> Array:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..arrays import Array, Index
 from ..pair.epipolar import sampson_errors
@@ -33,6 +31,10 @@ def relative_sigma(scale: Array, start: Index, pairs: NDArray[np.integer], optio
     `pairs` (e, 2) connect: strangers in the same folder change nothing.
     """
     photos = len(start) - 1
+    # Here: localization asks for errors alone, and importing this takes longer than a photo.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     joined = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(photos, photos))
     count, part = connected_components(joined, directed=False)
     members = np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part, minlength=count))[:-1])

@@ -102,6 +102,8 @@ class RefinementResult:
     """Number of key points in tracks that are too far from the point, or see it under too small an angle."""
     covariance: Covariance | None
     """Of poses and intrinsics; None for many photos, or where the model is not determined."""
+    tension: float | None = None
+    """Of photos that were held with new ones beside them, see `held_photos`; None: all were adjusted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,16 +190,24 @@ def prior_of_refinement(start: Bundle, prior: IntrinsicsPrior) -> IntrinsicsPrio
     return prior_after(prior, start.intrinsics, photos_per_camera)
 
 
-def completed(graph: ViewGraph, bundle: Bundle, options: RefineOptions, keypoint_error_px: float) -> RefinementResult:
+def completed(
+    graph: ViewGraph,
+    bundle: Bundle,
+    options: RefineOptions,
+    keypoint_error_px: float,
+    wanted: Mask | None = None,
+) -> RefinementResult:
     """The bundle with the points of all tracks that agree with its cameras, and how far matches do; nothing is
-    adjusted."""
+    adjusted. `wanted` (key points,): only tracks are looked at that have one of these which observes no point."""
     error = epipolar_errors_px(graph, bundle)
     bound_px = options.max_error * keypoint_error_px
     row_a, row_b = (row[error < bound_px] for row in graph.matches())
     tracks = establish_tracks(graph.keypoints, row_a, row_b)
     there = _among(len(graph.keypoints.xy), bundle.row)
-    open_ended = np.bincount(tracks.track, ~there[tracks.row], minlength=tracks.count) > 0  # the rest is triangulated
-    others = _triangulated(graph.keypoints, tracks.select(open_ended[tracks.track]), bundle, options, keypoint_error_px)
+    open_ended = np.bincount(tracks.track, ~there[tracks.row], minlength=tracks.count) >= 2  # the rest has its point
+    if wanted is not None:
+        open_ended &= np.bincount(tracks.track, (wanted & ~there)[tracks.row], minlength=tracks.count) > 0
+    others = triangulated(graph.keypoints, tracks.select(open_ended[tracks.track]), bundle, options, keypoint_error_px)
     others = keep_observations(others, ~there[others.row])
     bundle = join_points(bundle, others)
     if not graph.dense:  # key points made of dense matches are several at a place on purpose
@@ -248,16 +258,18 @@ def refined_covariance(
         return None
 
 
-def dependable(bundle: Bundle, enough: int) -> Mask:
+def dependable(bundle: Bundle, enough: int, moving: Mask | None = None) -> Mask:
     """(m,) observations that bundle adjustment uses: those of points seen by three photos or more.
 
     A wrong match between two photos that lies along the epipolar line is not detected and biases the poses; a third
-    photo reveals it. Photos that see fewer than `enough` such points need their other points as well.
+    photo reveals it. Photos that see fewer than `enough` such points need their other points as well, if they are among
+    the `moving` ones (photos,); None: all are.
     """
     long = np.bincount(bundle.point, minlength=len(bundle.points)) >= 3
     count = np.bincount(bundle.photo[long[bundle.point]], minlength=len(bundle.cam_from_world))
     needed = long.copy()
-    needed[bundle.point[(count < enough)[bundle.photo]]] = True
+    few = count < enough if moving is None else (count < enough) & moving
+    needed[bundle.point[few[bundle.photo]]] = True
     return needed[bundle.point]
 
 
@@ -274,12 +286,13 @@ def retriangulated(
     tracks = establish_tracks(graph.keypoints, *(row[allowed] for row in graph.matches()))
     if per_photo is not None:
         tracks = spread_subset(tracks, graph.photo_count, per_photo)
-    return _triangulated(graph.keypoints, tracks, bundle, options, keypoint_error_px)
+    return triangulated(graph.keypoints, tracks, bundle, options, keypoint_error_px)
 
 
-def _triangulated(
+def triangulated(
     keypoints: Keypoints, tracks: Tracks, bundle: Bundle, options: RefineOptions, keypoint_error_px: float
 ) -> Bundle:
+    """The points of some tracks under the cameras of a bundle."""
     found = triangulate(
         keypoints,
         tracks,

@@ -1,4 +1,8 @@
-"""Graphs whose nodes are photos and whose edges are pairs: ranks of edges, rooted forests, and paths in them."""
+"""Graphs whose nodes are photos and whose edges are pairs: ranks of edges, rooted forests, and paths in them.
+
+SciPy is imported where it is used: a localizer loads this with the nodes of its preset and calls none of it, and the
+import takes longer than a photo.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from ..arrays import Index, Mask
 
@@ -23,6 +25,9 @@ def ranks(pairs: NDArray[np.integer], weight: NDArray[np.floating]) -> Index:
 
 def rooted(photos: int, pairs: NDArray[np.integer]) -> tuple[Index, Index, Index]:
     """A breadth-first spanning forest: parent of each photo (roots are their own), depth, and number of its tree."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import breadth_first_order, connected_components
+
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(photos, photos))
     tree = connected_components(graph, directed=False)[1].astype(np.int64)
     root = np.unique(tree, return_index=True)[1]
@@ -38,6 +43,9 @@ def rooted(photos: int, pairs: NDArray[np.integer]) -> tuple[Index, Index, Index
 
 def joined_otherwise(photos: int, kept: NDArray[np.integer], pairs: NDArray[np.integer]) -> Mask:
     """(n,) of which pairs (n, 2) those that are kept (e, 2) join the photos, directly or through others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(photos, photos))
     part = connected_components(graph, directed=False)[1]
     return np.asarray(part[pairs[:, 0]] == part[pairs[:, 1]])

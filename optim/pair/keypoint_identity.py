@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from ..option_ranges import Positive, Share
 
@@ -35,6 +34,9 @@ def identical_rows(
     """(n,) row of the first points (k, 2) that each of the second (n, 2) is, or -1 where it is a new one."""
     if not len(first_xy) or not len(second_xy):
         return np.full(len(second_xy), -1, np.int64)
+    # Here: a localizer loads this with its preset and does not call it; importing it takes longer than a photo.
+    from scipy.spatial import KDTree
+
     near = KDTree(first_xy).query(second_xy, k=list(range(1, min(_NEIGHBOURS, len(first_xy)) + 1)))
     distance, row = np.asarray(near[0]), np.asarray(near[1])
     ratio = np.abs(np.log(first_scale[row] / second_scale[:, None]))

@@ -73,7 +73,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 26
+    version: ClassVar[int] = 27
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -288,8 +288,6 @@ class BundleAdjustment:
         if not self.verdict.enabled or view_graph.dense or not outcome.registered:
             return outcome
         verdict = verdict_of(view_graph, doubts, initial, bundle, outcome.model, outcome.report, self.verdict)
-        if verdict is None:
-            return outcome
         warnings = (*warnings_of(photos, outcome.model, verdict, self.verdict), *outcome.warnings)
         return replace(outcome, report=replace(outcome.report, verdict=verdict), warnings=warnings)
 

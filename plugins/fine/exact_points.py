@@ -123,14 +123,17 @@ def kept_when_aligned(bundle: Bundle, tracks: AlignedTracks, enough: int) -> Mas
     return np.asarray(tracks.aligned | (count < enough)[bundle.photo])
 
 
-def with_all_points(graph: ViewGraph, exact: Bundle, refinement: RefineOptions) -> tuple[RefinementResult, ViewGraph]:
-    """An exact bundle with all its points, and the graph with its key points moved; nothing is adjusted."""
+def with_all_points(
+    graph: ViewGraph, exact: Bundle, refinement: RefineOptions, wanted: Mask | None = None
+) -> tuple[RefinementResult, ViewGraph]:
+    """An exact bundle with all its points, and the graph with its key points moved; nothing is adjusted. `wanted` as of
+    `completed`."""
     found = graph.keypoints.xy
     exact = keep_observations(exact, errors_px(exact) < refinement.max_error * graph.keypoint_error_px)
     xy = found.copy()
     xy[exact.row] = exact.xy
     # Key points found twice are known by their equal places, so that all points are looked for at these.
-    done = completed(graph, replace(exact, xy=found[exact.row]), refinement, graph.keypoint_error_px)
+    done = completed(graph, replace(exact, xy=found[exact.row]), refinement, graph.keypoint_error_px, wanted)
     bundle = replace(done.bundle, xy=xy[done.bundle.row])
     return replace(done, bundle=bundle), replace(graph, keypoints=replace(graph.keypoints, xy=xy))
 

@@ -40,6 +40,7 @@ def refinement_report(result: RefinementResult, graph: ViewGraph, model: SparseM
         condition=None if covariance is None else covariance.condition,
         sigma_deg=None if covariance is None else _rotation_sigma_deg(covariance.poses[model.photos]),
         sigma_centre=None if covariance is None else _centre_sigma(covariance.poses[model.photos], poses),
+        tension=result.tension,
     )
 
 

@@ -1,21 +1,23 @@
-"""The fine stage of finished models and a few new photos: what is known of the old ones is not looked for again."""
+"""The fine stage of finished models and a few new photos: what is known of the old ones is not looked for again.
+
+First the new photos are adjusted alone, with the points that they see, beside old photos and points that are held. They
+stay so where the new photos say no more against that than noise would; else everything is adjusted.
+"""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
-from zipfile import BadZipFile
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unposed.optim.arrays import Array, Index, Mask
-from unposed.optim.bundle.problem import Bundle, BundleSummary, errors_px
-from unposed.optim.localization.pose_refinement import refine_absolute_pose
+from unposed.optim.arrays import Array
+from unposed.optim.bundle.covariance import Covariance
+from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, errors_px
 from unposed.optim.mapping.absolute_pose import register_photos
+from unposed.optim.mapping.held_photos import tension
 from unposed.optim.mapping.point_refinement import refine_points
 from unposed.optim.mapping.refinement import (
     RefinementResult,
@@ -26,20 +28,27 @@ from unposed.optim.mapping.refinement import (
     retriangulated,
 )
 from unposed.optim.mapping.triangulation import keep_observations, without_weak_photos
-from unposed.optim.option_ranges import Count, Positive
-from unposed.optim.view_graph import Keypoints, ViewGraph
+from unposed.optim.option_ranges import Count, Positive, Within
+from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, InitialModel, Photos
-from unposed.pipeline.stage import Resources, StageError
+from unposed.pipeline.stage import Resources
 
+from .beside_held import (
+    WarmInput,
+    adjusted_beside_held,
+    joined_beside_held,
+    near_late_photos,
+    old_model,
+    settled,
+    warm_input,
+    with_aligned,
+    with_other_points,
+    with_refined_poses,
+)
 from .bundle import BundleAdjustment
 from .exact_points import kept_when_aligned, sigma_of, with_aligned_new_photos, with_all_points
-from .model_start import ModelStart, Refined
-
-MAX_ALIGNED_SHARE = 0.01
-"""A key point that the file has further from where it is now, as a share of the longer side, is another one."""
-
-MIN_POINTS_OF_POSE = 6
-"""Points that determine a pose in any position; with fewer it waits for the adjustment of everything."""
+from .known_keypoints import known_keypoints
+from .model_start import Refined
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,12 @@ class WarmAdjustment(BundleAdjustment):
     the file has none, are adjusted as by fine.bundle.
 
     The file of key points is a NumPy archive: `names` of the photos, `start` (photos + 1,), and for the observed key
-    points of photo i, rows start[i]:start[i + 1], their numbers `keypoint` and where the model has them, `xy`.
+    points of photo i, rows start[i]:start[i + 1], their numbers `keypoint` and where the model has them, `xy`. Where
+    old photos may be held it also has the `points` (n, 3) of the models, and `point` (k,), which of them each key
+    point observes.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     keypoints: Path = field(kw_only=True)
     """The file."""
@@ -65,6 +76,9 @@ class WarmAdjustment(BundleAdjustment):
     warm_tolerance: Positive = 1e-3
     """Relative decrease of the cost in one step at which it ends. Of a few new photos among many, even a step that is
     all about them decreases the cost by little."""
+    max_tension: Annotated[float, Within("[0, inf)")] = 2.0
+    """Old photos are held where what the new ones say against it is at most so many times what noise alone lets them
+    say; 1 is usual. 0: everything is adjusted."""
 
     def _refined(
         self,
@@ -80,53 +94,55 @@ class WarmAdjustment(BundleAdjustment):
             return super()._refined(model, photos, cameras, graph, candidates, options, resources)
         start = self._start_of(model, photos, cameras, graph, candidates)
         own = graph.among(candidates | np.isfinite(start.bundle.cam_from_world[:, 0, 0]))
-        row, xy = known_keypoints(self.keypoints, photos, own.keypoints)
-        result, moved = self._adjusted(photos, own, start, np.flatnonzero(candidates), row, xy, options, resources)
-        return Refined(start, moved, result)
+        known = known_keypoints(self.keypoints, photos, own.keypoints)
+        warm = warm_input(photos, own, start, known, np.flatnonzero(candidates))
+        found = self._beside_held(warm, options) or self._adjusted(warm, options, resources)
+        return Refined(start, found[1], found[0])
 
     def _finished(self, model: Refined, photos: Photos, options: RefineOptions, resources: Resources) -> Refined:
         return model if self._is_warm(photos, model.graph) else super()._finished(model, photos, options, resources)
 
     def _is_warm(self, photos: Photos, graph: ViewGraph) -> bool:
         """Whether the file has key points of this graph; those made of dense matches change with every pair."""
-        return not graph.dense and len(known_keypoints(self.keypoints, photos, graph.keypoints)[0]) > 0
+        return not graph.dense and len(known_keypoints(self.keypoints, photos, graph.keypoints).row) > 0
+
+    def _beside_held(self, warm: WarmInput, options: RefineOptions) -> tuple[RefinementResult, ViewGraph] | None:
+        """The new photos adjusted with the points that they see, all else held. None where the file has no points of
+        the old model, where poses are not free to move one by one, and where old photos ought to move."""
+        if self.max_tension == 0.0 or warm.start.anchors is not None or warm.start.bundle.rigs is not None:
+            return None
+        unit_px = warm.graph.keypoint_error_px
+        free = options.adjustment(unit_px, self.warm_iterations, self.warm_tolerance)
+        old = self._with_candidates(warm, old_model(warm, options), options)
+        joint = joined_beside_held(warm, old, options, free)
+        if len(joint.points) < options.min_points:
+            return None
+        near = near_late_photos(warm, joint)
+        joint, sigma = with_aligned(warm, joint, near, *self._aligned(warm, near))
+        joint = with_refined_poses(joint, np.flatnonzero(warm.late), sigma, free.loss_px)
+        joint, summary = adjusted_beside_held(warm, joint, sigma, free)
+        joint, sigma = settled(warm, joint, sigma, options)
+        strain = tension(joint, warm.late, free.loss, free.loss_px, sigma)
+        if strain > self.max_tension:
+            return None
+        keypoints = warm.graph.keypoints
+        bundle = with_other_points(joint, old, len(keypoints.xy))
+        done, moved = with_all_points(warm.graph, bundle, options, np.repeat(warm.late, np.diff(keypoints.start)))
+        covariance = self._covariance(warm, bundle, options)
+        return replace(done, summaries=(summary,), covariance=covariance, tension=strain), moved
 
     def _adjusted(
-        self,
-        photos: Photos,
-        graph: ViewGraph,
-        start: ModelStart,
-        candidates: Index,
-        known: Index,
-        known_xy: Array,
-        options: RefineOptions,
-        resources: Resources,
+        self, warm: WarmInput, options: RefineOptions, resources: Resources
     ) -> tuple[RefinementResult, ViewGraph]:
-        """All photos adjusted, from the `known` key points (rows of the graph's) where the old model has them."""
-        found, unit_px = graph.keypoints.xy, graph.keypoint_error_px
-        xy = found.copy()
-        xy[known] = known_xy
-        old = np.zeros(len(photos), bool)
-        old[graph.keypoints.photo_of(known)] = True
-        aligned = replace(graph, keypoints=replace(graph.keypoints, xy=xy))
-        bundle = retriangulated(aligned, start.bundle, options, unit_px)
-        more = register_photos(
-            aligned,
-            bundle,
-            candidates,
-            max_error_px=options.max_error * unit_px,
-            options=options.absolute_pose,
-            seed=self.seed,
-        )
+        """All photos adjusted, from the known key points where the old model has them."""
+        graph, start, unit_px = warm.graph, warm.start, warm.graph.keypoint_error_px
+        bundle = retriangulated(warm.aligned, start.bundle, options, unit_px)
+        more = self._with_candidates(warm, bundle, options)
         if np.isfinite(more.cam_from_world).sum() > np.isfinite(bundle.cam_from_world).sum():
-            bundle = retriangulated(aligned, more, options, unit_px)
+            bundle = retriangulated(warm.aligned, more, options, unit_px)
         bundle = keep_observations(bundle, dependable(bundle, options.dependable_points))
         free = options.adjustment(unit_px, self.warm_iterations, self.warm_tolerance)
-        bundle = refine_points(bundle, free.loss, free.loss_px, sigma_of(graph, bundle), self.point_steps)
-        bundle, sigma = self._aligned(photos, graph, bundle, ~old, (xy != found).any(axis=1)[bundle.row])
-        if start.anchors is None and bundle.rigs is None:  # each photo moves by itself
-            bundle = _with_poses(bundle, np.flatnonzero(~old), sigma, free.loss_px)
-        bundle = refine_points(bundle, free.loss, free.loss_px, sigma, self.point_steps)
+        bundle, sigma = self._started(warm, bundle, free)
         prior = prior_of_refinement(start.bundle, start.prior)
         summaries: tuple[BundleSummary, ...] = ()
         if len(bundle.points) >= options.min_points:
@@ -134,87 +150,55 @@ class WarmAdjustment(BundleAdjustment):
             summaries = (summary,)
         bundle = keep_observations(bundle, errors_px(bundle) < options.max_error * unit_px)
         bundle = without_weak_photos(bundle, options.min_observations)
-        few = np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() <= options.max_covariance_photos
-        covariance = None
-        if few and len(bundle.points) >= options.min_points:  # of key points as they were found, as in fine.bundle
-            as_found = replace(bundle, xy=found[bundle.row])
-            covariance = refined_covariance(
-                as_found, prior, graph.keypoints.sigma, options, unit_px, start.anchors, None
-            )
+        covariance = self._covariance(warm, bundle, options)
         done, moved = with_all_points(graph, bundle, options)
         return replace(done, summaries=summaries, covariance=covariance), moved
 
-    def _aligned(
-        self, photos: Photos, graph: ViewGraph, bundle: Bundle, new: Mask, moved: Mask
-    ) -> tuple[Bundle, Array]:
-        """The bundle with its aligned observations, those of new photos with the others; and (m,) their standard
-        deviations. As it is where the old model's key points were not aligned."""
-        exact = self.exact_points
-        sigma = sigma_of(graph, bundle)
+    def _with_candidates(self, warm: WarmInput, bundle: Bundle, options: RefineOptions) -> Bundle:
+        """The bundle with poses of what was not localized, where its points give them."""
+        return register_photos(
+            warm.aligned,
+            bundle,
+            warm.candidates,
+            max_error_px=options.max_error * warm.graph.keypoint_error_px,
+            options=options.absolute_pose,
+            seed=self.seed,
+        )
+
+    def _started(self, warm: WarmInput, bundle: Bundle, free: BundleOptions) -> tuple[Bundle, Array]:
+        """Where an adjustment has little left to do, with aligned key points; and (m,) standard deviations of these."""
+        graph = warm.graph
+        bundle = refine_points(bundle, free.loss, free.loss_px, sigma_of(graph, bundle), self.point_steps)
+        bundle, ratio = self._aligned(warm, bundle)
+        sigma = sigma_of(graph, bundle) * ratio
+        if warm.start.anchors is None and bundle.rigs is None:  # each photo moves by itself
+            bundle = with_refined_poses(bundle, np.flatnonzero(warm.late), sigma, free.loss_px)
+        return refine_points(bundle, free.loss, free.loss_px, sigma, self.point_steps), sigma
+
+    def _covariance(self, warm: WarmInput, bundle: Bundle, options: RefineOptions) -> Covariance | None:
+        """Of key points as they were found, as in fine.bundle."""
+        few = np.isfinite(bundle.cam_from_world[:, 0, 0]).sum() <= options.max_covariance_photos
+        if not few or len(bundle.points) < options.min_points:
+            return None
+        start, keypoints = warm.start, warm.graph.keypoints
+        prior, unit_px = prior_of_refinement(start.bundle, start.prior), warm.graph.keypoint_error_px
+        as_found = replace(bundle, xy=keypoints.xy[bundle.row])
+        return refined_covariance(as_found, prior, keypoints.sigma, options, unit_px, start.anchors, None)
+
+    def _aligned(self, warm: WarmInput, bundle: Bundle) -> tuple[Bundle, Array]:
+        """The bundle with its aligned observations, those of new photos with the others; and (m,) the factors by which
+        alignment makes their standard deviations smaller. As it is where the old model's were not aligned."""
+        exact, graph, late = self.exact_points, warm.graph, warm.late
+        moved = (warm.aligned.keypoints.xy[bundle.row] != graph.keypoints.xy[bundle.row]).any(axis=1)
         if not moved.any() or not exact.enabled:
-            return bundle, sigma
-        tracks = with_aligned_new_photos(photos, bundle, new, moved, sigma, graph.keypoint_error_px, exact)
+            return bundle, np.ones(len(bundle.row))
+        sigma, unit_px = sigma_of(graph, bundle), graph.keypoint_error_px
+        tracks = with_aligned_new_photos(warm.photos, bundle, late, moved, sigma, unit_px, exact)
         kept = kept_when_aligned(bundle, tracks, self.dependable_points)
         is_aligned = np.zeros(len(graph.keypoints.xy), bool)
         is_aligned[bundle.row[tracks.aligned]] = True
         bundle = keep_observations(replace(bundle, xy=tracks.xy), kept)
-        of_old = is_aligned[bundle.row] & ~new[bundle.photo]
+        of_old = is_aligned[bundle.row] & ~late[bundle.photo]
         error_px = float(np.median(errors_px(bundle)[of_old])) if of_old.any() else np.inf
-        better = min(1.0, exact.loss_scale * error_px / (self.loss_px * graph.keypoint_error_px))
-        return bundle, sigma_of(graph, bundle) * np.where(is_aligned[bundle.row], better, 1.0)
-
-
-def _with_poses(bundle: Bundle, photos: Index, sigma: Array, loss_px: float) -> Bundle:
-    """The bundle with the poses of some photos refined on their own, with points and intrinsics as they are: from
-    where an adjustment of everything has little left to do."""
-    poses = bundle.cam_from_world.copy()
-    for photo in photos[np.isfinite(poses[photos, 0, 0])].tolist():
-        own = np.flatnonzero(bundle.photo == photo)
-        if len(own) < MIN_POINTS_OF_POSE:
-            continue
-        camera = int(bundle.camera_of_photo[photo])
-        scale = float(np.median(sigma[own]))  # the loss is in units of each key point's error
-        refined = refine_absolute_pose(
-            bundle.xy[own],
-            bundle.points[bundle.point[own]],
-            poses[photo],
-            bundle.models[camera],
-            bundle.intrinsics[camera],
-            None,
-            loss_px=loss_px * scale,
-        )
-        poses[photo] = refined.cam_from_world
-    return replace(bundle, cam_from_world=poses)
-
-
-def known_keypoints(file: Path, photos: Photos, keypoints: Keypoints) -> tuple[Index, Array]:
-    """Rows of the key points (k,) that a file has, and where (k, 2). Those that are others by now are left out."""
-    names, start, number, xy = _read(file)
-    index = {photo.name: row for row, photo in enumerate(photos.photos)}
-    rows, places = [np.zeros(0, np.int64)], [np.zeros((0, 2))]
-    for name, first, last in zip(names, start[:-1].tolist(), start[1:].tolist(), strict=True):
-        if name not in index:
-            continue
-        own = keypoints.rows_of(index[name])
-        row = own.start + number[first:last]
-        row, at = row[row < own.stop], xy[first:last][row < own.stop]
-        bound_px = MAX_ALIGNED_SHARE * float(keypoints.size[index[name]].max())
-        same = np.linalg.norm(keypoints.xy[row] - at, axis=1) < bound_px
-        rows.append(row[same])
-        places.append(at[same])
-    return np.concatenate(rows), np.concatenate(places)
-
-
-def _read(file: Path) -> tuple[list[str], Index, Index, Array]:
-    try:
-        with file.open("rb") as stream, np.load(stream) as archive:  # NumPy leaves damaged files open
-            found: Mapping[str, NDArray[np.generic]] = {name: archive[name] for name in archive.files}
-        names, start = [str(name) for name in found["names"]], found["start"].astype(np.int64)
-        number, xy = found["keypoint"].astype(np.int64), found["xy"].astype(np.float64).reshape(-1, 2)
-        if len(start) != len(names) + 1 or len(number) != len(xy) or start[0] != 0 or start[-1] != len(xy):
-            raise ValueError("arrays of different lengths")
-        if (np.diff(start) < 0).any() or (number < 0).any():
-            raise ValueError("rows or numbers that no photo has")
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
-        raise StageError(f"{file.name}: cannot be read as key points: {error}") from error
-    return names, start, number, xy
+        better = min(1.0, exact.loss_scale * error_px / (self.loss_px * unit_px))
+        return bundle, np.where(is_aligned[bundle.row], better, 1.0)

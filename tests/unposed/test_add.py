@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from unposed.pipeline.artifacts import Photo
 from unposed.pipeline.engine import Run
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import Graph
+from unposed.show import growth_rows
 from unposed.synthetic.photos import PhotoSet
 
 
@@ -113,6 +115,9 @@ def test_few_new_photos_leave_old_key_points_and_doubts_as_they_were(
     assert stages["fine"]["plugin"] == "fine.warm" and stages["doubts"]["plugin"] == "doubts.known"
     assert made.summary["settings"] == unposed.load(reconstructed.out).summary["settings"]
     assert made.summary["grown"]["since_refined"] == 2
+    assert 0.0 < made.summary["models"][0]["refinement"]["tension"] < 2.0
+    assert made.summary["grown"]["moved"]["largest_deg"] < 1e-9
+    assert ("old photos", "held where they were: the new ones say nothing against it") in growth_rows(made.summary)
     errors, others = (unposed.evaluate(each, reconstructed.truth).errors for each in (out, grown))
     assert errors.registered == 12
     assert np.nanmax(errors.rotation_error_deg) < np.nanmax(others.rotation_error_deg) + 0.1
@@ -257,3 +262,24 @@ def test_a_model_without_a_similarity_to_the_old_one_has_no_frame_of_it(reconstr
         found = in_old_frames(start, made.sparse, Graph({}, (), None), run)
         assert found.old_model == (number,)
         assert np.allclose(found.sparse.models[0].cam_from_world, made.sparse.models[0].cam_from_world)
+
+
+def test_a_model_whose_added_photos_have_moved_says_where_it_looked(
+    reconstructed: Any, grown: Path, tmp_path: Path
+) -> None:
+    """The photos that were added lie in a folder of their own, which has moved here and not the other."""
+    out = tmp_path / "out"
+    shutil.copytree(grown, out)
+    summary = json.loads((out / "summary.json").read_text("utf-8"))
+    gone = tmp_path / "gone"
+    for each in summary["photos"].values():
+        if "file" in each:
+            each["file"] = str(gone / Path(each["file"]).name)
+    (out / "summary.json").write_text(json.dumps(summary), "utf-8")
+    with pytest.raises(InputError, match=rf"its photo .* \(and 1 other\) is no longer in {re.escape(str(gone))}: say"):
+        unposed.load(out)
+    together = tmp_path / "together"
+    shutil.copytree(reconstructed.kept, together)
+    for file in reconstructed.left.iterdir():
+        shutil.copy(file, together)
+    assert unposed.load(out, together).summary["registered"] == 12

@@ -49,31 +49,38 @@ class KnownKeypoints:
     """(k,) among the key points of the photo."""
     xy: Array
     """(k, 2)."""
+    point: Index
+    """(k,) which point each observes, of those of all models, one model after the other."""
 
 
 def known_keypoints_of(models: Sequence[SparseModel], photos: Photos) -> dict[str, KnownKeypoints]:
     """Those of all photos of some models, by name."""
-    out = {}
+    out, points = {}, 0
     for model in models:
-        observed = np.unique(model.obs_xy)
+        observed, first = np.unique(model.obs_xy, return_index=True)
+        point = np.asarray(model.obs_point, np.int64)[first] + points
         bounds = np.searchsorted(observed, model.xy_start)
         for row, index in enumerate(model.photos.tolist()):
-            own = observed[bounds[row] : bounds[row + 1]].astype(np.int64)
+            part = slice(int(bounds[row]), int(bounds[row + 1]))
+            own = observed[part].astype(np.int64)
             xy = np.asarray(model.xy[own], np.float64)
-            out[photos[index].name] = KnownKeypoints(own - int(model.xy_start[row]), xy)
+            out[photos[index].name] = KnownKeypoints(own - int(model.xy_start[row]), xy, point[part])
+        points += len(model.points)
     return out
 
 
-def write_keypoints(keypoints: Mapping[str, KnownKeypoints], file: Path) -> None:
-    """The file that `fine.warm` reads."""
+def write_keypoints(keypoints: Mapping[str, KnownKeypoints], points: Array | None, file: Path) -> None:
+    """The file that `fine.warm` reads; without the `points` (n, 3) of the models, these are found anew."""
     each = [keypoints[name] for name in sorted(keypoints)]
-    np.savez(
-        file,
-        names=np.array(sorted(keypoints), np.str_),
-        start=np.cumsum([0, *(len(own.number) for own in each)]),
-        keypoint=np.concatenate([np.zeros(0, np.int64), *(own.number for own in each)]),
-        xy=np.concatenate([np.zeros((0, 2)), *(own.xy for own in each)]),
-    )
+    arrays: dict[str, Any] = {
+        "names": np.array(sorted(keypoints), np.str_),
+        "start": np.cumsum([0, *(len(own.number) for own in each)]),
+        "keypoint": np.concatenate([np.zeros(0, np.int64), *(own.number for own in each)]),
+        "xy": np.concatenate([np.zeros((0, 2)), *(own.xy for own in each)]),
+    }
+    if points is not None:
+        arrays |= {"point": np.concatenate([np.zeros(0, np.int64), *(own.point for own in each)]), "points": points}
+    np.savez(file, **arrays)
 
 
 def moved_known(model: KnownModel, similarity: Similarity) -> dict[str, KnownPose]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from unposed.optim.arrays import Array
 from unposed.optim.poses import camera_centres
 from unposed.optim.rotations import rotation_angle_deg
 from unposed.optim.similarity import Similarity
@@ -47,6 +48,8 @@ class KeptFindings:
 
     keypoints: Mapping[str, KnownKeypoints]
     """By name of the photo: where the models have its observed key points."""
+    points: Array | None
+    """(n, 3) of the models; None: they are found anew, and old photos are not held."""
     doubts: str
     """The file that `doubts.known` reads."""
 
@@ -93,7 +96,7 @@ def warm_run(
         pairs.write_text(_pair_lines(start.pairs), encoding="utf-8")
         models.write_text(models_as_json(known), encoding="utf-8")
         if start.kept is not None:
-            write_keypoints(start.kept.keypoints, keypoints)
+            write_keypoints(start.kept.keypoints, start.kept.points, keypoints)
             doubts.write_text(start.kept.doubts, encoding="utf-8")
         files = WarmFiles(pairs, models, *((None, None) if start.kept is None else (keypoints, doubts)))
         graph = build_graph(warm_settings(settings, files, registry), registry)
@@ -238,7 +241,8 @@ def known_pairs(summary: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def kept_findings(made: Reconstruction, names: Collection[str]) -> KeptFindings:
-    """Of these photos of a finished reconstruction."""
+    """Of these photos of a finished reconstruction. Where some are taken out, what they had moved is to move back: the
+    points are not among the findings then."""
     keypoints = known_keypoints_of(made.sparse.models, made.photos)
     said = [(*each["photos"], each["reason"]) for each in made.summary.get("doubts", [])]
     doubts = {
@@ -247,7 +251,8 @@ def kept_findings(made: Reconstruction, names: Collection[str]) -> KeptFindings:
         "rival_margin": min(_rival_margins(made.summary), default=None),
     }
     kept = {name: own for name, own in keypoints.items() if name in names}
-    return KeptFindings(kept, json.dumps(doubts))
+    points = np.concatenate([np.zeros((0, 3)), *(model.points for model in made.sparse.models)])
+    return KeptFindings(kept, points if len(kept) == len(keypoints) else None, json.dumps(doubts))
 
 
 def _rival_margins(summary: Mapping[str, Any]) -> Iterator[float]:

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from unposed.optim.arrays import Array, Array32, Index, Mask
 from unposed.optim.cameras import fisheyes, intrinsics_of, project_with_jacobians
@@ -179,12 +178,20 @@ def observed_part(value: Any, mapped: MappedPhoto) -> Any:
 def correspondences(matches: PairMatches, mapped: MappedPhoto, max_offset_px: float) -> tuple[Array, Index]:
     """Pixels (m, 2) of the first photo of a pair, and the points (m,) that they see by its matches with a photo of the
     model: those of the matched key points, or without these of the nearest ones."""
-    bound = max_offset_px if matches.index_b is None else 1e-3
     if not len(mapped.xy) or not len(matches.xy_b):
         return np.zeros((0, 2)), np.zeros(0, np.int64)
-    found = cKDTree(mapped.xy).query(matches.xy_b.astype(np.float64), distance_upper_bound=bound)
-    distance, row = (np.asarray(each) for each in found)
-    known = np.isfinite(distance)
+    if matches.index_b is not None:  # the very key points
+        own, wanted = _as_complex(mapped.xy), _as_complex(matches.xy_b)
+        order = np.argsort(own, kind="stable")
+        row = order[np.minimum(np.searchsorted(own[order], wanted), len(own) - 1)]
+        known = own[row] == wanted
+    else:
+        # Here: it is needed for dense matches alone, and importing it takes a third of what a localizer does.
+        from scipy.spatial import cKDTree
+
+        found = cKDTree(mapped.xy).query(matches.xy_b.astype(np.float64), distance_upper_bound=max_offset_px)
+        distance, row = (np.asarray(each) for each in found)
+        known = np.isfinite(distance)
     return matches.xy_a[known].astype(np.float64), mapped.point[row[known]]
 
 

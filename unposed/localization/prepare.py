@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 MATCHING, CAMERAS, RETRIEVAL, VIEW_GRAPH = "matching", "cameras", "retrieval", "view_graph"
 
+MAPPING = ("doubts", "coarse", "fine")
+"""Slots that make models of a view graph; nothing before it reads what they give."""
+
 
 def make_localizer(
     made: Reconstruction,
@@ -69,11 +72,19 @@ def make_localizer(
 
 
 def preset_of(made: Reconstruction) -> Graph:
-    """The graph that a reconstruction was made with, from its summary."""
+    """What localization needs of the graph that a reconstruction was made with, from its summary: importing the mappers
+    takes as long as all the rest."""
     settings = made.summary.get("settings")
     if not isinstance(settings, dict):
         raise InputError("the reconstruction does not say how it was made (`settings` in summary.json)")
-    return build_graph(settings, Registry())
+    kept = {name: node for name, node in settings.items() if name != "outputs" and _slot(name, node) not in MAPPING}
+    return build_graph({**kept, "outputs": list(kept)}, Registry())
+
+
+def _slot(name: str, node: object) -> str:
+    """The slot of a node as a preset declares it; that of the name where it does not say."""
+    use = node.get("use") if isinstance(node, dict) else None
+    return use.partition(".")[0] if isinstance(use, str) and "." in use else name
 
 
 def _matching(graph: Graph) -> str:

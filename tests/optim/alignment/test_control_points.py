@@ -127,11 +127,14 @@ def test_two_marks_that_disagree_give_no_point(collection: Make) -> None:
     assert np.isnan(sight_points(world.bundle(), off, 1, bound, 1.0).position).all()
 
 
-def test_the_gradient_of_priors_of_points_is_that_of_the_cost(collection: Make) -> None:
+@pytest.mark.parametrize("shaped", [False, True])
+def test_the_gradient_of_priors_of_points_is_that_of_the_cost(collection: Make, shaped: bool) -> None:
     bundle = collection(photos=4, points=20, sweep_deg=40.0, noise_px=1.0).bundle()
     own = np.arange(0, len(bundle.points), 3)[::-1].copy()
-    shift = np.random.default_rng(0).normal(0.0, 0.1, (len(own), 3))
-    priors = PointPriors(own, bundle.points[own] + shift, np.full(len(own), 0.03))
+    rng = np.random.default_rng(0)
+    shift = rng.normal(0.0, 0.1, (len(own), 3))
+    shape = rng.normal(0.0, 1.0, (len(own), 3, 3)) if shaped else None
+    priors = PointPriors(own, bundle.points[own] + shift, np.full(len(own), 0.03), shape=shape)
     task = build_objective(bundle, BundleOptions(), point_priors=priors)
     problem = CpuProblem(task, schur_structure(task.order, task.free.pose_size, task.free.intrinsics_size))
     state = bundle_state(bundle, task.order)
