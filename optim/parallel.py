@@ -3,7 +3,7 @@
 Since their number changes no result, functions do not take it as an argument: a stage lends what it has to all that it
 calls,
 
-    with lent_threads(resources.threads):
+    with lent_threads(resources.threads, hold_this_thread):
         adjust_bundle(bundle, options)
 """
 
@@ -31,16 +31,20 @@ _lent = _Lent()
 
 
 @contextmanager
-def lent_threads(threads: int) -> Iterator[None]:
+def lent_threads(threads: int, begin: Callable[[], object] | None = None) -> Iterator[None]:
     """Let `parallel_map` use so many threads where this thread calls it within the block. Within functions that it
-    calls on them it uses no others, so that there are never more at work."""
+    calls on them it uses no others, so that there are never more at work.
+
+    Each thread calls `begin` first: libraries whose number of threads is set thread by thread are limited there.
+    """
     before = _lent.pool, _lent.threads
     _lent.pool, _lent.threads = None, threads
     try:
         if threads <= 1:
             yield
             return
-        with ThreadPoolExecutor(threads, "unposed-loop") as _lent.pool:  # threads start when they are first needed
+        # Its threads start when they are first needed.
+        with ThreadPoolExecutor(threads, "unposed-loop", begin) as _lent.pool:
             yield
     finally:
         _lent.pool, _lent.threads = before

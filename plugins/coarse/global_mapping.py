@@ -27,6 +27,7 @@ from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, InitialModels, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
+from unposed.pipeline.threads import hold_this_thread
 
 from ..shared.failed_components import FailedComponents
 from ..shared.models import PRIOR_NOISE, initial_model_of, intrinsics_of_priors, reasons_left_out, without_doubts
@@ -102,7 +103,7 @@ class GlobalMapper(GlobalMapperOptions):
                 break
             inside = member[rest.pairs[:, 0]]
             component = part_of(rest.in_units_of(member), intrinsics, member)
-            with lent_threads(resources.threads):
+            with lent_threads(resources.threads, hold_this_thread):
                 mapped = failed.attempt(
                     int(member.sum()), partial(self._mapped_component, component, cameras, known, resources)
                 )

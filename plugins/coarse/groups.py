@@ -16,6 +16,7 @@ from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, LocalScene, Photos, PredictedModels, TwoViewGeometry
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerGroup, PerPair, Resources, StageError
+from unposed.pipeline.threads import hold_this_thread
 
 from ..shared.group_scenes import OverlapTrust, group_scenes
 from ..shared.models import PRIOR_NOISE, initial_model, intrinsics_of_priors, reasons_left_out, without_doubts
@@ -90,7 +91,7 @@ class GroupMapper(OverlapTrust):
         return PredictedModels(models, reasons_left_out(graph, models), self._warnings(found, len(local)))
 
     def _pairs(self, graph: ViewGraph, intrinsics: Intrinsics, resources: Resources) -> PairDirections:
-        with lent_threads(resources.threads):
+        with lent_threads(resources.threads, hold_this_thread):
             relative = estimate_relative_poses(
                 graph,
                 intrinsics.models,

@@ -17,6 +17,7 @@ from unposed.pipeline.artifacts import Depths, Photos, SparseModel
 from unposed.pipeline.config import Within
 from unposed.pipeline.slots import DenseStereo
 from unposed.pipeline.stage import Resources
+from unposed.pipeline.threads import hold_this_thread
 from unposed.surface.stereo.fusion import FusionOptions
 from unposed.surface.stereo.neighbours import NeighbourOptions, inverse_depth_range
 from unposed.surface.stereo.sweep import SweepOptions, sweep_depth
@@ -76,7 +77,7 @@ class PlaneSweep:
 
         # Threads that share a GPU wait for each other; single-threaded arithmetic gives the same bits for any number.
         threads = 1 if device != "cpu" else resources.threads
-        with lent_threads(threads):
+        with lent_threads(threads, hold_this_thread):
             maps = parallel_map(partial(_without_gradients, estimate), range(len(views)))
         depths = views.fused(maps, self.fusion, self.points)
         resources.report(len(views) + 1, len(views) + 1, "points")

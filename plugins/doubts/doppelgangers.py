@@ -22,6 +22,7 @@ from unposed.optim.partition.cluster_graph import PartGraph, part_of
 from unposed.optim.view_graph import KINDS, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, LocalScene, Photos
 from unposed.pipeline.stage import Grain, PerGroup, Resources
+from unposed.pipeline.threads import hold_this_thread
 from unposed.retrieval.neighbours import capture_order
 from unposed.retrieval.scene_graph import NOTHING_JOINS, components_and_bridges
 
@@ -67,7 +68,7 @@ class Doppelgangers(DoppelgangerOptions):
         rotated = view_graph.kind == KINDS.index("rotation")
         duplicates = tuple(_warnings_about_duplicates(photos, view_graph, rotated, self))
         layout = None if local is None else self._layout(local, view_graph)
-        with lent_threads(resources.threads):
+        with lent_threads(resources.threads, hold_this_thread):
             found, rival_margin = self.searched(photos, cameras, view_graph, layout)
         pairs = np.concatenate([np.zeros((0, 2), np.int32), *(each.pairs for each in found)])
         reasons = [reason for each in found for reason in each.reasons]

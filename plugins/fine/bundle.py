@@ -38,6 +38,7 @@ from unposed.pipeline.artifacts import (
 )
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, Resources
+from unposed.pipeline.threads import hold_this_thread
 
 from ..shared.failed_components import FailedComponents
 from ..shared.models import (
@@ -171,7 +172,7 @@ class BundleAdjustment:
                 resources,
                 doubts,
             )
-            with lent_threads(resources.threads):
+            with lent_threads(resources.threads, hold_this_thread):
                 outcomes = failed.attempt(len(model.photos), refined)
             if outcomes is None:
                 registered[model.photos] = False

@@ -30,6 +30,13 @@ def test_the_first_exception_is_raised() -> None:
         parallel_map(lambda x: 1 // x, [1, 0, 2])
 
 
+def test_each_thread_begins_as_it_is_told() -> None:
+    begun: list[str] = []
+    with lent_threads(3, lambda: begun.append(threading.current_thread().name)):
+        parallel_map(lambda _: time.sleep(0.01), range(9))
+    assert len(begun) == len(set(begun)) == 3
+
+
 def test_no_more_threads_than_lent_are_at_work() -> None:
     def names(_: int) -> set[str]:
         time.sleep(0.01)
