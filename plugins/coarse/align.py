@@ -45,7 +45,7 @@ class PointMapMapper:
     """Align the depths that a matcher predicts, or else those triangulated from each pair."""
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
 
     matches_per_pair: Annotated[int, Within("[10, inf)")] = 200
     """Matches of a pair that are aligned, evenly picked; the fine stage uses all."""
