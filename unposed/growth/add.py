@@ -34,6 +34,7 @@ from ..run_setup import Workplace, typed_command, workplace
 from ..runs import write_result, write_summary
 from ..settings import built_options
 from .known_models import KnownPose, known_model
+from .loose_parts import with_loose_parts
 from .mapped_anew import mapped_anew_if_better
 from .new_photos import localized_photos, pairs_by_votes
 from .warm_run import WarmResult, WarmStart, kept_findings, known_pairs, name_pair, warm_run
@@ -115,6 +116,9 @@ def add(
             made_of = as_reconstruction if changed else _as_it_was
             grown_made = made_of(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
             _give_same_reasons(grown_made.summary)
+            if without:
+                warnings = with_loose_parts(grown_made.summary["warnings"], result)
+                grown_made = replace(grown_made, summary={**grown_made.summary, "warnings": warnings})
             if not changed:
                 write_summary(grown_made, new_folder, out)
                 return grown_made
