@@ -10,6 +10,7 @@ from typing import Annotated, Any, Unpack
 
 import numpy as np
 
+from unposed.optim.mapping.held_photos import MAX_TENSION
 from unposed.optim.option_ranges import Share, Within
 from unposed.pipeline.artifacts import Photo, Photos, SparseModels
 from unposed.pipeline.config import did_you_mean
@@ -49,6 +50,9 @@ class GrowthOptions(LocalizationOptions):
     max_new_share: Share = 0.1
     """Up to this share of new photos, with those that were added so before, key points of the old ones stay where they
     were aligned, and one adjustment goes on from there. More photos change enough for a full refinement."""
+    max_tension: Annotated[float, Within("[0, inf)")] = MAX_TENSION
+    """Then old photos are held while what the new ones say against it is at most so many times what noise alone lets
+    them say. 0: everything is adjusted."""
     anew: bool = True
     """Whether all photos are mapped anew where verified pairs tie a new one to another model or to what is in none, or
     where the verdict warns, if that registers more, joins models or is surer: the work of a reconstruction, without
@@ -270,7 +274,7 @@ def _warm_start(
     # Photos that are tried again in every call are no news unless they have found a pose now.
     posed = sum(each.pose is not None for each in found)
     few = _added_warm(made) + max(len(joined.new), posed) <= how.max_new_share * len(registered)
-    kept = kept_findings(made, registered - without) if few else None
+    kept = kept_findings(made, registered - without, how.max_tension) if few else None
     return WarmStart(photos, frozenset(pairs), tuple(models), old, kept), found
 
 
