@@ -12,6 +12,8 @@ Everything but `about`, `extends` and `outputs` is a node.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -54,7 +56,9 @@ def apply_settings(preset: Mapping[str, Any], settings: Iterable[str]) -> Preset
             dropped[node] = None
             continue
         if not (equals and dot and node and key):
-            raise ConfigError(f"{setting!r}: expected node.key=value, e.g. matching.max_ratio=0.8, or node=null")
+            named = node in preset and not dot and value.strip().replace("-", "_").isidentifier()
+            hint = f"; a plugin is chosen by {node}.use={value.strip()}" if named else ""
+            raise ConfigError(f"{setting!r}: expected node.key=value, e.g. matching.max_ratio=0.8, or node=null{hint}")
         inner = layer.setdefault(node, {})
         *parents, last = key.split(".")
         for parent in parents:
@@ -103,12 +107,18 @@ def _shipped(configs: Traversable) -> dict[str, Traversable]:
 def _load(file: Traversable) -> Preset:
     try:
         text = read_text(file) if isinstance(file, Path) else file.read_text(encoding="utf-8")
-        data = read_yaml(text, file.name)
+        data = deepcopy(_parsed(text, file.name))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file.name}: cannot be read: {error}") from error
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(f"{file.name}: expected a mapping of node names to options")
     return data
+
+
+@lru_cache
+def _parsed(text: str, name: str) -> Any:
+    """Once per text: many presets extend the same one. Callers change what they are given, so they take copies."""
+    return read_yaml(text, name)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Preset:

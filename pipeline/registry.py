@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
 
 from .config import did_you_mean
@@ -40,9 +40,14 @@ class Registry:
         found = entry_points(group=GROUP) if entries is None else entries
         # One distribution may be on the path twice (a checkout and its installation): the same entry is no duplicate.
         self._entries = {(e.name, e.value, _described(e.dist)): e for e in found}
+        self._checked: dict[str, type] = {}
 
     def available(self) -> list[PluginInfo]:
         """All entries, sorted, with the problem of unusable ones; imports nothing."""
+        return list(self._rows)
+
+    @cached_property
+    def _rows(self) -> tuple[PluginInfo, ...]:
         rows = []
         for name, value, distribution in sorted(self._entries):
             slot, _, plugin = name.partition(".")
@@ -53,7 +58,7 @@ class Registry:
             elif len(rivals) > 1:
                 problem = f"brought by {' and '.join(sorted(rivals))}: uninstall one of them"
             rows.append(PluginInfo(slot, plugin, distribution, value, problem))
-        return rows
+        return tuple(rows)
 
     def names(self, slot: str) -> list[str]:
         """Names of the plugins of a slot."""
@@ -61,6 +66,8 @@ class Registry:
 
     def find(self, slot: str, name: str) -> type:
         """Import and check the class of a plugin; ConfigError names the distribution of one that cannot be used."""
+        if known := self._checked.get(f"{slot}.{name}"):
+            return known
         if slot not in SLOTS:
             raise ConfigError(f"{slot}: no such slot{did_you_mean(slot, SLOTS)}")
         rows = [info for info in self.available() if (info.slot, info.name) == (slot, name)]
@@ -77,6 +84,7 @@ class Registry:
         except ConfigError as error:
             raise ConfigError(f"{blame} is not fit: {info.target} {error}") from None
         LOG.debug("%s.%s is %s of %s", slot, name, info.target, info.distribution)
+        self._checked[f"{slot}.{name}"] = cls
         return cls  # type: ignore[no-any-return]
 
 

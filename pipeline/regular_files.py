@@ -29,4 +29,5 @@ def read_text(path: Path) -> str:
 def require_regular(state: os.stat_result, path: Path) -> None:
     """OSError if what has this state is a folder, a pipe, a device or the like."""
     if not stat.S_ISREG(state.st_mode):
-        raise OSError(errno.EINVAL, "not a file but a pipe, a device or the like", str(path))
+        what = "a folder" if stat.S_ISDIR(state.st_mode) else "a pipe, a device or the like"
+        raise OSError(errno.EINVAL, f"not a file but {what}", str(path))

@@ -108,6 +108,8 @@ class Parser(argparse.ArgumentParser):
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             options = {name.lstrip("-"): name for action in self._actions for name in action.option_strings}
+            if not unknown[0].startswith("-"):
+                self.error(f"one argument too many: {unknown[0]!r}")
             near = difflib.get_close_matches(unknown[0].partition("=")[0].lstrip("-"), options, n=1)  # dashes are alike
             self.error(f"unknown argument {unknown[0]!r}" + (f", did you mean {options[near[0]]}?" if near else ""))
         return known, unknown

@@ -8,19 +8,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from unposed.pipeline.registry import Registry
+from unposed.pipeline.registry import PluginInfo, Registry
 from unposed.pipeline.resources import cores
 from unposed.pipeline.store.store import default_folder
 
-from .plugin_check import check_plugins
+from .isolated import Answer, answers
 from .preset_check import preset_states
 
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "pycolmap", "poselib", "faiss-cpu", "torch", "pillow")
@@ -30,12 +30,6 @@ EXTRAS = {"view": "viser", "video": "av", "splat": "gsplat", "ray": "ray"}
 
 GPU_CHECK_S = 180
 """Seconds after which the self test of a GPU is ended; it takes twenty, and a first compilation a minute."""
-
-_TORCH_PROBE = """
-import json, torch
-devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-print(json.dumps([{"name": d.name, "memory_bytes": d.total_memory} for d in devices]))
-"""
 
 
 @dataclass(frozen=True)
@@ -51,13 +45,19 @@ def doctor(cache: str | Path | None = None, gpu: bool = False) -> Diagnosis:
     user's). With `gpu` the first GPU is tested for twenty seconds, see `gpu_check`; where there is none, the CPU is."""
     folder = default_folder() if cache is None else Path(cache)
     libraries, missing = _libraries()
-    with ThreadPoolExecutor(3) as pool:  # each waits for a process of its own, which imports for seconds
-        asked_gpus, asked_plugins = pool.submit(_gpus), pool.submit(_plugins)
-        asked_presets = pool.submit(preset_states)
-        cache_facts, cache_problems = _cache(folder)
-        gpus, gpu_problems = asked_gpus.result()
-        plugins, plugin_problems = asked_plugins.result()
-        presets, preset_problems = asked_presets.result()
+    plugins = Registry().available()
+    usable = [each for each in plugins if each.problem is None]
+    # The GPUs last: a driver that hangs or crashes takes nothing along.
+    questions: list[tuple[str, ...]] = [(f"{__name__}:find_plugin", each.slot, each.name) for each in usable]
+    questions += [("unposed.preset_check:preset_rows",), (f"{__name__}:find_gpus",)]
+    *found, of_presets, of_gpus = answers(questions)
+    plugin_problems = [each.problem for each in plugins if each.problem]
+    plugin_problems += [
+        _plugin_problem(each, answer) for each, answer in zip(usable, found, strict=True) if answer.problem
+    ]
+    presets, preset_problems = preset_states(of_presets)
+    gpus, gpu_problems = _gpus(of_gpus)
+    cache_facts, cache_problems = _cache(folder)
     facts: dict[str, Any] = {
         "unposed": version("unposed"),
         "python": platform.python_version(),
@@ -67,7 +67,7 @@ def doctor(cache: str | Path | None = None, gpu: bool = False) -> Diagnosis:
         "extras": {extra: _version(name) for extra, name in EXTRAS.items()},
         "gpus": gpus,
         "cache": cache_facts,
-        "plugins": plugins,
+        "plugins": [f"{i.slot}.{i.name}" for i, answer in zip(usable, found, strict=True) if not answer.problem],
         "presets": {each.name: {**asdict(each), "runs": each.runs, "text": each.text(bool(gpus))} for each in presets},
     }
     if gpu:
@@ -98,14 +98,35 @@ def _machine() -> dict[str, Any]:
     return {"cores": cores(), "memory_bytes": memory.total, "memory_free_bytes": memory.available}
 
 
-def _gpus() -> tuple[list[dict[str, Any]], list[str]]:
-    """GPUs that PyTorch finds, in a process of its own: importing it is slow, and a bad driver may crash the
-    process."""
-    asked = subprocess.run([sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, check=False)
-    if asked.returncode == 0:
-        return json.loads(asked.stdout.splitlines()[-1]), []
-    last = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
-    return [], [f"PyTorch does not start ({last}): networks and GPUs cannot be used"]
+def find_plugin(slot: str, name: str) -> None:
+    """Import a plugin; ConfigError says what is wrong with it."""
+    _registry().find(slot, name)
+
+
+@lru_cache
+def _registry() -> Registry:
+    """The one that all questions of a process share: making it reads the metadata of all distributions."""
+    return Registry()
+
+
+def find_gpus() -> list[dict[str, Any]]:
+    """Names and memory of the GPUs that PyTorch finds."""
+    import torch  # imported here, since that takes seconds and a bad driver may crash the process
+
+    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [{"name": each.name, "memory_bytes": each.total_memory} for each in devices]
+
+
+def _plugin_problem(plugin: PluginInfo, answer: Answer) -> str:
+    if not answer.ended:
+        return str(answer.problem)
+    return f"plugin {plugin.slot}.{plugin.name} of {plugin.distribution} cannot be loaded: {answer.problem}"
+
+
+def _gpus(answer: Answer) -> tuple[list[dict[str, Any]], list[str]]:
+    if answer.problem:
+        return [], [f"PyTorch does not start ({answer.problem}): networks and GPUs cannot be used"]
+    return answer.value, []
 
 
 def _gpu_check() -> tuple[dict[str, Any] | None, list[str]]:
@@ -134,8 +155,3 @@ def _cache(folder: Path) -> tuple[dict[str, Any], list[str]]:
     except OSError as error:
         return facts, [f"the cache {folder} cannot be written ({error.strerror}): give another with --cache"]
     return facts, []
-
-
-def _plugins() -> tuple[list[str], list[str]]:
-    found = check_plugins(Registry().available())
-    return [name for name, problem in found.items() if problem is None], [each for each in found.values() if each]

@@ -35,6 +35,14 @@ class Flag:
     """Empty: two dashes and the parameter's name."""
 
 
+def whole(text: str) -> int:
+    """0, 1, -1, ..."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+
+
 def whole_above_zero(text: str) -> int:
     """1, 2, ..."""
     if not text.isdecimal() or int(text) == 0:
@@ -107,7 +115,7 @@ FLAGS: dict[str, Flag] = {
     "executor": Flag(f"plugin that spreads the work (default: {DEFAULTS.executor})", "NAME[:ADDRESS]"),
     "workers": Flag("items computed at once (default: one per core)", "N", whole_above_zero),
     "effort": Flag(f"work where a first pass fails (default: {DEFAULTS.effort})", "low|normal|high|N", effort),
-    "seed": Flag(f"start of every random choice (default: {DEFAULTS.seed})", "N", int),
+    "seed": Flag(f"start of every random choice (default: {DEFAULTS.seed})", "N", whole),
     "cache": Flag("folder of stored results (default: the user's)", "DIR", Path),
     "verify_photos": Flag("read all photos again, changed or not", switch=True, names=("--verify-photos",)),
     "reproducible": Flag("the same bytes on all x86-64 machines, slower", switch=True),

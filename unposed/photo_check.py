@@ -18,7 +18,7 @@ from unposed.pipeline.images.pixels import read_grey
 from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import InputUnavailable, StageError
 from unposed.pipeline.threads import one_thread_each
-from unposed.report.expected_cost import ExpectedCost, expected_cost
+from unposed.report.expected_cost import ExpectedCost, expected_cost, slowness
 from unposed.report.photo_findings import (
     LEAST_KEYPOINTS,
     LINK_MATCHES,
@@ -115,6 +115,7 @@ def check(
         still = _standing_still(seen, everywhere=folder is not None)
         rows = {i: _moving_rows(seen[i], still.get(i)) for i in compared if i in seen}
         pairs, matches = _coarse_matches(rows, threads)
+        here = slowness()
     names = [found[i].name for i in sorted(rows)]
     findings = [*unreadable(found), *header_findings(found)]
     findings += [
@@ -133,7 +134,8 @@ def check(
     preset = suggested(found)
     if masks:
         preset = replace(preset, options=(*preset.options, "--masks", str(folder)))
-    cost = expected_cost(found, preset.preset, threads)
+    loose = bool(np.any(partners < min(2, len(names) - 1)))
+    cost = expected_cost(found, preset.preset, threads, loose=loose, slowness=here)
     order = {"problem": 0, "warning": 1, "hint": 2}
     ordered = tuple(sorted(findings, key=lambda each: order[each.level]))
     return PhotoCheck(found, ordered, tuple(partners.tolist()), tuple(names), preset, cost, masks)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.presets import list_presets
+from unposed.pipeline.registry import Registry
 from unposed.pipeline.weights.files import MissingWeights, needs_weights
 
+from .isolated import Answer
 from .run_setup import checked_graph
 
 MEASURED = frozenset({"aliked", "best", "classic", "colmap", "fast", "interior", "sift-aliked", "sift-xfeat"})
 """Presets that docs/benchmarks has figures of on real photos, with published weights where they need any."""
-PATIENCE_S = 120.0
-"""To import the plugins of all presets takes a few seconds."""
 
 
 @dataclass(frozen=True)
@@ -51,32 +48,26 @@ class PresetState:
         return f"{found}; not measured {'with published weights' if self.networks else 'on photos of many kinds'}"
 
 
-def preset_states() -> tuple[list[PresetState], list[str]]:
-    """The state of every packaged preset, and problems; found by a process of its own, since plugins may end it."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "unposed.preset_check"]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        return [], [f"presets could not be checked in {PATIENCE_S:.0f} s"]
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return [], [f"presets could not be checked ({last})"]
-    rows = json.loads(done.stdout.splitlines()[-1])
-    return [PresetState(**{**row, "missing": tuple(row["missing"])}) for row in rows], []
+def preset_rows() -> list[dict[str, Any]]:
+    """The state of every packaged preset, as plain data."""
+    registry = Registry()
+    return [asdict(_state(name, registry)) for name, _ in list_presets()]
 
 
-def _state(name: str) -> PresetState:
+def preset_states(answer: Answer) -> tuple[list[PresetState], list[str]]:
+    """States, and problems, from what `preset_rows` answered."""
+    if answer.problem:
+        return [], [f"presets could not be checked ({answer.problem})"]
+    return [PresetState(**{**row, "missing": tuple(row["missing"])}) for row in answer.value], []
+
+
+def _state(name: str, registry: Registry) -> PresetState:
     measured = name in MEASURED
     try:
-        graph = checked_graph(name, ())
+        graph = checked_graph(name, (), registry=registry)
     except MissingWeights as error:
         # Weights without a published name have their remedy in the message.
         return PresetState(name, True, error.names, "" if error.names else str(error), measured)
     except ConfigError as error:
         return PresetState(name, False, (), str(error), measured)
     return PresetState(name, any(needs_weights(node.stage) for node in graph.nodes.values()), (), "", measured)
-
-
-if __name__ == "__main__":
-    print(json.dumps([asdict(_state(name)) for name, _ in list_presets()]))

@@ -151,14 +151,17 @@ def typed_command(words: Sequence[str], settings: Settings) -> str:
     return shlex.join(["unposed", *words, *(word for line in setting_lines(settings) for word in ("--set", line))])
 
 
-def checked_graph(preset: str, settings: Settings, cameras: Mapping[str, Any] | None = None) -> Graph:
+def checked_graph(
+    preset: str, settings: Settings, cameras: Mapping[str, Any] | None = None, registry: Registry | None = None
+) -> Graph:
     """The graph of a reconstruction, checked before any photo is read; poses that are given choose pairs, too.
 
-    cameras: settings of the node of that name; None values are ignored.
+    cameras: settings of the node of that name; None values are ignored. registry: what it finds is imported and checked
+    once, for many graphs; a new one if None.
     """
     given = {key: str(value) for key, value in (cameras or {}).items() if value is not None}
     lines = [*setting_lines(settings), *setting_lines({f"cameras.{key}": value for key, value in given.items()})]
-    graph = build_graph(with_settings(read_preset(preset), lines), Registry())
+    graph = build_graph(with_settings(read_preset(preset), lines), registry or Registry())
     if graph.result is None:
         raise ConfigError(f"{preset}: no node gives SparseModels, so there would be no reconstruction")
     return graph

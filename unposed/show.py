@@ -11,8 +11,6 @@ from math import acos, degrees
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unposed.pipeline.images.panoramas import VIEWS
-
 from .amounts import NAMED, count, duration, size
 from .options import EFFORTS
 
@@ -47,6 +45,8 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     largest = facts["models"][0]
     rows = [("photos", f"registered {facts['registered']} of {facts['total']} photos")]
     if panoramas := facts["panoramas"]:
+        from unposed.pipeline.images.panoramas import VIEWS  # here: no other line of output waits for numpy
+
         whole = sum("model" in each for each in panoramas.values())
         rows.append(("panoramas", f"registered {whole} of {len(panoramas)}, each as {len(VIEWS)} photos"))
     if len(facts["models"]) > 1:

@@ -13,7 +13,7 @@ from unposed.pipeline.errors import ConfigError, InputError, UnposedError
 from unposed.pipeline.pose_files import Poses, read_poses
 
 from .loading import load
-from .output import SUMMARY
+from .output import LOCK, SUMMARY
 from .reconstruction import Reconstruction
 from .so_far import at_work, folder_so_far, load_so_far
 from .viewer.beside import Beside
@@ -56,6 +56,9 @@ def view(
     out = Path(out)
     if not out.is_dir():
         raise InputError(f"{out}: no such folder; give the one that unposed reconstruct writes")
+    held = {each.name for each in out.iterdir()}
+    if held and not held & {SUMMARY, LOCK, "run.log"}:
+        raise InputError(f"{out}: no reconstruction in it; give the folder that unposed reconstruct writes")
     if importlib.util.find_spec("viser") is None:
         raise ConfigError("the viewer needs viser: pip install 'unposed[view]'; report.html needs nothing")
     other = None if compare is None else _largest(read_poses(Path(compare)), Path(compare))

@@ -4,9 +4,9 @@
     [ B^T  C ] [ y ] = [ b ]
 
 with a block-sparse A of all photos, coupled where they share points, a narrow dense border B of the shared cameras, and
-their block C. Three methods, the cheapest by count of operations: dense Cholesky; banded Cholesky, photos in reverse
-Cuthill-McKee order so that covisible ones are near each other; and preconditioned conjugate gradients where both would
-take seconds.
+their block C. Three methods, the cheapest by count of operations: dense Cholesky; banded Cholesky in tiles, photos in
+reverse Cuthill-McKee order so that covisible ones are near each other; and preconditioned conjugate gradients where
+both would take seconds.
 """
 
 from __future__ import annotations
@@ -15,15 +15,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, cho_solve_banded, cholesky_banded
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse import bsr_matrix, coo_matrix
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from ..arrays import Array, Index
+from .tiled_cholesky import tiled_cholesky
 
 MAX_FACTORIZATION_COST = 5e9
 """Multiplications that a factorization may take, about a quarter of a second; beyond it conjugate gradients take over.
 1,000 photos all around one object end at the same cost by either, to eleven digits."""
+
+MAX_DENSE_UNKNOWNS = 1200
+"""Up to so many unknowns a dense factorization takes half the time of one in tiles. Beyond it takes as long on one
+thread, but only tiles use several."""
+
+TILE_UNKNOWNS = 144
+"""Sides of the tiles, about: 3,600 unknowns with a band of 540 take 58 to 65 ms by tiles of 72 to 144, and 75 and 83 by
+those of 48 and 192."""
 
 CG_TOLERANCE = 1e-3
 """Relative residual, in the norm of the preconditioner, at which conjugate gradients stop: a step of
@@ -42,8 +51,8 @@ class SolvePlan:
     """(g,) places of the blocks of A above the diagonal that are not zero."""
     position: Index
     """(c,) position of each photo in the order of the banded factorization."""
-    bandwidth: int
-    """Entries below the diagonal within the band."""
+    reach: int
+    """Photos below the diagonal within the band, in that order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +82,12 @@ def plan_solve(row: Index, column: Index, photos: int, size: int, border: int) -
     dense = (n + border) ** 3 / 6.0
     # The columns of the border are solved for one by one, at the speed of memory: hence the factor.
     banded = 0.5 * n * (bandwidth + 30.0) ** 2 + 8.0 * border * n * bandwidth
-    method: Literal["dense", "banded", "conjugate gradients"] = "dense" if dense <= banded else "banded"
+    method: Literal["dense", "banded", "conjugate gradients"] = "banded"
     if min(dense, banded) > MAX_FACTORIZATION_COST:
         method = "conjugate gradients"
-    return SolvePlan(method, row, column, position, bandwidth)
+    elif dense <= banded and n + border <= MAX_DENSE_UNKNOWNS:
+        method = "dense"
+    return SolvePlan(method, row, column, position, reach)
 
 
 def solve_arrowhead(plan: SolvePlan, system: ArrowheadSystem, right: Array) -> Array | None:
@@ -113,24 +124,34 @@ def _solve_dense(plan: SolvePlan, system: ArrowheadSystem, right: Array) -> Arra
 def _solve_banded(plan: SolvePlan, system: ArrowheadSystem, right: Array) -> Array:
     c, d, _ = system.diagonal.shape
     n = c * d
-    band = np.zeros((plan.bandwidth + 1, n))
-    each = np.arange(d)
-    for blocks, row, column in (
-        (system.diagonal, plan.position, plan.position),
-        (system.off_diagonal, plan.position[plan.row], plan.position[plan.column]),
-    ):
-        i = (d * row)[:, None, None] + each[:, None]
-        j = (d * column)[:, None, None] + each
-        band[np.abs(i - j), np.minimum(i, j)] += blocks
-    factor = cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
-    at = (d * plan.position[:, None] + each).ravel()
-    sides = np.empty((n, 1 + system.border.shape[1]))
+    tiles = _tiles(plan, system)
+    at = (d * plan.position[:, None] + np.arange(d)).ravel()
+    sides = np.zeros((len(tiles) * tiles.shape[2], 1 + system.border.shape[1]))
     sides[at, 0], sides[at, 1:] = right[:n], system.border
-    solved = cho_solve_banded((factor, True), sides, check_finite=False)[at]
+    solved = tiled_cholesky(tiles).solve(sides)[at]
     # y from the Schur complement C - B^T A^-1 B, then x.
     complement = system.corner - system.border.T @ solved[:, 1:]
     y = cho_solve(cho_factor(complement), right[n:] - system.border.T @ solved[:, 0]) if len(complement) else right[n:]
     return np.concatenate([solved[:, 0] - solved[:, 1:] @ y, y])
+
+
+def _tiles(plan: SolvePlan, system: ArrowheadSystem) -> Array:
+    """A as `tiled_cholesky` takes it, photos in the order of the plan; ones on the diagonal fill up the last tile."""
+    c, d, _ = system.diagonal.shape
+    side = max(1, TILE_UNKNOWNS // d)
+    count = -(-c // side)
+    width = min(count, -(-plan.reach // side) + 1)
+    out = np.zeros((count, width, side, d, side, d))
+    row, column = plan.position[plan.row], plan.position[plan.column]
+    above = (row < column)[:, None, None]
+    blocks = np.where(above, system.off_diagonal.transpose(0, 2, 1), system.off_diagonal)
+    row, column = np.maximum(row, column), np.minimum(row, column)
+    out[row // side, row // side - column // side, row % side, :, column % side, :] = blocks
+    here, place = np.divmod(plan.position, side)
+    out[here, 0, place, :, place, :] = system.diagonal  # the last: blocks of a photo with itself are zero above
+    empty = np.arange(c, count * side) % side
+    out[-1, 0, empty, :, empty, :] = np.eye(d)
+    return out.reshape(count, width, side * d, side * d)
 
 
 def _solve_conjugate_gradients(plan: SolvePlan, system: ArrowheadSystem, right: Array) -> Array:

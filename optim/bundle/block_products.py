@@ -14,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Index, Index32
+from ..parallel import even_blocks, parallel_map
 
 Numbers = NDArray[np.signedinteger[Any]]
 
 BATCH_SIZE = 2048
 """Pairs multiplied at a time: what is gathered for them stays in the cache."""
+
+BATCHES_AT_ONCE = 4
+"""Batches that a thread takes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,17 +46,21 @@ class CovisiblePairs:
         a, b = left.shape[2], right.shape[2]
         out = np.empty((len(self.row), a, b))
         longest = max((end - begin for begin, end, _, _ in self.batches), default=0)
-        rows_left, rows_right = np.empty((longest, 3 * a)), np.empty((longest, 3 * b))
         flat_left, flat_right = left.reshape(len(left), 3 * a), right.reshape(len(right), 3 * b)
-        for begin, end, group, bounds in self.batches:
-            n = end - begin
-            np.take(flat_left, self.left[begin:end], axis=0, out=rows_left[:n], mode="clip")
-            np.take(flat_right, self.right[begin:end], axis=0, out=rows_right[:n], mode="clip")
-            x, y = rows_left.reshape(-1, a).T, rows_right.reshape(-1, b)
-            start = bounds[0]
-            for stop, target in zip(bounds[1:], out[group : group + len(bounds) - 1], strict=True):
-                np.dot(x[:, start:stop], y[start:stop], out=target)
-                start = stop
+
+        def multiply(some: range) -> None:
+            rows_left, rows_right = np.empty((longest, 3 * a)), np.empty((longest, 3 * b))
+            for begin, end, group, bounds in self.batches[some.start : some.stop]:
+                n = end - begin
+                np.take(flat_left, self.left[begin:end], axis=0, out=rows_left[:n], mode="clip")
+                np.take(flat_right, self.right[begin:end], axis=0, out=rows_right[:n], mode="clip")
+                x, y = rows_left.reshape(-1, a).T, rows_right.reshape(-1, b)
+                start = bounds[0]
+                for stop, target in zip(bounds[1:], out[group : group + len(bounds) - 1], strict=True):
+                    np.dot(x[:, start:stop], y[start:stop], out=target)
+                    start = stop
+
+        parallel_map(multiply, even_blocks(len(self.batches), BATCHES_AT_ONCE))
         return out
 
 

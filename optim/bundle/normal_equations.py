@@ -10,12 +10,14 @@ be cached.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array
 from ..cameras import Vectors
+from ..parallel import parallel_map
 from .observation_order import ObservationChunk, ObservationOrder, PointBlock
 from .reprojection import (
     FreeParameters,
@@ -140,16 +142,16 @@ def reprojection_cost(
     order: ObservationOrder, state: BundleState, free: FreeParameters, noise: ObservationNoise
 ) -> float:
     """The robust cost of all observations together."""
-    total = 0.0
-    for block in order.blocks:
-        points = state.points[:, block.points]
-        for chunk in block.chunks:
-            photo = order.photo[chunk.rows]
-            _, y = transform_points(state.poses[:, photo], points[:, block.point[chunk.rows_in_block]])
-            k, _, fisheye = _observed_intrinsics(order, state, photo)
-            squared = squared_errors(y, order.xy[:, chunk.rows], k, fisheye, free, np)
-            total += float(robust_cost(squared, y[2], noise.select(chunk.rows), np).sum())
-    return total
+
+    def cost(part: tuple[PointBlock, ObservationChunk]) -> float:
+        block, chunk = part
+        photo, point = order.photo[chunk.rows], block.points_of(chunk)
+        _, y = transform_points(state.poses[:, photo], state.points[:, point])
+        k, _, fisheye = _observed_intrinsics(order, state, photo)
+        squared = squared_errors(y, order.xy[:, chunk.rows], k, fisheye, free, np)
+        return float(robust_cost(squared, y[2], noise.select(chunk.rows), np).sum())
+
+    return sum(parallel_map(cost, order.chunks), 0.0)
 
 
 def build_normal_equations(problem: LinearizedProblem) -> NormalEquations:
@@ -158,20 +160,10 @@ def build_normal_equations(problem: LinearizedProblem) -> NormalEquations:
     width = free.pose_size + free.intrinsics_size + 1
     normal = np.zeros((len(order.photos), width, width))
     point_terms = np.empty((9, problem.state.points.shape[1]))
-    scratch = np.empty((width, width))
     for block in order.blocks:
         terms = np.empty((9, len(block.point)))
-        for chunk in block.chunks:
-            rows = problem.residual_rows(block, chunk)
-            offset = chunk.rows_in_block.start
-            for photo in chunk.photos:
-                own = slice(block.photo_start[photo] - offset, block.photo_start[photo + 1] - offset)
-                for row in rows.augmented[:, :, own]:
-                    normal[block.photos[photo]] += np.dot(row, row.T, out=scratch)
-            # Upper triangle of J_point^T J_point and J_point^T r, row by row: V and g in nine numbers.
-            j_point_r = np.concatenate([rows.j_point, rows.augmented[:, -1:]], axis=1)
-            products = [sum(row[j] * row[j:] for row in j_point_r) for j in range(3)]
-            np.concatenate(products, out=terms[:, chunk.rows_in_block])
+        add = partial(_add_products, problem, block, normal=normal, point_terms=terms)
+        parallel_map(add, block.chunks)  # no two chunks of a block have observations of the same photo
         point_terms[:, block.points] = row_sums(block.point, block.points.stop - block.points.start, terms)
     d = free.pose_size + (free.intrinsics_size if order.camera_per_photo else 0)
     camera = np.zeros((0, 0, 1)) if d == width - 1 else segment_sums(order.camera_sums, normal[:, d:-1, d:])
@@ -185,6 +177,23 @@ def build_normal_equations(problem: LinearizedProblem) -> NormalEquations:
         point=point_terms[[0, 1, 2, 4, 5, 7]],
         point_gradient=point_terms[[3, 6, 8]],
     )
+
+
+def _add_products(
+    problem: LinearizedProblem, block: PointBlock, chunk: ObservationChunk, *, normal: Array, point_terms: Array
+) -> None:
+    """Add the products of a chunk's residual rows to those of its photos (c, width, width), and fill its part of
+    `point_terms` (9, observations of the block): V and g of each observation, the upper triangle of J_point^T J_point
+    and J_point^T r, row by row."""
+    rows = problem.residual_rows(block, chunk)
+    offset, scratch = chunk.rows_in_block.start, np.empty(normal.shape[1:])
+    for photo in chunk.photos:
+        own = slice(block.photo_start[photo] - offset, block.photo_start[photo + 1] - offset)
+        for row in rows.augmented[:, :, own]:
+            normal[block.photos[photo]] += np.dot(row, row.T, out=scratch)
+    j_point_r = np.concatenate([rows.j_point, rows.augmented[:, -1:]], axis=1)
+    products = [sum(row[j] * row[j:] for row in j_point_r) for j in range(3)]
+    np.concatenate(products, out=point_terms[:, chunk.rows_in_block])
 
 
 def _observed_intrinsics(

@@ -9,10 +9,11 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..cameras import Vectors, fisheyes
+from ..parallel import parallel_map
 from ..rigs import Rigs, whole_frames
 from ..rotations import exp_so3
 from .normal_equations import BundleState
-from .observation_order import BLOCK_SIZE, ObservationOrder, order_observations
+from .observation_order import BLOCK_SIZE, ObservationChunk, ObservationOrder, PointBlock, order_observations
 from .point_priors import PointPriors, point_prior_cost
 from .pose_priors import DepthPriors, PosePriors, noise_with_depth_priors, pose_prior_cost, pose_prior_terms
 from .problem import Bundle, BundleOptions, IntrinsicsPrior
@@ -134,22 +135,28 @@ class Objective:
 
     def _seen(self, state: BundleState, changes: Vectors) -> Array:
         """The same from the points and their changes (3, p)."""
-        blocks, centres = self.order.blocks, photo_centres(state)
-        weights, total = [], np.zeros(centres.shape[1])
-        for block in blocks:
-            photo, point = np.repeat(block.photos, np.diff(block.photo_start)), block.points.start + block.point
-            weights.append(distance_weights(state.points[:, point], centres[:, photo]))
-            total[block.photos] += np.add.reduceat(weights[-1], block.photo_start[:-1])
+        order, centres = self.order, photo_centres(state)
+        weights = np.empty(len(order.photo))
 
-        def sums() -> Array:
-            out = np.zeros((6, len(total)))
-            for block, weight in zip(blocks, weights, strict=True):
-                point = block.points.start + block.point
-                values = weight * np.concatenate([state.points[:, point], changes[:, point]])
-                out[:, block.photos] += np.add.reduceat(values, block.photo_start[:-1], axis=1)
-            return out
+        def weight_sums(block: PointBlock, chunk: ObservationChunk) -> Array:
+            point, photo = block.points_of(chunk), order.photo[chunk.rows]
+            weights[chunk.rows] = distance_weights(state.points[:, point], centres[:, photo])
+            return np.add.reduceat(weights[chunk.rows], block.photo_starts(chunk))
 
-        return self.seen_from_far(centres, total, sums)
+        def weighted_sums(block: PointBlock, chunk: ObservationChunk) -> Array:
+            point = block.points_of(chunk)
+            values = weights[chunk.rows] * np.concatenate([state.points[:, point], changes[:, point]])
+            return np.add.reduceat(values, block.photo_starts(chunk), axis=1)
+
+        total = self._photo_sums((), weight_sums)
+        return self.seen_from_far(centres, total, lambda: self._photo_sums((6,), weighted_sums))
+
+    def _photo_sums(self, shape: tuple[int, ...], sums: Callable[[PointBlock, ObservationChunk], Array]) -> Array:
+        """(*shape, c) sums by photo over all chunks, from the sums (*shape, photos of the chunk) of each."""
+        out, parts = np.zeros((*shape, len(self.order.photos))), self.order.chunks
+        for (block, chunk), values in zip(parts, parallel_map(lambda part: sums(*part), parts), strict=True):
+            out[..., block.photos[chunk.photos.start : chunk.photos.stop]] += values
+        return out
 
     def _frame_sums(self, values: Array) -> Array:
         """(n, c) values of photos summed over all photos of their frame; as they are without rigs."""

@@ -53,6 +53,14 @@ class PointBlock:
     """(r + 1,) photos[i] has the observations photo_start[i] to photo_start[i + 1] of the block."""
     chunks: list[ObservationChunk]
 
+    def points_of(self, chunk: ObservationChunk) -> Index32:
+        """(m,) point of each observation of a chunk, counted as in the whole bundle."""
+        return self.point[chunk.rows_in_block] + np.int32(self.points.start)
+
+    def photo_starts(self, chunk: ObservationChunk) -> list[int]:
+        """Where the observations of each of its photos begin in a chunk."""
+        return [self.photo_start[photo] - chunk.rows_in_block.start for photo in chunk.photos]
+
 
 @dataclass(frozen=True, eq=False)
 class ObservationOrder:
@@ -88,6 +96,11 @@ class ObservationOrder:
     def camera_per_photo(self) -> bool:
         """Whether no two photos share a camera: the unknowns of pose and camera then form one block."""
         return len(self.cameras) == len(self.photos) and not self.tied
+
+    @property
+    def chunks(self) -> list[tuple[PointBlock, ObservationChunk]]:
+        """All chunks with their blocks."""
+        return [(block, chunk) for block in self.blocks for chunk in block.chunks]
 
     @property
     def point(self) -> Index:

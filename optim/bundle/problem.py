@@ -15,12 +15,13 @@ import numpy as np
 
 from ..arrays import Array, Index
 from ..cameras import fisheyes, project
+from ..parallel import even_slices, parallel_map
 from ..rigs import Rigs
 from .losses import CAUCHY, Loss
 from .reprojection import MIN_DEPTH, transform_points
 
-ROWS_AT_ONCE = 1 << 16
-"""Observations computed together; bounds memory."""
+ROWS_AT_ONCE = 1 << 14
+"""Observations computed together: what is computed in between stays in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,16 +99,18 @@ class BundleSummary:
 
 def camera_points(bundle: Bundle) -> Array:
     """(m, 3) observed points in camera coordinates of the photo that observes them."""
-    return _by_parts(bundle, 3, lambda rows: np.stack(_transformed(bundle, rows), axis=1))
+    poses = _packed_poses(bundle)
+    return _by_parts(bundle, 3, lambda rows: np.stack(_transformed(bundle, poses, rows), axis=1))
 
 
 def errors_px(bundle: Bundle) -> Array:
     """(m,) reprojection error; infinite for points behind their camera."""
-    return _by_parts(bundle, 1, lambda rows: _errors_px(bundle, rows)[:, None])[:, 0]
+    poses = _packed_poses(bundle)
+    return _by_parts(bundle, 1, lambda rows: _errors_px(bundle, poses, rows)[:, None])[:, 0]
 
 
-def _errors_px(bundle: Bundle, rows: slice) -> Array:
-    y = np.stack(_transformed(bundle, rows), axis=1)
+def _errors_px(bundle: Bundle, poses: Array, rows: slice) -> Array:
+    y = np.stack(_transformed(bundle, poses, rows), axis=1)
     front = y[:, 2] > MIN_DEPTH
     y = np.where(front[:, None], y, 1.0)
     camera = bundle.camera_of_photo[bundle.photo[rows]]
@@ -115,15 +118,21 @@ def _errors_px(bundle: Bundle, rows: slice) -> Array:
     return np.where(front, np.hypot(offset[:, 0], offset[:, 1]), np.inf)
 
 
-def _transformed(bundle: Bundle, rows: slice) -> list[Array]:
-    poses = np.ascontiguousarray(bundle.cam_from_world.reshape(-1, 12).T)
+def _packed_poses(bundle: Bundle) -> Array:
+    """(12, photos) poses as `transform_points` takes them."""
+    return np.ascontiguousarray(bundle.cam_from_world.reshape(-1, 12).T)
+
+
+def _transformed(bundle: Bundle, poses: Array, rows: slice) -> list[Array]:
     return transform_points(poses[:, bundle.photo[rows]], bundle.points.T[:, bundle.point[rows]])[1]
 
 
 def _by_parts(bundle: Bundle, width: int, compute: Callable[[slice], Array]) -> Array:
     """(m, width) values of all observations, computed part by part: intermediate arrays are many times as large."""
     out = np.empty((len(bundle.xy), width))
-    for begin in range(0, len(out), ROWS_AT_ONCE):
-        rows = slice(begin, begin + ROWS_AT_ONCE)
+
+    def fill(rows: slice) -> None:
         out[rows] = compute(rows)
+
+    parallel_map(fill, even_slices(len(out), ROWS_AT_ONCE))
     return out

@@ -20,14 +20,21 @@ from scipy.sparse import csr_matrix
 
 from ..arrays import Array, Index
 from ..cameras import Vectors
+from ..parallel import even_blocks, even_slices, parallel_map
 from ..rigs import Rigs
 from .arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
 from .block_products import CovisiblePairs, integer_lexsort, pairs_between, pairs_within
 from .normal_equations import NormalEquations
-from .observation_order import ObservationOrder, PointBlock
+from .observation_order import ObservationChunk, ObservationOrder, PointBlock
 from .packed_cholesky import inverse_cholesky, multiply_lower, multiply_lower_transposed
 from .rig_steps import RigStructure, frame_system, photo_changes, rig_motion, rig_structure, tied_photos
 from .segment_sums import row_sums
+
+OWNERS_AT_ONCE = 64
+"""Photos whose observations a thread eliminates at a time."""
+
+POINTS_AT_ONCE = 4096
+"""Points whose own blocks a thread inverts, or multiplies by, at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +155,13 @@ def reduced_system(structure: SchurStructure, equations: NormalEquations, dampin
     order, plan = equations.problem.order, structure.plan
     c, d = equations.photo_gradient.shape
     k, q = equations.camera_gradient.shape
-    root = inverse_cholesky(damp_points(equations.point, damping))
-    gradient = multiply_lower(root, equations.point_gradient)
+    root, gradient = np.empty_like(equations.point), np.empty_like(equations.point_gradient)
+
+    def decorrelate(points: slice) -> None:
+        root[:, points] = inverse_cholesky(damp_points(equations.point[:, points], damping))
+        gradient[:, points] = multiply_lower(root[:, points], equations.point_gradient[:, points])
+
+    parallel_map(decorrelate, even_slices(root.shape[1], POINTS_AT_ONCE))
     photo, photo_right = damp_blocks(equations.photo, damping), -equations.photo_gradient
     camera, camera_right = damp_blocks(equations.camera, damping), -equations.camera_gradient
     off_diagonal = np.zeros((len(plan.row), d, d))
@@ -196,8 +208,14 @@ def solve_step(structure: SchurStructure, equations: NormalEquations, damping: f
     photos, sensors, cameras, moved = found
     camera_of_photo = equations.problem.order.camera_of_photo
     changes = np.concatenate([moved, cameras[camera_of_photo]], axis=1) if len(cameras) else moved
-    gradient = multiply_lower(reduced.root, _point_gradients_after(equations, changes))
-    return BundleStep(photos, cameras, -multiply_lower_transposed(reduced.root, gradient), sensors)
+    gradient = _point_gradients_after(equations, changes)
+
+    def move(points: slice) -> None:
+        root = reduced.root[:, points]
+        gradient[:, points] = -multiply_lower_transposed(root, multiply_lower(root, gradient[:, points]))
+
+    parallel_map(move, even_slices(gradient.shape[1], POINTS_AT_ONCE))
+    return BundleStep(photos, cameras, gradient, sensors)
 
 
 def _solution(
@@ -249,7 +267,8 @@ def _point_derivatives(equations: NormalEquations, block: PointBlock, root: Arra
     is multiplied by R later, once it is summed."""
     d, q = equations.photo_gradient.shape[1], equations.camera_gradient.shape[1]
     by_photo, w_camera = np.empty((len(block.point), 3, d)), np.empty((len(block.point), 3 * q))
-    for chunk in block.chunks:
+
+    def derivatives(chunk: ObservationChunk) -> None:
         rows = equations.problem.residual_rows(block, chunk)
         w = rows.j_point[0, :, None] * rows.j_camera[0]
         for j_point, j_camera in zip(rows.j_point[1:], rows.j_camera[1:], strict=True):
@@ -258,6 +277,8 @@ def _point_derivatives(equations: NormalEquations, block: PointBlock, root: Arra
         by_photo[chunk.rows_in_block] = multiply_lower(chunk_root, w[:, :d]).transpose(2, 0, 1)
         if q:
             w_camera[chunk.rows_in_block] = w[:, d:].reshape(3 * q, -1).T
+
+    parallel_map(derivatives, block.chunks)
     return by_photo, w_camera
 
 
@@ -269,11 +290,15 @@ def _eliminate(
     Owner owner[i] has the derivatives L (n, 3, d) and gradients R g_p (n, 3) from start[i] to start[i + 1].
     """
     d = derivatives.shape[2]
-    flat, flat_gradient = derivatives.reshape(-1, d), gradient.ravel()
-    for i, begin, end in zip(owner.tolist(), start, start[1:], strict=False):
-        rows = slice(3 * begin, 3 * end)
-        diagonal[i] -= np.dot(flat[rows].T, flat[rows])
-        right[i] += np.dot(flat[rows].T, flat_gradient[rows])
+    flat, flat_gradient, owners = derivatives.reshape(-1, d), gradient.ravel(), owner.tolist()
+
+    def eliminate(some: range) -> None:
+        for place in some:
+            i, rows = owners[place], slice(3 * start[place], 3 * start[place + 1])
+            diagonal[i] -= np.dot(flat[rows].T, flat[rows])
+            right[i] += np.dot(flat[rows].T, flat_gradient[rows])
+
+    parallel_map(eliminate, even_blocks(len(owners), OWNERS_AT_ONCE))
 
 
 def _point_gradients_after(equations: NormalEquations, changes: Array) -> Array:
@@ -282,10 +307,13 @@ def _point_gradients_after(equations: NormalEquations, changes: Array) -> Array:
     out = np.empty_like(equations.point_gradient)
     for block in order.blocks:
         gradients = np.empty((3, len(block.point)))
-        for chunk in block.chunks:
+
+        def fill(chunk: ObservationChunk, block: PointBlock = block, gradients: Array = gradients) -> None:
             rows = equations.problem.residual_rows(block, chunk)
             change = changes.T[:, order.photo[chunk.rows]]
             residual = rows.residual + np.einsum("rjn,jn->rn", rows.j_camera, change)
             gradients[:, chunk.rows_in_block] = np.einsum("rin,rn->in", rows.j_point, residual)
+
+        parallel_map(fill, block.chunks)
         out[:, block.points] = row_sums(block.point, block.points.stop - block.points.start, gradients)
     return out if equations.point_prior_gradient is None else out + equations.point_prior_gradient

@@ -8,6 +8,7 @@ of its own, contradicts the pair. Single cells mean little, many of them a lot.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ smaller ones would take memory and hold no points."""
 
 EDGES_PER_TASK = 128
 """Pairs that a thread takes at a time."""
+
+PHOTOS_PER_TASK = 16
+"""Photos that it takes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +61,23 @@ def matched_points(graph: ViewGraph) -> NDArray[np.bool_]:
     return np.bincount(np.concatenate(graph.matches()), minlength=len(graph.keypoints.xy)) > 0
 
 
-def score_pairs(graph: ViewGraph, options: DoppelgangerOptions, threads: int = 1) -> tuple[Array, Array]:
+def score_pairs(graph: ViewGraph, options: DoppelgangerOptions) -> tuple[Array, Array]:
     """Missing score (e,) and match completeness (e,) of each pair.
 
     The score is 0 where no correspondence is missing and 1 where the photos cannot show the same place. Completeness in
     (0, 1] is the share of real key points that match in the cells that match, times exp(-missing ratio / decay).
     """
     real = matched_points(graph)
-    grids = [_cell_grid(graph.keypoints, photo, real, options) for photo in range(graph.photo_count)]
+
+    def cell_grids(block: range) -> list[_CellGrid]:
+        return [_cell_grid(graph.keypoints, photo, real, options) for photo in block]
+
+    grids = list(chain.from_iterable(parallel_map(cell_grids, even_blocks(graph.photo_count, PHOTOS_PER_TASK))))
 
     def ratios(block: range) -> Array:
         return np.array([_pair_ratios(graph, edge, grids, options) for edge in block])
 
-    blocks = parallel_map(ratios, even_blocks(len(graph), EDGES_PER_TASK), threads)
+    blocks = parallel_map(ratios, even_blocks(len(graph), EDGES_PER_TASK))
     match_ratio, missing_ratio = np.concatenate([np.zeros((0, 2)), *blocks]).T
     start, full = options.missing_ratio_start, options.missing_ratio_full
     score = np.clip((missing_ratio * match_ratio - start) / (full - start), 0.0, 1.0)

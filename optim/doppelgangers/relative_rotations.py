@@ -52,7 +52,6 @@ class _FixedInputs:
     order: Index
     max_error_px: float
     options: DoppelgangerOptions
-    threads: int
 
 
 def searched_relative_rotations(
@@ -64,7 +63,6 @@ def searched_relative_rotations(
     order: Index,
     keypoint_sigma_px: float,
     options: DoppelgangerOptions,
-    threads: int = 1,
 ) -> tuple[RotationEvidence, SearchResult | None]:
     """Relative rotations of the verified pairs, and what the search finds in them; nothing without pairs.
 
@@ -78,8 +76,8 @@ def searched_relative_rotations(
     """
     real = np.add.reduceat(np.append(matched_points(graph), False).astype(np.int64), graph.keypoints.start[:-1])
     max_error_px = options.max_error_sigmas * keypoint_sigma_px
-    scores = score_pairs(graph, options, threads)
-    fixed = _FixedInputs(graph, planar, *scores, real, order, max_error_px, options, threads)
+    scores = score_pairs(graph, options)
+    fixed = _FixedInputs(graph, planar, *scores, real, order, max_error_px, options)
     found = _first_evidence(fixed, intrinsics, sources)
     if not found.initial:
         return found, None
@@ -166,18 +164,14 @@ def _evidence(
     """
     cameras = intrinsics.models, intrinsics.values, intrinsics.camera_of_photo
     graph, options = fixed.graph, fixed.options
-    relative = estimate_relative_poses(
-        graph, *cameras, max_error_px=fixed.max_error_px, seed=options.seed, threads=fixed.threads
-    )
+    relative = estimate_relative_poses(graph, *cameras, max_error_px=fixed.max_error_px, seed=options.seed)
     if divided_edges is None:
         share = relative.weight / np.maximum(graph.match_count[relative.edge], 1)
         divided_edges = relative.edge[share < options.min_pose_share * (np.median(share) if len(share) else 0.0)]
     is_divided = np.isin(relative.edge, divided_edges)
     divided, relative = relative.select(is_divided), relative.select(~is_divided)
     if chosen_planes:
-        relative = resolve_planar_ambiguity(
-            graph, relative, *cameras, keypoint_error_px=graph.keypoint_error_px, threads=fixed.threads
-        )
+        relative = resolve_planar_ambiguity(graph, relative, *cameras, keypoint_error_px=graph.keypoint_error_px)
     edges = _relative_rotations(fixed, relative)
     initial = initial_hypotheses(edges, options)
     return RotationEvidence(edges, _relative_rotations(fixed, divided), divided_edges, intrinsics, initial)

@@ -6,12 +6,13 @@ import numpy as np
 
 from ..arrays import Array, Index
 from ..bundle.problem import Bundle
+from ..parallel import even_slices, parallel_map
 from ..rotations import skew
 from ..view_graph import ViewGraph
 from .triangulation import rays_of
 
-MATCH_CHUNK = 1 << 16
-"""Matches that are computed at a time; bounds the memory."""
+MATCH_CHUNK = 1 << 14
+"""Matches that are computed at a time: what is computed in between stays in the cache."""
 
 
 def epipolar_errors_px(graph: ViewGraph, bundle: Bundle) -> Array:
@@ -21,6 +22,11 @@ def epipolar_errors_px(graph: ViewGraph, bundle: Bundle) -> Array:
     baseline = pose_b[:, :, 3] - np.einsum("eij,ej->ei", rotation, pose_a[:, :, 3])
     b_from_a = np.concatenate([rotation, baseline[:, :, None]], axis=2)
     return relative_epipolar_errors_px(graph, b_from_a, bundle.models, bundle.intrinsics, bundle.camera_of_photo)
+
+
+def agreeing_matches(graph: ViewGraph, bundle: Bundle, max_error_px: float) -> Index:
+    """(e,) number of matches within the bound of their epipolar lines, under the poses of the bundle."""
+    return np.bincount(graph.edge_of_match()[epipolar_errors_px(graph, bundle) < max_error_px], minlength=len(graph))
 
 
 def relative_epipolar_errors_px(
@@ -41,8 +47,8 @@ def relative_epipolar_errors_px(
     focal = intrinsics[camera_of_photo[graph.pairs[:, 0]], 0]
     edge = graph.edge_of_match()
     out = np.empty(len(edge))
-    for begin in range(0, len(edge), MATCH_CHUNK):
-        part = slice(begin, begin + MATCH_CHUNK)
+
+    def errors(part: slice) -> None:
         of, ray_a, ray_b = edge[part], rays[place[row_a[part]]], rays[place[row_b[part]]]
         line_b = np.einsum("mij,mj->mi", essential[of], ray_a)
         line_a = np.einsum("mji,mj->mi", essential[of], ray_b)
@@ -50,4 +56,6 @@ def relative_epipolar_errors_px(
         slope2 = np.einsum("mi,mi->m", line_a, line_a) + np.einsum("mi,mi->m", line_b, line_b) - 2.0 * value**2
         error = np.abs(value) / np.sqrt(np.maximum(slope2, 1e-24)) * focal[of]
         out[part] = np.where(np.isfinite(error), error, np.inf)
+
+    parallel_map(errors, even_slices(len(edge), MATCH_CHUNK))
     return out

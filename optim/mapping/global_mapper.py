@@ -119,7 +119,6 @@ def map_component(
     options: GlobalMapperOptions | None = None,
     poses: Mapping[int, Array] | None = None,
     seed: int = 0,
-    threads: int = 1,
     planes: PlanePoses | None = None,
 ) -> CoarseModel | None:
     """Map the largest consistent component of the view graph; None where there is none.
@@ -137,7 +136,6 @@ def map_component(
         max_error_px=options.max_epipolar_error * keypoint_error_px,
         options=options.relative_pose,
         seed=seed,
-        threads=threads,
     )
     relative = resolve_planar_ambiguity(
         graph,
@@ -147,7 +145,6 @@ def map_component(
         intrinsics.camera_of_photo,
         keypoint_error_px=keypoint_error_px,
         options=options.planar_ambiguity,
-        threads=threads,
         planes=planes,
     )
     relative = with_poses(relative, poses or {})

@@ -11,6 +11,7 @@ along chains.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -20,9 +21,13 @@ from scipy.sparse.linalg import SuperLU, splu
 
 from ..arrays import Array, Index, Index32, Mask
 from ..option_ranges import Count, Positive, Within
+from ..parallel import even_slices, parallel_map
 
-EDGE_CHUNK = 512
+EDGE_CHUNK = 128
 """Pairs whose common points are triangulated together; bounds the memory."""
+
+CAMERA_CHUNK = 64
+"""Cameras whose depths are brought to common scales together: those of one have nothing to do with those of another."""
 
 MAX_DENSE = 100
 """Unknowns up to which a matrix is solved as it is: what it takes to make a sparse one is ten times as much."""
@@ -95,18 +100,17 @@ def _pair_depths(
     # Pairs do not depend on each other, and of what is computed for all common points of one its depths alone are kept.
     number = _first_observations(camera, point, shape)
     direction = np.zeros((len(pairs), 3))
-    edges, observations, depths = [np.zeros(0, np.int64)], [np.zeros((2, 0), np.int32)], [np.zeros((2, 0))]
-    for begin in range(0, len(pairs), EDGE_CHUNK):
-        part = slice(begin, begin + EDGE_CHUNK)
+
+    def good_depths(part: slice) -> tuple[Index, Index32, Array]:
         edge, both = _shared_observations(number, pairs[part])
         direction[part], depth, good = _depths(rays[both[0]], rays[both[1]], edge, len(direction[part]), options)
-        edges.append(begin + edge[good])
-        observations.append(both[:, good])
-        depths.append(depth[:, good])
-    edge = np.concatenate(edges)
+        return part.start + edge[good], both[:, good], depth[:, good]
+
+    nothing = np.zeros(0, np.int64), np.zeros((2, 0), np.int32), np.zeros((2, 0))
+    found = parallel_map(good_depths, even_slices(len(pairs), EDGE_CHUNK))
+    edge, observation, depth = (np.concatenate(each, axis=-1) for each in zip(nothing, *found, strict=True))
     half = np.concatenate([2 * edge, 2 * edge + 1])
-    observation = np.concatenate(observations, axis=1).ravel()
-    return _PairDepths(pairs, direction, half, observation, np.log(np.concatenate(depths, axis=1)).ravel())
+    return _PairDepths(pairs, direction, half, observation.ravel(), np.log(depth).ravel())
 
 
 def _depths(
@@ -189,10 +193,33 @@ def _aligned_half_edges(depths: _PairDepths, observations: int, options: Initial
     label = connected_components(bipartite, directed=False)[1][:halves]
     used = np.bincount(half, minlength=halves) > 0
     node = np.where(used, np.unique(np.where(used, label, -1), return_inverse=True)[1] - int(not used.all()), -1)
-    # Each observation has a depth of its own, which is eliminated: what is left are small systems, one for each camera.
     # The first half-edge of each group stands for its scale and is held at 0.
-    pinned = np.unique(node, return_index=True)[1]
-    free = np.flatnonzero(~np.isin(np.arange(halves), pinned) & used)
+    free = used.copy()
+    free[np.unique(node, return_index=True)[1]] = False
+    camera = depths.pairs.ravel()[half]
+    order = np.argsort(camera, kind="stable")
+    bounds = np.searchsorted(camera[order], np.arange(0, int(camera.max()) + 1 + CAMERA_CHUNK, CAMERA_CHUNK)).tolist()
+    offset = np.zeros(halves)
+
+    def align(bound: tuple[int, int]) -> None:
+        some = order[slice(*bound)]
+        own, own_half = np.unique(half[some], return_inverse=True)
+        seen, place = np.unique(observation[some], return_inverse=True)
+        offset[own] = _offsets(own_half, place.astype(np.int32), value[some], free[own], len(seen), options)
+
+    parallel_map(align, [(begin, end) for begin, end in pairwise(bounds) if begin < end])
+    return node, offset
+
+
+def _offsets(
+    half: Index, observation: Index32, value: Array, is_free: Mask, observations: int, options: InitialPositionOptions
+) -> Array:
+    """(halves,) by how much the logarithms of depths, `value` (k,) of half-edge and observation, are above those of the
+    observation; zero where a half-edge is not free.
+
+    Each observation has a depth of its own, which is eliminated: what is left are small systems, one for each camera.
+    """
+    halves, free = len(is_free), np.flatnonzero(is_free)
     offset, weight = np.zeros(halves), np.ones(len(half))
     place = np.full(halves, -1)
     place[free] = np.arange(len(free))
@@ -212,7 +239,7 @@ def _aligned_half_edges(depths: _PairDepths, observations: int, options: Initial
             offset[free] = _factorized(matrix).solve(right[free])
         level = np.bincount(observation, weights=weight * (value - offset[half]), minlength=observations) / total
         weight = np.maximum(_cauchy(value - offset[half] - level[observation], options.depth_scale), 1e-6)
-    return node, offset
+    return offset
 
 
 def _with_places(shape: tuple[int, int], row: Index, column: Index32) -> tuple[csr_array, Index]:

@@ -60,7 +60,6 @@ def select_intrinsics(
     options: IntrinsicsSearchOptions | None = None,
     mapper: GlobalMapperOptions | None = None,
     seed: int = 0,
-    threads: int = 1,
 ) -> IntrinsicsChoice:
     """Choose the intrinsics under which a core of the collection fits together best.
 
@@ -82,7 +81,6 @@ def select_intrinsics(
                 keypoint_error_px=keypoint_error_px,
                 options=mapper,
                 seed=seed + number,
-                threads=threads,
             )
 
         return evaluate_repeatedly(once, candidate, options, enough)

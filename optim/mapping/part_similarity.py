@@ -50,7 +50,7 @@ class PartSimilarityOptions:
     """Points that such a photo is placed by, at least: three determine its pose, and as many confirm it."""
     max_samples: Count = 1000
     """Samples of RANSAC for each of them."""
-    scale_range: Annotated[float, Within("(1, inf)")] = 100.0
+    scale_range: Annotated[float, Within("(1, inf)")] = 1e5
     """Scales of the part are tried up to so many times larger and smaller,"""
     scale_step: Annotated[float, Within("(1, inf)")] = 1.5
     """each so many times larger than the last: least squares finds what lies between."""
@@ -135,6 +135,10 @@ def part_similarity(
     def agreeing(similarity: Similarity) -> int:
         return int(np.count_nonzero(transfer_errors_px(cameras, shared, similarity) < bound_px))
 
+    def nearness(similarity: Similarity) -> float:
+        """Between two scales of the grid only the anchor's own correspondences agree, as they do at any scale."""
+        return float((1.0 / (1.0 + (transfer_errors_px(cameras, shared, similarity) / bound_px) ** 2)).sum())
+
     steps = int(np.ceil(np.log(options.scale_range) / np.log(options.scale_step)))
     scales = options.scale_step ** np.arange(-steps, steps + 1, dtype=np.float64)
     found = []
@@ -144,7 +148,7 @@ def part_similarity(
             continue
         about, rotation, place = anchored
         sized = [Similarity(scale, rotation, place - scale * rotation @ about) for scale in scales.tolist()]
-        start = max(sized, key=agreeing)
+        start = max(sized, key=nearness)
         found.append(_refined(cameras, part, shared, start, keypoint_error_px, options))
     best = max(found, key=agreeing, default=None)
     if best is None or agreeing(best) < max(options.min_inliers, options.min_inlier_ratio * len(shared)):
@@ -226,8 +230,10 @@ def _refined(
     unit = float(np.linalg.norm(centres - middle, axis=1).max()) or 1.0
     place = start(middle)
 
+    farthest = np.log(options.scale_range)  # a start that nothing agrees with would run off to no size at all
+
     def moved(x: Array) -> Similarity:
-        scale = start.scale * float(np.exp(x[SCALE]))
+        scale = start.scale * float(np.exp(np.clip(x[SCALE], -farthest, farthest)))
         rotation = exp_so3(x[None, :3])[0] @ start.rotation
         return Similarity(scale, rotation, place + start.scale * unit * x[3:SCALE] - scale * rotation @ middle)
 

@@ -69,7 +69,6 @@ def resolve_planar_ambiguity(
     *,
     keypoint_error_px: float,
     options: PlanarAmbiguityOptions | None = None,
-    threads: int = 1,
     planes: PlanePoses | None = None,
 ) -> RelativePoses:
     """The relative poses, those of ambiguous pairs exchanged where more triangles close with the other one.
@@ -105,7 +104,7 @@ def resolve_planar_ambiguity(
             for number in block
         ]
 
-    found = chain.from_iterable(parallel_map(alternatives, even_blocks(len(new), EDGES_PER_TASK), threads))
+    found = chain.from_iterable(parallel_map(alternatives, even_blocks(len(new), EDGES_PER_TASK)))
     planes.update(zip(new, found, strict=True))
     poses, prior = _candidates(relative.b_from_a, suspects, [planes[edge] for edge in edges], options)
     around = triangles[np.isin(triangles, np.flatnonzero((prior > 0).sum(axis=1) > 1)).any(axis=1)]

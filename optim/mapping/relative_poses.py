@@ -59,7 +59,6 @@ def estimate_relative_poses(
     max_error_px: float,
     options: RelativePoseOptions | None = None,
     seed: int = 0,
-    threads: int = 1,
 ) -> RelativePoses:
     """Estimate calibrated relative poses; `max_error_px` bounds the epipolar errors of inliers."""
     options = options or RelativePoseOptions()
@@ -79,7 +78,7 @@ def estimate_relative_poses(
         found = ((edge, *_estimate_pose(graph, edge, cameras, camera_of_photo, ransac, options)) for edge in block)
         return [(edge, pose, weight) for edge, pose, weight in found if pose is not None]
 
-    blocks = parallel_map(estimate, even_blocks(len(graph), EDGES_PER_TASK), threads)
+    blocks = parallel_map(estimate, even_blocks(len(graph), EDGES_PER_TASK))
     edges, poses, weights = zip(*chain.from_iterable(blocks), strict=True) if any(blocks) else ((), (), ())
     return RelativePoses(np.array(edges, np.int64), np.array(poses).reshape(-1, 3, 4), np.array(weights, np.float64))
 

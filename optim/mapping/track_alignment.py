@@ -122,7 +122,6 @@ def align_tracks(
     sigma: Array,
     keypoint_error_px: float,
     options: TrackAlignmentOptions,
-    threads: int = 1,
 ) -> AlignedTracks:
     """Align every observation with the reference of its point; `patches` (m, SIZE, SIZE) were cut at the layout."""
     others = np.flatnonzero(layout.reference != np.arange(len(bundle.xy)))
@@ -133,7 +132,7 @@ def align_tracks(
         own = others[part]
         shift[part], variance[part], good[part] = _aligned(patches[layout.reference[own]], patches[own], options)
 
-    parallel_map(align, even_blocks(len(others), ALIGNED_AT_ONCE), threads)
+    parallel_map(align, even_blocks(len(others), ALIGNED_AT_ONCE))
     per_step = layout.xy_per_step[others]
     move_px = np.einsum("nij,nj->ni", per_step, shift)
     scale = np.maximum(sigma[others] ** 2, 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,16 +9,17 @@ import numpy as np
 from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle, errors_px
 from ..cameras import fisheyes, unproject
+from ..parallel import even_slices, parallel_map
 from ..poses import camera_centres
 from ..rigs import frames_of
 from ..view_graph import Keypoints
 from .tracks import Tracks
 
-TRACK_CHUNK = 5_000
-"""Tracks triangulated together; bounds memory."""
+TRACK_CHUNK = 2_000
+"""Tracks triangulated together: what is computed in between stays in the cache."""
 
-RAY_CHUNK = 1 << 16
-"""Rays unprojected together; bounds memory."""
+RAY_CHUNK = 1 << 14
+"""Rays unprojected together, for the same reason."""
 
 
 def triangulate(
@@ -79,12 +79,14 @@ def rays_of(
     """(m, 3) unit viewing rays of key points, in camera coordinates."""
     rays = np.empty((len(row), 3))
     fisheye = fisheyes(models)
-    for begin in range(0, len(row), RAY_CHUNK):
-        part = slice(begin, begin + RAY_CHUNK)
+
+    def unprojected(part: slice) -> None:
         camera = camera_of_photo[photo[part]]
         plane = unproject(keypoints.xy[row[part]], intrinsics[camera], fisheye[camera])
         rays[part, :2], rays[part, 2] = plane, 1.0
         rays[part] /= np.linalg.norm(rays[part], axis=1, keepdims=True)
+
+    parallel_map(unprojected, even_slices(len(row), RAY_CHUNK))
     return rays
 
 
@@ -93,7 +95,9 @@ def angles_deg(bundle: Bundle) -> Array:
     centres = camera_centres(bundle.cam_from_world)
     starts = np.flatnonzero(np.diff(bundle.point, prepend=-1))
     out = np.empty(len(starts))
-    for some, part in _parts(starts, len(bundle.point)):
+
+    def chords(chunk: tuple[slice, slice]) -> None:
+        some, part = chunk
         first, point = starts[some] - part.start, bundle.point[part]
         rays = bundle.points[point] - centres[bundle.photo[part]]
         rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-300)
@@ -102,6 +106,8 @@ def angles_deg(bundle: Bundle) -> Array:
         # The chord, not the cosine: the cosine of a small angle has lost half its digits.
         chord = np.linalg.norm(rays - mean[point - point[0]], axis=1)
         out[some] = np.maximum.reduceat(chord, first)
+
+    parallel_map(chords, _parts(starts, len(bundle.point)))
     return np.degrees(4.0 * np.arcsin(np.clip(0.5 * out, 0.0, 1.0)))
 
 
@@ -182,13 +188,16 @@ def _linear(
     pose = cam_from_world.copy()
     pose[:, :, 3] = (pose[:, :, 3] + pose[:, :, :3] @ middle) / extent
     starts = np.flatnonzero(np.diff(tracks.track, prepend=-1))
-    if len(starts):
-        normal = _normal_matrices(rays, tracks.photo, starts, pose)
+    points = np.empty((len(starts), 3))
+
+    def solved(chunk: tuple[slice, slice]) -> None:
+        some, part = chunk
+        normal = _normal_matrices(rays[part], tracks.photo[part], starts[some] - part.start, pose)
         homogeneous = np.linalg.eigh(normal)[1][:, :, 0]
         w = homogeneous[:, 3:]
-        points = middle + extent * homogeneous[:, :3] / np.where(np.abs(w) < 1e-12, 1e-12, w)
-    else:
-        points = np.zeros((0, 3))
+        points[some] = middle + extent * homogeneous[:, :3] / np.where(np.abs(w) < 1e-12, 1e-12, w)
+
+    parallel_map(solved, _parts(starts, len(rays)))
     return Bundle(
         models,
         intrinsics,
@@ -204,19 +213,16 @@ def _linear(
 
 def _normal_matrices(rays: Array, photo: Index, starts: Index, pose: Array) -> Array:
     """(tracks, 4, 4) normal matrices of the equations of each track, whose observations begin at `starts`."""
-    out = np.empty((len(starts), 4, 4))
-    for some, part in _parts(starts, len(rays)):
-        ray, seen_from = rays[part], pose[photo[part]]
-        rows = np.empty((len(ray), 2, 4))
-        rows[:, 0] = ray[:, 0:1] * seen_from[:, 2] - ray[:, 2:3] * seen_from[:, 0]
-        rows[:, 1] = ray[:, 1:2] * seen_from[:, 2] - ray[:, 2:3] * seen_from[:, 1]
-        out[some] = np.add.reduceat(rows.transpose(0, 2, 1) @ rows, starts[some] - part.start, axis=0)
-    return out
+    seen_from = pose[photo]
+    rows = np.empty((len(rays), 2, 4))
+    rows[:, 0] = rays[:, 0:1] * seen_from[:, 2] - rays[:, 2:3] * seen_from[:, 0]
+    rows[:, 1] = rays[:, 1:2] * seen_from[:, 2] - rays[:, 2:3] * seen_from[:, 1]
+    return np.add.reduceat(rows.transpose(0, 2, 1) @ rows, starts, axis=0)
 
 
-def _parts(starts: Index, observations: int) -> Iterator[tuple[slice, slice]]:
+def _parts(starts: Index, observations: int) -> list[tuple[slice, slice]]:
     """Chunks of tracks and of their observations, which begin at `starts`."""
-    ends = np.append(starts[1:], observations)
-    for begin in range(0, len(starts), TRACK_CHUNK):
-        some = slice(begin, begin + TRACK_CHUNK)
-        yield some, slice(int(starts[begin]), int(ends[some][-1]))
+    bounds = np.append(starts, observations)
+    return [
+        (some, slice(int(bounds[some.start]), int(bounds[some.stop]))) for some in even_slices(len(starts), TRACK_CHUNK)
+    ]

@@ -21,6 +21,7 @@ from ..poses import camera_centres
 from ..rotations import skew
 from ..similarity import Similarity
 from ..view_graph import ViewGraph
+from .epipolar import agreeing_matches
 from .part_similarity import (
     SIMILARITY_NUMBERS,
     PartSimilarityOptions,
@@ -42,7 +43,8 @@ class WeakPartOptions:
     """What a weak part is, when it is moved, and when its scale is open."""
 
     max_cut_matches: Annotated[int, Within("[0, inf)")] = 200
-    """Verified matches between a part and the rest up to which it is weak: fewer than a single photo usually has. 0: no
+    """Matches between a part and the rest that agree with the poses, up to which it is weak: fewer than a single photo
+    usually has. Many more may be verified, and right: none of them agrees with a part whose scale has run away. 0: no
     part is looked at."""
     min_photos: Annotated[int, Within("[2, inf)")] = 3
     """Photos of a part, at least, as of a model."""
@@ -72,16 +74,20 @@ class WeakPart:
     photos: Index
     """(p,)."""
     cut_matches: int
-    """Verified matches with other photos of the model."""
+    """Matches with other photos of the model that agree with the poses."""
 
 
-def weak_parts(graph: ViewGraph, posed: Mask, options: WeakPartOptions) -> list[WeakPart]:
-    """The largest weak parts among the photos (photos,) of a model, apart from each other, those of fewest matches
-    first.
+def weak_parts(graph: ViewGraph, bundle: Bundle, options: WeakPartOptions) -> list[WeakPart]:
+    """The largest weak parts among the photos of a model, apart from each other, those of fewest matches first. Only
+    matches that agree with the poses count.
 
     Edges join photos in order of their matches, the strongest first, as in a maximum spanning tree. Each group of
     photos on the way is a part if few matches lead out of it; of groups within each other the largest counts.
     """
+    if options.max_cut_matches == 0:
+        return []
+    posed = np.isfinite(bundle.cam_from_world[:, 0, 0])
+    agreeing = agreeing_matches(graph, bundle, options.similarity.max_error * graph.keypoint_error_px)
     inside = np.flatnonzero(posed[graph.pairs].all(axis=1))
     most = int(posed.sum()) // 2
     members = {int(photo): [int(photo)] for photo in np.flatnonzero(posed)}
@@ -89,9 +95,9 @@ def weak_parts(graph: ViewGraph, posed: Mask, options: WeakPartOptions) -> list[
     outward: dict[int, dict[int, int]] = {photo: {} for photo in members}
     for edge in inside.tolist():
         a, b = graph.pairs[edge].tolist()
-        outward[a][b] = outward[b][a] = outward[a].get(b, 0) + int(graph.match_count[edge])
+        outward[a][b] = outward[b][a] = outward[a].get(b, 0) + int(agreeing[edge])
     found: dict[int, WeakPart] = {}
-    for edge in inside[np.argsort(-graph.match_count[inside], kind="stable")].tolist():
+    for edge in inside[np.argsort(-agreeing[inside], kind="stable")].tolist():
         large, small = (of_photo[photo] for photo in graph.pairs[edge].tolist())
         if large == small:
             continue
@@ -107,7 +113,7 @@ def weak_parts(graph: ViewGraph, posed: Mask, options: WeakPartOptions) -> list[
         cut = sum(outward[large].values())
         if not options.min_photos <= len(members[large]) <= most:
             continue
-        if 0 < cut <= options.max_cut_matches:
+        if outward[large] and cut <= options.max_cut_matches:
             for inner in [key for key, part in found.items() if of_photo[int(part.photos[0])] == large]:
                 del found[inner]
             found[large] = WeakPart(np.sort(np.array(members[large])), cut)
@@ -125,15 +131,14 @@ def reseated(
     seed: int = 0,
 ) -> Bundle | None:
     """The bundle with the weak parts moved to where their shared points put them; None if all are there."""
-    posed = np.isfinite(bundle.cam_from_world[:, 0, 0])
-    parts = weak_parts(graph, posed, options)
+    parts = weak_parts(graph, bundle, options)
     if not parts:
         return None
     error_px = graph.keypoint_error_px
     tracks = establish_tracks(graph.keypoints, *graph.matches())
     bound_px, moved = options.similarity.max_error * error_px, False
     for part in parts:
-        mask = np.isin(np.arange(len(posed)), part.photos)
+        mask = np.isin(np.arange(graph.photo_count), part.photos)
         shared = correspondences(graph.keypoints, tracks, bundle, mask, error_px, options.similarity)
         found = part_similarity(bundle, mask, shared, error_px, options.similarity, seed)
         if found is None:
@@ -188,10 +193,9 @@ def _with_neighbours(graph: ViewGraph, photos: Mask) -> Mask:
 def open_parts(graph: ViewGraph, bundle: Bundle, options: WeakPartOptions) -> list[tuple[WeakPart, float]]:
     """The weak parts whose scale the points of a refined bundle leave open, with the standard deviation of its
     logarithm. Two points would do for a scale, but as few agree by chance with any."""
-    posed = np.isfinite(bundle.cam_from_world[:, 0, 0])
     found = []
-    for part in weak_parts(graph, posed, options):
-        mask = np.isin(np.arange(len(posed)), part.photos)
+    for part in weak_parts(graph, bundle, options):
+        mask = np.isin(np.arange(graph.photo_count), part.photos)
         sigma = log_scale_sigma(bundle, mask, options.noise * graph.keypoint_error_px)
         if _ties(bundle, mask) < options.similarity.min_inliers:
             sigma = float("inf")

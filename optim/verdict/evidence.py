@@ -17,7 +17,7 @@ import numpy as np
 from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle
 from ..evaluation import evaluate_poses
-from ..mapping.epipolar import epipolar_errors_px
+from ..mapping.epipolar import agreeing_matches
 from ..mapping.tracks import establish_tracks, spread_subset
 from ..mapping.triangulation import track_errors_px
 from ..option_ranges import Count, Positive, Within
@@ -63,7 +63,8 @@ class ModelEvidence:
     disagreeing: float
     """Share of the matches that mapping used which are off their epipolar lines."""
     neighbours: float
-    """Mean over the photos of their matches with the nearest view over those with the best partner; NaN without any."""
+    """Mean over the photos of their matches with the nearest view over those with the best partner; NaN without any,
+    and of two photos, which are each other's."""
     rival_margin: float
     """Energy by which the search of doppelgangers preferred this reading of the pairs to one that keeps what it left
     out."""
@@ -133,7 +134,7 @@ def gather_evidence(
     inside[model.photos] = True
     own = np.asarray(inside[graph.pairs].all(axis=1))
     graph, left_out = graph.select(own), left_out[own]
-    agreeing = _agreeing_matches(graph, model.bundle, options)
+    agreeing = agreeing_matches(graph, model.bundle, options.agreeing_error * graph.keypoint_error_px)
     share = agreeing / np.maximum(graph.match_count, 1)
     contradicted = share < options.contradicted_share
     frame = _frames(model)
@@ -147,7 +148,7 @@ def gather_evidence(
         agreement=_track_agreement(used, model.bundle, options),
         contradicted=float(graph.match_count[contradicted].sum()) / max(float(graph.match_count.sum()), 1.0),
         disagreeing=1.0 - float(agreeing[~left_out].sum()) / max(float(used.match_count.sum()), 1.0),
-        neighbours=float(np.nanmean(neighbours)) if np.isfinite(neighbours).any() else float("nan"),
+        neighbours=float(np.nanmean(neighbours)) if nodes > 2 and np.isfinite(neighbours).any() else float("nan"),
         rival_margin=model.rival_margin,
         cut_matches=smallest_cut(nodes, number, np.where(contradicted, 0, agreeing))
         if nodes <= options.max_photos
@@ -174,12 +175,6 @@ def _frames(model: Candidate) -> Index:
     """(p,) number of the frame of each photo of the model."""
     frame = frames_of(model.bundle.rigs, len(model.bundle.cam_from_world))[model.photos]
     return np.unique(frame, return_inverse=True)[1]
-
-
-def _agreeing_matches(graph: ViewGraph, bundle: Bundle, options: EvidenceOptions) -> Index:
-    """(e,) number of matches within the error bound of their epipolar lines."""
-    good = epipolar_errors_px(graph, bundle) < options.agreeing_error * graph.keypoint_error_px
-    return np.bincount(graph.edge_of_match()[good], minlength=len(graph))
 
 
 def _track_agreement(graph: ViewGraph, bundle: Bundle, options: EvidenceOptions) -> float:

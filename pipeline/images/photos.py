@@ -18,6 +18,9 @@ from .image_file import ADVICE, SUFFIXES, UnreadableImage, frames, open_image
 from .known_contents import KnownContents, stamp
 from .panoramas import VIEWS, is_panorama, views_of
 
+RESULT = {"summary.json", "run.log"}
+"""Files of a folder that a run has written."""
+
 
 def scan(
     folder: Path | str,
@@ -29,7 +32,7 @@ def scan(
     known: KnownContents | None = None,
     least: int = 2,
 ) -> Photos:
-    """All photos at or below folder, sorted by name; hidden files and folders are passed over.
+    """All photos at or below folder, sorted by name; hidden files and folders, and results of runs, are passed over.
 
     Panoramas of all directions are cut into views, which are photos that are named below it: pano.jpg/front.
     names: the files to read, by path below the folder, or views of them; None: every file that looks like a photo.
@@ -88,7 +91,8 @@ def _folder(path: Path | str, what: str) -> Path:
 def _files(root: Path, skip: Path | None) -> Iterator[str]:
     """Names of everything in reach that looks like a photo or could be taken for one.
 
-    Links to folders are followed, each real folder once, so that a loop of links ends.
+    Links to folders are followed, each real folder once, so that a loop of links ends. Results of runs are passed over:
+    their pictures are no photos.
     """
     visited = set() if skip is None or skip.samefile(root) else {_identity(skip)}
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -96,6 +100,9 @@ def _files(root: Path, skip: Path | None) -> Iterator[str]:
             folders.clear()
             continue
         visited.add(_identity(Path(folder)))
+        if Path(folder) != root and RESULT.issubset(files):
+            folders.clear()
+            continue
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         for file in files:
             suffix = Path(file).suffix.lower()

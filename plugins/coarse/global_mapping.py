@@ -20,6 +20,7 @@ from unposed.optim.mapping.intrinsics_search_options import IntrinsicsSearchOpti
 from unposed.optim.mapping.planar_ambiguity import PlanePoses
 from unposed.optim.mapping.pose_alternatives import PoseAlternativeOptions, propose_alternatives
 from unposed.optim.mapping.tracks import Tracks, establish_tracks, spread_subset
+from unposed.optim.parallel import lent_threads
 from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel, PartGraph, part_of
 from unposed.optim.partition.divided_mapping import DividedMappingOptions, DividedModel, MapClusters, map_divided
 from unposed.optim.view_graph import ViewGraph
@@ -101,9 +102,10 @@ class GlobalMapper(GlobalMapperOptions):
                 break
             inside = member[rest.pairs[:, 0]]
             component = part_of(rest.in_units_of(member), intrinsics, member)
-            mapped = failed.attempt(
-                int(member.sum()), partial(self._mapped_component, component, cameras, known, resources)
-            )
+            with lent_threads(resources.threads):
+                mapped = failed.attempt(
+                    int(member.sum()), partial(self._mapped_component, component, cameras, known, resources)
+                )
             models = [] if mapped is None else mapped[0]
             if mapped is None or not models or (found and len(models[0].photos) < self.min_photos):
                 rest = rest.select(~inside)
@@ -138,7 +140,6 @@ class GlobalMapper(GlobalMapperOptions):
             options=self.intrinsics_search,
             mapper=self,
             seed=self.seed,
-            threads=resources.threads,
         )
         drafts, apart = self._mapped(graph, choice, resources)
         models = [initial_model_of(draft.bundle, choice.intrinsics, graph.keypoints) for draft in drafts]
@@ -180,7 +181,6 @@ class GlobalMapper(GlobalMapperOptions):
                 options=self,
                 poses=poses,
                 seed=self.seed + number,
-                threads=resources.threads,
                 planes=planes if intrinsics is choice.intrinsics else None,
             )
             return None if model is None else model.bundle

@@ -11,6 +11,7 @@ from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.groups.focals import focals_of_groups
 from unposed.optim.groups.fusion import FusedGroups, GroupFusionOptions, PairDirections, fuse_groups
 from unposed.optim.mapping.relative_poses import RelativePoseOptions, estimate_relative_poses
+from unposed.optim.parallel import lent_threads
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, LocalScene, Photos, PredictedModels, TwoViewGeometry
 from unposed.pipeline.config import Within
@@ -89,16 +90,16 @@ class GroupMapper(OverlapTrust):
         return PredictedModels(models, reasons_left_out(graph, models), self._warnings(found, len(local)))
 
     def _pairs(self, graph: ViewGraph, intrinsics: Intrinsics, resources: Resources) -> PairDirections:
-        relative = estimate_relative_poses(
-            graph,
-            intrinsics.models,
-            intrinsics.values,
-            intrinsics.camera_of_photo,
-            max_error_px=self.max_epipolar_error * graph.keypoint_error_px,
-            options=self.relative_pose,
-            seed=self.seed,
-            threads=resources.threads,
-        )
+        with lent_threads(resources.threads):
+            relative = estimate_relative_poses(
+                graph,
+                intrinsics.models,
+                intrinsics.values,
+                intrinsics.camera_of_photo,
+                max_error_px=self.max_epipolar_error * graph.keypoint_error_px,
+                options=self.relative_pose,
+                seed=self.seed,
+            )
         weight = relative.weight / (relative.weight + self.half_weight_matches)
         return PairDirections(graph.pairs[relative.edge], relative.b_from_a, weight)
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from unposed.optim.parallel import parallel_map
+from unposed.optim.parallel import lent_threads, parallel_map
 from unposed.optim.undistortion import UndistortionOptions
 from unposed.pipeline.artifacts import Depths, Photos, SparseModel
 from unposed.pipeline.config import Within
@@ -76,7 +76,8 @@ class PlaneSweep:
 
         # Threads that share a GPU wait for each other; single-threaded arithmetic gives the same bits for any number.
         threads = 1 if device != "cpu" else resources.threads
-        maps = parallel_map(partial(_without_gradients, estimate), range(len(views)), threads)
+        with lent_threads(threads):
+            maps = parallel_map(partial(_without_gradients, estimate), range(len(views)))
         depths = views.fused(maps, self.fusion, self.points)
         resources.report(len(views) + 1, len(views) + 1, "points")
         return depths

@@ -17,6 +17,7 @@ from unposed.optim.doppelgangers.relative_rotations import searched_relative_rot
 from unposed.optim.groups.layout import GroupLayout, LayoutOptions, contradicted_pairs, group_layout, layout_errors_deg
 from unposed.optim.mapping.spanning_forest import joined_otherwise
 from unposed.optim.option_ranges import Count
+from unposed.optim.parallel import lent_threads
 from unposed.optim.partition.cluster_graph import PartGraph, part_of
 from unposed.optim.view_graph import KINDS, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, LocalScene, Photos
@@ -66,7 +67,8 @@ class Doppelgangers(DoppelgangerOptions):
         rotated = view_graph.kind == KINDS.index("rotation")
         duplicates = tuple(_warnings_about_duplicates(photos, view_graph, rotated, self))
         layout = None if local is None else self._layout(local, view_graph)
-        found, rival_margin = self.searched(photos, cameras, view_graph, resources.threads, layout)
+        with lent_threads(resources.threads):
+            found, rival_margin = self.searched(photos, cameras, view_graph, layout)
         pairs = np.concatenate([np.zeros((0, 2), np.int32), *(each.pairs for each in found)])
         reasons = [reason for each in found for reason in each.reasons]
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))
@@ -86,7 +88,6 @@ class Doppelgangers(DoppelgangerOptions):
         photos: Photos,
         cameras: CameraPriors,
         view_graph: ViewGraph,
-        threads: int,
         layout: GroupLayout | None = None,
     ) -> tuple[list[DoubtedPairs], NDArray[np.float64]]:
         """The doubted pairs of each component of the view graph, and (photos,) margins over rivals."""
@@ -97,7 +98,7 @@ class Doppelgangers(DoppelgangerOptions):
             member = np.zeros(len(photos), bool)
             member[list(component)] = True
             part = part_of(view_graph.in_units_of(member), intrinsics, member)
-            found.append(self._doubted(part, np.argsort(place[part.photos]), cameras, threads, layout))
+            found.append(self._doubted(part, np.argsort(place[part.photos]), cameras, layout))
             rival_margin[member] = found[-1].rival_margin
         return found, rival_margin
 
@@ -110,7 +111,6 @@ class Doppelgangers(DoppelgangerOptions):
         part: PartGraph,
         order: NDArray[np.int64],
         cameras: CameraPriors,
-        threads: int,
         layout: GroupLayout | None,
     ) -> DoubtedPairs:
         """The doubted pairs of one component of the view graph: others have no say in its energy or its cameras."""
@@ -123,7 +123,6 @@ class Doppelgangers(DoppelgangerOptions):
             order=order,
             keypoint_sigma_px=graph.keypoint_error_px,
             options=self,
-            threads=threads,
         )
         edges, divided = found.edges, found.divided
         tested = len(edges.pairs) + len(divided.pairs)

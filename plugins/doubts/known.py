@@ -39,7 +39,6 @@ class KnownDoubts(Doppelgangers):
         photos: Photos,
         cameras: CameraPriors,
         view_graph: ViewGraph,
-        threads: int,
         layout: GroupLayout | None = None,
     ) -> tuple[list[DoubtedPairs], Array]:
         said = self._read()
@@ -48,7 +47,7 @@ class KnownDoubts(Doppelgangers):
         new = np.array([name not in listed for name in names], bool)
         near = new.copy()
         near[view_graph.pairs[new[view_graph.pairs].any(axis=1)]] = True
-        local, margin = super().searched(photos, cameras, view_graph.among(near), threads, layout)
+        local, margin = super().searched(photos, cameras, view_graph.among(near), layout)
         found = [_only(each, np.flatnonzero(new[each.pairs].any(axis=1))) for each in local]
         index = {name: row for row, name in enumerate(names)}
         verified = {(int(a), int(b)) for a, b in view_graph.pairs}

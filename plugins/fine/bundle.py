@@ -22,6 +22,7 @@ from unposed.optim.mapping.rig_sensors import RigSensorOptions
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.mapping.weak_parts import WeakPartOptions
 from unposed.optim.option_ranges import Count, Positive
+from unposed.optim.parallel import lent_threads
 from unposed.optim.verdict.judge import VerdictOptions
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import (
@@ -71,7 +72,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 26
+    version: ClassVar[int] = 27
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -158,21 +159,20 @@ class BundleAdjustment:
         done: list[_Outcome] = []
         failed = FailedComponents("refining")
         for model, others in zip(coarse.models, coarse.hypotheses or ((),) * len(coarse.models), strict=True):
-            outcomes = failed.attempt(
-                len(model.photos),
-                partial(
-                    self._best,
-                    (model, *others),
-                    photos,
-                    cameras,
-                    view_graph.in_units_of(model.photos),
-                    graph.in_units_of(model.photos),
-                    ~registered,
-                    options,
-                    resources,
-                    doubts,
-                ),
+            refined = partial(
+                self._best,
+                (model, *others),
+                photos,
+                cameras,
+                view_graph.in_units_of(model.photos),
+                graph.in_units_of(model.photos),
+                ~registered,
+                options,
+                resources,
+                doubts,
             )
+            with lent_threads(resources.threads):
+                outcomes = failed.attempt(len(model.photos), refined)
             if outcomes is None:
                 registered[model.photos] = False
                 continue
@@ -270,7 +270,7 @@ class BundleAdjustment:
         prior, solver = prior_of_refinement(start.bundle, start.prior), self.solver(resources.device)
         result = with_radial_terms(model.graph, model.result, prior, start.anchors, solver, options, self.radial_terms)
         result, graph = with_exact_points(
-            photos, model.graph, result, prior, start.anchors, solver, options, self.exact_points, resources.threads
+            photos, model.graph, result, prior, start.anchors, solver, options, self.exact_points
         )
         return replace(model, graph=graph, result=result)
 
@@ -287,8 +287,6 @@ class BundleAdjustment:
         if not self.verdict.enabled or view_graph.dense or not outcome.registered:
             return outcome
         verdict = verdict_of(view_graph, doubts, initial, bundle, outcome.model, outcome.report, self.verdict)
-        if verdict is None:
-            return outcome
         warnings = (*warnings_of(photos, outcome.model, verdict, self.verdict), *outcome.warnings)
         return replace(outcome, report=replace(outcome.report, verdict=verdict), warnings=warnings)
 

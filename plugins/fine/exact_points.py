@@ -66,7 +66,6 @@ def with_exact_points(
     solver: Solver,
     refinement: RefineOptions,
     options: ExactPointOptions,
-    threads: int = 1,
 ) -> tuple[RefinementResult, ViewGraph]:
     """The result adjusted once more to aligned key points, and the graph with these; both as they were where alignment
     does not explain the errors. Covariances stay those of key points as they were found."""
@@ -79,7 +78,7 @@ def with_exact_points(
     unit_px = graph.keypoint_error_px
     layout = patch_layout(bundle, sigma, unit_px, options)
     patches = _patches(photos, bundle, layout, options.max_side_px)
-    tracks = align_tracks(bundle, layout, patches, sigma, unit_px, options, threads)
+    tracks = align_tracks(bundle, layout, patches, sigma, unit_px, options)
     del patches
     kept = kept_when_aligned(bundle, tracks, refinement.dependable_points)
     exact = keep_observations(replace(bundle, xy=tracks.xy), kept)

@@ -16,9 +16,6 @@ from unposed.pipeline.artifacts import Doubts, InitialModel, ModelVerdict, Photo
 MAX_REASONS = 3
 """Reasons that a warning gives."""
 
-MIN_PHOTOS = 3
-"""Photos of a model that there is a verdict about: two have no other relative pose to agree with."""
-
 
 def verdict_of(
     graph: ViewGraph,
@@ -28,10 +25,8 @@ def verdict_of(
     model: SparseModel,
     report: RefinementReport,
     options: VerdictOptions,
-) -> ModelVerdict | None:
-    """The verdict about a model of a view graph, doubtful pairs included; None where there is nothing to judge by."""
-    if len(model.photos) < MIN_PHOTOS:
-        return None
+) -> ModelVerdict:
+    """The verdict about a model of a view graph, doubtful pairs included."""
     draft = np.full_like(bundle.cam_from_world, np.nan)
     draft[initial.photos] = initial.cam_from_world
     candidate = Candidate(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from unposed.optim.doppelgangers.missing_correspondences import score_pairs
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.mapping import relative_poses
 from unposed.optim.mapping.relative_poses import estimate_relative_poses
-from unposed.optim.parallel import even_blocks, parallel_map
+from unposed.optim.parallel import even_blocks, lent_threads, parallel_map
 from unposed.optim.view_graph import Keypoints, build_view_graph
 from unposed.synthetic.collections import emulate_collection
 
@@ -17,12 +21,30 @@ from unposed.synthetic.collections import emulate_collection
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_results_are_in_order(threads: int, count: int) -> None:
-    assert parallel_map(lambda x: x * x, range(count), threads) == [x * x for x in range(count)]
+    with lent_threads(threads):
+        assert parallel_map(lambda x: x * x, range(count)) == [x * x for x in range(count)]
 
 
 def test_the_first_exception_is_raised() -> None:
-    with pytest.raises(ZeroDivisionError):
-        parallel_map(lambda x: 1 // x, [1, 0, 2], 2)
+    with lent_threads(2), pytest.raises(ZeroDivisionError):
+        parallel_map(lambda x: 1 // x, [1, 0, 2])
+
+
+def test_no_more_threads_than_lent_are_at_work() -> None:
+    def names(_: int) -> set[str]:
+        time.sleep(0.01)
+        return {threading.current_thread().name, *parallel_map(lambda _: threading.current_thread().name, range(5))}
+
+    own = {threading.current_thread().name}
+    assert set().union(*parallel_map(names, range(5))) == own, "nothing was lent"
+    with lent_threads(3):
+        inside = parallel_map(names, range(9))
+        with lent_threads(1):
+            assert set().union(*parallel_map(names, range(5))) == own, "one is the thread itself"
+        assert len(set().union(*parallel_map(names, range(9))) - own) == 3, "and then three again"
+    assert all(len(each) == 1 for each in inside), "functions on a thread use no others"
+    assert len(set().union(*inside) - own) == 3
+    assert set().union(*parallel_map(names, range(5))) == own
 
 
 @pytest.mark.parametrize(("count", "most"), [(0, 4), (3, 4), (4, 4), (9, 4)])
@@ -38,12 +60,12 @@ def test_steps_of_mapping_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPat
     keypoints = Keypoints(made.xy, made.start, made.size)
     graph = build_view_graph(keypoints, made.pairs, made.match_count, made.row_a, made.row_b)
     lens = np.array([[made.focal_px, made.focal_px, 800.0, 600.0, 0.0, 0.0, 0.0, 0.0]])
-    one, many = (
-        estimate_relative_poses(graph, ("PINHOLE",), lens, np.zeros(24, int), max_error_px=2.0, threads=threads)
-        for threads in (1, 3)
-    )
-    assert one.edge.tobytes() == many.edge.tobytes()
-    assert one.b_from_a.tobytes() == many.b_from_a.tobytes() and one.weight.tobytes() == many.weight.tobytes()
-    assert len(one.edge) > 40
-    first, second = (score_pairs(graph, DoppelgangerOptions(), threads) for threads in (1, 3))
-    assert first[0].tobytes() == second[0].tobytes() and first[1].tobytes() == second[1].tobytes()
+
+    def run(threads: int) -> list[NDArray[np.generic]]:
+        with lent_threads(threads):
+            found = estimate_relative_poses(graph, ("PINHOLE",), lens, np.zeros(24, int), max_error_px=2.0)
+            return [found.edge, found.b_from_a, found.weight, *score_pairs(graph, DoppelgangerOptions())]
+
+    one, many = run(1), run(3)
+    assert len(one[0]) > 40
+    assert [each.tobytes() for each in one] == [each.tobytes() for each in many]

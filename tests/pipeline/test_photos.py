@@ -66,6 +66,15 @@ def test_names_sorted_with_spaces_unicode_folders_and_same_stem(folder: Path) ->
     assert [n for n in names(folder) if not n.startswith("good")] == sorted(wanted)
 
 
+def test_pictures_in_the_result_of_a_run_are_no_photos(folder: Path) -> None:
+    save(folder / "out" / "overview.jpg")
+    assert "out/overview.jpg" in names(folder)
+    for name in ("run.log", "summary.json"):
+        (folder / "out" / name).touch()
+    assert names(folder) == ["good-1.jpg", "good-2.jpg"]
+    assert names(folder / "out", least=0) == ["overview.jpg"]  # where somebody asks for them
+
+
 def test_passes_over_hidden_and_foreign_files_in_silence(folder: Path) -> None:
     for name in (".hidden.jpg", ".thumbnails/a.jpg", "__MACOSX/a.jpg"):
         save(folder / name)

@@ -115,6 +115,7 @@ def test_a_node_that_is_dropped_and_set(configs: Path, settings: list[str]) -> N
         ("matching.max_ratio", "expected node.key=value"),
         ("max_ratio=3", "expected node.key=value"),
         ("fine=", "expected node.key=value"),
+        ("fine=ceres", "or node=null; a plugin is chosen by fine.use=ceres"),
         ("fine=3", "expected node.key=value, e.g. matching.max_ratio=0.8, or node=null"),
         ("fein=null", "fein: no such node; did you mean fine?"),
         ("matchin.max_ratio=3", "matchin: no such node; did you mean matching?"),

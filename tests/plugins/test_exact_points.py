@@ -18,6 +18,7 @@ from unposed.optim.mapping.track_alignment import (
     align_tracks,
     patch_layout,
 )
+from unposed.optim.parallel import lent_threads
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.images.pixels import read_grey
 from unposed.plugins.fine.exact_points import _patches, kept_when_aligned
@@ -105,7 +106,8 @@ def test_alignment_gives_the_same_bytes_with_any_number_of_threads(
     layout = patch_layout(corners, sigma, 1.0, options)
     patches, done = _patches(scan(wall.images), corners, layout, 1600), []
     for threads in (1, 2, 7):
-        tracks = align_tracks(corners, layout, patches, sigma, 1.0, options, threads)
+        with lent_threads(threads):
+            tracks = align_tracks(corners, layout, patches, sigma, 1.0, options)
         done.append((tracks.xy.tobytes(), tracks.aligned.tobytes(), tracks.expected_error_px))
     assert done[0] == done[1] == done[2]
 

@@ -19,6 +19,8 @@ from unposed.refinement_report import photo_figures, report_figures
 
 Make = Callable[..., Any]
 CPU = Resources("cpu", threads=1, ram_bytes=1 << 30, vram_bytes=0)
+AS_IT_IS = WeakPartOptions(max_cut_matches=0)
+"""The pairs between them would turn the halves of a folded model back."""
 
 
 def half_turned(model: InitialModel) -> InitialModel:
@@ -34,7 +36,7 @@ def test_the_cheaper_hypothesis_is_taken_and_both_are_reported(collection: Make)
     given = mapper_inputs(world)
     (right,) = GlobalMapper()(**given).models
     coarse = InitialModels((half_turned(right),), {}, hypotheses=((right,),))
-    fine = BundleAdjustment()(**given, resources=CPU, coarse=coarse)
+    fine = BundleAdjustment(weak_parts=AS_IT_IS)(**given, resources=CPU, coarse=coarse)
     (model,), (report,) = fine.models, fine.reports
     poses = np.full((10, 3, 4), np.nan)
     poses[model.photos] = model.cam_from_world
@@ -45,6 +47,17 @@ def test_the_cheaper_hypothesis_is_taken_and_both_are_reported(collection: Make)
     assert other.turned_deg > 10.0
     listed = report_figures(given["photos"], report)["hypotheses"]
     assert [each["cost"] for each in listed] == sorted(each["cost"] for each in listed)
+
+
+def test_a_folded_model_is_mended_by_the_pairs_between_its_halves(collection: Make) -> None:
+    world = collection(noise_px=0.5, points=600)
+    given = mapper_inputs(world)
+    (right,) = GlobalMapper()(**given).models
+    fine = BundleAdjustment()(**given, resources=CPU, coarse=InitialModels((half_turned(right),), {}))
+    poses = np.full((10, 3, 4), np.nan)
+    poses[fine.models[0].photos] = fine.models[0].cam_from_world
+    assert np.nanmax(world.errors(poses).rotation_error_deg) < 0.6
+    assert fine.warnings == ()
 
 
 def test_a_right_model_is_probably_right(collection: Make) -> None:
@@ -71,8 +84,7 @@ def test_a_model_that_had_to_leave_matches_out_is_delivered_with_a_warning(colle
     (right,) = GlobalMapper()(**given).models
     coarse = InitialModels((half_turned(right),), {})
     options = VerdictOptions(warn_below=0.8)
-    as_it_is = WeakPartOptions(max_cut_matches=0)  # the two pairs would turn the half back
-    fine = BundleAdjustment(verdict=options, weak_parts=as_it_is)(**given, resources=CPU, coarse=coarse, doubts=doubts)
+    fine = BundleAdjustment(verdict=options, weak_parts=AS_IT_IS)(**given, resources=CPU, coarse=coarse, doubts=doubts)
     assert len(joining) == 2
     assert any("do not rely on" in warning and "contradict it" in warning for warning in fine.warnings)
     found = report_figures(given["photos"], fine.reports[0])["verdict"]
@@ -90,9 +102,10 @@ def test_a_probable_model_whose_tracks_scatter_may_be_folded(collection: Make) -
     given = mapper_inputs(collection(noise_px=0.5, points=600))
     (right,) = GlobalMapper()(**given).models
     coarse, certain = InitialModels((half_turned(right),), {}), VerdictWeights(bias=10.0)
-    stage = BundleAdjustment(verdict=VerdictOptions(weights=certain))
+    stage = BundleAdjustment(verdict=VerdictOptions(weights=certain), weak_parts=AS_IT_IS)
     assert not any("folded" in warning for warning in stage(**given, resources=CPU, coarse=coarse).warnings)
-    stage = BundleAdjustment(verdict=VerdictOptions(folded_neighbours=1.0, weights=certain))
+    folded = VerdictOptions(folded_neighbours=1.0, weights=certain)
+    stage = BundleAdjustment(verdict=folded, weak_parts=AS_IT_IS)
     fine = stage(**given, resources=CPU, coarse=coarse)
     assert fine.reports[0].verdict.probability == pytest.approx(0.5)
     assert any("do not rely on" in warning and "it may be folded" in warning for warning in fine.warnings)

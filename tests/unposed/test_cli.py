@@ -58,8 +58,10 @@ def test_the_commands_stand_beside_what_they_do(capsys: pytest.CaptureFixture[st
     ("argv", "reason"),
     [
         ("reconstruct in -o out --presett classic", "unknown argument '--presett', did you mean --preset?"),
+        ("reconstruct in more -o out", "one argument too many: 'more'"),
+        ("reconstruct in -o out --seed x", "argument --seed: expected a whole number, got 'x'"),
         ("reconstruct in -o out --nosuch", "unknown argument '--nosuch' (see"),
-        ("reconstruct in -o out extra", "unknown argument 'extra'"),
+        ("reconstruct in -o out extra", "one argument too many: 'extra'"),
         ("reconstruct in", "required: -o/--out"),
         ("reconstruct in -o out --require 7", "expected a number from 0 to 1, got '7'"),
         ("reconstruct in -o out --require many", "expected a number from 0 to 1, got 'many'"),

@@ -14,6 +14,7 @@ import unposed
 from unposed import diagnosis, gpu_check
 from unposed.cli import main
 from unposed.gpu_check import DeviceCheck, _consequences, check_device, diagnose_gpu, made_up_network
+from unposed.isolated import Answer
 from unposed.networks.precision import usual_precision
 
 CUDA = torch.device("cuda", 0)
@@ -22,9 +23,8 @@ GOOD = (DeviceCheck("attention", 1e-7, 1e-4),)
 
 @pytest.fixture
 def nothing_else_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The doctor starts no processes for cards, plugins and presets, 12 CPU s: `test_commands.py` is about those."""
-    for question in ("_gpus", "_plugins", "preset_states"):
-        monkeypatch.setattr(diagnosis, question, lambda: ([], []))
+    """The doctor starts no process for cards, plugins and presets, 4 CPU s: `test_commands.py` is about those."""
+    monkeypatch.setattr(diagnosis, "answers", lambda questions: [Answer([]) for _ in questions])
 
 
 def test_every_check_passes_on_the_device_it_compares_with() -> None:

@@ -213,6 +213,12 @@ def test_a_browser_sees_it_and_asks_nobody_else(made: Reconstruction, yard: Phot
         assert all(url.startswith((address, "chrome")) for url in tab.requests)
 
 
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(InputError, match="no reconstruction in it; give the folder"):
+        unposed.view(tmp_path)
+
+
 def test_a_run_in_progress_shows_its_log_then_its_result(made: Reconstruction, tmp_path: Path) -> None:
     assert made.folder is not None
     out = tmp_path / "out"

@@ -36,8 +36,8 @@ DETAIL_SIZE = 0.5
 take a processor without a GPU seconds to fill."""
 STILL_S = 0.3
 """How long a browser has to hold still before it gets the points of its view."""
-THUMBNAIL_PX, MOST_THUMBNAILS = 64, 500
-"""Of photos in cameras; of more cameras, only the outlines are drawn."""
+THUMBNAIL_PX, MOST_THUMBNAILS = 64, 100
+"""Of photos in cameras; of more, only outlines are drawn: each photo is 2 ms a frame where no GPU draws."""
 IMAGE_PX = 640
 POINTS_PER_REACH = 160.0
 """Points side by side between the middle of the scene and its cameras, at size 1."""

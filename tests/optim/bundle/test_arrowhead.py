@@ -43,6 +43,7 @@ def made_up(photos: int, size: int, border: int, seed: int = 0) -> tuple[SolvePl
 @pytest.mark.parametrize("border", [0, 4])
 def test_every_method_solves_the_system(monkeypatch: pytest.MonkeyPatch, method: Any, border: int) -> None:
     monkeypatch.setattr(arrowhead, "CG_TOLERANCE", 1e-13)
+    monkeypatch.setattr(arrowhead, "TILE_UNKNOWNS", 17)  # tiles of five photos, the last of two
     plan, system, dense = made_up(12, 3, border)
     right = np.random.default_rng(1).standard_normal(len(dense))
     found = solve_arrowhead(replace(plan, method=method), system, right)
@@ -65,8 +66,10 @@ def test_a_matrix_that_is_not_positive_definite_has_no_solution(method: Any) -> 
 def test_long_chains_are_banded_and_huge_systems_iterative() -> None:
     chain = np.arange(499)
     plan = plan_solve(chain, chain + 1, 500, 6, 0)
-    assert plan.method == "banded" and plan.bandwidth == 11
+    assert plan.method == "banded" and plan.reach == 1
     row, column = np.triu_indices(20, 1)
     assert plan_solve(row, column, 20, 6, 8).method == "dense"
+    row, column = np.triu_indices(300, 1)
+    assert plan_solve(row, column, 300, 6, 8).method == "banded", "in tiles, on all threads, though the band is full"
     row, column = np.triu_indices(1000, 1)
     assert plan_solve(row, column, 1000, 6, 8).method == "conjugate gradients"

@@ -111,18 +111,27 @@ def full(world: Rings, cameras: Bundle | None = None) -> Bundle:
 
 
 def test_a_ring_that_few_matches_tie_is_a_weak_part_and_one_that_many_tie_is_not() -> None:
-    posed = np.ones(18, bool)
-    (found,) = weak_parts(rings(20).graph, posed, WeakPartOptions())
+    few, many = rings(20), rings(40)
+    (found,) = weak_parts(few.graph, few.cameras, WeakPartOptions())
     assert found.photos.tolist() == PART.tolist()
     assert found.cut_matches == 2 * 3 * 20
-    assert weak_parts(rings(40).graph, posed, WeakPartOptions()) == []
+    assert weak_parts(many.graph, many.cameras, WeakPartOptions()) == []
+
+
+def test_matches_that_do_not_agree_with_the_poses_tie_nothing() -> None:
+    world = rings(40)
+    gone = moved_part(world.cameras, world.part, GONE)
+    (found,) = weak_parts(world.graph, gone, WeakPartOptions())
+    assert found.photos.tolist() == PART.tolist()
+    assert found.cut_matches < 20
+    assert weak_parts(world.graph, gone, WeakPartOptions(max_cut_matches=0)) == []
 
 
 def test_of_parts_within_each_other_the_largest_counts() -> None:
     world = rings(20)
     between = np.isin(world.graph.pairs, [0, 1]).sum(axis=1) == 1  # photos 0 and 1 hang by ties alone
     graph = world.graph.select(~(between & np.isin(world.graph.pairs, PART).all(axis=1)))
-    found = weak_parts(graph, np.ones(18, bool), replace(WeakPartOptions(), min_photos=2))
+    found = weak_parts(graph, world.cameras, replace(WeakPartOptions(), min_photos=2))
     assert [each.photos.tolist() for each in found] == [[0, 1]]
 
 
@@ -138,6 +147,14 @@ def test_a_part_that_has_run_away_comes_back(noise_px: float, wrong: float, with
     assert np.log(scale_left(world, found)) == pytest.approx(0.0, abs=within)
     away = camera_centres(found.cam_from_world) - camera_centres(world.cameras.cam_from_world)
     assert np.linalg.norm(away, axis=1).max() < 4.0 * within
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_a_part_that_many_matches_should_hold_comes_back_from_any_scale(scale: float) -> None:
+    world = rings(60, noise_px=0.3, wrong=0.3)
+    found = seated(world, moved_part(world.cameras, world.part, replace(GONE, scale=scale)))
+    assert found is not None
+    assert np.log(scale_left(world, found)) == pytest.approx(0.0, abs=0.05)
 
 
 def test_a_part_that_is_in_its_place_stays() -> None:

@@ -212,6 +212,15 @@ def test_of_two_models_that_explain_the_photos_equally_well_one_is_right() -> No
     assert judge(worse, PHOTOS).probability == judge(replace(worse, margin=0.5), PHOTOS).probability < 0.5
 
 
+def test_two_photos_are_no_neighbours_of_each_other_that_say_anything(collection: Make) -> None:
+    world = collection(photos=2, sweep_deg=20.0, points=400)
+    evidence, _ = gather_evidence(world.graph, np.zeros(len(world.graph), bool), candidate(world))
+    assert evidence.photos == 2
+    assert np.isnan(evidence.neighbours)
+    sure, unsure = (replace(evidence, determined=share) for share in (0.95, 0.0))
+    assert judge(sure, PHOTOS).probability > 0.8 > judge(unsure, PHOTOS).probability
+
+
 def test_a_photo_with_less_than_the_others_is_less_certain() -> None:
     weak = replace(PHOTOS, observations=np.array([400] * 11 + [15]), ties=np.array([5] * 11 + [1]))
     found = judge(USUAL, weak)

@@ -41,7 +41,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
 def test_each_is_named_and_hides_no_other(
     hostile: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unposed.plugin_check.PATIENCE_S", 12.0)
+    monkeypatch.setattr("unposed.isolated.PATIENCE_S", 12.0)
     assert hostile(*SOURCES) == 2
     facts = json.loads(capsys.readouterr().out)  # nothing else was printed
     problems = {line.partition(" of ")[0].rpartition(".a-")[2]: line for line in facts["problems"] if ".a-" in line}
