@@ -29,6 +29,9 @@ from .triangulation import keep_observations
 POSE = 6
 """Unknowns of a pose."""
 
+MAX_TENSION = 2.0
+"""Default tension up to which photos are held: right models have up to 1.2."""
+
 ENERGY_STEPS, ENERGY_TOLERANCE = 40, 0.01
 """Steps of conjugate gradients at most, and the share of the sum below which a step is the last one."""
 

@@ -17,7 +17,7 @@ from unposed.optim.arrays import Array
 from unposed.optim.bundle.covariance import Covariance
 from unposed.optim.bundle.problem import Bundle, BundleOptions, BundleSummary, errors_px
 from unposed.optim.mapping.absolute_pose import register_photos
-from unposed.optim.mapping.held_photos import tension
+from unposed.optim.mapping.held_photos import MAX_TENSION, tension
 from unposed.optim.mapping.point_refinement import refine_points
 from unposed.optim.mapping.refinement import (
     RefinementResult,
@@ -76,7 +76,7 @@ class WarmAdjustment(BundleAdjustment):
     warm_tolerance: Positive = 1e-3
     """Relative decrease of the cost in one step at which it ends. Of a few new photos among many, even a step that is
     all about them decreases the cost by little."""
-    max_tension: Annotated[float, Within("[0, inf)")] = 2.0
+    max_tension: Annotated[float, Within("[0, inf)")] = MAX_TENSION
     """Old photos are held where what the new ones say against it is at most so many times what noise alone lets them
     say; 1 is usual. 0: everything is adjusted."""
 

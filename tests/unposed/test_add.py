@@ -118,6 +118,11 @@ def test_few_new_photos_leave_old_key_points_and_doubts_as_they_were(
     assert 0.0 < made.summary["models"][0]["refinement"]["tension"] < 2.0
     assert made.summary["grown"]["moved"]["largest_deg"] < 1e-9
     assert ("old photos", "held where they were: the new ones say nothing against it") in growth_rows(made.summary)
+    free = reconstructed.copied_to(tmp_path / "free")
+    settings = ["max_new_share=0.5", "max_tension=0"]
+    moved = unposed.add(free, reconstructed.left, settings=settings, cache=reconstructed.cache)
+    assert "tension" not in moved.summary["models"][0]["refinement"]
+    assert moved.summary["grown"]["moved"]["largest_deg"] > 1e-6
     errors, others = (unposed.evaluate(each, reconstructed.truth).errors for each in (out, grown))
     assert errors.registered == 12
     assert np.nanmax(errors.rotation_error_deg) < np.nanmax(others.rotation_error_deg) + 0.1

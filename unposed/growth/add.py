@@ -10,6 +10,7 @@ from typing import Annotated, Any, Unpack
 
 import numpy as np
 
+from unposed.optim.mapping.held_photos import MAX_TENSION
 from unposed.optim.option_ranges import Share, Within
 from unposed.pipeline.artifacts import Photo, Photos, SparseModels
 from unposed.pipeline.config import did_you_mean
@@ -34,6 +35,7 @@ from ..run_setup import Workplace, typed_command, workplace
 from ..runs import write_result, write_summary
 from ..settings import built_options
 from .known_models import KnownPose, known_model
+from .loose_parts import with_loose_parts
 from .mapped_anew import mapped_anew_if_better
 from .new_photos import localized_photos, pairs_by_votes
 from .warm_run import WarmResult, WarmStart, kept_findings, known_pairs, name_pair, warm_run
@@ -48,6 +50,9 @@ class GrowthOptions(LocalizationOptions):
     max_new_share: Share = 0.1
     """Up to this share of new photos, with those that were added so before, key points of the old ones stay where they
     were aligned, and one adjustment goes on from there. More photos change enough for a full refinement."""
+    max_tension: Annotated[float, Within("[0, inf)")] = MAX_TENSION
+    """Then old photos are held while what the new ones say against it is at most so many times what noise alone lets
+    them say. 0: everything is adjusted."""
     anew: bool = True
     """Whether all photos are mapped anew where verified pairs tie a new one to another model or to what is in none, or
     where the verdict warns, if that registers more, joins models or is surer: the work of a reconstruction, without
@@ -115,6 +120,9 @@ def add(
             made_of = as_reconstruction if changed else _as_it_was
             grown_made = made_of(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
             _give_same_reasons(grown_made.summary)
+            if without:
+                warnings = with_loose_parts(grown_made.summary["warnings"], result)
+                grown_made = replace(grown_made, summary={**grown_made.summary, "warnings": warnings})
             if not changed:
                 write_summary(grown_made, new_folder, out)
                 return grown_made
@@ -266,7 +274,7 @@ def _warm_start(
     # Photos that are tried again in every call are no news unless they have found a pose now.
     posed = sum(each.pose is not None for each in found)
     few = _added_warm(made) + max(len(joined.new), posed) <= how.max_new_share * len(registered)
-    kept = kept_findings(made, registered - without) if few else None
+    kept = kept_findings(made, registered - without, how.max_tension) if few else None
     return WarmStart(photos, frozenset(pairs), tuple(models), old, kept), found
 
 

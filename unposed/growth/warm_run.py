@@ -52,6 +52,8 @@ class KeptFindings:
     """(n, 3) of the models; None: they are found anew, and old photos are not held."""
     doubts: str
     """The file that `doubts.known` reads."""
+    max_tension: float
+    """Up to which old photos are held, see `fine.warm`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,8 @@ def warm_run(
         if start.kept is not None:
             write_keypoints(start.kept.keypoints, start.kept.points, keypoints)
             doubts.write_text(start.kept.doubts, encoding="utf-8")
-        files = WarmFiles(pairs, models, *((None, None) if start.kept is None else (keypoints, doubts)))
+        kept = (None, None, None) if start.kept is None else (keypoints, doubts, start.kept.max_tension)
+        files = WarmFiles(pairs, models, *kept)
         graph = build_graph(warm_settings(settings, files, registry), registry)
         done = place.run(graph, start.photos, store, progress)
         sparse = done.sparse or SparseModels((), {})
@@ -114,6 +117,8 @@ class WarmFiles:
     keypoints: Path | None
     doubts: Path | None
     """Of the old models, if they stay as these have them."""
+    max_tension: float | None
+    """Up to which old photos are held then."""
 
 
 def warm_settings(settings: Mapping[str, Any], files: WarmFiles | None, registry: Registry) -> dict[str, Any]:
@@ -136,6 +141,7 @@ def warm_settings(settings: Mapping[str, Any], files: WarmFiles | None, registry
     out[COARSE] = {"use": "coarse.given", "models": str(files.models), "predicted": _predicts(out[COARSE])}
     if files.keypoints is not None and out[FINE].get("use") in ("bundle", "fine.bundle"):
         out[FINE] = {**out[FINE], "use": "fine.warm", "keypoints": str(files.keypoints)}
+        out[FINE]["max_tension"] = files.max_tension
     if files.doubts is not None and out.get(DOUBTED, {}).get("use") in ("doppelgangers", "doubts.doppelgangers"):
         out[DOUBTED] = {**out[DOUBTED], "use": "doubts.known", "known": str(files.doubts)}
     return _reachable(out, registry)
@@ -240,7 +246,7 @@ def known_pairs(summary: Mapping[str, Any]) -> set[tuple[str, str]]:
     return found
 
 
-def kept_findings(made: Reconstruction, names: Collection[str]) -> KeptFindings:
+def kept_findings(made: Reconstruction, names: Collection[str], max_tension: float) -> KeptFindings:
     """Of these photos of a finished reconstruction. Where some are taken out, what they had moved is to move back: the
     points are not among the findings then."""
     keypoints = known_keypoints_of(made.sparse.models, made.photos)
@@ -252,7 +258,7 @@ def kept_findings(made: Reconstruction, names: Collection[str]) -> KeptFindings:
     }
     kept = {name: own for name, own in keypoints.items() if name in names}
     points = np.concatenate([np.zeros((0, 3)), *(model.points for model in made.sparse.models)])
-    return KeptFindings(kept, points if len(kept) == len(keypoints) else None, json.dumps(doubts))
+    return KeptFindings(kept, points if len(kept) == len(keypoints) else None, json.dumps(doubts), max_tension)
 
 
 def _rival_margins(summary: Mapping[str, Any]) -> Iterator[float]:
