@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,7 +15,6 @@ from unposed.pipeline.errors import InputError
 from unposed.pipeline.images.photos import scan, single_photos
 from unposed.pipeline.regular_files import read_text
 
-from .amounts import count
 from .output import settled
 from .reconstruction import Reconstruction
 
@@ -35,23 +34,10 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     below = [name for name in reasons if name not in files]
     collection = scan(folder, names=below, masks=masks if masks and Path(masks).is_dir() else None, least=0)
     collection = with_files(collection, files)
-    _check_there(out, summary, folder, files, collection)
+    _require(collection, [name for name, why in reasons.items() if why is None], folder)
     sparse = tuple(from_colmap(read_model(model), collection, keypoints_by_image(model)) for model in models)
     left_out = {index: why for index, photo in enumerate(collection.photos) if (why := reasons[photo.name]) is not None}
     return Reconstruction(collection, SparseModels(sparse, left_out, tuple(summary["warnings"])), summary, out)
-
-
-def _check_there(
-    out: Path, summary: Mapping[str, Any], folder: Path, files: Mapping[str, str | Path], photos: Photos
-) -> None:
-    """InputError where a photo of a model has no file any more."""
-    there = {photo.name for photo in photos.photos}
-    gone = [name for name, each in summary["photos"].items() if each.get("reason") is None and name not in there]
-    gone = [name for name in gone if not Path(files.get(name, folder / name)).exists()]
-    if gone:
-        more = f" (and {count(len(gone) - 1, 'other')})" if len(gone) > 1 else ""
-        where = Path(files.get(gone[0], folder / gone[0])).parent
-        raise InputError(f"{out}: its photo {gone[0]}{more} is no longer in {where}: say where it is (--photos DIR)")
 
 
 def with_files(photos: Photos, files: Mapping[str, str | Path]) -> Photos:
@@ -94,6 +80,15 @@ def _read_summary(out: Path) -> dict[str, Any]:
     if not all(isinstance(warning, str) for warning in summary["warnings"]):
         raise InputError(f"{file}: its warnings are no lines of text")
     return summary
+
+
+def _require(collection: Photos, registered: Sequence[str], folder: Path) -> None:
+    """InputError if photos of the models are gone."""
+    known = {photo.name for photo in collection.photos}
+    if gone := [name for name in registered if name not in known]:
+        why = collection.rejected.get(gone[0], "not there")
+        what = f"{len(gone)} of {len(registered)} registered photos cannot be used, {gone[0]} for one: {why}"
+        raise InputError(f"{folder}: {what}; if they are elsewhere, say where (--photos DIR)")
 
 
 def _is_below(name: str) -> bool:
