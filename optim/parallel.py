@@ -25,20 +25,21 @@ class _Lent(threading.local):
 
     pool: ThreadPoolExecutor | None = None
     threads: int = 1
+    chunks: bool = False
 
 
 _lent = _Lent()
 
 
 @contextmanager
-def lent_threads(threads: int, begin: Callable[[], object] | None = None) -> Iterator[None]:
-    """Let `parallel_map` use so many threads where this thread calls it within the block. Within functions that it
-    calls on them it uses no others, so that there are never more at work.
+def lent_threads(threads: int, begin: Callable[[], object] | None = None, chunks: bool = False) -> Iterator[None]:
+    """Let `parallel_map`, and with `chunks` also `chunk_map`, use so many threads where this thread calls it within the
+    block. Within functions that it calls on them it uses no others, so that there are never more at work.
 
     Each thread calls `begin` first: libraries whose number of threads is set thread by thread are limited there.
     """
-    before = _lent.pool, _lent.threads
-    _lent.pool, _lent.threads = None, threads
+    before = _lent.pool, _lent.threads, _lent.chunks
+    _lent.pool, _lent.threads, _lent.chunks = None, threads, chunks
     try:
         if threads <= 1:
             yield
@@ -47,7 +48,7 @@ def lent_threads(threads: int, begin: Callable[[], object] | None = None) -> Ite
         with ThreadPoolExecutor(threads, "unposed-loop", begin) as _lent.pool:
             yield
     finally:
-        _lent.pool, _lent.threads = before
+        _lent.pool, _lent.threads, _lent.chunks = before
 
 
 def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -76,6 +77,12 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> l
     for done in [_lent.pool.submit(work) for _ in range(min(_lent.threads, len(items)))]:
         done.result()
     return [results[place] for place in range(len(items))]
+
+
+def chunk_map(function: Callable[[Item], Result], chunks: Sequence[Item]) -> list[Result]:
+    """The same for chunks of arrays, which take numpy less than a millisecond each: threads then wait for the
+    interpreter's lock so much that two cores are hardly faster than one, and slower in small problems."""
+    return parallel_map(function, chunks) if _lent.chunks else [function(chunk) for chunk in chunks]
 
 
 def even_blocks(count: int, most: int) -> list[range]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Index, Index32
-from ..parallel import even_blocks, parallel_map
+from ..parallel import chunk_map, even_blocks
 
 Numbers = NDArray[np.signedinteger[Any]]
 
@@ -60,7 +60,7 @@ class CovisiblePairs:
                     np.dot(x[:, start:stop], y[start:stop], out=target)
                     start = stop
 
-        parallel_map(multiply, even_blocks(len(self.batches), BATCHES_AT_ONCE))
+        chunk_map(multiply, even_blocks(len(self.batches), BATCHES_AT_ONCE))
         return out
 
 

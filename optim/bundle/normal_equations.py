@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Array
 from ..cameras import Vectors
-from ..parallel import parallel_map
+from ..parallel import chunk_map
 from .observation_order import ObservationChunk, ObservationOrder, PointBlock
 from .reprojection import (
     FreeParameters,
@@ -151,7 +151,7 @@ def reprojection_cost(
         squared = squared_errors(y, order.xy[:, chunk.rows], k, fisheye, free, np)
         return float(robust_cost(squared, y[2], noise.select(chunk.rows), np).sum())
 
-    return sum(parallel_map(cost, order.chunks), 0.0)
+    return sum(chunk_map(cost, order.chunks), 0.0)
 
 
 def build_normal_equations(problem: LinearizedProblem) -> NormalEquations:
@@ -163,7 +163,7 @@ def build_normal_equations(problem: LinearizedProblem) -> NormalEquations:
     for block in order.blocks:
         terms = np.empty((9, len(block.point)))
         add = partial(_add_products, problem, block, normal=normal, point_terms=terms)
-        parallel_map(add, block.chunks)  # no two chunks of a block have observations of the same photo
+        chunk_map(add, block.chunks)  # no two chunks of a block have observations of the same photo
         point_terms[:, block.points] = row_sums(block.point, block.points.stop - block.points.start, terms)
     d = free.pose_size + (free.intrinsics_size if order.camera_per_photo else 0)
     camera = np.zeros((0, 0, 1)) if d == width - 1 else segment_sums(order.camera_sums, normal[:, d:-1, d:])

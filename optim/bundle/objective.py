@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..cameras import Vectors, fisheyes
-from ..parallel import parallel_map
+from ..parallel import chunk_map
 from ..rigs import Rigs, whole_frames
 from ..rotations import exp_so3
 from .normal_equations import BundleState
@@ -154,7 +154,7 @@ class Objective:
     def _photo_sums(self, shape: tuple[int, ...], sums: Callable[[PointBlock, ObservationChunk], Array]) -> Array:
         """(*shape, c) sums by photo over all chunks, from the sums (*shape, photos of the chunk) of each."""
         out, parts = np.zeros((*shape, len(self.order.photos))), self.order.chunks
-        for (block, chunk), values in zip(parts, parallel_map(lambda part: sums(*part), parts), strict=True):
+        for (block, chunk), values in zip(parts, chunk_map(lambda part: sums(*part), parts), strict=True):
             out[..., block.photos[chunk.photos.start : chunk.photos.stop]] += values
         return out
 

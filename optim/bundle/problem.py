@@ -15,7 +15,7 @@ import numpy as np
 
 from ..arrays import Array, Index
 from ..cameras import fisheyes, project
-from ..parallel import even_slices, parallel_map
+from ..parallel import chunk_map, even_slices
 from ..rigs import Rigs
 from .losses import CAUCHY, Loss
 from .reprojection import MIN_DEPTH, transform_points
@@ -134,5 +134,5 @@ def _by_parts(bundle: Bundle, width: int, compute: Callable[[slice], Array]) -> 
     def fill(rows: slice) -> None:
         out[rows] = compute(rows)
 
-    parallel_map(fill, even_slices(len(out), ROWS_AT_ONCE))
+    chunk_map(fill, even_slices(len(out), ROWS_AT_ONCE))
     return out

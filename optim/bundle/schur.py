@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 
 from ..arrays import Array, Index
 from ..cameras import Vectors
-from ..parallel import even_blocks, even_slices, parallel_map
+from ..parallel import chunk_map, even_blocks, even_slices
 from ..rigs import Rigs
 from .arrowhead import ArrowheadSystem, SolvePlan, plan_solve, solve_arrowhead
 from .block_products import CovisiblePairs, integer_lexsort, pairs_between, pairs_within
@@ -161,7 +161,7 @@ def reduced_system(structure: SchurStructure, equations: NormalEquations, dampin
         root[:, points] = inverse_cholesky(damp_points(equations.point[:, points], damping))
         gradient[:, points] = multiply_lower(root[:, points], equations.point_gradient[:, points])
 
-    parallel_map(decorrelate, even_slices(root.shape[1], POINTS_AT_ONCE))
+    chunk_map(decorrelate, even_slices(root.shape[1], POINTS_AT_ONCE))
     photo, photo_right = damp_blocks(equations.photo, damping), -equations.photo_gradient
     camera, camera_right = damp_blocks(equations.camera, damping), -equations.camera_gradient
     off_diagonal = np.zeros((len(plan.row), d, d))
@@ -214,7 +214,7 @@ def solve_step(structure: SchurStructure, equations: NormalEquations, damping: f
         root = reduced.root[:, points]
         gradient[:, points] = -multiply_lower_transposed(root, multiply_lower(root, gradient[:, points]))
 
-    parallel_map(move, even_slices(gradient.shape[1], POINTS_AT_ONCE))
+    chunk_map(move, even_slices(gradient.shape[1], POINTS_AT_ONCE))
     return BundleStep(photos, cameras, gradient, sensors)
 
 
@@ -278,7 +278,7 @@ def _point_derivatives(equations: NormalEquations, block: PointBlock, root: Arra
         if q:
             w_camera[chunk.rows_in_block] = w[:, d:].reshape(3 * q, -1).T
 
-    parallel_map(derivatives, block.chunks)
+    chunk_map(derivatives, block.chunks)
     return by_photo, w_camera
 
 
@@ -298,7 +298,7 @@ def _eliminate(
             diagonal[i] -= np.dot(flat[rows].T, flat[rows])
             right[i] += np.dot(flat[rows].T, flat_gradient[rows])
 
-    parallel_map(eliminate, even_blocks(len(owners), OWNERS_AT_ONCE))
+    chunk_map(eliminate, even_blocks(len(owners), OWNERS_AT_ONCE))
 
 
 def _point_gradients_after(equations: NormalEquations, changes: Array) -> Array:
@@ -314,6 +314,6 @@ def _point_gradients_after(equations: NormalEquations, changes: Array) -> Array:
             residual = rows.residual + np.einsum("rjn,jn->rn", rows.j_camera, change)
             gradients[:, chunk.rows_in_block] = np.einsum("rin,rn->in", rows.j_point, residual)
 
-        parallel_map(fill, block.chunks)
+        chunk_map(fill, block.chunks)
         out[:, block.points] = row_sums(block.point, block.points.stop - block.points.start, gradients)
     return out if equations.point_prior_gradient is None else out + equations.point_prior_gradient

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from ..arrays import Array
-from ..parallel import parallel_map
+from ..parallel import chunk_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,6 @@ def tiled_cholesky(tiles: Array) -> TiledCholesky:
             i, j = pair
             tiles[i, i - j] -= tiles[i, i - k] @ tiles[j, j - k].T
 
-        parallel_map(finish, below)
-        parallel_map(update, [(i, j) for i in below for j in below if j <= i])
+        chunk_map(finish, below)
+        chunk_map(update, [(i, j) for i in below for j in below if j <= i])
     return TiledCholesky(tiles, inverse)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..arrays import Array, Index
 from ..bundle.problem import Bundle
-from ..parallel import even_slices, parallel_map
+from ..parallel import chunk_map, even_slices
 from ..rotations import skew
 from ..view_graph import ViewGraph
 from .triangulation import rays_of
@@ -57,5 +57,5 @@ def relative_epipolar_errors_px(
         error = np.abs(value) / np.sqrt(np.maximum(slope2, 1e-24)) * focal[of]
         out[part] = np.where(np.isfinite(error), error, np.inf)
 
-    parallel_map(errors, even_slices(len(edge), MATCH_CHUNK))
+    chunk_map(errors, even_slices(len(edge), MATCH_CHUNK))
     return out

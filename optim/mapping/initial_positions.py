@@ -21,7 +21,7 @@ from scipy.sparse.linalg import SuperLU, splu
 
 from ..arrays import Array, Index, Index32, Mask
 from ..option_ranges import Count, Positive, Within
-from ..parallel import even_slices, parallel_map
+from ..parallel import chunk_map, even_slices
 
 EDGE_CHUNK = 128
 """Pairs whose common points are triangulated together; bounds the memory."""
@@ -107,7 +107,7 @@ def _pair_depths(
         return part.start + edge[good], both[:, good], depth[:, good]
 
     nothing = np.zeros(0, np.int64), np.zeros((2, 0), np.int32), np.zeros((2, 0))
-    found = parallel_map(good_depths, even_slices(len(pairs), EDGE_CHUNK))
+    found = chunk_map(good_depths, even_slices(len(pairs), EDGE_CHUNK))
     edge, observation, depth = (np.concatenate(each, axis=-1) for each in zip(nothing, *found, strict=True))
     half = np.concatenate([2 * edge, 2 * edge + 1])
     return _PairDepths(pairs, direction, half, observation.ravel(), np.log(depth).ravel())
@@ -207,7 +207,7 @@ def _aligned_half_edges(depths: _PairDepths, observations: int, options: Initial
         seen, place = np.unique(observation[some], return_inverse=True)
         offset[own] = _offsets(own_half, place.astype(np.int32), value[some], free[own], len(seen), options)
 
-    parallel_map(align, [(begin, end) for begin, end in pairwise(bounds) if begin < end])
+    chunk_map(align, [(begin, end) for begin, end in pairwise(bounds) if begin < end])
     return node, offset
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle, errors_px
 from ..cameras import fisheyes, unproject
-from ..parallel import even_slices, parallel_map
+from ..parallel import chunk_map, even_slices
 from ..poses import camera_centres
 from ..rigs import frames_of
 from ..view_graph import Keypoints
@@ -86,7 +86,7 @@ def rays_of(
         rays[part, :2], rays[part, 2] = plane, 1.0
         rays[part] /= np.linalg.norm(rays[part], axis=1, keepdims=True)
 
-    parallel_map(unprojected, even_slices(len(row), RAY_CHUNK))
+    chunk_map(unprojected, even_slices(len(row), RAY_CHUNK))
     return rays
 
 
@@ -107,7 +107,7 @@ def angles_deg(bundle: Bundle) -> Array:
         chord = np.linalg.norm(rays - mean[point - point[0]], axis=1)
         out[some] = np.maximum.reduceat(chord, first)
 
-    parallel_map(chords, _parts(starts, len(bundle.point)))
+    chunk_map(chords, _parts(starts, len(bundle.point)))
     return np.degrees(4.0 * np.arcsin(np.clip(0.5 * out, 0.0, 1.0)))
 
 
@@ -197,7 +197,7 @@ def _linear(
         w = homogeneous[:, 3:]
         points[some] = middle + extent * homogeneous[:, :3] / np.where(np.abs(w) < 1e-12, 1e-12, w)
 
-    parallel_map(solved, _parts(starts, len(rays)))
+    chunk_map(solved, _parts(starts, len(rays)))
     return Bundle(
         models,
         intrinsics,

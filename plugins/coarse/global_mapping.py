@@ -80,6 +80,9 @@ class GlobalMapper(GlobalMapperOptions):
     """Other poses of the planar and weak pairs that alone join two parts."""
     division: DivisionOptions = field(default_factory=DivisionOptions)
     """Division of large components into clusters."""
+    thread_chunks: bool = False
+    """Whether loops over chunks of arrays run on the threads that the stage is lent, too: worth a try with many cores
+    and thousands of photos. Results are the same."""
 
     def __call__(
         self,
@@ -103,7 +106,7 @@ class GlobalMapper(GlobalMapperOptions):
                 break
             inside = member[rest.pairs[:, 0]]
             component = part_of(rest.in_units_of(member), intrinsics, member)
-            with lent_threads(resources.threads, hold_this_thread):
+            with lent_threads(resources.threads, hold_this_thread, self.thread_chunks):
                 mapped = failed.attempt(
                     int(member.sum()), partial(self._mapped_component, component, cameras, known, resources)
                 )

@@ -142,6 +142,8 @@ class BundleAdjustment:
     min_gpu_observations: Annotated[int, Within("[0, inf)")] = 100_000
     """Observations from which on bundle adjustment runs on the GPU, where there is one: below, a CPU is done before a
     GPU has been told what to do."""
+    thread_chunks: bool = False
+    """Whether loops over chunks of arrays run on the threads that the stage is lent, too, as of `coarse.global`."""
 
     def __call__(
         self,
@@ -172,7 +174,7 @@ class BundleAdjustment:
                 resources,
                 doubts,
             )
-            with lent_threads(resources.threads, hold_this_thread):
+            with lent_threads(resources.threads, hold_this_thread, self.thread_chunks):
                 outcomes = failed.attempt(len(model.photos), refined)
             if outcomes is None:
                 registered[model.photos] = False

@@ -13,7 +13,7 @@ from unposed.optim.doppelgangers.missing_correspondences import score_pairs
 from unposed.optim.doppelgangers.options import DoppelgangerOptions
 from unposed.optim.mapping import relative_poses
 from unposed.optim.mapping.relative_poses import estimate_relative_poses
-from unposed.optim.parallel import even_blocks, lent_threads, parallel_map
+from unposed.optim.parallel import chunk_map, even_blocks, lent_threads, parallel_map
 from unposed.optim.view_graph import Keypoints, build_view_graph
 from unposed.synthetic.collections import emulate_collection
 
@@ -52,6 +52,21 @@ def test_no_more_threads_than_lent_are_at_work() -> None:
     assert all(len(each) == 1 for each in inside), "functions on a thread use no others"
     assert len(set().union(*inside) - own) == 3
     assert set().union(*parallel_map(names, range(5))) == own
+
+
+def test_chunks_are_left_to_threads_only_where_these_are_lent_for_them() -> None:
+    def names(_: int) -> str:
+        time.sleep(0.01)
+        return threading.current_thread().name
+
+    own = {threading.current_thread().name}
+    with lent_threads(3):
+        assert set(chunk_map(names, range(5))) == own
+    with lent_threads(3, chunks=True):
+        assert len(set(chunk_map(names, range(9))) - own) == 3
+        with lent_threads(3):
+            assert set(chunk_map(names, range(5))) == own
+    assert set(chunk_map(names, range(5))) == own
 
 
 @pytest.mark.parametrize(("count", "most"), [(0, 4), (3, 4), (4, 4), (9, 4)])

@@ -71,8 +71,8 @@ def test_stages_give_the_same_bytes_with_any_number_of_threads(
         at_work.clear()
         lent = Resources("cpu", threads=threads, ram_bytes=1 << 30, vram_bytes=0)
         doubts = Doppelgangers()(**given, resources=lent)
-        coarse = GlobalMapper()(**given, doubts=doubts, resources=lent)
-        fine = BundleAdjustment()(**given, doubts=doubts, coarse=coarse, resources=lent)
+        coarse = GlobalMapper(thread_chunks=True)(**given, doubts=doubts, resources=lent)
+        fine = BundleAdjustment(thread_chunks=True)(**given, doubts=doubts, coarse=coarse, resources=lent)
         results.append([*numbers(doubts), *numbers(coarse), *numbers(fine)])
         helpers.append(len(at_work - {threading.current_thread().name}))
     assert len(fine.models[0].photos) == 16
