@@ -8,26 +8,18 @@ of its own, contradicts the pair. Single cells mean little, many of them a lot.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from ..arrays import Array, Index
-from ..parallel import even_blocks, parallel_map
 from ..view_graph import Keypoints, ViewGraph
 from .options import DoppelgangerOptions
 
 MIN_EXTENT = 0.1
 """Extent of the key points, as a share of the longer image side, down to which cells become smaller with it: a grid of
 smaller ones would take memory and hold no points."""
-
-EDGES_PER_TASK = 128
-"""Pairs that a thread takes at a time."""
-
-PHOTOS_PER_TASK = 16
-"""Photos that it takes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +60,9 @@ def score_pairs(graph: ViewGraph, options: DoppelgangerOptions) -> tuple[Array, 
     (0, 1] is the share of real key points that match in the cells that match, times exp(-missing ratio / decay).
     """
     real = matched_points(graph)
-
-    def cell_grids(block: range) -> list[_CellGrid]:
-        return [_cell_grid(graph.keypoints, photo, real, options) for photo in block]
-
-    grids = list(chain.from_iterable(parallel_map(cell_grids, even_blocks(graph.photo_count, PHOTOS_PER_TASK))))
-
-    def ratios(block: range) -> Array:
-        return np.array([_pair_ratios(graph, edge, grids, options) for edge in block])
-
-    blocks = parallel_map(ratios, even_blocks(len(graph), EDGES_PER_TASK))
-    match_ratio, missing_ratio = np.concatenate([np.zeros((0, 2)), *blocks]).T
+    grids = [_cell_grid(graph.keypoints, photo, real, options) for photo in range(graph.photo_count)]
+    ratios = [_pair_ratios(graph, edge, grids, options) for edge in range(len(graph))]
+    match_ratio, missing_ratio = np.array(ratios).reshape(-1, 2).T
     start, full = options.missing_ratio_start, options.missing_ratio_full
     score = np.clip((missing_ratio * match_ratio - start) / (full - start), 0.0, 1.0)
     completeness = np.maximum(match_ratio * np.exp(-missing_ratio / options.missing_ratio_decay), 1e-6)

@@ -16,7 +16,6 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..mapping.spanning_forest import path
-from ..parallel import parallel_map
 from .bipartition import consistent_under_bipartitions
 from .edges import RelativeRotations, effective_resistance_weights, weighted_matches
 from .forest_rotations import rotations_along_forest
@@ -42,14 +41,11 @@ def initial_hypotheses(edges: RelativeRotations, options: DoppelgangerOptions) -
     """Maximum spanning forests under several edge weights as hypotheses, the best one first; none without pairs."""
     if not len(edges.pairs):
         return []
-
-    def evaluated(start: tuple[Array, float]) -> Hypothesis:
-        weight, max_missing_score = start
-        return evaluate_hypothesis(edges, np.argsort(-weight, kind="stable"), max_missing_score, options)
-
-    starts = product(_weights(edges, options), (1.0, options.max_missing_score_forest))
-    found = parallel_map(evaluated, list(starts))
-    distinct = {(hypothesis.cluster != CONSISTENT).tobytes(): hypothesis for hypothesis in found}
+    distinct = {
+        (hypothesis.cluster != CONSISTENT).tobytes(): hypothesis
+        for weight, max_missing_score in product(_weights(edges, options), (1.0, options.max_missing_score_forest))
+        for hypothesis in [evaluate_hypothesis(edges, np.argsort(-weight, kind="stable"), max_missing_score, options)]
+    }
     return sorted(distinct.values(), key=lambda hypothesis: hypothesis.cost)
 
 

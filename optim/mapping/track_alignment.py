@@ -24,7 +24,7 @@ from ..arrays import Array, Index, Mask
 from ..bundle.problem import Bundle, camera_points
 from ..cameras import fisheyes, project_with_jacobians
 from ..option_ranges import Count, Positive, Share
-from ..parallel import even_blocks, parallel_map
+from ..parallel import chunk_map, even_blocks
 from ..poses import camera_centres
 
 Patches = NDArray[np.float32]
@@ -132,7 +132,7 @@ def align_tracks(
         own = others[part]
         shift[part], variance[part], good[part] = _aligned(patches[layout.reference[own]], patches[own], options)
 
-    parallel_map(align, even_blocks(len(others), ALIGNED_AT_ONCE))
+    chunk_map(align, even_blocks(len(others), ALIGNED_AT_ONCE))
     per_step = layout.xy_per_step[others]
     move_px = np.einsum("nij,nj->ni", per_step, shift)
     scale = np.maximum(sigma[others] ** 2, 1.0)

@@ -106,7 +106,7 @@ def test_alignment_gives_the_same_bytes_with_any_number_of_threads(
     layout = patch_layout(corners, sigma, 1.0, options)
     patches, done = _patches(scan(wall.images), corners, layout, 1600), []
     for threads in (1, 2, 7):
-        with lent_threads(threads):
+        with lent_threads(threads, chunks=True):
             tracks = align_tracks(corners, layout, patches, sigma, 1.0, options)
         done.append((tracks.xy.tobytes(), tracks.aligned.tobytes(), tracks.expected_error_px))
     assert done[0] == done[1] == done[2]

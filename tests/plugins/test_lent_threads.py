@@ -12,7 +12,6 @@ import pytest
 from worlds import mapper_inputs as inputs
 
 from unposed.optim.bundle import block_products, normal_equations, observation_order, problem, schur
-from unposed.optim.doppelgangers import missing_correspondences
 from unposed.optim.mapping import epipolar, initial_positions, relative_poses, triangulation
 from unposed.pipeline.stage import Resources
 from unposed.plugins.coarse.global_mapping import GlobalMapper
@@ -25,8 +24,6 @@ SMALL_TASKS = (
     (epipolar, "MATCH_CHUNK", 500),
     (initial_positions, "CAMERA_CHUNK", 3),
     (initial_positions, "EDGE_CHUNK", 8),
-    (missing_correspondences, "EDGES_PER_TASK", 8),
-    (missing_correspondences, "PHOTOS_PER_TASK", 2),
     (observation_order, "CHUNK_SIZE", 500),
     (problem, "ROWS_AT_ONCE", 500),
     (relative_poses, "EDGES_PER_TASK", 8),
