@@ -8,25 +8,13 @@ back. Quarters are counter-clockwise, as one looks at the photo: one takes the p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from .arrays import Array, Index, Mask
+from .arrays import Array, Index
 from .cameras import CAMERA_MODELS, CX, CY, FX, FY, P1, P2, intrinsics_of, params_of
 from .view_graph import ViewGraph
-
-
-@dataclass(frozen=True, eq=False)
-class CameraTurns:
-    """Which cameras of a collection are one that was turned."""
-
-    camera: Index
-    """(cameras,) the one that is the same, and whose photos are not turned; itself if it is that."""
-    quarters: Index
-    """(cameras,) after which its photos lie in the frame of that camera."""
-    uncertain: Mask
-    """(cameras,) whether it may as well be two quarters more: sizes alone do not tell which side was up."""
 
 
 def turned_sizes(size: Index, quarters: Index) -> Index:

@@ -18,8 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.optim.camera_turns import CameraTurns
 from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
-from unposed.optim.quarter_turns import CameraTurns
 from unposed.optim.rigs import Rigs
 from unposed.surface.stereo.view import DensePoints, DepthEstimate
 

@@ -24,6 +24,7 @@ DATA = {
     "pipeline": {
         "optim.view_graph",
         "optim.option_ranges",
+        "optim.camera_turns",
         "optim.intrinsics_priors",
         "optim.rigs",
         "surface.stereo.view",

@@ -92,12 +92,16 @@ class Intrinsics:
 
     def split(self) -> Intrinsics:
         """Give every photo a camera of its own, with the same intrinsics and prior."""
-        camera_of_photo, prior = self.camera_of_photo, self.prior
+        return self.grouped(np.arange(len(self.camera_of_photo)))
+
+    def grouped(self, camera_of_photo: Index) -> Intrinsics:
+        """Give the photos other cameras (photos,), each with the intrinsics and the prior of its first photo's."""
+        old = self.camera_of_photo[np.unique(camera_of_photo, return_index=True)[1]]
         return Intrinsics(
-            models=tuple(self.models[k] for k in camera_of_photo),
-            values=self.values[camera_of_photo],
-            camera_of_photo=np.arange(len(camera_of_photo), dtype=np.int64),
-            prior=replace(prior, mean=prior.mean[camera_of_photo], sigma=prior.sigma[camera_of_photo]),
+            models=tuple(self.models[k] for k in old),
+            values=self.values[old],
+            camera_of_photo=camera_of_photo.astype(np.int64),
+            prior=replace(self.prior, mean=self.prior.mean[old], sigma=self.prior.sigma[old]),
             options=self.options,
             crops=self.crops,
         )

@@ -32,6 +32,9 @@ from .intrinsics_search_options import IntrinsicsSearchOptions
 from .tracks import Tracks, establish_tracks, spread_subset
 from .view_graph_calibration import calibrate_focals, calibrate_neighbours, shared_focal
 
+OWN_CAMERAS = "photos of equal size were not taken by one camera; each gets a camera of its own"
+"""Warning where a camera per photo was chosen."""
+
 
 @dataclass(frozen=True)
 class IntrinsicsChoice:
@@ -135,7 +138,7 @@ def select_intrinsics(
         assumed_groups
         and (found.clear or best.cost > options.clear_cost)  # else a camera per photo absorbs any focal length
         and (np.bincount(intrinsics.camera_of_photo[best.posed]) > 1).any()
-        and adjust_freed(best, single, keypoint_error_px)[1] < options.freed_cost_ratio
+        and adjust_freed(best, single, keypoint_error_px)[1] < options.single_cost_ratio
     ):
         # From their usual focal lengths: that of the one camera fits none of them, and pairs say more than it does.
         single = single.with_focals(usual[intrinsics.camera_of_photo])
@@ -143,7 +146,7 @@ def select_intrinsics(
         single_start = initial_focals(core, single, fixed, options)
         own = search_focals(evaluate, single_start, fixed, graph.keypoints, single.values[:, 0], options)
         if own.best is not None and own.best.cost < options.accepted_cost_ratio * best.cost:
-            warnings.append("photos of equal size were not taken by one camera; each gets a camera of its own")
+            warnings.append(OWN_CAMERAS)
             best, found, start, known = own.best, own, single_start, own_known
             intrinsics = single
     if not found.clear:

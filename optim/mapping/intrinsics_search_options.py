@@ -60,9 +60,11 @@ class IntrinsicsSearchOptions:
     """Focal lengths further than so many standard deviations from what single photos say show that to be wrong: it is
     left out then."""
     freed_cost_ratio: Positive = 0.9
-    """What a few steps of bundle adjustment must reduce the cost to, with a camera per photo, free principal points or
-    two focal lengths, for such a candidate to be mapped. Over 0.97 where photos share a camera, about 0.5 where they do
-    not; over 0.93 for photos as the camera made them, about 0.5 for crops."""
+    """What a few steps of bundle adjustment must reduce the cost to, with free principal points or two focal lengths,
+    for such a candidate to be mapped. Over 0.93 for photos as the camera made them, about 0.5 for crops."""
+    single_cost_ratio: Positive = 0.95
+    """The same with a camera per photo. Over 0.97 where photos share a camera; about 0.5 where they do not, but up to
+    0.91 where the one camera that they were given took refuge in an absurd distortion."""
     accepted_cost_ratio: Positive = 0.85
     """Cost ratio below which a mapped candidate with more freedom is chosen: a camera per photo, free principal points,
     two focal lengths, or focal lengths other than those in EXIF."""

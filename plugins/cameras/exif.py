@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from unposed.optim.camera_turns import CameraTurns
 from unposed.optim.cameras import CAMERA_MODELS, FOCAL_GUESS, CameraModelName
 from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
-from unposed.optim.quarter_turns import CameraTurns
 from unposed.pipeline.artifacts import Camera, CameraPriors, Photo, PhotoCalibration, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from unposed.optim.quarter_turns import CameraTurns
+from unposed.optim.camera_turns import CameraTurns
 from unposed.pipeline.artifacts import Photo
 
 QUARTERS_OF_ORIENTATION = {1: 0, 8: 1, 3: 2, 6: 3}

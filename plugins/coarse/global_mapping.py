@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cached_property, partial
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from unposed.optim.arrays import Array
 from unposed.optim.bundle.intrinsics import Intrinsics
 from unposed.optim.bundle.problem import Bundle
+from unposed.optim.mapping.camera_groups import CameraGroupOptions, with_camera_groups
 from unposed.optim.mapping.drafts import Draft, DraftOptions, carried_drafts, competing_drafts, distinct_drafts
 from unposed.optim.mapping.global_mapper import GlobalMapperOptions, map_component, track_cost
-from unposed.optim.mapping.intrinsics_search import IntrinsicsChoice, select_intrinsics
+from unposed.optim.mapping.intrinsics_search import OWN_CAMERAS, IntrinsicsChoice, select_intrinsics
 from unposed.optim.mapping.intrinsics_search_options import IntrinsicsSearchOptions
 from unposed.optim.mapping.planar_ambiguity import PlanePoses
 from unposed.optim.mapping.pose_alternatives import PoseAlternativeOptions, propose_alternatives
@@ -62,7 +63,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 29
+    version: ClassVar[int] = 30
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
@@ -75,6 +76,8 @@ class GlobalMapper(GlobalMapperOptions):
     """Noise that priors of intrinsics are weighed against, in expected key point errors."""
     intrinsics_search: IntrinsicsSearchOptions = field(default_factory=IntrinsicsSearchOptions)
     """Intrinsics search; its candidates are mapped with the options of this stage."""
+    camera_groups: CameraGroupOptions = field(default_factory=CameraGroupOptions)
+    """A few cameras instead of one per photo, where the search has found that one did not take them all."""
     drafts: DraftOptions = field(default_factory=DraftOptions)
     """Drafts that compete where one does not decide."""
     alternatives: PoseAlternativeOptions = field(default_factory=PoseAlternativeOptions)
@@ -155,17 +158,36 @@ class GlobalMapper(GlobalMapperOptions):
             mapper=self,
             seed=self.seed,
         )
-        drafts, apart = self._mapped(graph, choice, resources)
+        maker = _DraftMaker(graph, self)
+        if len(choice.intrinsics.models) > len(intrinsics.models):
+            choice = self._with_few_cameras(choice, intrinsics, maker)
+        drafts, apart = self._mapped(maker, choice, resources)
         models = [initial_model_of(draft.bundle, choice.intrinsics, graph.keypoints) for draft in drafts]
         models = [replace(each, photos=component.photos[each.photos].astype(np.int32)) for each in models]
         return models, (*choice.warnings, *apart)
 
+    def _with_few_cameras(
+        self, choice: IntrinsicsChoice, intrinsics: Intrinsics, maker: _DraftMaker
+    ) -> IntrinsicsChoice:
+        """The choice of a camera per photo, or of a few where these fit as well; one is too few."""
+        single = maker.draft(choice.intrinsics)
+        if single is None:
+            return choice
+        size_of_photo, draft = intrinsics.camera_of_photo, partial(maker.draft, number=1)
+        found = with_camera_groups(single, choice.intrinsics, size_of_photo, draft, self.camera_groups)
+        if found is None:
+            return choice
+        cameras = len(np.unique(found.camera_of_photo[np.isfinite(single.bundle.cam_from_world[:, 0, 0])]))
+        said = f"photos of equal size were taken by several cameras, or by one that zoomed: {cameras} fit them"
+        warnings = tuple(said if each == OWN_CAMERAS else each for each in choice.warnings)
+        return replace(choice, intrinsics=found, warnings=warnings, others=(), confirmed=None)
+
     def _mapped(
-        self, component: ViewGraph, choice: IntrinsicsChoice, resources: Resources
+        self, maker: _DraftMaker, choice: IntrinsicsChoice, resources: Resources
     ) -> tuple[list[Draft], tuple[str, ...]]:
         """The best model of a component, divided or not, others that the fine stage should compare with it, and
         warnings about its division."""
-        limit = self.division.max_photos
+        component, limit = maker.component, self.division.max_photos
         if len(np.unique(component.pairs)) > limit:
             cut = self.division.cut
             divided = map_divided(
@@ -179,59 +201,76 @@ class GlobalMapper(GlobalMapperOptions):
             )
             if divided is not None:
                 return [Draft(divided.bundle, 0.0)], _warnings(divided)
-        return self._competed(component, choice, resources), ()
+        return self._competed(maker, choice), ()
 
-    def _competed(self, component: ViewGraph, choice: IntrinsicsChoice, resources: Resources) -> list[Draft]:
+    def _competed(self, maker: _DraftMaker, choice: IntrinsicsChoice) -> list[Draft]:
         """Drafts under several seeds, focal lengths and poses of ambiguous pairs, the cheapest first."""
-        keypoints, error_px = component.keypoints, component.keypoint_error_px
-        planes: PlanePoses = {}  # they depend on the intrinsics, and are the same in all drafts under these
-
-        def mapped(intrinsics: Intrinsics, number: int, poses: Mapping[int, Array] | None = None) -> Bundle | None:
-            model = map_component(
-                component,
-                None,
-                intrinsics,
-                keypoint_error_px=error_px,
-                options=self,
-                poses=poses,
-                seed=self.seed + number,
-                planes=planes if intrinsics is choice.intrinsics else None,
-            )
-            return None if model is None else model.bundle
-
-        @cache
-        def tracks() -> Tracks:
-            every = establish_tracks(keypoints, *component.matches())
-            return spread_subset(every, component.photo_count, self.tracks_per_photo)
-
-        def measured(bundle: Bundle) -> Draft:
-            return Draft(bundle, track_cost(keypoints, tracks(), bundle, error_px, self.cost_max_error))
-
-        def draft(intrinsics: Intrinsics, number: int, poses: Mapping[int, Array] | None = None) -> Draft | None:
-            bundle = mapped(intrinsics, number, poses)
-            return None if bundle is None else measured(bundle)
-
+        component, chosen = maker.component, choice.intrinsics
         contested = not choice.clear or len(np.unique(component.pairs)) <= self.drafts.always_photos
         if contested:
-            known = None if choice.confirmed is None else measured(choice.confirmed)
-            found = competing_drafts(partial(draft, choice.intrinsics), self.drafts, known)
+            known = None if choice.confirmed is None else maker.measured(choice.confirmed)
+            found = competing_drafts(partial(maker.draft, chosen), self.drafts, known)
         else:  # a cost is measured only if there is another one to compare it with
-            only = mapped(choice.intrinsics, 0)
+            only = maker.mapped(chosen)
             found = [] if only is None else [Draft(only, 0.0)]
         if not found:
             return []
-        proposals = propose_alternatives(component, found[0].bundle, error_px, self.alternatives)
+        proposals = propose_alternatives(component, found[0].bundle, component.keypoint_error_px, self.alternatives)
         if not contested and proposals:
-            found = [measured(found[0].bundle)]
+            found = [maker.measured(found[0].bundle)]
         best, poses = found[0], dict[int, Array]()
         for proposal in proposals:
-            other = draft(choice.intrinsics, 0, poses | dict(proposal.poses))
+            other = maker.draft(chosen, 0, poses | dict(proposal.poses))
             if other is not None:
                 found.append(other)
                 if other.cost < best.cost:
                     best, poses = other, poses | dict(proposal.poses)
-        found += [other for each in choice.others if (other := draft(each, 0)) is not None]
+        found += [other for each in choice.others if (other := maker.draft(each)) is not None]
         return carried_drafts(distinct_drafts(found, self.drafts), self.drafts)
+
+
+class _DraftMaker:
+    """Maps one component again and again, and measures all its models on the same tracks."""
+
+    def __init__(self, component: ViewGraph, mapper: GlobalMapper) -> None:
+        self.component, self._mapper = component, mapper
+        # Poses of planes depend on the intrinsics, and are the same in all drafts under these.
+        self._planes: tuple[Intrinsics | None, PlanePoses] = (None, {})
+
+    def mapped(
+        self, intrinsics: Intrinsics, number: int = 0, poses: Mapping[int, Array] | None = None
+    ) -> Bundle | None:
+        """The model under these intrinsics, with the seed of this number and other poses of some edges."""
+        if self._planes[0] is not intrinsics:
+            self._planes = (intrinsics, {})
+        model = map_component(
+            self.component,
+            None,
+            intrinsics,
+            keypoint_error_px=self.component.keypoint_error_px,
+            options=self._mapper,
+            poses=poses,
+            seed=self._mapper.seed + number,
+            planes=self._planes[1],
+        )
+        return None if model is None else model.bundle
+
+    def draft(self, intrinsics: Intrinsics, number: int = 0, poses: Mapping[int, Array] | None = None) -> Draft | None:
+        """The same with its cost."""
+        bundle = self.mapped(intrinsics, number, poses)
+        return None if bundle is None else self.measured(bundle)
+
+    def measured(self, bundle: Bundle) -> Draft:
+        """A model of the component with its cost."""
+        error_px = self.component.keypoint_error_px
+        return Draft(
+            bundle, track_cost(self.component.keypoints, self._tracks, bundle, error_px, self._mapper.cost_max_error)
+        )
+
+    @cached_property
+    def _tracks(self) -> Tracks:
+        every = establish_tracks(self.component.keypoints, *self.component.matches())
+        return spread_subset(every, self.component.photo_count, self._mapper.tracks_per_photo)
 
 
 @dataclass(frozen=True)

@@ -127,14 +127,18 @@ def sparse_model(bundle: Bundle, keypoints: Keypoints) -> SparseModel:
 def initial_bundle(model: InitialModel, photos: int, intrinsics: Intrinsics) -> tuple[Bundle, Intrinsics]:
     """Cameras and poses of an initial model as a bundle without points, and the intrinsics with their priors.
 
-    Photos outside the model share the camera of their group with those inside, unless the model has a camera per photo:
-    then they keep their initial camera.
+    Photos outside the model share the camera of their group with those inside, unless the model has several for it:
+    then each keeps its initial one for itself.
     """
     posed = np.full((photos, 3, 4), np.nan)
     posed[model.photos] = model.cam_from_world
     group = intrinsics.camera_of_photo[model.photos]
     if any(len(np.unique(model.camera_of_photo[group == g])) > 1 for g in np.unique(group)):
-        intrinsics = intrinsics.split()  # the mapper split an assumed group
+        first = np.arange(photos)  # the mapper split an assumed group
+        first[model.photos] = model.photos[np.unique(model.camera_of_photo, return_index=True)[1]][
+            model.camera_of_photo
+        ]
+        intrinsics = intrinsics.grouped(np.unique(first, return_inverse=True)[1])
         group = intrinsics.camera_of_photo[model.photos]
     models, values = list(intrinsics.models), intrinsics.values.copy()
     for own, index in zip(group, model.camera_of_photo, strict=True):

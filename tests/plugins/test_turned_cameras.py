@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from worlds import mapper_inputs
 
-from unposed.optim.quarter_turns import CameraTurns, turned_params
+from unposed.optim.camera_turns import CameraTurns
+from unposed.optim.quarter_turns import turned_params
 from unposed.pipeline.artifacts import CameraPriors, Exif, Photo, Photos
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.images.pixels import read_grey

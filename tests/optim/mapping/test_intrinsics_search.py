@@ -430,7 +430,7 @@ def test_every_option_of_the_candidates_changes_the_search(
     assert searched(collection, IntrinsicsSearchOptions(**change)) != usual_search
 
 
-@pytest.mark.parametrize("change", [{"freed_cost_ratio": 0.1}, {"accepted_cost_ratio": 0.1}])
+@pytest.mark.parametrize("change", [{"single_cost_ratio": 0.1}, {"accepted_cost_ratio": 0.1}])
 def test_thresholds_of_more_freedom_are_options(collection: Make, change: dict[str, float]) -> None:
     choice = found_for(collection(noise_px=0.5, lenses=(WIDE, TELE)), options=IntrinsicsSearchOptions(**change))
     assert len(choice.intrinsics.models) == 1
