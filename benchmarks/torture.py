@@ -142,7 +142,7 @@ def mutated_files(bench: Bench, tally: Tally) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, target in TARGETS.items():
-            for number, data in enumerate(mutants(target.seeds(), bench.times(2000), seed=1)):
+            for number, data in enumerate(mutants(target.seeds(), bench.times(2000 // target.thinned), seed=1)):
                 signal.alarm(20)
                 try:
                     target(data)

@@ -52,7 +52,9 @@ def _colmap(name: str, ending: str) -> Target:
     return _of_folder(lambda: _model(ending), folder, f"{name}.{ending}", read)
 
 
-def _of_folder(sound: Callable[[], Path], folder: Path, file: str, read: Callable[[bytes], object]) -> Target:
+def _of_folder(
+    sound: Callable[[], Path], folder: Path, file: str, read: Callable[[bytes], object], thinned: int = 1
+) -> Target:
     """A reader of a folder, which is a copy of a sound one with this file replaced."""
 
     def with_file(data: bytes) -> None:
@@ -64,7 +66,7 @@ def _of_folder(sound: Callable[[], Path], folder: Path, file: str, read: Callabl
         finally:
             shutil.copy(sound() / file, folder / file)
 
-    return Target(with_file, (InputError,), lambda: [(sound() / file).read_bytes()])
+    return Target(with_file, (InputError,), lambda: [(sound() / file).read_bytes()], thinned)
 
 
 @cache
@@ -127,7 +129,7 @@ def _trainable() -> Path:
 
 def _lint(file: str) -> Target:
     folder = scratch_folder() / "scene"
-    return _of_folder(_trainable, folder, file, lambda data: lint(folder))
+    return _of_folder(_trainable, folder, file, lambda data: lint(folder), thinned=6)
 
 
 FOLDER_TARGETS: dict[str, Target] = {

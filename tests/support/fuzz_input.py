@@ -23,6 +23,8 @@ class Target:
     promised: tuple[type[Exception], ...]
     """What it may raise, with one line."""
     seeds: Callable[[], list[bytes]]
+    thinned: int = 1
+    """How many times fewer mutants are tried than of others: of folders, all is read for each."""
 
     def __call__(self, data: bytes) -> None:
         """Reads the bytes. Raises whatever was not promised."""
