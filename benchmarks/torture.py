@@ -110,7 +110,8 @@ def mutated_photos(bench: Bench, tally: Tally) -> None:
     """Damaged photos beside good ones: all good ones are registered, and every bad one is named or registered."""
     import json
 
-    from fuzz_targets import TARGETS, mutants
+    from fuzz_input import mutants
+    from fuzz_targets import TARGETS
 
     kinds = {b"\xff\xd8\xff": "jpg", b"\x89PN": "png", b"RIF": "webp", b"II*": "tif", b"BM": "bmp"}
     for number in range(bench.times(10)):
@@ -131,7 +132,8 @@ def mutated_photos(bench: Bench, tally: Tally) -> None:
 
 def mutated_files(bench: Bench, tally: Tally) -> None:
     """Mutants of every untrusted file, through its reader: what it promises, within seconds."""
-    from fuzz_targets import TARGETS, mutants
+    from fuzz_input import mutants
+    from fuzz_targets import TARGETS
 
     def late(number: int, frame: object) -> None:
         raise TimeoutError("not within 20 s")
@@ -140,7 +142,7 @@ def mutated_files(bench: Bench, tally: Tally) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, target in TARGETS.items():
-            for number, data in enumerate(mutants(target.seeds(), bench.times(2000), seed=1)):
+            for number, data in enumerate(mutants(target.seeds(), bench.times(2000 // target.thinned), seed=1)):
                 signal.alarm(20)
                 try:
                     target(data)
@@ -176,16 +178,18 @@ def failing_calls(bench: Bench, tally: Tally) -> None:
             return f"{type(error).__name__}: {error}"
         return ""
 
+    once(bench.folder / "first", Faults())  # imports open files, too, and only once
     calls = Faults()
     once(bench.folder / "faults", calls)
     expected = models(bench.folder / "faults" / "out")
     for kind in KINDS:
         step = max(1, round(1 / bench.share))
         for number in range(1, calls.counts[kind] + 1, step):
-            place = bench.folder / f"fault-{kind}-{number}"
-            problem = once(place, Faults(kind, number)) or once(place, Faults())
+            place, faults = bench.folder / f"fault-{kind}-{number}", Faults(kind, number)
+            problem = once(place, faults) or once(place, Faults())
             same = models(place / "out") == expected
-            tally.count(not problem and same, f"{kind} {number}: {problem or 'other bytes'}")
+            if faults.happened:
+                tally.count(not problem and same, f"{kind} {number}: {problem or 'other bytes'}")
             shutil.rmtree(place)
 
 

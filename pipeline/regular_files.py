@@ -8,17 +8,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file. OSError if it cannot be read, or is a pipe, a device or the like."""
+@contextmanager
+def open_regular(path: Path) -> Iterator[BufferedReader]:
+    """A regular file, opened to be read. OSError if it cannot be, or is a pipe, a device or the like."""
     # Opening a pipe that nobody writes to would wait.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(descriptor)
-        require_regular(state, path)
-        return file.read(state.st_size)  # and not what somebody appends meanwhile
+        require_regular(os.fstat(descriptor), path)
+        yield file
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file; OSError as of `open_regular`."""
+    with open_regular(path) as file:
+        return file.read(os.fstat(file.fileno()).st_size)  # and not what somebody appends meanwhile
 
 
 def read_text(path: Path) -> str:

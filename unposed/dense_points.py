@@ -22,6 +22,7 @@ from unposed.pipeline.errors import InputError
 from unposed.pipeline.ply_files import NORMAL_VERTEX, vertices, write_ply
 from unposed.pipeline.progress import Progress, Quiet, forward_step
 from unposed.pipeline.registry import Registry
+from unposed.pipeline.regular_files import read_bytes
 from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.threads import one_thread_each
@@ -180,10 +181,10 @@ class SeenPoints:
 def read_points_seen(file: Path) -> SeenPoints:
     """Read points and the photos that see them; InputError if they are not as `dense` writes them."""
     try:
-        head, _, body = file.read_bytes().partition(b"end_header\n")
+        head, _, body = read_bytes(file).partition(b"end_header\n")
         count = int(head.split(b"element vertex ")[1].split()[0])
         rows = np.frombuffer(body, NORMAL_VERTEX, count)
-        data = file.with_name(f"{file.name}.vis").read_bytes()
+        data = read_bytes(file.with_name(f"{file.name}.vis"))
         (listed,) = struct.unpack_from("<Q", data)
         numbers = np.frombuffer(data, "<u4", offset=8)
         starts, at = np.empty(count, np.int64), 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from unposed.pipeline.artifacts import Photos, SparseModels
@@ -17,6 +17,7 @@ from unposed.pipeline.regular_files import read_text
 
 from .output import settled
 from .reconstruction import Reconstruction
+from .summary_rules import summary_problem
 
 
 def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
@@ -63,23 +64,12 @@ def _read_summary(out: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         what = f"{out}: no finished reconstruction (summary.json) in it"
         raise InputError(f"{what}; give the folder that unposed reconstruct writes") from None
-    kinds: dict[str, type | tuple[type, ...]] = {"models": list, "photos": dict, "warnings": list}
-    kinds |= {"photos_folder": str, "masks_folder": (str, type(None))}
     if isinstance(summary, dict):
         summary.setdefault("masks_folder", None)
-    if not isinstance(summary, dict) or not all(isinstance(summary.get(key), kind) for key, kind in kinds.items()):
-        raise InputError(f"{file}: not as a reconstruction is summed up: run unposed reconstruct again")
-    for name, photo in summary["photos"].items():
-        known = isinstance(photo, dict) and all(isinstance(photo.get(key), str | None) for key in ("reason", "file"))
-        if not known or not _is_below(name):
-            raise InputError(f"{file}: {name!r} is no photo of the folder")
-    for model in summary["models"]:
-        place = model.get("model") if isinstance(model, dict) else None
-        if not isinstance(place, str) or not _is_below(place):
-            raise InputError(f"{file}: {place!r} is no folder of a model")
-    if not all(isinstance(warning, str) for warning in summary["warnings"]):
-        raise InputError(f"{file}: its warnings are no lines of text")
-    return summary
+    if (problem := summary_problem(summary)) is not None:
+        raise InputError(f"{file}: {problem}")
+    read: dict[str, Any] = summary
+    return read
 
 
 def _require(collection: Photos, registered: Sequence[str], folder: Path) -> None:
@@ -89,9 +79,3 @@ def _require(collection: Photos, registered: Sequence[str], folder: Path) -> Non
         why = collection.rejected.get(gone[0], "not there")
         what = f"{len(gone)} of {len(registered)} registered photos cannot be used, {gone[0]} for one: {why}"
         raise InputError(f"{folder}: {what}; if they are elsewhere, say where (--photos DIR)")
-
-
-def _is_below(name: str) -> bool:
-    """Whether a relative path stays below the folder that it is relative to."""
-    path = PurePath(name)
-    return not (path.is_absolute() or path.drive or ".." in path.parts)

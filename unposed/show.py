@@ -87,8 +87,9 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
         )
     if (out / "overview.jpg").exists():
         rows.append(("picture", f"{out}/overview.jpg: cameras and points from above and from aside"))
-    rows.append(("next", f"unposed export {out} --to ply -o points/  to look at it in any viewer of point clouds"))
-    rows.append(("", f"unposed export {out} --to splat -o scene/  to train Gaussian splats of it"))
+    folder = shlex.quote(str(out))
+    rows.append(("next", f"unposed export {folder} --to ply -o points/  to look at it in any viewer of point clouds"))
+    rows.append(("", f"unposed export {folder} --to splat -o scene/  to train Gaussian splats of it"))
     if not _trusted(facts):
         rows.append(("but first", "do not rely on this model before you have looked at it: the warning above says why"))
     return rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.pipeline.array_files import read_npz
 from unposed.pipeline.artifacts import SparseModel
 from unposed.pipeline.config import build
 from unposed.pipeline.errors import ConfigError, InputError
@@ -193,12 +193,11 @@ def _stored(folder: Path, key: str) -> SplatState | None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     try:
-        with np.load(folder / STATE) as held:
-            if str(held["key"]) != key:
-                raise InputError(f"{folder} holds another training: give a new folder")
-            parts = {name: held[name] for name in ("motion", *held.files)}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        parts = read_npz(folder / STATE)
+    except (OSError, ValueError):
         raise InputError(f"{folder} is not empty, and holds no training: give a new folder") from None
+    if str(parts.get("key")) != key:
+        raise InputError(f"{folder} holds another training: give a new folder")
     arrays = {name.removeprefix("gaussians."): value for name, value in parts.items() if name.startswith("gaussians.")}
     moments = {name.removeprefix("moments."): value for name, value in parts.items() if name.startswith("moments.")}
     gaussians, size = Gaussians(**arrays), float(parts["size"])

@@ -13,6 +13,8 @@ from typing import IO
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.ImageFile import ImageFile
 
+from ..regular_files import open_regular
+
 MAX_PIXELS = 2**28
 """268 megapixels. The largest phone sensors have 200; beyond, decoding is a way to run out of memory."""
 
@@ -76,7 +78,7 @@ def _opener(head: bytes) -> Callable[[IO[bytes], str], ImageFile] | None:
 @contextmanager
 def open_image(path: Path) -> Iterator[ImageFile]:
     """The image with its header read and no pixel decoded. Raises UnreadableImage, on entry only, and OSError."""
-    with path.open("rb") as file, _opened(file, str(path)) as image:
+    with open_regular(path) as file, _opened(file, str(path)) as image:
         yield image
 
 

@@ -141,6 +141,7 @@ def _receive(url: str, part: Path, mark: Path, most_bytes: int, watch: Watcher) 
     try:
         response = urllib.request.build_opener(_SameOrSafer).open(request, timeout=PATIENCE_S)
     except urllib.error.HTTPError as error:
+        error.close()  # it holds an answer that nobody reads
         if error.code == 416:  # nothing beyond what we have: another file, or all of it
             raise _Changed from error
         raise

@@ -37,17 +37,23 @@ class GivenModels:
     """Whether a network has predicted the poses: photos without matches keep theirs."""
 
     def __call__(self, photos: Photos, view_graph: ViewGraph, doubts: Doubts | None = None) -> InitialModels:
-        index = {photo.name: row for row, photo in enumerate(photos.photos)}
-        try:
-            listed = json.loads(read_text(self.models))["models"]
-            found = tuple(model for each in listed if len((model := _model(each, index)).photos) >= 2)
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-            raise StageError(f"{self.models.name}: cannot be read as initial models: {error}") from error
-        if not found:
-            raise StageError(f"{self.models.name}: no model in it has two photos of this collection")
+        found = read_initial_models(self.models, photos)
         found = tuple(sorted(found, key=lambda model: -len(model.photos)))
         kind = PredictedModels if self.predicted else InitialModels
         return kind(found, reasons_left_out(without_doubts(view_graph, doubts), found))
+
+
+def read_initial_models(file: Path, photos: Photos) -> tuple[InitialModel, ...]:
+    """The models of a file that have two photos of the collection; StageError if there are none."""
+    index = {photo.name: row for row, photo in enumerate(photos.photos)}
+    try:
+        listed = json.loads(read_text(file))["models"]
+        found = tuple(model for each in listed if len((model := _model(each, index)).photos) >= 2)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise StageError(f"{file.name}: cannot be read as initial models: {error}") from error
+    if not found:
+        raise StageError(f"{file.name}: no model in it has two photos of this collection")
+    return found
 
 
 def _model(entry: Any, index: dict[str, int]) -> InitialModel:

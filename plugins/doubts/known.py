@@ -41,7 +41,7 @@ class KnownDoubts(Doppelgangers):
         view_graph: ViewGraph,
         layout: GroupLayout | None = None,
     ) -> tuple[list[DoubtedPairs], Array]:
-        said = self._read()
+        said = read_doubts(self.known)
         names = [photo.name for photo in photos.photos]
         listed = set(said["photos"])
         new = np.array([name not in listed for name in names], bool)
@@ -59,14 +59,16 @@ class KnownDoubts(Doppelgangers):
         least = said["rival_margin"]
         return found, margin if least is None else np.where(new, margin, np.minimum(margin, least))
 
-    def _read(self) -> Mapping[str, Any]:
-        try:
-            said: dict[str, Any] = json.loads(read_text(self.known))
-            least = None if said["rival_margin"] is None else float(said["rival_margin"])
-            doubts = [(str(a), str(b), str(why)) for a, b, why in said["doubts"]]
-            return {"photos": [str(name) for name in said["photos"]], "doubts": doubts, "rival_margin": least}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StageError(f"{self.known.name}: cannot be read as known doubts: {error}") from error
+
+def read_doubts(file: Path) -> Mapping[str, Any]:
+    """The content of a file of known doubts; StageError if it is none."""
+    try:
+        said: dict[str, Any] = json.loads(read_text(file))
+        least = None if said["rival_margin"] is None else float(said["rival_margin"])
+        doubts = [(str(a), str(b), str(why)) for a, b, why in said["doubts"]]
+        return {"photos": [str(name) for name in said["photos"]], "doubts": doubts, "rival_margin": least}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise StageError(f"{file.name}: cannot be read as known doubts: {error}") from error
 
 
 def _only(found: DoubtedPairs, rows: Index) -> DoubtedPairs:

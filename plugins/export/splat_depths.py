@@ -21,6 +21,7 @@ import numpy as np
 from unposed.optim.arrays import Array32
 from unposed.pipeline.artifacts import Camera
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.regular_files import read_bytes, read_text
 
 LEVELS = 65536
 """What Inria's reader divides by."""
@@ -36,7 +37,7 @@ def write_depths(
     dense: what `unposed dense` has written; cameras, photos and names: of each image its pinhole camera, the photo that
     it is of, and its file name; scale: from the frame of the reconstruction to that of the folder.
     """
-    about = _about(dense)
+    about = read_about(dense)
     of_photo = {str(each["photo"]): (file, each) for file, each in about["maps"].items() if each.get("model", 0) == 0}
     maps = []
     for photo in photos:
@@ -61,13 +62,14 @@ def write_depths(
     (folder / "sparse" / "0" / "depth_params.json").write_text(text, encoding="utf-8")
 
 
-def _about(dense: Path) -> dict[str, Any]:
+def read_about(dense: Path) -> dict[str, Any]:
+    """What depths.json says of the maps in a folder; InputError if it is not as `dense` writes it."""
     try:
-        about: dict[str, Any] = json.loads((dense / "depths.json").read_text("utf-8"))
+        about: dict[str, Any] = json.loads(read_text(dense / "depths.json"))
         float(about["inverse_depth_per_level"])
         for each in about["maps"].values():
             str(each["photo"]), [float(each[key]) for key in ("fx", "fy", "cx", "cy")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InputError(
             f"{dense}: no depths.json as unposed dense writes it: give the folder that it has written"
         ) from None
@@ -77,7 +79,7 @@ def _about(dense: Path) -> dict[str, Any]:
 def _inverse(dense: Path, file: str, about: dict[str, Any], per_level: float) -> Array32 | None:
     """Inverse depths of a map, 0 where they are not known; None where too few are."""
     try:
-        data = np.frombuffer((dense / "depths" / file).read_bytes(), np.uint8)
+        data = np.frombuffer(read_bytes(dense / "depths" / file), np.uint8)
         levels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         if levels is None or levels.dtype != np.uint16 or levels.shape != (about["height"], about["width"]):
             raise ValueError

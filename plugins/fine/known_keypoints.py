@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unposed.optim.arrays import Array, Index
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.triangulation import keep_observations
 from unposed.optim.view_graph import Keypoints
+from unposed.pipeline.array_files import read_npz
 from unposed.pipeline.artifacts import Photos
 from unposed.pipeline.stage import StageError
 
@@ -77,8 +74,7 @@ class _File:
 
 def _read(file: Path) -> _File:
     try:
-        with file.open("rb") as stream, np.load(stream) as archive:  # NumPy leaves damaged files open
-            found: Mapping[str, NDArray[np.generic]] = {name: archive[name] for name in archive.files}
+        found = read_npz(file)
         names, start = [str(name) for name in found["names"]], found["start"].astype(np.int64)
         number, xy = found["keypoint"].astype(np.int64), found["xy"].astype(np.float64).reshape(-1, 2)
         points = found.get("points", np.zeros((0, 3))).astype(np.float64).reshape(-1, 3)
@@ -89,6 +85,6 @@ def _read(file: Path) -> _File:
             raise ValueError("rows or numbers that no photo has")
         if len(points) and ((point < 0) | (point >= len(points))).any():
             raise ValueError("points that are not there")
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StageError(f"{file.name}: cannot be read as key points: {error}") from error
     return _File(names, start, number, xy, point, points)

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unposed.pipeline.array_files import read_npy
 from unposed.pipeline.artifacts import Features, Ranking
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto, Resources, StageError
@@ -134,7 +135,7 @@ def read_codebook(path: Path) -> NDArray[np.generic]:
     """Read the centroids in a file; ValueError if it has none."""
     try:
         if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
+            return read_npy(path)
         return np.asarray(read_arrays(path)["state"]["centroids"], np.float32)
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path.name}: no codebook of the published layout") from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 
 import pytest
-from fuzz_targets import TARGETS, mutants
+from fuzz_input import mutants
+from fuzz_targets import TARGETS
 
 COUNT = 150
 """Mutants of each; benchmarks/torture.py tries thousands, benchmarks/fuzz.py as long as it is let."""
@@ -22,7 +23,7 @@ def test_mutants(name: str) -> None:
     target = TARGETS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numbers that overflow
-        for number, data in enumerate(mutants(target.seeds(), COUNT)):
+        for number, data in enumerate(mutants(target.seeds(), COUNT // target.thinned)):
             try:
                 target(data)
             except Exception as error:

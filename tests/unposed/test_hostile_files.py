@@ -90,6 +90,14 @@ def test_many_frames_do_not_cost_their_square(made: Path, tmp_path: Path) -> Non
     assert float(done.stdout) < 3.0
 
 
+def _with_models(summary: dict[str, Any], **entries: object) -> dict[str, Any]:
+    return {**summary, "models": [{**each, **entries} for each in summary["models"]]}
+
+
+def _with_refinement(summary: dict[str, Any], **entries: object) -> dict[str, Any]:
+    return _with_models(summary, refinement=entries)
+
+
 SUMMARIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "no object": lambda summary: [],
     "no photos": lambda summary: {**summary, "photos": None},
@@ -103,6 +111,18 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "warnings that are numbers": lambda summary: {**summary, "warnings": [1]},
     "a number for a folder": lambda summary: {**summary, "masks_folder": -1},
     "a folder with escapes": lambda summary: {**summary, "photos_folder": f"/{ESCAPES}"},
+    "a count that is none": lambda summary: {**summary, "registered": []},
+    "no count": lambda summary: {key: value for key, value in summary.items() if key != "total"},
+    "a verdict that is a text": lambda summary: _with_refinement(summary, verdict="x"),
+    "a verdict without a probability": lambda summary: _with_refinement(summary, verdict={"trusted": True}),
+    "a probability that no float holds": lambda summary: _with_refinement(summary, verdict={"probability": 10**400}),
+    "pairs that are none": lambda summary: _with_refinement(summary, pairs=[["a.png"]]),
+    "a refinement that is a number": lambda summary: _with_models(summary, refinement=3),
+    "an alignment that is a text": lambda summary: _with_models(summary, alignment="up"),
+    "doubts that are none": lambda summary: {**summary, "doubts": [{"photos": "ab"}]},
+    "settings that are a list": lambda summary: {**summary, "settings": []},
+    "half of a character": lambda summary: {**summary, "photos_folder": "\ud800"},
+    "a folder with a zero": lambda summary: {**summary, "photos_folder": "/a\0b"},
     "models elsewhere": lambda summary: {**summary, "models": [{"model": "../../other"}]},
     "models that are no objects": lambda summary: {**summary, "models": [None]},
     "models that are not there": lambda summary: {**summary, "models": [{"model": "sparse/7"}]},
@@ -115,6 +135,13 @@ def test_a_summary(made: Path, tmp_path: Path, capsys: Capture, name: str) -> No
     file.write_text(json.dumps(SUMMARIES[name](json.loads(file.read_text()))))
     complaint(capsys, "export", made, "--to", "ply", "-o", tmp_path / "ply")
     assert not (tmp_path / "ply").exists()
+
+
+def test_a_summary_says_where_it_is_wrong(made: Path) -> None:
+    summary = json.loads((made / "summary.json").read_text())
+    (made / "summary.json").write_text(json.dumps(_with_refinement(summary, pairs=[["a.png", "b.png", "many"]])))
+    with pytest.raises(InputError, match=r"summary\.json: models\[0\]\.refinement\.pairs\[0\] is not as"):
+        unposed.load(made)
 
 
 @pytest.mark.parametrize("name", ["images.bin", "points3D.bin", "cameras.bin", "frames.bin", "rigs.bin"])

@@ -110,6 +110,12 @@ def test_a_photo_that_fails_is_named_and_the_others_go_on(toys: str, photos: Pho
     ]
 
 
+def test_commands_to_copy_hold_for_folders_with_blanks(toys: str, photos: Photos, tmp_path: Path) -> None:
+    made = unposed.reconstruct(photos("a.png", "b.png"), preset=toys, cache=tmp_path / "cache")
+    rows = dict(reconstruction_rows(made.summary, Path("my out"), "classic"))
+    assert rows["next"].startswith("unposed export 'my out' --to ply")
+
+
 def test_many_troubles_are_told_in_few_lines(toys: str, photos: Photos, tmp_path: Path) -> None:
     made = unposed.reconstruct(photos("a.png", "b.png"), preset=toys, cache=tmp_path / "cache")
     reasons = {f"{number}.jpg": {"reason": f"reason {number}"} for number in range(9)}

@@ -40,9 +40,11 @@ def similarity_of(facts: Mapping[str, Any]) -> Similarity:
         found = Similarity(
             float(entry["scale"]), np.array(entry["rotation"], float), np.array(entry["translation"], float)
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError("summary.json: the alignment of a model is no similarity") from None
-    if found.rotation.shape != (3, 3) or found.translation.shape != (3,) or not found.scale > 0:
+    numbers = np.concatenate([[found.scale], found.rotation.ravel(), found.translation.ravel()])
+    shaped = found.rotation.shape == (3, 3) and found.translation.shape == (3,)
+    if not shaped or not np.isfinite(numbers).all() or not found.scale > 0:
         raise InputError("summary.json: the alignment of a model is no similarity")
     return found
 

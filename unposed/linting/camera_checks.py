@@ -216,7 +216,7 @@ def _applied(model: PosedImages, transforms: Mapping[str, Any] | None) -> PosedI
     """The model in the world of transforms.json, as its `applied_transform` says how nerfstudio has turned it."""
     try:
         applied = np.asarray((transforms or {})["applied_transform"], np.float64)[:3].reshape(3, 4)
-    except (KeyError, ValueError, TypeError, IndexError):
+    except (LookupError, ValueError, TypeError, OverflowError):
         return model
     rotation = model.cam_from_world[:, :, :3] @ applied[:, :3].T
     centres = model.centres @ applied[:, :3].T + applied[:, 3]

@@ -7,10 +7,6 @@ from collections.abc import Iterator
 from math import ceil, log2
 from pathlib import PurePosixPath
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from .finding import TRAINERS, Finding, LintLimits, several
 from .scene_folder import SceneFolder
 
@@ -143,12 +139,8 @@ def check_borders(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]:
 
 
 def _has_border(scene: SceneFolder, name: str, limits: LintLimits) -> bool:
-    try:
-        with Image.open(scene.root / "images" / name) as image:
-            grey: NDArray[np.uint8] = np.asarray(image.convert("L"))
-    except Exception:  # a decoder may raise anything on nonsense, and check_files has named what it could not read
-        return False
-    if min(grey.shape) <= 2 * INWARD_PX:
+    grey = scene.pixels(f"images/{name}", "L")
+    if grey is None or min(grey.shape) <= 2 * INWARD_PX:
         return False
     for turned in (grey, grey[::-1], grey.T, grey.T[::-1]):
         black = turned[0] <= limits.border_grey

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+
+from unposed.pipeline.regular_files import read_text
 
 from .finding import Finding, LintLimits, several
 from .scene_folder import SceneFolder
@@ -82,9 +82,9 @@ def check_depths(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]:
     if params not in scene.files:
         return
     try:
-        content = json.loads((scene.root / params).read_text("utf-8"))
+        content = json.loads(read_text(scene.root / params))
         scales = {str(stem): float(each["scale"]) for stem, each in content.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         text = f"cannot be read: {error}"
         yield Finding("depth-params", ("inria",), params, text, "write scale and offset of every map")
         return
@@ -116,17 +116,8 @@ def _mask_name(image: str, masks: set[str]) -> str | None:
 
 
 def _is_black(scene: SceneFolder, mask: str) -> bool:
-    grey = _pixels(scene, f"masks/{mask}", "L")
+    grey = scene.pixels(f"masks/{mask}", "L")
     return grey is not None and not grey.any()
-
-
-def _pixels(scene: SceneFolder, file: str, mode: str | None = None) -> NDArray[np.uint8] | None:
-    """The pixels of a file, converted to a mode or as they are; None where they cannot be read."""
-    try:
-        with Image.open(scene.root / file) as image:
-            return np.asarray(image if mode is None else image.convert(mode))
-    except Exception:  # a decoder may raise anything on nonsense
-        return None
 
 
 def _is_baked(scene: SceneFolder, of_image: dict[str, str | None]) -> bool:
@@ -134,7 +125,7 @@ def _is_baked(scene: SceneFolder, of_image: dict[str, str | None]) -> bool:
     for name, mask in of_image.items():
         if mask is None or scene.images[name].problem:
             continue
-        grey, values = _pixels(scene, f"masks/{mask}", "L"), _pixels(scene, f"images/{name}")
+        grey, values = scene.pixels(f"masks/{mask}", "L"), scene.pixels(f"images/{name}")
         if grey is None or values is None or values.shape[:2] != grey.shape or not (grey < 128).any():
             continue
         hidden = grey < 128

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
+from unposed.pipeline.regular_files import read_bytes
+
 from .finding import TRAINERS, TRANSFORMS_READERS, Finding, LintLimits, several
 from .posed_images import PosedImages
 from .scene_folder import SceneFolder
@@ -113,7 +115,7 @@ def check_split(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding]:
 
 def _lines(scene: SceneFolder, file: str) -> Sequence[str]:
     try:
-        return (scene.root / file).read_text("utf-8", "replace").split("\n")[:-1]
+        return read_bytes(scene.root / file).decode("utf-8", "replace").split("\n")[:-1]
     except OSError:
         return ()
 

@@ -16,7 +16,9 @@ from PIL.ExifTags import IFD, Base
 from PIL.Image import Image
 
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.images.decoding_memory import decoding_bytes
 from unposed.pipeline.images.image_file import UnreadableImage, open_image, quiet
+from unposed.pipeline.memory_limits import free_bytes
 from unposed.pipeline.regular_files import read_text
 
 from .finding import TRAINERS, TRANSFORMS_READERS
@@ -63,6 +65,17 @@ class SceneFolder:
         """The image files below a folder by name."""
         names = [name for name in self.below(folder) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
         return {name: _facts(self.root / folder / name) for name in names if not _is_hidden(name)}
+
+    def pixels(self, file: str, mode: str | None = None) -> NDArray[np.uint8] | None:
+        """The pixels of an image, converted to a mode or as they are; None where they cannot be read, or take more
+        memory than is free."""
+        try:
+            with open_image(self.root / file) as image, quiet():
+                if decoding_bytes(image, 0) > free_bytes():
+                    return None
+                return np.asarray(image if mode is None else image.convert(mode))
+        except Exception:  # a decoder may raise anything on nonsense
+            return None
 
     @cached_property
     def model_places(self) -> tuple[str, ...]:

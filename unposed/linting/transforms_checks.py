@@ -45,9 +45,10 @@ def check_transforms(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding
     bent = any(frame.get(key, content.get(key)) for frame in frames for key in ("k1", "k2", "p1", "p2"))
     if bent and scene.model is None:
         yield Finding("json-distorted", ("brush",), FILE, "distortion is not undone", "undistort the images")
-    models = {frame["camera_model"] for frame in frames if "camera_model" in frame} - {content.get("camera_model")}
+    models = {str(frame["camera_model"]) for frame in frames if "camera_model" in frame}
+    models -= {str(content.get("camera_model"))}
     if models:
-        text = f"frames have other camera models ({', '.join(sorted(map(str, models)))}) than the file"
+        text = f"frames have other camera models ({', '.join(sorted(models))}) than the file"
         yield Finding("json-models", ("nerfstudio",), FILE, text, "write one camera_model at the top")
     for key in ("mask_path", "depth_file_path"):
         having = [frame for frame in frames if key in frame]
@@ -61,7 +62,8 @@ def check_transforms(scene: SceneFolder, limits: LintLimits) -> Iterator[Finding
         text = f"has {present[0]} but not all of {', '.join(NAMED_PARTS)}: the parser stops"
         yield Finding("json-split", ("nerfstudio",), FILE, text, "write all three")
     paths = {str(frame["file_path"]) for frame in frames}
-    if unknown := sorted({str(name) for key in present for name in content[key] or ()} - paths):
+    listed = [content[key] if isinstance(content[key], list) else [] for key in present]
+    if unknown := sorted({str(name) for names in listed for name in names} - paths):
         text = f"{several(unknown)} is held out, or trained, and is no frame"
         yield Finding("json-split", ("nerfstudio",), FILE, text, "write names as file_path has them")
 

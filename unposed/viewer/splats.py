@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from unposed.optim.arrays import Array32
 from unposed.pipeline.errors import InputError
+from unposed.pipeline.regular_files import read_bytes
 from unposed.surface.gaussians.scene import SH_0
 
 MOST_GAUSSIANS = 500_000
@@ -41,7 +42,7 @@ def read_splat(file: Path, most: int = MOST_GAUSSIANS) -> ShownSplat:
     Sigma = R diag(s)^2 R^T. InputError if it is no such file.
     """
     try:
-        data = file.read_bytes()
+        data = read_bytes(file)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
     rows = _rows(data, file)
