@@ -72,7 +72,7 @@ def main() -> int:
         sys.stdout.flush()
         os._exit(1)  # a thread that hangs in the driver would hold this process for ever
 
-    patience = Patience(HANGS_S, begin_anew)
+    patience = Patience(HANGS_S, begin_anew) if device.type == "cuda" else Patience()  # a CPU is busy at most
     for number, part in enumerate(args.parts):
         left = sum(PARTS[each][1] for each in args.parts[number:])
         until = time.monotonic() + (end - time.monotonic()) * PARTS[part][1] / left
