@@ -39,7 +39,7 @@ class EmulatedBundle(NamedTuple):
 def emulate_bundle(kind: str, photos: int, points: int, seed: int = 0) -> EmulatedBundle:
     """Emulate a bundle. In a `ring` every point is seen from a few photos next to each other, in a `plaza` from photos
     anywhere around it; `private` is a ring with a camera of its own for each photo, and `rigs` one of frames of three
-    photos each, which `sensors_from_rig` places.
+    photos each, which `emulated_sensors` places.
     """
     if kind == "rigs" and photos % SENSORS:
         raise ValueError(f"photos: expected whole frames of {SENSORS}, got {photos}")
@@ -71,7 +71,7 @@ def emulate_bundle(kind: str, photos: int, points: int, seed: int = 0) -> Emulat
     )
 
 
-def sensors_from_rig() -> Array:
+def emulated_sensors() -> Array:
     """(SENSORS, 3, 4) sensor_from_rig of the photos of a frame of `rigs`, the first of which is the reference."""
     turn = Rotation.from_rotvec([[0.0, aside, 0.0] for aside in (0.0, 0.4, -0.4)]).as_matrix()
     return np.concatenate([turn, [[[0.0], [0.0], [0.0]], [[0.1], [0.0], [0.05]], [[-0.1], [0.0], [0.05]]]], axis=2)
@@ -79,7 +79,7 @@ def sensors_from_rig() -> Array:
 
 def _by_sensors(frames: Array) -> Array:
     """(photos, 3, 4) poses of all photos from those of their frames."""
-    sensors = np.tile(sensors_from_rig(), (len(frames), 1, 1))
+    sensors = np.tile(emulated_sensors(), (len(frames), 1, 1))
     out = _moved(sensors[:, :, :3], np.repeat(frames, SENSORS, axis=0))
     out[:, :, 3] = np.einsum("nij,nj->ni", sensors[:, :, :3], np.repeat(frames[:, :, 3], SENSORS, axis=0))
     out[:, :, 3] += sensors[:, :, 3]

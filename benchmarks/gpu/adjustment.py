@@ -17,7 +17,7 @@ from unposed.optim.bundle.objective import build_objective, bundle_state
 from unposed.optim.bundle.problem import Bundle, BundleOptions
 from unposed.optim.bundle.torch_schur import ImplicitSchurComplement
 from unposed.optim.rigs import Rigs
-from unposed.synthetic.bundles import SENSORS, emulate_bundle, sensors_from_rig
+from unposed.synthetic.bundles import SENSORS, emulate_bundle, emulated_sensors
 
 from .setting import Case, Figure, Finding, Setting, needs
 from .work import gradient_iteration_work, linearization_work
@@ -54,7 +54,7 @@ def bundle_of(photos: int, points: int, kind: str = "ring") -> Bundle:
         return bundle
     frame, sensor = np.divmod(np.arange(photos), SENSORS)
     none = np.zeros(SENSORS, np.int64)
-    return replace(bundle, rigs=Rigs(frame, sensor, none, sensors_from_rig(), np.arange(SENSORS) > 0))
+    return replace(bundle, rigs=Rigs(frame, sensor, none, emulated_sensors(), np.arange(SENSORS) > 0))
 
 
 def _step(setting: Setting, size: tuple[int, int], kind: str = "ring") -> Finding:
