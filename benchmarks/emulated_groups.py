@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from unposed.optim.groups.fusion import PairDirections
+from unposed.optim.groups.fusion import PairDirections, potentials
 from unposed.optim.groups.scenes import GroupScenes
-from unposed.optim.rotations import exp_so3, rotation_angle_deg
+from unposed.optim.rotations import exp_so3, log_so3, rotation_angle_deg
 from unposed.retrieval.groups import CoverOptions, PhotoGroup, cover_groups
 from unposed.synthetic.camera import look_at
 
@@ -106,6 +108,46 @@ def rotation_errors_deg(found: Array, true: Array) -> Array:
     out = np.full(len(found), np.nan)
     out[known] = rotation_angle_deg(relative @ mean.T)
     return out
+
+
+def least_error_deg(made: EmulatedCollection, noise: GroupNoise, with_pairs: bool) -> float:
+    """Median rotation error of one who knows which groups and pairs are right, how wrong they are, and how parts that
+    nothing ties together lie: least squares in which every measurement counts by its true error. Nobody does better
+    without luck."""
+    true, scenes = made.cam_from_world[:, :, :3], made.scenes
+    rows = np.flatnonzero(~made.wrong[scenes.group])
+    photo, group, photos = scenes.photo[rows], scenes.group[rows], len(true)
+    # In world axes the error of a photo minus that of its group is what the group says of it, less the truth.
+    said = true[photo].transpose(0, 2, 1) @ scenes.cam_from_local[rows, :, :3]
+    number, first = np.unique(group, return_index=True)
+    frame = said[first][np.searchsorted(number, group)]
+    ends, missed = [np.stack([photo, photos + group], axis=1)], [log_so3(said @ frame.transpose(0, 2, 1))]
+    weight = [np.full(len(rows), noise.rotation_deg**-2.0)]
+    if with_pairs:
+        a, b = made.pairs.pairs.T
+        between = log_so3(true[b].transpose(0, 2, 1) @ made.pairs.b_from_a[:, :, :3] @ true[a])
+        right = np.degrees(np.linalg.norm(between, axis=1)) < 6.0 * noise.pair_deg
+        ends.append(made.pairs.pairs[right][:, ::-1])
+        missed.append(between[right])
+        weight.append(np.full(right.sum(), noise.pair_deg**-2.0))
+    seen = np.unique(np.concatenate([each[:, 0] for each in ends]))
+    nodes = photos + len(made.groups)
+    ends.append(np.stack([np.arange(1, nodes), np.zeros(nodes - 1, np.int64)], axis=1))
+    missed.append(np.zeros((nodes - 1, 3)))
+    weight.append(np.full(nodes - 1, 1e-9))  # holds what nothing ties where it truly is, and nothing else
+    error = potentials(nodes, *(np.concatenate(each) for each in (ends, missed, weight)))[:photos]
+    found = true @ exp_so3(error)
+    found[np.setdiff1d(np.arange(photos), seen)] = np.nan
+    return float(np.nanmedian(rotation_errors_deg(found, true)))
+
+
+def parts_of_right_groups(made: EmulatedCollection) -> int:
+    """Parts that the right groups form by the photos that they share: how those lie nothing says but wrong groups."""
+    right = ~made.wrong[made.scenes.group]
+    photos, photo, group = len(made.cam_from_world), made.scenes.photo[right], made.scenes.group[right]
+    nodes = photos + len(made.groups)
+    label = connected_components(coo_matrix((np.ones(len(photo)), (photo, photos + group)), shape=(nodes, nodes)))[1]
+    return len(np.unique(label[photo]))
 
 
 def _ring(photos: int, rng: np.random.Generator) -> Array:

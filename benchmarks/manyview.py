@@ -16,7 +16,14 @@ import time
 
 import numpy as np
 import torch
-from emulated_groups import EmulatedCollection, GroupNoise, emulate, rotation_errors_deg
+from emulated_groups import (
+    EmulatedCollection,
+    GroupNoise,
+    emulate,
+    least_error_deg,
+    parts_of_right_groups,
+    rotation_errors_deg,
+)
 from gpu.work import group_work
 from numpy.typing import NDArray
 
@@ -79,16 +86,16 @@ def _plain_gflops() -> float:
 
 
 def fusion_table(sizes: list[int], seeds: int) -> None:
-    """Medians over seeds of errors after fusion, and counts of groups."""
-    head = ("scene", "photos", "wrong", "pairs", "views a photo", "registered", "rotation deg", "position")
-    _row(*head, "wrong found", "right lost", "CPU s")
-    _row(*["---"] * (len(head) + 3))
+    """Medians over seeds of errors after fusion, beside the least that the measurements allow, and counts of groups."""
+    head = ("scene", "photos", "wrong", "pairs", "views a photo", "registered", "rotation deg", "at best", "parts")
+    _row(*head, "position", "wrong found", "right lost", "CPU s")
+    _row(*["---"] * (len(head) + 4))
     for town in (False, True):
         for photos in sizes:
             for wrong in (0.05, 0.1):
                 for with_pairs in (False, True):
                     rows = [_measured(photos, seed, wrong, with_pairs, town) for seed in range(seeds)]
-                    views, registered, rotation, position, found, of, lost, spent = np.median(rows, axis=0)
+                    views, registered, rotation, best, parts, position, found, of, lost, spent = np.median(rows, axis=0)
                     _row(
                         "town" if town else "ring",
                         photos,
@@ -97,6 +104,8 @@ def fusion_table(sizes: list[int], seeds: int) -> None:
                         f"{views:.2f}",
                         f"{registered:.0f}",
                         f"{rotation:.2f}",
+                        f"{best:.2f}",
+                        f"{parts:.0f}",
                         f"{position:.3f}",
                         f"{found:.0f} of {of:.0f}",
                         f"{lost:.0f}",
@@ -105,7 +114,8 @@ def fusion_table(sizes: list[int], seeds: int) -> None:
 
 
 def _measured(photos: int, seed: int, wrong: float, with_pairs: bool, town: bool) -> tuple[float, ...]:
-    made = emulate(photos, seed, GroupNoise(wrong=wrong), town=town)
+    noise = GroupNoise(wrong=wrong)
+    made = emulate(photos, seed, noise, town=town)
     start = time.process_time()
     found = fuse_groups(made.scenes, photos, made.pairs if with_pairs else None)
     spent = time.process_time() - start
@@ -115,6 +125,8 @@ def _measured(photos: int, seed: int, wrong: float, with_pairs: bool, town: bool
         len(made.scenes.photo) / photos,
         float(np.isfinite(rotation).sum()),
         float(np.nanmedian(rotation)),
+        least_error_deg(made, noise, with_pairs),
+        float(parts_of_right_groups(made)),
         float(np.median(position_errors(made, found))),
         float((made.wrong & ~found.consistent).sum()),
         float(made.wrong.sum()),

@@ -45,7 +45,9 @@ class CompiledKind:
                     torch._dynamo.maybe_mark_dynamic(each, 0)
             try:
                 return compiled(*args)
-            except torch._dynamo.exc.TorchDynamoException as error:
+            except torch.cuda.OutOfMemoryError:
+                raise  # smaller batches may fit
+            except Exception as error:  # of the compiler, or of a kernel that it made and the device refuses
                 self._give_up(error)
                 return plain(*args)
 
@@ -78,8 +80,8 @@ def compile_blocks(
     import torch._dynamo  # seconds, for those who compile
 
     # The limit counts all networks of the process: it is there to find what is compiled anew for every call.
-    wanted = 8 * MAX_SHAPES
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, wanted)
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"  # before 2.6
+    setattr(torch._dynamo.config, limit, max(getattr(torch._dynamo.config, limit), 8 * MAX_SHAPES))
     made = {kind: CompiledKind(backend) for kind in kinds}
     for block in network.modules():
         if type(block) in made:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import WeightsError
+from .precision import forbid_tf32
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -33,6 +34,7 @@ def _built_on(device: str) -> Callable[..., nn.Module]:
 
     @lru_cache(maxsize=4)
     def built(build: Callable[..., nn.Module], weights: Path, state: tuple[int, int], *options: object) -> nn.Module:
+        forbid_tf32(torch.device(device))
         return build(weights, *options).eval().requires_grad_(False).to(device)
 
     return built

@@ -51,6 +51,14 @@ def tensor_cores(device: torch.device, *, allowed: bool) -> Iterator[None]:
             matmul.allow_tf32, conv.allow_tf32 = before
 
 
+def forbid_tf32(device: torch.device) -> None:
+    """Forbid TF32 from now on, wherever `tensor_cores` does not allow it: key points and matches of networks without a
+    setting of their own are those of float32 on every device."""
+    if device.type != "cpu":
+        with _TENSOR_CORES:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
 def matrix_products(dtype: torch.dtype, device: torch.device, *, tf32: bool) -> AbstractContextManager[object]:
     """The setting in which parameters of this type are multiplied: by autocast if they are narrower than float32."""
     if dtype == torch.promote_types(dtype, torch.float32):

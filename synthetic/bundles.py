@@ -17,6 +17,8 @@ TRACK_LENGTH = 8
 """Photos that may see a point."""
 NOISE_PX = 0.5
 POINTS_AT_ONCE = 1 << 17
+SENSORS = 3
+"""Photos of a frame of `rigs`: ahead, and to both sides."""
 
 
 class EmulatedBundle(NamedTuple):
@@ -36,7 +38,11 @@ class EmulatedBundle(NamedTuple):
 
 def emulate_bundle(kind: str, photos: int, points: int, seed: int = 0) -> EmulatedBundle:
     """Emulate a bundle. In a `ring` every point is seen from a few photos next to each other, in a `plaza` from photos
-    anywhere around it; `private` is a ring with a camera of its own for each photo."""
+    anywhere around it; `private` is a ring with a camera of its own for each photo, and `rigs` one of frames of three
+    photos each, which `emulated_sensors` places.
+    """
+    if kind == "rigs" and photos % SENSORS:
+        raise ValueError(f"photos: expected whole frames of {SENSORS}, got {photos}")
     rng = np.random.default_rng(seed)
     poses, radius = _poses(kind, photos, rng)
     parts = [
@@ -46,9 +52,11 @@ def emulate_bundle(kind: str, photos: int, points: int, seed: int = 0) -> Emulat
     first = np.cumsum([0, *(len(world) for world, *_ in parts)])
     world = np.concatenate([world for world, *_ in parts])
     xy = np.concatenate([xy for _, xy, _, _ in parts])
-    start = poses.copy()
-    start[:, :, :3] = Rotation.from_rotvec(0.003 * rng.standard_normal((photos, 3))).as_matrix() @ poses[:, :, :3]
-    start[:, :, 3] += 0.02 * rng.standard_normal((photos, 3))
+    start = poses[::SENSORS] if kind == "rigs" else poses
+    start = _moved(Rotation.from_rotvec(0.003 * rng.standard_normal((len(start), 3))).as_matrix(), start)
+    start[:, :, 3] += 0.02 * rng.standard_normal((len(start), 3))
+    if kind == "rigs":
+        start = _by_sensors(start)
     cameras = photos if kind == "private" else 1
     return EmulatedBundle(
         models=("SIMPLE_RADIAL",) * cameras,
@@ -63,6 +71,26 @@ def emulate_bundle(kind: str, photos: int, points: int, seed: int = 0) -> Emulat
     )
 
 
+def emulated_sensors() -> Array:
+    """(SENSORS, 3, 4) sensor_from_rig of the photos of a frame of `rigs`, the first of which is the reference."""
+    turn = Rotation.from_rotvec([[0.0, aside, 0.0] for aside in (0.0, 0.4, -0.4)]).as_matrix()
+    return np.concatenate([turn, [[[0.0], [0.0], [0.0]], [[0.1], [0.0], [0.05]], [[-0.1], [0.0], [0.05]]]], axis=2)
+
+
+def _by_sensors(frames: Array) -> Array:
+    """(photos, 3, 4) poses of all photos from those of their frames."""
+    sensors = np.tile(emulated_sensors(), (len(frames), 1, 1))
+    out = _moved(sensors[:, :, :3], np.repeat(frames, SENSORS, axis=0))
+    out[:, :, 3] = np.einsum("nij,nj->ni", sensors[:, :, :3], np.repeat(frames[:, :, 3], SENSORS, axis=0))
+    out[:, :, 3] += sensors[:, :, 3]
+    return out
+
+
+def _moved(turn: Array, poses: Array) -> Array:
+    """Poses (n, 3, 4) whose rotations are multiplied from the left."""
+    return np.concatenate([turn @ poses[:, :, :3], poses[:, :, 3:]], axis=2)
+
+
 def _poses(kind: str, photos: int, rng: np.random.Generator) -> tuple[Array, float]:
     """(photos, 3, 4), and the radius of the circle they stand on."""
     turn = np.linspace(0.0, 2.0 * np.pi, photos, endpoint=False)
@@ -75,7 +103,7 @@ def _poses(kind: str, photos: int, rng: np.random.Generator) -> tuple[Array, flo
     poses = np.empty((photos, 3, 4))
     poses[:, :, :3] = np.stack([aside, np.cross(outward, aside), outward], axis=1)
     poses[:, :, 3] = -np.einsum("cij,cj->ci", poses[:, :, :3], centres)
-    return poses, radius
+    return (_by_sensors(poses[::SENSORS]) if kind == "rigs" else poses), radius
 
 
 def _observed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unposed.gpu_check import DTYPES, SMALL_NETWORK, knows, seconds_of
-from unposed.networks.compiled import compile_blocks
+from unposed.networks.compiled import CompiledKind, compile_blocks
 from unposed.networks.manyview.checkpoint import build_many_view, fill_network
 from unposed.networks.manyview.config import PUBLISHED, Da3Config, EncoderConfig
 from unposed.networks.manyview.da3 import Da3Network
@@ -140,11 +140,19 @@ def _tokens(network: Mast3rNetwork, size: tuple[int, int], count: int) -> Tensor
 
 def _compiled(setting: Setting, precision: str, batch: int) -> Finding:
     network = network_of(setting, precision)
-    compile_blocks(network, (EncoderBlock,), "inductor" if setting.on_gpu else "aot_eager")
+    kinds = compile_blocks(network, (EncoderBlock,), "inductor" if setting.on_gpu else "aot_eager")
     try:
-        return _encode(setting, precision, batch)
+        found = _encode(setting, precision, batch)
     finally:
         _network.cache_clear()
+    refuse_plain(kinds)
+    return found
+
+
+def refuse_plain(kinds: Mapping[object, CompiledKind]) -> None:
+    """Absent where blocks ran as they are, since the compiler failed: figures would be taken for its."""
+    if problem := next((kind.problem for kind in kinds.values() if kind.problem), ""):
+        raise Absent(f"not run: torch.compile fails here ({problem[:120]})")
 
 
 def _measured(

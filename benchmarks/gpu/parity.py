@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -25,12 +25,13 @@ from unposed.gpu_check import (
     relative_error,
     smooth_images,
 )
-from unposed.networks.compiled import compile_blocks
+from unposed.networks.compiled import CompiledKind, compile_blocks
 from unposed.networks.mast3r.checkpoint import load_network
 from unposed.networks.mast3r.config import DptConfig
 from unposed.networks.mast3r.croco import DecoderBlock, EncoderBlock
 from unposed.networks.mast3r.images import ImageFrame, image_batch
 from unposed.networks.mast3r.network import Mast3rNetwork, PointMapPrediction
+from unposed.networks.precision import forbid_tf32
 from unposed.optim.bundle.adjust import INITIAL_DAMPING, CpuProblem
 from unposed.optim.bundle.adjust_torch import TorchProblem
 from unposed.optim.bundle.losses import CAUCHY, HUBER, SQUARED, Loss, barron
@@ -47,6 +48,8 @@ from unposed.plugins.matching.dense import BY_DESCRIPTOR, ImageTokens, match_pre
 from unposed.retrieval.device_candidates import search_on_device
 from unposed.synthetic.bundles import emulate_bundle
 
+from . import network_parity
+from .networks import refuse_plain
 from .setting import Absent, Case, Finding, Setting, needs
 
 FIXTURES = Path(__file__).parents[2] / "tests/data/reference/fixtures"
@@ -62,6 +65,7 @@ def cases(setting: Setting) -> Iterator[Case]:
     for precision in ("float32", "tf32", "bfloat16", "float16"):
         yield f"MASt3R, small, {precision}", partial(_network, setting, precision)
     yield "MASt3R, tiny, published outputs", partial(_published, setting)
+    yield from network_parity.cases(setting)
     yield "descriptor matches in 16 bits", partial(_matches_in_16_bits, setting)
     yield "reciprocal search, the kernel", partial(_kernel, setting)
     for name in ("floats", "bytes"):
@@ -84,9 +88,11 @@ def _network(setting: Setting, precision: str, compiled: bool = False) -> Findin
     if not knows(setting.device, precision):
         raise Absent(f"not run: this device has no {precision}")
     network = made_up_network(SMALL_NETWORK, setting.device, precision)
+    kinds: Mapping[object, CompiledKind] = {}
     if compiled:
-        compile_blocks(network, (EncoderBlock, DecoderBlock), "inductor" if setting.on_gpu else "aot_eager")
+        kinds = compile_blocks(network, (EncoderBlock, DecoderBlock), "inductor" if setting.on_gpu else "aot_eager")
     wanted, found = _exact_outputs(), _outputs(network)
+    refuse_plain(kinds)
     errors = {"tokens": relative_error(found[0], wanted[0])}
     for name in PointMapPrediction._fields:
         errors[name] = max(
@@ -252,6 +258,7 @@ def _aliked(setting: Setting) -> Finding:
     torch.manual_seed(0)
     network = ALIKED("aliked-n16").eval().requires_grad_(False)
     images = (smooth_images(1, (96, 128) if setting.small else (480, 640)) + 1.0) / 2.0
+    forbid_tf32(setting.device)
     here, there = (
         detect(network.to(place), images.to(place), 256, 0.0)[0] for place in (torch.device("cpu"), setting.device)
     )

@@ -21,7 +21,7 @@ from unposed.plugins.matching.dense import BY_DESCRIPTOR, ImageTokens, depth_gri
 
 from .adjustment import OPTIONS, SIZES, SMALL_SIZES, bundle_of
 from .networks import full_config, network_of
-from .setting import Case, Figure, Finding, Setting
+from .setting import Absent, Case, Figure, Finding, Setting
 
 LISTED = 8
 """Kernels that are named."""
@@ -78,6 +78,8 @@ def _profiled(setting: Setting, work: Callable[[], None]) -> Finding:
         averages: list[tuple[str, float]] = [(each.key, each.self_cpu_time_total) for each in seen.key_averages()]
         return Finding(_shares(averages, sum(time for _, time in averages)))
     events = [each for each in seen.events() if each.device_type == DeviceType.CUDA]
+    if not events:
+        raise Absent("not run: the profiler sees nothing of the device (CUPTI missing, or not allowed to its counters)")
     by_name: dict[str, float] = {}
     for each in events:
         by_name[each.name] = by_name.get(each.name, 0.0) + each.time_range.elapsed_us()

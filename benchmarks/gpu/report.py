@@ -22,7 +22,8 @@ def write_report(folder: Path, facts: Mapping[str, Any], rows: Sequence[Row]) ->
 
 def as_markdown(facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """The table, below a line for every fact."""
-    lines = [f"- {name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in facts.items()]
+    said = {name: value for name, value in facts.items() if not isinstance(value, dict)}  # `reached` has these in words
+    lines = [f"- {name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in said.items()]
     table = [_line(HEAD), _line(["---"] * len(HEAD)), *(_line(cells(row)) for row in rows)]
     return "\n".join([*lines, "", *table]) + "\n"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,27 +76,67 @@ def needs(*modules: str) -> None:
         raise Absent(f"not run: {' and '.join(missing)} not installed")
 
 
-def run_cases(part: str, cases: Iterator[Case], until: float) -> Iterator[Row]:
-    """Run cases until a time of `time.monotonic`; those that begin later are named and not run."""
-    for name, measure in cases:
-        start = time.monotonic()
-        if start > until:
-            yield Row(part, name, None, "not run: the time of this part is up")
-            continue
+@dataclass(frozen=True)
+class Patience:
+    """How long a case may take, and what is done where it takes longer."""
+
+    seconds: float = threading.TIMEOUT_MAX
+    give_up: Callable[[Row], None] = lambda row: None
+    """Called in a thread of its own while the case still runs, with the row that it ends as."""
+
+    @contextmanager
+    def watching(self, part: str, case: str) -> Iterator[None]:
+        row = Row(part, case, None, f"hangs: no end after {self.seconds:.0f} s", self.seconds)
+        timer = threading.Timer(self.seconds, self.give_up, (row,))
+        timer.daemon = True
+        timer.start()
         try:
-            yield Row(part, name, measure(), seconds=time.monotonic() - start)
-        except Absent as reason:
-            yield Row(part, name, None, str(reason))
-        except Exception as error:  # whatever a card, a driver or an old library may raise: the table names it
-            first = (str(error).strip().splitlines() or [""])[0]
-            yield Row(part, name, None, f"{type(error).__name__}: {first[:160]}", time.monotonic() - start)
-        release()
+            yield
+        finally:
+            timer.cancel()
+
+
+def run_cases(
+    part: str,
+    cases: Iterator[Case],
+    until: float,
+    known: Collection[str] = (),
+    patience: Patience = Patience(),
+) -> Iterator[Row]:
+    """Run cases until a time of `time.monotonic`; those that begin later are named and not run, `known` ones left
+    out."""
+    try:
+        for name, measure in cases:
+            if name in known:
+                continue
+            start = time.monotonic()
+            if start > until:
+                yield Row(part, name, None, "not run: the time of this part is up")
+                continue
+            try:
+                with patience.watching(part, name):
+                    row = Row(part, name, measure(), seconds=time.monotonic() - start)
+            except Absent as reason:
+                row = Row(part, name, None, str(reason))
+            except Exception as error:  # whatever a card, a driver or an old library may raise: the table names it
+                row = Row(part, name, None, problem_of(error), time.monotonic() - start)
+            yield row
+            release()
+    except Exception as error:  # between the cases, where their inputs are made and freed
+        yield Row(part, "further cases", None, problem_of(error))
+
+
+def problem_of(error: Exception) -> str:
+    """The kind of error and the first line of what it says."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:160]}"
 
 
 def release() -> None:
-    """Return what cases have left on the device."""
+    """Return what cases have left on the device, if it still answers."""
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # after an illegal access every call raises
+            torch.cuda.empty_cache()
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unposed.gpu_check import DeviceSpeed
 from unposed.networks.manyview.checkpoint import build_many_view
 from unposed.networks.manyview.config import PATCH_PX as VIEW_PATCH_PX, Da3Config
+from unposed.networks.manyview.heads import VIEWS_ON_A_GPU
 from unposed.networks.mast3r.config import PATCH_PX, Mast3rConfig
 from unposed.networks.mast3r.network import Mast3rNetwork
 
@@ -130,7 +131,8 @@ def group_work(config: Da3Config, size: tuple[int, int], views: int) -> Work:
     moved = 118.0 * stack.width * tokens * stack.depth + 12 * stack.width**2 * PRODUCT * stack.depth
     levels = config.dpt.fused * (16 + 4 + 1) / VIEW_PATCH_PX**2 * 12 + config.dpt.last * (1 + 1 / 4) * 4
     moved += views * pixels * STREAM * levels
-    return Work(blocks.get_total_flops(), moved, 25 * stack.depth + views * 80, heads.get_total_flops())
+    launches = 25 * stack.depth + -(-views // VIEWS_ON_A_GPU) * 80
+    return Work(blocks.get_total_flops(), moved, launches, heads.get_total_flops())
 
 
 def reciprocal_work(queries: int, pixels: int, dims: int, written: bool) -> Work:

@@ -72,7 +72,7 @@ def decode_camera(encoding: Tensor, size: ImageSize, *, clamped: bool) -> tuple[
     The principal point is the middle of the image. `clamped`: see MIN_TANGENT.
     """
     pose = torch.cat([rotation_of_quaternion(encoding[..., 3:7]), encoding[..., :3, None]], dim=-1)
-    tangent = torch.tan(encoding[..., [8, 7]] / 2.0)
+    tangent = torch.tan(encoding[..., 7:9].flip(-1) / 2.0)
     half = encoding.new_tensor([size[1] / 2.0, size[0] / 2.0])
     return pose, half / (tangent.clamp(min=MIN_TANGENT) if clamped else tangent)
 
@@ -81,7 +81,7 @@ def encode_camera(pose: Tensor, focal_px: Tensor, size: ImageSize) -> Tensor:
     """Encoding (..., 9) of poses (..., 3, 4) and focal lengths (..., 2) along x and y in pixels of the image."""
     half = pose.new_tensor([size[1] / 2.0, size[0] / 2.0])
     field = 2.0 * torch.atan(half / focal_px)
-    return torch.cat([pose[..., 3], quaternion_of_rotation(pose[..., :3]), field[..., [1, 0]]], dim=-1)
+    return torch.cat([pose[..., 3], quaternion_of_rotation(pose[..., :3]), field.flip(-1)], dim=-1)
 
 
 def normalize_poses(cam_from_world: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from ..loading import Net, cached_network, parameter_mismatch
 from ..mast3r.checkpoint import checked_device, checked_parameters, read_checkpoint
 from ..mast3r.config import UnknownArchitecture
 from ..precision import Precision, usual_precision
-from .config import Da3Config, ManyViewConfig, VggtConfig, published_config
+from .config import PUBLISHED, Da3Config, ManyViewConfig, VggtConfig, published_config
 from .da3 import Da3DepthNetwork, Da3Network
 from .pi3 import Pi3Network
 from .vggt import VggtNetwork
@@ -61,7 +61,9 @@ def load_many_view(
     state, _ = read_checkpoint(path, mapped=place.type != "cpu" or dtype == torch.float32)
     state = read_names(checked_parameters(state, path))
     try:
-        _, config = published_config({name: tuple(value.shape) for name, value in state.items()})
+        found, config = published_config({name: tuple(value.shape) for name, value in state.items()})
+        if PUBLISHED.get(path.stem, config) != config:
+            raise WeightsError(f"{path} has the shapes of {found}: name the file so, or put {path.stem} in its place")
         with torch.device("meta"):
             network = build_many_view(config)
     except UnknownArchitecture as error:

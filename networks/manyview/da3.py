@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..mast3r.heads import ImageSize
 from .cameras import CameraDecoder, CameraEncoder, decode_camera, encode_camera, inverse_pose
 from .config import PATCH_PX, Da3Config
-from .heads import DptHead, exp_depth, view_by_view
+from .heads import DptHead, exp_depth, few_views
 from .prediction import GroupPrediction
 from .rays import cameras_from_rays
 from .vit import ImageEncoder, WithTransformer, of_all_views, view_rotation
@@ -163,9 +163,7 @@ class Da3Network(WithTransformer):
     def rays(self, features: ViewFeatures, size: ImageSize) -> tuple[Tensor, Tensor]:
         """Rays (b s, h, w, 6), direction and centre, and their confidence (b s, h, w), for cells of 14/8 pixels."""
         with self.heads():
-            raw = torch.cat(
-                [self.head.rays(self.head.maps(view, size), size) for view in view_by_view(features.levels)]
-            )
+            raw = torch.cat([self.head.rays(self.head.maps(some, size), size) for some in few_views(features.levels)])
         return raw[:, :6].movedim(1, -1), raw[:, 6].exp() + 1.0
 
     @torch.inference_mode()

@@ -6,6 +6,7 @@ Modules have the names of the published parameters.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -23,6 +24,9 @@ RAY_CHANNELS = 7
 """Direction, centre and confidence."""
 _RAY_LEVEL = "3"
 """Files hold output layers of the ray branch for four levels, of which the last is used."""
+VIEWS_ON_A_GPU = 4
+"""Views whose maps a GPU makes together, 150 MB each at 504 x 378 pixels: one by one the 80 launches of each would take
+2 ms for a group of eight, beside the 3 ms of a fast card for its arithmetic."""
 
 
 def position_waves(count: int, channels: int, extent: float) -> Tensor:
@@ -40,10 +44,7 @@ class MapPosition:
     each. It is the same in all rows, or in all columns."""
 
     def __init__(self, size: tuple[int, int], channels: int, aspect: float, like: Tensor) -> None:
-        diagonal = (aspect**2 + 1.0) ** 0.5
-        along_x = position_waves(size[1], channels // 4, aspect / diagonal)
-        along_y = position_waves(size[0], channels // 4, 1.0 / diagonal)
-        self.columns, self.rows = ((POSITION_SHARE * each.T).to(like.device, like.dtype) for each in (along_x, along_y))
+        self.columns, self.rows = _map_waves(size, channels, aspect, like.device, like.dtype)
 
     def added(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
         """The map x (n, channels, rows, width), or those rows of it, with the embedding added in place."""
@@ -51,6 +52,17 @@ class MapPosition:
         x[:, :half] += self.columns[None, :, None]
         x[:, half:] += self.rows[None, :, rows, None]
         return x
+
+
+@lru_cache(maxsize=64)  # a shape of image has six; made in float64 on the host, a GPU would wait for them in each view
+def _map_waves(
+    size: tuple[int, int], channels: int, aspect: float, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """(channels / 2, width) and (channels / 2, height)."""
+    diagonal = (aspect**2 + 1.0) ** 0.5
+    along_x = position_waves(size[1], channels // 4, aspect / diagonal)
+    along_y = position_waves(size[0], channels // 4, 1.0 / diagonal)
+    return (POSITION_SHARE * along_x.T).to(device, dtype), (POSITION_SHARE * along_y.T).to(device, dtype)
 
 
 class DptScratch(nn.Module):
@@ -163,9 +175,8 @@ class DptHead(nn.Module):
         return out
 
     def outputs(self, levels: Sequence[Tensor], size: ImageSize) -> Tensor:
-        """Raw outputs (n, outputs, height, width) from tokens (n, patches, width), view by view: maps of one take tens
-        of megabytes, and a CPU gains nothing by having several at once."""
-        return torch.cat([self.output(self.features(self.maps(view, size)), size) for view in view_by_view(levels)])
+        """Raw outputs (n, outputs, height, width) from tokens (n, patches, width), a few views at a time."""
+        return torch.cat([self.output(self.features(self.maps(some, size)), size) for some in few_views(levels)])
 
     def rays(self, maps: Sequence[Tensor], size: ImageSize) -> Tensor:
         """Raw rays (n, 7, 8 rows, 8 columns)."""
@@ -196,10 +207,11 @@ def _unchanged(x: Tensor, rows: slice) -> Tensor:
     return x
 
 
-def view_by_view(levels: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The tokens (1, patches, width) of each view at all levels."""
-    for view in range(len(levels[0])):
-        yield [level[view : view + 1] for level in levels]
+def few_views(levels: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """The tokens (few, patches, width) of the views at all levels, in turns: maps of one view take tens of megabytes,
+    and a CPU gains nothing by having several at once."""
+    few = 1 if levels[0].device.type == "cpu" else VIEWS_ON_A_GPU
+    return (list(some) for some in zip(*(torch.split(level, few) for level in levels), strict=True))
 
 
 def exp_depth(raw: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,9 @@ def focals_from_local_points(points: Tensor, confidence: Tensor) -> tuple[Tensor
     in one unknown.
     """
     _, height, width, _ = points.shape
-    rows, columns = (torch.linspace(0, side - 1, min(SAMPLES, side)).round().long() for side in (height, width))
+    rows, columns = (
+        torch.linspace(0, side - 1, min(SAMPLES, side)).round().long().to(points.device) for side in (height, width)
+    )
     picked = points[:, rows][:, :, columns].double().flatten(1, 2)
     known = (confidence[:, rows][:, :, columns] > MIN_CONFIDENCE).flatten(1)
     known &= picked.isfinite().all(-1) & (picked[..., 2] > _MIN_DEPTH)
@@ -31,7 +33,7 @@ def focals_from_local_points(points: Tensor, confidence: Tensor) -> tuple[Tensor
         ],
         dim=-1,
     ).double()
-    uv = uv.flatten(0, 1).to(picked.device)
+    uv = uv.flatten(0, 1)
     xy, z = picked[..., :2].nan_to_num(), picked[..., 2].nan_to_num()
     weight = known.double()
     shift, damping = torch.zeros_like(z[:, 0]), torch.full_like(z[:, 0], 1e-3)

@@ -87,7 +87,7 @@ def _whole(side: int, step: int) -> int:
     return side // step * step or side // PATCH_PX * PATCH_PX
 
 
-def image_batch(images: Sequence[Bytes]) -> Tensor:
-    """(b, 3, h, w) float32 in [-1, 1] from images (h, w, 3) of one size."""
-    stacked = torch.from_numpy(np.stack(images)).movedim(-1, 1)
+def image_batch(images: Sequence[Bytes], device: torch.device | str = "cpu") -> Tensor:
+    """(b, 3, h, w) float32 in [-1, 1] on a device from images (h, w, 3) of one size, sent there as bytes."""
+    stacked = torch.from_numpy(np.stack(images)).to(device).movedim(-1, 1)
     return (stacked.float() / 255.0 - 0.5) / 0.5

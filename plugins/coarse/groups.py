@@ -34,7 +34,7 @@ class GroupMapper(OverlapTrust):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     min_photos: Annotated[int, Within("[2, inf)")] = 3
     """Parts with fewer photos give no model, unless there is no larger one."""

@@ -84,7 +84,8 @@ class Mast3rTokens:
         found: dict[int, Tokens] = {}
         for size in sorted({frame.size for _, frame in images}):
             rows = [i for i, (_, frame) in enumerate(images) if frame.size == size]
-            values = net.encode(image_batch([images[i][0] for i in rows])).to(getattr(torch, self.keep)).cpu()
+            batch = image_batch([images[i][0] for i in rows], net.device)
+            values = net.encode(batch).to(getattr(torch, self.keep)).cpu()
             for i, each in zip(rows, values, strict=True):
                 grid = each.reshape(size[0] // PATCH_PX, size[1] // PATCH_PX, -1).numpy()
                 frame = images[i][1]

@@ -103,6 +103,8 @@ class _ManyViews:
             self._grid(seen, view, frame, photo, float(focal[view]))
             for view, (frame, photo) in enumerate(zip(frames, photos, strict=True))
         )
+        if not any(np.isfinite(grid.depth).any() for grid in grids):
+            raise StageError("the network gives no depth for this group: its photos are sky, or its weights damaged")
         overlap = view_overlap(seen, self.grid_px, self.max_return_px).numpy().astype(np.float32)
         return LocalScene(local, focal, grids, overlap)
 

@@ -130,7 +130,7 @@ def _whole(photo: Photo, image: Bytes) -> ImageFrame:
 
 def _encode(net: Mast3rNetwork, image: Bytes, boxes: Sequence[Box]) -> list[ImageTokens]:
     """Encode windows of one size."""
-    tokens = net.encode(image_batch([image[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes]))
+    tokens = net.encode(image_batch([image[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes], net.device))
     frames = [ImageFrame((y1 - y0, x1 - x0), (x0, y0), (1.0, 1.0)) for x0, y0, x1, y1 in boxes]
     return list(map(ImageTokens, tokens, frames))
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from pretended_gpu import on_both
 
-from unposed.gpu_check import device_speed
+from unposed.gpu_check import device_speed, relative_error
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = ("torch", "numpy", "scipy", "safetensors")
@@ -123,6 +129,131 @@ def test_a_failed_case_is_named_and_the_others_go_on(parts: Any) -> None:
     assert rows[1].problem == "not run: a_library_that_nobody_has not installed"
     late = list(parts.run_cases("x", cases(), time.monotonic() - 1))
     assert {row.problem for row in late} == {"not run: the time of this part is up"}
+
+
+def test_between_cases_nothing_stops_the_others_either(parts: Any) -> None:
+    def cases() -> Iterator[Any]:
+        yield "first", lambda: parts.Finding({})
+        yield "second", lambda: parts.Finding({})
+        raise ValueError("no room for what is third")
+
+    rows = list(parts.run_cases("x", cases(), time.monotonic() + 60, known=["first"]))
+    assert [row.case for row in rows] == ["second", "further cases"]
+    assert rows[1].problem == "ValueError: no room for what is third"
+
+
+def test_a_case_that_hangs_is_given_up_as_it_hangs(parts: Any) -> None:
+    given_up = threading.Event()
+    seen: list[Any] = []
+
+    def give_up(row: Any) -> None:
+        seen.append(row)
+        given_up.set()
+
+    cases = iter([("quick", lambda: parts.Finding({})), ("hangs", lambda: parts.Finding({"freed": given_up.wait(60)}))])
+    rows = list(parts.run_cases("x", cases, time.monotonic() + 60, patience=parts.Patience(0.5, give_up)))
+    assert rows[-1].finding.figures == {"freed": True}
+    assert [(row.case, row.problem) for row in seen] == [("hangs", "hangs: no end after 0 s")]
+
+
+class Begun(Exception):
+    """In place of a new process, with its command."""
+
+
+@pytest.fixture
+def command(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """gpu.py with one part of three cases, of which the second fails."""
+    spec = importlib.util.spec_from_file_location("gpu_command", ROOT / "benchmarks/gpu.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def cases(setting: Any) -> Iterator[Any]:
+        yield "first", lambda: parts.Finding({}, passed=True)
+        yield "second", lambda: 1 // 0
+        yield "third", lambda: parts.Finding({}, passed=True)
+
+    def begin(_: str, line: list[str]) -> None:
+        raise Begun(*line[line.index(str(ROOT / "benchmarks/gpu.py")) + 1 :])
+
+    monkeypatch.setitem(module.PARTS, "a", ("made_up", 1.0))
+    monkeypatch.setitem(sys.modules, "gpu.made_up", SimpleNamespace(cases=cases))
+    monkeypatch.setattr(os, "execv", begin)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--cpu", "--parts", "a", "--out", str(tmp_path)])
+    threads = torch.get_num_threads()
+    yield module
+    torch.set_num_threads(threads)
+    faulthandler.cancel_dump_traceback_later()
+
+
+def test_a_device_that_is_lost_is_asked_again_by_a_new_process(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which goes on with the case after the one that lost it."""
+    monkeypatch.setattr(command, "_alive", lambda device: False)
+    with pytest.raises(Begun) as begun:
+        command.main()
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *begun.value.args])
+    assert command.main() == 1
+    rows = {row["case"]: row for row in json.loads((tmp_path / "gpu.json").read_text())["rows"]}
+    assert list(rows) == ["first", "second", "third"]
+    assert rows["second"]["problem"].startswith("ZeroDivisionError") and rows["third"]["finding"]["passed"]
+
+
+def test_a_card_whose_speed_cannot_be_measured_is_compared_all_the_same(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unmeasured(*_: Any) -> Any:
+        raise RuntimeError("no room for a product")
+
+    monkeypatch.setattr(command, "device_speed", unmeasured)
+    assert command.main() == 1
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert [row["case"] for row in rows] == ["speed of plain operations", "first", "second", "third"]
+    assert "TFLOP/s of plain products: float64 nan" in (tmp_path / "gpu.md").read_text()
+
+
+def test_without_a_gpu_one_line_says_so(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    with pytest.raises(SystemExit, match=r"finds no GPU here: --cpu runs small sizes"):
+        command.main()
+
+
+def test_photos_in_rigs_are_where_their_rigs_put_them(parts: Any) -> None:
+    """In the truth and at the start, which is off by pixels and not by more."""
+    from gpu.adjustment import bundle_of
+
+    from unposed.optim.bundle.problem import errors_px
+    from unposed.optim.rigs import frame_poses, photo_poses
+
+    bundle = bundle_of(21, 800, "rigs")
+    assert bundle.rigs is not None
+    frames = frame_poses(bundle.rigs, bundle.cam_from_world).reshape(7, 3, 3, 4)
+    np.testing.assert_allclose(frames, np.broadcast_to(frames[:, :1], frames.shape), atol=1e-12)
+    again = photo_poses(bundle.rigs, frame_poses(bundle.rigs, bundle.cam_from_world))
+    np.testing.assert_allclose(again, bundle.cam_from_world, atol=1e-12)
+    assert 5.0 < np.median(errors_px(bundle)) < 50.0
+    with pytest.raises(ValueError, match="whole frames of 3, got 20"):
+        bundle_of(20, 100, "rigs")
+
+
+@pytest.mark.parametrize("network", ["Depth Anything 3", "VGGT", "Pi3"])
+def test_groups_are_predicted_there_as_here(parts: Any, network: str) -> None:
+    """On a device that is none; with more views than are together in the heads there."""
+    from gpu import network_parity
+
+    here, there = on_both(lambda device: network_parity._said(network, torch.device(device), "float32"))
+    for name, values in here.items():
+        assert relative_error(there[name], values) < 1e-5, name
+
+
+def test_cameras_are_fitted_there_as_here(parts: Any) -> None:
+    from gpu import network_parity
+
+    here, there = on_both(lambda device: network_parity._fitted(torch.device(device)))
+    for name, values in here.items():
+        assert relative_error(there[name], values) < 1e-12, name
 
 
 def test_the_table_says_what_failed(parts: Any) -> None:

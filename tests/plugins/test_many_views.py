@@ -34,6 +34,7 @@ from unposed.plugins.doubts.doppelgangers import Doppelgangers
 from unposed.plugins.fine.bundle import BundleAdjustment
 from unposed.plugins.fine.predicted_poses import PredictedPoseOptions
 from unposed.plugins.groups.cover import Cover
+from unposed.plugins.local import many_views
 from unposed.plugins.local.many_views import DepthAnything3, Pi3, Vggt
 from unposed.plugins.shared.models import initial_model, intrinsics_of_priors
 from unposed.summary import per_photo
@@ -139,6 +140,28 @@ def test_a_photo_too_narrow_for_a_patch_fails_its_group_alone(
     monkeypatch.setattr("unposed.plugins.local.many_views.fit_da3", lambda photo, size: photo[:10])
     with pytest.raises(StageError, match="is too narrow"):
         stage(photos((120, 90), (120, 90)), CPU)
+
+
+def test_a_group_without_any_depth_is_refused_and_a_photo_without_it_is_not(
+    weights: Path, photos: Callable[..., tuple[Photo, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = DepthAnything3(model="small", weights=weights, size_px=84)
+    group, seen_by = photos((120, 90), (120, 90)), many_views.one_group
+
+    def without(views: slice) -> LocalScene:
+        def blind(seen: GroupPrediction, number: int) -> GroupPrediction:
+            one = seen_by(seen, number)
+            depth = one.depth.clone()
+            depth[:, views] = torch.nan
+            return one._replace(depth=depth)
+
+        monkeypatch.setattr(many_views, "one_group", blind)
+        return stage(group, CPU)
+
+    scene = without(slice(1, 2))
+    assert np.isfinite(scene.grids[0].depth).any() and np.isnan(scene.grids[1].depth).all()
+    with pytest.raises(StageError, match="gives no depth for this group: its photos are sky, or its weights"):
+        without(slice(None))
 
 
 def test_overlap_is_the_share_that_returns() -> None:

@@ -1,6 +1,5 @@
 """Networks, dense matching and bundle adjustment where tensors are not in the memory of the host: for machines without
-a GPU, on one that is none. As on a GPU, an operation that finds some of its tensors there and others here is refused,
-and nothing that is there can be read from here.
+a GPU, on one that is none, see `pretended_gpu`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter, tree_map_only
+from pretended_gpu import GPU, PretendedGpu, on_both
 
 from unposed.optim.bundle.adjust import adjust_bundle
 from unposed.optim.bundle.adjust_torch import adjust_by_torch
@@ -36,63 +33,6 @@ from unposed.pipeline.stage import Resources, Sides
 from unposed.plugins.features.mast3r import Mast3rTokens
 from unposed.plugins.matching.dust3r import Dust3rMatcher
 from unposed.plugins.matching.mast3r import Mast3rMatcher
-
-GPU = torch.device("meta")
-BETWEEN = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
-"""What may take values from one device to another."""
-
-
-class There(Tensor):
-    """A tensor that says it is on the GPU."""
-
-    here: Tensor
-
-    @staticmethod
-    def __new__(cls, here: Tensor) -> There:
-        with torch.inference_mode(False):  # PyTorch takes no views of tensors like this that are made in that mode
-            made: There = Tensor._make_wrapper_subclass(
-                cls, here.shape, here.stride(), here.storage_offset(), dtype=here.dtype, device=GPU
-            )
-        made.here = here
-        return made
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        return _computed(func, args, kwargs or {})
-
-
-class PretendedGpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees to what begins here and shall be there."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _computed(func, args, kwargs or {})
-
-
-def _computed(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    given = [each for each in tree_iter((args, kwargs)) if isinstance(each, Tensor)]
-    there = [each for each in given if isinstance(each, There)]
-    elsewhere = [each for each in given if each.ndim and not isinstance(each, There)]  # numbers may come from anywhere
-    if there and elsewhere and func not in BETWEEN:
-        raise RuntimeError(f"{func}: expected all tensors to be on the same device")
-    asked = kwargs.get("device", next((each for each in args if isinstance(each, torch.device)), None))
-    stays = bool(there) if asked is None else torch.device(asked) == GPU
-    if func is torch.ops.aten.copy_.default:
-        stays = isinstance(args[0], There)
-    if asked is not None and stays:
-        args, kwargs = tree_map_only(torch.device, lambda _: torch.device("cpu"), (args, kwargs))
-        kwargs = kwargs | ({"device": torch.device("cpu")} if "device" in kwargs else {})
-    out = func(*tree_map_only(There, lambda each: each.here, args), **tree_map_only(There, lambda e: e.here, kwargs))
-    if not stays:
-        return out
-    known = {id(each.here): each for each in there}
-    return tree_map_only(Tensor, lambda each: known[id(each)] if id(each) in known else There(each), out)
-
-
-def on_both(work: Callable[[str], Any]) -> tuple[Any, Any]:
-    """What comes of it here, and what there."""
-    here = work("cpu")
-    with PretendedGpu():  # type: ignore[no-untyped-call]
-        return here, work(str(GPU))
 
 
 def test_what_is_there_cannot_be_mixed_with_what_is_here() -> None:

@@ -61,6 +61,16 @@ def test_a_file_becomes_the_network_that_its_shapes_say(small: Path) -> None:
     assert not network.training
 
 
+def test_a_file_with_the_name_of_another_network_is_refused_in_one_line(small: Path, tmp_path: Path) -> None:
+    """Its name is what it is found by: da3-base may be used for any purpose, and other sizes may not."""
+    named = tmp_path / "da3-base.safetensors"
+    named.symlink_to(small)
+    with pytest.raises(WeightsError, match=r"da3-base.safetensors has the shapes of da3-small: name the file so, or"):
+        load_many_view(named)
+    named.rename(tmp_path / "da3-small.safetensors")
+    assert isinstance(load_many_view(tmp_path / "da3-small.safetensors"), Da3Network)
+
+
 def test_what_a_file_lacks_is_said_in_one_line(small: Path, tmp_path: Path) -> None:
     state = hashed_network("da3_tinyM", torch.float32).state_dict()
     torch.save(state, tmp_path / "tiny.pt")

@@ -117,11 +117,16 @@ import torch
 from unposed.optim.pair.nearest_kernel import nearest_by_kernel, nearest_point_by_kernel
 random = torch.Generator().manual_seed(0)
 for queries, targets, dims in ((130, 301, 24), (1, 5, 3), (64, 64, 16)):
-    q, t = (torch.randn(3, n, dims, generator=random) for n in (queries, targets))
+    # Whole numbers, whose products are exact: equal ones stay equal wherever they stand, and the first is asked for.
+    q, t = (torch.randint(-4, 5, (3, n, dims), generator=random).float() for n in (queries, targets))
     t[:, -1] = t[:, 0]
     expected = torch.bmm(q, t.transpose(1, 2)).argmax(dim=2)
     for precision in ("ieee", "tf32x3"):
         assert torch.equal(nearest_by_kernel(q, t, precision), expected), (queries, targets, precision)
+        rough = torch.randn(3, queries, dims, generator=random), torch.randn(3, targets, dims, generator=random)
+        product = torch.bmm(rough[0].double(), rough[1].double().transpose(1, 2))
+        found = product.gather(2, nearest_by_kernel(*rough, precision)[:, :, None])[:, :, 0]
+        torch.testing.assert_close(found, product.amax(dim=2), rtol=0.0, atol=1e-4)
     points, others = q[..., :3] + 50.0, t[..., :3] + 50.0  # far from the origin, where products would cancel
     expected = torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=2)
     assert torch.equal(nearest_point_by_kernel(points, others), expected), (queries, targets)
