@@ -143,6 +143,9 @@ def test_headers_tell_cameras_zoom_and_what_editors_drop() -> None:
     assert "by 3 cameras: Acme Phone 3 (3), Acme Camera (2), unknown camera (1)" in texts
     assert "zoom of Camera was turned: 2 focal lengths, 20 to 25 mm" in texts
     assert "1 of 6 photos have no focal length in their EXIF data, 5.jpg" in texts
+    twice = [replace(each, exif=replace(each.exif, model="ACME Pro")) for each in photos[:2]]
+    texts = " ".join(each.text for each in header_findings(Photos((*photos[2:4], *twice), {})))
+    assert "by 2 cameras: Acme Phone 3 (2), ACME Pro (2)" in texts  # the maker is not said twice
 
 
 def test_groups_and_single_links_are_named() -> None:
