@@ -83,6 +83,23 @@ def test_good_photos_are_good(yard: PhotoSet, tmp_path: Path, capsys: pytest.Cap
     assert min(facts["partners"].values()) >= 2
 
 
+def test_of_many_photos_each_is_compared_with_those_most_like_it(
+    yard: PhotoSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):  # with nothing to compare in them
+        Image.new("L", (320, 240), 90 + number).save(tmp_path / f"bare{number}.png")
+    for photo in yard.images.iterdir():
+        shutil.copy(photo, tmp_path)
+    all_pairs = unposed.check(tmp_path)
+    monkeypatch.setattr(photo_check, "ALL_BELOW", 4)
+    monkeypatch.setattr(photo_check, "SHORTLIST", 5)
+    few = unposed.check(tmp_path)
+    assert few.findings == all_pairs.findings and few.compared == all_pairs.compared
+    linked = [(a, b) for a, b in zip(few.partners, all_pairs.partners, strict=True) if b]
+    assert len(linked) == 12 and all(2 <= a <= b for a, b in linked)
+    assert sum(few.partners) < sum(all_pairs.partners)
+
+
 def test_sharpness_does_not_depend_on_what_is_shown() -> None:
     rng = np.random.default_rng(0)
     sharp = []

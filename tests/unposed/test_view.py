@@ -201,6 +201,29 @@ def test_what_happens_when_a_photo_and_a_partner_are_chosen(made: Reconstruction
         window.server.stop()
 
 
+def test_of_many_cameras_as_many_show_their_photo_as_asked_for(
+    made: Reconstruction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window_module = pytest.importorskip("unposed.viewer.window", reason="the viewer is an extra: unposed[view]")
+    window = window_module.opened("127.0.0.1", free_port())
+
+    def shown() -> list[int]:
+        return [row for (_, row), frustum in window.frusta.items() if frustum.image is not None]
+
+    try:
+        window.show(made, Beside(None))
+        assert shown() == list(range(12))
+        monkeypatch.setattr(window_module, "MOST_THUMBNAILS", 11)
+        window.show(made, Beside(None))
+        assert len(window.frusta) == 12 and shown() == []
+        window.controls["pictured"].value = 4
+        until(lambda: shown() == [0, 4, 7, 11])  # evenly spread
+        window.controls["pictured"].value = 0
+        until(lambda: shown() == [])
+    finally:
+        window.server.stop()
+
+
 def test_a_browser_sees_it_and_asks_nobody_else(made: Reconstruction, yard: PhotoSet) -> None:
     assert made.folder is not None
     port = free_port()

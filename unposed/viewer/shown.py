@@ -11,6 +11,7 @@ import numpy as np
 from unposed.optim.arrays import AnyArray, Array, Index, Mask
 from unposed.optim.poses import camera_centres
 from unposed.optim.similarity import fit_similarity
+from unposed.optim.spread import spread
 from unposed.pipeline.artifacts import Bytes, SparseModel
 from unposed.report.track_figures import track_lengths, triangulation_angles_deg
 
@@ -136,7 +137,7 @@ def ramp(badness: AnyArray) -> Bytes:
 def frustum_scale(cam_from_world: AnyArray) -> float:
     """Depth at which cameras are drawn: a third of the usual distance to the next one."""
     centres = camera_centres(cam_from_world)
-    some = centres[np.unique(np.linspace(0, len(centres) - 1, min(len(centres), 300)).astype(np.int64))]
+    some = centres[spread(len(centres), 300)]
     gaps = np.linalg.norm(some[:, None] - centres[None], axis=-1)
     gaps[gaps <= 0.0] = np.inf
     nearest = gaps.min(axis=1)

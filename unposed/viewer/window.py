@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import viser
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from unposed.optim.arrays import Array, Index
-from unposed.optim.cameras import CAMERA_MODELS, FX, FY, intrinsics_of
 from unposed.optim.poses import camera_centres
-from unposed.pipeline.artifacts import Bytes, Camera, Photos
+from unposed.optim.rotations import rotation_from_quaternion
+from unposed.optim.spread import spread
+from unposed.pipeline.artifacts import Bytes, Photos
 from unposed.pipeline.images.pixels import photo_per_px
 from unposed.pipeline.pose_files import Poses
 from unposed.report.ground import upright_axes
@@ -26,6 +26,7 @@ from unposed.report.pictures import readable_rgb
 
 from ..reconstruction import Reconstruction
 from .beside import Beside
+from .frusta import add_frustum
 from .shown import COLOURINGS, Eye, PointFilter, ShownModel, aligned_poses, frustum_scale, nearest_to_ray, shown_model
 from .splats import ShownSplat
 
@@ -37,11 +38,10 @@ take a processor without a GPU seconds to fill."""
 STILL_S = 0.3
 """How long a browser has to hold still before it gets the points of its view."""
 THUMBNAIL_PX, MOST_THUMBNAILS = 64, 100
-"""Of photos in cameras; of more, only outlines are drawn: each photo is 2 ms a frame where no GPU draws."""
+"""Of photos in cameras; of more, only outlines are drawn at first: each photo is 2 ms a frame where no GPU draws."""
 IMAGE_PX = 640
 POINTS_PER_REACH = 160.0
 """Points side by side between the middle of the scene and its cameras, at size 1."""
-Rgb = tuple[int, int, int]
 INK, CHOSEN, OTHER, EDGE = (70, 78, 92), (240, 160, 40), (205, 80, 60), (90, 160, 200)
 
 
@@ -57,6 +57,7 @@ class Window:
     """Model, and row of the photo in it."""
     controls: dict[str, Any] = field(default_factory=dict)
     frusta: dict[tuple[int, int], Any] = field(default_factory=dict)
+    thumbnails: dict[tuple[int, int], Bytes | None] = field(default_factory=dict)
     measured: list[Array] = field(default_factory=list)
     details: dict[int, tuple[float, list[Any]]] = field(default_factory=dict)
     """By browser when it last moved, and the points that were drawn for it alone."""
@@ -69,9 +70,10 @@ class Window:
         """Show a reconstruction in place of what was there."""
         self.server.scene.reset()
         self.server.gui.reset()
-        self.frusta.clear()
         self.measured.clear()
         with self.lock:
+            self.frusta.clear()
+            self.thumbnails.clear()
             self._forget_details()
         self.log = None
         self.photos, self.chosen = made.photos, None
@@ -89,6 +91,7 @@ class Window:
         self._add_controls(reach)
         self._draw_points()
         self._draw_cameras()
+        self._draw_photos()
         self._draw_edges(made)
         if beside.poses is not None:
             self._draw_other(beside.poses)
@@ -113,7 +116,8 @@ class Window:
         errors = np.concatenate([each.model.error_px for each in self.models])
         top = float(np.quantile(errors, 0.99)) if len(errors) else 1.0
         c = self.controls = {}
-        gui.add_markdown(f"**{sum(len(m.model.photos) for m in self.models)} photos, {total:,} points**")
+        cameras = sum(len(each.model.photos) for each in self.models)
+        gui.add_markdown(f"**{cameras} photos, {total:,} points**")
         with gui.add_folder("Points"):
             c["colour"] = gui.add_dropdown("colour", COLOURINGS)
             c["most"] = gui.add_slider("shown", 1000, max(total, 1001), 1000, min(max(total, 1000), FIRST_POINTS))
@@ -123,6 +127,7 @@ class Window:
         with gui.add_folder("Cameras and pairs"):
             c["cameras"] = gui.add_checkbox("cameras", True)
             c["scale"] = gui.add_slider("camera size", 0.1, 5.0, 0.1, 1.0)
+            c["pictured"] = gui.add_slider("with photo", 0, cameras, 1, cameras if cameras <= MOST_THUMBNAILS else 0)
             c["edges"] = gui.add_checkbox("pairs", False)
         with gui.add_folder("Photo"):
             c["photo"] = gui.add_dropdown("photo", ("none", *self._registered()))
@@ -137,6 +142,7 @@ class Window:
         for name in ("colour", "most", "size", "length", "error"):
             c[name].on_update(lambda _: self._draw_points())
         c["scale"].on_update(lambda _: self._draw_cameras())
+        c["pictured"].on_update(lambda _: self._draw_photos())
         c["cameras"].on_update(lambda _: self._show_cameras())
         c["photo"].on_update(lambda _: self._choose_by_name(c["photo"].value))
         c["partner"].on_update(lambda _: self._show_pair())
@@ -186,8 +192,7 @@ class Window:
                 continue
             for handle in before[1]:
                 handle.remove()
-            turn = Rotation.from_quat(np.asarray(camera.wxyz)[[1, 2, 3, 0]]).as_matrix()
-            eye = Eye(np.asarray(camera.position), turn, camera.fov, camera.aspect)
+            eye = Eye(np.asarray(camera.position), rotation_from_quaternion(camera.wxyz), camera.fov, camera.aspect)
             found = []
             for each in self.models:
                 wanted = self._wanted(each)
@@ -202,42 +207,35 @@ class Window:
         self.details.clear()
 
     def _draw_cameras(self) -> None:
-        count = sum(len(each.model.photos) for each in self.models)
         for each in self.models:
             model, scale = each.model, frustum_scale(each.model.cam_from_world) * self.controls["scale"].value
-            for row, (photo, camera, pose) in enumerate(
-                zip(model.photos.tolist(), model.camera_of_photo.tolist(), model.cam_from_world, strict=True)
-            ):
+            cameras = [model.cameras[k] for k in model.camera_of_photo.tolist()]
+            for row, (camera, pose) in enumerate(zip(cameras, model.cam_from_world, strict=True)):
                 key = (each.number, row)
                 if key in self.frusta:
                     self.frusta[key].scale = scale
                     continue
-                image = None
-                if self.photos is not None and count <= MOST_THUMBNAILS:
-                    image = readable_rgb(self.photos[photo], THUMBNAIL_PX)
-                self.frusta[key] = self._frustum(
-                    f"/cameras/{each.number}/{row}", pose, model.cameras[camera], scale, INK, image
-                )
+                name = f"/cameras/{each.number}/{row}"
+                self.frusta[key] = add_frustum(self.server.scene, name, pose, camera, scale, INK)
                 self.frusta[key].on_click(lambda _, key=key: self._choose(key))
 
-    def _frustum(
-        self, name: str, pose: Array, camera: Camera, scale: float, colour: tuple[int, int, int], image: Bytes | None
-    ) -> Any:
-        known = camera.model in CAMERA_MODELS
-        focal = intrinsics_of(camera.model, camera.params)[[FX, FY]] if known else np.full(2, camera.params[0])
-        turn = Rotation.from_matrix(pose[:, :3].T).as_quat()
-        return self.server.scene.add_camera_frustum(
-            name,
-            fov=float(2.0 * np.arctan2(camera.height / 2.0, focal[1])),
-            aspect=camera.width / focal[0] * focal[1] / camera.height,
-            scale=scale,
-            thickness=1.5,
-            thickness_units="screen",
-            color=colour,
-            image=image,
-            wxyz=turn[[3, 0, 1, 2]],
-            position=camera_centres(pose[None])[0],
-        )
+    def _draw_photos(self) -> None:
+        """Photos in as many cameras as the controls say, evenly spread over all of them."""
+        keys = list(self.frusta)
+        wanted = {keys[i] for i in spread(len(keys), self.controls["pictured"].value).tolist()}
+        for key in keys:
+            with self.lock:
+                frustum = self.frusta.get(key)
+                if frustum is None:  # what is shown was replaced meanwhile
+                    return
+                if (key in wanted) != (frustum.image is not None):
+                    frustum.image = self._thumbnail(key) if key in wanted else None
+
+    def _thumbnail(self, key: tuple[int, int]) -> Bytes | None:
+        if key not in self.thumbnails and self.photos is not None:
+            photo = int(self.models[key[0]].model.photos[key[1]])
+            self.thumbnails[key] = readable_rgb(self.photos[photo], THUMBNAIL_PX)
+        return self.thumbnails.get(key)
 
     def _show_cameras(self) -> None:
         for each in self.frusta.values():
@@ -277,7 +275,7 @@ class Window:
             return
         scale = frustum_scale(model.cam_from_world)
         for row, pose in enumerate(moved):
-            self._frustum(f"/other/{row}", pose, model.cameras[0], scale, OTHER, None)
+            add_frustum(self.server.scene, f"/other/{row}", pose, model.cameras[0], scale, OTHER)
         self.server.scene.add_line_segments(
             "/other/differences", lines.astype(np.float32), OTHER, thickness=2.0, thickness_units="screen"
         )
