@@ -13,6 +13,7 @@ from unposed.optim.poses import camera_centres
 from unposed.pipeline.artifacts import Camera
 
 Rgb = tuple[int, int, int]
+INK, CHOSEN, OTHER, EDGE = (70, 78, 92), (240, 160, 40), (205, 80, 60), (90, 160, 200)
 
 
 def add_frustum(scene: Any, name: str, cam_from_world: Array, camera: Camera, scale: float, colour: Rgb) -> Any:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import viser
-from PIL import Image
 
 from unposed.optim.arrays import Array, Index
 from unposed.optim.poses import camera_centres
@@ -26,9 +25,19 @@ from unposed.report.pictures import readable_rgb
 
 from ..reconstruction import Reconstruction
 from .beside import Beside
-from .frusta import add_frustum
-from .shown import COLOURINGS, Eye, PointFilter, ShownModel, aligned_poses, frustum_scale, nearest_to_ray, shown_model
+from .frusta import CHOSEN, EDGE, INK, OTHER, add_frustum
+from .shown import (
+    COLOURINGS,
+    Eye,
+    PointFilter,
+    ShownModel,
+    aligned_poses,
+    frustum_scale,
+    pair_lines,
+    shown_model,
+)
 from .splats import ShownSplat
+from .tools import measure, save_picture
 
 FIRST_POINTS = 200_000
 """Points that are drawn at first, half of them in the view: more are slow without a GPU, and a slider away."""
@@ -40,9 +49,9 @@ STILL_S = 0.3
 THUMBNAIL_PX, MOST_THUMBNAILS = 64, 100
 """Of photos in cameras; of more, only outlines are drawn at first: each photo is 2 ms a frame where no GPU draws."""
 IMAGE_PX = 640
+ALL_MODELS = "all, each in a frame of its own"
 POINTS_PER_REACH = 160.0
 """Points side by side between the middle of the scene and its cameras, at size 1."""
-INK, CHOSEN, OTHER, EDGE = (70, 78, 92), (240, 160, 40), (205, 80, 60), (90, 160, 200)
 
 
 @dataclass(eq=False)
@@ -66,8 +75,9 @@ class Window:
     log: Any = None
     """The last lines of a run at work, where they are shown."""
 
-    def show(self, made: Reconstruction, beside: Beside) -> None:
-        """Show a reconstruction in place of what was there."""
+    def show(self, made: Reconstruction, beside: Beside, model: int | None = 0) -> None:
+        """Show a model of a reconstruction in place of what was there; None: all models, though nothing says how they
+        lie to each other."""
         self.server.scene.reset()
         self.server.gui.reset()
         self.measured.clear()
@@ -77,7 +87,8 @@ class Window:
             self._forget_details()
         self.log = None
         self.photos, self.chosen = made.photos, None
-        self.models = [shown_model(model, k) for k, model in enumerate(made.sparse.models)]
+        every = made.sparse.models
+        self.models = [shown_model(each, k) for k, each in enumerate(every if model is None else every[model:][:1])]
         self.names = tuple(photo.name for photo in made.photos.photos)
         if not self.models:
             self.server.gui.add_markdown("This run registered no photo: report.html says why.")
@@ -89,13 +100,15 @@ class Window:
         self.server.initial_camera.look_at = middle
         self.server.initial_camera.position = middle + 2.0 * reach * (0.5 * axes[2] - axes[1])
         self._add_controls(reach)
+        if len(every) > 1:
+            self._add_switch(made, beside, model)
         self._draw_points()
         self._draw_cameras()
         self._draw_photos()
         self._draw_edges(made)
         if beside.poses is not None:
             self._draw_other(beside.poses)
-        if beside.splat is not None:
+        if beside.splat is not None and not model:  # it is in the frame of the largest
             self._draw_splat(beside.splat)
 
     def say(self, lines: list[str], some: bool) -> None:
@@ -146,8 +159,24 @@ class Window:
         c["cameras"].on_update(lambda _: self._show_cameras())
         c["photo"].on_update(lambda _: self._choose_by_name(c["photo"].value))
         c["partner"].on_update(lambda _: self._show_pair())
-        c["measure"].on_click(lambda _: self._measure())
-        c["picture"].on_click(self._save_picture)
+        c["measure"].on_click(lambda _: measure(self))
+        c["picture"].on_click(save_picture)
+
+    def _add_switch(self, made: Reconstruction, beside: Beside, model: int | None) -> None:
+        """Which of several models is shown; browsers are moved to where it is."""
+        words = [f"{k}: {len(each.photos)} photos" for k, each in enumerate(made.sparse.models)] + [ALL_MODELS]
+        shown = words[-1 if model is None else model]
+        self.controls["model"] = self.server.gui.add_dropdown("model", words, initial_value=shown, order=-0.5)
+
+        def switched(event: Any) -> None:
+            chosen = words.index(event.target.value)
+            with self.lock:
+                self.show(made, beside, None if chosen == len(words) - 1 else chosen)
+            for client in self.server.get_clients().values():
+                client.camera.position = self.server.initial_camera.position
+                client.camera.look_at = self.server.initial_camera.look_at
+
+        self.controls["model"].on_update(switched)
 
     def _registered(self) -> list[str]:
         return sorted(self.names[i] for each in self.models for i in each.model.photos.tolist())
@@ -243,23 +272,12 @@ class Window:
 
     def _draw_edges(self, made: Reconstruction) -> None:
         """Verified pairs as lines between cameras, the redder the fewer of their matches agree with the model."""
-        lines, shares = [], []
-        place = {
-            self.names[photo]: centre
-            for each in self.models
-            for photo, centre in zip(each.model.photos.tolist(), camera_centres(each.model.cam_from_world), strict=True)
-        }
-        for facts in made.summary["models"]:
-            for a, b, matches, inliers, *_ in facts.get("refinement", {}).get("pairs", ()):
-                if a in place and b in place:
-                    lines.append((place[a], place[b]))
-                    shares.append(inliers / max(matches, 1))
-        if not lines:
+        lines, good = pair_lines(self.names, [each.model for each in self.models], made.summary["models"])
+        if not len(lines):
             return
-        good = np.array(shares)[:, None]
-        colours = np.rint(good * np.array(EDGE) + (1 - good) * np.array(OTHER)).astype(np.uint8)
+        colours = np.rint(good[:, None] * np.array(EDGE) + (1 - good[:, None]) * np.array(OTHER)).astype(np.uint8)
         handle = self.server.scene.add_line_segments(
-            "/pairs", np.array(lines, np.float32), np.repeat(colours[:, None], 2, axis=1),
+            "/pairs", lines, np.repeat(colours[:, None], 2, axis=1),
             thickness=1.0, thickness_units="screen", visible=False,
         )  # fmt: skip
         self.controls["edges"].on_update(lambda _: setattr(handle, "visible", self.controls["edges"].value))
@@ -362,34 +380,6 @@ class Window:
     def _per_px(self, photo: int, image: Bytes) -> Array:
         assert self.photos is not None
         return np.array(photo_per_px(self.photos[photo], image))
-
-    def _measure(self) -> None:
-        """The next two clicks on points give their distance."""
-        self.measured.clear()
-        self.controls["distance"].content = "Click two points."
-
-        @self.server.scene.on_click()
-        def clicked(event: Any) -> None:
-            points = np.concatenate([each.model.points for each in self.models])
-            found = nearest_to_ray(points, np.array(event.ray_origin), np.array(event.ray_direction))
-            if found is None or len(self.measured) >= 2:
-                return
-            self.measured.append(points[found])
-            if len(self.measured) == 2:
-                self.server.scene.remove_click_callback(clicked)
-                ends = np.array(self.measured, np.float32)[None]
-                self.server.scene.add_line_segments("/measure", ends, CHOSEN, thickness=3.0, thickness_units="screen")
-                gap = float(np.linalg.norm(self.measured[0] - self.measured[1]))
-                self.controls["distance"].content = f"**{gap:.4g}** units of the model"
-
-    def _save_picture(self, event: Any) -> None:
-        """Send the view to whoever asked, as a PNG."""
-        if event.client is None:
-            return
-        camera, data = event.client.camera, io.BytesIO()
-        height, width = camera.image_height, camera.image_width
-        Image.fromarray(event.client.get_render(height, width, transport_format="png")).save(data, "PNG")
-        event.client.send_file_download("unposed.png", data.getvalue())
 
 
 def opened(host: str, port: int) -> Window:
