@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from splat import SEED_SIDE_PX, _model
+from splat import _model
 
 from unposed.model_bundles import bundle_of_model, model_of_bundle
 from unposed.optim.arrays import Array, Index
@@ -39,6 +39,8 @@ from unposed.settings import options_of
 from unposed.splat_poses import judged_poses
 from unposed.surface.gaussians.projection import draw
 
+SEED_SIDE_PX = 512
+"""Of the images that dense seeds are looked for in."""
 LEAST_SIGMA_DEG = 0.02
 """Of poses that were not turned: what bundle adjustment says of good ones."""
 

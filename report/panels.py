@@ -19,7 +19,7 @@ from .pictures import coverage_picture, png_uri, similarity_matrix
 from .residuals import ObservationErrors, ResidualField, observation_errors, residual_field
 from .sources import ReportSources
 from .track_figures import track_lengths, triangulation_angles_deg
-from .words import weak_bridges
+from .words import reason_in_words, weak_bridges
 
 FIELDS, FIELD_PHOTOS = 6, 5
 """Residual fields that are drawn: those of most observations; and photos that a camera needs for one of its own."""
@@ -173,7 +173,7 @@ def photo_rows(sources: ReportSources, thumbnails: Mapping[int, str]) -> list[Ph
                 facts.get("sigma_deg"),
                 facts.get("probability"),
                 0 if at is None else int(partners[at]),
-                "pose by a network alone" if facts.get("predicted") else facts.get("reason", ""),
+                "pose by a network alone" if facts.get("predicted") else reason_in_words(facts.get("reason", "")),
             )
         )
     return rows
@@ -306,7 +306,7 @@ def intrinsics_rows(sources: ReportSources) -> list[IntrinsicsRow]:
                 start = float(np.median([priors.cameras[group].params[0] for group in groups]))
                 source = ", ".join(dict.fromkeys(words[priors.focal_source[group]] for group in groups))
             two = camera.model in ("PINHOLE", "OPENCV", "OPENCV_FISHEYE")
-            cx, cy = camera.params[1 + two : 3 + two]
+            centre = np.array(camera.params[1 + two : 3 + two]) - (camera.width / 2.0, camera.height / 2.0)
             rest = camera.params[3 + two :]
             rows.append(
                 IntrinsicsRow(
@@ -318,7 +318,7 @@ def intrinsics_rows(sources: ReportSources) -> list[IntrinsicsRow]:
                     source,
                     camera.params[0],
                     None if start is None else camera.params[0] / start,
-                    f"{cx - camera.width / 2:+.1f}, {cy - camera.height / 2:+.1f}",
+                    ", ".join(f"{value:+.1f}" for value in centre.round(1) + 0.0),  # which makes -0.0 +0.0
                     ", ".join(f"{value:+.4f}" for value in rest) or "none",
                 )
             )

@@ -168,7 +168,7 @@ def suggested(photos: Photos) -> ScenePreset:
 
 def _cameras(photos: Sequence[Photo]) -> list[Advice]:
     """Several cameras, sizes and zooms."""
-    bodies = Counter(" ".join(filter(None, (each.exif.make, each.exif.model))) or "unknown camera" for each in photos)
+    bodies = Counter(_body(each.exif) or "unknown camera" for each in photos)
     sizes = Counter(tuple(sorted((each.width, each.height))) for each in photos)
     found = []
     if len(bodies) > 1:
@@ -193,6 +193,12 @@ def _cameras(photos: Sequence[Photo]) -> list[Advice]:
             text += f" {min(focals):g} to {max(focals):g} mm."
             found.append(Advice("hint", text, "One zoom throughout makes focal lengths, and so the scene, firmer."))
     return found
+
+
+def _body(exif: Exif) -> str:
+    """Maker and model; many models begin with their maker."""
+    make, model = exif.make or "", exif.model or ""
+    return model if make and model.lower().startswith(make.lower()) else f"{make} {model}".strip()
 
 
 def _exif(photos: Sequence[Photo]) -> list[Advice]:

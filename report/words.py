@@ -25,6 +25,8 @@ NARROW_DEG = 2.0
 """Median triangulation angle below which depths are poorly determined."""
 FOCAL_RATIO = 1.25
 """A focal length that differs by more from what the EXIF data say needs an explanation."""
+DAMAGED = "damaged or cut off"
+"""How reasons say that a file cannot be decoded."""
 SHORT_TRACKS = 0.2
 """Share of points that a third photo sees, below which overlap is small."""
 
@@ -116,16 +118,29 @@ def _unregistered(sources: ReportSources) -> list[Advice]:
         return []
     found = []
     for reason, names in sorted(reasons.items(), key=lambda each: -len(each[1])):
-        text = f"{listed(names)} not registered: {reason}."
+        each = "" if len(names) == 1 else ", each for this reason"
+        text = f"{listed(names)} not registered{each}: {reason_in_words(reason)}."
         partner = _nearest_registered(sources, names)
         if partner is None:
-            found.append(Advice("problem", text))
+            found.append(Advice("problem", text, _remedy_for_files(reason, len(names))))
             continue
         remedy = f"Take two or three photos on the way from {partner[1]} to {partner[0]}"
         remedy += "" if sources.summary["effort"] >= 4.0 else "; or let the search go on with --effort high"
         why = shlex.join(["unposed", "pairs", sources.summary["photos_folder"], "--why", *partner])
         found.append(Advice("problem", text, f"{remedy}.", why))
     return found
+
+
+def reason_in_words(reason: str) -> str:
+    """A reason that says what is wrong with a photo, without the stage that met with it."""
+    return re.sub(r"^\w+: photo: ", "", reason)
+
+
+def _remedy_for_files(reason: str, files: int) -> str:
+    if DAMAGED not in reason:
+        return ""
+    one = "it" if files == 1 else "them"
+    return f"Copy {one} again from the camera, or leave {one} out: the other photos are none the worse for it."
 
 
 def _apart(sources: ReportSources) -> list[Advice]:

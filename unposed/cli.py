@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
 import sys
 import traceback
@@ -73,10 +74,26 @@ def _run(argv: Sequence[str] | None) -> int:
 
         return start_again(sys.argv[1:] if argv is None else argv)
     configure_process(getattr(arguments, "ram_bytes", None))
+    _print_warnings()
     command: Callable[[argparse.Namespace], int] = getattr(import_module("unposed.commands"), arguments.command)
     code = command(arguments)
     sys.stdout.flush()  # here, where a reader that has left can be told from a mistake
     return code
+
+
+def _print_warnings() -> None:
+    """Show what loading and exporting warn of. What runs warn of is in their tables."""
+    for name in ("unposed.loading", "unposed.plugins.export"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, _Warnings) for each in logger.handlers):
+            logger.addHandler(_Warnings(logging.WARNING))
+
+
+class _Warnings(logging.Handler):
+    """A line to stderr each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print("unposed: warning:", printable(record.getMessage()), file=sys.stderr)
 
 
 def _fail(error: Exception, debug: bool) -> int:

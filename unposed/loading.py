@@ -13,11 +13,14 @@ from unposed.pipeline.colmap_files import keypoints_by_image
 from unposed.pipeline.colmap_model import from_colmap, read_model
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.images.photos import scan, single_photos
+from unposed.pipeline.logs import module_logger
 from unposed.pipeline.regular_files import read_text
 
 from .output import settled
 from .reconstruction import Reconstruction
 from .summary_rules import summary_problem
+
+LOG = module_logger(__name__)
 
 
 def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
@@ -36,6 +39,9 @@ def load(out: str | Path, photos: str | Path | None = None) -> Reconstruction:
     collection = scan(folder, names=below, masks=masks if masks and Path(masks).is_dir() else None, least=0)
     collection = with_files(collection, files)
     _require(collection, [name for name, why in reasons.items() if why is None], folder)
+    if changed := _changed(collection, summary["photos"]):
+        some = changed[0] if len(changed) == 1 else f"{changed[0]} and {len(changed) - 1} more"
+        LOG.warning("changed since %s was made: %s; put the old ones back, or reconstruct again", out, some)
     sparse = tuple(from_colmap(read_model(model), collection, keypoints_by_image(model)) for model in models)
     left_out = {index: why for index, photo in enumerate(collection.photos) if (why := reasons[photo.name]) is not None}
     return Reconstruction(collection, SparseModels(sparse, left_out, tuple(summary["warnings"])), summary, out)
@@ -79,3 +85,9 @@ def _require(collection: Photos, registered: Sequence[str], folder: Path) -> Non
         why = collection.rejected.get(gone[0], "not there")
         what = f"{len(gone)} of {len(registered)} registered photos cannot be used, {gone[0]} for one: {why}"
         raise InputError(f"{folder}: {what}; if they are elsewhere, say where (--photos DIR)")
+
+
+def _changed(collection: Photos, photos: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Photos of the models whose files have other bytes than when they were registered, by name."""
+    now = {photo.name: photo.content for photo in collection.photos}
+    return [name for name, each in photos.items() if "content" in each and now.get(name) not in (None, each["content"])]

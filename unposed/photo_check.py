@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from unposed.optim.arrays import Array32, Index, Mask
-from unposed.optim.pair.matching import SIFT_LENGTH, DescriptorRows, byte_rows
-from unposed.optim.pair.still_keypoints import COMPARED, PLACED_SIDE_PX, PlacedKeypoints, spread, still_keypoints
-from unposed.pipeline.artifacts import Bytes, Photo, Photos
+from unposed.optim.pair.matching import SIFT_LENGTH
+from unposed.optim.pair.still_keypoints import COMPARED, PLACED_SIDE_PX, PlacedKeypoints, still_keypoints
+from unposed.optim.spread import spread
+from unposed.pipeline.artifacts import Bytes, Features, Photo, Photos
+from unposed.pipeline.config import build
 from unposed.pipeline.images.pixels import read_grey
+from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
-from unposed.pipeline.stage import InputUnavailable, StageError
+from unposed.pipeline.stage import InputUnavailable, Resources, StageError
 from unposed.pipeline.threads import one_thread_each
 from unposed.report.expected_cost import ExpectedCost, expected_cost, slowness
 from unposed.report.photo_findings import (
@@ -34,7 +37,7 @@ from unposed.report.photo_findings import (
 )
 from unposed.report.photo_quality import QUALITY_SIDE_PX, PhotoQuality, photo_quality
 from unposed.report.words import Advice
-from unposed.retrieval.coarse import coarse_similarity, largest_rows
+from unposed.retrieval.coarse import largest_rows
 
 from .options import DEFAULTS, RunOptions
 from .photo_sources import PhotoSource, collect
@@ -42,11 +45,12 @@ from .run_setup import cache_folder
 from .still_masks import new_mask_folder, write_still_masks
 
 KEYPOINTS = 512
-MAX_RATIO, DIMS = 0.8, 62
-"""As retrieval by coarse matching has them."""
 CONTRAST = 0.02
 MOST_COMPARED = 300
 """Of more photos, every n-th is compared with the others of these."""
+ALL_BELOW, SHORTLIST = 80, 30
+"""Of more photos, each is compared with those only that look most like it by their visual words, so many: comparing all
+pairs of 252 takes most of a check."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +88,8 @@ class _Look:
     quality: PhotoQuality
     keypoints: PlacedKeypoints
     """The largest first; none where they are not needed."""
-    descriptors: DescriptorRows
+    descriptors: Bytes
+    """(n, SIFT_LENGTH), the square roots of their shares."""
 
 
 def check(
@@ -106,15 +111,15 @@ def check(
     folder = None if write_masks is None else new_mask_folder(write_masks)
     options = RunOptions(cache=cache, workers=workers)
     found, place = collect(photos, cache_folder(options), include=include, exclude=exclude)
-    threads = machine("cpu", workers, DEFAULTS.ram_bytes, DEFAULTS.vram_bytes).threads
+    resources = machine("cpu", workers, DEFAULTS.ram_bytes, DEFAULTS.vram_bytes)
     compared = range(0, len(found), -(-len(found) // MOST_COMPARED))
     wanted = set(range(len(found)) if folder else [*compared, *spread(len(found), COMPARED).tolist()])
-    with one_thread_each(), ThreadPoolExecutor(threads) as pool:
+    with one_thread_each(), ThreadPoolExecutor(resources.threads) as pool:
         looks = list(pool.map(lambda i: looked_at(found[i], i in wanted), range(len(found))))
         seen = {i: look for i, look in enumerate(looks) if look is not None}
         still = _standing_still(seen, everywhere=folder is not None)
         rows = {i: _moving_rows(seen[i], still.get(i)) for i in compared if i in seen}
-        pairs, matches = _coarse_matches(rows, threads)
+        pairs, matches = _coarse_matches(rows, resources)
         here = slowness()
     names = [found[i].name for i in sorted(rows)]
     findings = [*unreadable(found), *header_findings(found)]
@@ -135,7 +140,7 @@ def check(
     if masks:
         preset = replace(preset, options=(*preset.options, "--masks", str(folder)))
     loose = bool(np.any(partners < min(2, len(names) - 1)))
-    cost = expected_cost(found, preset.preset, threads, loose=loose, slowness=here)
+    cost = expected_cost(found, preset.preset, resources.threads, loose=loose, slowness=here)
     order = {"problem": 0, "warning": 1, "hint": 2}
     ordered = tuple(sorted(findings, key=lambda each: order[each.level]))
     return PhotoCheck(found, ordered, tuple(partners.tolist()), tuple(names), preset, cost, masks)
@@ -152,7 +157,7 @@ def looked_at(photo: Photo, compare: bool) -> _Look | None:
     return _Look(photo_quality(grey), *_keypoints(grey))
 
 
-def _keypoints(grey: Bytes) -> tuple[PlacedKeypoints, DescriptorRows]:
+def _keypoints(grey: Bytes) -> tuple[PlacedKeypoints, Bytes]:
     """Of the reduced photo."""
     import cv2
 
@@ -167,11 +172,12 @@ def _keypoints(grey: Bytes) -> tuple[PlacedKeypoints, DescriptorRows]:
     return PlacedKeypoints(small, xy), _rooted(None if found is None else found[rows].astype(np.float32))
 
 
-def _rooted(descriptors: Array32 | None) -> DescriptorRows:
+def _rooted(descriptors: Array32 | None) -> Bytes:
     if descriptors is None:
-        return byte_rows(np.zeros((0, SIFT_LENGTH), np.uint8), DIMS)
+        return np.zeros((0, SIFT_LENGTH), np.uint8)
     share = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6)
-    return byte_rows(np.clip(KEYPOINTS * np.sqrt(share), 0, 255).astype(np.uint8), DIMS)
+    rooted: Bytes = np.clip(KEYPOINTS * np.sqrt(share), 0, 255).astype(np.uint8)
+    return rooted
 
 
 def _standing_still(looks: Mapping[int, _Look], everywhere: bool) -> dict[int, Mask]:
@@ -184,15 +190,23 @@ def _standing_still(looks: Mapping[int, _Look], everywhere: bool) -> dict[int, M
     return dict(zip(photos, still_keypoints([looks[i].keypoints for i in photos]), strict=True))
 
 
-def _moving_rows(look: _Look, still: Mask | None) -> DescriptorRows:
+def _moving_rows(look: _Look, still: Mask | None) -> Bytes:
     """Descriptors of the largest key points, without those that stand still: they would connect all photos."""
     return (look.descriptors if still is None else look.descriptors[~still])[:KEYPOINTS]
 
 
-def _coarse_matches(rows: dict[int, DescriptorRows], threads: int) -> tuple[Index, Index]:
-    """Pairs (n, 2) of numbers among the photos that were compared, and their matches (n,)."""
+def _coarse_matches(rows: dict[int, Bytes], resources: Resources) -> tuple[Index, Index]:
+    """Pairs (n, 2) of numbers among the photos that were compared, and their matches (n,), as retrieval finds them."""
+    options = {"keypoints": KEYPOINTS, "all_below": ALL_BELOW, "shortlist": SHORTLIST}
+    compare: Any = build(Registry().find("retrieval", "coarse"), options, "retrieval.coarse")
     photos = sorted(rows)
-    pairs, similarity = coarse_similarity(
-        rows.__getitem__, photos, rows=KEYPOINTS, max_ratio=MAX_RATIO, block=max(1, len(photos)), threads=threads
-    )
-    return np.searchsorted(photos, pairs).reshape(-1, 2), np.rint(similarity * KEYPOINTS).astype(np.int64)
+    found = compare({photo: _largest_first(rows[photo]) for photo in photos}, resources)
+    pairs = np.searchsorted(photos, found.pairs).reshape(-1, 2)
+    return pairs, np.rint(found.similarity * KEYPOINTS).astype(np.int64)
+
+
+def _largest_first(descriptors: Bytes) -> Features:
+    """As features whose places nobody asks for."""
+    count = len(descriptors)
+    order = np.arange(count, 0, -1, dtype=np.float32)
+    return Features(np.zeros((count, 2), np.float32), order, descriptors, np.zeros((count, 3), np.uint8), order)

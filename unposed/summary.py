@@ -195,7 +195,8 @@ def per_photo(
     photos: Photos, models: SparseModels, failed: tuple[Failure, ...], otherwise: str
 ) -> dict[str, dict[str, Any]]:
     """By name: the number of the photo's model, or the reason why it has none; `otherwise` where no other is known.
-    `predicted` says that no match holds the photo: a network alone has said where it was taken."""
+    `content` is the hash of its file; `predicted` says that no match holds the photo: a network alone has said where it
+    was taken."""
     lost = {failure.photos[0]: f"{failure.node}: {failure.reason}" for failure in failed if len(failure.photos) == 1}
     found: dict[str, dict[str, Any]] = {name: {"reason": f"not read: {why}"} for name, why in photos.rejected.items()}
     for index, photo in enumerate(photos.photos):
@@ -205,9 +206,10 @@ def per_photo(
         seen = np.diff(np.searchsorted(np.sort(model.obs_xy), model.xy_start))
         predicted = () if report is None else report.predicted
         for row, (index, more) in enumerate(zip(model.photos.tolist(), photo_figures(model, report), strict=True)):
-            found[photos[index].name] = {"model": number, "points": int(seen[row]), **more}
+            photo = photos[index]
+            found[photo.name] = {"model": number, "points": int(seen[row]), "content": photo.content, **more}
             if index in predicted:
-                found[photos[index].name]["predicted"] = True
+                found[photo.name]["predicted"] = True
     return dict(sorted(found.items()))
 
 

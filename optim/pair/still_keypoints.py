@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ..arrays import Array, Array32, Index, Mask
+from ..arrays import Array, Array32, Mask
+from ..spread import spread
 
 PLACED_SIDE_PX = 512
 """Longer side of the images in which places are compared."""
@@ -75,12 +76,6 @@ def still_region(photo: PlacedKeypoints, still: Mask) -> Mask:
     count = min(NEAREST, len(photo.xy))
     _, nearest = cKDTree(photo.xy).query(np.column_stack([x.ravel(), y.ravel()]), k=count)
     return np.asarray(still[nearest].reshape(height, width, count).any(axis=2), bool)
-
-
-def spread(count: int, most: int) -> Index:
-    """At most so many of `count` numbers, evenly spread."""
-    chosen: Index = np.unique(np.linspace(0, max(count - 1, 0), min(count, most)).round().astype(np.int64))
-    return chosen
 
 
 def _padded(grey: NDArray[np.uint8]) -> Array32:

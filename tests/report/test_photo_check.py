@@ -83,6 +83,23 @@ def test_good_photos_are_good(yard: PhotoSet, tmp_path: Path, capsys: pytest.Cap
     assert min(facts["partners"].values()) >= 2
 
 
+def test_of_many_photos_each_is_compared_with_those_most_like_it(
+    yard: PhotoSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):  # with nothing to compare in them
+        Image.new("L", (320, 240), 90 + number).save(tmp_path / f"bare{number}.png")
+    for photo in yard.images.iterdir():
+        shutil.copy(photo, tmp_path)
+    all_pairs = unposed.check(tmp_path)
+    monkeypatch.setattr(photo_check, "ALL_BELOW", 4)
+    monkeypatch.setattr(photo_check, "SHORTLIST", 5)
+    few = unposed.check(tmp_path)
+    assert few.findings == all_pairs.findings and few.compared == all_pairs.compared
+    linked = [(a, b) for a, b in zip(few.partners, all_pairs.partners, strict=True) if b]
+    assert len(linked) == 12 and all(2 <= a <= b for a, b in linked)
+    assert sum(few.partners) < sum(all_pairs.partners)
+
+
 def test_sharpness_does_not_depend_on_what_is_shown() -> None:
     rng = np.random.default_rng(0)
     sharp = []
@@ -143,6 +160,9 @@ def test_headers_tell_cameras_zoom_and_what_editors_drop() -> None:
     assert "by 3 cameras: Acme Phone 3 (3), Acme Camera (2), unknown camera (1)" in texts
     assert "zoom of Camera was turned: 2 focal lengths, 20 to 25 mm" in texts
     assert "1 of 6 photos have no focal length in their EXIF data, 5.jpg" in texts
+    twice = [replace(each, exif=replace(each.exif, model="ACME Pro")) for each in photos[:2]]
+    texts = " ".join(each.text for each in header_findings(Photos((*photos[2:4], *twice), {})))
+    assert "by 2 cameras: Acme Phone 3 (2), ACME Pro (2)" in texts  # the maker is not said twice
 
 
 def test_groups_and_single_links_are_named() -> None:

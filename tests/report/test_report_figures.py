@@ -232,6 +232,18 @@ def test_a_lost_photo_comes_with_where_to_stand() -> None:
     assert found.command == "unposed pairs 'some photos' --why 4.jpg 2.jpg"
 
 
+def test_photos_lost_for_one_reason_and_damaged_files_are_said_in_plain_words() -> None:
+    model = model_of(ring(4, 20.0), np.random.default_rng(0).uniform(-1, 1, (50, 3)))
+    broken = "features: photo: the file is damaged or cut off (5 bytes)"
+    reasons = {"4.jpg": "it has no match", "5.jpg": "it has no match", "6.jpg": broken}
+    sources = sources_of(model, 7)
+    facts = {**sources.summary, "photos": {name: {"reason": reason} for name, reason in reasons.items()}}
+    lost, damaged = advice(replace(sources, summary=facts), (), track_lengths(model), triangulation_angles_deg(model))
+    assert lost.text == "4.jpg and 5.jpg are not registered, each for this reason: it has no match."
+    assert damaged.text == "6.jpg is not registered: the file is damaged or cut off (5 bytes)."
+    assert "Copy it again" in damaged.remedy and not lost.remedy
+
+
 def test_a_run_without_a_model_says_why_and_what_to_try() -> None:
     ranking = Ranking(np.array([[0, 1], [0, 2]], np.int32), np.array([0.1, 0.3], np.float32))
     sources = replace(sources_of(None, 3), ranking=ranking, tried=np.array([[0, 1], [0, 2]]))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageOps
 
 import unposed
 from unposed.cli import main
@@ -36,3 +37,20 @@ def test_what_cannot_be_exported_is_said_before_anything_is_computed(toys: str, 
     with pytest.raises(ConfigError, match="exports are written into the output folder: give one"):
         unposed.reconstruct(folder, preset=toys, exports=["ply"])
     assert not (tmp_path / "out").exists()
+
+
+def test_photos_that_have_changed_since_are_named(
+    toys: str, photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = photos("a.png", "b.png", "c.png", "d.png"), tmp_path / "out"
+    unposed.reconstruct(folder, out, preset=toys, report=False)
+    line = ["export", str(out), "--to", "ply", "-o", str(tmp_path / "ply")]
+    assert main(line) == 0
+    assert capsys.readouterr().err == ""
+    for name in ("b.png", "d.png"):
+        with Image.open(folder / name) as image:
+            ImageOps.invert(image.convert("RGB")).save(folder / name)  # of the same size
+    assert main(line) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(f"unposed: warning: changed since {out} was made: b.png and 1 more; put the old ones back")
+    assert said.count("\n") == 1

@@ -82,6 +82,7 @@ def test_writes_models_summary_and_log(toys: str, photos: Photos, tmp_path: Path
     assert (said["total"], said["registered"], said["seed"]) == (6, 4, 5)
     assert said["settings"]["fine"] == {"use": "fine.toy", "chunk": 2, "at_most": 4}
     assert said["photos"]["a b.png"].pop("error_px") > 0
+    assert len(said["photos"]["a b.png"].pop("content")) > 20
     assert said["photos"]["a b.png"] == {"model": 0, "points": 5}
     assert said["photos"]["e.png"]["model"] == 1
     assert said["photos"]["ü/c.png"] == {"reason": "the toy is full"}

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -178,7 +179,8 @@ def test_colours_go_from_good_to_bad() -> None:
 
 def test_what_happens_when_a_photo_and_a_partner_are_chosen(made: Reconstruction, yard: PhotoSet) -> None:
     pytest.importorskip("viser", reason="the viewer is an extra: unposed[view]")
-    from unposed.viewer.window import CHOSEN, INK, opened
+    from unposed.viewer.frusta import CHOSEN, INK
+    from unposed.viewer.window import opened
 
     assert made.folder is not None
     window = opened("127.0.0.1", free_port())
@@ -197,6 +199,51 @@ def test_what_happens_when_a_photo_and_a_partner_are_chosen(made: Reconstruction
         controls["photo"].value = made.models[0].photo_names[0]
         until(lambda: tuple(window.frusta[0, 0].color) == CHOSEN)
         assert tuple(window.frusta[0, 1].color) == INK
+    finally:
+        window.server.stop()
+
+
+def test_of_many_cameras_as_many_show_their_photo_as_asked_for(
+    made: Reconstruction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window_module = pytest.importorskip("unposed.viewer.window", reason="the viewer is an extra: unposed[view]")
+    window = window_module.opened("127.0.0.1", free_port())
+
+    def shown() -> list[int]:
+        return [row for (_, row), frustum in window.frusta.items() if frustum.image is not None]
+
+    try:
+        window.show(made, Beside(None))
+        assert shown() == list(range(12))
+        monkeypatch.setattr(window_module, "MOST_THUMBNAILS", 11)
+        window.show(made, Beside(None))
+        assert len(window.frusta) == 12 and shown() == []
+        window.controls["pictured"].value = 4
+        until(lambda: shown() == [0, 4, 7, 11])  # evenly spread
+        window.controls["pictured"].value = 0
+        until(lambda: shown() == [])
+    finally:
+        window.server.stop()
+
+
+def test_one_of_several_models_is_shown_until_another_is_chosen(made: Reconstruction) -> None:
+    pytest.importorskip("viser", reason="the viewer is an extra: unposed[view]")
+    from unposed.viewer.window import ALL_MODELS, opened
+
+    (model,) = made.sparse.models
+    summary = {**made.summary, "models": made.summary["models"] * 2}
+    part = replace(model, cam_from_world=model.cam_from_world + np.array([0, 0, 0, 100.0]))
+    both = replace(made, sparse=replace(made.sparse, models=(model, part)), summary=summary)
+    window = opened("127.0.0.1", free_port())
+    try:
+        window.show(both, Beside(None))
+        assert [each.model for each in window.models] == [model] and len(window.frusta) == 12
+        near = window.server.initial_camera.position
+        window.controls["model"].value = "1: 12 photos"
+        until(lambda: [each.model for each in window.models] == [part] and len(window.frusta) == 12)
+        until(lambda: np.linalg.norm(window.server.initial_camera.position - near) > 10.0)
+        window.controls["model"].value = ALL_MODELS
+        until(lambda: len(window.models) == 2 and len(window.frusta) == 24)
     finally:
         window.server.stop()
 

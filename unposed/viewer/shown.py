@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from unposed.optim.arrays import AnyArray, Array, Index, Mask
+from unposed.optim.arrays import AnyArray, Array, Array32, Index, Mask
 from unposed.optim.poses import camera_centres
 from unposed.optim.similarity import fit_similarity
+from unposed.optim.spread import spread
 from unposed.pipeline.artifacts import Bytes, SparseModel
 from unposed.report.track_figures import track_lengths, triangulation_angles_deg
 
@@ -136,12 +137,34 @@ def ramp(badness: AnyArray) -> Bytes:
 def frustum_scale(cam_from_world: AnyArray) -> float:
     """Depth at which cameras are drawn: a third of the usual distance to the next one."""
     centres = camera_centres(cam_from_world)
-    some = centres[np.unique(np.linspace(0, len(centres) - 1, min(len(centres), 300)).astype(np.int64))]
+    some = centres[spread(len(centres), 300)]
     gaps = np.linalg.norm(some[:, None] - centres[None], axis=-1)
     gaps[gaps <= 0.0] = np.inf
     nearest = gaps.min(axis=1)
     nearest = nearest[np.isfinite(nearest)]
     return float(np.median(nearest)) / 3.0 if len(nearest) else 0.1
+
+
+def pair_lines(
+    names: Sequence[str], models: Sequence[SparseModel], facts: Sequence[Mapping[str, Any]]
+) -> tuple[Array32, Array]:
+    """Verified pairs of these models as lines (n, 2, 3) between their cameras, and for each the share of its matches
+    that agree with the model.
+
+    names: of all photos. facts: about models, from summary.json.
+    """
+    place = {
+        names[photo]: centre
+        for each in models
+        for photo, centre in zip(each.photos.tolist(), camera_centres(each.cam_from_world), strict=True)
+    }
+    lines, shares = [], []
+    for model in facts:
+        for a, b, matches, inliers, *_ in model.get("refinement", {}).get("pairs", ()):
+            if a in place and b in place:
+                lines.append((place[a], place[b]))
+                shares.append(inliers / max(matches, 1))
+    return np.array(lines, np.float32).reshape(-1, 2, 3), np.array(shares, np.float64)
 
 
 def aligned_poses(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from unposed.optim.arrays import Array32
+from unposed.optim.rotations import rotation_from_quaternion
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.regular_files import read_bytes
 from unposed.surface.gaussians.scene import SH_0
@@ -47,13 +47,13 @@ def read_splat(file: Path, most: int = MOST_GAUSSIANS) -> ShownSplat:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
     rows = _rows(data, file)
     values = {name: rows[name].astype(np.float64) for name in (*FIELDS, *AXES)}
-    turn = np.stack([values[f"rot_{i}"] for i in (1, 2, 3, 0)], axis=1)
+    turn = np.stack([values[f"rot_{i}"] for i in range(4)], axis=1)
     log_scale = np.stack([values[f"scale_{i}"] for i in range(3)], axis=1)
     sound = np.all([np.isfinite(each) for each in values.values()], axis=0) & (np.linalg.norm(turn, axis=1) > 0)
     opacity = 1.0 / (1.0 + np.exp(-np.clip(values["opacity"], -50.0, 50.0)))
     weight = np.where(sound, np.log(opacity) + log_scale.sum(axis=1), -np.inf)
     order = np.argsort(-weight, kind="stable")[: min(most, int(sound.sum()))]
-    axes = Rotation.from_quat(turn[order]).as_matrix() * np.exp(np.clip(log_scale[order], -50.0, 20.0))[:, None, :]
+    axes = rotation_from_quaternion(turn[order]) * np.exp(np.clip(log_scale[order], -50.0, 20.0))[:, None, :]
     colour = np.stack([values[f"f_dc_{i}"][order] for i in range(3)], axis=1)
     return ShownSplat(
         np.stack([values[axis][order] for axis in "xyz"], axis=1).astype(np.float32),

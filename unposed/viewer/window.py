@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import viser
-from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from unposed.optim.arrays import Array, Index
-from unposed.optim.cameras import CAMERA_MODELS, FX, FY, intrinsics_of
 from unposed.optim.poses import camera_centres
-from unposed.pipeline.artifacts import Bytes, Camera, Photos
+from unposed.optim.rotations import rotation_from_quaternion
+from unposed.optim.spread import spread
+from unposed.pipeline.artifacts import Bytes, Photos
 from unposed.pipeline.images.pixels import photo_per_px
 from unposed.pipeline.pose_files import Poses
 from unposed.report.ground import upright_axes
@@ -26,8 +25,19 @@ from unposed.report.pictures import readable_rgb
 
 from ..reconstruction import Reconstruction
 from .beside import Beside
-from .shown import COLOURINGS, Eye, PointFilter, ShownModel, aligned_poses, frustum_scale, nearest_to_ray, shown_model
+from .frusta import CHOSEN, EDGE, INK, OTHER, add_frustum
+from .shown import (
+    COLOURINGS,
+    Eye,
+    PointFilter,
+    ShownModel,
+    aligned_poses,
+    frustum_scale,
+    pair_lines,
+    shown_model,
+)
 from .splats import ShownSplat
+from .tools import measure, save_picture
 
 FIRST_POINTS = 200_000
 """Points that are drawn at first, half of them in the view: more are slow without a GPU, and a slider away."""
@@ -37,12 +47,11 @@ take a processor without a GPU seconds to fill."""
 STILL_S = 0.3
 """How long a browser has to hold still before it gets the points of its view."""
 THUMBNAIL_PX, MOST_THUMBNAILS = 64, 100
-"""Of photos in cameras; of more, only outlines are drawn: each photo is 2 ms a frame where no GPU draws."""
+"""Of photos in cameras; of more, only outlines are drawn at first: each photo is 2 ms a frame where no GPU draws."""
 IMAGE_PX = 640
+ALL_MODELS = "all, each in a frame of its own"
 POINTS_PER_REACH = 160.0
 """Points side by side between the middle of the scene and its cameras, at size 1."""
-Rgb = tuple[int, int, int]
-INK, CHOSEN, OTHER, EDGE = (70, 78, 92), (240, 160, 40), (205, 80, 60), (90, 160, 200)
 
 
 @dataclass(eq=False)
@@ -57,6 +66,7 @@ class Window:
     """Model, and row of the photo in it."""
     controls: dict[str, Any] = field(default_factory=dict)
     frusta: dict[tuple[int, int], Any] = field(default_factory=dict)
+    thumbnails: dict[tuple[int, int], Bytes | None] = field(default_factory=dict)
     measured: list[Array] = field(default_factory=list)
     details: dict[int, tuple[float, list[Any]]] = field(default_factory=dict)
     """By browser when it last moved, and the points that were drawn for it alone."""
@@ -65,17 +75,20 @@ class Window:
     log: Any = None
     """The last lines of a run at work, where they are shown."""
 
-    def show(self, made: Reconstruction, beside: Beside) -> None:
-        """Show a reconstruction in place of what was there."""
+    def show(self, made: Reconstruction, beside: Beside, model: int | None = 0) -> None:
+        """Show a model of a reconstruction in place of what was there; None: all models, though nothing says how they
+        lie to each other."""
         self.server.scene.reset()
         self.server.gui.reset()
-        self.frusta.clear()
         self.measured.clear()
         with self.lock:
+            self.frusta.clear()
+            self.thumbnails.clear()
             self._forget_details()
         self.log = None
         self.photos, self.chosen = made.photos, None
-        self.models = [shown_model(model, k) for k, model in enumerate(made.sparse.models)]
+        every = made.sparse.models
+        self.models = [shown_model(each, k) for k, each in enumerate(every if model is None else every[model:][:1])]
         self.names = tuple(photo.name for photo in made.photos.photos)
         if not self.models:
             self.server.gui.add_markdown("This run registered no photo: report.html says why.")
@@ -87,12 +100,15 @@ class Window:
         self.server.initial_camera.look_at = middle
         self.server.initial_camera.position = middle + 2.0 * reach * (0.5 * axes[2] - axes[1])
         self._add_controls(reach)
+        if len(every) > 1:
+            self._add_switch(made, beside, model)
         self._draw_points()
         self._draw_cameras()
+        self._draw_photos()
         self._draw_edges(made)
         if beside.poses is not None:
             self._draw_other(beside.poses)
-        if beside.splat is not None:
+        if beside.splat is not None and not model:  # it is in the frame of the largest
             self._draw_splat(beside.splat)
 
     def say(self, lines: list[str], some: bool) -> None:
@@ -113,7 +129,8 @@ class Window:
         errors = np.concatenate([each.model.error_px for each in self.models])
         top = float(np.quantile(errors, 0.99)) if len(errors) else 1.0
         c = self.controls = {}
-        gui.add_markdown(f"**{sum(len(m.model.photos) for m in self.models)} photos, {total:,} points**")
+        cameras = sum(len(each.model.photos) for each in self.models)
+        gui.add_markdown(f"**{cameras} photos, {total:,} points**")
         with gui.add_folder("Points"):
             c["colour"] = gui.add_dropdown("colour", COLOURINGS)
             c["most"] = gui.add_slider("shown", 1000, max(total, 1001), 1000, min(max(total, 1000), FIRST_POINTS))
@@ -123,6 +140,7 @@ class Window:
         with gui.add_folder("Cameras and pairs"):
             c["cameras"] = gui.add_checkbox("cameras", True)
             c["scale"] = gui.add_slider("camera size", 0.1, 5.0, 0.1, 1.0)
+            c["pictured"] = gui.add_slider("with photo", 0, cameras, 1, cameras if cameras <= MOST_THUMBNAILS else 0)
             c["edges"] = gui.add_checkbox("pairs", False)
         with gui.add_folder("Photo"):
             c["photo"] = gui.add_dropdown("photo", ("none", *self._registered()))
@@ -137,11 +155,28 @@ class Window:
         for name in ("colour", "most", "size", "length", "error"):
             c[name].on_update(lambda _: self._draw_points())
         c["scale"].on_update(lambda _: self._draw_cameras())
+        c["pictured"].on_update(lambda _: self._draw_photos())
         c["cameras"].on_update(lambda _: self._show_cameras())
         c["photo"].on_update(lambda _: self._choose_by_name(c["photo"].value))
         c["partner"].on_update(lambda _: self._show_pair())
-        c["measure"].on_click(lambda _: self._measure())
-        c["picture"].on_click(self._save_picture)
+        c["measure"].on_click(lambda _: measure(self))
+        c["picture"].on_click(save_picture)
+
+    def _add_switch(self, made: Reconstruction, beside: Beside, model: int | None) -> None:
+        """Which of several models is shown; browsers are moved to where it is."""
+        words = [f"{k}: {len(each.photos)} photos" for k, each in enumerate(made.sparse.models)] + [ALL_MODELS]
+        shown = words[-1 if model is None else model]
+        self.controls["model"] = self.server.gui.add_dropdown("model", words, initial_value=shown, order=-0.5)
+
+        def switched(event: Any) -> None:
+            chosen = words.index(event.target.value)
+            with self.lock:
+                self.show(made, beside, None if chosen == len(words) - 1 else chosen)
+            for client in self.server.get_clients().values():
+                client.camera.position = self.server.initial_camera.position
+                client.camera.look_at = self.server.initial_camera.look_at
+
+        self.controls["model"].on_update(switched)
 
     def _registered(self) -> list[str]:
         return sorted(self.names[i] for each in self.models for i in each.model.photos.tolist())
@@ -186,8 +221,7 @@ class Window:
                 continue
             for handle in before[1]:
                 handle.remove()
-            turn = Rotation.from_quat(np.asarray(camera.wxyz)[[1, 2, 3, 0]]).as_matrix()
-            eye = Eye(np.asarray(camera.position), turn, camera.fov, camera.aspect)
+            eye = Eye(np.asarray(camera.position), rotation_from_quaternion(camera.wxyz), camera.fov, camera.aspect)
             found = []
             for each in self.models:
                 wanted = self._wanted(each)
@@ -202,42 +236,35 @@ class Window:
         self.details.clear()
 
     def _draw_cameras(self) -> None:
-        count = sum(len(each.model.photos) for each in self.models)
         for each in self.models:
             model, scale = each.model, frustum_scale(each.model.cam_from_world) * self.controls["scale"].value
-            for row, (photo, camera, pose) in enumerate(
-                zip(model.photos.tolist(), model.camera_of_photo.tolist(), model.cam_from_world, strict=True)
-            ):
+            cameras = [model.cameras[k] for k in model.camera_of_photo.tolist()]
+            for row, (camera, pose) in enumerate(zip(cameras, model.cam_from_world, strict=True)):
                 key = (each.number, row)
                 if key in self.frusta:
                     self.frusta[key].scale = scale
                     continue
-                image = None
-                if self.photos is not None and count <= MOST_THUMBNAILS:
-                    image = readable_rgb(self.photos[photo], THUMBNAIL_PX)
-                self.frusta[key] = self._frustum(
-                    f"/cameras/{each.number}/{row}", pose, model.cameras[camera], scale, INK, image
-                )
+                name = f"/cameras/{each.number}/{row}"
+                self.frusta[key] = add_frustum(self.server.scene, name, pose, camera, scale, INK)
                 self.frusta[key].on_click(lambda _, key=key: self._choose(key))
 
-    def _frustum(
-        self, name: str, pose: Array, camera: Camera, scale: float, colour: tuple[int, int, int], image: Bytes | None
-    ) -> Any:
-        known = camera.model in CAMERA_MODELS
-        focal = intrinsics_of(camera.model, camera.params)[[FX, FY]] if known else np.full(2, camera.params[0])
-        turn = Rotation.from_matrix(pose[:, :3].T).as_quat()
-        return self.server.scene.add_camera_frustum(
-            name,
-            fov=float(2.0 * np.arctan2(camera.height / 2.0, focal[1])),
-            aspect=camera.width / focal[0] * focal[1] / camera.height,
-            scale=scale,
-            thickness=1.5,
-            thickness_units="screen",
-            color=colour,
-            image=image,
-            wxyz=turn[[3, 0, 1, 2]],
-            position=camera_centres(pose[None])[0],
-        )
+    def _draw_photos(self) -> None:
+        """Photos in as many cameras as the controls say, evenly spread over all of them."""
+        keys = list(self.frusta)
+        wanted = {keys[i] for i in spread(len(keys), self.controls["pictured"].value).tolist()}
+        for key in keys:
+            with self.lock:
+                frustum = self.frusta.get(key)
+                if frustum is None:  # what is shown was replaced meanwhile
+                    return
+                if (key in wanted) != (frustum.image is not None):
+                    frustum.image = self._thumbnail(key) if key in wanted else None
+
+    def _thumbnail(self, key: tuple[int, int]) -> Bytes | None:
+        if key not in self.thumbnails and self.photos is not None:
+            photo = int(self.models[key[0]].model.photos[key[1]])
+            self.thumbnails[key] = readable_rgb(self.photos[photo], THUMBNAIL_PX)
+        return self.thumbnails.get(key)
 
     def _show_cameras(self) -> None:
         for each in self.frusta.values():
@@ -245,23 +272,12 @@ class Window:
 
     def _draw_edges(self, made: Reconstruction) -> None:
         """Verified pairs as lines between cameras, the redder the fewer of their matches agree with the model."""
-        lines, shares = [], []
-        place = {
-            self.names[photo]: centre
-            for each in self.models
-            for photo, centre in zip(each.model.photos.tolist(), camera_centres(each.model.cam_from_world), strict=True)
-        }
-        for facts in made.summary["models"]:
-            for a, b, matches, inliers, *_ in facts.get("refinement", {}).get("pairs", ()):
-                if a in place and b in place:
-                    lines.append((place[a], place[b]))
-                    shares.append(inliers / max(matches, 1))
-        if not lines:
+        lines, good = pair_lines(self.names, [each.model for each in self.models], made.summary["models"])
+        if not len(lines):
             return
-        good = np.array(shares)[:, None]
-        colours = np.rint(good * np.array(EDGE) + (1 - good) * np.array(OTHER)).astype(np.uint8)
+        colours = np.rint(good[:, None] * np.array(EDGE) + (1 - good[:, None]) * np.array(OTHER)).astype(np.uint8)
         handle = self.server.scene.add_line_segments(
-            "/pairs", np.array(lines, np.float32), np.repeat(colours[:, None], 2, axis=1),
+            "/pairs", lines, np.repeat(colours[:, None], 2, axis=1),
             thickness=1.0, thickness_units="screen", visible=False,
         )  # fmt: skip
         self.controls["edges"].on_update(lambda _: setattr(handle, "visible", self.controls["edges"].value))
@@ -277,7 +293,7 @@ class Window:
             return
         scale = frustum_scale(model.cam_from_world)
         for row, pose in enumerate(moved):
-            self._frustum(f"/other/{row}", pose, model.cameras[0], scale, OTHER, None)
+            add_frustum(self.server.scene, f"/other/{row}", pose, model.cameras[0], scale, OTHER)
         self.server.scene.add_line_segments(
             "/other/differences", lines.astype(np.float32), OTHER, thickness=2.0, thickness_units="screen"
         )
@@ -364,34 +380,6 @@ class Window:
     def _per_px(self, photo: int, image: Bytes) -> Array:
         assert self.photos is not None
         return np.array(photo_per_px(self.photos[photo], image))
-
-    def _measure(self) -> None:
-        """The next two clicks on points give their distance."""
-        self.measured.clear()
-        self.controls["distance"].content = "Click two points."
-
-        @self.server.scene.on_click()
-        def clicked(event: Any) -> None:
-            points = np.concatenate([each.model.points for each in self.models])
-            found = nearest_to_ray(points, np.array(event.ray_origin), np.array(event.ray_direction))
-            if found is None or len(self.measured) >= 2:
-                return
-            self.measured.append(points[found])
-            if len(self.measured) == 2:
-                self.server.scene.remove_click_callback(clicked)
-                ends = np.array(self.measured, np.float32)[None]
-                self.server.scene.add_line_segments("/measure", ends, CHOSEN, thickness=3.0, thickness_units="screen")
-                gap = float(np.linalg.norm(self.measured[0] - self.measured[1]))
-                self.controls["distance"].content = f"**{gap:.4g}** units of the model"
-
-    def _save_picture(self, event: Any) -> None:
-        """Send the view to whoever asked, as a PNG."""
-        if event.client is None:
-            return
-        camera, data = event.client.camera, io.BytesIO()
-        height, width = camera.image_height, camera.image_width
-        Image.fromarray(event.client.get_render(height, width, transport_format="png")).save(data, "PNG")
-        event.client.send_file_download("unposed.png", data.getvalue())
 
 
 def opened(host: str, port: int) -> Window:

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from unposed.optim.pair.still_keypoints import PlacedKeypoints, spread, still_keypoints, still_region
+from unposed.optim.pair.still_keypoints import PlacedKeypoints, still_keypoints, still_region
+from unposed.optim.spread import spread
 
 
 def texture(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
