@@ -17,6 +17,7 @@ from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction, S
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.whole_panoramas import whole_panoramas
+from unposed.report.given_photos import given_photos
 from unposed.synthetic.sample import sample_folder
 
 from . import summary as facts
@@ -24,7 +25,7 @@ from .evaluation import Evaluation, evaluate
 from .export_folder import MARK as EXPORT_MARK, older_export
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
 from .output import OF_RESULT, SUMMARY, locked_folder, publish
-from .photo_sources import PhotoSource, collect
+from .photo_sources import PhotoSource, collect, paths_given
 from .posed_pairs import NEAR
 from .reconstruction import Reconstruction
 from .run_log import RunLog
@@ -58,8 +59,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Reconstruct cameras and 3D points from photos, and write them to `out` if a folder is given.
 
-    photos: a folder, searched with its sub-folders; a video; a list of files; or images (height, width, 3) uint8 RGB
-    in a list, an array or a mapping of name to image. Videos count as their frames.
+    photos: a folder, searched with its sub-folders; a photo or a video; a list of these; or images (height, width, 3)
+    uint8 RGB in a list, an array or a mapping of name to image. Videos count as their frames.
     preset: name or YAML file of the graph of stages; `auto` chooses one that suits the machine.
     settings: `node.key=value`, or a mapping of `node.key` to value, on top of the preset.
     cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
@@ -119,7 +120,8 @@ def reconstruct(
                 if _spares_older_result(out, error.__cause__):
                     raise
             mask_folder = None if masks is None else Path(masks)
-            origin = facts.origin(folder, mask_folder, name, graph, effort, place.options.seed, place.resources)
+            given = paths_given(photos) or [str(folder)]
+            origin = facts.origin(folder, given, mask_folder, name, graph, effort, place.options.seed, place.resources)
             try:
                 outcome = facts.outcome(collection, sparse, done, failure)
                 facts.add_files(outcome, collection, folder)
@@ -137,7 +139,7 @@ def reconstruct(
             made = Reconstruction(collection, sparse, {**origin, **outcome, **started.elapsed()}, out)
             if out is not None and new is not None and report:
                 line = run_command(
-                    folder,
+                    given,
                     out,
                     name,
                     settings,
@@ -285,7 +287,7 @@ def _shortfall(
         from unposed.report.words import usual_reason  # here: not needed where all is well
 
         reason = usual_reason({name: each for name, each in made.summary["photos"].items() if name not in unusable})
-        look = shlex.join(["unposed", "pairs", folder])
+        look = shlex.join(["unposed", "pairs", *given_photos(made.summary)])
         return NoReconstruction(
             f"none of the {total} photos could be registered{f' ({reason})' if reason else ''}: "
             f"every spot has to be seen from two or more places; {look} lists what was matched with what{where}"

@@ -27,7 +27,7 @@ from ..localization.prepare import make_localizer
 from ..localization.result import Localization
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
 from ..output import GEOREFERENCE, SUMMARY, locked_folder
-from ..photo_sources import PhotoSource, collect
+from ..photo_sources import PhotoSource, collect, paths_given
 from ..reconstruction import Reconstruction
 from ..run_log import RunLog
 from ..run_report import gathered, write_report
@@ -71,7 +71,7 @@ def add(
 ) -> Reconstruction:
     """Add photos to the finished reconstruction in `out`, in its place, and adjust it from where it was.
 
-    photos: a folder, a file, files or images; what is in the reconstruction already is passed over.
+    photos: as of `reconstruct`, and one photo will do; what is in the reconstruction already is passed over.
     without: names of photos that are taken out.
     settings: options of `unposed.growth.add.GrowthOptions`, such as `partners=20`.
     photos_folder: the photos of the model, if they have moved.
@@ -126,7 +126,7 @@ def add(
             if not changed:
                 write_summary(grown_made, new_folder, out)
                 return grown_made
-            words = ["add", str(out), *([str(photos)] if isinstance(photos, str | Path) else [])]
+            words = ["add", str(out), *paths_given(() if photos is None else photos)]
             words += [word for name in without for word in ("--without", name)]
             words += [] if photos_folder is None else ["--photos", str(photos_folder)]
             report_growth(grown_made, result, typed_command(words, settings), new_folder, log)
@@ -232,8 +232,7 @@ def _added_warm(made: Reconstruction) -> int:
 def _collected(photos: PhotoSource | None, place: Workplace) -> Photos:
     if photos is None:
         return Photos((), {})
-    source = [photos] if isinstance(photos, str | Path) and Path(photos).is_file() else photos
-    return collect(source, place.cache, verify=place.options.verify_photos, least=1)[0]
+    return collect(photos, place.cache, verify=place.options.verify_photos, least=1)[0]
 
 
 def _check_names(made: Reconstruction, without: Sequence[str]) -> None:
