@@ -161,7 +161,7 @@ def parser() -> Parser:
     _positional(p, "photos", PHOTOS, few=True)
     _out(p, "folder for the result; an older result is replaced")
     add_flags(p, *RUN, "cameras", "intrinsics", "poses", "rigs", "masks", "include", "exclude", "frames", "require")
-    add_flags(p, "report", "exports")
+    add_flags(p, "anew", "report", "exports")
 
     p = verb("check", "look at photos before work: what is amiss, what overlaps, what a run will take")
     _positional(p, "photos", PHOTOS, few=True)
