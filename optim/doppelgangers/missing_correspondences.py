@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from ..arrays import Array, Index
+from ..arrays import Array, Index, Mask
+from ..parallel import parallel_map
 from ..view_graph import Keypoints, ViewGraph
 from .options import DoppelgangerOptions
 
@@ -22,30 +23,48 @@ MIN_EXTENT = 0.1
 smaller ones would take memory and hold no points."""
 
 
-@dataclass(frozen=True, eq=False)
-class _CellGrid:
-    """Real key points of one photo by square cells."""
+EDGE_DISTANCE = 1e9
+"""Pixels between the matches of two edges in the tree that holds those of all edges of a photo."""
 
-    cell_px: float
-    """Side of a cell: that of the photo over a whole number."""
-    size: Index
-    """(2,) width and height of the photo."""
-    start: int
-    """First row of the photo's key points."""
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Square cells of all photos, photo after photo and line after line.
+
+    Each photo has a border of empty cells, so that the eight neighbours of every cell exist.
+    """
+
+    side_px: Array
+    """(photos,) that of the photo over a whole number."""
+    stride: Index
+    """(photos,) cells from one line to the next."""
+    start: Index
+    """(photos + 1,) first cell of each photo, and their number."""
+
+    def at(self, photo: Index, xy: Array) -> Index:
+        """(n,) cells that positions (n, 2) in these photos lie in."""
+        column, line = (xy // self.side_px[photo][:, None]).astype(np.int64).T
+        return np.asarray(self.start[photo] + (line + 1) * self.stride[photo] + column + 1)
+
+    def around(self, photo: Index) -> Index:
+        """(n, 9) offsets of a cell of these photos and of its neighbours."""
+        step = np.arange(-1, 2)
+        return (step[:, None] * self.stride[photo][:, None, None] + step).reshape(-1, 9)
+
+
+@dataclass(frozen=True, eq=False)
+class _CellGrids:
+    """Key points by the cells of their photos."""
+
+    cells: _Cells
     cell_of_point: Index
-    """(k,) cell of each key point of the photo."""
+    """(k,)."""
     real: Array
-    """(rows, columns) number of real key points per cell."""
-    real_around: Array
-    """(rows, columns) number of those in each cell and its eight neighbours."""
+    """(cells,) number of real key points."""
     judged: Index
-    """Cells with enough real key points to lack matches, of all in row-major order."""
+    """Cells with enough real key points to lack matches."""
     centre: Array
     """(judged, 2) mean position of the real key points of each of these cells."""
-
-    def count(self, row: Index) -> Array:
-        """(rows, columns) number of these key points, rows of the collection's, per cell."""
-        return _counted(self.cell_of_point[row - self.start], self.real.shape)
 
 
 def matched_points(graph: ViewGraph) -> NDArray[np.bool_]:
@@ -59,46 +78,35 @@ def score_pairs(graph: ViewGraph, options: DoppelgangerOptions) -> tuple[Array, 
     The score is 0 where no correspondence is missing and 1 where the photos cannot show the same place. Completeness in
     (0, 1] is the share of real key points that match in the cells that match, times exp(-missing ratio / decay).
     """
-    real = matched_points(graph)
-    grids = [_cell_grid(graph.keypoints, photo, real, options) for photo in range(graph.photo_count)]
-    ratios = [_pair_ratios(graph, edge, grids, options) for edge in range(len(graph))]
-    match_ratio, missing_ratio = np.array(ratios).reshape(-1, 2).T
+    grids = _cell_grids(graph.keypoints, matched_points(graph), options)
+    match_ratio, missing_ratio = np.full(len(graph), np.inf), np.full(len(graph), np.inf)
+    photo = graph.pairs.ravel()
+    order = np.argsort(photo, kind="stable")
+    ends_of_photos = np.split(order, np.flatnonzero(np.diff(photo[order])) + 1) if len(order) else []
+    ratios = parallel_map(lambda ends: _ratios(graph, ends // 2, ends % 2, grids, options), ends_of_photos)
+    for ends, found in zip(ends_of_photos, ratios, strict=True):
+        for least, ratio in zip((match_ratio, missing_ratio), found, strict=True):
+            least[ends // 2] = np.minimum(least[ends // 2], ratio)  # of both directions
     start, full = options.missing_ratio_start, options.missing_ratio_full
     score = np.clip((missing_ratio * match_ratio - start) / (full - start), 0.0, 1.0)
     completeness = np.maximum(match_ratio * np.exp(-missing_ratio / options.missing_ratio_decay), 1e-6)
     return score, completeness
 
 
-def _pair_ratios(
-    graph: ViewGraph, edge: int, grids: list[_CellGrid], options: DoppelgangerOptions
-) -> tuple[float, float]:
-    """Match ratio and missing ratio of a pair: of both directions the smaller one."""
-    rows, (a, b) = graph.match_rows(edge), graph.pairs[edge].tolist()
-    ends = (grids[a], graph.row_a[rows]), (grids[b], graph.row_b[rows])
-    hits = [grid.count(row) for grid, row in ends]
-    match_ratio = min(hit.sum() / max(grid.real[hit > 0].sum(), 1.0) for (grid, _), hit in zip(ends, hits, strict=True))
-    xy = [graph.keypoints.xy[row] for _, row in ends]
-    missing_ratio = min(
-        _missing_ratio(ends[here][0], ends[1 - here][0], hits[here], hits[1 - here], xy[here], xy[1 - here], options)
-        for here in (0, 1)
-    )
-    return match_ratio, missing_ratio
-
-
-def _cell_grid(keypoints: Keypoints, photo: int, real: NDArray[np.bool_], options: DoppelgangerOptions) -> _CellGrid:
-    rows = slice(keypoints.start[photo], keypoints.start[photo + 1])
-    size, mine = keypoints.size[photo], real[rows]
-    cells = options.grid_cells / _extent(keypoints.xy[rows][mine] / size.max())
-    cell_px = float(size.max()) / max(round(cells), 1)
-    columns, lines = np.ceil(size / cell_px).astype(int).tolist()
-    column, line = np.clip(keypoints.xy[rows] // cell_px, 0, (columns - 1, lines - 1)).astype(np.int64).T
-    cell = line * columns + column
-    count = _counted(cell[mine], (lines, columns))
-    sums = [np.bincount(cell[mine], weights=x, minlength=count.size) for x in keypoints.xy[rows][mine].T]
-    judged = np.flatnonzero(count.ravel() >= options.min_cell_keypoints)
-    centre = np.stack(sums, axis=1)[judged] / np.maximum(count.reshape(-1, 1)[judged], 1.0)
-    start = int(keypoints.start[photo])
-    return _CellGrid(cell_px, size, start, cell, count, _sum_around(count), judged, centre)
+def _cell_grids(keypoints: Keypoints, real: Mask, options: DoppelgangerOptions) -> _CellGrids:
+    side, photos = keypoints.size.max(axis=1), range(len(keypoints))
+    points = [keypoints.xy[keypoints.rows_of(p)][real[keypoints.rows_of(p)]] for p in photos]
+    across = [max(round(options.grid_cells / _extent(points[p] / side[p])), 1) for p in photos]
+    side_px = side / np.array(across, dtype=np.float64)
+    shape = np.ceil(keypoints.size / side_px[:, None]).astype(np.int64) + 2
+    cells = _Cells(side_px, shape[:, 0], np.append(0, np.cumsum(shape.prod(axis=1))))
+    photo = np.repeat(np.arange(len(keypoints)), np.diff(keypoints.start))
+    inside = np.clip(keypoints.xy, 0.0, np.nextafter(keypoints.size.astype(np.float64), 0.0)[photo])
+    cell = cells.at(photo, inside)
+    count = np.bincount(cell[real], minlength=cells.start[-1]).astype(np.float64)
+    judged = np.flatnonzero(count >= options.min_cell_keypoints)
+    sums = [np.bincount(cell[real], weights=x, minlength=len(count))[judged] for x in keypoints.xy[real].T]
+    return _CellGrids(cells, cell, count, judged, np.stack(sums, axis=1) / np.maximum(count[judged, None], 1.0))
 
 
 def _extent(points: Array) -> float:
@@ -112,54 +120,71 @@ def _extent(points: Array) -> float:
     return float(np.clip((high - low).max() / 0.9, MIN_EXTENT, 1.0))
 
 
-def _counted(cell: Index, shape: tuple[int, ...]) -> Array:
-    return np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
+def _ratios(
+    graph: ViewGraph, edges: Index, here: Index, grids: _CellGrids, options: DoppelgangerOptions
+) -> tuple[Array, Array]:
+    """Match ratio (e,) and missing ratio (e,) of edges of one photo, which is end `here` (e,) of each, as that photo
+    sees them: the latter is the share of its cells that lack matches, among those that the other photo should show."""
+    photo, partner = int(graph.pairs[edges[0], here[0]]), graph.pairs[edges, 1 - here]
+    count = graph.match_count[edges]
+    which = np.repeat(np.arange(len(edges)), count)
+    rows = np.arange(count.sum()) + np.repeat(graph.match_start[edges] - (np.cumsum(count) - count), count)
+    ends = graph.row_a[rows], graph.row_b[rows]
+    row, row_there = (np.where(here[which] == 0, *pair) for pair in (ends, ends[::-1]))
+
+    cells, real = grids.cells, grids.real
+    first, last = cells.start[photo], cells.start[photo + 1]
+    hit = np.zeros((len(edges), last - first), dtype=np.bool_)
+    hit[which, grids.cell_of_point[row] - first] = True
+    match_ratio = count / np.maximum(hit @ real[first:last], 1.0)
+
+    mine = slice(*np.searchsorted(grids.judged, (first, last)))
+    centre, without = grids.centre[mine], ~hit[:, grids.judged[mine] - first]
+    if not without.any() or not len(row):
+        return match_ratio, np.zeros(len(edges))
+    xy, xy_there = graph.keypoints.xy[row], graph.keypoints.xy[row_there]
+    distance, seen_at = _predicted(centre, which, xy, xy_there, len(edges), options.extrapolation_neighbours)
+    shown = distance < options.max_extrapolation * options.grid_cells * cells.side_px[photo]
+    shown &= ((seen_at > 0) & (seen_at < graph.keypoints.size[partner][:, None])).all(axis=2)
+
+    edge, cell = np.nonzero(shown & without)
+    cells_there = np.cumsum(np.diff(cells.start)[partner])
+    moved = np.append(0, cells_there[:-1]) - cells.start[partner]  # hits of each edge's partner lie one after the other
+    hit_there = np.zeros(cells_there[-1], dtype=np.bool_)
+    hit_there[moved[which] + grids.cell_of_point[row_there]] = True
+    around = cells.at(partner[edge], seen_at[edge, cell])[:, None] + cells.around(partner[edge])
+    missing = real[around].sum(axis=1) >= options.min_cell_keypoints
+    missing &= ~hit_there[moved[edge][:, None] + around].any(axis=1)
+    return match_ratio, np.bincount(edge[missing], minlength=len(edges)) / np.maximum(shown.sum(axis=1), 1)
 
 
-def _missing_ratio(
-    here: _CellGrid,
-    there: _CellGrid,
-    hits: Array,
-    hits_there: Array,
-    xy: Array,
-    xy_there: Array,
-    options: DoppelgangerOptions,
-) -> float:
-    """Share of cells of one photo that lack matches, among those that the other photo should show."""
-    cell, centre = here.judged, here.centre
-    if not len(cell) or not len(xy):
-        return 0.0
-    without = hits.ravel()[cell] == 0
-    if not without.any():
-        return 0.0
-    neighbours = list(range(1, min(options.extrapolation_neighbours, len(xy)) + 1))
-    distance, near = map(np.asarray, KDTree(xy).query(centre, k=neighbours))
-    away = (centre - xy[near].mean(axis=1)) @ _turn_and_scale(xy, xy_there)
-    seen_at = xy_there[near].mean(axis=1) + away
-    in_range = distance[:, 0] < options.max_extrapolation * options.grid_cells * here.cell_px
-    shown = in_range & ((seen_at > 0) & (seen_at < there.size)).all(axis=1)
-    unmatched = np.flatnonzero(shown & without)
-    if not len(unmatched):
-        return 0.0
-    column, line = (seen_at[unmatched] // there.cell_px).astype(np.int64).T
-    missing = there.real_around[line, column] >= options.min_cell_keypoints
-    missing &= _sum_around(hits_there)[line, column] == 0
-    return float(missing.sum()) / float(shown.sum())
+def _predicted(
+    centre: Array, which: Index, xy: Array, xy_there: Array, edges: int, neighbours: int
+) -> tuple[Array, Array]:
+    """How far cells (c, 2) of a photo are from matches of each edge (e, c), and where its matches say that the partner
+    shows them (e, c, 2); infinitely far where it has none.
+
+    `which` (m,) is the edge of each match, at `xy` (m, 2) in this photo and at `xy_there` in the partner.
+    """
+    tree = KDTree(np.column_stack([xy, EDGE_DISTANCE * which]))  # one search for all edges
+    asked = np.column_stack([np.tile(centre, (edges, 1)), np.repeat(EDGE_DISTANCE * np.arange(edges), len(centre))])
+    nearest = list(range(1, min(neighbours, len(xy)) + 1))
+    distance, near = map(np.asarray, tree.query(asked, k=nearest, distance_upper_bound=EDGE_DISTANCE / 2.0))
+    found = np.maximum((near < len(xy)).sum(axis=1), 1)[:, None]
+    mean, mean_there = (np.append(p, np.zeros((1, 2)), axis=0)[near].sum(axis=1) / found for p in (xy, xy_there))
+    away = (np.tile(centre, (edges, 1)) - mean).reshape(edges, -1, 2) @ _turns_and_scales(which, xy, xy_there, edges)
+    return distance[:, 0].reshape(edges, -1), mean_there.reshape(edges, -1, 2) + away
 
 
-def _turn_and_scale(xy: Array, xy_there: Array) -> Array:
-    """(2, 2) matrix that maps differences (rows) into the other photo, up to perspective: cameras are held upright,
+def _turns_and_scales(which: Index, xy: Array, xy_there: Array, edges: int) -> Array:
+    """(e, 2, 2) matrices that map differences (rows) into the other photo, up to perspective: cameras are held upright,
     sideways or, on the way back of a drone, upside down."""
-    (x, y), (x_there, y_there) = (xy - xy.mean(axis=0)).T, (xy_there - xy_there.mean(axis=0)).T
-    spread = max(float(x @ x + y @ y), 1e-9)
-    along, across = (x @ x_there + y @ y_there) / spread, (x @ y_there - y @ x_there) / spread
-    return np.array([[along, across], [-across, along]])
 
+    def summed(values: Array) -> Array:
+        return np.asarray(np.bincount(which, weights=values, minlength=edges), dtype=np.float64)
 
-def _sum_around(count: Array) -> Array:
-    """Sum over each cell and its eight neighbours."""
-    padded = np.zeros((count.shape[0] + 2, count.shape[1] + 2))
-    padded[1:-1, 1:-1] = count
-    lines = padded[:-2] + padded[1:-1] + padded[2:]
-    summed: Array = lines[:, :-2] + lines[:, 1:-1] + lines[:, 2:]
-    return summed
+    count = np.maximum(summed(np.ones(len(which))), 1.0)
+    x, y, x_there, y_there = (c - (summed(c) / count)[which] for c in (*xy.T, *xy_there.T))
+    spread = np.maximum(summed(x * x + y * y), 1e-9)
+    along, across = summed(x * x_there + y * y_there) / spread, summed(x * y_there - y * x_there) / spread
+    return np.stack([along, across, -across, along], axis=1).reshape(-1, 2, 2)

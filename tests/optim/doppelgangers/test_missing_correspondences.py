@@ -109,3 +109,84 @@ def test_a_camera_that_was_turned_changes_nothing(quarters: int, missing_px: int
     turned = score_pairs(replace(graph, keypoints=Keypoints(xy, graph.keypoints.start, size)), OPTIONS)
     np.testing.assert_allclose(turned[0], upright[0], atol=0.02)
     np.testing.assert_allclose(turned[1], upright[1], rtol=0.1)
+
+
+def random_collection(rng: np.random.Generator) -> ViewGraph:
+    """Five photos of different sizes of the same points, turned; a pair matches some of them in one half, or a few all
+    over, a tenth of them wrongly."""
+    n, size = 600, rng.integers(200, 900, (5, 2))
+    points, angles = rng.random((n, 2)) - 0.5, rng.uniform(0, 2 * np.pi, 5)
+    turns = np.array([[[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]] for t in angles])
+    xy = (np.clip(points @ turn.T, -0.5, 0.499) * side + side / 2 for turn, side in zip(turns, size, strict=True))
+    pairs = [(a, b) for a in range(5) for b in range(a + 1, 5)]
+    rows = []
+    for few in rng.permutation([1, 4, 7, 8, 40, 200, 200, 200, 300, 300]):
+        half = np.flatnonzero(points @ rng.normal(size=2) > 0.0) if few > 8 else np.arange(n)
+        mine = rng.permutation(half)[:few]
+        other = mine.copy()
+        wrong = rng.permutation(len(mine))[: len(mine) // 10]
+        other[wrong] = rng.permutation(other[wrong])
+        rows.append((mine, other))
+    return build_view_graph(
+        Keypoints(np.concatenate(list(xy)), np.arange(6) * n, size),
+        np.array(pairs),
+        np.array([len(mine) for mine, _ in rows]),
+        np.concatenate([mine + a * n for (a, _), (mine, _) in zip(pairs, rows, strict=True)]),
+        np.concatenate([other + b * n for (_, b), (_, other) in zip(pairs, rows, strict=True)]),
+    )
+
+
+def _cell(position: np.ndarray, cell_px: float) -> tuple[int, int]:
+    return int(position[1] // cell_px), int(position[0] // cell_px)
+
+
+def plain_missing_ratio(graph: ViewGraph, edge: int, here: int) -> float:
+    """Of one pair as one of its photos sees it, cell by cell."""
+    photo, partner = graph.pairs[edge, here], graph.pairs[edge, 1 - here]
+    rows = graph.match_rows(edge)
+    row, row_there = (graph.row_a[rows], graph.row_b[rows]) if here == 0 else (graph.row_b[rows], graph.row_a[rows])
+    real = np.zeros(len(graph.keypoints.xy), bool)
+    real[np.concatenate(graph.matches())] = True
+    points: list[dict[tuple[int, int], list[int]]] = []
+    sides = []
+    for p in (photo, partner):
+        mine = [k for k in range(graph.keypoints.start[p], graph.keypoints.start[p + 1]) if real[k]]
+        side, cells = graph.keypoints.size[p].max(), dict[tuple[int, int], list[int]]()
+        low, high = np.quantile(graph.keypoints.xy[mine] / side, (0.05, 0.95), axis=0)
+        sides.append(side / round(OPTIONS.grid_cells / np.clip((high - low).max() / 0.9, 0.1, 1.0)))
+        for k in mine:
+            cells.setdefault(_cell(graph.keypoints.xy[k], sides[-1]), []).append(k)
+        points.append(cells)
+    xy, xy_there = graph.keypoints.xy[row], graph.keypoints.xy[row_there]
+    z, z_there = (c @ (1, 1j) for c in (xy - xy.mean(axis=0), xy_there - xy_there.mean(axis=0)))
+    turn = (z.conj() @ z_there) / max((z.conj() @ z).real, 1e-9)
+    hit, hit_there = ({_cell(p, s) for p in q} for q, s in ((xy, sides[0]), (xy_there, sides[1])))
+    shown = missing = 0
+    for cell, inside in points[0].items():
+        if len(inside) < OPTIONS.min_cell_keypoints:
+            continue
+        centre = graph.keypoints.xy[inside].mean(axis=0)
+        distance = np.linalg.norm(xy - centre, axis=1)
+        near = np.argsort(distance)[: OPTIONS.extrapolation_neighbours]
+        away = turn * ((centre - xy[near].mean(axis=0)) @ (1, 1j))
+        seen_at = xy_there[near].mean(axis=0) + np.array([away.real, away.imag])
+        if distance.min() >= OPTIONS.max_extrapolation * OPTIONS.grid_cells * sides[0]:
+            continue
+        if (seen_at <= 0).any() or (seen_at >= graph.keypoints.size[partner]).any():
+            continue
+        shown += 1
+        line, column = _cell(seen_at, sides[1])
+        around = [(line + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        few = sum(len(points[1].get(each, ())) for each in around) < OPTIONS.min_cell_keypoints
+        missing += cell not in hit and not few and not any(each in hit_there for each in around)
+    return missing / max(shown, 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_pairs_at_once_are_as_cell_by_cell(seed: int) -> None:
+    graph = random_collection(np.random.default_rng(seed))
+    found, completeness = score_pairs(graph, replace(OPTIONS, missing_ratio_start=0.0, missing_ratio_full=100.0))
+    slow = np.array([min(plain_missing_ratio(graph, edge, here) for here in (0, 1)) for edge in range(len(graph))])
+    match_ratio = completeness * np.exp(slow / OPTIONS.missing_ratio_decay)
+    np.testing.assert_allclose(found, slow * match_ratio / 100.0, atol=1e-12)
+    assert np.count_nonzero(slow) > 3
