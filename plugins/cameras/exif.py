@@ -43,7 +43,7 @@ class ExifCameras:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
     model: CameraModelName = "SIMPLE_RADIAL"
