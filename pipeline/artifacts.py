@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
+from unposed.optim.quarter_turns import CameraTurns
 from unposed.optim.rigs import Rigs
 from unposed.surface.stereo.view import DensePoints, DepthEstimate
 
@@ -131,6 +132,8 @@ class CameraPriors:
     that are not to be changed, infinite where nothing is known. None: no given pose is to be changed."""
     guess_log_sigma: Floats | None = None
     """(cameras,) float64 standard deviations of the logarithms of guessed focal lengths. None: all are infinite."""
+    turns: CameraTurns | None = None
+    """Which cameras are one that was turned; None: none are."""
 
     def of_photo(self, photo: int) -> CameraPrior:
         """The part that concerns one photo, and changes only if that does (see stage.PerPhotoParts)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -12,6 +12,7 @@ import numpy as np
 
 from unposed.optim.cameras import CAMERA_MODELS, FOCAL_GUESS, CameraModelName
 from unposed.optim.intrinsics_priors import FocalSource, IntrinsicsPriorOptions
+from unposed.optim.quarter_turns import CameraTurns
 from unposed.pipeline.artifacts import Camera, CameraPriors, Photo, PhotoCalibration, Photos
 from unposed.pipeline.config import Within
 from unposed.pipeline.stage import Grain, PerPhoto
@@ -20,6 +21,7 @@ from .calibrated import focal_of_camera
 from .focal_prior import focal_px
 from .given import given_cameras, given_poses, given_sigmas
 from .rigs import camera_of_view, rigs_of
+from .turned import camera_turns
 
 CONSTANT = (0.0,) * 8
 """Standard deviations of intrinsics that are given without any."""
@@ -31,8 +33,8 @@ class ExifCameras:
 
     grouping: `auto` puts photos of the same body, lens, focal length and size together, and photos without EXIF by
     size alone, a hypothesis that the mapper tests. `single`, `folder` and `image` are not tested.
-    Photos of different sizes never share a camera. Portrait and landscape photos of one body are two cameras: EXIF does
-    not say which way the sensor was turned, so their principal points differ.
+    Photos of different sizes never share a camera, unless it was turned: portrait and landscape photos of one body are
+    two cameras here, which mappers take for one that was turned (see turned.py). Its principal point shows then.
     default_focal: focal length where EXIF has none, in units of the longer side.
     intrinsics, poses: files with known values, which stay constant; those with standard deviations have a prior.
     Formats: unposed/plugins/cameras/given.py.
@@ -108,18 +110,30 @@ class ExifCameras:
             given_sigma=np.array([sigmas.get(indices[0], CONSTANT) for indices in members]) if sigmas else None,
             pose_sigma=None if poses is None else poses.sigma,
             guess_log_sigma=guess_log_sigma if np.isfinite(guess_log_sigma).any() else None,
+            turns=self._turns(photos, members, given) if rigs is None else None,
         )
 
     def _key(self, photo: Photo) -> Hashable:
-        size = (photo.width, photo.height)
+        return self._body(photo), photo.width, photo.height, photo.orientation
+
+    def _body(self, photo: Photo) -> Hashable:
+        """What tells the camera of a photo from others of the same size."""
         if self.grouping == "image":
             return photo.name
         if self.grouping == "folder":
-            return photo.name.rpartition("/")[0], size
+            return photo.name.rpartition("/")[0]
         if self.grouping == "single":
-            return size
+            return None
         exif = photo.exif
-        return exif.make, exif.model, exif.lens, exif.focal_mm, exif.focal_35mm, exif.digital_zoom, size
+        return exif.make, exif.model, exif.lens, exif.focal_mm, exif.focal_35mm, exif.digital_zoom
+
+    def _turns(self, photos: Photos, members: list[list[int]], given: Mapping[int, Camera]) -> CameraTurns | None:
+        return camera_turns(
+            [
+                (None if indices[0] in given else (self._body(photos[indices[0]]),), [photos[i] for i in indices])
+                for indices in members
+            ]
+        )
 
     def _camera(self, photos: list[Photo]) -> tuple[Camera, FocalSource]:
         width, height = photos[0].width, photos[0].height

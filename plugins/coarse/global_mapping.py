@@ -31,6 +31,7 @@ from unposed.pipeline.threads import hold_this_thread
 
 from ..shared.failed_components import FailedComponents
 from ..shared.models import PRIOR_NOISE, initial_model_of, intrinsics_of_priors, reasons_left_out, without_doubts
+from ..shared.sensor_frames import sensor_frames, upright
 
 PHOTO_BYTES = 1 << 20
 """Working memory of global mapping per photo, at most: it limits how many clusters are mapped side by side."""
@@ -61,7 +62,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 28
+    version: ClassVar[int] = 29
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
@@ -93,6 +94,15 @@ class GlobalMapper(GlobalMapperOptions):
         resources: Resources = ONE_THREAD,
     ) -> InitialModels:
         graph = without_doubts(view_graph, doubts).tied_by(cameras.rigs)
+        # Principal points do not matter to this stage, nor does it to which side a camera was turned.
+        for frames in sensor_frames(cameras)[:1]:
+            turned = self._mapped_all(frames.cameras, frames.view_graph(graph), resources)
+            if frames.fit(upright(turned, frames).models):  # else one camera did not take them all
+                return upright(turned, frames)
+        return self._mapped_all(cameras, graph, resources)
+
+    def _mapped_all(self, cameras: CameraPriors, graph: ViewGraph, resources: Resources) -> InitialModels:
+        """The models of all components of the view graph."""
         intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
         known = np.array([source != "guess" for source in cameras.focal_source])
         found: list[list[InitialModel]] = []
@@ -116,7 +126,7 @@ class GlobalMapper(GlobalMapperOptions):
                 continue
             warnings.update(dict.fromkeys(mapped[1]))
             found.append(models)
-            posed = np.zeros(len(photos), bool)
+            posed = np.zeros(graph.photo_count, bool)
             posed[models[0].photos] = True
             rest = rest.among(~posed)
         failed.raise_if_nothing(len(found))

@@ -17,7 +17,7 @@ from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping.absolute_pose import AbsolutePoseOptions
 from unposed.optim.mapping.global_mapper import track_cost
 from unposed.optim.mapping.radial_terms import RadialTermOptions, with_radial_terms
-from unposed.optim.mapping.refinement import RefinementResult, RefineOptions, Solver, prior_of_refinement, refine
+from unposed.optim.mapping.refinement import RefineOptions, Solver, prior_of_refinement, refine
 from unposed.optim.mapping.rig_sensors import RigSensorOptions
 from unposed.optim.mapping.tracks import establish_tracks, spread_subset
 from unposed.optim.mapping.weak_parts import WeakPartOptions
@@ -32,8 +32,6 @@ from unposed.pipeline.artifacts import (
     InitialModels,
     Photos,
     PredictedModels,
-    RefinementReport,
-    SparseModel,
     SparseModels,
 )
 from unposed.pipeline.config import Within
@@ -47,17 +45,18 @@ from ..shared.models import (
     initial_bundle,
     intrinsics_of_priors,
     reasons_left_out,
-    sparse_model,
     triangulated_subset,
     without_doubts,
 )
+from ..shared.sensor_frames import SensorFrames, into_frames, sensor_frames, upright
 from .exact_points import ExactPointOptions, with_exact_points
 from .model_start import ModelStart, Refined
 from .on_device import adjust_on_device
+from .outcome import Outcome, outcome_of
 from .pose_priors import anchored, given_pose_sigma, is_rough, pose_priors_of
 from .predicted_poses import PredictedPoseOptions, with_predicted_poses
 from .predictions import PredictionOptions, has_few_long_tracks, predicted_depths, with_predicted_focals
-from .report import hypothesis_figures, poses_in_conflict, reasons_not_refined, refinement_report, warning_about
+from .report import hypothesis_figures, poses_in_conflict, reasons_not_refined
 from .rigs import tied_by_rigs, ties_more
 from .steadied import SteadiedOptions, with_steadied_photos
 from .verdict import verdict_of, warnings_of
@@ -73,7 +72,7 @@ class BundleAdjustment:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 27
+    version: ClassVar[int] = 28
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -154,12 +153,48 @@ class BundleAdjustment:
         resources: Resources,
         doubts: Doubts | None = None,
     ) -> SparseModels:
+        frames = self._sensor_frames(photos, cameras, without_doubts(view_graph, doubts), coarse, resources)
+        if frames is None:
+            return self._all_refined(photos, cameras, view_graph, coarse, resources, doubts)
+        turned = frames.photos(photos), frames.cameras, frames.view_graph(view_graph), into_frames(coarse, frames)
+        return upright(self._all_refined(*turned, resources, doubts), frames)
+
+    def _sensor_frames(
+        self, photos: Photos, cameras: CameraPriors, graph: ViewGraph, coarse: InitialModels, resources: Resources
+    ) -> SensorFrames | None:
+        """The frames of the sensors of these models, where some of their cameras were turned. Where these may have been
+        turned to either side, those in which the largest model has the lower cost: a principal point tells."""
+        every = [*coarse.models, *(other for others in coarse.hypotheses for other in others)]
+        found = [] if graph.dense or isinstance(coarse, PredictedModels) else sensor_frames(cameras)
+        found = [frames for frames in found if frames.fit(every)]
+        if len(found) < 2:
+            return found[0] if found else None
+        model, none = coarse.models[0], np.zeros(len(photos), np.bool_)
+        graph = graph.in_units_of(model.photos)
+
+        def cost(frames: SensorFrames) -> float:
+            turned = frames.into(model), frames.photos(photos), frames.cameras, frames.view_graph(graph)
+            refined = self._refined(*turned, none, self.options(graph), resources)
+            return self._cost(refined.result.bundle, refined.graph)
+
+        return min(found, key=cost)
+
+    def _all_refined(
+        self,
+        photos: Photos,
+        cameras: CameraPriors,
+        view_graph: ViewGraph,
+        coarse: InitialModels,
+        resources: Resources,
+        doubts: Doubts | None,
+    ) -> SparseModels:
+        """Refine all models."""
         graph = without_doubts(view_graph, doubts).tied_by(cameras.rigs)
         options = replace(self.options(graph), rough_start=isinstance(coarse, PredictedModels))
         registered = np.zeros(len(photos), bool)
         for model in coarse.models:
             registered[model.photos] = True
-        done: list[_Outcome] = []
+        done: list[Outcome] = []
         failed = FailedComponents("refining")
         for model, others in zip(coarse.models, coarse.hypotheses or ((),) * len(coarse.models), strict=True):
             refined = partial(
@@ -201,7 +236,7 @@ class BundleAdjustment:
         options: RefineOptions,
         resources: Resources,
         doubts: Doubts | None,
-    ) -> list[_Outcome]:
+    ) -> list[Outcome]:
         """Refine all hypotheses about a component, and judge the one of least cost; `graph` is without doubts. Parts
         of open scale follow as models of their own."""
         refined = [self._refined(each, photos, cameras, graph, candidates, options, resources) for each in models]
@@ -212,14 +247,14 @@ class BundleAdjustment:
         best = self._finished(refined[chosen], photos, options, resources)
         (best, *parts), cuts = cut_at_open_parts(best, photos, options, self.weak_parts)
         inconsistent = self._inconsistent_poses(cameras, best.graph, best.start, best.result.bundle).tolist()
-        outcome = _outcome(models[0], best.start, best.result, inconsistent, photos, best.graph)
+        outcome = outcome_of(models[0], best.start, best.result, inconsistent, photos, best.graph)
         if len(models) > 1:
             hypotheses = hypothesis_figures([each.result.bundle for each in refined], costs)
             outcome = replace(outcome, report=replace(outcome.report, hypotheses=hypotheses))
         judged = partial(self._judged, view_graph=view_graph, doubts=doubts, initial=models[chosen], photos=photos)
         outcome = judged(replace(outcome, warnings=(*outcome.warnings, *cuts)), bundle=best.result.bundle)
         apart = [
-            judged(_outcome(models[0], each.start, each.result, (), photos, each.graph), bundle=each.result.bundle)
+            judged(outcome_of(models[0], each.start, each.result, (), photos, each.graph), bundle=each.result.bundle)
             for each in parts
         ]
         if not options.rough_start:
@@ -279,13 +314,13 @@ class BundleAdjustment:
 
     def _judged(
         self,
-        outcome: _Outcome,
+        outcome: Outcome,
         view_graph: ViewGraph,
         doubts: Doubts | None,
         initial: InitialModel,
         bundle: Bundle,
         photos: Photos,
-    ) -> _Outcome:
+    ) -> Outcome:
         """The outcome with the verdict about its model; dense matches, on which it was not calibrated, get none."""
         if not self.verdict.enabled or view_graph.dense or not outcome.registered:
             return outcome
@@ -359,38 +394,3 @@ class BundleAdjustment:
         given = np.where(mine & exact, np.asarray(cameras.cam_from_world, np.float64), np.nan)
         max_error_px = self.max_error_px * graph.keypoint_error_px
         return poses_in_conflict(graph, bundle, given, max_error_px, self.min_pose_inlier_ratio)
-
-
-@dataclass(frozen=True, eq=False)
-class _Outcome:
-    """Result of the refinement of one model."""
-
-    model: SparseModel
-    report: RefinementReport
-    inconsistent: tuple[int, ...]
-    """Photos whose given poses are inconsistent with their matches."""
-    warnings: tuple[str, ...]
-
-    @property
-    def registered(self) -> bool:
-        """Whether photos are registered: two at least."""
-        return len(self.model.photos) >= 2
-
-
-def _outcome(
-    initial: InitialModel,
-    start: ModelStart,
-    result: RefinementResult,
-    inconsistent: Sequence[int],
-    photos: Photos,
-    graph: ViewGraph,
-) -> _Outcome:
-    model = sparse_model(result.bundle, graph.keypoints)
-    warnings = [*start.warnings, *([warning_about(photos, np.array(inconsistent))] if inconsistent else [])]
-    if len(model.photos) < 2:
-        warnings.append(
-            f"{len(initial.photos)} photos match each other but give no points: the camera hardly moved between them, "
-            "or its given intrinsics are wrong"
-        )
-    report = refinement_report(result, graph, model)
-    return _Outcome(model, report, tuple(inconsistent), tuple(warnings))

@@ -30,9 +30,10 @@ from unposed.optim.mapping.refinement import (
 from unposed.optim.mapping.triangulation import keep_observations, without_weak_photos
 from unposed.optim.option_ranges import Count, Positive, Within
 from unposed.optim.view_graph import ViewGraph
-from unposed.pipeline.artifacts import CameraPriors, InitialModel, Photos
+from unposed.pipeline.artifacts import CameraPriors, InitialModel, InitialModels, Photos
 from unposed.pipeline.stage import Resources
 
+from ..shared.sensor_frames import SensorFrames
 from .beside_held import (
     WarmInput,
     adjusted_beside_held,
@@ -65,7 +66,7 @@ class WarmAdjustment(BundleAdjustment):
     point observes.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     keypoints: Path = field(kw_only=True)
     """The file."""
@@ -79,6 +80,13 @@ class WarmAdjustment(BundleAdjustment):
     max_tension: Annotated[float, Within("[0, inf)")] = MAX_TENSION
     """Old photos are held where what the new ones say against it is at most so many times what noise alone lets them
     say; 1 is usual. 0: everything is adjusted."""
+
+    def _sensor_frames(
+        self, photos: Photos, cameras: CameraPriors, graph: ViewGraph, coarse: InitialModels, resources: Resources
+    ) -> SensorFrames | None:
+        if self._is_warm(photos, graph):  # the file is about upright photos
+            return None
+        return super()._sensor_frames(photos, cameras, graph, coarse, resources)
 
     def _refined(
         self,
