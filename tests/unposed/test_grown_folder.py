@@ -34,14 +34,19 @@ def grow_folder(reconstructed: Any, folder: Path, count: int) -> list[str]:
     return [file.name for file in files]
 
 
-def test_a_new_photo_joins_the_result_that_is_there(reconstructed: Any, moved: tuple[Path, Path]) -> None:
+def test_a_new_photo_joins_the_result_that_is_there(
+    reconstructed: Any, moved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, out = moved
+    monkeypatch.chdir(folder.parent)
     unposed.export(out, "ply", out / "ply")
     exported = (out / "ply/points-0.ply").read_bytes()
     before = unposed.load(out)
     (name,) = grow_folder(reconstructed, folder, 1)
     preset = before.summary["preset"]
-    made = unposed.reconstruct(folder, out, preset=preset, exports=["ply"], cache=reconstructed.cache, device="cpu")
+    made = unposed.reconstruct(
+        folder.name, out, preset=preset, exports=["ply"], cache=reconstructed.cache, device="cpu"
+    )
     again = unposed.load(out)
     assert again.summary["registered"] == 11 and again.summary["grown"]["added"][name]["registered"]
     assert again.summary["stages"]["coarse"]["plugin"] == "coarse.given"

@@ -14,6 +14,7 @@ from typing import Any
 from unposed.pipeline.artifacts import Photos
 from unposed.pipeline.errors import UnposedError
 from unposed.pipeline.registry import Registry
+from unposed.pipeline.store.keys import photo_key
 from unposed.pipeline.store.store import Store
 
 from .. import summary as facts
@@ -70,12 +71,12 @@ def result_to_go_on_from(out: Path, collection: Photos, origin: Mapping[str, Any
         warm_settings(made.summary["settings"], None, Registry())
     except (UnposedError, OSError, KeyError):  # no result, or a damaged one, is replaced
         return None
-    there = {photo.name: photo for photo in collection.photos}
+    there = {photo.name: photo_key(photo) for photo in collection.photos}
     summary = made.summary
     safe = (
         all(summary.get(key) == origin.get(key) for key in SAME)
         and not any(summary["settings"][CAMERAS].get(key) for key in GIVEN_VALUES)
-        and all(there.get(photo.name) == photo for photo in made.photos.photos)
+        and all(there.get(photo.name) == photo_key(photo) for photo in made.photos.photos)
         and len(summary["models"]) == 1
         and len(made.sparse.models[0].photos) == len(made.photos)
         and _trusted(summary)
