@@ -5,8 +5,9 @@
 localize: every fifth photo is taken out, the rest is reconstructed, and those taken out are localized, with the camera
 of the others (known) and with an unknown one (free); so in five turns, until each photo has been out once. Errors are
 medians over all photos, in degrees and in percent of the extent, beside those that they have when they are in the
-model, and beside pycolmap's own absolute pose on the same correspondences. A pose is right within 5 degrees and 5 % of
-the extent. "others" is how far off photos are in the model that lacks a fifth: no photo is localized better than these.
+model, and beside pycolmap's own absolute pose on the same correspondences, both in the model of several that ours is
+in. A pose is right within 5 degrees and 5 % of the extent. "others" is how far off photos are in the model that lacks a
+fifth: no photo is localized better than these.
 
 add: the photos taken out are added to the model of the rest, beside reconstructing all of them anew: AUC at 5 degrees
 and CPU seconds, each with a cache that holds nothing of the photos taken out.
@@ -148,18 +149,19 @@ def _localize_turn(
     judge = LeftOutJudge(truth, is_left)
     inside, without = judge.errors(poses_by_name(whole, names)), judge.errors(poses_by_name(model, names))
     localizer = model.localizer(camera=camera, cache=place.cache, device="cpu")
-    own, theirs = poses_by_name(model, names), poses_by_name(model, names)
     for row in np.flatnonzero(is_left).tolist():
         before = time.process_time()
         answer = localizer(photo_set.files[row])
         seconds.append(time.process_time() - before)
-        if answer.pose is not None:
-            own[row] = answer.pose.cam_from_world
-        other = by_pycolmap(localizer, answer, free=camera == "free")
-        if other is not None:
-            theirs[row] = other
-    for name, errors in (("ours", judge.errors(own)), ("pycolmap", judge.errors(theirs)), ("inside", inside)):
-        found[name][is_left] = errors[is_left]
+        number = 0 if answer.pose is None else answer.pose.model  # where there are several, each has a frame of its own
+        ours = None if answer.pose is None else answer.pose.cam_from_world
+        theirs = by_pycolmap(localizer, answer, number, free=camera == "free")
+        for name, pose in (("ours", ours), ("pycolmap", theirs)):
+            if pose is not None:
+                poses = poses_by_name(model, names, number)
+                poses[row] = pose
+                found[name][row] = judge.errors(poses)[row]
+    found["inside"][is_left] = inside[is_left]
     rest = ~is_left & (np.arange(len(names)) % EVERY == (turn + EVERY // 2 + 1) % EVERY)  # each once over the turns
     found["others"][rest], found["others inside"][rest] = without[rest], inside[rest]
 

@@ -47,15 +47,15 @@ class LeftOutJudge:
         return out
 
 
-def by_pycolmap(localizer: unposed.Localizer, found: unposed.Localization, *, free: bool) -> Array | None:
-    """pycolmap's absolute pose on the correspondences that ours had; as many inliers are asked for."""
+def by_pycolmap(localizer: unposed.Localizer, found: unposed.Localization, model: int, *, free: bool) -> Array | None:
+    """pycolmap's absolute pose on the correspondences that ours had with a model; as many inliers are asked for."""
     points = localizer.model_map.points
-    own = localizer.model_map.point_model[found.matched_point] == 0
+    own = localizer.model_map.point_model[found.matched_point] == model
     xy, seen = found.matched_xy[own], points[found.matched_point[own]]
     if len(xy) < 4:
         return None
     photo = found.photo
-    guess = next(iter(localizer.cameras.of_photo(photo, 0, None)))
+    guess = next(iter(localizer.cameras.of_photo(photo, model, None)))
     camera = pycolmap.Camera(model="SIMPLE_RADIAL", width=photo.width, height=photo.height, params=[1, 0, 0, 0])
     camera.params = [guess.intrinsics[0], guess.intrinsics[2], guess.intrinsics[3], guess.intrinsics[4]]
     estimation, refinement = pycolmap.AbsolutePoseEstimationOptions(), pycolmap.AbsolutePoseRefinementOptions()
@@ -67,11 +67,11 @@ def by_pycolmap(localizer: unposed.Localizer, found: unposed.Localization, *, fr
     return np.asarray(answer["cam_from_world"].matrix())
 
 
-def poses_by_name(made: unposed.Reconstruction, names: Sequence[str]) -> Array:
-    """(photos, 3, 4) of the largest model; NaN where a photo is not in it."""
+def poses_by_name(made: unposed.Reconstruction, names: Sequence[str], model: int = 0) -> Array:
+    """(photos, 3, 4) of a model, the largest one unless told; NaN where a photo is not in it."""
     out = np.full((len(names), 3, 4), np.nan)
     rows = {name: row for row, name in enumerate(names)}
-    for name, pose in zip(made[0].photo_names, made[0].cam_from_world, strict=True):
+    for name, pose in zip(made[model].photo_names, made[model].cam_from_world, strict=True):
         out[rows[name]] = pose
     return out
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from unposed.pipeline.artifacts import Bytes
 
+from .given_photos import given_photos
 from .pair_drawings import pair_drawings, shown_pairs
 from .panels import graph_panel, ground_panels, intrinsics_rows, model_figures, photo_rows, quality_panel, settings_text
 from .photo_findings import header_findings, pixel_findings, still_findings
@@ -67,7 +68,7 @@ def standing_still(sources: ReportSources) -> list[Advice]:
     """What stands still while the rest moves, unless masks hide parts of the photos already."""
     if sources.view_graph is None or any(photo.mask is not None for photo in sources.photos.photos):
         return []
-    return still_findings(sources.summary["photos_folder"], *still_matches(sources.view_graph))
+    return still_findings(given_photos(sources.summary), *still_matches(sources.view_graph))
 
 
 def _grey(image: Bytes) -> Bytes:

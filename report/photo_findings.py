@@ -131,8 +131,8 @@ def overlap_findings(names: Sequence[str], pairs: Index, matches: Index, bare: C
     return found
 
 
-def still_findings(folder: str, still: Index, keypoints: Index) -> list[Advice]:
-    """What stands still in the photos of a folder, by the number of key points (n,) of each that do, and of all."""
+def still_findings(given: Sequence[str], still: Index, keypoints: Index) -> list[Advice]:
+    """What stands still in the photos of these paths, by the number of key points (n,) of each that do, and of all."""
     photos = int(np.sum(np.asarray(still) >= STILL_LEAST))
     if not photos or photos < STILL_SHARE * len(still):
         return []
@@ -143,7 +143,7 @@ def still_findings(folder: str, still: Index, keypoints: Index) -> list[Advice]:
         "A background behind an object that is turned, or a logo in every photo, says that the camera does not move."
         " Hide it by masks, and give these to the run by --masks."
     )
-    command = shlex.join(["unposed", "check", folder, "--write-masks", "masks"])
+    command = shlex.join(["unposed", "check", *given, "--write-masks", "masks"])
     return [Advice("warning", text, remedy, command)]
 
 

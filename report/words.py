@@ -14,6 +14,7 @@ import numpy as np
 from unposed.optim.arrays import Array, Index
 from unposed.retrieval.scene_graph import NOTHING_JOINS, components_and_bridges
 
+from .given_photos import given_photos
 from .residuals import PATTERN, ResidualField
 from .sources import ReportSources
 
@@ -104,7 +105,7 @@ def _failure(sources: ReportSources) -> list[Advice]:
     every = set(range(len(sources.photos)))
     best = None if models else _most_similar(sources, every, every)
     names = [] if best is None else [sources.photos[i].name for i in best]
-    command = shlex.join(["unposed", "pairs", sources.summary["photos_folder"], "--why", *names]) if names else ""
+    command = shlex.join(["unposed", "pairs", *given_photos(sources.summary), "--why", *names]) if names else ""
     return [Advice("problem", f"There is no reconstruction: {why}", remedy, command)]
 
 
@@ -126,7 +127,7 @@ def _unregistered(sources: ReportSources) -> list[Advice]:
             continue
         remedy = f"Take two or three photos on the way from {partner[1]} to {partner[0]}"
         remedy += "" if sources.summary["effort"] >= 4.0 else "; or let the search go on with --effort high"
-        why = shlex.join(["unposed", "pairs", sources.summary["photos_folder"], "--why", *partner])
+        why = shlex.join(["unposed", "pairs", *given_photos(sources.summary), "--why", *partner])
         found.append(Advice("problem", text, f"{remedy}.", why))
     return found
 

@@ -37,6 +37,8 @@ exit codes: 0 done, 2 bad usage, settings or input, 3 no reconstruction possible
 """
 
 
+PHOTOS = "photos, videos, and folders of both, searched with their sub-folders"
+"""What a command takes that reads photos."""
 LONGEST_LINE = 2000
 """Characters of an error that are printed; values that it quotes may be as long as their file."""
 
@@ -126,7 +128,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             options = {name.lstrip("-"): name for action in self._actions for name in action.option_strings}
             if not unknown[0].startswith("-"):
-                self.error(f"one argument too many: {unknown[0]!r}")
+                several = any(action.nargs in ("+", "*") and not action.option_strings for action in self._actions)
+                self.error(f"one argument too many: {unknown[0]!r}" + (", paths stand side by side" if several else ""))
             near = difflib.get_close_matches(unknown[0].partition("=")[0].lstrip("-"), options, n=1)  # dashes are alike
             self.error(f"unknown argument {unknown[0]!r}" + (f", did you mean {options[near[0]]}?" if near else ""))
         return known, unknown
@@ -172,17 +175,17 @@ def parser() -> Parser:
         return made
 
     p = verb("reconstruct", "estimate the cameras and 3D points of a folder of photos")
-    _positional(p, "photos", "folder of photos and videos, searched with its sub-folders, or one video")
+    _positional(p, "photos", PHOTOS, few=True)
     _out(p, "folder for the result; an older result is replaced")
     add_flags(p, *RUN, "cameras", "intrinsics", "poses", "rigs", "masks", "include", "exclude", "frames", "require")
-    add_flags(p, "report", "exports")
+    add_flags(p, "anew", "report", "exports")
 
     p = verb("check", "look at photos before work: what is amiss, what overlaps, what a run will take")
-    _positional(p, "photos", "folder of photos, searched with its sub-folders")
+    _positional(p, "photos", PHOTOS, few=True)
     add_flags(p, "write_masks", "include", "exclude", "workers", "cache", "json")
 
     p = verb("pairs", "list the pairs that are matched and verified, and draw the view graph")
-    _positional(p, "photos", "folder of photos, searched with its sub-folders")
+    _positional(p, "photos", PHOTOS, few=True)
     _out(p, "draw the similarity matrix and the view graph there", required=False)
     add_flags(p, "why", *RUN, "masks", "include", "exclude")
 
@@ -194,12 +197,12 @@ def parser() -> Parser:
 
     p = verb("localize", "say where photos were taken, by a finished reconstruction that stays as it is")
     _positional(p, "out", "what unposed reconstruct has written")
-    _positional(p, "photos", "a folder of photos, or one photo")
+    _positional(p, "photos", PHOTOS, few=True)
     add_flags(p, "folder", "camera", "intrinsics", "how", "photos_folder", *MACHINE, "quiet", "json")
 
     p = verb("add", "add photos to a finished reconstruction, or take some out, going on from where it was")
     _positional(p, "out", "what unposed reconstruct has written; it is changed")
-    p.add_argument("photos", nargs="?", type=Path, metavar="PHOTOS", help="a folder of photos, or one photo")
+    p.add_argument("photos", nargs="*", type=Path, metavar="PHOTOS", help=PHOTOS)
     add_flags(p, "without", "how", "photos_folder", *MACHINE, "quiet", "json")
 
     p = verb("merge", "merge two finished reconstructions of one place")
@@ -278,8 +281,8 @@ def parser() -> Parser:
     return top
 
 
-def _positional(p: Parser, name: str, text: str, metavar: str = "") -> None:
-    p.add_argument(name, type=Path, metavar=metavar or name.upper(), help=text)
+def _positional(p: Parser, name: str, text: str, metavar: str = "", few: bool = False) -> None:
+    p.add_argument(name, nargs="+" if few else None, type=Path, metavar=metavar or name.upper(), help=text)
 
 
 def _out(p: Parser, text: str, required: bool = True) -> None:

@@ -111,6 +111,7 @@ FLAGS: dict[str, Flag] = {
     "exclude": Flag("no photos whose name matches", "GLOB", repeated=True),
     "frames": Flag("of each video, at most (default: 2 a second, 60 to 300)", "N", whole_above_zero),
     "require": Flag("exit 3 if a smaller share of the photos is registered", "FRACTION", fraction),
+    "anew": Flag("map all anew, also where OUT has a result of most of the photos", switch=True),
     "device": Flag(f"default: {DEFAULTS.device}", "auto|cpu|cuda[:i]", device),
     "executor": Flag(f"plugin that spreads the work (default: {DEFAULTS.executor})", "NAME[:ADDRESS]"),
     "workers": Flag("items computed at once (default: one per core)", "N", whole_above_zero),

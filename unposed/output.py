@@ -57,6 +57,12 @@ def locked_folder(out: Path) -> Iterator[Path]:
         lock.release()
 
 
+def keep_georeference(older: Path, new: Path) -> None:
+    """Where a result is on earth holds for the next one, whose frames are the same."""
+    if (older / GEOREFERENCE).exists():
+        shutil.copy2(older / GEOREFERENCE, new / GEOREFERENCE)
+
+
 def publish(new: Path, out: Path) -> None:
     """Put the result in `new` in the place of the older one in `out`. Cut short at any moment, one of them is there."""
     sync_tree(new)

@@ -40,7 +40,7 @@ from unposed.report.words import Advice
 from unposed.retrieval.coarse import largest_rows
 
 from .options import DEFAULTS, RunOptions
-from .photo_sources import PhotoSource, collect
+from .photo_sources import PhotoSource, collect, paths_given
 from .run_setup import cache_folder
 from .still_masks import new_mask_folder, write_still_masks
 
@@ -128,7 +128,7 @@ def check(
     ]
     findings += pixel_findings([found[i].name for i in seen], [look.quality for look in seen.values()])
     counts = np.array([still[i].sum() for i in still], np.int64), np.array([len(still[i]) for i in still], np.int64)
-    findings += still_findings(str(place), *counts)
+    findings += still_findings(paths_given(photos) or [str(place)], *counts)
     bare = [found[i].name for i in sorted(rows) if len(seen[i].keypoints.xy) < LEAST_KEYPOINTS]
     findings += bare_findings(bare)
     findings += overlap_findings(names, pairs, matches, bare)

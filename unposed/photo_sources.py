@@ -1,4 +1,4 @@
-"""Photos as a folder, a list of files, or images in memory.
+"""Photos as a folder, a list of files and folders, or images in memory.
 
 Images in memory are written once, losslessly, to a folder below the cache that is named after their content. Stages,
 exporters and a later `load` then read them like any photo, stored results are found again, and results equal those of a
@@ -27,15 +27,18 @@ from unposed.pipeline.artifacts import Bytes, Photos
 from unposed.pipeline.errors import InputError, StoreError
 from unposed.pipeline.images.image_file import VIDEO_SUFFIXES
 from unposed.pipeline.images.known_contents import KnownContents
-from unposed.pipeline.images.photos import scan, single_photos
+from unposed.pipeline.images.photos import files_below, scan, single_photos
 
 from .video.frames import video_frames
 
 PhotoSource = str | Path | Iterable[str | Path] | Iterable[Bytes] | Mapping[str, Bytes]
-"""A folder; files; or images (height, width, 3) uint8 RGB, in a list, an array (n, height, width, 3), or by name."""
+"""A folder or a video; several of these and of photos; or
+images (height, width, 3) uint8 RGB, in a list, an array (n, height, width, 3), or by name."""
 
 FOLDER = "images"
 """Below the cache folder."""
+MOST_NAMED = 20
+"""Paths that a command for a reader names one by one."""
 
 
 def collect(
@@ -52,39 +55,45 @@ def collect(
 ) -> tuple[Photos, Path]:
     """Read the collection, sorted by name, and the folder that its names are relative to.
 
-    Names of files are paths below their common folder; images without a name are 0000.png, 0001.png and so on. include,
-    exclude, masks and least are those of `scan`. Files that have not changed since an earlier run are not read again,
-    unless `verify` asks for it.
+    Names of files are paths below the folder that all have in common; images without a name are 0000.png, 0001.png and
+    so on. include, exclude, masks and least are those of `scan`. Files that have not changed since an earlier run are
+    not read again, unless `verify` asks for it.
 
     Videos count as their frames, `frames` of each at most; a line about each goes to `note`.
     """
     known = KnownContents(cache, verify=verify)
     chosen: dict[str, Any] = {"include": include, "exclude": exclude, "masks": masks, "known": known}
-    if isinstance(source, str | Path):
-        folder = Path(source)
-        if folder.suffix.lower() in VIDEO_SUFFIXES and folder.is_file():
-            source = [folder]
-        elif folder.is_dir() and any(each.suffix.lower() in VIDEO_SUFFIXES for each in folder.rglob("*")):
-            found = with_frames(scan(folder, least=0, **chosen), folder, known, cache, frames, note)
-            return _enough(found, folder, least), folder
-        else:
-            return scan(folder, least=least, **chosen), folder
-    if isinstance(source, Mapping):
-        images = {_png_name(name): image for name, image in source.items()}
-        if len(images) < len(source):
-            raise InputError("two images have the same name: .png is added where it is missing")
-        folder, names = write_images(images, cache), list(images)
+    each: list[Any] = [source] if isinstance(source, str | Path | Mapping) else list(source)
+    names: list[str] | None = None  # all in the folder
+    if len(each) == 1 and isinstance(each[0], str | Path) and not _is_photo(each[0], least):
+        folder = Path(each[0]).expanduser()
+        videos = folder.is_dir() and any(file.suffix.lower() in VIDEO_SUFFIXES for file in folder.rglob("*"))
+    elif any(isinstance(one, str | Path) for one in each):
+        folder, names = _common_folder(each, None if masks is None else Path(masks).expanduser())
+        videos = any(PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES for name in names)
     else:
-        each = list(source)
-        if any(isinstance(one, str | Path) for one in each):
-            folder, names = _common_folder(each)
-        else:
-            images = {f"{index:04d}.png": image for index, image in enumerate(each)}
-            folder, names = write_images(images, cache), list(images)
-    if any(PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES for name in names):
+        images = _named_images(each)
+        folder, names, videos = write_images(images, cache), list(images), False
+    if videos:
         found = with_frames(scan(folder, names=names, least=0, **chosen), folder, known, cache, frames, note)
         return _enough(found, folder, least), folder
     return scan(folder, names=names, least=least, **chosen), folder
+
+
+def _is_photo(path: str | Path, least: int) -> bool:
+    """Whether a path is a collection without a folder: a video, or a photo where one is enough."""
+    file = Path(path).expanduser()
+    return file.is_file() and (least == 1 or file.suffix.lower() in VIDEO_SUFFIXES)
+
+
+def _named_images(each: Sequence[Any]) -> dict[str, Any]:
+    """Images of a mapping, the only one in the list, or of a list."""
+    if len(each) != 1 or not isinstance(each[0], Mapping):
+        return {f"{index:04d}.png": image for index, image in enumerate(each)}
+    images = {_png_name(name): image for name, image in each[0].items()}
+    if len(images) < len(each[0]):
+        raise InputError("two images have the same name: .png is added where it is missing")
+    return images
 
 
 def with_frames(
@@ -118,6 +127,15 @@ def with_frames(
         rejected |= {f"{name}/{frame}": why for frame, why in own.rejected.items()}
     known.save()
     return Photos(tuple(sorted(found, key=lambda photo: photo.name)), rejected)
+
+
+def paths_given(source: PhotoSource) -> list[str]:
+    """Paths as they were given; none for images, and for more paths than a line has room for."""
+    if isinstance(source, str | Path):
+        source = [source]
+    each = () if isinstance(source, Mapping) else source
+    paths = [str(Path(one).expanduser()) for one in each if isinstance(one, str | Path)]
+    return paths if len(paths) <= MOST_NAMED else []
 
 
 def _enough(photos: Photos, folder: Path, least: int) -> Photos:
@@ -186,23 +204,30 @@ def prune_images(cache: Path, *, keep_bytes: int | None = None, older_than: floa
     return removed, freed
 
 
-def _common_folder(files: Iterable[object]) -> tuple[Path, list[str]]:
-    paths = []
-    for file in files:
-        if not isinstance(file, str | Path):
-            raise InputError(f"a list of photos holds files or images, not both: {type(file).__name__} beside a path")
-        path = Path(file).expanduser().absolute()
-        if not path.is_file():
-            raise InputError(f"{file}: {'a folder: give it alone' if path.is_dir() else 'no such file'}")
-        paths.append(path)
-    if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
+def _common_folder(paths: Iterable[object], masks: Path | None) -> tuple[Path, list[str]]:
+    """The folder that files and folders have in common, and the names below it of these files and of what looks like a
+    photo or a video in these folders."""
+    given: list[Path] = []
+    for path in paths:
+        if not isinstance(path, str | Path):
+            raise InputError(f"a list of photos holds files or images, not both: {type(path).__name__} beside a path")
+        given.append(Path(path).expanduser().absolute())
+        if not given[-1].is_dir() and not given[-1].is_file():
+            raise InputError(f"{path}: no such file or folder")
+    if len(set(given)) < len(given):
+        twice = next(path for path in given if given.count(path) > 1)
         raise InputError(f"{twice} is in the list of photos twice")
     try:
-        folder = Path(os.path.commonpath([path.parent for path in paths]))
+        folder = Path(os.path.commonpath([path if path.is_dir() else path.parent for path in given]))
     except ValueError:  # different drives
         raise InputError("the photos have no folder in common: put them on one drive") from None
-    return folder, [path.relative_to(folder).as_posix() for path in paths]
+    files: list[Path] = []
+    for path in given:
+        below = [path / name for name in files_below(path, skip=masks)] if path.is_dir() else [path]
+        if not below:
+            raise InputError(f"{path}: no photos or videos in this folder: leave it out")
+        files += below
+    return folder, [path.relative_to(folder).as_posix() for path in dict.fromkeys(files)]
 
 
 def _png_name(name: str) -> str:

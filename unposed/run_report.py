@@ -81,7 +81,7 @@ def write_report(sources: ReportSources, folder: Path, note: Callable[[str], Non
 
 
 def run_command(
-    photos: Path,
+    photos: Sequence[str],
     out: Path,
     preset: str,
     settings: Settings,
@@ -91,7 +91,7 @@ def run_command(
 ) -> str:
     """The line that repeats a run in a shell; options at their defaults are left out, those in `listed` may be there
     more than once."""
-    words = ["unposed", "reconstruct", str(photos), "-o", str(out), "--preset", preset]
+    words = ["unposed", "reconstruct", *photos, "-o", str(out), "--preset", preset]
     given = {each.name: getattr(options, each.name) for each in fields(options) if each.name not in UNSAID}
     changed = {name: value for name, value in given.items() if value != getattr(DEFAULTS, name)}
     for name, value in {**said, **changed}.items():

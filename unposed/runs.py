@@ -9,29 +9,33 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
-from unposed.pipeline.artifacts import SparseModels
+from unposed.pipeline.artifacts import Photos, SparseModels
 from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction, StageCrashed, UnposedError
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.store.overlay import open_store
+from unposed.pipeline.store.store import Store
 from unposed.pipeline.whole_panoramas import whole_panoramas
+from unposed.report.given_photos import given_photos
 from unposed.synthetic.sample import sample_folder
 
 from . import summary as facts
 from .evaluation import Evaluation, evaluate
 from .export_folder import MARK as EXPORT_MARK, older_export
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
-from .output import OF_RESULT, SUMMARY, locked_folder, publish
-from .photo_sources import PhotoSource, collect
+from .output import OF_RESULT, SUMMARY, keep_georeference, locked_folder, publish
+from .photo_sources import PhotoSource, collect, paths_given
 from .posed_pairs import NEAR
 from .reconstruction import Reconstruction
 from .run_log import RunLog
 from .run_report import gathered, run_command, still_notes, write_report
-from .run_setup import WITH_GPU, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
+from .run_setup import WITH_GPU, Workplace, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
 from .so_far import discard, preview_of
 
+EXPORTS = "exports"
+"""Key of summary.json: export plugins that were part of the run."""
 NAMED = 3
 """Photos that cannot be used, of those that a message has by name."""
 
@@ -53,13 +57,14 @@ def reconstruct(
     require: float = 0.0,
     report: bool = True,
     exports: Sequence[str] = (),
+    anew: bool = False,
     options: RunOptions = DEFAULTS,
     **changes: Unpack[RunChanges],
 ) -> Reconstruction:
     """Reconstruct cameras and 3D points from photos, and write them to `out` if a folder is given.
 
-    photos: a folder, searched with its sub-folders; a video; a list of files; or images (height, width, 3) uint8 RGB
-    in a list, an array or a mapping of name to image. Videos count as their frames.
+    photos: a folder, searched with its sub-folders; a photo or a video; a list of these; or images (height, width, 3)
+    uint8 RGB in a list, an array or a mapping of name to image. Videos count as their frames.
     preset: name or YAML file of the graph of stages; `auto` chooses one that suits the machine.
     settings: `node.key=value`, or a mapping of `node.key` to value, on top of the preset.
     cameras: which photos share their intrinsics; a short form of the setting `cameras.grouping`.
@@ -72,6 +77,8 @@ def reconstruct(
     require: share of the photos that must be registered, else NoReconstruction (the result is still written).
     report: whether report.html and overview.jpg are written beside the models.
     exports: export plugins, such as `splat`; each writes a folder of its name in `out` when the models are there.
+    anew: whether all is mapped anew where `out` has the result of the same request for all but a few of the photos.
+    Otherwise the run goes on from that, if it is safe (see `unposed.growth.grown_folder`).
     options: how to run; its fields may also be given as keywords (`device="cpu"`, `workers=2`, `cache=...`).
     Raises ConfigError, InputError, NoReconstruction, Interrupted; each has a message of one line with the remedy.
     """
@@ -106,10 +113,37 @@ def reconstruct(
             log.write("given poses choose pairs, beside what photos look like (they do not with --set near=null)")
         if preset == "auto" and could_use_networks(place.resources.device):
             log.note(f"{WITH_GPU} can run here as well, but was never judged with these weights: --preset {WITH_GPU}")
+        given = paths_given(photos) or [str(folder)]
+        mask_folder = None if masks is None else Path(masks)
+        origin = facts.origin(folder, given, mask_folder, name, graph, effort, place.options.seed, place.resources)
+        origin |= {EXPORTS: list(exports)} if exports else {}
+        command = run_command(
+            given,
+            Path() if out is None else out,
+            name,
+            settings,
+            place.options,
+            {"include": include, "exclude": exclude, "exports": exports},
+            cameras=cameras,
+            intrinsics=intrinsics,
+            poses=poses,
+            rigs=rigs,
+            masks=masks,
+            frames=frames,
+            require=require or None,
+            anew=anew,
+        )
         failure: str | None = None
         crash: StageCrashed | None = None
         still: list[str] = []
         with open_store(place.cache, log.note) as store:
+            if out is not None and new is not None and not anew and not place.options.reproducible:
+                grown = _grown(out, new, collection, origin, command if report else None, started, place, store, log)
+                if grown is not None:
+                    if complaint := _shortfall(grown, require, [], {}):
+                        raise complaint
+                    export_within(grown, out, exports, log.note)
+                    return grown
             try:
                 done = place.run(graph, collection, store, log, preview_of(collection, folder, new))
                 sparse = done.sparse or SparseModels((), {})
@@ -118,8 +152,6 @@ def reconstruct(
                 crash = error if isinstance(error, StageCrashed) else None
                 if _spares_older_result(out, error.__cause__):
                     raise
-            mask_folder = None if masks is None else Path(masks)
-            origin = facts.origin(folder, mask_folder, name, graph, effort, place.options.seed, place.resources)
             try:
                 outcome = facts.outcome(collection, sparse, done, failure)
                 facts.add_files(outcome, collection, folder)
@@ -136,22 +168,7 @@ def reconstruct(
                 outcome = facts.outcome(collection, sparse, None, failure)
             made = Reconstruction(collection, sparse, {**origin, **outcome, **started.elapsed()}, out)
             if out is not None and new is not None and report:
-                line = run_command(
-                    folder,
-                    out,
-                    name,
-                    settings,
-                    place.options,
-                    {"include": include, "exclude": exclude, "exports": exports},
-                    cameras=cameras,
-                    intrinsics=intrinsics,
-                    poses=poses,
-                    rigs=rigs,
-                    masks=masks,
-                    frames=frames,
-                    require=require or None,
-                )
-                write_report(gathered(graph, collection, sparse, made.summary, done, line), new, log.note)
+                write_report(gathered(graph, collection, sparse, made.summary, done, command), new, log.note)
             # Only now: the report has found it itself, and says more of it.
             made = replace(made, summary={**made.summary, "warnings": [*outcome["warnings"], *still]})
         if out is not None and new is not None:
@@ -177,6 +194,39 @@ def reconstruct(
     return made
 
 
+def _grown(
+    out: Path,
+    new: Path,
+    collection: Photos,
+    origin: Mapping[str, Any],
+    command: str | None,
+    started: facts.Clock,
+    place: Workplace,
+    store: Store,
+    log: RunLog,
+) -> Reconstruction | None:
+    """What the result in a folder has grown to by a few new photos, written in its place; None if all is to be mapped.
+    command: for the report; None: there is none."""
+    try:
+        before = json.loads((out / SUMMARY).read_bytes())["photos"].keys()
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return None
+    if not before < {photo.name for photo in collection.photos} | collection.rejected.keys():
+        return None
+    from .growth.add import report_growth  # not needed by other runs
+    from .growth.grown_folder import gone_on
+
+    growth = gone_on(out, collection, origin, started, place, store, log)
+    if growth is None:
+        return None
+    if command is not None:
+        report_growth(growth.made, growth.result, command, new, log)
+    keep_georeference(out, new)
+    write_result(growth.made, new, out)
+    log.write(f"registered {growth.made.summary['registered']} of {growth.made.summary['total']} photos")
+    return growth.made
+
+
 def _check_exports(exports: Sequence[str], out: str | Path | None) -> None:
     """Before anything is computed: there are such plugins, and a folder for what they write."""
     for name in exports:
@@ -197,6 +247,11 @@ def export_within(made: Reconstruction, out: Path, exports: Sequence[str], note:
             made.export(name, out / name)
         except InputError as error:
             raise InputError(f"{out} has the result, but {name} was not exported: {error}") from error
+
+
+def export_again(made: Reconstruction, out: Path, note: Callable[[str], None]) -> None:
+    """Exports that were part of the run, after its result has changed; others within the folder are noted."""
+    export_within(made, out, made.summary.get(EXPORTS, ()), note)
 
 
 def demo(
@@ -285,7 +340,7 @@ def _shortfall(
         from unposed.report.words import usual_reason  # here: not needed where all is well
 
         reason = usual_reason({name: each for name, each in made.summary["photos"].items() if name not in unusable})
-        look = shlex.join(["unposed", "pairs", folder])
+        look = shlex.join(["unposed", "pairs", *given_photos(made.summary)])
         return NoReconstruction(
             f"none of the {total} photos could be registered{f' ({reason})' if reason else ''}: "
             f"every spot has to be seen from two or more places; {look} lists what was matched with what{where}"

@@ -11,6 +11,8 @@ from math import acos, degrees
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unposed.report.given_photos import given_photos
+
 from .amounts import NAMED, count, duration, size
 from .options import EFFORTS
 
@@ -75,7 +77,7 @@ def reconstruction_rows(facts: Mapping[str, Any], out: Path, asked: str) -> list
     rows += [("not registered", text) for text in _left_out(facts["photos"])]
     if lost := _without_partners(facts):
         harder = "" if facts["effort"] >= EFFORTS["high"] else "--effort high looks harder for partners of these; "
-        look = shlex.join(["unposed", "pairs", facts["photos_folder"], "--why", lost])
+        look = shlex.join(["unposed", "pairs", *given_photos(facts), "--why", lost])
         rows.append(("", f"{harder}{look} says what joins it to the photo most like it, or not"))
     rows += [("warning", warning) for warning in facts["warnings"][:NAMED]]
     if (more := len(facts["warnings"]) - NAMED) > 0:
@@ -223,7 +225,7 @@ def _trusted(facts: Mapping[str, Any]) -> bool:
     return bool(verdict.get("trusted", True))
 
 
-def check_rows(found: PhotoCheck, photos: Path, with_masks: bool = False) -> list[tuple[str, str]]:
+def check_rows(found: PhotoCheck, photos: Sequence[Path], with_masks: bool = False) -> list[tuple[str, str]]:
     """What was found about photos, as rows for `table`; with_masks: whether masks were asked for."""
     megapixels = sorted(each.width * each.height / 1e6 for each in found.photos.photos)
     least, most = f"{megapixels[0]:.1f}", f"{megapixels[-1]:.1f}"
@@ -256,7 +258,7 @@ def check_rows(found: PhotoCheck, photos: Path, with_masks: bool = False) -> lis
         )
     chosen = found.suggested
     rows.append(("preset", f"{chosen.preset}: {chosen.why}"))
-    words = ["unposed", "reconstruct", str(photos), "-o", "result/", "--preset", chosen.preset, *chosen.options]
+    words = ["unposed", "reconstruct", *map(str, photos), "-o", "result/", "--preset", chosen.preset, *chosen.options]
     first = [] if found.masks else [each.command for each in found.findings if each.command]
     rows.append(("next", first[0] if first else shlex.join(words)))
     return rows

@@ -6,7 +6,7 @@ import dataclasses
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +22,7 @@ from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.weights.files import weights_used
 from unposed.pipeline.whole_panoramas import whole_panoramas
+from unposed.report.given_photos import GIVEN
 
 from .refinement_report import photo_figures, report_figures
 
@@ -51,12 +52,20 @@ class Clock:
 
 
 def origin(
-    folder: Path, masks: Path | None, preset: str, graph: Graph, effort: float, seed: int, resources: Resources
+    folder: Path,
+    given: Sequence[str],
+    masks: Path | None,
+    preset: str,
+    graph: Graph,
+    effort: float,
+    seed: int,
+    resources: Resources,
 ) -> dict[str, Any]:
-    """What was requested, and the machine."""
+    """What was requested, and the machine. Names of photos are below `folder`; `given` are paths as they were said."""
     return {
         "format": FORMAT,
         "photos_folder": str(folder.resolve()),
+        **({} if list(given) == [str(folder)] else {GIVEN: [str(Path(path).resolve()) for path in given]}),
         "masks_folder": None if masks is None else str(masks.resolve()),
         "preset": preset,
         "settings": settings(graph, effort=effort, seed=seed),

@@ -44,11 +44,8 @@ def scan(
     """
     root, known = _folder(folder, "photo folder"), known or KnownContents()
     mask_root = None if masks is None else _folder(masks, "mask folder")
-    names = [
-        name
-        for name in sorted(_files(root, skip=mask_root) if names is None else {_file_of(root, name) for name in names})
-        if (not include or _matches(name, include)) and not _matches(name, exclude)
-    ]
+    every = files_below(root, skip=mask_root) if names is None else {_file_of(root, name) for name in names}
+    names = [name for name in sorted(every) if (not include or _matches(name, include)) and not _matches(name, exclude)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         outcomes = list(pool.map(lambda name: _read(root, name, mask_root, known), names))
     known.save()
@@ -88,11 +85,11 @@ def _folder(path: Path | str, what: str) -> Path:
     raise InputError(f"no such {what}: {folder}{hint}")
 
 
-def _files(root: Path, skip: Path | None) -> Iterator[str]:
+def files_below(root: Path, skip: Path | None = None) -> Iterator[str]:
     """Names of everything in reach that looks like a photo or could be taken for one.
 
     Links to folders are followed, each real folder once, so that a loop of links ends. Results of runs are passed over:
-    their pictures are no photos.
+    their pictures are no photos; so is the folder `skip`, which holds masks.
     """
     visited = set() if skip is None or skip.samefile(root) else {_identity(skip)}
     for folder, folders, files in os.walk(root, followlinks=True):

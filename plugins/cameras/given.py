@@ -19,6 +19,8 @@ TUM trajectory or a COLMAP model, see unposed/pipeline/pose_files.py.
 Without pixel_convention the centre of the top-left pixel is (0.5, 0.5), as everywhere here. COLMAP's cameras.txt gives
 intrinsics by size: each camera is used for all photos of its size.
 
+Photos are found by their names, or without folders and endings where only one photo and one entry has that name.
+
 A malformed file raises InputError, which ends the run.
 """
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +55,8 @@ def given_cameras(path: Path, photos: Photos) -> dict[int, Camera]:
         cameras = {i: camera for i, camera in found.items() if camera is not None}
     else:
         images, shift = _images(text, path)
-        cameras = {
-            i: _camera(images[photo.name], photo, shift, path)
-            for i, photo in enumerate(photos.photos)
-            if photo.name in images and "K" in images[photo.name]
-        }
+        found_by = _entries(images, photos)
+        cameras = {i: _camera(each, photos[i], shift, path) for i, each in found_by.items() if "K" in each}
     if not cameras and len(photos):
         raise InputError(
             f"{path}: knows the camera of none of the photos: neither their names nor their sizes are in it"
@@ -70,9 +69,8 @@ def given_sigmas(path: Path | None, photos: Photos) -> dict[int, tuple[float, ..
     only of photos for which the file has some."""
     if path is None or path.suffix.lower() == ".txt":
         return {}
-    images, _ = _images(_text(path), path)
-    named = ((i, photo.name, images.get(photo.name, {})) for i, photo in enumerate(photos.photos))
-    return {i: _sigma(entry["sigma"], f"{path}: {name}: sigma") for i, name, entry in named if "sigma" in entry}
+    entries = _entries(_images(_text(path), path)[0], photos)
+    return {i: _sigma(e["sigma"], f"{path}: {photos[i].name}: sigma") for i, e in entries.items() if "sigma" in e}
 
 
 def _sigma(entry: Any, where: str) -> tuple[float, ...]:
@@ -121,10 +119,10 @@ def _is_by_photo(path: Path) -> bool:
 
 
 def _poses_of_images(path: Path, photos: Photos) -> GivenPoses:
-    images, _ = _images(_text(path), path)
+    entries = _entries(_images(_text(path), path)[0], photos)
     out, sigma = np.full((len(photos), 3, 4), np.nan), np.zeros((len(photos), 2))
-    for i, photo in enumerate(photos.photos):
-        entry = images.get(photo.name, {})
+    for i, entry in entries.items():
+        photo = photos[i]
         if entry.get("R_w2c") is None or entry.get("t_w2c") is None:
             continue
         rotation = numbers(entry["R_w2c"], (3, 3), f"{path}: {photo.name}: R_w2c")
@@ -143,27 +141,41 @@ def _poses_of_images(path: Path, photos: Photos) -> GivenPoses:
 
 
 def _poses_of_others(path: Path, photos: Photos) -> GivenPoses:
-    """Of frames, trajectories and models, whose names may have other folders or no ending."""
+    """Of frames, trajectories and models."""
     try:
         listed = read_poses(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     out = np.full((len(photos), 3, 4), np.nan)
-    names = listed[0].names
+    for i, row in _rows_by_photo(listed[0].names, photos).items():
+        if listed[0].as_stored and photos[i].orientation != 1:
+            raise InputError(
+                f"{path}: {photos[i].name} is turned by its EXIF data, and poses of ARKit hold for photos that are not"
+            )
+        out[i] = listed[0].cam_from_world[row]
+    return GivenPoses(out, None)
+
+
+def _entries(images: Mapping[str, Any], photos: Photos) -> dict[int, Mapping[str, Any]]:
+    """The entries of a JSON file by index of the photo, in order."""
+    each = list(images.values())
+    return {i: each[row] for i, row in _rows_by_photo(list(images), photos).items()}
+
+
+def _rows_by_photo(names: Sequence[str], photos: Photos) -> dict[int, int]:
+    """Which of the names is whose, by index of the photo: the same, or alike without folders and the ending where no
+    other name and no other photo is."""
     exact = {name: row for row, name in enumerate(names)}
     holders = Counter(key for name in names for key in _names_of(name))
     rows = {key: row for row, name in enumerate(names) for key in _names_of(name) if holders[key] == 1}
     claims = Counter(key for photo in photos.photos for key in _names_of(photo.name))
+    out: dict[int, int] = {}
     for i, photo in enumerate(photos.photos):
         alike = (rows[key] for key in _names_of(photo.name) if key in rows and claims[key] == 1)
         row = exact.get(photo.name, next(alike, None))
-        if row is not None and listed[0].as_stored and photo.orientation != 1:
-            raise InputError(
-                f"{path}: {photo.name} is turned by its EXIF data, and poses of ARKit hold for photos that are not"
-            )
         if row is not None:
-            out[i] = listed[0].cam_from_world[row]
-    return GivenPoses(out, None)
+            out[i] = row
+    return out
 
 
 def _names_of(name: str) -> tuple[str, ...]:

@@ -142,6 +142,24 @@ def test_poses_of_other_programs(tmp_path: Path, source: Any) -> None:
     assert np.isfinite(found[2]).all() == (source is arkit)
 
 
+def test_entries_by_photo_need_no_folders_and_endings(tmp_path: Path) -> None:
+    pose = {"R_w2c": TURN, "t_w2c": [1.0, 2.0, 3.0]}
+    file = write(
+        tmp_path / "p.json", {"2.jpg": {"K": K, "sigma": {"f": 5}, **pose, "sigma_deg": 2}, "b": pose, "c": pose}
+    )
+    found = ExifCameras(poses=file, intrinsics=file)(PHOTOS)
+    assert found.focal_source == ("guess", "given", "guess")
+    assert found.cam_from_world is not None and found.pose_sigma is not None
+    assert np.isnan(found.cam_from_world[0]).all() and np.isfinite(found.cam_from_world[1:]).all()
+    assert found.pose_sigma[1:, 0].tolist() == [2.0, 0.0]
+    folders = write(
+        tmp_path / "f.json", {"a/1.jpg": pose, "c/1.jpg": {"R_w2c": None}, "c/2.jpg": pose, "d/2.jpg": pose}
+    )
+    poses = ExifCameras(poses=folders)(PHOTOS).cam_from_world
+    assert poses is not None
+    assert np.isfinite(poses).all(axis=(1, 2)).tolist() == [True, False, False], "two entries are called 2.jpg"
+
+
 def test_a_name_that_two_photos_have_says_nothing(tmp_path: Path) -> None:
     twice = Photos((*PHOTOS.photos, Photo("c/2.jpg", Path("c/2.jpg"), "c", 800, 600)), {})
     with pytest.raises(InputError, match="pose of none of the photos"):

@@ -266,10 +266,10 @@ def test_matches_at_the_same_pixels_are_counted_by_photo() -> None:
     graph = build_view_graph(keypoints, pairs, np.full(len(pairs), 80), row_a, row_b)
     counts = still_matches(graph)
     assert counts[0].tolist() == [still] * photos and counts[1].tolist() == [80] * photos
-    (advice,) = still_findings("my photos", *counts)
+    (advice,) = still_findings(["my photos"], *counts)
     assert advice.text.startswith("In 6 of 6 photos something stands still: 38% of the key points")
     assert advice.command == "unposed check 'my photos' --write-masks masks"
-    assert still_findings("p", counts[0] // 4, counts[1]) == []
+    assert still_findings(["p"], counts[0] // 4, counts[1]) == []
 
 
 def test_what_to_expect_grows_with_photos_preset_and_loose_ends() -> None:

@@ -252,6 +252,10 @@ def test_bad_requests(reconstructed: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"add.new_partners: expected int in \[0, inf\)"):
         unposed.add(out, reconstructed.left, settings=["new_partners=-1"])
     assert (out / "summary.json").read_bytes() == before
+    (out / "summary.json").write_text(json.dumps({**json.loads(before), "models": []}), "utf-8")
+    shutil.rmtree(out / "sparse")
+    with pytest.raises(InputError, match="no model in it to add to: give all photos to unposed reconstruct"):
+        unposed.add(out, reconstructed.left, cache=reconstructed.cache)
 
 
 def test_a_model_without_a_similarity_to_the_old_one_has_no_frame_of_it(reconstructed: Any) -> None:

@@ -31,7 +31,7 @@ def test_options_of_a_run_reach_the_command() -> None:
         " --cameras folder --masks m --include *.jpg --exclude bad* --require 0.5 --ram 1.5G --json"
     )
     arguments = parser().parse_args(line.split())
-    assert arguments.photos == Path("in")
+    assert arguments.photos == [Path("in")]
     assert arguments.settings == ["a.b=1", "c.d=x"]
     assert (arguments.device, arguments.workers, arguments.seed) == ("cuda:1", 3, 7)
     assert (arguments.include, arguments.exclude) == (["*.jpg"], ["bad*"])
@@ -58,10 +58,10 @@ def test_the_commands_stand_beside_what_they_do(capsys: pytest.CaptureFixture[st
     ("argv", "reason"),
     [
         ("reconstruct in -o out --presett classic", "unknown argument '--presett', did you mean --preset?"),
-        ("reconstruct in more -o out", "one argument too many: 'more'"),
+        ("merge a b more", "one argument too many: 'more'"),
         ("reconstruct in -o out --seed x", "argument --seed: expected a whole number, got 'x'"),
         ("reconstruct in -o out --nosuch", "unknown argument '--nosuch' (see"),
-        ("reconstruct in -o out extra", "one argument too many: 'extra'"),
+        ("reconstruct in -o out extra", "one argument too many: 'extra', paths stand side by side"),
         ("reconstruct in", "required: -o/--out"),
         ("reconstruct in -o out --require 7", "expected a number from 0 to 1, got '7'"),
         ("reconstruct in -o out --require many", "expected a number from 0 to 1, got 'many'"),

@@ -24,6 +24,7 @@ def test_exports_are_part_of_the_run(
     assert f"{out / 'ply'}" in capsys.readouterr().out
     assert (out / "ply" / "points-0.ply").is_file()
     assert (out / "colmap" / "sparse" / "0" / "images.bin").is_file()
+    assert unposed.load(out).summary["exports"] == ["ply", "colmap"]
     before = (out / "ply" / "points-0.ply").stat().st_mtime_ns
     assert main([*line, "--export", "ply"]) == 0
     assert (out / "ply" / "points-0.ply").stat().st_mtime_ns > before

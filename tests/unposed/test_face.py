@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import html
 import inspect
 import json
 import logging
+import shlex
 import subprocess
 import sys
 import threading
@@ -21,6 +23,7 @@ from PIL import Image
 
 import unposed
 from unposed import algorithms
+from unposed.cli import main
 from unposed.errors import ConfigError, InputError, Interrupted
 from unposed.flags import FLAGS, MACHINE, RUN
 from unposed.options import RunChanges, RunOptions
@@ -178,13 +181,40 @@ def test_a_list_of_files_is_that_part_of_the_folder(toys: str, photos: Photos, t
     assert [photo.name for photo in again.photos.photos] == ["a.png", "sub/c.png"]
 
 
+def test_folders_and_files_together_are_one_collection(toys: str, photos: Photos, tmp_path: Path) -> None:
+    folder, out = photos("left/a.png", "left/deep/b.png", "right/a.png", "c.png", "d.png"), tmp_path / "out"
+    line = ["reconstruct", folder / "left", folder / "c.png", folder / "right", "-o", out, "--preset", toys, "--quiet"]
+    assert main([str(word) for word in line]) == 0
+    made = unposed.load(out)
+    assert [photo.name for photo in made.photos.photos] == ["c.png", "left/a.png", "left/deep/b.png", "right/a.png"]
+    given = [str(folder / name) for name in ("left", "c.png", "right")]
+    assert made.summary["photos_given"] == given, "for the commands that a reader may copy"
+    assert shlex.join(["unposed", "reconstruct", *given]) in html.unescape((out / "report.html").read_text())
+
+
+def test_a_list_of_one_folder_is_that_folder_and_a_file_in_a_folder_of_the_list_counts_once(
+    toys: str, photos: Photos
+) -> None:
+    folder = photos("left/a.png", "left/b.png", "c.png")
+    alone = unposed.reconstruct([folder / "left"], preset=toys)
+    assert [photo.name for photo in alone.photos.photos] == ["a.png", "b.png"]
+    both = unposed.reconstruct([folder / "left/a.png", folder], preset=toys)
+    assert [photo.name for photo in both.photos.photos] == ["c.png", "left/a.png", "left/b.png"]
+
+
+def test_a_folder_of_a_list_without_photos_is_named(toys: str, photos: Photos, tmp_path: Path) -> None:
+    (empty := tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no photos or videos in this folder"):
+        unposed.reconstruct([photos("a.png", "b.png"), empty], preset=toys)
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
         ([np.zeros((4, 4), np.uint8)] * 2, r"image 0000.png: expected height x width x 3 of uint8, RGB; got 4 x 4"),
         ([np.zeros((4, 4, 3))] * 2, "got 4 x 4 x 3 of float64"),
         ({"../a": np.zeros((4, 4, 3), np.uint8)}, "cannot be the name of an image"),
-        (["nowhere.png", "else.png"], "nowhere.png: no such file"),
+        (["nowhere.png", "else.png"], "nowhere.png: no such file or folder"),
         ([__file__, __file__], "is in the list of photos twice"),
         ([__file__, np.zeros((4, 4, 3), np.uint8)], "files or images, not both"),
     ],

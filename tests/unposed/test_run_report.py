@@ -54,7 +54,7 @@ def test_the_command_repeats_the_run() -> None:
     options = unposed.RunOptions(seed=3, effort="high", workers=2)
     settings = {"fine.loss": "huber"}
     line = run_command(
-        Path("my photos"),
+        ["my photos", "a.mp4"],
         Path("out"),
         "classic",
         settings,
@@ -64,6 +64,6 @@ def test_the_command_repeats_the_run() -> None:
         masks=None,
     )
     assert line == (
-        "unposed reconstruct 'my photos' -o out --preset classic --cameras single --effort high --seed 3 "
+        "unposed reconstruct 'my photos' a.mp4 -o out --preset classic --cameras single --effort high --seed 3 "
         "--set 'fine.loss=\"huber\"' --include '*.jpg'"
     )

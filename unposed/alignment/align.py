@@ -24,13 +24,13 @@ from unposed.pipeline.weights.files import ready_plugin
 
 from ..loading import load
 from ..options import Settings
-from ..output import GEOREFERENCE, OVERVIEW, REPORT, locked_folder
+from ..output import GEOREFERENCE, OVERVIEW, REPORT, keep_georeference, locked_folder
 from ..reconstruction import Reconstruction
 from ..refinement_report import photo_figures
 from ..run_log import Silent
 from ..run_report import gathered, write_report
 from ..run_setup import typed_command
-from ..runs import write_result
+from ..runs import export_again, write_result
 from ..settings import built_options, options_of
 from ..summary import model_figures
 from .control import from_points
@@ -82,7 +82,7 @@ def align(
     device: where that plugin computes.
 
     Wrong positions are left out and named. The similarity is in summary.json, by model, and every export can undo it;
-    the adjustment to control points stays.
+    the adjustment to control points stays. Exports that were part of the run are made again.
     """
     out = Path(out)
     if to not in TARGETS:
@@ -113,8 +113,8 @@ def align(
             aligned = _moved(made, to, found)
         if origin is not None:
             (new / GEOREFERENCE).write_text(json.dumps(georeference(origin), indent=1) + "\n", encoding="utf-8")
-        elif to == "depth" and (out / GEOREFERENCE).exists():  # the models that it is about keep their scale
-            shutil.copy2(out / GEOREFERENCE, new / GEOREFERENCE)
+        elif to == "depth":  # the models that it is about keep their scale
+            keep_georeference(out, new)
         preset = aligned.summary.get("settings")
         if to == "points" and preset and (out / REPORT).exists():  # figures of another adjustment
             command = typed_command(["align", str(out), "--to", to, *map(str, values)], settings)
@@ -126,6 +126,7 @@ def align(
                 if (out / name).exists():
                     shutil.copy2(out / name, new / name)
         write_result(aligned, new, out)
+        export_again(aligned, out, Silent().note)
     return aligned
 
 

@@ -13,14 +13,14 @@ from ..show import (
     localization_rows,
     table,
 )
-from .shared import given_options, print_json
+from .shared import given_options, photo_source, print_json
 
 
 def localize(arguments: argparse.Namespace) -> int:
-    """`unposed localize OUT PHOTOS [-o DIR]`."""
+    """`unposed localize OUT PHOTOS ... [-o DIR]`."""
     settings = getattr(arguments, "how", ())
     given = given_options(arguments, unposed.localize)
-    found = unposed.localize(arguments.out, arguments.photos, settings=settings, **given)
+    found = unposed.localize(arguments.out, photo_source(arguments.photos), settings=settings, **given)
     if arguments.json:
         print_json({name: each.facts() for name, each in found.items()})
     else:
@@ -29,9 +29,10 @@ def localize(arguments: argparse.Namespace) -> int:
 
 
 def add(arguments: argparse.Namespace) -> int:
-    """`unposed add OUT [PHOTOS] [--without NAME]`."""
+    """`unposed add OUT [PHOTOS ...] [--without NAME]`."""
     given, settings = given_options(arguments, unposed.add), getattr(arguments, "how", ())
-    made = unposed.add(arguments.out, **{**given, "photos": arguments.photos, "settings": settings})
+    photos = photo_source(arguments.photos) if arguments.photos else None
+    made = unposed.add(arguments.out, **{**given, "photos": photos, "settings": settings})
     if arguments.json:
         print_json(made.summary["grown"])
     else:

@@ -14,12 +14,12 @@ from ..show import (
     reconstruction_rows,
     table,
 )
-from .shared import given_options, print_json
+from .shared import given_options, photo_source, print_json
 
 
 def reconstruct(arguments: argparse.Namespace) -> int:
-    """`unposed reconstruct PHOTOS -o OUT`."""
-    made = unposed.reconstruct(arguments.photos, **given_options(arguments, unposed.reconstruct))
+    """`unposed reconstruct PHOTOS ... -o OUT`."""
+    made = unposed.reconstruct(photo_source(arguments.photos), **given_options(arguments, unposed.reconstruct))
     if arguments.json:
         return print_json(made.summary)
     rows = reconstruction_rows(made.summary, arguments.out, getattr(arguments, "preset", "auto"))
@@ -28,9 +28,9 @@ def reconstruct(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """`unposed check PHOTOS`."""
+    """`unposed check PHOTOS ...`."""
     names = ("include", "exclude", "write_masks", "workers", "cache")
-    found = unposed.check(arguments.photos, **{n: v for n, v in vars(arguments).items() if n in names})
+    found = unposed.check(photo_source(arguments.photos), **{n: v for n, v in vars(arguments).items() if n in names})
     if arguments.json:
         return print_json(found.to_json())
     say(table(check_rows(found, arguments.photos, "write_masks" in arguments)))
@@ -38,8 +38,8 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def pairs(arguments: argparse.Namespace) -> int:
-    """`unposed pairs PHOTOS [-o DIR] [--why A [B ...]]`."""
-    found = unposed.pairs(arguments.photos, **given_options(arguments, unposed.pairs))
+    """`unposed pairs PHOTOS ... [-o DIR] [--why A [B ...]]`."""
+    found = unposed.pairs(photo_source(arguments.photos), **given_options(arguments, unposed.pairs))
     if "why" in arguments:
         a, *others = arguments.why
         lines = [line for b in others or [None] for line in found.why(a, b)]

@@ -6,9 +6,10 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from unposed.pipeline.plain_text import printable_json
@@ -26,6 +27,11 @@ def given_options(arguments: argparse.Namespace, function: Callable[..., Any]) -
     } | {each.name for each in fields(RunOptions)}
     said = {name: value for name, value in vars(arguments).items() if name in keywords}
     return {**said, "progress": progress_for(arguments.quiet, arguments.json)}
+
+
+def photo_source(paths: Sequence[Path]) -> Path | Sequence[Path]:
+    """Folders, photos and videos of a command line as a Python parameter."""
+    return paths[0] if len(paths) == 1 else paths
 
 
 def print_json(value: Any) -> int:

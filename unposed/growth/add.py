@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Unpack
 
 import numpy as np
@@ -26,13 +27,13 @@ from ..localization.options import LocalizationOptions
 from ..localization.prepare import make_localizer
 from ..localization.result import Localization
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
-from ..output import GEOREFERENCE, SUMMARY, locked_folder
-from ..photo_sources import PhotoSource, collect
+from ..output import SUMMARY, keep_georeference, locked_folder
+from ..photo_sources import PhotoSource, collect, paths_given
 from ..reconstruction import Reconstruction
 from ..run_log import RunLog
 from ..run_report import gathered, write_report
 from ..run_setup import Workplace, typed_command, workplace
-from ..runs import write_result, write_summary
+from ..runs import export_again, write_result, write_summary
 from ..settings import built_options
 from .known_models import KnownPose, known_model
 from .loose_parts import with_loose_parts
@@ -71,15 +72,16 @@ def add(
 ) -> Reconstruction:
     """Add photos to the finished reconstruction in `out`, in its place, and adjust it from where it was.
 
-    photos: a folder, a file, files or images; what is in the reconstruction already is passed over.
+    photos: as of `reconstruct`, and one photo will do; what is in the reconstruction already is passed over.
     without: names of photos that are taken out.
     settings: options of `unposed.growth.add.GrowthOptions`, such as `partners=20`.
     photos_folder: the photos of the model, if they have moved.
 
     New photos are localized and matched with photos that see the same, and with each other; old pairs, features and
     matches are those of the store. What was not registered before is tried again. Frames stay, and `grown` in
-    summary.json says how far old photos have moved. Where no photo is registered that was not before, and none was
-    taken out, the models stay as they are, and summary.json alone has the reasons.
+    summary.json says how far old photos have moved. Report, and exports that were part of the run, are made again.
+    Where no photo is registered that was not before, and none was taken out, the models stay as they are, and
+    summary.json alone has the reasons.
     """
     started = facts.Clock.now()
     how = built_options(GrowthOptions, settings, "add")
@@ -93,48 +95,79 @@ def add(
         log = stack.enter_context(RunLog(None, shown))
         given = _collected(photos, place)
         _check_names(made, without)
+        if not made.models:
+            raise InputError(f"{out}: no model in it to add to: give all photos to unposed reconstruct")
         kept = [photo for photo in made.photos.photos if photo.name not in without]
         joined = joined_photos(kept, given.photos)
         if not joined.new and not without:
             raise InputError(f"nothing to add: {joined.reason()}")
         with open_store(place.cache, log.note) as store:
-            start, found = _warm_start(made, joined, set(without), how, place, store, log)
-            settings_of_model = made.summary["settings"]
-            result = warm_run(start, settings_of_model, place, store, log)
-            new = {photo.name for photo in joined.new}
-            anew = mapped_anew_if_better(result, start, new, settings_of_model, place, store, log) if how.anew else None
-            result = anew or result
-            added = {each.photo.name: _said_of(each, result, start.photos) for each in found}
-            newly = sum(each["registered"] for each in added.values())
-            changed = bool(newly or without or anew)
-            refined = changed and (start.kept is None or anew is not None)
-            grown = {
-                "added": added,
-                "passed_over": {**joined.passed_over, **given.rejected},
-                "without": list(without),
-                "changed": changed,
-                "moved": result.moved if changed else {},
-                "anew": anew is not None,
-                "since_refined": 0 if refined else _added_warm(made) + newly,
-            }
-            made_of = as_reconstruction if changed else _as_it_was
-            grown_made = made_of(made, start.photos, result, {"grown": grown, **started.elapsed()}, out)
-            _give_same_reasons(grown_made.summary)
-            if without:
-                warnings = with_loose_parts(grown_made.summary["warnings"], result)
-                grown_made = replace(grown_made, summary={**grown_made.summary, "warnings": warnings})
-            if not changed:
+            growth = grow(made, joined, without, how, started, place, store, log, given.rejected)
+            grown_made = growth.made
+            if not growth.changed:
                 write_summary(grown_made, new_folder, out)
                 return grown_made
-            words = ["add", str(out), *([str(photos)] if isinstance(photos, str | Path) else [])]
+            words = ["add", str(out), *paths_given(() if photos is None else photos)]
             words += [word for name in without for word in ("--without", name)]
             words += [] if photos_folder is None else ["--photos", str(photos_folder)]
-            report_growth(grown_made, result, typed_command(words, settings), new_folder, log)
-        georeference = out / GEOREFERENCE
-        if georeference.exists():  # frames stay
-            (new_folder / GEOREFERENCE).write_bytes(georeference.read_bytes())
+            report_growth(grown_made, growth.result, typed_command(words, settings), new_folder, log)
+        keep_georeference(out, new_folder)
         write_result(grown_made, new_folder, out)
+        export_again(grown_made, out, log.note)
     return grown_made
+
+
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """What a reconstruction has grown to."""
+
+    made: Reconstruction
+    result: WarmResult
+    changed: bool
+    """Whether the models are others than before."""
+
+
+def grow(
+    made: Reconstruction,
+    joined: JoinedPhotos,
+    without: Sequence[str],
+    how: GrowthOptions,
+    started: facts.Clock,
+    place: Workplace,
+    store: Store,
+    log: RunLog,
+    unread: Mapping[str, str] = MappingProxyType({}),
+) -> Growth:
+    """A reconstruction with new photos and without others, adjusted from where it was; nothing is written.
+
+    unread: why photos that were given are not among the new ones, by name.
+    """
+    start, found = _warm_start(made, joined, set(without), how, place, store, log)
+    settings_of_model = made.summary["settings"]
+    result = warm_run(start, settings_of_model, place, store, log)
+    new = {photo.name for photo in joined.new}
+    anew = mapped_anew_if_better(result, start, new, settings_of_model, place, store, log) if how.anew else None
+    result = anew or result
+    added = {each.photo.name: _said_of(each, result, start.photos) for each in found}
+    newly = sum(each["registered"] for each in added.values())
+    changed = bool(newly or without or anew)
+    refined = changed and (start.kept is None or anew is not None)
+    grown = {
+        "added": added,
+        "passed_over": {**joined.passed_over, **unread},
+        "without": list(without),
+        "changed": changed,
+        "moved": result.moved if changed else {},
+        "anew": anew is not None,
+        "since_refined": 0 if refined else photos_added_since(made) + newly,
+    }
+    made_of = as_reconstruction if changed else _as_it_was
+    grown_made = made_of(made, start.photos, result, {"grown": grown, **started.elapsed()}, made.folder)
+    _give_same_reasons(grown_made.summary)
+    if without:
+        warnings = with_loose_parts(grown_made.summary["warnings"], result)
+        grown_made = replace(grown_made, summary={**grown_made.summary, "warnings": warnings})
+    return Growth(grown_made, result, changed)
 
 
 @dataclass(frozen=True)
@@ -179,7 +212,7 @@ def joined_photos(old: Sequence[Photo], given: Sequence[Photo]) -> JoinedPhotos:
 
 
 def as_reconstruction(
-    made: Reconstruction, photos: Photos, result: WarmResult, more: Mapping[str, Any], out: Path
+    made: Reconstruction, photos: Photos, result: WarmResult, more: Mapping[str, Any], out: Path | None
 ) -> Reconstruction:
     """What a warm run has made of a reconstruction, with a summary of its own."""
     there = {photo.name for photo in photos.photos}
@@ -194,7 +227,7 @@ def as_reconstruction(
 
 
 def _as_it_was(
-    made: Reconstruction, photos: Photos, result: WarmResult, more: Mapping[str, Any], out: Path
+    made: Reconstruction, photos: Photos, result: WarmResult, more: Mapping[str, Any], out: Path | None
 ) -> Reconstruction:
     """A reconstruction whose models stay, with photos that a warm run has tried in vain."""
     index = {photo.name: k for k, photo in enumerate(photos.photos)}
@@ -224,16 +257,15 @@ def report_growth(made: Reconstruction, result: WarmResult, command: str, folder
     write_report(gathered(result.graph, made.photos, made.sparse, made.summary, result.run, command), folder, log.note)
 
 
-def _added_warm(made: Reconstruction) -> int:
-    """Photos that were added since all was refined."""
+def photos_added_since(made: Reconstruction) -> int:
+    """How many photos were added since all was refined."""
     return int((made.summary.get("grown") or {}).get("since_refined", 0))
 
 
 def _collected(photos: PhotoSource | None, place: Workplace) -> Photos:
     if photos is None:
         return Photos((), {})
-    source = [photos] if isinstance(photos, str | Path) and Path(photos).is_file() else photos
-    return collect(source, place.cache, verify=place.options.verify_photos, least=1)[0]
+    return collect(photos, place.cache, verify=place.options.verify_photos, least=1)[0]
 
 
 def _check_names(made: Reconstruction, without: Sequence[str]) -> None:
@@ -273,7 +305,7 @@ def _warm_start(
     old = tuple({name: pose for name, pose in model.items() if name not in without} for model in before)
     # Photos that are tried again in every call are no news unless they have found a pose now.
     posed = sum(each.pose is not None for each in found)
-    few = _added_warm(made) + max(len(joined.new), posed) <= how.max_new_share * len(registered)
+    few = photos_added_since(made) + max(len(joined.new), posed) <= how.max_new_share * len(registered)
     kept = kept_findings(made, registered - without, how.max_tension) if few else None
     return WarmStart(photos, frozenset(pairs), tuple(models), old, kept), found
 

@@ -27,11 +27,11 @@ from ..loading import load
 from ..localization.prepare import make_localizer
 from ..model import Model
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
-from ..output import GEOREFERENCE, locked_folder
+from ..output import keep_georeference, locked_folder
 from ..reconstruction import Reconstruction
 from ..run_log import RunLog
 from ..run_setup import Workplace, typed_command, workplace
-from ..runs import write_result
+from ..runs import export_again, write_result
 from ..settings import built_options
 from .add import GrowthOptions, as_reconstruction, joined_photos, report_growth
 from .known_models import KnownModel, KnownPose, known_model, moved_known, similarity_between
@@ -110,10 +110,9 @@ def merge(
             made = as_reconstruction(first, start.photos, result, {"grown": grown, **started.elapsed()}, target)
             words = ["merge", str(a), str(b), *([] if out is None else ["-o", str(out)])]
             report_growth(made, result, typed_command(words, settings), new_folder, log)
-        georeference = Path(a) / GEOREFERENCE
-        if georeference.exists():  # frames stay
-            (new_folder / GEOREFERENCE).write_bytes(georeference.read_bytes())
+        keep_georeference(Path(a), new_folder)
         write_result(made, new_folder, target)
+        export_again(made, target, log.note)
     return made
 
 

@@ -48,7 +48,7 @@ def localize(
 ) -> dict[str, Localization]:
     """Localize photos in the finished reconstruction in `out`; gives what was found by name of the photo.
 
-    photos: a folder, a file, files, or images (height, width, 3) uint8 RGB.
+    photos: as of `reconstruct`, and one photo will do.
     folder: receives poses.json, and for each model k poses-k.txt (TUM) and sparse/k (COLMAP text) of the photos that
     fit one place.
     camera: `auto` takes the camera of the model's photos of the same kind, or another if that explains more; `model`
@@ -63,8 +63,7 @@ def localize(
     if folder is not None and (settled(Path(folder)) / SUMMARY).exists():
         raise InputError(f"{folder} holds a reconstruction, which would be replaced: give another folder with -o")
     with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
-        source = [photos] if isinstance(photos, str | Path) and Path(photos).is_file() else photos
-        collection, root = collect(source, place.cache, verify=place.options.verify_photos, least=1)
+        collection, root = collect(photos, place.cache, verify=place.options.verify_photos, least=1)
         known = {} if intrinsics is None else _given(collection, Path(intrinsics))
         with open_store(place.cache, log.note) as store, one_thread_each():
             localizer = make_localizer(
