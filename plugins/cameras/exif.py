@@ -45,7 +45,7 @@ class ExifCameras:
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     grouping: Literal["auto", "single", "folder", "image"] = "auto"
     model: CameraModelName = "SIMPLE_RADIAL"

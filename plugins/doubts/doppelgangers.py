@@ -48,7 +48,7 @@ class Doppelgangers(DoppelgangerOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 30
+    version: ClassVar[int] = 31
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""
