@@ -46,6 +46,7 @@ class Knowing:
     in_one_frame: bool
     """Whether points of both images are in one frame, nearly; else every image's are in that of its own camera."""
     config: ClassVar[Mast3rConfig] = Mast3rConfig(descriptor_width=16, image_px=64)
+    device: ClassVar[torch.device] = torch.device("cpu")
 
     def encode(self, images: Tensor) -> Tensor:
         place = torch.round((images[:, :, 0, 0] * 0.5 + 0.5) * 255)  # red is x, green is y, blue the photo

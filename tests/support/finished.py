@@ -68,6 +68,8 @@ def write_finished(made: PhotoSet, out: Path, points: int = 400) -> Path:
         "photos": {photo.name: {} for photo in photos.photos},
         "photos_folder": str(made.images),
         "masks_folder": None,
+        "registered": len(photos.photos),
+        "total": len(photos.photos),
         "warnings": [],
     }
     (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
