@@ -167,15 +167,17 @@ class BundleAdjustment:
         every = [*coarse.models, *(other for others in coarse.hypotheses for other in others)]
         found = [] if graph.dense or isinstance(coarse, PredictedModels) else sensor_frames(cameras)
         found = [frames for frames in found if frames.fit(every)]
-        if len(found) < 2:
+        if len(found) < 2 or not coarse.models:
             return found[0] if found else None
         model, none = coarse.models[0], np.zeros(len(photos), np.bool_)
         graph = graph.in_units_of(model.photos)
 
         def cost(frames: SensorFrames) -> float:
             turned = frames.into(model), frames.photos(photos), frames.cameras, frames.view_graph(graph)
-            refined = self._refined(*turned, none, self.options(graph), resources)
-            return self._cost(refined.result.bundle, refined.graph)
+            refine = partial(self._refined, *turned, none, self.options(graph), resources)
+            with lent_threads(resources.threads, hold_this_thread, self.thread_chunks):
+                refined = FailedComponents("refining").attempt(len(model.photos), refine)
+            return np.inf if refined is None else self._cost(refined.result.bundle, refined.graph)
 
         return min(found, key=cost)
 

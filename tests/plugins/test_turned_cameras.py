@@ -13,7 +13,7 @@ from worlds import mapper_inputs
 
 from unposed.optim.camera_turns import CameraTurns
 from unposed.optim.quarter_turns import turned_params
-from unposed.pipeline.artifacts import CameraPriors, Exif, Photo, Photos
+from unposed.pipeline.artifacts import CameraPriors, Exif, InitialModels, Photo, Photos
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.images.pixels import read_grey
 from unposed.pipeline.stage import Resources
@@ -120,6 +120,28 @@ def test_portraits_and_landscapes_show_the_principal_point(collection: Make, up:
     apart = given | {"cameras": replace(given["cameras"], turns=None)}
     (alone,) = BundleAdjustment()(**apart, resources=CPU, coarse=GlobalMapper()(**apart)).models
     assert worst_deg(world, alone) > 2.0 * worst_deg(world, fine)
+
+
+def test_a_side_that_cannot_be_refined_costs_nothing_else(collection: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, given = turned_world(collection, 1, True)
+    coarse, tried, whole = GlobalMapper()(**given), [], BundleAdjustment._refined
+
+    def fails_once(self: BundleAdjustment, *inputs: Any) -> Any:
+        tried.append(inputs)
+        if len(tried) == 1:
+            raise ArithmeticError("no solution")
+        return whole(self, *inputs)
+
+    monkeypatch.setattr(BundleAdjustment, "_refined", fails_once)
+    (fine,) = BundleAdjustment()(**given, resources=CPU, coarse=coarse).models
+    np.testing.assert_array_equal(fine.photos, np.arange(10))
+    assert len(tried) == 3
+
+
+def test_without_models_no_side_is_tried(collection: Make) -> None:
+    _, given = turned_world(collection, 1, True)
+    nothing = InitialModels((), {})
+    assert BundleAdjustment()(**given, resources=CPU, coarse=nothing).models == ()
 
 
 def test_another_camera_is_found_to_be_one(collection: Make) -> None:
