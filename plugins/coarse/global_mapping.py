@@ -22,7 +22,7 @@ from unposed.optim.mapping.planar_ambiguity import PlanePoses
 from unposed.optim.mapping.pose_alternatives import PoseAlternativeOptions, propose_alternatives
 from unposed.optim.mapping.tracks import Tracks, establish_tracks, spread_subset
 from unposed.optim.parallel import lent_threads
-from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel, PartGraph, part_of
+from unposed.optim.partition.cluster_graph import ClusterGraph, ClusterGraphs, ClusterModel, part_of
 from unposed.optim.partition.divided_mapping import DividedMappingOptions, DividedModel, MapClusters, map_divided
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, InitialModels, Photos
@@ -32,7 +32,7 @@ from unposed.pipeline.threads import hold_this_thread
 
 from ..shared.failed_components import FailedComponents
 from ..shared.models import PRIOR_NOISE, initial_model_of, intrinsics_of_priors, reasons_left_out, without_doubts
-from ..shared.sensor_frames import sensor_frames, upright
+from ..shared.sensor_frames import sensor_frames
 
 PHOTO_BYTES = 1 << 20
 """Working memory of global mapping per photo, at most: it limits how many clusters are mapped side by side."""
@@ -63,7 +63,7 @@ class GlobalMapper(GlobalMapperOptions):
     """
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
-    version: ClassVar[int] = 30
+    version: ClassVar[int] = 31
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""
@@ -97,17 +97,6 @@ class GlobalMapper(GlobalMapperOptions):
         resources: Resources = ONE_THREAD,
     ) -> InitialModels:
         graph = without_doubts(view_graph, doubts).tied_by(cameras.rigs)
-        # Principal points do not matter to this stage, nor does it to which side a camera was turned.
-        for frames in sensor_frames(cameras)[:1]:
-            turned = self._mapped_all(frames.cameras, frames.view_graph(graph), resources)
-            if frames.fit(upright(turned, frames).models):  # else one camera did not take them all
-                return upright(turned, frames)
-        return self._mapped_all(cameras, graph, resources)
-
-    def _mapped_all(self, cameras: CameraPriors, graph: ViewGraph, resources: Resources) -> InitialModels:
-        """The models of all components of the view graph."""
-        intrinsics = intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise)
-        known = np.array([source != "guess" for source in cameras.focal_source])
         found: list[list[InitialModel]] = []
         warnings: dict[str, None] = {}  # an ordered set
         failed = FailedComponents("mapping")
@@ -118,10 +107,10 @@ class GlobalMapper(GlobalMapperOptions):
             if found and member.sum() < self.min_photos:
                 break
             inside = member[rest.pairs[:, 0]]
-            component = part_of(rest.in_units_of(member), intrinsics, member)
+            part = rest.in_units_of(member)
             with lent_threads(resources.threads, hold_this_thread, self.thread_chunks):
                 mapped = failed.attempt(
-                    int(member.sum()), partial(self._mapped_component, component, cameras, known, resources)
+                    int(member.sum()), partial(self._mapped_upright, part, member, cameras, resources)
                 )
             models = [] if mapped is None else mapped[0]
             if mapped is None or not models or (found and len(models[0].photos) < self.min_photos):
@@ -138,19 +127,30 @@ class GlobalMapper(GlobalMapperOptions):
         others = tuple(tuple(models[1:]) for models in found) if any(len(models) > 1 for models in found) else ()
         return InitialModels(best, reasons_left_out(graph, best), (*warnings, *failed.warnings), others)
 
+    def _mapped_upright(
+        self, graph: ViewGraph, member: NDArray[np.bool_], cameras: CameraPriors, resources: Resources
+    ) -> tuple[list[InitialModel], tuple[str, ...]]:
+        """The models of a component, in the frames of its sensors where a camera was turned."""
+        # Principal points do not matter to this stage, nor does it to which side a camera was turned.
+        for frames in sensor_frames(cameras)[:1]:
+            if not frames.join(member):
+                continue
+            turned, warnings = self._mapped_component(frames.view_graph(graph), member, frames.cameras, resources)
+            models = [frames.back(model) for model in turned]
+            if all(map(frames.fits, models)):  # else one camera did not take them all
+                return models, warnings
+        return self._mapped_component(graph, member, cameras, resources)
+
     def _mapped_component(
-        self,
-        component: PartGraph,
-        cameras: CameraPriors,
-        known: NDArray[np.bool_],
-        resources: Resources,
+        self, graph: ViewGraph, member: NDArray[np.bool_], cameras: CameraPriors, resources: Resources
     ) -> tuple[list[InitialModel], tuple[str, ...]]:
         """The models of a component, the best one first, and warnings."""
+        known = np.array([source != "guess" for source in cameras.focal_source])
+        component = part_of(graph, intrinsics_of_priors(cameras, graph.keypoint_error_px, self.prior_noise), member)
         graph, intrinsics = component.graph, component.intrinsics
-        noise_px = self.prior_noise * graph.keypoint_error_px
         choice = select_intrinsics(
             graph,
-            replace(intrinsics, prior=replace(intrinsics.prior, noise_px=noise_px)),
+            intrinsics,
             known[component.cameras],
             assumed_groups=cameras.grouping == "assumed",
             keypoint_error_px=graph.keypoint_error_px,

@@ -163,13 +163,14 @@ class BundleAdjustment:
         self, photos: Photos, cameras: CameraPriors, graph: ViewGraph, coarse: InitialModels, resources: Resources
     ) -> SensorFrames | None:
         """The frames of the sensors of these models, where some of their cameras were turned. Where these may have been
-        turned to either side, those in which the largest model has the lower cost: a principal point tells."""
-        every = [*coarse.models, *(other for others in coarse.hypotheses for other in others)]
+        turned to either side, those in which the largest model of such has the lower cost: a principal point tells."""
         found = [] if graph.dense or isinstance(coarse, PredictedModels) else sensor_frames(cameras)
-        found = [frames for frames in found if frames.fit(every)]
-        if len(found) < 2 or not coarse.models:
-            return found[0] if found else None
-        model, none = coarse.models[0], np.zeros(len(photos), np.bool_)
+        joined = [model for model in coarse.models if any(f.join(model.photos) and f.fits(model) for f in found)]
+        if not joined:
+            return None
+        if len(found) < 2:
+            return found[0]
+        model, none = joined[0], np.zeros(len(photos), np.bool_)
         graph = graph.in_units_of(model.photos)
 
         def cost(frames: SensorFrames) -> float:

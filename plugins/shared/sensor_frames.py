@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -65,12 +64,14 @@ class SensorFrames:
         """A model of these frames with its photos upright."""
         return _turned(model, -self.quarters[model.photos] % 4)
 
-    def fit(self, models: Iterable[InitialModel]) -> bool:
-        """Whether cameras that are one by what is known are one in these models, too."""
-        return all(
-            len(self.into(model).cameras) == len(np.unique(self.cameras.camera_of_photo[model.photos]))
-            for model in models
-        )
+    def join(self, photos: NDArray[np.generic]) -> bool:
+        """Whether one camera took some of these photos turned and others not."""
+        camera = 4 * self.cameras.camera_of_photo[photos].astype(np.int64) + self.quarters[photos]
+        return len(np.unique(camera)) > len(np.unique(camera // 4))
+
+    def fits(self, model: InitialModel) -> bool:
+        """Whether cameras that are one by what is known are one in a model, too."""
+        return len(self.into(model).cameras) == len(np.unique(self.cameras.camera_of_photo[model.photos]))
 
 
 def sensor_frames(cameras: CameraPriors) -> list[SensorFrames]:
