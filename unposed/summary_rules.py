@@ -97,6 +97,8 @@ SUMMARY: Shape = {
     "registered": _count,
     "total": _count,
     "photos_folder": _path,
+    "photos_given": [_path],
+    "exports": [_text],
     "masks_folder": _or_none(_path),
     "models": [MODEL],
     "photos": Each(PHOTO),

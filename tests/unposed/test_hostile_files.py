@@ -99,6 +99,8 @@ def _with_refinement(summary: dict[str, Any], **entries: object) -> dict[str, An
 
 
 SUMMARIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "paths that are numbers": lambda summary: {**summary, "photos_given": [7]},
+    "exports that are none": lambda summary: {**summary, "exports": {"splat": 1}},
     "no object": lambda summary: [],
     "no photos": lambda summary: {**summary, "photos": None},
     "photos as a list": lambda summary: {**summary, "photos": ["a.png"]},
