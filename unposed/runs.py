@@ -15,7 +15,6 @@ from unposed.pipeline.artifacts import Photos, SparseModels
 from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction, StageCrashed, UnposedError
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.store.store import Store
 from unposed.pipeline.whole_panoramas import whole_panoramas
 from unposed.report.given_photos import given_photos
@@ -136,7 +135,7 @@ def reconstruct(
         failure: str | None = None
         crash: StageCrashed | None = None
         still: list[str] = []
-        with open_store(place.cache, log.note) as store:
+        with place.open_store(log.note) as store:
             if out is not None and new is not None and not anew and not place.options.reproducible:
                 grown = _grown(out, new, collection, origin, command if report else None, started, place, store, log)
                 if grown is not None:

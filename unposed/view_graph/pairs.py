@@ -16,7 +16,6 @@ from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import Graph
 from unposed.pipeline.ports import fits
 from unposed.pipeline.stage import Grain
-from unposed.pipeline.store.overlay import open_store
 
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
 from ..photo_sources import PhotoSource, collect
@@ -54,7 +53,7 @@ def pairs(
             verify=place.options.verify_photos,
         )
         place, found = place.fitting(graph, found, log.note)
-        with open_store(place.cache, log.note) as store:
+        with place.open_store(log.note) as store:
             done = place.run(replace(graph, outputs=wanted), found, store, log)
             table = PairTable(found, _facts(graph, found, done), _copies(found), done.lost_photos)
     if out is not None:
