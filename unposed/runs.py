@@ -30,7 +30,7 @@ from .posed_pairs import NEAR
 from .reconstruction import Reconstruction
 from .run_log import RunLog
 from .run_report import gathered, run_command, still_notes, write_report
-from .run_setup import WITH_GPU, Workplace, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
+from .run_setup import Workplace, checked_graph, chosen_preset, effort_of, preset_worth_a_try, workplace
 from .so_far import discard, preview_of
 
 EXPORTS = "exports"
@@ -110,8 +110,8 @@ def reconstruct(
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
         if NEAR in graph.nodes:
             log.write("given poses choose pairs, beside what photos look like (they do not with --set near=null)")
-        if preset == "auto" and could_use_networks(place.resources.device):
-            log.note(f"{WITH_GPU} can run here as well, but was never judged with these weights: --preset {WITH_GPU}")
+        if preset == "auto" and (other := preset_worth_a_try(place.resources.device)):
+            log.note(f"{other} can run here as well, but was never judged with these weights: --preset {other}")
         given = paths_given(photos) or [str(folder)]
         mask_folder = None if masks is None else Path(masks)
         origin = facts.origin(folder, given, mask_folder, name, graph, effort, place.options.seed, place.resources)
