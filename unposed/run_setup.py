@@ -28,6 +28,7 @@ from unposed.pipeline.store.store import Store, default_folder
 from unposed.pipeline.weights.catalogue import entry
 from unposed.pipeline.weights.files import find_weights
 
+from .clip_pairs import with_clips
 from .memory_budget import affordable, fitting, lendable_bytes, recent_bytes
 from .options import EFFORTS, RunOptions, Settings
 from .posed_pairs import with_settings
@@ -170,16 +171,23 @@ def typed_command(words: Sequence[str], settings: Settings) -> str:
 
 
 def checked_graph(
-    preset: str, settings: Settings, cameras: Mapping[str, Any] | None = None, registry: Registry | None = None
+    preset: str,
+    settings: Settings,
+    cameras: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+    *,
+    clips: bool = False,
 ) -> Graph:
-    """The graph of a reconstruction, checked before any photo is read; poses that are given choose pairs, too.
+    """The graph of a reconstruction, checked before any photo is read; poses that are given choose pairs, too, and so
+    do `clips`, where photos are frames of some.
 
     cameras: settings of the node of that name; None values are ignored. registry: what it finds is imported and checked
     once, for many graphs; a new one if None.
     """
     given = {key: str(value) for key, value in (cameras or {}).items() if value is not None}
     lines = [*setting_lines(settings), *setting_lines({f"cameras.{key}": value for key, value in given.items()})]
-    graph = build_graph(with_settings(read_preset(preset), lines), registry or Registry())
+    changed = with_clips if clips else with_settings
+    graph = build_graph(changed(read_preset(preset), lines), registry or Registry())
     if graph.result is None:
         raise ConfigError(f"{preset}: no node gives SparseModels, so there would be no reconstruction")
     return graph
