@@ -25,7 +25,10 @@ from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Resources
 from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.store.store import Store, default_folder
+from unposed.pipeline.weights.catalogue import entry
+from unposed.pipeline.weights.files import find_weights
 
+from .clip_pairs import with_clips
 from .memory_budget import affordable, fitting, lendable_bytes, recent_bytes
 from .options import EFFORTS, RunOptions, Settings
 from .posed_pairs import with_settings
@@ -35,9 +38,12 @@ from .run_log import Silent
 ANYWHERE = "classic"
 """Preset that needs no GPU and no download."""
 
-WITH_GPU = "mast3r"
-"""Preset that is worth a try where there is a GPU and its weights are found. `auto` does not choose it, as it has not
-been judged with these weights."""
+NETWORKS = {"da3": ("da3-base",), "mast3r": ("mast3r", "mast3r-retrieval", "mast3r-codebook")}
+"""Presets that are worth a try where their published weights are, first the one whose weights may be used for any
+purpose. `auto` chooses none of them, as none has been judged with these weights."""
+
+ONLY_WITH_GPU = frozenset({"mast3r"})
+"""Those of them that take minutes a photo without one."""
 
 
 @dataclass(frozen=True)
@@ -141,15 +147,17 @@ def chosen_preset(preset: str | Path) -> str:
     return ANYWHERE if preset == "auto" else str(preset)
 
 
-def could_use_networks(device: str) -> bool:
-    """Whether the preset with networks would run: there is a GPU, and its weights are here."""
-    if not device.startswith("cuda"):
-        return False
-    try:
-        checked_graph(WITH_GPU, ())
-    except ConfigError:  # no weights
-        return False
-    return True
+def preset_worth_a_try(device: str) -> str | None:
+    """The first preset with networks whose weights are here, and that suits this device.
+
+    Files alone are looked for: to check its graph, PyTorch would be loaded, which takes seconds.
+    """
+    for preset, weights in NETWORKS.items():
+        if preset in ONLY_WITH_GPU and not device.startswith("cuda"):
+            continue
+        if all(find_weights(entry(name).file) for name in weights):
+            return preset
+    return None
 
 
 def setting_lines(settings: Settings) -> list[str]:
@@ -163,16 +171,23 @@ def typed_command(words: Sequence[str], settings: Settings) -> str:
 
 
 def checked_graph(
-    preset: str, settings: Settings, cameras: Mapping[str, Any] | None = None, registry: Registry | None = None
+    preset: str,
+    settings: Settings,
+    cameras: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+    *,
+    clips: bool = False,
 ) -> Graph:
-    """The graph of a reconstruction, checked before any photo is read; poses that are given choose pairs, too.
+    """The graph of a reconstruction, checked before any photo is read; poses that are given choose pairs, too, and so
+    do `clips`, where photos are frames of some.
 
     cameras: settings of the node of that name; None values are ignored. registry: what it finds is imported and checked
     once, for many graphs; a new one if None.
     """
     given = {key: str(value) for key, value in (cameras or {}).items() if value is not None}
     lines = [*setting_lines(settings), *setting_lines({f"cameras.{key}": value for key, value in given.items()})]
-    graph = build_graph(with_settings(read_preset(preset), lines), registry or Registry())
+    changed = with_clips if clips else with_settings
+    graph = build_graph(changed(read_preset(preset), lines), registry or Registry())
     if graph.result is None:
         raise ConfigError(f"{preset}: no node gives SparseModels, so there would be no reconstruction")
     return graph
