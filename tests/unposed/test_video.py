@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,12 @@ def test_a_clip_is_reconstructed(clip: Path, tmp_path: Path, capsys: pytest.Capt
     assert 10 <= made.summary["registered"] == made.summary["total"] <= 14
     assert all(name.startswith("walk.mp4/0000") for name in made.summary["photos"])
     assert sorted(file.name for file in clip.parent.iterdir()) == ["walk.mp4"]  # nothing is left beside it
-    assert "frames taken" in (out / "run.log").read_text()
+    log = (out / "run.log").read_text()
+    assert "frames taken" in log and "frames are paired along their clips" in log
+    assert made.summary["settings"]["graph"]["use"] == "graph.clips"
+    names = sorted(made.summary["photos"])
+    verified = {tuple(row[:2]) for row in made.summary["models"][0]["refinement"]["pairs"]}
+    assert set(pairwise(names)) <= verified  # each frame with the one after it
     found = unposed.localize(out, Path(made.summary["photos"][made[0].photo_names[3]]["file"]), cache=cache)
     assert next(iter(found.values())).same_as == made[0].photo_names[3]
 
