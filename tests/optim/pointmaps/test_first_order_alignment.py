@@ -215,7 +215,7 @@ def relative_errors_deg(found: FirstOrderAlignment, truth: np.ndarray) -> np.nda
 
 @pytest.mark.slow
 def test_perfect_matches_are_aligned() -> None:
-    matched, truth = made_up()
+    matched, truth = made_up(points=80)
     tree = Tree(2, [(2, 1), (2, 3), (1, 0), (3, 4)])
     phases = replace(COARSE_PHASE, iterations=200), replace(FINE_PHASE, iterations=200, principal=False)
     found = align_first_order(matched, tree, phases)
