@@ -16,7 +16,6 @@ from unposed.pipeline.artifacts import Photos, SparseModels
 from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction, StageCrashed, UnposedError
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.store.store import Store
 from unposed.pipeline.whole_panoramas import whole_panoramas
 from unposed.report.given_photos import given_photos
@@ -33,7 +32,7 @@ from .posed_pairs import NEAR
 from .reconstruction import Reconstruction
 from .run_log import RunLog
 from .run_report import gathered, run_command, still_notes, write_report
-from .run_setup import WITH_GPU, Workplace, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
+from .run_setup import Workplace, checked_graph, chosen_preset, effort_of, preset_worth_a_try, workplace
 from .so_far import discard, preview_of
 
 EXPORTS = "exports"
@@ -115,8 +114,8 @@ def reconstruct(
             log.write("given poses choose pairs, beside what photos look like (they do not with --set near=null)")
         if CHOSEN in graph.nodes:
             log.write("frames are paired along their clips, too (they are not with --set along=null)")
-        if preset == "auto" and could_use_networks(place.resources.device):
-            log.note(f"{WITH_GPU} can run here as well, but was never judged with these weights: --preset {WITH_GPU}")
+        if preset == "auto" and (other := preset_worth_a_try(place.resources.device)):
+            log.note(f"{other} can run here as well, but was never judged with these weights: --preset {other}")
         given = paths_given(photos) or [str(folder)]
         mask_folder = None if masks is None else Path(masks)
         origin = facts.origin(folder, given, mask_folder, name, graph, effort, place.options.seed, place.resources)
@@ -140,7 +139,7 @@ def reconstruct(
         failure: str | None = None
         crash: StageCrashed | None = None
         still: list[str] = []
-        with open_store(place.cache, log.note) as store:
+        with place.open_store(log.note) as store:
             if out is not None and new is not None and not anew and not place.options.reproducible:
                 grown = _grown(out, new, collection, origin, command if report else None, started, place, store, log)
                 if grown is not None:

@@ -18,7 +18,6 @@ from unposed.pipeline.graph import Graph
 from unposed.pipeline.ports import fits
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Grain
-from unposed.pipeline.store.overlay import open_store
 
 from ..clip_pairs import holds_clips
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
@@ -59,7 +58,7 @@ def pairs(
         graph = place.affordable(checked(clips=holds_clips(found)), log.note)
         wanted = tuple(filter(None, (_last(graph, Ranking), *_verifying(graph), _last(graph, Doubts))))
         place, found = place.fitting(graph, found, log.note)
-        with open_store(place.cache, log.note) as store:
+        with place.open_store(log.note) as store:
             done = place.run(replace(graph, outputs=wanted), found, store, log)
             table = PairTable(found, _facts(graph, found, done), _copies(found), done.lost_photos)
     if out is not None:
