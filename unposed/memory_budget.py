@@ -84,6 +84,7 @@ def fitting(
     ConfigError if a stage cannot work within `limit_bytes`, InputError if too few photos can be decoded.
     """
     left, torch = resources.ram_bytes, True
+    mapper, expected = expected_bytes(graph, len(photos))
     if limit_bytes is not None:
         left = lendable_bytes(limit_bytes)
         node, needed = _hungriest(resources, graph)
@@ -96,7 +97,7 @@ def fitting(
             )
         if "torch" not in sys.modules:  # else it has been counted
             largest = max((taken for photo in photos.photos if (taken := photo.decoding_bytes) <= left), default=0)
-            torch = min(left * TORCH_SHARE, left - largest) >= IMPORT_BYTES
+            torch = min(left * TORCH_SHARE, left - largest, left - expected) >= IMPORT_BYTES
             left -= IMPORT_BYTES if torch else 0
     too_large = {
         photo.name: f"decoding its {photo.width} x {photo.height} pixels takes {size(photo.decoding_bytes)} of memory, "
@@ -112,16 +113,20 @@ def fitting(
             raise InputError(left_out)
         note(left_out)
         photos = Photos(kept, {**photos.rejected, **too_large})
-    if limit_bytes is not None:
-        node, needed = expected_bytes(graph, len(photos))
-        if needed > left:
-            program = limit_bytes - left
-            note(
-                f"--ram of {size(limit_bytes)} will not be kept: {node} takes about {size(needed)} for "
-                f"{count(len(photos), 'photo')}, and the program {size(program)}: give {size(program + needed)} "
-                f"(--ram), or fewer photos; the run goes on, with as little as it can"
-            )
+    if limit_bytes is not None and expected > left:
+        program = limit_bytes - left
+        note(
+            f"--ram of {size(limit_bytes)} will not be kept: {mapper} takes about {size(expected)} for "
+            f"{count(len(photos), 'photo')}, and the program {size(program)}: give "
+            f"{size(_limit_of(program - recent_bytes(limit_bytes) + expected))} (--ram), or fewer photos; the run goes "
+            f"on, with as little as it can"
+        )
     return Fit(replace(resources, ram_bytes=left), photos, torch)
+
+
+def _limit_of(taken_bytes: int) -> int:
+    """The limit under which so much is left beside what the store keeps of the values read last."""
+    return taken_bytes + min(RECENT_BYTES, int(taken_bytes * RECENT_SHARE / (1 - RECENT_SHARE)) + 1)
 
 
 def _hungriest(resources: Resources, graph: Graph) -> tuple[str, int]:

@@ -74,7 +74,7 @@ def test_a_small_limit_leaves_less_to_the_values_read_last() -> None:
     assert recent_bytes(320 * MB) == 20 * MB and recent_bytes(64 << 30) == RECENT_BYTES
 
 
-def test_what_mapping_takes_is_said_before_it_begins(notes: list[str]) -> None:
+def test_what_mapping_takes_is_said_before_it_begins(notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """By the number of photos: the hungriest stage over the collection, beside the program."""
     whole = affordable(Resources("cpu", 1, 1, 0), 600 * MB, checked_graph("classic", ()), lambda line: None)
     node, needed = expected_bytes(whole, 2000)
@@ -84,8 +84,13 @@ def test_what_mapping_takes_is_said_before_it_begins(notes: list[str]) -> None:
     assert notes == []
     fit = fitting(Resources("cpu", 1, 1, 0), 600 * MB, whole, collection(*[1] * 2000), notes.append)
     assert len(fit.photos) == 2000 and len(notes) == 1
-    least = size(200 * MB + needed)
-    assert notes[0].startswith("--ram of 629 MB will not be kept: fine takes about ") and f"give {least} " in notes[0]
+    assert notes[0].startswith("--ram of 629 MB will not be kept: fine takes about ")
+    monkeypatch.setattr(memory_budget, "recent_bytes", recent_bytes)
+    least = memory_budget._limit_of(200 * MB + needed)
+    assert f"give {size(least)} " in notes[0]
+    for limit, lines in ((least, 0), (least - MB, 1)):  # what is said suffices, and no less
+        fitting(Resources("cpu", 1, 1, 0), limit, whole, collection(*[1] * 2000), (said := list[str]()).append)
+        assert len(said) == lines
 
 
 def test_a_stage_that_cannot_work_is_said_beforehand(notes: list[str]) -> None:
