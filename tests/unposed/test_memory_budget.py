@@ -17,11 +17,12 @@ from PIL import Image
 from unposed import memory_budget
 from unposed.amounts import size
 from unposed.memory_budget import affordable, expected_bytes, fitting, recent_bytes
+from unposed.options import RunOptions
 from unposed.pipeline.artifacts import Photo, Photos
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.stage import Grain, Resources
 from unposed.pipeline.store.store import RECENT_BYTES
-from unposed.run_setup import checked_graph
+from unposed.run_setup import checked_graph, workplace
 
 MB = 1 << 20
 
@@ -72,6 +73,11 @@ def test_torch_is_imported_for_speed_where_it_is_a_third_of_the_memory_at_most(n
 
 def test_a_small_limit_leaves_less_to_the_values_read_last() -> None:
     assert recent_bytes(320 * MB) == 20 * MB and recent_bytes(64 << 30) == RECENT_BYTES
+
+
+def test_commands_that_add_and_localize_lend_what_the_program_leaves(notes: list[str], tmp_path: Path) -> None:
+    with workplace(RunOptions(ram_bytes=500 * MB, cache=tmp_path)) as (place, _):
+        assert place.resources.ram_bytes == 300 * MB
 
 
 def test_what_mapping_takes_is_said_before_it_begins(notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
