@@ -39,6 +39,7 @@ from left_out import LeftOutJudge, by_pycolmap, medians, percent_off, poses_by_n
 from truth import Truth, read_truth
 
 import unposed
+from unposed.clip_pairs import holds_clips
 from unposed.optim.arrays import Array
 from unposed.options import RunOptions
 from unposed.photo_sources import collect
@@ -283,7 +284,7 @@ def photos_as_clip(photo_set: PhotoFolder, place: Workplace) -> Iterator[dict[st
 
 def _graph_pairs(photos: Photos, place: Workplace) -> int:
     """Pairs of the scene graph of the preset."""
-    graph = checked_graph("classic", ())
+    graph = checked_graph("classic", (), clips=holds_clips(photos))
     with (
         workplace(RunOptions(device="cpu", cache=place.cache)) as (here, shown),
         open_store(here.cache, print) as store,

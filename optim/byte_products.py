@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -22,8 +24,12 @@ WORTH_IMPORTING = 1 << 36
 """Multiplications of floats after which bytes would have saved as much as importing torch takes: 60 pairs of photos
 with 4096 key points, 4000 pairs in the coarse look."""
 
+IMPORT_BYTES = 220 << 20
+"""Memory that importing torch takes, for good."""
+
 _lock = threading.Lock()
 _multiplied = 0
+_may_import = True
 
 
 class ByteProduct:
@@ -49,9 +55,25 @@ class ByteProduct:
             self._torch._int_mm(self._left[rows], self._right, out=self._torch.from_numpy(out))
 
 
-@cache
+@contextmanager
+def torch_imported_if(it_fits: bool) -> Iterator[None]:
+    """Until the end of the block, import torch for the sake of speed only if it fits into the memory that there is."""
+    global _may_import
+    before, _may_import = _may_import, it_fits
+    try:
+        yield
+    finally:
+        _may_import = before
+
+
 def bytes_are_fast() -> bool:
-    """Whether this processor has instructions for products of bytes. Imports torch."""
+    """Whether bytes are to be multiplied: this processor has instructions for it, and torch is there or fits. Imports
+    it in that case."""
+    return ("torch" in sys.modules or _may_import) and _has_instructions()
+
+
+@cache
+def _has_instructions() -> bool:
     import torch
 
     known = getattr(torch.cpu, "_is_vnni_supported", None)

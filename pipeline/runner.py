@@ -14,6 +14,7 @@ from .artifacts import InitialModels, Photos
 from .cancel import Cancellation
 from .errors import NoReconstruction, StageCrashed, UnposedError
 from .executor import Argument, Executor, Item, Job, Piece, Watch, call, map_by
+from .freed_memory import give_back_freed_memory
 from .graph import PHOTOS, Graph, Node
 from .item_failures import BrokenRule, Failure, is_bug, line_of, reason_of, reason_of_all
 from .item_keys import WHOLE, ItemKeys
@@ -73,8 +74,7 @@ class Runner:
         return keys
 
     def _missing(self, name: str, wanted: Iterable[Item]) -> list[Item]:
-        keys = self._look_up(name)
-        known = (self._stored, self._crashed, self._dropped)
+        keys, known = self._look_up(name), (self._stored, self._crashed, self._dropped)
         return [item for item in wanted if not any(keys[item] in each for each in known)]
 
     def _there(self, name: str) -> list[Item]:
@@ -162,6 +162,7 @@ class Runner:
 
     def _compute_whole(self, node: Node) -> None:
         hold_this_thread()
+        give_back_freed_memory()  # threads of other stages keep what this one cannot use
         resources = replace(
             self.resources,
             reporter=lambda *step: self._step(node.name, *step),
@@ -382,10 +383,9 @@ class Runner:
 
     def report(self, name: str) -> NodeReport:
         """Counts and costs of a node."""
-        keys, cost = self._known(name), self.meter.costs[name]
+        keys, cost, computed = self._known(name), self.meter.costs[name], self._computed[name]
         failed = sum(bool(self._stored.get(key)) or key in self._crashed for key in keys.values())
         dropped = sum(key in self._dropped for key in keys.values())
-        computed = self._computed[name]
         return NodeReport(
             self.graph.nodes[name].plugin,
             computed,

@@ -39,7 +39,8 @@ so in a line for the user.
 A stage may also define `batch(self, items: Sequence[tuple[...]], resources: Resources) -> list[T]` (one tuple of
 arguments per item, in signature order, without Resources): the engine then picks the batch size from the budget and
 halves it when memory runs out. `item_bytes` (class variable or property) bounds the working memory of one item,
-`cpu_batch` the items of a batch on a CPU: 1 for networks, which gain nothing by it there and lose workers.
+`cpu_batch` the items of a batch on a CPU: 1 for networks, which gain nothing by it there and lose workers. A stage
+over the collection says what it takes for a number of photos by a class variable `memory`, a CollectionMemory.
 """
 
 from __future__ import annotations
@@ -196,6 +197,20 @@ def _one_by_one(resources: Resources) -> Mapper:
         return out
 
     return mapper
+
+
+@dataclass(frozen=True)
+class CollectionMemory:
+    """What a stage over the collection takes while it works, about: so that a run can say beforehand what fits."""
+
+    start_bytes: int
+    """For any collection: libraries that it loads, and tables of fixed size."""
+    photo_bytes: int
+    """For each photo: its share of the view graph, of tracks and of equations, if it has as many matches as usual."""
+
+    def of(self, photos: int) -> int:
+        """Bytes for so many photos."""
+        return self.start_bytes + photos * self.photo_bytes
 
 
 class StageError(Exception):

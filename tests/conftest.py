@@ -60,6 +60,14 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> PhotoSet:
     return written(easy(photos=12, width=480, widest_step_deg=11), "yard", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def reconstructed(yard: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The yard without two of its photos, reconstructed, with what was stored. Look, don't touch: tests share it."""
+    from reconstructed_yard import reconstructed_yard
+
+    return reconstructed_yard(yard, tmp_path_factory)
+
+
 def written(scene: Scene, name: str, tmp_path_factory: pytest.TempPathFactory) -> PhotoSet:
     """The scene in a folder that the test processes of a session share."""
     folder = shared_folder(tmp_path_factory, name, lambda folder: write_set(scene, folder))

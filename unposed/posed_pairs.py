@@ -25,8 +25,8 @@ def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
     if {NEAR, ALIKE} & preset.keys() or _ranks_by_poses(preset):
         return apply_settings(preset, lines)
     changed = apply_settings({**preset, NEAR: {"use": "retrieval.poses"}}, lines)
-    plugin = _plugin(changed)
-    if not _has_poses(changed) or plugin != _plugin(preset) or plugin in (None, LISTED):
+    plugin = plugin_of(changed, RETRIEVAL)
+    if not _has_poses(changed) or plugin != plugin_of(preset, RETRIEVAL) or plugin in (None, LISTED):
         return apply_settings(preset, lines)  # where settings of `near` are of no node
     if NEAR not in changed:
         return changed
@@ -41,13 +41,13 @@ def _has_poses(preset: Preset) -> bool:
     return isinstance(cameras, dict) and cameras.get("poses") is not None
 
 
-def _plugin(preset: Preset) -> str | None:
-    """The plugin of the node `retrieval`, without its slot."""
-    node: Any = preset.get(RETRIEVAL)
+def plugin_of(preset: Preset, slot: str) -> str | None:
+    """The plugin of the node that is called as its slot, without that."""
+    node: Any = preset.get(slot)
     use = node.get("use") if isinstance(node, dict) else None
-    return use.removeprefix(f"{RETRIEVAL}.") if isinstance(use, str) else None
+    return use.removeprefix(f"{slot}.") if isinstance(use, str) else None
 
 
 def _ranks_by_poses(preset: Preset) -> bool:
     used = [node.get("use") for node in preset.values() if isinstance(node, dict)]
-    return "retrieval.poses" in used or _plugin(preset) == "poses"
+    return "retrieval.poses" in used or plugin_of(preset, RETRIEVAL) == "poses"

@@ -14,7 +14,6 @@ from unposed.pipeline.config import build
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.threads import one_thread_each
 
 from . import summary as facts
@@ -113,7 +112,11 @@ class Reconstruction:
         from .localization.options import LocalizationOptions
         from .localization.prepare import make_localizer
 
-        with workplace(options.merged(changes)) as (place, shown), open_store(place.cache) as store, one_thread_each():
+        with (
+            workplace(options.merged(changes)) as (place, shown),
+            place.open_store(lambda line: None) as store,
+            one_thread_each(),
+        ):
             return make_localizer(
                 self,
                 store,

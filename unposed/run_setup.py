@@ -11,6 +11,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from unposed.optim.byte_products import torch_imported_if
 from unposed.pipeline.artifacts import InitialModels, Photos
 from unposed.pipeline.config import build
 from unposed.pipeline.engine import Run, run
@@ -22,9 +23,13 @@ from unposed.pipeline.progress import Progress
 from unposed.pipeline.registry import Registry
 from unposed.pipeline.resources import machine
 from unposed.pipeline.stage import Resources
+from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.store.store import Store, default_folder
+from unposed.pipeline.weights.catalogue import entry
+from unposed.pipeline.weights.files import find_weights
 
-from .memory_budget import affordable, fitting
+from .clip_pairs import with_clips
+from .memory_budget import affordable, fitting, lendable_bytes, recent_bytes
 from .options import EFFORTS, RunOptions, Settings
 from .posed_pairs import with_settings
 from .reproducible import require_reproducible
@@ -33,9 +38,12 @@ from .run_log import Silent
 ANYWHERE = "classic"
 """Preset that needs no GPU and no download."""
 
-WITH_GPU = "mast3r"
-"""Preset that is worth a try where there is a GPU and its weights are found. `auto` does not choose it, as it has not
-been judged with these weights."""
+NETWORKS = {"da3": ("da3-base",), "mast3r": ("mast3r", "mast3r-retrieval", "mast3r-codebook")}
+"""Presets that are worth a try where their published weights are, first the one whose weights may be used for any
+purpose. `auto` chooses none of them, as none has been judged with these weights."""
+
+ONLY_WITH_GPU = frozenset({"mast3r"})
+"""Those of them that take minutes a photo without one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class Workplace:
     resources: Resources
     executor: Executor
     cache: Path
+    torch: bool = True
+    """Whether torch may be imported for the sake of speed."""
 
     def affordable(self, graph: Graph, note: Callable[[str], None]) -> Graph:
         """The graph without stages that it can do without, and that the memory of the run does not allow."""
@@ -53,8 +63,12 @@ class Workplace:
 
     def fitting(self, graph: Graph, photos: Photos, note: Callable[[str], None]) -> tuple[Workplace, Photos]:
         """The same with the memory that stages may use, and the photos that can be decoded in it."""
-        resources, fit = fitting(self.resources, self.options.ram_bytes, graph, photos, note)
-        return replace(self, resources=resources), fit
+        fit = fitting(self.resources, self.options.ram_bytes, graph, photos, note)
+        return replace(self, resources=fit.resources, torch=fit.torch), fit.photos
+
+    def open_store(self, report: Callable[[str], None]) -> Store:
+        """The store of the run, with no more of it in memory than that allows."""
+        return open_store(self.cache, report, recent_bytes(self.options.ram_bytes))
 
     def run(
         self,
@@ -65,18 +79,19 @@ class Workplace:
         preview: Callable[[InitialModels], None] = lambda models: None,
     ) -> Run:
         """Compute the outputs of the graph; `preview` hears the models that a stage is about to refine."""
-        return run(
-            graph,
-            photos,
-            store,
-            self.executor,
-            self.resources,
-            progress,
-            self.options.seed,
-            effort_of(self.options.effort),
-            cancellation=self.options.cancellation,
-            preview=preview,
-        )
+        with torch_imported_if(self.torch):
+            return run(
+                graph,
+                photos,
+                store,
+                self.executor,
+                self.resources,
+                progress,
+                self.options.seed,
+                effort_of(self.options.effort),
+                cancellation=self.options.cancellation,
+                preview=preview,
+            )
 
 
 @contextmanager
@@ -89,6 +104,8 @@ def workplace(options: RunOptions) -> Iterator[tuple[Workplace, Progress]]:
         elsewhere = hasattr(executor, "device") and options.device == "cuda"  # then there need be none here
         device = "auto" if elsewhere else options.device
         resources = machine(device, options.workers, options.ram_bytes, options.vram_bytes)
+        if options.ram_bytes is not None:  # which is for the whole process
+            resources = replace(resources, ram_bytes=max(1, lendable_bytes(options.ram_bytes)))
         try:
             yield Workplace(options, resources, executor, cache_folder(options)), shown
         finally:
@@ -130,15 +147,17 @@ def chosen_preset(preset: str | Path) -> str:
     return ANYWHERE if preset == "auto" else str(preset)
 
 
-def could_use_networks(device: str) -> bool:
-    """Whether the preset with networks would run: there is a GPU, and its weights are here."""
-    if not device.startswith("cuda"):
-        return False
-    try:
-        checked_graph(WITH_GPU, ())
-    except ConfigError:  # no weights
-        return False
-    return True
+def preset_worth_a_try(device: str) -> str | None:
+    """The first preset with networks whose weights are here, and that suits this device.
+
+    Files alone are looked for: to check its graph, PyTorch would be loaded, which takes seconds.
+    """
+    for preset, weights in NETWORKS.items():
+        if preset in ONLY_WITH_GPU and not device.startswith("cuda"):
+            continue
+        if all(find_weights(entry(name).file) for name in weights):
+            return preset
+    return None
 
 
 def setting_lines(settings: Settings) -> list[str]:
@@ -152,16 +171,23 @@ def typed_command(words: Sequence[str], settings: Settings) -> str:
 
 
 def checked_graph(
-    preset: str, settings: Settings, cameras: Mapping[str, Any] | None = None, registry: Registry | None = None
+    preset: str,
+    settings: Settings,
+    cameras: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+    *,
+    clips: bool = False,
 ) -> Graph:
-    """The graph of a reconstruction, checked before any photo is read; poses that are given choose pairs, too.
+    """The graph of a reconstruction, checked before any photo is read; poses that are given choose pairs, too, and so
+    do `clips`, where photos are frames of some.
 
     cameras: settings of the node of that name; None values are ignored. registry: what it finds is imported and checked
     once, for many graphs; a new one if None.
     """
     given = {key: str(value) for key, value in (cameras or {}).items() if value is not None}
     lines = [*setting_lines(settings), *setting_lines({f"cameras.{key}": value for key, value in given.items()})]
-    graph = build_graph(with_settings(read_preset(preset), lines), registry or Registry())
+    changed = with_clips if clips else with_settings
+    graph = build_graph(changed(read_preset(preset), lines), registry or Registry())
     if graph.result is None:
         raise ConfigError(f"{preset}: no node gives SparseModels, so there would be no reconstruction")
     return graph

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -15,13 +16,13 @@ from unposed.pipeline.artifacts import Photos, SparseModels
 from unposed.pipeline.colmap_model import write_models
 from unposed.pipeline.errors import ConfigError, InputError, NoReconstruction, StageCrashed, UnposedError
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.store.store import Store
 from unposed.pipeline.whole_panoramas import whole_panoramas
 from unposed.report.given_photos import given_photos
 from unposed.synthetic.sample import sample_folder
 
 from . import summary as facts
+from .clip_pairs import CHOSEN, holds_clips
 from .evaluation import Evaluation, evaluate
 from .export_folder import MARK as EXPORT_MARK, older_export
 from .options import DEFAULTS, RunChanges, RunOptions, Settings
@@ -31,7 +32,7 @@ from .posed_pairs import NEAR
 from .reconstruction import Reconstruction
 from .run_log import RunLog
 from .run_report import gathered, run_command, still_notes, write_report
-from .run_setup import WITH_GPU, Workplace, checked_graph, chosen_preset, could_use_networks, effort_of, workplace
+from .run_setup import Workplace, checked_graph, chosen_preset, effort_of, preset_worth_a_try, workplace
 from .so_far import discard, preview_of
 
 EXPORTS = "exports"
@@ -87,9 +88,9 @@ def reconstruct(
     with workplace(options.merged(changes)) as (place, shown), ExitStack() as stack:
         effort = effort_of(place.options.effort)
         name = chosen_preset(preset)
-        graph = checked_graph(
-            name, settings, {"grouping": cameras, "intrinsics": intrinsics, "poses": poses, "rigs": rigs}
-        )
+        given_cameras = {"grouping": cameras, "intrinsics": intrinsics, "poses": poses, "rigs": rigs}
+        checked = partial(checked_graph, name, settings, given_cameras, Registry())
+        checked(clips=True)  # before any photo is read, and without knowing whether there are clips
         videos: list[str] = []
         collection, folder = collect(
             photos,
@@ -104,15 +105,17 @@ def reconstruct(
         out = None if out is None else Path(out)
         new = None if out is None else stack.enter_context(locked_folder(out))
         log = stack.enter_context(RunLog(None if out is None else out / "run.log", shown))
-        graph = place.affordable(graph, log.note)
+        graph = place.affordable(checked(clips=holds_clips(collection)), log.note)
         place, collection = place.fitting(graph, collection, log.note)
         for line in videos:
             log.note(line)
         log.write(f"{len(collection)} photos in {folder}, preset {name}, seed {place.options.seed}")
         if NEAR in graph.nodes:
             log.write("given poses choose pairs, beside what photos look like (they do not with --set near=null)")
-        if preset == "auto" and could_use_networks(place.resources.device):
-            log.note(f"{WITH_GPU} can run here as well, but was never judged with these weights: --preset {WITH_GPU}")
+        if CHOSEN in graph.nodes:
+            log.write("frames are paired along their clips, too (they are not with --set along=null)")
+        if preset == "auto" and (other := preset_worth_a_try(place.resources.device)):
+            log.note(f"{other} can run here as well, but was never judged with these weights: --preset {other}")
         given = paths_given(photos) or [str(folder)]
         mask_folder = None if masks is None else Path(masks)
         origin = facts.origin(folder, given, mask_folder, name, graph, effort, place.options.seed, place.resources)
@@ -136,7 +139,7 @@ def reconstruct(
         failure: str | None = None
         crash: StageCrashed | None = None
         still: list[str] = []
-        with open_store(place.cache, log.note) as store:
+        with place.open_store(log.note) as store:
             if out is not None and new is not None and not anew and not place.options.reproducible:
                 grown = _grown(out, new, collection, origin, command if report else None, started, place, store, log)
                 if grown is not None:

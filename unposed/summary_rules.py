@@ -126,6 +126,7 @@ def summary_problem(summary: Any) -> str | None:
     for each in summary["models"]:
         if "model" not in each:
             return "a model has no folder"
-        if "probability" not in (each.get("refinement", {}).get("verdict") or VERDICT):
+        verdict = each.get("refinement", {}).get("verdict")
+        if verdict is not None and "probability" not in verdict:
             return "the verdict about a model has no probability"
     return None

@@ -25,7 +25,7 @@ from .work import gradient_iteration_work, linearization_work
 OPTIONS = BundleOptions(distortion=True, loss_px=1.0, max_iterations=30, tolerance=1e-6)
 SIZES = {"0.1 million": (120, 18_000), "1 million": (400, 180_000), "10 million": (2000, 1_800_000)}
 """Photos and points of rings with about so many observations."""
-SMALL_SIZES = {"2 thousand": (21, 800), "6 thousand": (40, 1600)}
+SMALL_SIZES = {"2 thousand": (21, 800), "4 thousand": (24, 1400)}
 SAME_COST = 1e-3
 STEPS_OF_CPU = 3
 """Steps that a CPU makes where it is only timed."""

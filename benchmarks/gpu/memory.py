@@ -18,7 +18,9 @@ from unposed.pipeline.stage import Resources
 
 from .setting import Case, Finding, Setting, release
 
-PAIRS = 24
+PAIRS, FEW_PAIRS = 24, 12
+"""As many as would be one batch; fewer in small runs, where each takes as long as it does alone."""
+
 FITS = 3
 """Pairs that memory is left for; on a CPU, where it does not run out, batches of more raise the same error."""
 
@@ -55,10 +57,10 @@ class _Decode:
 
 
 def _halved(setting: Setting) -> Finding:
-    size = (48, 64) if setting.small else (384, 512)
+    size, pairs = ((48, 64), FEW_PAIRS) if setting.small else ((384, 512), PAIRS)
     network = made_up_network(SMALL_NETWORK, setting.device, "float32")
     random = torch.Generator().manual_seed(0)
-    tokens = torch.randn(PAIRS, 2, size[0] * size[1] // 256, network.config.encoder.width, generator=random)
+    tokens = torch.randn(pairs, 2, size[0] * size[1] // 256, network.config.encoder.width, generator=random)
     alone = _Decode(network, size, 0)
     resources = Resources(str(setting.device), 1, 1 << 40, 1 << 40)
     wanted = [alone(each, resources) for each in tokens]
@@ -66,9 +68,9 @@ def _halved(setting: Setting) -> Finding:
     with _limited(setting, partial(alone, tokens[0], resources)):
         found, errors = _run(stage, tokens, resources)
     change = max(float(np.abs(found[i] / wanted[i] - 1.0).max()) for i in found) if found else np.inf
-    figures = {"pairs": PAIRS, "finished": len(found), "largest batch": max(stage.done, default=0), "change": change}
-    whole = len(found) == PAIRS and not errors and max(stage.done) < PAIRS
-    return Finding(figures, {"finished": PAIRS, "change": 1e-3}, whole and change < 1e-3)
+    figures = {"pairs": pairs, "finished": len(found), "largest batch": max(stage.done, default=0), "change": change}
+    whole = len(found) == pairs and not errors and max(stage.done) < pairs
+    return Finding(figures, {"finished": pairs, "change": 1e-3}, whole and change < 1e-3)
 
 
 def _run(stage: _Decode, tokens: Tensor, resources: Resources) -> tuple[dict[int, Any], list[Exception]]:
@@ -80,7 +82,7 @@ def _run(stage: _Decode, tokens: Tensor, resources: Resources) -> tuple[dict[int
     def save(item: Item, value: Any) -> None:
         found[item[0]] = value
 
-    job = Job(stage, [(number,) for number in range(PAIRS)], read, save, frozenset({"resources"}))
+    job = Job(stage, [(number,) for number in range(len(tokens))], read, save, frozenset({"resources"}))
     return found, [error for _, error in Local().run(job, resources) if error is not None]
 
 

@@ -71,7 +71,7 @@ def cases(setting: Setting) -> Iterator[Case]:
 
 def _photos_to_matches(setting: Setting, by: PixelSearch) -> Finding:
     """Tokens, predictions, matches and depth grids of a few pairs, in float32."""
-    width = 128 if setting.small else 256
+    width = 96 if setting.small else 256
     images = _rendered(3, width)
     frame = ImageFrame((images[0].shape[0], images[0].shape[1]), (0.5, 0.5), (1.0, 1.0))
     outcomes = []

@@ -26,9 +26,13 @@ from ..cameras import fisheyes, project_with_jacobians
 from ..option_ranges import Count, Positive, Share
 from ..parallel import chunk_map, even_blocks
 from ..poses import camera_centres
+from .patch_file import PatchFile
 
 Patches = NDArray[np.float32]
 """(m, s, s) grey values on a grid of the tangent plane around each observation."""
+
+PatchTable = Patches | PatchFile
+"""The same, in memory or in a file."""
 
 ALIGNED_AT_ONCE = 4096
 """Observations aligned together; bounds memory."""
@@ -118,7 +122,7 @@ def patch_layout(
 def align_tracks(
     bundle: Bundle,
     layout: PatchLayout,
-    patches: Patches,
+    patches: PatchTable,
     sigma: Array,
     keypoint_error_px: float,
     options: TrackAlignmentOptions,

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
@@ -36,6 +36,12 @@ ADVICE = {
 
 
 _FILTERS = threading.Lock()
+
+
+def clip_of(name: str) -> str | None:
+    """The video that a photo is a frame of, by its name: walk.mp4 of walk.mp4/000012345.jpg. None: a still."""
+    folder = PurePosixPath(name).parent
+    return str(folder) if folder.suffix.lower() in VIDEO_SUFFIXES else None
 
 
 class UnreadableImage(Exception):

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from .store import FILE, Store
+from .store import FILE, RECENT_BYTES, Store
 
 
 class Overlay(Store):
     """A store in a temporary folder, over one that is read-only; the folder is removed when it is closed."""
 
-    def __init__(self, below: Store, report: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(
+        self, below: Store, report: Callable[[str], None] = lambda message: None, recent_bytes: int = RECENT_BYTES
+    ) -> None:
         self._below = below
         self._temporary = tempfile.TemporaryDirectory(prefix="unposed-")
-        super().__init__(Path(self._temporary.name), report)
+        super().__init__(Path(self._temporary.name), report, recent_bytes)
 
     def get(self, key: str, kind: Any) -> Any:
         """See Store; what this run has made goes first."""
@@ -36,13 +38,16 @@ class Overlay(Store):
         self._temporary.cleanup()
 
 
-def open_store(folder: Path, report: Callable[[str], None] = lambda message: None) -> Store:
-    """The store of a folder; where that can only be read, with the results of this run in a temporary one over it."""
+def open_store(
+    folder: Path, report: Callable[[str], None] = lambda message: None, recent_bytes: int = RECENT_BYTES
+) -> Store:
+    """The store of a folder; where that can only be read, with the results of this run in a temporary one over it,
+    which share the memory for values read last."""
     if is_writable(folder):
-        return Store(folder, report)
-    below = Store(folder, report, read_only=True)
+        return Store(folder, report, recent_bytes)
+    below = Store(folder, report, recent_bytes // 2, read_only=True)
     report(f"the cache {folder} can only be read: what is not in it is computed, and kept for this run alone")
-    return Overlay(below, report)
+    return Overlay(below, report, recent_bytes // 2)
 
 
 def is_writable(folder: Path) -> bool:

@@ -84,6 +84,7 @@ class Store:
         self._recent = Recent(recent_bytes)
         self.files = ValueFiles(self.folder / "values")
         self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
+        self._closed = False
         self._used: set[str] = set()
         self._damaged: Counter[str] = Counter()  # by stage; a thousand damaged values are not worth a thousand lines
         self._lock = threading.Lock()
@@ -225,7 +226,7 @@ class Store:
         return len(keys) - len(bad), len(bad)
 
     def close(self) -> None:
-        """Note what was used, and let go of the file."""
+        """Note what was used, and let go of the file. What is asked for later opens it for a moment."""
         for stage, count in self._damaged.items():
             if count > 1:
                 self.report(f"in all, {count} stored results of {stage} were damaged and computed again")
@@ -234,6 +235,7 @@ class Store:
             with suppress(StoreError):  # a full disk must not turn a finished run into a failed one
                 self._mark_used()
         finally:
+            self._closed = True
             with suppress(Empty):
                 while True:
                     self._idle.get_nowait().close()
@@ -308,7 +310,10 @@ class Store:
         finally:
             if db.in_transaction:  # left by an exception that is not SQLite's, such as Ctrl-C
                 db.rollback()
-            self._idle.put(db)
+            if self._closed:
+                db.close()
+            else:
+                self._idle.put(db)
 
     def _connect(self) -> sqlite3.Connection:
         if self.read_only:

@@ -27,7 +27,7 @@ from unposed.optim.partition.divided_mapping import DividedMappingOptions, Divid
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, InitialModel, InitialModels, Photos
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, Resources
+from unposed.pipeline.stage import CollectionMemory, Grain, Resources
 from unposed.pipeline.threads import hold_this_thread
 
 from ..shared.failed_components import FailedComponents
@@ -64,6 +64,7 @@ class GlobalMapper(GlobalMapperOptions):
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 31
+    memory: ClassVar[CollectionMemory] = CollectionMemory(65 << 20, 300 << 10)
 
     tracks_per_photo: Annotated[int, Within("[20, inf)")] = 150
     """Long tracks first; poses need no more, and the fine stage uses all."""

@@ -21,7 +21,7 @@ from unposed.optim.parallel import lent_threads
 from unposed.optim.partition.cluster_graph import PartGraph, part_of
 from unposed.optim.view_graph import KINDS, ViewGraph
 from unposed.pipeline.artifacts import CameraPriors, Doubts, LocalScene, Photos
-from unposed.pipeline.stage import Grain, PerGroup, Resources
+from unposed.pipeline.stage import CollectionMemory, Grain, PerGroup, Resources
 from unposed.pipeline.threads import hold_this_thread
 from unposed.retrieval.neighbours import capture_order
 from unposed.retrieval.scene_graph import NOTHING_JOINS, components_and_bridges
@@ -49,6 +49,7 @@ class Doppelgangers(DoppelgangerOptions):
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 31
+    memory: ClassVar[CollectionMemory] = CollectionMemory(10 << 20, 250 << 10)
 
     min_part_photos: Count = 3
     """Photos that a part of the collection needs for a warning that no pair, or one alone, joins it to the others."""

@@ -35,7 +35,7 @@ from unposed.pipeline.artifacts import (
     SparseModels,
 )
 from unposed.pipeline.config import Within
-from unposed.pipeline.stage import Grain, Resources
+from unposed.pipeline.stage import CollectionMemory, Grain, Resources
 from unposed.pipeline.threads import hold_this_thread
 
 from ..shared.failed_components import FailedComponents
@@ -73,6 +73,7 @@ class BundleAdjustment:
 
     grain: ClassVar[Literal[Grain.COLLECTION]] = Grain.COLLECTION
     version: ClassVar[int] = 28
+    memory: ClassVar[CollectionMemory] = CollectionMemory(70 << 20, 300 << 10)
 
     max_error_px: Annotated[float, Within("(0, inf)")] = 4.0
     """Observations with larger reprojection errors are removed. In a photo of 1600 pixels; larger photos allow more."""
@@ -139,8 +140,7 @@ class BundleAdjustment:
     scale_subset: TriangulatedSubsetOptions = field(default_factory=TriangulatedSubsetOptions)
     """Points that determine the scale of predicted depths."""
     min_gpu_observations: Annotated[int, Within("[0, inf)")] = 100_000
-    """Observations from which on bundle adjustment runs on the GPU, where there is one: below, a CPU is done before a
-    GPU has been told what to do."""
+    """Observations from which on a GPU adjusts, if there is one: below, a CPU is done before it is told what to do."""
     thread_chunks: bool = False
     """Whether loops over chunks of arrays run on the threads that the stage is lent, too, as of `coarse.global`."""
 
@@ -311,7 +311,7 @@ class BundleAdjustment:
         prior, solver = prior_of_refinement(start.bundle, start.prior), self.solver(resources.device)
         result = with_radial_terms(model.graph, model.result, prior, start.anchors, solver, options, self.radial_terms)
         result, graph = with_exact_points(
-            photos, model.graph, result, prior, start.anchors, solver, options, self.exact_points
+            photos, model.graph, result, prior, start.anchors, solver, options, self.exact_points, resources.ram_bytes
         )
         return replace(model, graph=graph, result=result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import numpy as np
 from unposed.optim.arrays import Array, Mask
 from unposed.optim.bundle.pose_priors import PosePriors
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, errors_px
+from unposed.optim.mapping.patch_file import PatchFile
 from unposed.optim.mapping.refinement import (
     RefinementResult,
     RefineOptions,
@@ -23,6 +25,7 @@ from unposed.optim.mapping.track_alignment import (
     AlignedTracks,
     Patches,
     PatchLayout,
+    PatchTable,
     TrackAlignmentOptions,
     align_tracks,
     patch_layout,
@@ -31,6 +34,9 @@ from unposed.optim.mapping.triangulation import keep_observations
 from unposed.optim.option_ranges import Count, Positive, Within
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import Photo, Photos
+
+PATCH_SHARE = 1 / 8
+"""Share of the memory of the stage above which patches lie in a file."""
 
 CUT_AT_ONCE = 1000
 """Patches cut together: images of more rows than a short integer counts are refused by OpenCV."""
@@ -44,8 +50,8 @@ class ExactPointOptions(TrackAlignmentOptions):
     max_side_px: Count = 1600
     """Photos are reduced to this side; their pixels are not sharper than lens and JPEG."""
     max_observations: Annotated[int, Within("[0, inf)")] = 200_000
-    """Models with more keep their key points: patches take 2.5 KB each, and many photos average errors out by
-    themselves."""
+    """Models with more keep their key points: patches take 2.5 KB each, in memory or in a temporary file, and many
+    photos average errors out by themselves."""
     max_unexplained: Positive = 1.5
     """Aligned key points are taken if their median reprojection error is at most so many times that which their
     patches leave open. Where it is larger, camera model, rolling shutter or blur are wrong and not the points."""
@@ -66,9 +72,11 @@ def with_exact_points(
     solver: Solver,
     refinement: RefineOptions,
     options: ExactPointOptions,
+    ram_bytes: int,
 ) -> tuple[RefinementResult, ViewGraph]:
     """The result adjusted once more to aligned key points, and the graph with these; both as they were where alignment
-    does not explain the errors. Covariances stay those of key points as they were found."""
+    does not explain the errors. Covariances stay those of key points as they were found. Patches lie in a file where
+    they would take more than a share of `ram_bytes`."""
     bundle = keep_observations(result.bundle, dependable(result.bundle, refinement.dependable_points))
     if graph.dense or not options.enabled or not refinement.min_points <= len(bundle.xy) <= options.max_observations:
         return result, graph
@@ -77,8 +85,9 @@ def with_exact_points(
     sigma = sigma_of(graph, bundle)
     unit_px = graph.keypoint_error_px
     layout = patch_layout(bundle, sigma, unit_px, options)
-    patches = _patches(photos, bundle, layout, options.max_side_px)
-    tracks = align_tracks(bundle, layout, patches, sigma, unit_px, options)
+    with _table(len(bundle.xy), int(ram_bytes * PATCH_SHARE)) as patches:
+        _cut_all(patches, photos, bundle, layout, options.max_side_px)
+        tracks = align_tracks(bundle, layout, patches, sigma, unit_px, options)
     del patches
     kept = kept_when_aligned(bundle, tracks, refinement.dependable_points)
     exact = keep_observations(replace(bundle, xy=tracks.xy), kept)
@@ -108,7 +117,7 @@ def with_aligned_new_photos(
     own = np.unique(np.concatenate([np.flatnonzero(late), layout.reference[late]]))
     part = replace(bundle, xy=bundle.xy[own], photo=bundle.photo[own], point=bundle.point[own], row=bundle.row[own])
     place = PatchLayout(np.searchsorted(own, layout.reference[own]), layout.xy_per_step[own])
-    patches = _patches(photos, part, place, options.max_side_px)
+    patches = _cut_all(no_patches(len(own)), photos, part, place, options.max_side_px)
     tracks = align_tracks(part, place, patches, sigma[own], unit_px, options)
     xy, aligned = bundle.xy.copy(), moved.copy()
     xy[own] = tracks.xy
@@ -144,9 +153,20 @@ def sigma_of(graph: ViewGraph, bundle: Bundle) -> Array:
     return np.ones(len(bundle.row)) if sigma is None else sigma
 
 
-def _patches(photos: Photos, bundle: Bundle, layout: PatchLayout, max_side_px: int) -> Patches:
-    """Patches of all observations; each photo is read once, and one after the other, since memory is for one."""
-    out = np.zeros((len(bundle.xy), SIZE, SIZE), np.float32)
+def no_patches(count: int) -> Patches:
+    """A table for patches of so many observations, in memory."""
+    return np.zeros((count, SIZE, SIZE), np.float32)
+
+
+def _table(count: int, limit_bytes: int) -> AbstractContextManager[PatchTable]:
+    """The same, beyond a limit in a file."""
+    needed = count * SIZE * SIZE * np.dtype(np.float32).itemsize
+    return nullcontext(no_patches(count)) if needed <= limit_bytes else PatchFile(count, SIZE)
+
+
+def _cut_all(out: PatchTable, photos: Photos, bundle: Bundle, layout: PatchLayout, max_side_px: int) -> PatchTable:
+    """Cut the patches of all observations; each photo is read once, and one after the other, since memory is for
+    one."""
     for photo in np.unique(bundle.photo).tolist():
         own = np.flatnonzero(bundle.photo == photo)
         out[own] = _cut(photos[photo], bundle.xy[own], layout.xy_per_step[own], max_side_px)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 from unposed.optim.pair.matching import SIFT_LENGTH, DescriptorRows, byte_rows, mutual_nearest, unit_rows
 from unposed.pipeline.artifacts import Features, PairMatches
@@ -46,7 +46,13 @@ class MutualNearest:
         )
 
 
-@lru_cache(maxsize=32)
+_MADE: WeakKeyDictionary[Features, dict[int, DescriptorRows]] = WeakKeyDictionary()
+"""Rows of the photos whose features are in memory, by `dims`."""
+
+
 def _rows(features: Features, dims: int) -> DescriptorRows:
-    """A photo is matched with many others, most of them in a row."""
-    return byte_rows(features.descriptors, dims) if dims else unit_rows(features.descriptors)
+    """A photo is matched with many others, most of them in a row; its rows go when its features do."""
+    made = _MADE.setdefault(features, {})
+    if dims not in made:
+        made[dims] = byte_rows(features.descriptors, dims) if dims else unit_rows(features.descriptors)
+    return made[dims]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -330,3 +331,19 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert at(UNPOSED_CACHE="/a", XDG_CACHE_HOME="/b") == Path("/a")
     assert at(XDG_CACHE_HOME="/b") == Path("/b/unposed")
     assert at(HOME="/home/me") == Path("/home/me/.cache/unposed")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are listed as Linux does")
+def test_a_store_that_is_asked_after_it_was_closed_lets_go_of_the_file_again(tmp_path: Path) -> None:
+    """As failures of a run are that ended with an error; Python 3.13 warns of each connection that is left open."""
+
+    def is_open() -> bool:
+        return any(Path(os.path.realpath(link)) == tmp_path / "store.db" for link in Path("/proc/self/fd").iterdir())
+
+    store = Store(tmp_path)
+    store.put_failure("a" * 64, "too dark", stage="x")
+    assert is_open()
+    store.close()
+    assert not is_open()
+    assert store.has(["a" * 64]) == {"a" * 64: "too dark"}
+    assert not is_open()

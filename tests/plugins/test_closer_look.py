@@ -62,16 +62,16 @@ def test_without_a_budget_or_key_points_nothing_is_looked_at_again(options: dict
     assert len(graph_of([10, 10, 10], **options).pairs) == 0
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of the tests that look at the yard faintly."""
+    return tmp_path_factory.mktemp("faint") / "cache"
+
+
 @pytest.mark.slow
-def test_a_closer_look_finds_what_the_first_did_not(yard: Any, tmp_path: Path) -> None:
+def test_a_closer_look_finds_what_the_first_did_not(yard: Any, stored: Path, tmp_path: Path) -> None:
     first, both = (
-        unposed.reconstruct(
-            yard.images,
-            tmp_path / effort,
-            settings=FAINT,
-            cache=tmp_path / "cache",
-            effort=effort,
-        )
+        unposed.reconstruct(yard.images, tmp_path / effort, settings=FAINT, cache=stored, effort=effort, report=False)
         for effort in LOW_AND_NORMAL
     )
     assert both.summary["registered"] == 12 > first.summary["registered"]
@@ -80,18 +80,16 @@ def test_a_closer_look_finds_what_the_first_did_not(yard: Any, tmp_path: Path) -
     assert not both.summary["failures"]
 
 
-def test_where_matches_abound_no_pixel_is_read_again(yard: Any, tmp_path: Path) -> None:
-    made = unposed.reconstruct(yard.images, cache=tmp_path / "cache")
-    stages = made.summary["stages"]
-    assert "closer_graph" not in made.summary["helpings"]
+def test_where_matches_abound_no_pixel_is_read_again(reconstructed: Any) -> None:
+    summary = unposed.load(reconstructed.out).summary
+    stages = summary["stages"]
+    assert "closer_graph" not in summary["helpings"]
     assert stages["closer_matching"]["computed"] == stages["closer_verification"]["computed"] == 0
     assert stages["closer_features"]["cpu_s"] < 0.1 * stages["features"]["cpu_s"]
 
 
-def test_pairs_lists_what_the_closer_look_has_verified(yard: Any, tmp_path: Path) -> None:
-    low, normal = (
-        unposed.pairs(yard.images, settings=FAINT, cache=tmp_path / "cache", effort=effort) for effort in LOW_AND_NORMAL
-    )
+def test_pairs_lists_what_the_closer_look_has_verified(yard: Any, stored: Path) -> None:
+    low, normal = (unposed.pairs(yard.images, settings=FAINT, cache=stored, effort=effort) for effort in LOW_AND_NORMAL)
     assert sum(pair.verified for pair in normal.pairs) > 2 * sum(pair.verified for pair in low.pairs)
     assert {pair.photos for pair in low.pairs if pair.chosen} <= {pair.photos for pair in normal.pairs if pair.chosen}
 

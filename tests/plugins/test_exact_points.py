@@ -11,6 +11,7 @@ import pytest
 
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping import track_alignment
+from unposed.optim.mapping.patch_file import PatchFile
 from unposed.optim.mapping.track_alignment import (
     SIZE,
     AlignedTracks,
@@ -21,7 +22,7 @@ from unposed.optim.mapping.track_alignment import (
 from unposed.optim.parallel import lent_threads
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.images.pixels import read_grey
-from unposed.plugins.fine.exact_points import _patches, kept_when_aligned
+from unposed.plugins.fine.exact_points import _cut_all, _table, kept_when_aligned, no_patches
 from unposed.synthetic.camera import viewing_rays
 from unposed.synthetic.render import cast, transfer
 
@@ -68,8 +69,7 @@ def aligned(wall: Any, bundle: Bundle, **options: Any) -> tuple[AlignedTracks, n
     chosen = TrackAlignmentOptions(**options)
     sigma = np.ones(len(bundle.xy))
     layout = patch_layout(bundle, sigma, 1.0, chosen)
-    patches = _patches(scan(wall.images), bundle, layout, 1600)
-    assert patches.shape == (len(bundle.xy), SIZE, SIZE)
+    patches = _cut_all(no_patches(len(bundle.xy)), scan(wall.images), bundle, layout, 1600)
     return align_tracks(bundle, layout, patches, sigma, 1.0, chosen), layout.reference
 
 
@@ -104,12 +104,39 @@ def test_alignment_gives_the_same_bytes_with_any_number_of_threads(
     monkeypatch.setattr(track_alignment, "ALIGNED_AT_ONCE", 50)  # several blocks
     options, sigma = TrackAlignmentOptions(), np.ones(len(corners.xy))
     layout = patch_layout(corners, sigma, 1.0, options)
-    patches, done = _patches(scan(wall.images), corners, layout, 1600), []
+    patches, done = _cut_all(no_patches(len(corners.xy)), scan(wall.images), corners, layout, 1600), []
     for threads in (1, 2, 7):
         with lent_threads(threads, chunks=True):
             tracks = align_tracks(corners, layout, patches, sigma, 1.0, options)
         done.append((tracks.xy.tobytes(), tracks.aligned.tobytes(), tracks.expected_error_px))
     assert done[0] == done[1] == done[2]
+
+
+def test_patches_in_a_file_give_the_same_bytes_as_in_memory(
+    wall: Any, corners: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(track_alignment, "ALIGNED_AT_ONCE", 50)  # several blocks
+    options, sigma, done = TrackAlignmentOptions(), np.ones(len(corners.xy)), []
+    layout = patch_layout(corners, sigma, 1.0, options)
+    needed = len(corners.xy) * SIZE * SIZE * 4
+    for limit, kind in ((needed, np.ndarray), (needed - 1, PatchFile)):
+        with _table(len(corners.xy), limit) as patches:
+            assert isinstance(patches, kind)
+            _cut_all(patches, scan(wall.images), corners, layout, 1600)
+            with lent_threads(3, chunks=True):
+                tracks = align_tracks(corners, layout, patches, sigma, 1.0, options)
+        done.append((tracks.xy.tobytes(), tracks.aligned.tobytes(), tracks.expected_error_px))
+    assert done[0] == done[1] and np.frombuffer(done[0][1], bool).any()
+
+
+def test_a_file_of_patches_gives_what_was_put_in() -> None:
+    rows = np.array([7, 2, 3])
+    patches = np.random.default_rng(0).random((3, 5, 5)).astype(np.float32)
+    with PatchFile(9, 5) as table:
+        table[rows] = patches
+        assert np.array_equal(table[np.array([3, 7, 3])], patches[[2, 0, 2]])
+        assert not table[np.array([0, 8])].any()  # as of a table of zeros
+        assert table[np.zeros(0, int)].shape == (0, 5, 5)
 
 
 def test_slopes_are_differences_of_patches_half_a_step_apart() -> None:

@@ -117,6 +117,7 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "no count": lambda summary: {key: value for key, value in summary.items() if key != "total"},
     "a verdict that is a text": lambda summary: _with_refinement(summary, verdict="x"),
     "a verdict without a probability": lambda summary: _with_refinement(summary, verdict={"trusted": True}),
+    "an empty verdict": lambda summary: _with_refinement(summary, verdict={}),
     "a probability that no float holds": lambda summary: _with_refinement(summary, verdict={"probability": 10**400}),
     "pairs that are none": lambda summary: _with_refinement(summary, pairs=[["a.png"]]),
     "a refinement that is a number": lambda summary: _with_models(summary, refinement=3),

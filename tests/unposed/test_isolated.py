@@ -21,13 +21,16 @@ SOURCES = {
 
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Installs plugins of these names, and gives the exit code of `doctor`."""
+    """Installs plugins of these names, and gives the exit code of `doctor`.
+
+    They are of the slot that comes first: each process that they end has not loaded PyTorch yet, for seconds.
+    """
 
     def install(*names: str) -> int:
         info = tmp_path / "hostile-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hostile\nVersion: 1.0\n")
-        lines = [f"graph.a-{name} = hostile_{name}:X" for name in names]
+        lines = [f"calibration.a-{name} = hostile_{name}:X" for name in names]
         (info / "entry_points.txt").write_text("\n".join(["[unposed.plugins]", *lines]))
         for name in names:
             (tmp_path / f"hostile_{name}.py").write_text(SOURCES[name])

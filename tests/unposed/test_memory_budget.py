@@ -15,10 +15,12 @@ import pytest
 from PIL import Image
 
 from unposed import memory_budget
-from unposed.memory_budget import affordable, fitting
+from unposed.amounts import size
+from unposed.memory_budget import affordable, expected_bytes, fitting, recent_bytes
 from unposed.pipeline.artifacts import Photo, Photos
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.stage import Grain, Resources
+from unposed.pipeline.store.store import RECENT_BYTES
 from unposed.run_setup import checked_graph
 
 MB = 1 << 20
@@ -37,20 +39,58 @@ def graph(item_mb: int) -> Any:
 
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is said; the program itself takes 200 MB."""
-    resident = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=200 * MB - memory_budget.RECENT_BYTES))
+    """What is said; the program itself takes 200 MB with what its store keeps, and has not imported torch."""
+    resident = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=200 * MB))
     monkeypatch.setattr(memory_budget.psutil, "Process", lambda: resident)
+    monkeypatch.setattr(memory_budget, "recent_bytes", lambda limit_bytes: 0)
+    modules = {name: module for name, module in sys.modules.items() if name != "torch"}
+    monkeypatch.setattr(memory_budget, "sys", SimpleNamespace(modules=modules))
     return []
 
 
 def test_a_limit_is_one_of_the_whole_process(notes: list[str]) -> None:
-    lent, photos = fitting(Resources("cpu", 2, 1, 0), 500 * MB, graph(100), collection(10, 20), notes.append)
-    assert lent.ram_bytes == 300 * MB and len(photos) == 2 and notes == []
+    fit = fitting(Resources("cpu", 2, 1, 0), 500 * MB, graph(100), collection(10, 20), notes.append)
+    assert fit.resources.ram_bytes == 300 * MB and len(fit.photos) == 2 and notes == []
 
 
 def test_without_a_limit_stages_have_what_is_free(notes: list[str]) -> None:
-    lent, _ = fitting(Resources("cpu", 2, 7 * MB, 0), None, graph(100), collection(1, 2), notes.append)
-    assert lent.ram_bytes == 7 * MB
+    fit = fitting(Resources("cpu", 2, 7 * MB, 0), None, graph(100), collection(1, 2), notes.append)
+    assert fit.resources.ram_bytes == 7 * MB and fit.torch and recent_bytes(None) == RECENT_BYTES
+
+
+def test_torch_is_imported_for_speed_where_it_is_a_third_of_the_memory_at_most(notes: list[str]) -> None:
+    """And what it takes is lent to nobody else."""
+    for limit, torch, lent in ((850, False, 650), (870, True, 450)):
+        fit = fitting(Resources("cpu", 2, 1, 0), limit * MB, graph(100), collection(1, 2), notes.append)
+        assert (fit.torch, fit.resources.ram_bytes) == (torch, lent * MB)
+    fit = fitting(Resources("cpu", 2, 1, 0), 870 * MB, graph(100), collection(10, 451, 900), notes.append)
+    assert (fit.torch, len(fit.photos)) == (False, 2)  # a photo that would not fit beside it counts more
+    memory_budget.sys.modules["torch"] = sys  # there already, for networks: it has been counted
+    fit = fitting(Resources("cpu", 2, 1, 0), 850 * MB, graph(100), collection(1, 2), notes.append)
+    assert (fit.torch, fit.resources.ram_bytes) == (True, 650 * MB)
+
+
+def test_a_small_limit_leaves_less_to_the_values_read_last() -> None:
+    assert recent_bytes(320 * MB) == 20 * MB and recent_bytes(64 << 30) == RECENT_BYTES
+
+
+def test_what_mapping_takes_is_said_before_it_begins(notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the number of photos: the hungriest stage over the collection, beside the program."""
+    whole = affordable(Resources("cpu", 1, 1, 0), 600 * MB, checked_graph("classic", ()), lambda line: None)
+    node, needed = expected_bytes(whole, 2000)
+    assert node == "fine" and 500 * MB < needed < 1000 * MB  # measured: see docs/trust.md
+    assert expected_bytes(whole, 300)[1] < needed / 3
+    fitting(Resources("cpu", 1, 1, 0), 600 * MB, whole, collection(*[1] * 200), notes.append)
+    assert notes == []
+    fit = fitting(Resources("cpu", 1, 1, 0), 600 * MB, whole, collection(*[1] * 2000), notes.append)
+    assert len(fit.photos) == 2000 and len(notes) == 1
+    assert notes[0].startswith("--ram of 629 MB will not be kept: fine takes about ")
+    monkeypatch.setattr(memory_budget, "recent_bytes", recent_bytes)
+    least = memory_budget._limit_of(200 * MB + needed)
+    assert f"give {size(least)} " in notes[0]
+    for limit, lines in ((least, 0), (least - MB, 1)):  # what is said suffices, and no less
+        fitting(Resources("cpu", 1, 1, 0), limit, whole, collection(*[1] * 2000), (said := list[str]()).append)
+        assert len(said) == lines
 
 
 def test_a_stage_that_cannot_work_is_said_beforehand(notes: list[str]) -> None:
@@ -76,7 +116,7 @@ def test_a_closer_look_that_does_not_fit_is_left_out(notes: list[str]) -> None:
 
 
 def test_photos_that_are_too_large_are_left_out_in_one_line(notes: list[str]) -> None:
-    _, photos = fitting(Resources("cpu", 2, 1, 0), 500 * MB, graph(1), collection(10, 900, 20, 301), notes.append)
+    photos = fitting(Resources("cpu", 2, 1, 0), 500 * MB, graph(1), collection(10, 900, 20, 301), notes.append).photos
     assert [photo.name for photo in photos.photos] == ["0.png", "2.png"]
     assert list(photos.rejected) == ["x.txt", "1.png", "3.png"]
     assert len(notes) == 1 and "2 photos left out: 1.png, 3.png" in notes[0] and "944 MB" in notes[0]

@@ -15,7 +15,8 @@ import pytest
 import unposed
 from unposed.cli import main
 from unposed.pipeline.errors import ConfigError, NoReconstruction
-from unposed.run_setup import chosen_preset, could_use_networks
+from unposed.pipeline.weights.catalogue import entry
+from unposed.run_setup import NETWORKS, chosen_preset, preset_worth_a_try
 from unposed.synthetic.photos import PhotoSet
 
 PHOTOS = 4
@@ -100,21 +101,18 @@ def test_a_network_that_cannot_do_it_ends_the_run_in_one_line(
 
 
 def test_auto_stays_with_what_was_judged_and_knows_what_else_could_run(
-    reference: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNPOSED_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    monkeypatch.setenv("UNPOSED_WEIGHTS", str(folder))
-    assert not could_use_networks("cuda")
-    published = {
-        ".pth": "tiny_mast3r.pth",
-        "_retrieval_trainingfree.pth": "tiny_retrieval_trainingfree.pth",
-        "_retrieval_codebook.pkl": "tiny_retrieval_codebook.pkl",
-    }
-    for ending, tiny in published.items():
-        (folder / f"MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric{ending}").symlink_to(reference(f"fixtures/{tiny}"))
-    assert could_use_networks("cuda")
-    assert not could_use_networks("cpu")
+    monkeypatch.setenv("UNPOSED_WEIGHTS", str(tmp_path))
+    assert preset_worth_a_try("cuda") is None
+    assert {name: unposed.missing_weights(name) for name in NETWORKS} == NETWORKS
+    for name in NETWORKS["mast3r"]:
+        assert preset_worth_a_try("cuda") is None
+        (tmp_path / entry(name).file).touch()
+    assert preset_worth_a_try("cuda") == "mast3r"
+    assert preset_worth_a_try("cpu") is None
+    (tmp_path / entry("da3-base").file).touch()  # which may be used for any purpose
+    assert preset_worth_a_try("cuda") == preset_worth_a_try("cpu") == "da3"
     assert chosen_preset("auto") == "classic"
     assert chosen_preset("aliked") == "aliked"

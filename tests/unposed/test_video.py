@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,19 @@ av = pytest.importorskip("av", reason="PyAV is not installed")
 Picture = NDArray[np.uint8]
 
 
-def encode(file: Path, pictures: Sequence[Picture], times_ms: Sequence[int] | None = None, turned: int = 0) -> Path:
+def encode(
+    file: Path,
+    pictures: Sequence[Picture],
+    times_ms: Sequence[int] | None = None,
+    turned: int = 0,
+    key_frames_every: int = 12,
+) -> Path:
     """A clip of these pictures, at 30 frames a second or at the given times."""
     height, width = pictures[0].shape[:2]
     with av.open(str(file), "w") as container:
         stream = container.add_stream("mpeg4", rate=30)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 8_000_000
+        stream.gop_size = key_frames_every
         if turned:
             stream.set_display_rotation(turned)
         for number, picture in enumerate(pictures):
@@ -106,7 +114,12 @@ def test_a_clip_is_reconstructed(clip: Path, tmp_path: Path, capsys: pytest.Capt
     assert 10 <= made.summary["registered"] == made.summary["total"] <= 14
     assert all(name.startswith("walk.mp4/0000") for name in made.summary["photos"])
     assert sorted(file.name for file in clip.parent.iterdir()) == ["walk.mp4"]  # nothing is left beside it
-    assert "frames taken" in (out / "run.log").read_text()
+    log = (out / "run.log").read_text()
+    assert "frames taken" in log and "frames are paired along their clips" in log
+    assert made.summary["settings"]["graph"]["use"] == "graph.clips"
+    names = sorted(made.summary["photos"])
+    verified = {tuple(row[:2]) for row in made.summary["models"][0]["refinement"]["pairs"]}
+    assert set(pairwise(names)) <= verified  # each frame with the one after it
     found = unposed.localize(out, Path(made.summary["photos"][made[0].photo_names[3]]["file"]), cache=cache)
     assert next(iter(found.values())).same_as == made[0].photo_names[3]
 
@@ -157,5 +170,17 @@ def test_long_videos_are_examined_by_their_key_frames(
     file = encode(tmp_path / "long.mp4", pan(wall, np.arange(0, 1200, 10.0).tolist()))
     monkeypatch.setattr(module, "MOST_EXAMINED", 50)
     found = video_frames(file, "long", tmp_path / "cache", 5)
-    assert found.examined < 40  # of 120: the encoder makes a key frame of every twelfth
+    assert found.examined < 40  # of 120: every twelfth is a key frame
     assert 2 <= len(found.files) <= 5
+
+
+def test_videos_without_key_frames(wall: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the first one: short videos are examined whole, long ones cannot be."""
+    import unposed.video.frames as module
+
+    pictures = pan(wall, np.arange(0, 600, 5.0).tolist())
+    file = encode(tmp_path / "a.mp4", pictures, key_frames_every=1000)
+    assert video_frames(file, "a", tmp_path / "cache", 5).examined == len(pictures)
+    monkeypatch.setattr(module, "MOST_EXAMINED", 50)
+    with pytest.raises(InputError, match=r"a.mp4: of more than 50 frames key frames .* it has only one: cut it"):
+        video_frames(file, "b", tmp_path / "cache", 5)

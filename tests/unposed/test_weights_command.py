@@ -115,3 +115,20 @@ def test_all_that_a_preset_lacks_is_named_at_once_and_fetched_by_its_name(
     assert unposed.missing_weights("aliked-lightglue") == ()
     assert main(["weights", "get", "--preset", "classic"]) == 0
     assert "nothing is missing that classic needs" in capsys.readouterr().out
+
+
+def test_the_licences_of_all_that_a_preset_lacks_are_shown_and_accepted_at_once(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unposed.accept_weights("mast3r-codebook")
+    assert main(["weights", "get", "--preset", "mast3r"]) == 2
+    *terms, line = capsys.readouterr().err.splitlines()
+    assert sum(term.startswith("licence: ") for term in terms) == 3
+    assert "mast3r (CC BY-NC-SA 4.0), mast3r-retrieval (" in line and "mast3r-codebook" not in line
+    assert line.endswith("`unposed weights accept --preset mast3r`")
+    assert main(["weights", "accept", "--preset", "mast3r"]) == 0
+    capsys.readouterr()
+    assert main(["weights", "get", "--preset", "mast3r", "--json"]) == 0
+    fetched = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in fetched] == ["mast3r", "mast3r-retrieval", "mast3r-codebook"]
+    assert unposed.missing_weights("mast3r") == ()

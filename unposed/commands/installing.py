@@ -13,7 +13,7 @@ from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import ConfigError
 from unposed.pipeline.plain_text import say
 from unposed.pipeline.store.store import StageUse, Store
-from unposed.pipeline.weights.catalogue import entry
+from unposed.pipeline.weights.catalogue import Weights, entry
 from unposed.pipeline.weights.files import weight_folders
 
 from ..amounts import count, size
@@ -85,31 +85,47 @@ def weights(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         return _list_weights(arguments.json)
     if "of_preset" in arguments:
-        names = unposed.missing_weights(arguments.of_preset)
-        if not names and not arguments.json:
-            say(f"nothing is missing that {arguments.of_preset} needs")
-        return max((_one_of_weights(arguments, name) for name in names), default=0)
+        return _weights_of_preset(arguments, arguments.of_preset)
     if arguments.name is None:
         raise ConfigError(f"weights {arguments.action}: give a name, see unposed weights list, or --preset NAME")
-    return _one_of_weights(arguments, arguments.name)
-
-
-def _one_of_weights(arguments: argparse.Namespace, name: str) -> int:
-    """Accept or fetch published weights."""
-    chosen = entry(name)
+    chosen = entry(arguments.name)
     say(chosen.terms, file=sys.stderr)
+    done = _accepted_or_fetched(arguments, chosen)
+    return print_json(done) if arguments.json else 0
+
+
+def _weights_of_preset(arguments: argparse.Namespace, preset: str) -> int:
+    """Accept or fetch all that a preset lacks. All terms come first, so that they are accepted at once."""
+    from unposed.pipeline.weights.download import is_accepted  # brings the network with it
+
+    missing = [entry(name) for name in unposed.missing_weights(preset)]
+    if not missing and not arguments.json:
+        say(f"nothing is missing that {preset} needs")
+    for chosen in missing:
+        say(chosen.terms, file=sys.stderr)
+    unread = [] if arguments.accept or arguments.action == "accept" else [w for w in missing if not is_accepted(w)]
+    if unread:
+        named = ", ".join(f"{chosen.name} ({chosen.licence})" for chosen in unread)
+        raise ConfigError(
+            f"{preset}: read the licences of {named}, and accept them with `unposed weights accept --preset {preset}`"
+        )
+    done = [_accepted_or_fetched(arguments, chosen) for chosen in missing]
+    return print_json(done) if arguments.json else 0
+
+
+def _accepted_or_fetched(arguments: argparse.Namespace, chosen: Weights) -> dict[str, Any]:
+    """What was done with published weights whose terms were shown; said, too, unless JSON is asked for."""
     if arguments.accept or arguments.action == "accept":
         unposed.accept_weights(chosen.name)
     if arguments.action == "get":
         path = unposed.get_weights(chosen.name, _byte_count if sys.stderr.isatty() else lambda done, total: None)
-        if arguments.json:
-            return print_json({"name": chosen.name, "file": path})
-        say(path)
-        return 0
-    if arguments.json:
-        return print_json({"name": chosen.name, "licence": chosen.licence})
-    say(f"accepted; next: unposed weights get {chosen.name}")
-    return 0
+        line, done = str(path), {"name": chosen.name, "file": path}
+    else:
+        line = f"accepted; next: unposed weights get {chosen.name}"
+        done = {"name": chosen.name, "licence": chosen.licence}
+    if not arguments.json:
+        say(line)
+    return done
 
 
 def _list_weights(as_json: bool) -> int:

@@ -16,7 +16,6 @@ from unposed.optim.option_ranges import Share, Within
 from unposed.pipeline.artifacts import Photo, Photos, SparseModels
 from unposed.pipeline.config import did_you_mean
 from unposed.pipeline.errors import InputError
-from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.store.store import Store
 from unposed.pipeline.threads import one_thread_each
 
@@ -101,7 +100,7 @@ def add(
         joined = joined_photos(kept, given.photos)
         if not joined.new and not without:
             raise InputError(f"nothing to add: {joined.reason()}")
-        with open_store(place.cache, log.note) as store:
+        with place.open_store(log.note) as store:
             growth = grow(made, joined, without, how, started, place, store, log, given.rejected)
             grown_made = growth.made
             if not growth.changed:

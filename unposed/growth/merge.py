@@ -18,7 +18,6 @@ from unposed.optim.poses import camera_centres
 from unposed.optim.rotations import rotation_angle_deg
 from unposed.optim.similarity import Similarity
 from unposed.pipeline.errors import InputError
-from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.store.store import Store
 from unposed.pipeline.threads import one_thread_each
 
@@ -95,7 +94,7 @@ def merge(
         new_folder = stack.enter_context(locked_folder(target))
         first, second = load(a), load(b)  # again: another run may have ended since
         log = stack.enter_context(RunLog(None, shown))
-        with open_store(place.cache, log.note) as store:
+        with place.open_store(log.note) as store:
             start, link = _merged(first, second, how, place, store, log)
             settings_of_a = first.summary["settings"]
             result = warm_run(start, settings_of_a, place, store, log)

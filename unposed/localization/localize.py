@@ -12,7 +12,6 @@ from unposed.pipeline.config import build
 from unposed.pipeline.errors import InputError
 from unposed.pipeline.progress import Progress
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.store.overlay import open_store
 from unposed.pipeline.threads import hold_this_thread, one_thread_each
 
 from ..loading import load
@@ -65,7 +64,7 @@ def localize(
     with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
         collection, root = collect(photos, place.cache, verify=place.options.verify_photos, least=1)
         known = {} if intrinsics is None else _given(collection, Path(intrinsics))
-        with open_store(place.cache, log.note) as store, one_thread_each():
+        with place.open_store(log.note) as store, one_thread_each():
             localizer = make_localizer(
                 made, store, place.resources, camera=camera, options=how, seed=place.options.seed, progress=log
             )

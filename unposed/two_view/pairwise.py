@@ -27,7 +27,6 @@ from unposed.pipeline.images.pixels import photo_per_px, read_rgb
 from unposed.pipeline.ports import read_ports
 from unposed.pipeline.presets import apply_settings, read_preset
 from unposed.pipeline.registry import Registry
-from unposed.pipeline.store.overlay import open_store
 
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
 from ..output import locked_folder, publish
@@ -71,7 +70,7 @@ def pairwise(
         if photos[0].content == photos[1].content:
             raise InputError(f"{names} are the same photo")
         place, photos = place.fitting(graph, photos, log.note)
-        with open_store(place.cache, log.note) as store:
+        with place.open_store(log.note) as store:
             done = place.run(graph, photos, store, log)
             if failures := done.failures:
                 raise NoReconstruction(f"{' and '.join(failures[0].photos)}: {failures[0].reason}")

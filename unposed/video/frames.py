@@ -110,7 +110,7 @@ def _examined(file: Path) -> tuple[Array, Array, Array, list[int], float]:
     times: list[float] = []
     before: Bytes | None = None
     with _opened(file) as (container, stream):
-        _take_key_frames_of_long(container, stream)
+        is_long = _take_key_frames_of_long(container, stream)
         for frame in _decoded(container, stream, file):
             scale = min(1.0, SMALL_SIDE_PX / max(frame.width, frame.height))
             width, height = (max(16, round(side * scale)) for side in (frame.width, frame.height))
@@ -121,6 +121,11 @@ def _examined(file: Path) -> tuple[Array, Array, Array, list[int], float]:
             before = grey
     if not columns:
         raise InputError(f"{file}: no frame of it can be decoded")
+    if is_long and len(columns) < 2:
+        raise InputError(
+            f"{file}: of more than {MOST_EXAMINED:,} frames key frames alone are examined, and it has only one: cut it "
+            "into shorter videos, or encode it with key frames (ffmpeg -i IN -g 30 OUT.mp4)"
+        )
     sharpness, step, difference = np.array(columns, np.float64).T
     return sharpness, step, difference, pts, max(times) - min(times)
 
@@ -184,11 +189,12 @@ def _write(file: Path, chosen: Sequence[int], choice: FrameChoice, examined: int
     (folder / LIST).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _take_key_frames_of_long(container: Any, stream: Any) -> None:
-    """Decode only the key frames of long videos."""
+def _take_key_frames_of_long(container: Any, stream: Any) -> bool:
+    """Decode only the key frames of long videos; whether it is one."""
     length = stream.frames or float(container.duration or 0) / 1e6 * float(stream.average_rate or 30)
     if length > MOST_EXAMINED:
         stream.codec_context.skip_frame = "NONKEY"
+    return bool(length > MOST_EXAMINED)
 
 
 @contextmanager

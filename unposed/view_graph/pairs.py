@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,9 +16,10 @@ from unposed.pipeline.engine import Run
 from unposed.pipeline.errors import ConfigError, InputError
 from unposed.pipeline.graph import Graph
 from unposed.pipeline.ports import fits
+from unposed.pipeline.registry import Registry
 from unposed.pipeline.stage import Grain
-from unposed.pipeline.store.overlay import open_store
 
+from ..clip_pairs import holds_clips
 from ..options import DEFAULTS, RunChanges, RunOptions, Settings
 from ..photo_sources import PhotoSource, collect
 from ..run_log import RunLog
@@ -43,8 +45,8 @@ def pairs(
     The other options are those of `reconstruct`, which reuses the results.
     """
     with workplace(options.merged(changes)) as (place, shown), RunLog(None, shown) as log:
-        graph = place.affordable(checked_graph(chosen_preset(preset), settings), log.note)
-        wanted = tuple(filter(None, (_last(graph, Ranking), *_verifying(graph), _last(graph, Doubts))))
+        checked = partial(checked_graph, chosen_preset(preset), settings, registry=Registry())
+        checked(clips=True)  # before any photo is read, and without knowing whether there are clips
         found, _ = collect(
             photos,
             place.cache,
@@ -53,8 +55,10 @@ def pairs(
             masks=masks,
             verify=place.options.verify_photos,
         )
+        graph = place.affordable(checked(clips=holds_clips(found)), log.note)
+        wanted = tuple(filter(None, (_last(graph, Ranking), *_verifying(graph), _last(graph, Doubts))))
         place, found = place.fitting(graph, found, log.note)
-        with open_store(place.cache, log.note) as store:
+        with place.open_store(log.note) as store:
             done = place.run(replace(graph, outputs=wanted), found, store, log)
             table = PairTable(found, _facts(graph, found, done), _copies(found), done.lost_photos)
     if out is not None:

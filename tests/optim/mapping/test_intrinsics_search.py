@@ -65,15 +65,35 @@ def test_a_model_is_confirmed_by_several_seeds_and_only_if_the_core_is_everythin
     assert found_for(world, options=IntrinsicsSearchOptions(core_photos=8)).confirmed is None
 
 
+@pytest.mark.parametrize(("at_least", "squeezed"), [(5, False), (4, True)])
+def test_few_photos_are_not_taken_for_squeezed(collection: Make, at_least: int, squeezed: bool) -> None:
+    lens = (1500.0, 1200.0, 800.0, 600.0, 0.0, 0.0, 0.0, 0.0)
+    world = collection(photos=4, noise_px=0.5, sweep_deg=60.0, model="OPENCV", lenses=(lens,))
+    choice = select_intrinsics(
+        world.graph,
+        of_square_pixels(world),
+        np.zeros(1, bool),
+        assumed_groups=True,
+        keypoint_error_px=1.0,
+        options=IntrinsicsSearchOptions(min_squeezed_photos=at_least),
+    )
+    assert any("squeezed" in warning for warning in choice.warnings) == squeezed
+
+
+def of_square_pixels(world: Any) -> Intrinsics:
+    """What is assumed of the cameras of photos that were squeezed."""
+    start = world.initial_intrinsics()
+    values = start.values.copy()
+    values[:, 1] = values[:, 0]
+    return replace(start, models=("SIMPLE_RADIAL",), values=values)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("squeeze", [0.8, 1.26])
 def test_squeezed_photos_have_two_focal_lengths(collection: Make, squeeze: float) -> None:
     lens = (1500.0, 1500.0 * squeeze, 800.0, 600.0, 0.0, 0.0, 0.0, 0.0)
     world = collection(photos=12, noise_px=0.5, model="OPENCV", lenses=(lens,))
-    start = world.initial_intrinsics()
-    values = start.values.copy()
-    values[:, 1] = values[:, 0]
-    square = replace(start, models=("SIMPLE_RADIAL",), values=values)
+    square = of_square_pixels(world)
     choice = select_intrinsics(world.graph, square, np.zeros(1, bool), assumed_groups=True, keypoint_error_px=1.0)
     assert choice.intrinsics.models == ("OPENCV",)
     assert any("squeezed" in warning for warning in choice.warnings)

@@ -1,11 +1,13 @@
 """The fast matcher against the definition, spelt out row by row."""
 
+import sys
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from unposed.optim import byte_products
+from unposed.optim.byte_products import torch_imported_if
 from unposed.optim.pair import matching
 from unposed.optim.pair.matching import byte_rows, mutual_nearest, sift_spectrum, unit_rows
 
@@ -211,6 +213,21 @@ def test_torch_is_imported_when_it_is_worth_it(rng, monkeypatch):
     assert byte_products._torch_for(1) is loaded["torch"]
     monkeypatch.setattr(byte_products, "bytes_are_fast", lambda: False)
     assert byte_products._torch_for(1) is None
+
+
+def test_torch_is_imported_for_speed_only_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_products, "_has_instructions", lambda: True)
+    monkeypatch.setattr(byte_products, "_multiplied", byte_products.WORTH_IMPORTING)
+    without = {name: module for name, module in sys.modules.items() if name != "torch"}
+    monkeypatch.setattr(byte_products.sys, "modules", without)
+    with torch_imported_if(False):
+        assert not byte_products.bytes_are_fast() and byte_products._torch_for(1) is None
+        with torch_imported_if(True):
+            assert byte_products.bytes_are_fast()
+        without["torch"] = sys  # where networks have imported it, it costs nothing more
+        assert byte_products.bytes_are_fast() and byte_products._torch_for(1) is sys
+        del without["torch"]
+    assert byte_products.bytes_are_fast()
 
 
 def test_broken_byte_rows_match_nothing(rng):
