@@ -44,7 +44,7 @@ def trained(
     sizes.append([_halved(*each) for each in sizes[0]])
     units = motion_units(views, state.gaussians.mean)
     arrays = {**as_arrays(state.gaussians), "log_gain": state.log_gain, "motion": state.motion / units}
-    tensors = {name: torch.tensor(value, device=device, requires_grad=True) for name, value in arrays.items()}
+    tensors = {name: torch.tensor(value, device=device).requires_grad_() for name, value in arrays.items()}
     first = {
         "mean": options.mean_rate * state.size,
         "log_scale": options.scale_rate,

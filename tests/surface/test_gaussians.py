@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from unposed.plugins.splat.gsplat import drawn_by
-from unposed.surface.gaussians import rasterise as rasterise_module
+from unposed.surface.gaussians import losses, rasterise as rasterise_module
 from unposed.surface.gaussians.adam import BETAS, EPSILON, adam_step
 from unposed.surface.gaussians.initial import initial_gaussians, thinned_seeds, with_fillers
 from unposed.surface.gaussians.losses import photo_loss, structural_similarity
 from unposed.surface.gaussians.poses import aligned, moved, moved_camera
 from unposed.surface.gaussians.projection import BLUR_PX2, Parameters, draw, rotations
-from unposed.surface.gaussians.rasterise import LEAST_ALPHA, MOST_ALPHA, rasterise
+from unposed.surface.gaussians.rasterise import LEAST_ALPHA, MOST_ALPHA, FlatGaussians, rasterise
 from unposed.surface.gaussians.scene import SH_0, Gaussians, TrainingOptions, TrainingView
 from unposed.surface.gaussians.training import drawn, first_state, scored, trained
 from unposed.surface.stereo.view import Pinhole
@@ -53,7 +53,7 @@ def slow_image(p: Parameters, camera: Pinhole) -> np.ndarray:
         covariance = flat @ turn[k] @ scale @ scale @ turn[k].T @ flat.T + BLUR_PX2 * np.eye(2)
         d = np.stack([x - camera.fx * u - camera.cx, y - camera.fy * v - camera.cy], axis=-1)
         q = np.einsum("hwi,ij,hwj->hw", d, np.linalg.inv(covariance), d)
-        alpha = np.minimum(MOST_ALPHA, 1 / (1 + np.exp(-p.logit[k].item())) * np.exp(-q / 2))
+        alpha = min(MOST_ALPHA, 1 / (1 + np.exp(-p.logit[k].item()))) * np.exp(-q / 2)
         alpha[alpha < LEAST_ALPHA] = 0
         image += (passing * alpha)[..., None] * p.rgb()[k].numpy()
         passing *= 1 - alpha
@@ -87,18 +87,20 @@ def test_derivatives_are_differences(name: str) -> None:
         assert float(found.reshape(-1)[index]) == pytest.approx(slope, abs=1e-5)
 
 
-def test_bands_of_rows_are_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With many pairs, image and derivatives are made band by band; Gaussians across an edge are in both."""
+@pytest.mark.parametrize(("name", "value"), [("MOST_CELLS", 300), ("LEAST_FILLED", 0.1), ("TILE_PX", (5, 3))])
+def test_the_way_that_tiles_are_worked_on_changes_nothing(
+    name: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers a few at a time, tiles of all lengths at once, and other tiles."""
     seen = []
-    for most in (rasterise_module.BAND_PAIRS, 300):
-        monkeypatch.setattr(rasterise_module, "BAND_PAIRS", most)
+    for _ in range(2):
         tensors = {name: value.requires_grad_() for name, value in some_gaussians(40, seed=2).tensors().items()}
         image, covered = draw(Parameters(**tensors), CAMERA)
         image.square().sum().backward()
         seen.append([image.detach(), covered, *(each.grad for each in tensors.values())])
-    assert "Cat" in type(image.grad_fn).__name__
-    for whole, banded in zip(*seen, strict=True):
-        torch.testing.assert_close(banded, whole, rtol=0, atol=1e-11)
+        monkeypatch.setattr(rasterise_module, name, value)
+    for usual, other in zip(*seen, strict=True):
+        torch.testing.assert_close(other, usual, rtol=0, atol=1e-11)
 
 
 def test_derivatives_by_the_pose_are_differences() -> None:
@@ -125,10 +127,21 @@ def test_nothing_in_sight_is_a_black_image() -> None:
     image, covered = draw(behind, CAMERA)
     assert not image.any()
     assert not covered.any()
-    far_aside = torch.tensor([[500.0, 8.0]])
-    one = torch.ones(1)
-    image, _ = rasterise(far_aside, torch.tensor([[1.0, 0.0, 1.0]]), one, torch.ones(1, 3), one, 24, 16)
-    assert not image.any()
+    assert not rasterise(one_flat((500.0, 8.0), 1.0), 24, 16).image.any()
+
+
+def one_flat(mean: tuple[float, float], sigma_px: float) -> FlatGaussians:
+    conic = np.array([[1.0, 0.0, 1.0]], np.float32) / np.float32(sigma_px**2)
+    one = np.ones(1, np.float32)
+    return FlatGaussians(np.array([mean], np.float32), conic, 0.9 * one, np.ones((1, 3), np.float32), one)
+
+
+def test_gaussians_that_have_vanished_have_no_derivatives() -> None:
+    """Their opacity is zero in single precision, and nothing is divided by it."""
+    gone = replace(some_gaussians(5), logit=torch.full((5,), -200.0))
+    tensors = {name: value.float().requires_grad_() for name, value in gone.tensors().items()}
+    draw(Parameters(**tensors), CAMERA)[0].sum().backward()
+    assert not any(each.grad.any() for each in tensors.values())
 
 
 def test_needles_too_thin_for_float32_leave_the_image_finite() -> None:
@@ -144,10 +157,8 @@ def test_needles_too_thin_for_float32_leave_the_image_finite() -> None:
 
 @pytest.mark.parametrize("sigma_px", [30.0, 300.0, 3000.0])
 def test_a_gaussian_larger_than_the_image_covers_it(sigma_px: float) -> None:
-    one = torch.ones(1)
-    conic = torch.tensor([[1.0, 0.0, 1.0]]) / sigma_px**2
-    image, covered = rasterise(torch.tensor([[12.0, 8.0]]), conic, 0.9 * one, torch.ones(1, 3), one, 24, 16)
-    assert covered.min() > 0.8 and image.min() > 0.8
+    drawn = rasterise(one_flat((12.0, 8.0), sigma_px), 24, 16)
+    assert drawn.covered.min() > 0.8 and drawn.image.min() > 0.8
 
 
 def test_similarity_of_images() -> None:
@@ -160,6 +171,20 @@ def test_similarity_of_images() -> None:
     other = image.clone()
     other[:, 18:] = 0.0
     assert float(photo_loss(other, image, half, 0.0)) == 0.0
+
+
+def test_blurs_on_all_devices_are_the_same_and_derivatives_are_differences() -> None:
+    """By OpenCV as tap by tap, also where the window is larger than the image; each pixel by its weights."""
+    for height, width in ((16, 24), (4, 30)):
+        image = torch.rand(height, width, 3, dtype=torch.float64, requires_grad=True)
+        there = losses._summed_there(image) / losses._summed_there(torch.ones_like(image))
+        torch.testing.assert_close(losses.blurred(image), there)
+        y, x = np.mgrid[:height, :width]
+        weight = np.exp(-((x - 2) ** 2 + (y - 1) ** 2) / 4.5) * (abs(x - 2) <= 5) * (abs(y - 1) <= 5)
+        mean = (weight[..., None] * image.detach().numpy()).sum(axis=(0, 1)) / weight.sum()
+        np.testing.assert_allclose(there[1, 2].detach(), mean)
+        photo = torch.rand(height, width, 3, dtype=torch.float64)
+        assert torch.autograd.gradcheck(lambda x, y=photo: structural_similarity(x, y), (image,))
 
 
 def wall_views(gains: tuple[float, ...] = (1.0,) * 5) -> tuple[list[TrainingView], Gaussians]:
@@ -315,9 +340,10 @@ def test_gsplat_is_called_as_its_documentation_says() -> None:
         Ks: torch.Tensor,
         width: int,
         height: int,
+        near_plane: float,
         packed: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, object]]:
-        assert viewmats.shape == (1, 4, 4)
+        assert viewmats.shape == (1, 4, 4) and near_plane == 0.5
         (fx, _, cx), (_, fy, cy), _ = Ks[0].tolist()
         camera = Pinhole(width, height, fx, fy, cx, cy, viewmats[0, :3].numpy())
         coefficient = (colors - 0.5) / SH_0
@@ -325,6 +351,6 @@ def test_gsplat_is_called_as_its_documentation_says() -> None:
         return image[None], covered[None, ..., None], {}
 
     parameters = some_gaussians(30)
-    expected, ours = draw(parameters, CAMERA), drawn_by(rasterization, parameters, CAMERA)
+    expected, ours = draw(parameters, CAMERA), drawn_by(rasterization, parameters, CAMERA, 0.5)
     torch.testing.assert_close(ours[0].double(), expected[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(ours[1].double(), expected[1], atol=1e-5, rtol=0)
