@@ -68,8 +68,9 @@ def _count(value: Any) -> bool:
 
 
 def _pair(value: Any) -> bool:
-    """Two names, and perhaps figures of them."""
-    return isinstance(value, list) and len(value) >= 2 and all(map(_text, value[:2])) and all(map(_number, value[2:]))
+    """Two names, and perhaps figures of them: null is what could not be measured, as the error of no matches."""
+    named = isinstance(value, list) and len(value) >= 2 and all(map(_text, value[:2]))
+    return named and all(figure is None or _number(figure) for figure in value[2:])
 
 
 def _or_none(shape: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -8,6 +8,7 @@ import pytest
 
 from unposed.pipeline.artifacts import Camera, Photo, Photos, RefinementReport, SparseModel
 from unposed.refinement_report import photo_figures, report_figures
+from unposed.summary_rules import MODEL, misfit
 
 PHOTOS = Photos(tuple(Photo(name, Path(), name, 100, 80) for name in ("a.jpg", "b.jpg", "c.jpg")), {})
 
@@ -51,6 +52,14 @@ def test_residuals_photo_figures() -> None:
     assert second == {"error_px": 0.0}
     with_sigma = photo_figures(scene(), report(sigma_deg=np.array([0.1, np.nan])))
     assert [each["sigma_deg"] for each in with_sigma] == [0.1, None]
+
+
+def test_what_is_written_can_be_read_again() -> None:
+    """Also of a pair none of whose matches agrees, which has no error."""
+    figures = json.loads(json.dumps(report_figures(PHOTOS, report())))
+    assert figures["pairs"] == [["a.jpg", "c.jpg", 7, 0, None]]
+    assert misfit({"model": "sparse/0", "refinement": figures}, MODEL) is None
+    assert misfit({"refinement": {"pairs": [["a.jpg", "c.jpg", 7, "0", None]]}}, MODEL) == "refinement.pairs[0]"
 
 
 def test_a_report_is_plain_json() -> None:
