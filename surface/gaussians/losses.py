@@ -23,15 +23,15 @@ def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
     """(h, w) structural similarity of images (h, w, 3), the mean of the channels, in windows of a Gaussian. Only a has
     derivatives."""
     b = b.detach()
-    mean_a, mean_b, aa, bb, ab = (blurred(each) for each in (a, b, a * a, b * b, a * b))
+    mean_a, mean_b, aa, bb, ab = (window_mean(each) for each in (a, b, a * a, b * b, a * b))
     product, squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
     similar = (2 * product + C1) * (2 * (ab - product) + C2) / ((squares + C1) * (aa + bb - squares + C2))
     mean: Tensor = similar.mean(dim=-1)
     return mean
 
 
-def blurred(image: Tensor) -> Tensor:
-    """An image (h, w, channels) blurred by a Gaussian, whose weights sum to one at the borders, too."""
+def window_mean(image: Tensor) -> Tensor:
+    """Means of an image (h, w, channels) in windows of a Gaussian, whose weights sum to one at the borders, too."""
     if image.device.type == "cpu":
         apply: Callable[[Tensor], Tensor] = _BlurOnCpu.apply
         return apply(image)
