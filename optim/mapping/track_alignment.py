@@ -14,6 +14,7 @@ photos of its track, and moves the point instead of the cameras.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -26,13 +27,20 @@ from ..cameras import fisheyes, project_with_jacobians
 from ..option_ranges import Count, Positive, Share
 from ..parallel import chunk_map, even_blocks
 from ..poses import camera_centres
-from .patch_file import PatchFile
 
 Patches = NDArray[np.float32]
 """(m, s, s) grey values on a grid of the tangent plane around each observation."""
 
-PatchTable = Patches | PatchFile
-"""The same, in memory or in a file."""
+
+class PatchTable(Protocol):
+    """The same, wherever they lie: memory may hold too few."""
+
+    def __getitem__(self, rows: Index, /) -> Patches:
+        """(n, s, s) patches of rows (n,), from any thread."""
+
+    def __setitem__(self, rows: Index, patches: Patches, /) -> None:
+        """Put patches (n, s, s) into rows (n,)."""
+
 
 ALIGNED_AT_ONCE = 4096
 """Observations aligned together; bounds memory."""

@@ -11,7 +11,6 @@ import numpy as np
 from unposed.optim.arrays import Array, Mask
 from unposed.optim.bundle.pose_priors import PosePriors
 from unposed.optim.bundle.problem import Bundle, IntrinsicsPrior, errors_px
-from unposed.optim.mapping.patch_file import PatchFile
 from unposed.optim.mapping.refinement import (
     RefinementResult,
     RefineOptions,
@@ -34,6 +33,8 @@ from unposed.optim.mapping.triangulation import keep_observations
 from unposed.optim.option_ranges import Count, Positive, Within
 from unposed.optim.view_graph import ViewGraph
 from unposed.pipeline.artifacts import Photo, Photos
+
+from .patch_file import patch_file
 
 PATCH_SHARE = 1 / 8
 """Share of the memory of the stage above which patches lie in a file."""
@@ -161,7 +162,7 @@ def no_patches(count: int) -> Patches:
 def _table(count: int, limit_bytes: int) -> AbstractContextManager[PatchTable]:
     """The same, beyond a limit in a file."""
     needed = count * SIZE * SIZE * np.dtype(np.float32).itemsize
-    return nullcontext(no_patches(count)) if needed <= limit_bytes else PatchFile(count, SIZE)
+    return nullcontext(no_patches(count)) if needed <= limit_bytes else patch_file(count, SIZE)
 
 
 def _cut_all(out: PatchTable, photos: Photos, bundle: Bundle, layout: PatchLayout, max_side_px: int) -> PatchTable:

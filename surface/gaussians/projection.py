@@ -45,13 +45,17 @@ class Parameters:
 
 def rotations(quaternion: Tensor) -> Tensor:
     """(n, 3, 3) rotations of quaternions w x y z of any length."""
-    w, x, y, z = (quaternion / quaternion.norm(dim=1, keepdim=True)).unbind(dim=1)
-    rows = [
+    unit = quaternion / quaternion.norm(dim=1, keepdim=True)
+    return torch.stack(_rotation_entries(*unit.unbind(dim=1)), dim=1).reshape(-1, 3, 3)
+
+
+def _rotation_entries(w: Any, x: Any, y: Any, z: Any) -> list[Any]:
+    """Nine entries, row by row, of rotations of quaternions of length one, whose components are tensors or arrays."""
+    return [
         *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
         *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
         *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
     ]
-    return torch.stack(rows, dim=1).reshape(-1, 3, 3)
 
 
 def draw(parameters: Parameters, camera: Pinhole) -> tuple[Tensor, Tensor]:
@@ -122,7 +126,7 @@ def _projected(arrays: Sequence[Array32], camera: Pinhole) -> _Projected:
     u, v, scale = x / z, y / z, np.exp(log_scale[rows].T)
     length = np.sqrt((quaternion[rows] ** 2).sum(axis=1))
     unit = quaternion[rows].T / length
-    turn = _turns(unit)
+    turn = np.stack(_rotation_entries(*unit)).reshape(3, 3, -1)
     along_x = kind.type(camera.fx) / z * (pose[0, :3, None] - u * pose[2, :3, None])
     along_y = kind.type(camera.fy) / z * (pose[1, :3, None] - v * pose[2, :3, None])
     across, down = ((each[:, None] * turn).sum(axis=0) * scale for each in (along_x, along_y))
@@ -141,17 +145,6 @@ def _projected(arrays: Sequence[Array32], camera: Pinhole) -> _Projected:
     return _Projected(
         flat, rows, len(mean), camera, unit, length, turn, scale, u, v, (along_x, along_y), (across, down)
     )
-
-
-def _turns(unit: Array32) -> Array32:
-    """(3, 3, n) rotations of quaternions (4, n) of length one."""
-    w, x, y, z = unit
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row) for row in rows])
 
 
 def _by_parameters(

@@ -11,7 +11,6 @@ import pytest
 
 from unposed.optim.bundle.problem import Bundle
 from unposed.optim.mapping import track_alignment
-from unposed.optim.mapping.patch_file import PatchFile
 from unposed.optim.mapping.track_alignment import (
     SIZE,
     AlignedTracks,
@@ -23,6 +22,7 @@ from unposed.optim.parallel import lent_threads
 from unposed.pipeline.images.photos import scan
 from unposed.pipeline.images.pixels import read_grey
 from unposed.plugins.fine.exact_points import _cut_all, _table, kept_when_aligned, no_patches
+from unposed.plugins.fine.patch_file import PatchFile, patch_file
 from unposed.synthetic.camera import viewing_rays
 from unposed.synthetic.render import cast, transfer
 
@@ -132,7 +132,7 @@ def test_patches_in_a_file_give_the_same_bytes_as_in_memory(
 def test_a_file_of_patches_gives_what_was_put_in() -> None:
     rows = np.array([7, 2, 3])
     patches = np.random.default_rng(0).random((3, 5, 5)).astype(np.float32)
-    with PatchFile(9, 5) as table:
+    with patch_file(9, 5) as table:
         table[rows] = patches
         assert np.array_equal(table[np.array([3, 7, 3])], patches[[2, 0, 2]])
         assert not table[np.array([0, 8])].any()  # as of a table of zeros
